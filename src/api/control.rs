@@ -1,0 +1,103 @@
+//! What the API needs of a running controller, beside the store: the questions that only it can answer, and the words of people that are
+//! not wishes (approve, pause, retry). `control` implements it; the tests of the API stand in for it.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Kind, Name, Object};
+
+/// The whole future of a set of wishes, as far as can be seen today.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Forecast {
+    /// Servers of which something would be changed.
+    pub servers: usize,
+    pub link_flaps: usize,
+    pub power_offs: usize,
+    /// Servers that wait for an approval.
+    pub held: usize,
+    /// Operations in the order in which they would be sent.
+    pub steps: Vec<ForecastStep>,
+    /// What would not go on, and why, in words.
+    pub waits: Vec<String>,
+    pub problems: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForecastStep {
+    /// Steps of one wave go side by side; each wave waits until the one before is seen done. From 1.
+    pub wave: usize,
+    pub server: Name,
+    /// `SNMP tor-1 Gi1/0/1 1 → 120`.
+    pub op: String,
+    /// `none`, `link flap`, `power off`.
+    pub disruption: String,
+    pub because: String,
+}
+
+/// One row of `get ports`: a switch port that is managed, or named by a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortRow {
+    pub switch: Name,
+    pub port: String,
+    /// `Up`, `Down`, `Unknown`.
+    pub link: String,
+    /// `120+t(130)`; nothing where nothing is wanted of it.
+    pub want: Option<String>,
+    /// Nothing where it was not seen.
+    pub have: Option<String>,
+    /// `web-1/nic1`.
+    pub wired_to: Option<String>,
+    /// Why it is not written, where it is not.
+    pub note: Option<String>,
+}
+
+/// Why a request of a person is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{what} is not known")]
+    NotFound { what: String },
+    #[error("{why}")]
+    Refused { why: String },
+    /// Another controller acts; it says who.
+    #[error("this controller does not act at present: `{leader}` does")]
+    NotLeader { leader: String },
+    #[error("the store did not take it: {why}")]
+    Store { why: String },
+}
+
+/// What a pause covers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Scope {
+    Everything,
+    Object {
+        kind: Kind,
+        name: Name,
+    },
+    /// Bindings and servers with these labels.
+    Labels {
+        match_labels: std::collections::BTreeMap<String, String>,
+    },
+}
+
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// The forecast for the wishes as they are, with `changes` laid over them (nothing is applied).
+    async fn forecast(&self, changes: Vec<Object>) -> Forecast;
+    /// One paragraph about an object.
+    async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal>;
+    async fn ports(&self) -> Vec<PortRow>;
+    /// Approves what a binding's plan would disrupt, or (`adopt`) declares that its server already runs the persona. A sentence to show.
+    async fn approve(&self, binding: &Name, adopt: bool, who: &str) -> Result<String, Refusal>;
+    /// Accepts the identity that a Server's BMC or a Switch shows now.
+    async fn accept(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal>;
+    /// Forgets refused credentials, contention, failures and back-off of an object, and looks now.
+    async fn retry(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal>;
+    async fn pause(&self, scope: Scope, reason: &str, seconds: Option<u64>, who: &str) -> Result<String, Refusal>;
+    async fn resume(&self, scope: Scope, who: &str) -> Result<String, Refusal>;
+    /// Whether an object may be deleted; why not, and by whom it is held.
+    async fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal>;
+}

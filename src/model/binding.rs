@@ -1,0 +1,176 @@
+//! `kind: Binding`: which body a persona lives in, and how far embody may go.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::network::Selector;
+use super::{Name, Period};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BindingSpec {
+    /// The persona.
+    pub persona: Name,
+    /// Where it lives: one of server, selector, platform.
+    pub target: Target,
+    /// Running or Stopped.
+    #[serde(default)]
+    pub state: RunState,
+    /// How differences are corrected: observe, approve or enforce, or one of them for each plane. Default: the Policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correct: Option<Correct>,
+    /// The host name, where bindings of one persona differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Which server NIC or bond a persona's NIC is on, and addresses that differ between bindings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nics: Vec<BindingNic>,
+    /// Raise it to restart: off, seen off, on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restart: u64,
+    /// How the server is switched off.
+    #[serde(default)]
+    pub shutdown: Shutdown,
+    /// Where to go when the server fails. Not yet supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// Exactly one of them (checked by `validate`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    /// A server by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Name>,
+    /// A server out of a pool. Not yet supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Selector>,
+    /// A guest on a hypervisor. Not yet supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Name>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum RunState {
+    #[default]
+    Running,
+    /// Held off: ports and claim are kept.
+    Stopped,
+}
+
+/// One mode for all planes, or one for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum Correct {
+    All(Mode),
+    PerPlane(PlaneModes),
+}
+
+/// Planes that are not named follow the Policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlaneModes {
+    /// Switching on and off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<Mode>,
+    /// The boot device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Mode>,
+    /// Switch ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Mode>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    /// Show the differences.
+    Observe,
+    /// Show the plan, and wait for a person.
+    #[default]
+    Approve,
+    /// Correct.
+    Enforce,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Plane {
+    Power,
+    Boot,
+    Network,
+}
+
+impl Plane {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Plane::Power => "power",
+            Plane::Boot => "boot",
+            Plane::Network => "network",
+        }
+    }
+}
+
+impl BindingSpec {
+    /// The mode of a plane, given the site's default.
+    pub fn mode(&self, plane: Plane, site: Mode) -> Mode {
+        match self.correct {
+            None => site,
+            Some(Correct::All(mode)) => mode,
+            Some(Correct::PerPlane(m)) => match plane {
+                Plane::Power => m.power,
+                Plane::Boot => m.boot,
+                Plane::Network => m.network,
+            }
+            .unwrap_or(site),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BindingNic {
+    /// The persona's NIC.
+    pub name: Name,
+    /// The server's NIC or bond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Name>,
+    /// Its address here, with the prefix length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "cidr"))]
+    pub address: Option<IpNet>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long a soft-off may take before a hard one follows. 0: hard at once.
+    #[serde(default = "grace")]
+    pub grace: Period,
+}
+
+fn grace() -> Period {
+    Period::secs(120)
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown { grace: grace() }
+    }
+}
+
+/// Not yet supported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Failover {
+    /// Where to.
+    pub to: Selector,
+    /// After how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Period>,
+}

@@ -1,0 +1,71 @@
+//! The kinds of objects and the words people use for them.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+pub const GROUP: &str = "embody.dev";
+pub const VERSION: &str = "v1alpha1";
+pub const API_VERSION: &str = "embody.dev/v1alpha1";
+
+/// In the order in which one apply creates them: what others refer to comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Kind {
+    Policy,
+    Secret,
+    Network,
+    Switch,
+    Server,
+    Persona,
+    Binding,
+}
+
+pub const KINDS: [Kind; 7] = [Kind::Policy, Kind::Secret, Kind::Network, Kind::Switch, Kind::Server, Kind::Persona, Kind::Binding];
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("found `{found}`, expected one of Policy, Secret, Network, Switch, Server, Persona, Binding")]
+pub struct BadKind {
+    pub found: String,
+}
+
+impl Kind {
+    pub fn singular(self) -> &'static str {
+        match self {
+            Kind::Policy => "Policy",
+            Kind::Secret => "Secret",
+            Kind::Network => "Network",
+            Kind::Switch => "Switch",
+            Kind::Server => "Server",
+            Kind::Persona => "Persona",
+            Kind::Binding => "Binding",
+        }
+    }
+
+    /// The resource name in URLs and store keys.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::Policy => "policies",
+            Kind::Secret => "secrets",
+            Kind::Network => "networks",
+            Kind::Switch => "switches",
+            Kind::Server => "servers",
+            Kind::Persona => "personas",
+            Kind::Binding => "bindings",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = BadKind;
+    /// Singular or plural, in any case.
+    fn from_str(text: &str) -> Result<Self, BadKind> {
+        let is = |k: &Kind| k.singular().eq_ignore_ascii_case(text) || k.plural().eq_ignore_ascii_case(text);
+        KINDS.into_iter().find(is).ok_or_else(|| BadKind { found: text.to_owned() })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.singular())
+    }
+}

@@ -1,0 +1,209 @@
+//! `kind: Persona`: an operating system with its root, kernel and networks, free of any hardware.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::server::{Arch, Bytes};
+use super::switch::SecretRef;
+use super::{HostPort, Name};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PersonaSpec {
+    /// What kind of system it is.
+    pub os: Os,
+    /// Where its root file system is: one of nfs, iscsi, fc, ram, disk.
+    pub root: Root,
+    /// What the boot loader starts. Needed for the roots nfs and ram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Kernel>,
+    /// At most one live body at any time. Default: true where the root is writable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<bool>,
+    /// Virtual NICs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nics: Vec<PersonaNic>,
+    /// What it needs of a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Os {
+    /// linux, windows or solaris.
+    pub family: OsFamily,
+    /// The processor architecture that it runs on.
+    #[serde(default)]
+    pub arch: Arch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OsFamily {
+    Linux,
+    Windows,
+    Solaris,
+}
+
+/// Exactly one of nfs, iscsi, fc, ram, disk (checked by `validate`), and the revision of what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Root {
+    /// A directory on an NFS server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nfs: Option<NfsRoot>,
+    /// A disk on an iSCSI target (RFC 7143).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iscsi: Option<IscsiRoot>,
+    /// A disk on a Fibre Channel SAN. Not yet supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fc: Option<FcRoot>,
+    /// The initrd is the whole system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ram: Option<RamRoot>,
+    /// The server's own disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskRoot>,
+    /// An immutable name of the content; change it to roll forward or back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NfsRoot {
+    /// The NFS server.
+    pub server: HostPort,
+    /// The directory that it exports, from `/`.
+    pub path: String,
+    /// How it is mounted.
+    #[serde(default)]
+    pub mode: RootMode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RootMode {
+    /// Read-only, with changes kept in memory: many servers can share it.
+    #[default]
+    Overlay,
+    /// Read-only.
+    ReadOnly,
+    /// Writable: at most one live body.
+    Writable,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IscsiRoot {
+    /// The target's portal; TCP port 3260 if none is named.
+    pub portal: HostPort,
+    /// The target's name (iqn.…).
+    pub target: String,
+    /// The logical unit number.
+    #[serde(default)]
+    pub lun: u16,
+    /// The initiator's name; by default one made from the binding's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiator: Option<String>,
+    /// CHAP credentials. Not yet supported: a boot script is readable by all of the boot network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap_secret_ref: Option<SecretRef>,
+    /// How the disk is used: `writable` unless it says otherwise.
+    #[serde(default = "writable")]
+    pub mode: RootMode,
+}
+
+fn writable() -> RootMode {
+    RootMode::Writable
+}
+
+/// Not yet supported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FcRoot {
+    /// The target's port name (WWPN).
+    pub wwpn: String,
+    /// The logical unit number.
+    #[serde(default)]
+    pub lun: u16,
+}
+
+/// `ram: {}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RamRoot {}
+
+/// `disk: {}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskRoot {}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kernel {
+    /// The kernel: an http:// URL, or a path under the boot server's files.
+    pub path: String,
+    /// The initial RAM disk, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<String>,
+    /// Kernel arguments. Public: never a secret.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cmdline: String,
+}
+
+/// A virtual NIC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PersonaNic {
+    /// Unique among the persona's NICs.
+    pub name: Name,
+    /// The network that it has untagged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untagged: Option<Name>,
+    /// The networks that it has tagged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tagged: Vec<Name>,
+    /// A fixed address with its prefix length, in the subnet of the untagged network. Only where one binding uses the persona.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "cidr"))]
+    pub address: Option<IpNet>,
+    /// It boots over this NIC. At most one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub boot: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Needs {
+    /// Logical processors, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Memory, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+}
+
+impl PersonaSpec {
+    /// At most one live body: as declared, else where the root is writable.
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive.unwrap_or(self.root.is_writable())
+    }
+
+    /// The address of its boot NIC, for the kernel's own network configuration.
+    pub fn boot_address(&self) -> Option<IpAddr> {
+        self.nics.iter().find(|n| n.boot).and_then(|n| n.address).map(|a| a.addr())
+    }
+}
+
+impl Root {
+    /// Whether two bodies at once would write one file system. A server's own disk is shared with nobody.
+    pub fn is_writable(&self) -> bool {
+        self.nfs.as_ref().is_some_and(|n| n.mode == RootMode::Writable)
+            || self.iscsi.as_ref().is_some_and(|i| i.mode == RootMode::Writable)
+            || self.fc.is_some()
+    }
+}

@@ -1,0 +1,124 @@
+//! Where wishes, evidence and events are kept: a small key-value store with revisions, compare-and-set, watches and leases.
+//!
+//! Two backends with one meaning: `embedded` (redb, the default) and `etcd`. Only this module knows etcd. Values are bytes to it.
+//! Keys are paths (`objects/servers/web-1`), sorted bytewise; a revision counts all changes of the store, from 1, without holes.
+//! The conformance suite `tests/store.rs` runs over both.
+
+pub mod embedded;
+pub mod etcd;
+pub mod keys;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+/// A revision of the whole store.
+pub type Revision = u64;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub key: String,
+    pub value: Vec<u8>,
+    /// The revision that last changed it.
+    pub revision: Revision,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Put(Entry),
+    Deleted { key: String, revision: Revision },
+}
+
+/// What a compare-and-set expects to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing: the key does not exist.
+    Absent,
+    /// The key exists and this revision last changed it.
+    At(Revision),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another writer was first; what is there now (nothing: no such key).
+    #[error("the key `{key}` is not as expected: it was changed at revision {}", .found.as_ref().map_or(0, |e| e.revision))]
+    Conflict { key: String, found: Option<Entry> },
+    /// The watch cannot begin there: list, and watch from the list's revision.
+    #[error("revision {asked} is compacted; the oldest is {oldest}")]
+    Compacted { asked: Revision, oldest: Revision },
+    /// This controller's lease is over: it may not write. Nothing was written.
+    #[error("this controller no longer holds the lease `{lease}`")]
+    Fenced { lease: String },
+    /// The write may or may not have happened: read before trying again.
+    #[error("no answer from the store; the write may or may not have happened")]
+    Unknown {
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Not reachable; nothing was written.
+    #[error("the store at {place} is not reachable")]
+    Unreachable {
+        place: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Larger than the store takes.
+    #[error("{what} has {found} bytes; the store takes {limit}")]
+    TooLarge { what: String, found: usize, limit: usize },
+    /// Written by a newer version, held by another process, damaged, disk full.
+    #[error("the store at {place} cannot be used: {why}")]
+    Unusable {
+        place: String,
+        why: String,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+/// A lease held on the right to act. Writes through `put_if` and `delete_if` of the store that gave it are refused (`Fenced`)
+/// once it is lost. Dropping it gives it up (as soon as possible; the time to live is the bound).
+#[async_trait]
+pub trait Lease: Send + Sync {
+    /// How long this controller may still send anything that changes a device, measured from when the last keep-alive was *sent*
+    /// (less a margin). Zero: step down now.
+    fn remaining(&self) -> Duration;
+    /// Resolves when the lease is lost.
+    async fn lost(&self);
+    /// Gives it up now, so that another need not wait.
+    async fn release(&self);
+}
+
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The entry, if there is one. Reads see every write that was acknowledged before.
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
+
+    /// All entries whose keys begin with `prefix`, sorted by key, as of one revision, which is returned with them.
+    async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError>;
+
+    /// Writes if the key is as expected; the new revision. Writing the same bytes again is a write (callers compare first).
+    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError>;
+
+    /// Deletes if the key was last changed at this revision; the new revision.
+    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError>;
+
+    /// Every change after `after` under `prefix`, in order, none twice. The channel is bounded; an `Err` is the last item, after which
+    /// the caller lists and watches again. Reconnecting inside is the backend's own business.
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError>;
+
+    /// Takes the named lease when it is free, waiting for it; `holder` is shown to others. From then on writes of this store are fenced by it.
+    async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Box<dyn Lease>, StoreError>;
+
+    /// Who holds the named lease, if anybody.
+    async fn holder(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// Appends to the events, which are kept outside the revisions: at most `limits::EVENTS`, the oldest go.
+    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError>;
+
+    /// The newest events, oldest first, at most `most`.
+    async fn events(&self, most: usize) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// Forgets the history of revisions up to and including `through` (what is current stays). The backend also does it by itself.
+    async fn compact(&self, through: Revision) -> Result<(), StoreError>;
+}
