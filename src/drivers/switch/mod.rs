@@ -1,1 +1,2 @@
-
+//! Switches, over SNMP.
+pub mod snmp;

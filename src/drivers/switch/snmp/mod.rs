@@ -1,0 +1,104 @@
+//! The SNMP manager side, as the switch driver sees it: get, walk and set of one agent, with owned values.
+//!
+//! Leaves out: what the objects mean (`drivers::switch::engine` and the profiles).
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+
+use crate::drivers::Fault;
+
+/// An object identifier: its arcs.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Oid(pub Vec<u32>);
+
+impl Oid {
+    pub fn starts_with(&self, prefix: &Oid) -> bool {
+        self.0.starts_with(&prefix.0)
+    }
+
+    /// This identifier with more arcs behind it.
+    pub fn child(&self, arcs: &[u32]) -> Oid {
+        Oid([self.0.as_slice(), arcs].concat())
+    }
+
+    /// What follows `prefix`, or nothing where it does not start with it.
+    pub fn index_in(&self, prefix: &Oid) -> Option<&[u32]> {
+        self.0.strip_prefix(prefix.0.as_slice())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("found `{found}`, expected an object identifier such as 1.3.6.1.2.1.1.1.0")]
+pub struct BadOid {
+    pub found: String,
+}
+
+impl FromStr for Oid {
+    type Err = BadOid;
+    /// With or without a leading dot.
+    fn from_str(text: &str) -> Result<Self, BadOid> {
+        let arcs: Result<Vec<u32>, _> = text.strip_prefix('.').unwrap_or(text).split('.').map(str::parse).collect();
+        arcs.map(Oid).map_err(|_| BadOid { found: text.to_owned() })
+    }
+}
+
+impl fmt::Display for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arcs: Vec<String> = self.0.iter().map(u32::to_string).collect();
+        f.pad(&arcs.join("."))
+    }
+}
+
+impl fmt::Debug for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An SMIv2 value (RFC 2578, RFC 3416). Gauge32 and Unsigned32 are one type on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    Integer(i64),
+    Octets(Vec<u8>),
+    Oid(Oid),
+    Null,
+    IpAddress([u8; 4]),
+    Counter32(u32),
+    Unsigned32(u32),
+    TimeTicks(u32),
+    Counter64(u64),
+    Opaque(Vec<u8>),
+    NoSuchObject,
+    NoSuchInstance,
+    EndOfMibView,
+}
+
+pub type Binding = (Oid, Value);
+
+/// The answer to a SET that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetAnswer {
+    /// error-status 0, with the bindings as the agent echoed them. Not proof that anything was written: read back.
+    Accepted(Vec<Binding>),
+    /// error-status (RFC 3416) and error-index, from 1. Some agents apply a part, or all, even so: read back.
+    Refused { status: u32, index: u32 },
+}
+
+/// One agent. An implementation retransmits requests of its own accord; it never repeats a SET whose outcome is unknown.
+#[async_trait]
+pub trait Agent: Send {
+    /// These objects, in this order; a missing one has the value NoSuchObject or NoSuchInstance.
+    async fn get(&mut self, oids: &[Oid]) -> Result<Vec<Binding>, Fault>;
+
+    /// All rows of each column, in order, several columns to a request. `rows` is how many to expect in the longest column: a hint for
+    /// the size of requests.
+    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault>;
+
+    /// One PDU. `Fault::Unknown` where no answer came: it may have happened.
+    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault>;
+
+    /// snmpEngineID where the agent speaks v3.
+    fn engine_id(&self) -> Option<Vec<u8>>;
+}
