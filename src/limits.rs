@@ -22,3 +22,11 @@ pub const VALUE_BYTES: usize = 1 << 20;
 pub const WATCH_BACKLOG: usize = 1_024;
 /// How long a lease on the right to act lives without a keep-alive.
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
+/// How long a hard power-off may take before it is read as not obeyed: slow BMCs act seconds late, some half a minute.
+pub const HARD_OFF_WAIT: Duration = Duration::from_secs(60);
+/// Attempts of one switching-off: one soft, three hard.
+pub const OFF_ATTEMPTS: u32 = 4;
+/// How long a power-on may take to show.
+pub const ON_WAIT: Duration = Duration::from_secs(60);
+/// Attempts of one switching-on.
+pub const ON_ATTEMPTS: u32 = 3;
