@@ -11,6 +11,9 @@ pub struct ServerSpec {
     /// The processor architecture.
     #[serde(default)]
     pub arch: Arch,
+    /// How it starts: boot options are set for this, since some machines fall back to BIOS mode without being told.
+    #[serde(default)]
+    pub firmware: Firmware,
     /// The lights-out controller.
     pub bmc: Bmc,
     /// The network interfaces.
@@ -35,6 +38,14 @@ pub enum Arch {
     X86_64,
     Aarch64,
     Sparc64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    #[default]
+    Uefi,
+    Bios,
 }
 
 impl Arch {

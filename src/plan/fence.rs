@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
+use super::Plan;
 use super::seen::ServerSeen;
 use super::want::{Authority, Holder, Want};
-use super::Plan;
 use crate::model::Name;
 use crate::model::binding::RunState;
 use crate::model::body::Phase;

@@ -53,10 +53,17 @@ pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &ServerSeen) 
     let disturbs = op.disruption() != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }));
     match mode {
         Mode::Observe => Some(("Observing", format!("binding {binding} only observes the {} plane", plane.as_str()))),
-        Mode::Approve if !covered(approval, disturbs, op) => Some(("ApprovalNeeded", format!("changes of the {} plane wait for `embody approve {binding}`", plane.as_str()))),
+        Mode::Approve if !covered(approval, disturbs, op) => {
+            Some(("ApprovalNeeded", format!("changes of the {} plane wait for `embody approve {binding}`", plane.as_str())))
+        }
         Mode::Enforce if found_running && disturbs && !covered(approval, true, op) => {
             let why = format!("the server was running when binding {binding} took it");
-            Some(("ApprovalNeeded", format!("{why}; approve what is planned with `embody approve {binding}`, or declare that it runs the persona with `embody approve {binding} --adopt`")))
+            Some((
+                "ApprovalNeeded",
+                format!(
+                    "{why}; approve what is planned with `embody approve {binding}`, or declare that it runs the persona with `embody approve {binding} --adopt`"
+                ),
+            ))
         }
         Mode::Approve | Mode::Enforce => None,
     }
@@ -65,4 +72,3 @@ pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &ServerSeen) 
 fn covered(approval: Option<&Approval>, disturbs: bool, op: &Op) -> bool {
     approval.is_some_and(|a| !disturbs || a.ops.contains(&signature(op)))
 }
-

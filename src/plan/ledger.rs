@@ -42,7 +42,8 @@ fn ownership(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
         }
         (None, Some(_)) => {}
     }
-    if body.release.is_some() && want.releaser.is_none() && want.past.is_none() {
+    let came_back = want.holder.as_ref().is_some_and(|h| body.release.as_ref().is_some_and(|r| r.uid == h.authority.uid));
+    if body.release.is_some() && want.past.is_none() && (want.releaser.is_none() || came_back) {
         out.push(Record::Released);
     }
     if body.off.is_some() && body.held_by.is_none() && body.release.is_none() && want.holder.is_none() {

@@ -18,6 +18,7 @@ pub mod power;
 pub mod record;
 pub mod seen;
 pub mod want;
+pub mod wishes;
 
 use std::panic::Location;
 

@@ -17,7 +17,9 @@ use crate::model::{Name, Vlan};
 pub fn plan(want: &Want, seen: &ServerSeen, plan: &mut Plan) {
     if let Some(holder) = want.holder.as_ref().filter(|h| h.problems.is_empty()) {
         let ours = match holder.state {
-            RunState::Running => matches!(seen.body.may_run.get(&holder.persona), Some(Phase::Armed | Phase::Started)) && seen.body.release.is_none(),
+            RunState::Running => {
+                matches!(seen.body.may_run.get(&holder.persona), Some(Phase::Armed | Phase::Started)) && seen.body.release.is_none()
+            }
             RunState::Stopped => seen.body.may_run.is_empty() && is_off(seen),
         };
         if ours && seen.body.held_by.is_some() {
@@ -51,6 +53,16 @@ fn ports(authority: &Authority, wishes: &BTreeMap<PortKey, PortWish>, seen: &Ser
         };
         let to = wish.over(&sight.config);
         if to == sight.config {
+            continue;
+        }
+        if wish.carries_bmc && sight.config.untagged.is_some() && to.untagged != sight.config.untagged {
+            plan.problem(
+                "CarriesBmc",
+                format!(
+                    "port {port} of switch {switch} carries the BMC: its untagged VLAN is not changed ({to} is wished, {} is seen)",
+                    sight.config
+                ),
+            );
             continue;
         }
         if let Some(refuse) = &sight.refuse {

@@ -37,7 +37,10 @@ pub fn plan(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
     match power.value {
         Power::Off => {
             if allowed {
-                plan.wait("LookingAgain", format!("server {} was seen off before its boot answer was withdrawn; it is asked again", want.server));
+                plan.wait(
+                    "LookingAgain",
+                    format!("server {} was seen off before its boot answer was withdrawn; it is asked again", want.server),
+                );
                 plan.looks.push(Device::Bmc(want.server.clone()));
             } else {
                 gate::admit(why.authority, step, seen, plan);
@@ -90,7 +93,10 @@ fn in_time(server: &Name, seen: &ServerSeen, why: &WhyOff<'_>, now: Tick, plan: 
 fn obeys(seen: &ServerSeen, plan: &mut Plan) -> bool {
     let tries = seen.body.off.as_ref().map_or(0, |i| i.attempt);
     if tries >= limits::OFF_ATTEMPTS {
-        plan.problem("DoesNotSwitchOff", format!("the server is still on after {tries} attempts to switch it off; switch it off by hand, or `embody retry`"));
+        plan.problem(
+            "DoesNotSwitchOff",
+            format!("the server is still on after {tries} attempts to switch it off; switch it off by hand, or `embody retry`"),
+        );
         return false;
     }
     true
@@ -130,7 +136,13 @@ fn answer(want: &Want, holder: &Holder, seen: &ServerSeen, now: Tick, plan: &mut
 
 fn switch_on(want: &Want, holder: &Holder, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
     let server = &want.server;
-    let step = |op, plane, because: &str| Step { op, binding: holder.authority.binding.clone(), plane, because: because.to_owned(), write_ahead: None };
+    let step = |op, plane, because: &str| Step {
+        op,
+        binding: holder.authority.binding.clone(),
+        plane,
+        because: because.to_owned(),
+        write_ahead: None,
+    };
     if let Some(trouble) = &seen.bmc_trouble {
         plan.wait(trouble.reason, trouble.message.clone());
         return;
@@ -158,7 +170,13 @@ fn on_in_time(server: &Name, seen: &ServerSeen, now: Tick, plan: &mut Plan) -> b
     let deadline = sent.plus(limits::ON_WAIT);
     let off_since = seen.power.as_ref().is_some_and(|p| p.asked_at > deadline);
     if seen.memory.on_tries >= limits::ON_ATTEMPTS && off_since {
-        plan.problem("DoesNotSwitchOn", format!("server {server} is still off after {} attempts to switch it on; look at it, then `embody retry`", seen.memory.on_tries));
+        plan.problem(
+            "DoesNotSwitchOn",
+            format!(
+                "server {server} is still off after {} attempts to switch it on; look at it, then `embody retry`",
+                seen.memory.on_tries
+            ),
+        );
         return false;
     }
     if !off_since {

@@ -1,7 +1,7 @@
 //! Every change that a body's record can take, as values. Bookkeeping only: no device is touched by any of them.
 
-use crate::model::body::{Body, Found, Hold, OffIntent, Phase};
 use crate::model::Name;
+use crate::model::body::{Body, Found, Hold, OffIntent, Phase};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Record {

@@ -68,6 +68,8 @@ pub struct PortWish {
     pub tagged: Option<BTreeSet<Vlan>>,
     /// The persona uses it: it is not started before this port is read back.
     pub needed: bool,
+    /// The BMC is reached through this port: its untagged VLAN is never changed.
+    pub carries_bmc: bool,
     /// A sentence: `network web of persona apache`, `quarantine`.
     pub because: String,
 }
