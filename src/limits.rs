@@ -30,3 +30,25 @@ pub const OFF_ATTEMPTS: u32 = 4;
 pub const ON_WAIT: Duration = Duration::from_secs(60);
 /// Attempts of one switching-on.
 pub const ON_ATTEMPTS: u32 = 3;
+/// Jobs waiting for one device: one per port of a large switch.
+pub const LANE_JOBS: usize = 512;
+/// The first look at a device happens within this time after its lane starts.
+pub const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
+/// How often a device is looked at after a power operation, and for how long: the time of one boot.
+pub const FAST_POLL: Duration = Duration::from_secs(2);
+pub const FAST_POLL_FOR: Duration = Duration::from_secs(180);
+/// Every tenth look is at everything: neighbours and learned MACs change rarely.
+pub const LOOKS_PER_FULL_LOOK: u32 = 10;
+/// One look or operation at a BMC, retransmissions included.
+pub const BMC_DEADLINE: Duration = Duration::from_secs(20);
+/// One look or operation at a switch: a full look walks the forwarding table.
+pub const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
+/// How long an approval holds.
+pub const APPROVAL_FOR: Duration = Duration::from_secs(3600);
+/// How long the loop sleeps when nothing is due.
+pub const IDLE: Duration = Duration::from_secs(3600);
+/// Between attempts of one operation that failed: 2 s, doubled each time, at most 5 min.
+pub const RETRY_FIRST: Duration = Duration::from_secs(2);
+pub const RETRY_MAX: Duration = Duration::from_secs(300);
+/// Rounds of bookkeeping in one reconcile: the longest chain (take, found, end, answer…) has six.
+pub const RECORD_ROUNDS: usize = 16;
