@@ -22,3 +22,9 @@ pub const VALUE_BYTES: usize = 1 << 20;
 pub const WATCH_BACKLOG: usize = 1_024;
 /// How long a lease on the right to act lives without a keep-alive.
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
+/// One request to the API: an apply of `MANIFEST_OBJECTS` objects of 3 KB each.
+pub const API_BODY_BYTES: usize = 32 << 20;
+/// How often a write that lost against another writer is begun again.
+pub const API_ATTEMPTS: usize = 10;
+/// How long requests that run may go on when the API stops.
+pub const API_DRAIN: Duration = Duration::from_secs(5);
