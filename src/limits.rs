@@ -52,3 +52,9 @@ pub const RETRY_FIRST: Duration = Duration::from_secs(2);
 pub const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Rounds of bookkeeping in one reconcile: the longest chain (take, found, end, answer…) has six.
 pub const RECORD_ROUNDS: usize = 16;
+/// One request to the API: an apply of `MANIFEST_OBJECTS` objects of 3 KB each.
+pub const API_BODY_BYTES: usize = 32 << 20;
+/// How often a write that lost against another writer is begun again.
+pub const API_ATTEMPTS: usize = 10;
+/// How long requests that run may go on when the API stops.
+pub const API_DRAIN: Duration = Duration::from_secs(5);

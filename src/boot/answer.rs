@@ -5,7 +5,7 @@
 
 use crate::control::world::World;
 use crate::model::server::Arch;
-use crate::model::{BindingSpec, Mac, Name, PersonaSpec};
+use crate::model::{Mac, Name, PersonaSpec};
 
 /// How long a parked machine waits before it asks again.
 const PARKED_S: u32 = 30;
@@ -31,14 +31,14 @@ pub fn answer(mac: Mac, arch: Arch, world: &World) -> Answer {
     }
     let binding = body.held_by.as_ref().and_then(|h| world.objects.bindings.get(&h.binding));
     let hostname = binding.and_then(|b| b.spec.hostname.clone()).unwrap_or_else(|| server.to_string());
-    let lines = start(&persona.spec, binding.map(|b| &b.spec), server, &hostname, mac);
+    let lines = start(&persona.spec, server, &hostname, mac);
     match lines {
         Ok(lines) => Answer { script: script(&format!("persona {name} on {server}"), &lines, mac), says: format!("persona {name} on {server}") },
         Err(why) => parked(mac, &format!("persona {name}: {why}")),
     }
 }
 
-fn start(persona: &PersonaSpec, binding: Option<&BindingSpec>, server: &Name, hostname: &str, mac: Mac) -> Result<Vec<String>, String> {
+fn start(persona: &PersonaSpec, server: &Name, hostname: &str, mac: Mac) -> Result<Vec<String>, String> {
     let root = &persona.root;
     if root.disk.is_some() {
         return Ok(vec!["iseq ${platform} efi && exit ||".to_owned(), "sanboot --no-describe --drive 0x80 || goto retry".to_owned()]);
@@ -62,7 +62,6 @@ fn start(persona: &PersonaSpec, binding: Option<&BindingSpec>, server: &Name, ho
             arguments.push("embody.overlay=1".to_owned());
         }
     }
-    let _ = binding;
     // Two NFSv4 clients of one host name expire each other's leases: each server gets its own.
     arguments.push(format!("ip=dhcp nfs.nfs4_unique_id={server} embody.hostname={} BOOTIF=01-{}", word(hostname)?, mac.to_string().replace(':', "-")));
     if !kernel.cmdline.is_empty() {

@@ -1,1 +1,169 @@
+//! The command line: one binary, one file per verb (small ones share). Leaves out: everything that decides.
+//!
+//! Invariants: data on stdout, everything else on stderr; exit codes are stable (`failure`). Shown by `tests/cli.rs`.
 
+mod apply;
+pub mod client;
+mod completion;
+pub mod demo;
+mod describe;
+pub mod diff;
+pub mod explain;
+pub mod failure;
+mod get;
+pub mod inspect;
+pub mod output;
+mod people;
+mod plan;
+pub mod serve;
+pub mod source;
+mod subject;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use client::Client;
+use failure::{Exit, Failure};
+
+/// Gives server personas a body: watches power, boot and switch ports, compares them with manifests, corrects what differs.
+#[derive(Parser)]
+#[command(name = "embody", version, about, after_help = failure::EXIT_CODES, max_term_width = 120)]
+pub struct Cli {
+    /// Where the controller is: unix:///PATH. Default: the runtime directory of this user
+    #[arg(long, global = true, env = "EMBODY_SERVER", value_name = "unix:///PATH")]
+    server: Option<String>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the controller
+    Serve(serve::ServeArgs),
+    /// Create or change the objects of files
+    Apply(apply::ApplyArgs),
+    /// Show what an apply would change; exit code 0: nothing, 1: something, above: trouble
+    Diff(apply::DiffArgs),
+    /// Show the exact writes that would be sent to devices, in order
+    Plan(plan::PlanArgs),
+    /// Let a binding's plan do what it would disrupt
+    Approve(people::ApproveArgs),
+    /// Accept the identity that a server's BMC or a switch shows now
+    Accept(people::ObjectArgs),
+    /// Restart what bindings run: off, seen off, on
+    Restart(people::ObjectArgs),
+    /// Forget failures, refused credentials and back-off of an object, and look now
+    Retry(people::ObjectArgs),
+    /// Show objects, or switch ports
+    Get(get::GetArgs),
+    /// Show all about objects: spec, status, planes, waits, events
+    Describe(describe::DescribeArgs),
+    /// Say in one paragraph what is wanted, what is seen, what waits for what
+    Why(describe::WhyArgs),
+    /// Show what happened
+    Events(describe::EventsArgs),
+    /// Wait until objects have a condition, or are gone
+    Wait(wait::WaitArgs),
+    /// Delete objects; no device is touched by that
+    Delete(apply::DeleteArgs),
+    /// Correct nothing on an object, on those that match a selector, or anywhere
+    Pause(people::PauseArgs),
+    /// End a pause
+    Resume(people::ResumeArgs),
+    /// Say what a field means: KIND, or KIND.field.field
+    Explain(explain::ExplainArgs),
+    /// Print the JSON Schema of the manifests
+    Schema(explain::SchemaArgs),
+    /// Look at a device with no manifest at all
+    #[command(subcommand)]
+    Inspect(inspect::InspectVerb),
+    /// Watch a simulated rack converge, and break it
+    Demo(demo::DemoArgs),
+    /// Print a completion script for a shell
+    Completion(completion::CompletionArgs),
+}
+
+/// Files to read.
+#[derive(Args, Clone, Debug)]
+pub struct FileArgs {
+    /// A file, a directory, or - for stdin; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
+    files: Vec<String>,
+    /// Go into the directories of a directory
+    #[arg(short = 'R', long)]
+    recursive: bool,
+}
+
+/// Parses the arguments, runs the verb, reports.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let code = match run(cli) {
+        Ok(code) => code,
+        Err(failure) => report(&failure),
+    };
+    ExitCode::from(code)
+}
+
+fn report(failure: &Failure) -> u8 {
+    if failure.quiet {
+        return 0;
+    }
+    // Faults of manifests come rendered, with their own `error[…]`.
+    let prefix = if failure.message.starts_with("error") { "" } else { "error: " };
+    say(&format!("{prefix}{}", failure.message.trim_end()));
+    if let Some(hint) = &failure.hint {
+        say(&format!("hint: {hint}"));
+    }
+    failure.exit as u8
+}
+
+/// One line to stderr; nobody there is no error.
+pub fn say(line: &str) {
+    use std::io::Write;
+    let _nobody = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+fn run(cli: Cli) -> Result<u8, Failure> {
+    let many = matches!(cli.verb, Verb::Serve(_) | Verb::Demo(_));
+    let mut builder = if many { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    let runtime = builder.enable_all().build().map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
+    let done = runtime.block_on(dispatch(cli));
+    // A lane may be in the middle of a blocking call; the store is durable without it.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    done
+}
+
+async fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    let server = cli.server.as_deref();
+    let client = || Client::new(server);
+    match cli.verb {
+        Verb::Serve(args) => serve::run(args, server).await.map(|()| 0),
+        Verb::Apply(args) => apply::apply(args, &client()?).await.map(|()| 0),
+        Verb::Diff(args) => apply::diff(args, &client()?).await,
+        Verb::Plan(args) => plan::run(args, &client()?).await.map(|()| 0),
+        Verb::Approve(args) => people::approve(args, &client()?).await.map(|()| 0),
+        Verb::Accept(args) => people::accept(args, &client()?).await.map(|()| 0),
+        Verb::Restart(args) => people::restart(args, &client()?).await.map(|()| 0),
+        Verb::Retry(args) => people::retry(args, &client()?).await.map(|()| 0),
+        Verb::Get(args) => get::run(args, &client()?).await.map(|()| 0),
+        Verb::Describe(args) => describe::run(args, &client()?).await.map(|()| 0),
+        Verb::Why(args) => describe::why(args, &client()?).await.map(|()| 0),
+        Verb::Events(args) => describe::events(args, &client()?).await.map(|()| 0),
+        Verb::Wait(args) => wait::run(args, &client()?).await.map(|()| 0),
+        Verb::Delete(args) => apply::delete(args, &client()?).await.map(|()| 0),
+        Verb::Pause(args) => people::pause(args, &client()?).await.map(|()| 0),
+        Verb::Resume(args) => people::resume(args, &client()?).await.map(|()| 0),
+        Verb::Explain(args) => explain::run(args).map(|()| 0),
+        Verb::Schema(args) => explain::schema(args).map(|()| 0),
+        Verb::Inspect(verb) => inspect::run(verb).await.map(|()| 0),
+        Verb::Demo(args) => demo::run(args, server).await.map(|()| 0),
+        Verb::Completion(args) => completion::run(args).map(|()| 0),
+    }
+}
+
+/// A failure of `diff`: code 1 means differences there.
+fn trouble(failure: Failure) -> Failure {
+    if failure.exit == Exit::Failed { Failure { exit: Exit::Usage, ..failure } } else { failure }
+}

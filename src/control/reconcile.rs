@@ -12,7 +12,7 @@ use crate::limits;
 use crate::model::body::Body;
 use crate::model::fact::Tick;
 use crate::model::{Kind, Name};
-use crate::plan::op::{Device, Op};
+use crate::plan::op::Op;
 use crate::plan::record::Record;
 use crate::plan::seen::{Memory, ServerSeen};
 use crate::plan::want::Want;
@@ -250,9 +250,4 @@ fn remember(memory: &mut Memory, records: &[Record], now: Tick) {
             | Record::Restarted(_) => {}
         }
     }
-}
-
-/// The device of a server's power.
-pub(super) fn bmc_of(server: &Name) -> Device {
-    Device::Bmc(server.clone())
 }

@@ -1,0 +1,90 @@
+//! Many objects in one go: everything is read and checked together before the first write.
+//!
+//! Leaves out: deleting what is no longer there (`--prune` is the directory's business). Invariant: where one object is wrong, none is
+//! written. Shown by `tests/api.rs`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::decode;
+use super::fault::{ApiError, Cause};
+use super::objects::{Backend, DryRun, Outcome, Wish};
+use crate::limits::MANIFEST_OBJECTS;
+use crate::model::Object;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ApplyRequest {
+    pub items: Vec<Value>,
+    /// Who applies, kept with what it creates. Nothing: a person.
+    #[serde(default)]
+    pub source: Option<String>,
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What became of one object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    pub kind: crate::model::Kind,
+    pub name: crate::model::Name,
+    /// `created`, `configured`, `unchanged`.
+    pub result: String,
+    /// As it is now, or would be.
+    pub object: Value,
+}
+
+/// Reads all items; every fault of every item is in the error.
+pub fn decode_all(items: Vec<Value>) -> Result<Vec<Object>, ApiError> {
+    if items.len() > MANIFEST_OBJECTS {
+        return Err(ApiError::bad_request(format!("{} objects in one request; at most {MANIFEST_OBJECTS} are taken", items.len())));
+    }
+    let (mut objects, mut faults) = (Vec::<Object>::new(), Vec::new());
+    let mut seen = std::collections::BTreeSet::new();
+    for (i, item) in items.into_iter().enumerate() {
+        match decode::object(item, None) {
+            Ok(object) if !seen.insert((object.kind(), object.name().clone())) => {
+                let message = format!("{}/{} is there twice", object.kind(), object.name());
+                faults.push(Cause { field: format!("items[{i}]"), message });
+            }
+            Ok(object) => objects.push(object),
+            Err(error) => faults.push(Cause { field: format!("items[{i}]"), message: error.message }),
+        }
+    }
+    match faults.as_slice() {
+        [] => Ok(objects),
+        [one] => Err(ApiError::bad_request(one.message.clone()).with_causes(faults)),
+        [first, rest @ ..] => {
+            Err(ApiError::bad_request(format!("{} (and {} more)", first.message, rest.len())).with_causes(faults.clone()))
+        }
+    }
+}
+
+/// Checks all objects together with those that exist, then writes each that differs, what others refer to first. The answers are in the
+/// order of `objects`.
+pub async fn apply(backend: &Backend, objects: Vec<Object>, source: Option<&str>, dry: DryRun) -> Result<Vec<Applied>, ApiError> {
+    let _alone = backend.writing.lock().await;
+    backend.checked(&objects).await?;
+    // A first pass without writing: preconditions and hidden values of the last object must not fail after the first was written.
+    for object in &objects {
+        backend.put(object.clone(), Wish::Apply, source, DryRun::All).await?;
+    }
+    let mut order: Vec<(usize, Object)> = objects.into_iter().enumerate().collect();
+    order.sort_by_key(|(i, o)| (o.kind(), *i));
+    let (mut done, all) = (Vec::new(), order.len());
+    for (i, object) in order {
+        let (kind, name) = (object.kind(), object.name().clone());
+        let (outcome, now) = backend.put(object, Wish::Apply, source, dry).await.map_err(|error| {
+            let before = done.len();
+            let message = format!("{kind}/{name}: {} (objects done before it: {before} of {all}; applying again goes on)", error.message);
+            ApiError { message, ..error }
+        })?;
+        if dry == DryRun::No && outcome != Outcome::Unchanged {
+            tracing::info!(object = %format_args!("{kind}/{name}"), result = outcome.as_str(), source, "applied");
+        }
+        done.push((i, Applied { kind, name, result: outcome.as_str().to_owned(), object: now.to_public_json() }));
+    }
+    done.sort_by_key(|(i, _)| *i);
+    Ok(done.into_iter().map(|(_, applied)| applied).collect())
+}

@@ -1,0 +1,290 @@
+//! Objects in the store: reading, creating, replacing, deleting, with what the server owns of them (uid, generation, resourceVersion).
+//!
+//! Leaves out: HTTP, and what a spec means. Invariants: a write that changes nothing is not a write; `generation` counts changes of the
+//! spec alone; status is kept whatever a client sends. `resourceVersion` is the store's revision, filled in on reading and never stored.
+//! Shown by `tests/api.rs`.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::Check;
+use super::control::Control;
+use super::fault::{ApiError, chain};
+use super::refer;
+use crate::limits::API_ATTEMPTS;
+use crate::model::{Kind, Name, Object, Spec, secret::Hidden};
+use crate::store::{Entry, Expect, Revision, Store, StoreError};
+
+/// The prefix of all objects in the store.
+pub const PREFIX: &str = "objects/";
+/// Annotations under this prefix are the server's: clients neither set nor remove them.
+pub const OWN_ANNOTATIONS: &str = "embody.dev/";
+/// Which source created the object (`directory:/etc/embody/rack`).
+pub const SOURCE: &str = "embody.dev/source";
+/// What `Object::to_public_json` shows instead of a Secret's value.
+const HIDDEN: &str = "(hidden)";
+
+/// Where an object is kept.
+pub fn key(kind: Kind, name: &str) -> String {
+    format!("{PREFIX}{}/{name}", kind.plural())
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Created,
+    Configured,
+    Unchanged,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Created => "created",
+            Outcome::Configured => "configured",
+            Outcome::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// What must be there for a write to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// It must not exist.
+    Create,
+    /// It must exist.
+    Replace,
+    /// Either.
+    Apply,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DryRun {
+    No,
+    All,
+}
+
+/// What the API works on.
+pub struct Backend {
+    pub store: Arc<dyn Store>,
+    pub control: Arc<dyn Control>,
+    pub(super) check: Check,
+    /// One writer of wishes at a time in this process, so that a check and the writes after it see the same objects. Writers elsewhere
+    /// are met by compare-and-set.
+    pub(super) writing: Mutex<()>,
+}
+
+impl Backend {
+    pub fn new(store: Arc<dyn Store>, control: Arc<dyn Control>, check: Check) -> Backend {
+        Backend { store, control, check, writing: Mutex::new(()) }
+    }
+
+    /// One object, with its resourceVersion.
+    pub async fn read(&self, kind: Kind, name: &str) -> Result<Object, ApiError> {
+        match self.store.get(&key(kind, name)).await? {
+            Some(entry) => decode(&entry),
+            None => Err(ApiError::not_found(kind, name)),
+        }
+    }
+
+    /// All objects of a kind. One that does not read is left out, and said in the log: the others must stay visible.
+    pub async fn list(&self, kind: Kind) -> Result<(Vec<Object>, Revision), ApiError> {
+        self.under(&format!("{PREFIX}{}/", kind.plural())).await
+    }
+
+    /// All objects.
+    pub async fn all(&self) -> Result<(Vec<Object>, Revision), ApiError> {
+        self.under(PREFIX).await
+    }
+
+    async fn under(&self, prefix: &str) -> Result<(Vec<Object>, Revision), ApiError> {
+        let (entries, revision) = self.store.list(prefix).await?;
+        let read = |entry: &Entry| decode(entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read")).ok();
+        Ok((entries.iter().filter_map(read).collect(), revision))
+    }
+
+    /// What the check says of these changes beside everything that they do not replace.
+    pub(super) async fn checked(&self, changed: &[Object]) -> Result<(), ApiError> {
+        let (all, _) = self.all().await?;
+        let replaced = |o: &Object| changed.iter().any(|c| c.kind() == o.kind() && c.name() == o.name());
+        let existing: Vec<Object> = all.into_iter().filter(|o| !replaced(o)).collect();
+        let problems = (self.check)(changed, &existing);
+        if problems.is_empty() { Ok(()) } else { Err(ApiError::invalid(problems)) }
+    }
+
+    /// Checks and writes one object.
+    pub async fn write(&self, wanted: Object, wish: Wish, dry: DryRun) -> Result<(Outcome, Object), ApiError> {
+        let _alone = self.writing.lock().await;
+        if wish == Wish::Create && self.store.get(&key(wanted.kind(), wanted.name().as_str())).await?.is_some() {
+            return Err(ApiError::exists(wanted.kind(), wanted.name().as_str()));
+        }
+        self.checked(std::slice::from_ref(&wanted)).await?;
+        self.put(wanted, wish, None, dry).await
+    }
+
+    /// Writes without a check; `writing` is held by the caller.
+    pub(super) async fn put(&self, wanted: Object, wish: Wish, source: Option<&str>, dry: DryRun) -> Result<(Outcome, Object), ApiError> {
+        let key = key(wanted.kind(), wanted.name().as_str());
+        let uid = uuid::Uuid::new_v4().to_string();
+        let mut lost = None;
+        for _ in 0..API_ATTEMPTS {
+            let entry = self.store.get(&key).await?;
+            let old = entry.as_ref().map(decode).transpose()?;
+            // A create whose answer was lost finds its own uid.
+            if let Some(mine) = old.as_ref().filter(|o| o.meta.uid == uid) {
+                return Ok((Outcome::Created, mine.clone()));
+            }
+            precondition(&wanted, old.as_ref(), wish)?;
+            let (next, outcome) = merge(old.as_ref(), &wanted, &uid, source)?;
+            if outcome == Outcome::Unchanged || dry == DryRun::All {
+                return Ok((outcome, next));
+            }
+            let expect = entry.as_ref().map_or(Expect::Absent, |e| Expect::At(e.revision));
+            match self.store.put_if(&key, encode(&next), expect).await {
+                Ok(revision) => return Ok((outcome, at(next, revision))),
+                Err(error @ (StoreError::Conflict { .. } | StoreError::Unknown { .. })) => lost = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(lost.map_or_else(|| ApiError::conflict("the object keeps changing"), ApiError::from))
+    }
+
+    /// Deletes an object that nobody refers to and the controller lets go.
+    pub async fn delete(&self, kind: Kind, name: &Name, want: &Preconditions, dry: DryRun) -> Result<Object, ApiError> {
+        let _alone = self.writing.lock().await;
+        for _ in 0..API_ATTEMPTS {
+            let Some(entry) = self.store.get(&key(kind, name.as_str())).await? else {
+                return Err(ApiError::not_found(kind, name.as_str()));
+            };
+            // What does not read any more can still be deleted, once nobody refers to it.
+            let object = decode(&entry);
+            if let Ok(object) = &object {
+                want.hold(object)?;
+            }
+            let (all, _) = self.all().await?;
+            let holders = refer::holders(kind, name, &all);
+            if !holders.is_empty() {
+                let held = format!("{kind}/{name} is not deleted: {} refer{} to it", holders.join(", "), if holders.len() == 1 { "s" } else { "" });
+                return Err(ApiError::conflict(held));
+            }
+            self.control.may_delete(kind, name).await?;
+            if dry == DryRun::All {
+                return object;
+            }
+            match self.store.delete_if(&entry.key, entry.revision).await {
+                Ok(_) => return object,
+                Err(StoreError::Conflict { .. } | StoreError::Unknown { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ApiError::conflict(format!("{kind}/{name} keeps changing; try again")))
+    }
+}
+
+/// `uid` and `resourceVersion` of a DELETE, where they are given.
+#[derive(Debug, Default)]
+pub struct Preconditions {
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+}
+
+impl Preconditions {
+    fn hold(&self, object: &Object) -> Result<(), ApiError> {
+        let uid = self.uid.as_ref().is_none_or(|u| *u == object.meta.uid);
+        let version = self.resource_version.as_ref().is_none_or(|v| *v == object.meta.resource_version);
+        if uid && version { Ok(()) } else { Err(modified(object)) }
+    }
+}
+
+fn modified(object: &Object) -> ApiError {
+    ApiError::conflict(format!(
+        "{}/{} has been modified (it is at resourceVersion {}); please apply your changes to the latest version",
+        object.kind(),
+        object.name(),
+        object.meta.resource_version
+    ))
+}
+
+fn precondition(wanted: &Object, old: Option<&Object>, wish: Wish) -> Result<(), ApiError> {
+    let (kind, name) = (wanted.kind(), wanted.name().as_str());
+    match (old, wish) {
+        (Some(_), Wish::Create) => Err(ApiError::exists(kind, name)),
+        (None, Wish::Replace) => Err(ApiError::not_found(kind, name)),
+        (None, Wish::Create | Wish::Apply) => Ok(()),
+        (Some(old), Wish::Replace | Wish::Apply) => {
+            let same = |given: &str, have: &str| given.is_empty() || given == have;
+            if same(&wanted.meta.resource_version, &old.meta.resource_version) && same(&wanted.meta.uid, &old.meta.uid) {
+                Ok(())
+            } else {
+                Err(modified(old))
+            }
+        }
+    }
+}
+
+/// What is to be stored: the client's spec, labels and annotations; all else as it was, or fresh.
+fn merge(old: Option<&Object>, wanted: &Object, uid: &str, source: Option<&str>) -> Result<(Object, Outcome), ApiError> {
+    let mut next = wanted.clone();
+    next.meta.annotations.retain(|k, _| !k.starts_with(OWN_ANNOTATIONS));
+    keep_hidden(&mut next.spec, old, wanted.name())?;
+    let Some(old) = old else {
+        next.meta.uid = uid.to_owned();
+        next.meta.generation = 1;
+        next.meta.creation_timestamp = Some(crate::telemetry::timestamp());
+        next.meta.deletion_timestamp = None;
+        next.meta.finalizers = Vec::new();
+        next.meta.resource_version = String::new();
+        next.status = serde_json::Value::Null;
+        if let Some(source) = source {
+            next.meta.annotations.insert(SOURCE.to_owned(), source.to_owned());
+        }
+        return Ok((next, Outcome::Created));
+    };
+    let ours = old.meta.annotations.iter().filter(|(k, _)| k.starts_with(OWN_ANNOTATIONS));
+    next.meta.annotations.extend(ours.map(|(k, v)| (k.clone(), v.clone())));
+    let (labels, annotations) = (next.meta.labels, next.meta.annotations);
+    next.meta = old.meta.clone();
+    (next.meta.labels, next.meta.annotations) = (labels, annotations);
+    next.status = old.status.clone();
+    if next.spec != old.spec {
+        next.meta.generation += 1;
+    }
+    let outcome = if next == *old { Outcome::Unchanged } else { Outcome::Configured };
+    Ok((next, outcome))
+}
+
+/// A Secret that was read, edited and sent back carries `(hidden)` for each value that is to stay.
+fn keep_hidden(spec: &mut Spec, old: Option<&Object>, name: &Name) -> Result<(), ApiError> {
+    let Spec::Secret(secret) = spec else { return Ok(()) };
+    let before = match old.map(|o| &o.spec) {
+        Some(Spec::Secret(before)) => Some(&before.string_data),
+        Some(_) | None => None,
+    };
+    for (key, value) in secret.string_data.iter_mut().filter(|(_, v)| v.reveal() == HIDDEN) {
+        let known: &Hidden = before.and_then(|b| b.get(key)).ok_or_else(|| {
+            ApiError::bad_request(format!("Secret/{name}: stringData.{key} is `{HIDDEN}`, which is what is shown instead of a value; send the value"))
+        })?;
+        *value = known.clone();
+    }
+    Ok(())
+}
+
+fn at(mut object: Object, revision: Revision) -> Object {
+    object.meta.resource_version = revision.to_string();
+    object
+}
+
+fn encode(object: &Object) -> Vec<u8> {
+    let mut bare = object.clone();
+    bare.meta.resource_version = String::new();
+    bare.to_json().to_string().into_bytes()
+}
+
+/// A stored entry as an object.
+pub fn decode(entry: &Entry) -> Result<Object, ApiError> {
+    let bad = |e: &dyn std::error::Error| ApiError::internal(format!("the stored object `{}` does not read: {}", entry.key, chain(e)));
+    let json = serde_json::from_slice(&entry.value).map_err(|e| bad(&e))?;
+    let object = Object::from_json(json).map_err(|e| bad(&e))?;
+    Ok(at(object, entry.revision))
+}

@@ -1,0 +1,152 @@
+//! The words of people: approve, accept, retry, pause, resume, and their questions: plan, why, ports, events.
+//!
+//! Leaves out: what they lead to (`control`). Invariant: every one of them is passed on with who said it. Shown by `tests/api.rs`.
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::apply::{ApplyRequest, apply, decode_all};
+use super::control::Scope;
+use super::fault::ApiError;
+use super::objects::DryRun;
+use super::routes::{Answer, Input, Parameters, Site, kind_of, name_of};
+use super::socket::Caller;
+use crate::limits;
+use crate::model::Kind;
+use crate::model::status::Event;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Approval {
+    adopt: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PauseRequest {
+    scope: Scope,
+    reason: String,
+    #[serde(default)]
+    seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResumeRequest {
+    scope: Scope,
+}
+
+fn sentence(message: String) -> Answer {
+    Ok(Json(json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "message": message })))
+}
+
+/// `POST …/KIND/NAME/{approve,accept,retry}`.
+pub(super) async fn word(
+    State(site): State<Site>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path((plural, name, verb)): Path<(String, String, String)>,
+    body: Input,
+) -> Answer {
+    let (kind, name) = (kind_of(&plural)?, name_of(&name)?);
+    let control = &site.backend.control;
+    site.backend.read(kind, name.as_str()).await?;
+    match (verb.as_str(), kind) {
+        ("approve", Kind::Binding) => {
+            let approval: Approval = body.or_default()?;
+            sentence(control.approve(&name, approval.adopt, &caller.who).await?)
+        }
+        ("accept", Kind::Server | Kind::Switch) => sentence(control.accept(kind, &name, &caller.who).await?),
+        ("retry", _) => sentence(control.retry(kind, &name, &caller.who).await?),
+        ("approve", _) => Err(ApiError::bad_request(format!("a {kind} is not approved; a Binding is"))),
+        ("accept", _) => Err(ApiError::bad_request(format!("a {kind} has no identity to accept; a Server or a Switch has"))),
+        _ => Err(ApiError::no_such_path()),
+    }
+}
+
+/// `GET …/KIND/NAME/{why,status}`.
+pub(super) async fn question(State(site): State<Site>, Path((plural, name, verb)): Path<(String, String, String)>) -> Answer {
+    let (kind, name) = (kind_of(&plural)?, name_of(&name)?);
+    let object = site.backend.read(kind, name.as_str()).await?;
+    match verb.as_str() {
+        "why" => Ok(Json(json!({ "kind": "Why", "apiVersion": crate::model::kind::API_VERSION, "message": site.backend.control.why(kind, &name).await? }))),
+        "status" => Ok(Json(object.to_public_json())),
+        _ => Err(ApiError::no_such_path()),
+    }
+}
+
+pub(super) async fn pause(State(site): State<Site>, ConnectInfo(caller): ConnectInfo<Caller>, body: Input) -> Answer {
+    let request: PauseRequest = body.read()?;
+    if request.reason.trim().is_empty() {
+        return Err(ApiError::bad_request("a pause needs a reason, for those who look later"));
+    }
+    sentence(site.backend.control.pause(request.scope, &request.reason, request.seconds, &caller.who).await?)
+}
+
+pub(super) async fn resume(State(site): State<Site>, ConnectInfo(caller): ConnectInfo<Caller>, body: Input) -> Answer {
+    let request: ResumeRequest = body.read()?;
+    sentence(site.backend.control.resume(request.scope, &caller.who).await?)
+}
+
+pub(super) async fn apply_all(State(site): State<Site>, Query(parameters): Query<Parameters>, body: Input) -> Answer {
+    let request: ApplyRequest = body.read()?;
+    let dry = if request.dry_run { DryRun::All } else { parameters.dry_run()? };
+    let objects = decode_all(request.items)?;
+    let items = apply(&site.backend, objects, request.source.as_deref().filter(|s| !s.is_empty()), dry).await?;
+    Ok(Json(json!({ "kind": "ApplyResult", "apiVersion": crate::model::kind::API_VERSION, "items": items })))
+}
+
+/// The forecast with objects laid over the wishes; they are checked as an apply would check them.
+pub(super) async fn plan(State(site): State<Site>, body: Input) -> Answer {
+    #[derive(Deserialize, Default)]
+    #[serde(deny_unknown_fields, default)]
+    struct PlanRequest {
+        items: Vec<Value>,
+    }
+    let request: PlanRequest = body.or_default()?;
+    let objects = decode_all(request.items)?;
+    if !objects.is_empty() {
+        site.backend.checked(&objects).await?;
+    }
+    Ok(Json(serde_json::to_value(site.backend.control.forecast(objects).await).unwrap_or_default()))
+}
+
+pub(super) async fn ports(State(site): State<Site>) -> Answer {
+    let rows = site.backend.control.ports().await;
+    Ok(Json(json!({ "kind": "PortList", "apiVersion": crate::model::kind::API_VERSION, "items": rows })))
+}
+
+async fn recorded(site: &Site) -> Result<Vec<Event>, ApiError> {
+    let values = site.backend.store.events(limits::EVENTS).await?;
+    Ok(values.iter().filter_map(|v| serde_json::from_slice(v).ok()).collect())
+}
+
+/// Our own events, oldest first.
+pub(super) async fn events(State(site): State<Site>) -> Answer {
+    let items = recorded(&site).await?;
+    Ok(Json(json!({ "kind": "EventList", "apiVersion": crate::model::kind::API_VERSION, "metadata": {}, "items": items })))
+}
+
+/// The same as core/v1 Events, for `kubectl get events` and `kubectl describe`.
+pub(super) async fn core_events(State(site): State<Site>, Query(parameters): Query<Parameters>) -> Answer {
+    let field = |name: &str| {
+        let terms = parameters.field_selector.as_deref().unwrap_or("").split(',');
+        terms.filter_map(|t| t.split_once('=')).find(|(k, _)| *k == name).map(|(_, v)| v.to_owned())
+    };
+    let (want_kind, want_name) = (field("involvedObject.kind"), field("involvedObject.name"));
+    let shape = |(i, e): (usize, Event)| {
+        let (kind, name) = e.regarding.split_once('/').unwrap_or(("", e.regarding.as_str()));
+        let wanted = want_kind.as_deref().is_none_or(|k| k == kind) && want_name.as_deref().is_none_or(|n| n == name);
+        wanted.then(|| {
+            json!({
+                "kind": "Event", "apiVersion": "v1", "type": e.kind, "reason": e.reason, "message": e.message, "count": 1,
+                "metadata": { "name": format!("{name}.{i}"), "creationTimestamp": e.time },
+                "involvedObject": { "apiVersion": crate::model::kind::API_VERSION, "kind": kind, "name": name },
+                "firstTimestamp": e.time, "lastTimestamp": e.time, "source": { "component": "embody" },
+            })
+        })
+    };
+    let items: Vec<Value> = recorded(&site).await?.into_iter().enumerate().filter_map(shape).collect();
+    Ok(Json(json!({ "kind": "EventList", "apiVersion": "v1", "metadata": { "resourceVersion": "" }, "items": items })))
+}

@@ -1,0 +1,367 @@
+//! URLs → functions; bodies and query parameters, read strictly and within bounds. Leaves out: what the functions do.
+//!
+//! Invariant: every path of the Kubernetes kind is under `/apis/embody.dev/v1alpha1/`, and what is not served says so as a `Status`.
+//! Shown by `tests/api.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::watch as signal;
+
+use super::fault::{ApiError, chain};
+use super::objects::{Backend, DryRun, Preconditions, Wish};
+use super::selector::LabelSelector;
+use super::{columns, decode, discovery, people, watch};
+use crate::limits::API_BODY_BYTES;
+use crate::model::kind::{API_VERSION, KINDS};
+use crate::model::{Kind, Name, Object};
+
+pub(super) type Answer = Result<Json<Value>, ApiError>;
+
+/// Tells open watches that the server stops.
+#[derive(Clone)]
+pub(super) struct Stop(pub signal::Receiver<bool>);
+
+impl Stop {
+    pub async fn wait(&mut self) {
+        // A sender that is gone has stopped as well.
+        let _gone = self.0.wait_for(|stopped| *stopped).await;
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Site {
+    pub backend: Arc<Backend>,
+    pub stop: Stop,
+}
+
+pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
+    let group = Router::new()
+        .route("/", get(discovery::resources))
+        .route("/apply", post(people::apply_all))
+        .route("/plan", post(people::plan))
+        .route("/pauses", post(people::pause))
+        .route("/resumes", post(people::resume))
+        .route("/ports", get(people::ports))
+        .route("/events", get(people::events))
+        .route("/{plural}", get(list).post(create))
+        .route("/{plural}/{name}", get(read).put(replace).patch(patch).delete(delete))
+        .route("/{plural}/{name}/{verb}", get(people::question).post(people::word));
+    Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/version", get(discovery::version))
+        .route("/api", get(discovery::core))
+        .route("/api/v1", get(discovery::core_resources))
+        .route("/api/v1/events", get(people::core_events))
+        .route("/apis", get(discovery::groups))
+        .route("/apis/embody.dev", get(discovery::one_group))
+        .route("/apis/embody.dev/v1alpha1", get(discovery::resources))
+        .nest("/apis/embody.dev/v1alpha1", group)
+        .fallback(async || ApiError::no_such_path())
+        .method_not_allowed_fallback(async || ApiError::wrong_method())
+        .layer(DefaultBodyLimit::max(API_BODY_BYTES))
+        .with_state(Site { backend, stop })
+}
+
+/// The plural in a URL, exactly.
+pub(super) fn kind_of(plural: &str) -> Result<Kind, ApiError> {
+    KINDS.into_iter().find(|k| k.plural() == plural).ok_or_else(ApiError::no_such_path)
+}
+
+pub(super) fn name_of(text: &str) -> Result<Name, ApiError> {
+    text.parse::<Name>().map_err(|e| ApiError::bad_request(e.to_string()))
+}
+
+/// A body, with its content type.
+pub(super) struct Input {
+    bytes: Bytes,
+    content_type: String,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Input {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let header = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let content_type = header.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::too_large(API_BODY_BYTES)
+            } else {
+                ApiError::bad_request(rejection.body_text())
+            }
+        })?;
+        Ok(Input { bytes, content_type })
+    }
+}
+
+impl Input {
+    fn json(&self) -> Result<Value, ApiError> {
+        match self.content_type.as_str() {
+            "application/json" | "" => self.parse(),
+            other => Err(ApiError::unsupported_type(format!("found content type `{other}`, expected application/json"))),
+        }
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        // Neither this error nor its causes quote values of the body: a Secret may be in it.
+        serde_json::from_slice(&self.bytes).map_err(|e| ApiError::bad_request(format!("the body does not read: {}", chain(&e))))
+    }
+
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        self.json()?;
+        self.parse()
+    }
+
+    /// An empty body stands for the defaults.
+    pub fn or_default<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
+        if self.bytes.is_empty() { Ok(T::default()) } else { self.read() }
+    }
+}
+
+/// The query parameters that mean something here; others (`limit`, `fieldManager`, …) are taken and without effect.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Parameters {
+    pub label_selector: Option<String>,
+    pub field_selector: Option<String>,
+    watch: Option<String>,
+    resource_version: Option<String>,
+    timeout_seconds: Option<u64>,
+    dry_run: Option<String>,
+}
+
+impl Parameters {
+    pub fn dry_run(&self) -> Result<DryRun, ApiError> {
+        match self.dry_run.as_deref() {
+            None | Some("") => Ok(DryRun::No),
+            Some("All") => Ok(DryRun::All),
+            Some(other) => Err(ApiError::bad_request(format!("found dryRun={other}, expected All"))),
+        }
+    }
+
+    fn watches(&self) -> bool {
+        matches!(self.watch.as_deref(), Some("true" | "1"))
+    }
+
+    /// Nothing, or `0`: from what is there now.
+    fn from(&self) -> Result<Option<u64>, ApiError> {
+        match self.resource_version.as_deref() {
+            None | Some("" | "0") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("found resourceVersion={text}, expected a number"))),
+        }
+    }
+
+    fn selection(&self) -> Result<Selection, ApiError> {
+        let labels = self.label_selector.as_deref().unwrap_or("").parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
+        let name = match self.field_selector.as_deref().unwrap_or("") {
+            "" => None,
+            text => match text.split_once('=') {
+                Some(("metadata.name", name)) => Some(name.trim_start_matches('=').to_owned()),
+                _ => return Err(ApiError::bad_request(format!("found field selector `{text}`, expected metadata.name=NAME"))),
+            },
+        };
+        Ok(Selection { labels, name })
+    }
+}
+
+/// Which objects of a kind.
+pub(super) struct Selection {
+    labels: LabelSelector,
+    name: Option<String>,
+}
+
+impl Selection {
+    pub fn matches(&self, object: &Object) -> bool {
+        self.name.as_deref().is_none_or(|n| n == object.name().as_str()) && self.labels.matches(&object.meta.labels)
+    }
+
+    /// Whether an object can enter it only by being created.
+    pub fn is_all(&self) -> bool {
+        self.labels == LabelSelector::default()
+    }
+}
+
+/// kubectl asks for a table first, and shows only names and ages where it gets none.
+fn wants_table(headers: &HeaderMap) -> bool {
+    headers.get(ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|a| a.contains("as=Table"))
+}
+
+async fn list(
+    State(site): State<Site>,
+    Path(plural): Path<String>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let kind = kind_of(&plural)?;
+    let selection = parameters.selection()?;
+    if parameters.watches() {
+        let lasting = parameters.timeout_seconds.map(Duration::from_secs);
+        return Ok(watch::start(site.backend, kind, selection, parameters.from()?, lasting, site.stop));
+    }
+    let (objects, revision) = site.backend.list(kind).await?;
+    let items: Vec<Value> = objects.iter().filter(|o| selection.matches(o)).map(Object::to_public_json).collect();
+    let meta = json!({ "resourceVersion": revision.to_string() });
+    if wants_table(&headers) {
+        return Ok(Json(columns::table(kind, items, meta)).into_response());
+    }
+    Ok(Json(json!({ "kind": format!("{kind}List"), "apiVersion": API_VERSION, "metadata": meta, "items": items })).into_response())
+}
+
+async fn read(State(site): State<Site>, Path((plural, name)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let kind = kind_of(&plural)?;
+    let object = site.backend.read(kind, name_of(&name)?.as_str()).await?;
+    if wants_table(&headers) {
+        let meta = json!({ "resourceVersion": object.meta.resource_version });
+        return Ok(Json(columns::table(kind, vec![object.to_public_json()], meta)));
+    }
+    Ok(Json(object.to_public_json()))
+}
+
+async fn create(
+    State(site): State<Site>,
+    Path(plural): Path<String>,
+    Query(parameters): Query<Parameters>,
+    body: Input,
+) -> Result<Response, ApiError> {
+    let object = decode::object(body.json()?, Some(kind_of(&plural)?))?;
+    let (_, now) = site.backend.write(object, Wish::Create, parameters.dry_run()?).await?;
+    Ok((StatusCode::CREATED, Json(now.to_public_json())).into_response())
+}
+
+async fn replace(
+    State(site): State<Site>,
+    Path((plural, name)): Path<(String, String)>,
+    Query(parameters): Query<Parameters>,
+    body: Input,
+) -> Answer {
+    let object = decode::object(body.json()?, Some(kind_of(&plural)?))?;
+    same_name(&object, &name)?;
+    let (_, now) = site.backend.write(object, Wish::Replace, parameters.dry_run()?).await?;
+    Ok(Json(now.to_public_json()))
+}
+
+fn same_name(object: &Object, url: &str) -> Result<(), ApiError> {
+    if object.name().as_str() == url {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!("the name of the object ({}) does not match the name on the URL ({url})", object.name())))
+}
+
+async fn patch(
+    State(site): State<Site>,
+    Path((plural, name)): Path<(String, String)>,
+    Query(parameters): Query<Parameters>,
+    body: Input,
+) -> Answer {
+    let (kind, name) = (kind_of(&plural)?, name_of(&name)?);
+    let dry = parameters.dry_run()?;
+    if body.content_type != "application/merge-patch+json" {
+        let found = &body.content_type;
+        return Err(ApiError::unsupported_type(format!("found content type `{found}`, expected application/merge-patch+json")));
+    }
+    let change: Value = body.parse()?;
+    if !change.is_object() {
+        return Err(ApiError::bad_request("a merge patch of an object is a JSON object"));
+    }
+    let asked = change.pointer("/metadata/resourceVersion").is_some();
+    let mut attempts = crate::limits::API_ATTEMPTS;
+    loop {
+        let old = site.backend.read(kind, name.as_str()).await?;
+        let mut json = old.to_json();
+        merge_patch(&mut json, &change);
+        let object = decode::object(json, Some(kind))?;
+        same_name(&object, name.as_str())?;
+        attempts -= 1;
+        match site.backend.write(object, Wish::Replace, dry).await {
+            // Somebody else was faster, and the client does not mind what was there before.
+            Err(error) if error.reason == "Conflict" && !asked && attempts > 0 => {}
+            Err(error) => return Err(error),
+            Ok((_, now)) => return Ok(Json(now.to_public_json())),
+        }
+    }
+}
+
+/// JSON Merge Patch, RFC 7386 section 2.
+fn merge_patch(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Value::Object(into) = target else { return };
+    for (key, value) in fields {
+        if value.is_null() {
+            into.remove(key);
+        } else {
+            merge_patch(into.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+async fn delete(
+    State(site): State<Site>,
+    Path((plural, name)): Path<(String, String)>,
+    Query(parameters): Query<Parameters>,
+    body: Input,
+) -> Answer {
+    /// metav1.DeleteOptions, as far as it means something here.
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct DeleteOptions {
+        dry_run: Vec<String>,
+        preconditions: Named,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Named {
+        uid: Option<String>,
+        resource_version: Option<String>,
+    }
+    let (kind, name) = (kind_of(&plural)?, name_of(&name)?);
+    let options: DeleteOptions = body.or_default()?;
+    let dry = if options.dry_run.iter().any(|d| d == "All") { DryRun::All } else { parameters.dry_run()? };
+    let want = Preconditions { uid: options.preconditions.uid, resource_version: options.preconditions.resource_version };
+    let gone = site.backend.delete(kind, &name, &want, dry).await?;
+    if dry == DryRun::No {
+        tracing::info!(object = %format_args!("{kind}/{name}"), "deleted");
+    }
+    let details = json!({ "name": name, "group": crate::model::kind::GROUP, "kind": kind.plural(), "uid": gone.meta.uid });
+    Ok(Json(json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merge_patch_as_in_the_rfc() {
+        // RFC 7386, appendix A.
+        for (target, patch, result) in [
+            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
+            (json!({"a":"b"}), json!({"a":null}), json!({})),
+            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
+            (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
+            (json!(["a","b"]), json!(["c","d"]), json!(["c","d"])),
+            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
+            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
+        ] {
+            let mut got = target.clone();
+            merge_patch(&mut got, &patch);
+            assert_eq!(got, result, "{target} + {patch}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Label selectors as kubectl writes them: `a=b,c!=d,e in (x,y),f notin (x),g,!h`. Leaves out: field selectors but for `metadata.name`.
+//!
+//! Invariant: a selector that does not read is an error, never "all". Shown by the tests below.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("found label selector `{found}`, expected such as a=b,c!=d,e in (x,y),f,!g")]
+pub struct BadSelector {
+    pub found: String,
+}
+
+/// All terms must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LabelSelector(Vec<Term>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Term {
+    In(String, BTreeSet<String>),
+    NotIn(String, BTreeSet<String>),
+    Exists(String),
+    Absent(String),
+}
+
+impl LabelSelector {
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|term| match term {
+            Term::In(key, values) => labels.get(key).is_some_and(|v| values.contains(v)),
+            Term::NotIn(key, values) => labels.get(key).is_none_or(|v| !values.contains(v)),
+            Term::Exists(key) => labels.contains_key(key),
+            Term::Absent(key) => !labels.contains_key(key),
+        })
+    }
+
+    /// The plain `key=value` terms, where there are no others.
+    pub fn equalities(&self) -> Option<BTreeMap<String, String>> {
+        let one = |term: &Term| match term {
+            Term::In(key, values) if values.len() == 1 => values.first().map(|v| (key.clone(), v.clone())),
+            Term::In(..) | Term::NotIn(..) | Term::Exists(_) | Term::Absent(_) => None,
+        };
+        self.0.iter().map(one).collect()
+    }
+}
+
+impl std::str::FromStr for LabelSelector {
+    type Err = BadSelector;
+    fn from_str(text: &str) -> Result<Self, BadSelector> {
+        let bad = || BadSelector { found: text.to_owned() };
+        if text.trim().is_empty() {
+            return Ok(LabelSelector::default());
+        }
+        split(text).into_iter().map(|part| term(part.trim()).ok_or_else(bad)).collect::<Result<_, _>>().map(LabelSelector)
+    }
+}
+
+/// At commas outside parentheses.
+fn split(text: &str) -> Vec<&str> {
+    let (mut parts, mut begin, mut inside) = (Vec::new(), 0, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => inside = true,
+            ')' => inside = false,
+            ',' if !inside => {
+                parts.push(&text[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[begin..]);
+    parts
+}
+
+fn word(text: &str) -> Option<String> {
+    let text = text.trim();
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    (!text.is_empty() && text.chars().all(good)).then(|| text.to_owned())
+}
+
+fn value(text: &str) -> Option<String> {
+    if text.trim().is_empty() { Some(String::new()) } else { word(text) }
+}
+
+fn term(text: &str) -> Option<Term> {
+    let set = |values: &str| values.trim().strip_prefix('(')?.strip_suffix(')')?.split(',').map(value).collect::<Option<BTreeSet<_>>>();
+    if let Some(key) = text.strip_prefix('!') {
+        return word(key).map(Term::Absent);
+    }
+    if let Some((key, values)) = text.split_once(" notin ") {
+        return Some(Term::NotIn(word(key)?, set(values)?));
+    }
+    if let Some((key, values)) = text.split_once(" in ") {
+        return Some(Term::In(word(key)?, set(values)?));
+    }
+    if let Some((key, v)) = text.split_once("!=") {
+        return Some(Term::NotIn(word(key)?, BTreeSet::from([value(v)?])));
+    }
+    if let Some((key, v)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        return Some(Term::In(word(key)?, BTreeSet::from([value(v)?])));
+    }
+    word(text).map(Term::Exists)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_match_as_kubectl_means_them() {
+        let labels = BTreeMap::from([("rack".to_owned(), "r7".to_owned()), ("tier".to_owned(), "web".to_owned())]);
+        for (text, hit) in [
+            ("", true),
+            ("rack=r7", true),
+            ("rack==r7,tier=web", true),
+            ("rack!=r7", false),
+            ("pool!=x", true),
+            ("rack in (r6, r7),tier", true),
+            ("rack notin (r7)", false),
+            ("!rack", false),
+            ("!pool", true),
+        ] {
+            assert_eq!(text.parse::<LabelSelector>().map(|s| s.matches(&labels)), Ok(hit), "{text}");
+        }
+        for bad in [",", "a=b,", "a b", "a in x", "=b", "!", "a=b=c"] {
+            assert!(bad.parse::<LabelSelector>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The unix socket: who may open it, what is done about one that is there already, and who calls.
+//!
+//! Leaves out: TCP and TLS. Invariants: the socket is never reachable by others, not for a moment (it is bound inside a directory of mode
+//! 0700 and moved into place); of two controllers on one path the second is refused, whenever they start (a lock beside the socket
+//! decides; the kernel frees it with the process). Shown by `tests/api.rs`.
+
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use tokio::net::UnixListener;
+use tokio::sync::watch as signal;
+
+use super::objects::Backend;
+use super::routes::{Stop, router};
+use crate::limits::API_DRAIN;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("another controller already serves on {path}")]
+    InUse { path: PathBuf },
+    #[error("{path} exists and is not a socket")]
+    NotASocket { path: PathBuf },
+    #[error("{path} belongs to user {owner}, not to this one: it is not safe to serve there")]
+    Foreign { path: PathBuf, owner: u32 },
+    #[error("cannot serve on {path}: {doing} failed")]
+    Io {
+        path: PathBuf,
+        doing: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The user of this process (the owner of its entry in procfs).
+pub fn own_uid() -> Option<u32> {
+    fs::metadata("/proc/self").map(|m| m.uid()).ok()
+}
+
+/// Where the controller is, when nobody says: `$XDG_RUNTIME_DIR/embody/embody.sock`; else `/run/embody/embody.sock` for root; else
+/// `/tmp/embody-UID/embody.sock`.
+pub fn default_path() -> PathBuf {
+    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|p| p.is_absolute()) {
+        return runtime.join("embody/embody.sock");
+    }
+    match own_uid() {
+        Some(0) => PathBuf::from("/run/embody/embody.sock"),
+        uid => PathBuf::from(format!("/tmp/embody-{}/embody.sock", uid.unwrap_or(u32::MAX))),
+    }
+}
+
+/// A bound socket. Dropping it removes the socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Option<UnixListener>,
+    path: PathBuf,
+    inode: u64,
+    _lock: fs::File,
+}
+
+impl Listener {
+    /// Binds now, so that two controllers are told apart before either does anything. Needs a tokio runtime.
+    pub fn bind(path: &Path) -> Result<Listener, BindError> {
+        let io = |doing| move |source| BindError::Io { path: path.to_owned(), doing, source };
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        own_directory(parent, path)?;
+        let mut lock_path = path.as_os_str().to_owned();
+        lock_path.push(".lock");
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(io("opening its lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(BindError::InUse { path: path.to_owned() }),
+            Err(fs::TryLockError::Error(e)) => return Err(io("taking its lock")(e)),
+        }
+        remove_stale(path)?;
+        let nest = parent.join(format!(".embody-{}", std::process::id()));
+        let _absent = fs::remove_dir_all(&nest);
+        fs::DirBuilder::new().mode(0o700).create(&nest).map_err(io("making a directory to bind in"))?;
+        let bound = bind_inside(&nest, path);
+        let _left = fs::remove_dir_all(&nest);
+        let socket = bound.map_err(io("binding"))?;
+        let inode = fs::symlink_metadata(path).map_err(io("looking at the socket"))?.ino();
+        Ok(Listener { socket: Some(socket), path: path.to_owned(), inode, _lock: lock })
+    }
+
+    /// Answers until `shutdown` resolves. Requests that run are finished (within a bound), watches are ended.
+    pub async fn serve(mut self, backend: Arc<Backend>, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), BindError> {
+        let Some(socket) = self.socket.take() else { return Ok(()) };
+        let (stopped, stop) = signal::channel(false);
+        let app = router(backend, Stop(stop.clone())).into_make_service_with_connect_info::<Caller>();
+        let mut ended = Stop(stop);
+        let mut wait = ended.clone();
+        let server = axum::serve(socket, app).with_graceful_shutdown(async move { wait.wait().await });
+        let drained = async move {
+            shutdown.await;
+            let _nobody = stopped.send(true);
+            ended.wait().await;
+            tokio::time::sleep(API_DRAIN).await;
+        };
+        let served = tokio::select! {
+            biased;
+            served = server => served,
+            () = drained => Ok(()),
+        };
+        served.map_err(|source| BindError::Io { path: self.path.clone(), doing: "answering", source })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Only what this process made: by now another may stand there.
+        if fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+            let _gone = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes the directory (mode 0700) where there is none. One that belongs to somebody else (neither this user nor root) is refused.
+fn own_directory(parent: &Path, path: &Path) -> Result<(), BindError> {
+    let io = |source| BindError::Io { path: path.to_owned(), doing: "making its directory", source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(io)?;
+    let owner = fs::metadata(parent).map_err(io)?.uid();
+    if owner != 0 && own_uid().is_some_and(|me| me != owner) {
+        return Err(BindError::Foreign { path: parent.to_owned(), owner });
+    }
+    Ok(())
+}
+
+/// Removes a socket that nobody accepts on. The lock is held: no controller of ours stands behind it.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    use std::os::unix::fs::FileTypeExt;
+    let io = |doing| move |source| BindError::Io { path: path.to_owned(), doing, source };
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io("looking at what is there")(e)),
+    };
+    if !found.file_type().is_socket() {
+        return Err(BindError::NotASocket { path: path.to_owned() });
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(io("removing a stale socket")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(_) => Err(BindError::InUse { path: path.to_owned() }),
+        Err(e) => Err(io("asking who is there")(e)),
+    }
+}
+
+fn bind_inside(nest: &Path, path: &Path) -> io::Result<UnixListener> {
+    let inner = nest.join("s");
+    let socket = UnixListener::bind(&inner)?;
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&inner, path)?;
+    Ok(socket)
+}
+
+/// Who is at the other end: the kernel says so.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    /// A user's name, else `uid N`.
+    pub who: String,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Caller {
+        let uid = stream.io().peer_cred().ok().map(|c| c.uid());
+        let who = uid.map_or_else(|| "unknown".to_owned(), |uid| user_name(uid).unwrap_or_else(|| format!("uid {uid}")));
+        Caller { who }
+    }
+}
+
+/// passwd(5): name:password:uid:…
+fn user_name(uid: u32) -> Option<String> {
+    let file = fs::read_to_string("/etc/passwd").ok()?;
+    let mut lines = file.lines().map(|l| l.split(':'));
+    lines.find_map(|mut fields| {
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}

@@ -1,0 +1,154 @@
+//! Watches: one JSON line per change (metav1.WatchEvent), from a revision on. Leaves out: bookmarks.
+//!
+//! Invariants: nothing is left out silently (a gap ends the watch with 410 Expired); an object that leaves the selection is DELETED.
+//! Whether the first change that is seen of an object is ADDED or MODIFIED is told by its generation where the watch begins in the past;
+//! clients that keep a cache do not mind. Shown by `tests/api.rs`.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::fault::ApiError;
+use super::objects::{self, Backend};
+use super::routes::{Selection, Stop};
+use crate::limits::WATCH_BACKLOG;
+use crate::model::{Kind, Object};
+use crate::store::{Change, Entry, Revision, StoreError};
+
+type Line = Result<Bytes, Infallible>;
+
+struct Watch {
+    backend: Arc<Backend>,
+    kind: Kind,
+    selection: Selection,
+    /// What the client knows, by store key: the last version that was in the selection.
+    known: BTreeMap<String, Entry>,
+    to: mpsc::Sender<Line>,
+}
+
+/// The client went away.
+struct Gone;
+
+/// Streams changes after `from`; without it, first what is there.
+pub(super) fn start(
+    backend: Arc<Backend>,
+    kind: Kind,
+    selection: Selection,
+    from: Option<Revision>,
+    lasting: Option<Duration>,
+    mut stop: Stop,
+) -> Response {
+    let (to, lines) = mpsc::channel(WATCH_BACKLOG);
+    let closed = to.clone();
+    let watch = Watch { backend, kind, selection, known: BTreeMap::new(), to };
+    tokio::spawn(async move {
+        let end = async {
+            match lasting {
+                Some(period) => tokio::time::sleep(period).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = closed.closed() => {}
+            () = stop.wait() => {}
+            () = end => {}
+            () = watch.run(from) => {}
+        }
+    });
+    let mut response = Response::new(Body::from_stream(ReceiverStream::new(lines)));
+    response.headers_mut().insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+    response
+}
+
+impl Watch {
+    async fn run(mut self, from: Option<Revision>) {
+        if let Err(error) = self.follow(from).await {
+            tracing::debug!(kind = self.kind.plural(), error = %error, "watch ended");
+            let line = json!({ "type": "ERROR", "object": error.to_json() });
+            let _gone = self.send(&line).await;
+        }
+    }
+
+    async fn follow(&mut self, from: Option<Revision>) -> Result<(), ApiError> {
+        let prefix = format!("{}{}/", objects::PREFIX, self.kind.plural());
+        let (mut changes, begun) = match from {
+            Some(revision) => (Some(self.backend.store.watch(&prefix, revision).await?), Some(revision)),
+            None => (None, None),
+        };
+        let (entries, now) = self.backend.store.list(&prefix).await?;
+        for entry in entries {
+            let Some(object) = self.selected(&entry) else { continue };
+            match begun {
+                Some(begun) if entry.revision > begun => {}
+                Some(_) => drop(self.known.insert(entry.key.clone(), entry)),
+                None => {
+                    self.known.insert(entry.key.clone(), entry);
+                    if self.event("ADDED", &object).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let mut changes = match changes.take() {
+            Some(changes) => changes,
+            None => self.backend.store.watch(&prefix, now).await?,
+        };
+        loop {
+            let sent = match changes.recv().await {
+                Some(Ok(Change::Put(entry))) => self.changed(entry).await,
+                Some(Ok(Change::Deleted { key, revision })) => self.deleted(&key, revision).await,
+                Some(Err(error)) => return Err(cut(error)),
+                None => return Err(ApiError::expired("the watch was cut off; list again")),
+            };
+            if sent.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn selected(&self, entry: &Entry) -> Option<Object> {
+        let object = objects::decode(entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read")).ok()?;
+        self.selection.matches(&object).then_some(object)
+    }
+
+    async fn changed(&mut self, entry: Entry) -> Result<(), Gone> {
+        let Some(object) = self.selected(&entry) else { return self.deleted(&entry.key.clone(), entry.revision).await };
+        let fresh = object.meta.generation <= 1 && object.status.is_null();
+        let before = self.known.insert(entry.key.clone(), entry);
+        let word = if before.is_none() && (fresh || !self.selection.is_all()) { "ADDED" } else { "MODIFIED" };
+        self.event(word, &object).await
+    }
+
+    async fn deleted(&mut self, key: &str, revision: Revision) -> Result<(), Gone> {
+        match self.known.remove(key).map(|last| objects::decode(&Entry { revision, ..last })) {
+            Some(Ok(object)) => self.event("DELETED", &object).await,
+            Some(Err(_)) => Ok(()),
+            // Created and deleted after the revision that the client knows, or never in the selection.
+            None => Ok(()),
+        }
+    }
+
+    async fn event(&self, word: &str, object: &Object) -> Result<(), Gone> {
+        self.send(&json!({ "type": word, "object": object.to_public_json() })).await
+    }
+
+    async fn send(&self, line: &Value) -> Result<(), Gone> {
+        let mut text = line.to_string();
+        text.push('\n');
+        self.to.send(Ok(Bytes::from(text))).await.map_err(|_| Gone)
+    }
+}
+
+/// Whatever ended the store's watch, the client's remedy is the same.
+fn cut(error: StoreError) -> ApiError {
+    ApiError::expired(super::fault::chain(&error))
+}

@@ -1,0 +1,116 @@
+//! `apply`, `diff` and `delete`: files and objects. Leaves out: reading files (`source`).
+//!
+//! Invariant: one request applies all objects, so that one wrong object leaves everything as it was. Shown by `tests/cli.rs`.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::FileArgs;
+use super::client::{API, Client, path_of};
+use super::failure::{Exit, Failure};
+use super::output::print;
+use super::source::{self, References};
+use super::{say, subject, trouble};
+use crate::api::apply::Applied;
+use crate::model::Object;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum DryRun {
+    /// Only look at the files: needs no controller, and references must resolve within them
+    Client,
+    /// Ask the controller what it would do
+    Server,
+}
+
+#[derive(Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Change nothing
+    #[arg(long, value_enum)]
+    dry_run: Option<DryRun>,
+}
+
+#[derive(Args)]
+pub struct DiffArgs {
+    #[command(flatten)]
+    files: FileArgs,
+}
+
+#[derive(Args)]
+pub struct DeleteArgs {
+    /// KIND NAME…, or KIND/NAME…
+    #[arg(value_name = "KIND NAME", required_unless_present = "files", conflicts_with = "files")]
+    objects: Vec<String>,
+    /// The objects of a file, a directory, or - for stdin
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
+    files: Vec<String>,
+    /// Go into the directories of a directory
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// An object that is not there is no failure
+    #[arg(long)]
+    ignore_not_found: bool,
+}
+
+pub async fn apply(args: ApplyArgs, client: &Client) -> Result<(), Failure> {
+    if args.dry_run == Some(DryRun::Client) {
+        let objects = source::load(&args.files, References::Within)?;
+        let lines: String = objects.iter().map(|o| format!("{}/{} valid (client dry run)\n", o.kind(), o.name())).collect();
+        return Ok(print(&lines)?);
+    }
+    let objects = source::load(&args.files, References::Elsewhere)?;
+    let dry = args.dry_run == Some(DryRun::Server);
+    let done = send(client, &objects, dry).await?;
+    let mark = if dry { " (server dry run)" } else { "" };
+    let lines: String = done.iter().map(|a| format!("{}/{} {}{mark}\n", a.kind, a.name, a.result)).collect();
+    Ok(print(&lines)?)
+}
+
+async fn send(client: &Client, objects: &[Object], dry: bool) -> Result<Vec<Applied>, Failure> {
+    let items: Vec<Value> = objects.iter().map(Object::to_json).collect();
+    let mut answer = client.post(&format!("{API}/apply"), &json!({ "items": items, "dryRun": dry })).await?;
+    let items = answer.get_mut("items").map(Value::take).unwrap_or_default();
+    serde_json::from_value(items).map_err(|e| Failure::failed(format!("the controller's answer does not read: {e}")))
+}
+
+/// 0: no differences; 1: differences.
+pub async fn diff(args: DiffArgs, client: &Client) -> Result<u8, Failure> {
+    let objects = source::load(&args.files, References::Elsewhere).map_err(trouble)?;
+    let wanted = send(client, &objects, true).await.map_err(trouble)?;
+    let mut differ = false;
+    for applied in wanted {
+        let now = client.find(applied.kind, &applied.name).await.map_err(trouble)?;
+        if applied.result != "unchanged" {
+            differ = true;
+            print(&super::diff::objects(&applied, now.as_ref()))?;
+        }
+    }
+    Ok(u8::from(differ))
+}
+
+pub async fn delete(args: DeleteArgs, client: &Client) -> Result<(), Failure> {
+    let mut objects = if args.files.is_empty() {
+        subject::objects(&args.objects)?
+    } else {
+        let files = FileArgs { files: args.files, recursive: args.recursive };
+        source::load(&files, References::Elsewhere)?.iter().map(|o| (o.kind(), o.name().clone())).collect()
+    };
+    // Those that refer to others first.
+    objects.sort_by_key(|(kind, _)| std::cmp::Reverse(*kind));
+    let mut worst: Option<Failure> = None;
+    for (kind, name) in objects {
+        match client.delete(&path_of(kind, &name)).await {
+            Ok(_) => print(&format!("{kind}/{name} deleted\n"))?,
+            Err(failure) if failure.exit == Exit::NotFound && args.ignore_not_found => {}
+            Err(failure) if failure.exit == Exit::NoController => return Err(failure),
+            // The others are still tried; the last refusal is the one that is reported at the end.
+            Err(failure) => {
+                if let Some(before) = worst.replace(failure) {
+                    say(&format!("error: {}", before.message));
+                }
+            }
+        }
+    }
+    worst.map_or(Ok(()), Err)
+}

@@ -1,0 +1,203 @@
+//! The client of the API: one request per connection over the unix socket. Leaves out: retries (a person can decide better).
+//!
+//! Invariant: where nobody answers, the message says how to start a controller. Shown by `tests/cli.rs`.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::failure::{Exit, Failure};
+use crate::api::socket;
+use crate::model::{Kind, Name};
+
+pub const API: &str = "/apis/embody.dev/v1alpha1";
+
+/// Where a controller is.
+#[derive(Debug, Clone)]
+pub struct Client {
+    path: PathBuf,
+}
+
+/// `unix:///PATH`, or an absolute path.
+pub fn socket_path(server: Option<&str>) -> Result<PathBuf, Failure> {
+    let Some(text) = server.filter(|s| !s.is_empty()) else { return Ok(socket::default_path()) };
+    let path = text.strip_prefix("unix://").unwrap_or(text);
+    if path.starts_with('/') {
+        return Ok(PathBuf::from(path));
+    }
+    Err(Failure::usage(format!("found server `{text}`, expected unix:///PATH")))
+}
+
+/// A label or name as part of a query string.
+fn quoted(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    text.bytes().fold(String::new(), |mut out, b| {
+        if plain(b) { out.push(char::from(b)) } else { out.push_str(&format!("%{b:02X}")) }
+        out
+    })
+}
+
+/// `?a=b&c=d`, without the empty ones.
+pub fn query(pairs: &[(&str, &str)]) -> String {
+    let list: Vec<String> = pairs.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}={}", quoted(v))).collect();
+    if list.is_empty() { String::new() } else { format!("?{}", list.join("&")) }
+}
+
+/// `/apis/…/bindings/web-1`.
+pub fn path_of(kind: Kind, name: &Name) -> String {
+    format!("{API}/{}/{name}", kind.plural())
+}
+
+impl Client {
+    pub fn new(server: Option<&str>) -> Result<Client, Failure> {
+        Ok(Client { path: socket_path(server)? })
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Method::GET, path, None, "application/json").await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::POST, path, Some(body), "application/json").await
+    }
+
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::PATCH, path, Some(body), "application/merge-patch+json").await
+    }
+
+    pub async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Method::DELETE, path, None, "application/json").await
+    }
+
+    /// One object, or nothing where there is none.
+    pub async fn find(&self, kind: Kind, name: &Name) -> Result<Option<Value>, Failure> {
+        match self.get(&path_of(kind, name)).await {
+            Ok(object) => Ok(Some(object)),
+            Err(failure) if failure.exit == Exit::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Changes, one at a time, as JSON lines.
+    pub async fn watch(&self, path: &str) -> Result<Lines, Failure> {
+        let response = self.send(Method::GET, path, None, "application/json").await?;
+        if response.status().is_success() {
+            return Ok(Lines { body: response.into_body(), rest: Vec::new() });
+        }
+        Err(refused(response).await)
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>, content_type: &str) -> Result<Value, Failure> {
+        let response = self.send(method, path, body, content_type).await?;
+        if !response.status().is_success() {
+            return Err(refused(response).await);
+        }
+        let bytes = response.into_body().collect().await.map_err(|e| lost(&self.path, &e))?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|e| Failure::failed(format!("the controller's answer does not read: {e}")))
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>, content_type: &str) -> Result<Response<Incoming>, Failure> {
+        self.trusted()?;
+        let stream = UnixStream::connect(&self.path).await.map_err(|e| self.nobody(&e))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(&self.path, &e))?;
+        tokio::spawn(connection);
+        let bytes = body.map(|b| Bytes::from(b.to_string())).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "embody")
+            .header("content-type", content_type)
+            .header("accept", "application/json")
+            .body(Full::new(bytes))
+            .map_err(|e| Failure::failed(format!("the request `{path}` cannot be made: {e}")))?;
+        sender.send_request(request).await.map_err(|e| lost(&self.path, &e))
+    }
+
+    /// The default place under /tmp is open to all: what stands there must be ours, or root's.
+    fn trusted(&self) -> Result<(), Failure> {
+        let shared = self.path.starts_with("/tmp");
+        let owner = std::fs::metadata(&self.path).map(|m| m.uid());
+        match (owner, socket::own_uid()) {
+            (Ok(owner), Some(me)) if shared && owner != 0 && owner != me => {
+                let path = self.path.display();
+                Err(Failure::new(Exit::NoController, format!("the socket {path} belongs to user {owner}: it is not used")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn nobody(&self, error: &io::Error) -> Failure {
+        let path = self.path.display();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                Failure::new(Exit::NoController, format!("no controller answers at unix://{path}"))
+                    .hint("start one with `embody serve`, try `embody demo`, or name another place with --server or EMBODY_SERVER")
+            }
+            io::ErrorKind::PermissionDenied => Failure::new(Exit::NoController, format!("this user may not speak to the controller at unix://{path}"))
+                .hint("run it as the user of the controller (or as root)"),
+            _ => Failure::new(Exit::NoController, format!("cannot reach a controller at unix://{path}: {error}")),
+        }
+    }
+}
+
+fn lost(path: &Path, error: &dyn std::error::Error) -> Failure {
+    let text = crate::api::fault::chain(error);
+    Failure::new(Exit::NoController, format!("the controller at unix://{} went away: {text}", path.display()))
+}
+
+/// What an answer that is not 2xx means for the one who asked.
+async fn refused(response: Response<Incoming>) -> Failure {
+    let status = response.status();
+    let exit = match status {
+        StatusCode::NOT_FOUND => Exit::NotFound,
+        StatusCode::CONFLICT => Exit::Refused,
+        _ => Exit::Failed,
+    };
+    let bytes = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let text = |v: Option<&Value>| v.and_then(Value::as_str).unwrap_or("").to_owned();
+    let mut message = text(json.get("message"));
+    if message.is_empty() {
+        message = format!("the controller answered {status}");
+    }
+    let causes = json.pointer("/details/causes").and_then(Value::as_array).cloned().unwrap_or_default();
+    if causes.len() > 1 {
+        let list = causes.iter().map(|c| format!("\n  {}", text(c.get("message"))));
+        message = format!("{} faults; nothing was done:{}", causes.len(), list.collect::<String>());
+    }
+    Failure::new(exit, super::output::clean_lines(&message))
+}
+
+/// Lines of a watch.
+pub struct Lines {
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next change; nothing when the controller ended the watch.
+    pub async fn next(&mut self) -> Result<Option<Value>, Failure> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(|e| Failure::failed(format!("a change from the controller does not read: {e}")));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.rest.extend(frame.into_data().unwrap_or_default()),
+                // A controller that is killed cuts the line: the same to a watcher as an end.
+                Some(Err(_)) | None => return Ok(None),
+            }
+        }
+    }
+}

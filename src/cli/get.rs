@@ -1,0 +1,208 @@
+//! `embody get`: objects and switch ports as tables, YAML, JSON or names; with `-w` as they change.
+//!
+//! Leaves out: what the columns hold (`api::columns`). Invariant: with `-w` a change is shown once, and a gap in the watch is closed by
+//! listing again. Shown by `tests/cli.rs`.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{API, Client, path_of, query};
+use super::failure::{Exit, Failure};
+use super::output::{self, Format, Table, print};
+use super::say;
+use super::subject::{Subject, subjects};
+use crate::api::columns::{NOTHING, cells, columns, drift};
+use crate::api::control::PortRow;
+use crate::model::kind::API_VERSION;
+use crate::model::{Kind, Name};
+
+#[derive(Args)]
+pub struct GetArgs {
+    /// A kind (bindings, servers, …), several with commas, KIND NAME…, KIND/NAME…, ports, or all
+    #[arg(value_name = "KIND [NAME]", required = true)]
+    what: Vec<String>,
+    /// Instead of a table; `wide` is a table with more columns
+    #[arg(short = 'o', long, value_enum)]
+    output: Option<Format>,
+    /// Go on showing changes
+    #[arg(short = 'w', long)]
+    watch: bool,
+    /// Only objects with these labels: a=b,c!=d,e in (x,y)
+    #[arg(short = 'l', long, value_name = "LABELS", default_value = "", hide_default_value = true)]
+    selector: String,
+}
+
+pub async fn run(args: GetArgs, client: &Client) -> Result<(), Failure> {
+    let subjects = subjects(&args.what)?;
+    let named = subjects.iter().any(|s| matches!(s, Subject::One(..)));
+    if named && !args.selector.is_empty() {
+        return Err(Failure::usage("a name and a selector (-l) exclude each other"));
+    }
+    if args.watch {
+        return match subjects.as_slice() {
+            [Subject::Kind(kind)] => watch(client, *kind, None, &args).await,
+            [Subject::One(kind, name)] => watch(client, *kind, Some(name), &args).await,
+            _ => Err(Failure::usage("-w shows the changes of one kind, or of one object")),
+        };
+    }
+    let (mut groups, mut missing) = (Vec::new(), None);
+    for subject in &subjects {
+        match fetch(client, subject, &args.selector).await {
+            Ok((kind, items)) => add(&mut groups, kind, items),
+            // The others are still shown.
+            Err(failure) if failure.exit == Exit::NotFound && subjects.len() > 1 => {
+                if let Some(Failure { message, .. }) = missing.replace(failure) {
+                    say(&format!("error: {message}"));
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    let single = subjects.len() == 1 && named;
+    show(&groups, &args, single)?;
+    missing.map_or(Ok(()), Err)
+}
+
+/// Nothing as kind: ports.
+type Group = (Option<Kind>, Vec<Value>);
+
+fn add(groups: &mut Vec<Group>, kind: Option<Kind>, items: Vec<Value>) {
+    match groups.iter_mut().find(|(k, _)| *k == kind) {
+        Some((_, there)) => there.extend(items),
+        None => groups.push((kind, items)),
+    }
+}
+
+async fn fetch(client: &Client, subject: &Subject, selector: &str) -> Result<Group, Failure> {
+    let list = |mut answer: Value| match answer.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => items,
+        _ => Vec::new(),
+    };
+    Ok(match subject {
+        Subject::One(kind, name) => (Some(*kind), vec![client.get(&path_of(*kind, name)).await?]),
+        Subject::Kind(kind) => {
+            let path = format!("{API}/{}{}", kind.plural(), query(&[("labelSelector", selector)]));
+            (Some(*kind), list(client.get(&path).await?))
+        }
+        Subject::Ports => (None, list(client.get(&format!("{API}/ports")).await?)),
+    })
+}
+
+fn show(groups: &[Group], args: &GetArgs, single: bool) -> Result<(), Failure> {
+    let all = || groups.iter().flat_map(|(_, items)| items);
+    match args.output {
+        Some(Format::Json | Format::Yaml) => {
+            let items: Vec<&Value> = all().collect();
+            let value = match items.as_slice() {
+                [one] if single => (*one).clone(),
+                items => json!({ "kind": "List", "apiVersion": API_VERSION, "items": items }),
+            };
+            Ok(print(&if args.output == Some(Format::Json) { output::json(&value) } else { output::yaml(&value) })?)
+        }
+        Some(Format::Name) => {
+            let name = |(kind, item): (&Option<Kind>, &Value)| match kind {
+                Some(kind) => format!("{}/{}\n", kind.singular().to_lowercase(), cells(*kind, item).swap_remove(0)),
+                None => format!("{}/{}\n", port_cells(item)[0], port_cells(item)[1]),
+            };
+            let lines: String = groups.iter().flat_map(|(k, items)| items.iter().map(move |i| (k, i))).map(name).collect();
+            Ok(print(&lines)?)
+        }
+        Some(Format::Wide) | None => tables(groups, args.output == Some(Format::Wide)),
+    }
+}
+
+fn tables(groups: &[Group], wide: bool) -> Result<(), Failure> {
+    let mut shown = 0;
+    for (kind, items) in groups.iter().filter(|(_, items)| !items.is_empty()) {
+        let (heads, rows): (Vec<&str>, Vec<Vec<String>>) = match kind {
+            Some(kind) => (heads(*kind, wide), items.iter().map(|i| row(*kind, i, wide)).collect()),
+            None => (PORT_HEADS.to_vec(), items.iter().map(port_cells).collect()),
+        };
+        if shown > 0 {
+            print("\n")?;
+        }
+        shown += 1;
+        print(&output::table(&heads, &rows))?;
+    }
+    if shown == 0 {
+        say("Nothing found.");
+    }
+    Ok(())
+}
+
+fn heads(kind: Kind, wide: bool) -> Vec<&'static str> {
+    let (narrow, more) = columns(kind);
+    narrow.iter().chain(more.iter().filter(|_| wide)).copied().collect()
+}
+
+fn row(kind: Kind, object: &Value, wide: bool) -> Vec<String> {
+    let mut cells = cells(kind, object);
+    if !wide {
+        cells.truncate(columns(kind).0.len());
+    }
+    cells
+}
+
+const PORT_HEADS: [&str; 6] = ["SWITCH", "PORT", "LINK", "VLAN", "WIRED-TO", "NOTE"];
+
+fn port_cells(row: &Value) -> Vec<String> {
+    let Ok(port) = serde_json::from_value::<PortRow>(row.clone()) else {
+        return vec!["?".to_owned(); PORT_HEADS.len()];
+    };
+    let or_nothing = |v: Option<String>| v.unwrap_or_else(|| NOTHING.to_owned());
+    let vlan = match (&port.have, &port.want) {
+        (have, Some(want)) => drift(have.as_deref().unwrap_or("Unknown"), want, false),
+        (have, None) => or_nothing(have.clone()),
+    };
+    vec![port.switch.to_string(), port.port, port.link, vlan, or_nothing(port.wired_to), or_nothing(port.note)]
+}
+
+async fn watch(client: &Client, kind: Kind, name: Option<&Name>, args: &GetArgs) -> Result<(), Failure> {
+    let wide = args.output == Some(Format::Wide);
+    let field = name.map(|n| format!("metadata.name={n}")).unwrap_or_default();
+    let base = [("labelSelector", args.selector.as_str()), ("fieldSelector", field.as_str())];
+    let mut table = None;
+    let mut shown: BTreeMap<String, String> = BTreeMap::new();
+    loop {
+        let answer = client.get(&format!("{API}/{}{}", kind.plural(), query(&base))).await?;
+        let version = answer.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("").to_owned();
+        let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        if table.is_none() && matches!(args.output, None | Some(Format::Wide)) {
+            let rows: Vec<Vec<String>> = items.iter().map(|i| row(kind, i, wide)).collect();
+            let fresh = table.insert(Table::new(&heads(kind, wide), &rows));
+            print(&fresh.line(&heads(kind, wide).iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()))?;
+        }
+        for item in &items {
+            one(kind, item, args.output, table.as_ref(), &mut shown)?;
+        }
+        let pairs = [base[0], base[1], ("watch", "true"), ("resourceVersion", version.as_str())];
+        let mut lines = client.watch(&format!("{API}/{}{}", kind.plural(), query(&pairs))).await?;
+        while let Some(change) = lines.next().await? {
+            let object = change.get("object").cloned().unwrap_or_default();
+            // The history is gone, or the watch was cut off: list again. What was shown already is not shown twice.
+            if change.get("type").and_then(Value::as_str) == Some("ERROR") {
+                break;
+            }
+            one(kind, &object, args.output, table.as_ref(), &mut shown)?;
+        }
+        // Where the controller stopped, the next list says so.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+fn one(kind: Kind, object: &Value, format: Option<Format>, table: Option<&Table>, shown: &mut BTreeMap<String, String>) -> Result<(), Failure> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
+    let (name, version) = (text("/metadata/name"), text("/metadata/resourceVersion"));
+    if shown.insert(name.clone(), version.clone()).is_some_and(|before| before == version) {
+        return Ok(());
+    }
+    Ok(print(&match (format, table) {
+        (Some(Format::Json), _) => output::json(object),
+        (Some(Format::Yaml), _) => format!("---\n{}", output::yaml(object)),
+        (Some(Format::Name), _) => format!("{}/{name}\n", kind.singular().to_lowercase()),
+        (Some(Format::Wide) | None, Some(table)) => table.line(&row(kind, object, format == Some(Format::Wide))),
+        (Some(Format::Wide) | None, None) => String::new(),
+    })?)
+}

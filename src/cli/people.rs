@@ -1,0 +1,153 @@
+//! The words of people: approve, accept, restart, retry, pause, resume. Leaves out: what they lead to.
+//!
+//! Invariant: each answer is one sentence from the controller. Shown by `tests/cli.rs`.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{API, Client, path_of};
+use super::failure::{Exit, Failure};
+use super::output::{clean, print};
+use super::subject;
+use crate::api::control::Scope;
+use crate::api::selector::LabelSelector;
+use crate::model::{Kind, Name, Period};
+
+#[derive(Args)]
+pub struct ObjectArgs {
+    /// NAME, KIND/NAME, or KIND NAME
+    #[arg(value_name = "[KIND/]NAME", required = true)]
+    object: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct ApproveArgs {
+    /// The bindings
+    #[arg(value_name = "BINDING", required = true)]
+    object: Vec<String>,
+    /// Declare that the server already runs the persona: nothing is switched off
+    #[arg(long)]
+    adopt: bool,
+}
+
+#[derive(Args)]
+#[group(id = "scope", required = true, multiple = false, args = ["object", "selector", "all"])]
+pub struct PauseArgs {
+    /// NAME, KIND/NAME, or KIND NAME
+    #[arg(value_name = "[KIND/]NAME")]
+    object: Vec<String>,
+    /// Bindings and servers with these labels: key=value,…
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// Everything
+    #[arg(long)]
+    all: bool,
+    /// Why, for those who look later
+    #[arg(long)]
+    reason: String,
+    /// How long: 30m, 2h; without it until `resume`
+    #[arg(long = "for", value_name = "PERIOD")]
+    period: Option<Period>,
+}
+
+#[derive(Args)]
+#[group(id = "scope", required = true, multiple = false, args = ["object", "selector", "all"])]
+pub struct ResumeArgs {
+    /// NAME, KIND/NAME, or KIND NAME
+    #[arg(value_name = "[KIND/]NAME")]
+    object: Vec<String>,
+    /// Bindings and servers with these labels: key=value,…
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// Everything
+    #[arg(long)]
+    all: bool,
+}
+
+fn show(answer: &Value) -> Result<(), Failure> {
+    let message = answer.get("message").and_then(Value::as_str).unwrap_or("done");
+    Ok(print(&format!("{}\n", clean(message)))?)
+}
+
+pub async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Failure> {
+    for name in subject::of_kind(&args.object, Kind::Binding)? {
+        let path = format!("{}/approve", path_of(Kind::Binding, &name));
+        show(&client.post(&path, &json!({ "adopt": args.adopt })).await?)?;
+    }
+    Ok(())
+}
+
+pub async fn accept(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
+    let (kind, name) = match args.object.as_slice() {
+        [bare] if !bare.contains('/') => identified(client, bare).await?,
+        words => subject::look_up(client, words).await?,
+    };
+    show(&client.post(&format!("{}/accept", path_of(kind, &name)), &json!({})).await?)
+}
+
+/// Only servers and switches have an identity: a binding of the same name is not meant.
+async fn identified(client: &Client, bare: &str) -> Result<(Kind, Name), Failure> {
+    let name = subject::name(bare)?;
+    for kind in [Kind::Server, Kind::Switch] {
+        if client.find(kind, &name).await?.is_some() {
+            return Ok((kind, name));
+        }
+    }
+    Err(Failure::new(Exit::NotFound, format!("no server and no switch is named `{name}`")))
+}
+
+pub async fn retry(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
+    let (kind, name) = subject::look_up(client, &args.object).await?;
+    show(&client.post(&format!("{}/retry", path_of(kind, &name)), &json!({})).await?)
+}
+
+pub async fn restart(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
+    for name in subject::of_kind(&args.object, Kind::Binding)? {
+        restart_one(client, &name).await?;
+    }
+    Ok(())
+}
+
+/// Raises `spec.restart`. Tied to the generation's number of restarts through the revision, so that two people at once mean two restarts;
+/// a status that was written in between is no conflict worth telling.
+async fn restart_one(client: &Client, name: &Name) -> Result<(), Failure> {
+    let path = path_of(Kind::Binding, name);
+    let mut attempts = crate::limits::API_ATTEMPTS;
+    loop {
+        let binding = client.get(&path).await?;
+        let next = binding.pointer("/spec/restart").and_then(Value::as_u64).unwrap_or(0).saturating_add(1);
+        let version = binding.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+        attempts -= 1;
+        let change = json!({ "metadata": { "resourceVersion": version }, "spec": { "restart": next } });
+        match client.patch(&path, &change).await {
+            Err(failure) if failure.exit == Exit::Refused && attempts > 0 => {}
+            Err(failure) => return Err(failure),
+            Ok(_) => return Ok(print(&format!("Binding/{name} restart {next} wished\n"))?),
+        }
+    }
+}
+
+async fn scope(client: &Client, object: &[String], selector: Option<&str>) -> Result<Scope, Failure> {
+    if let Some(text) = selector {
+        let selector: LabelSelector = text.parse().map_err(|e| Failure::usage(format!("{e}")))?;
+        let labels = selector.equalities().filter(|l| !l.is_empty());
+        let match_labels = labels.ok_or_else(|| Failure::usage(format!("found `{text}`, expected key=value,… for a pause")))?;
+        return Ok(Scope::Labels { match_labels });
+    }
+    if object.is_empty() {
+        return Ok(Scope::Everything);
+    }
+    let (kind, name) = subject::look_up(client, object).await?;
+    Ok(Scope::Object { kind, name })
+}
+
+pub async fn pause(args: PauseArgs, client: &Client) -> Result<(), Failure> {
+    let scope = scope(client, &args.object, args.selector.as_deref()).await?;
+    let seconds = args.period.map(|p| p.0.as_secs().max(1));
+    show(&client.post(&format!("{API}/pauses"), &json!({ "scope": scope, "reason": args.reason, "seconds": seconds })).await?)
+}
+
+pub async fn resume(args: ResumeArgs, client: &Client) -> Result<(), Failure> {
+    let scope = scope(client, &args.object, args.selector.as_deref()).await?;
+    show(&client.post(&format!("{API}/resumes"), &json!({ "scope": scope })).await?)
+}

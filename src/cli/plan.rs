@@ -1,0 +1,73 @@
+//! `embody plan`: the whole future as far as it can be seen, op by op. Leaves out: how it is found (`plan::forecast`).
+//!
+//! Shown by `tests/cli.rs`.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::FileArgs;
+use super::client::{API, Client};
+use super::failure::Failure;
+use super::output::{clean, print, table};
+use super::source::{self, References};
+use crate::api::control::Forecast;
+use crate::model::Object;
+
+#[derive(Args)]
+pub struct PlanArgs {
+    /// With these files laid over what is there
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
+    files: Vec<String>,
+    /// Go into the directories of a directory
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// `json` for programs
+    #[arg(short = 'o', long, value_name = "json")]
+    output: Option<Output>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Json,
+}
+
+pub async fn run(args: PlanArgs, client: &Client) -> Result<(), Failure> {
+    let objects = if args.files.is_empty() {
+        Vec::new()
+    } else {
+        source::load(&FileArgs { files: args.files, recursive: args.recursive }, References::Elsewhere)?
+    };
+    let items: Vec<Value> = objects.iter().map(Object::to_json).collect();
+    let answer = client.post(&format!("{API}/plan"), &json!({ "items": items })).await?;
+    if args.output == Some(Output::Json) {
+        return Ok(print(&super::output::json(&answer))?);
+    }
+    let forecast: Forecast =
+        serde_json::from_value(answer).map_err(|e| Failure::failed(format!("the controller's answer does not read: {e}")))?;
+    Ok(print(&show(&forecast))?)
+}
+
+fn count(n: usize, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+/// `3 servers affected, 2 link flaps, 0 power-offs, 1 held`, then every step in order, then what would not go on.
+pub fn show(forecast: &Forecast) -> String {
+    let servers = count(forecast.servers, "server");
+    let (flaps, offs) = (count(forecast.link_flaps, "link flap"), count(forecast.power_offs, "power-off"));
+    let mut out = format!("{servers} affected, {flaps}, {offs}, {} held\n", forecast.held);
+    if !forecast.steps.is_empty() {
+        let steps = forecast.steps.iter();
+        let rows: Vec<Vec<String>> =
+            steps.map(|s| vec![s.wave.to_string(), s.server.to_string(), s.op.clone(), s.disruption.clone(), s.because.clone()]).collect();
+        out.push('\n');
+        out.push_str(&table(&["WAVE", "SERVER", "OPERATION", "DISRUPTION", "BECAUSE"], &rows));
+    }
+    for (title, list) in [("Waits", &forecast.waits), ("Problems", &forecast.problems)] {
+        if !list.is_empty() {
+            out.push_str(&format!("\n{title}:\n"));
+            out.extend(list.iter().map(|line| format!("  {}\n", clean(line))));
+        }
+    }
+    out
+}
