@@ -58,3 +58,9 @@ pub const API_BODY_BYTES: usize = 32 << 20;
 pub const API_ATTEMPTS: usize = 10;
 /// How long requests that run may go on when the API stops.
 pub const API_DRAIN: Duration = Duration::from_secs(5);
+/// Reports and messages waiting for the brain: a look of every device of a large site.
+pub const REPORTS: usize = 4_096;
+/// How often a directory of manifests is read again without a hint: notify is blind on NFS and to symlink swaps.
+pub const RESCAN: Duration = Duration::from_secs(30);
+/// Files written together are read together.
+pub const SETTLE: Duration = Duration::from_millis(300);

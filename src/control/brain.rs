@@ -23,7 +23,7 @@ use crate::model::{Kind, Mac, Name, Object, ServerSpec, SwitchSpec};
 use crate::plan::budget::Budget;
 use crate::plan::op::{Device, Op};
 use crate::plan::seen::Trouble;
-use crate::store::{Change, Entry, Expect, Revision, Store, StoreError, keys, keys::Key};
+use crate::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, keys, keys::Key};
 use crate::telemetry::timestamp;
 
 /// Makes drivers: real ones over UDP, or simulated ones.
@@ -36,8 +36,18 @@ pub trait Devices: Send + Sync {
 pub enum Message {
     Report(Report),
     Ask(Ask),
+    Site(SiteWord),
     /// `again`: the machine asks as its last answer told it to, not because it started.
     Boot { mac: Mac, arch: Arch, again: bool, reply: oneshot::Sender<Answer> },
+}
+
+/// A word about the site as a whole: a condition of Policy/default.
+#[derive(Debug, Clone)]
+pub struct SiteWord {
+    pub condition: &'static str,
+    pub ok: bool,
+    pub reason: &'static str,
+    pub message: String,
 }
 
 /// A lane, and what it was made from: another address or another Secret makes another lane.
@@ -59,10 +69,12 @@ pub struct Brain {
     pub(super) queue: Queue,
     pub(super) clock: Clock,
     pub(super) store: Arc<dyn Store>,
+    pub(super) lease: Arc<dyn Lease>,
     pub(super) in_flight: BTreeMap<Op, Name>,
     pub(super) failures: BTreeMap<(Name, String), Failure>,
     pub(super) budget: Budget,
     pub(super) dirty_objects: BTreeSet<(Kind, Name)>,
+    pub(super) site: BTreeMap<&'static str, SiteWord>,
     devices: Arc<dyn Devices>,
     lanes: BTreeMap<Device, Owned>,
     gates: BTreeMap<(Name, Revision), Arc<Gate>>,
@@ -72,17 +84,19 @@ pub struct Brain {
 
 impl Brain {
     /// Loads everything there is. The revision from which to watch on.
-    pub async fn load(store: Arc<dyn Store>, devices: Arc<dyn Devices>, clock: Clock, reports: mpsc::Sender<Report>) -> Result<(Brain, Revision), StoreError> {
+    pub async fn load(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn Lease>, clock: Clock, reports: mpsc::Sender<Report>) -> Result<(Brain, Revision), StoreError> {
         let (entries, revision) = store.list("").await?;
         let mut brain = Brain {
             world: World::default(),
             queue: Queue::default(),
             clock,
             store,
+            lease,
             in_flight: BTreeMap::new(),
             failures: BTreeMap::new(),
             budget: Budget::default(),
             dirty_objects: BTreeSet::new(),
+            site: BTreeMap::new(),
             devices,
             lanes: BTreeMap::new(),
             gates: BTreeMap::new(),
@@ -118,6 +132,7 @@ impl Brain {
                 message = inbox.recv() => match message {
                     Some(Message::Report(report)) => self.absorb_report(report).await,
                     Some(Message::Ask(ask)) => self.answer(ask).await,
+                    Some(Message::Site(word)) => self.site(word).await,
                     Some(Message::Boot { mac, arch, again, reply }) => {
                         let answer = self.boot(mac, arch, again);
                         let _ = reply.send(answer);
@@ -503,6 +518,16 @@ impl Brain {
         let event = Event { time: timestamp(), kind: kind.to_owned(), regarding: regarding.to_owned(), reason: reason.to_owned(), message: message.to_owned() };
         if let Err(error) = self.store.record_event(serde_json::to_vec(&event).unwrap_or_default()).await {
             tracing::warn!(error = %error, "an event could not be stored");
+        }
+    }
+
+    async fn site(&mut self, word: SiteWord) {
+        let changed = self.site.get(word.condition).is_none_or(|w| w.ok != word.ok || w.message != word.message);
+        if changed {
+            let level = if word.ok { "Normal" } else { "Warning" };
+            self.event(level, "Policy/default", word.reason, &word.message).await;
+            self.site.insert(word.condition, word);
+            self.dirty_objects.extend("default".parse().ok().map(|name| (Kind::Policy, name)));
         }
     }
 

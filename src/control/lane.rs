@@ -129,7 +129,10 @@ impl Work {
         }
         let _turn = match self.gate.pass(&self.device).await {
             Ok(turn) => turn,
-            Err(fault) => return self.report(self.clock.now(), Said::Looked(Err(fault))).await,
+            Err(fault) => {
+                let asked_at = self.clock.now();
+                return self.report(asked_at, Said::Looked(Err(fault))).await;
+            }
         };
         let asked_at = self.clock.now();
         let result = self.driver.observe(depth, Instant::now() + self.pace.deadline).await;
@@ -161,7 +164,7 @@ impl Work {
         }
     }
 
-    async fn report(&self, asked_at: Tick, said: Said) {
+    async fn report(&mut self, asked_at: Tick, said: Said) {
         // A closed channel means that the controller is going down.
         let _ = self.reports.send(Report { device: self.device.clone(), lane: self.id, asked_at, said }).await;
     }

@@ -118,6 +118,10 @@ impl Brain {
     /// Sends a step, unless it is in flight, failed a moment ago, or a limit is reached.
     async fn begin(&mut self, server: &Name, step: Step, plan: &mut Plan) {
         let now = self.clock.now();
+        if self.lease.remaining().is_zero() {
+            plan.wait("LeaseOver", "this controller's lease is over; another one acts");
+            return;
+        }
         if self.in_flight.contains_key(&step.op) {
             return;
         }
@@ -180,10 +184,13 @@ impl Brain {
 
     pub(super) async fn write_device_statuses(&mut self) {
         for (kind, name) in std::mem::take(&mut self.dirty_objects) {
-            if kind == Kind::Switch
-                && let Some(value) = status::switch(&self.world, &name)
-            {
-                self.put_status(kind, &name, serde_json::to_value(value).unwrap_or_default()).await;
+            let value = match kind {
+                Kind::Switch => status::switch(&self.world, &name).map(serde_json::to_value),
+                Kind::Policy => status::policy(&self.world, &self.site).map(serde_json::to_value),
+                Kind::Secret | Kind::Network | Kind::Server | Kind::Persona | Kind::Binding => None,
+            };
+            if let Some(Ok(value)) = value {
+                self.put_status(kind, &name, value).await;
             }
         }
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::brain::SiteWord;
 use super::world::World;
 use crate::model::binding::RunState;
 use crate::model::body::Phase;
 use crate::model::fact::{PortConfig, Power};
-use crate::model::status::{BindingStatus, Condition, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus};
+use crate::model::status::{BindingStatus, Condition, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus};
 use crate::model::{Kind, Name};
 use crate::plan::seen::{ServerSeen, Trouble};
 use crate::plan::want::{Holder, Want};
@@ -77,7 +78,7 @@ pub fn binding(world: &World, holder: &Holder, want: &Want, seen: &ServerSeen, p
     let name = &holder.authority.binding;
     let previous = world.stored.get(&(Kind::Binding, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
     let now = timestamp();
-    let planes = planes(world, holder, want, seen, &previous, &now);
+    let planes = planes(holder, want, seen, &previous, &now);
     let mut pending: Vec<String> = busy.to_vec();
     pending.extend(plan.steps.iter().chain(&plan.held).map(|s| s.op.to_string()));
     pending.dedup();
@@ -156,7 +157,7 @@ fn waits(plan: &Plan, previous: &Value, now: &str) -> Vec<WaitStatus> {
     problems.chain(plan.waits.iter().map(|w| one(w.reason, &w.message, w.decided_at))).collect()
 }
 
-fn planes(world: &World, holder: &Holder, want: &Want, seen: &ServerSeen, previous: &Value, now: &str) -> BTreeMap<String, PlaneStatus> {
+fn planes(holder: &Holder, want: &Want, seen: &ServerSeen, previous: &Value, now: &str) -> BTreeMap<String, PlaneStatus> {
     let server = &want.server;
     let since = |plane: &str, have: &str| {
         let old = previous.get("planes").and_then(|p| p.get(plane));
@@ -251,6 +252,21 @@ pub fn switch(world: &World, name: &Name) -> Option<SwitchStatus> {
         ports: seen.map_or(0, |s| s.ports.len()),
         unsaved: seen.and_then(|s| s.unsaved),
     })
+}
+
+/// The site's own conditions stand on its Policy.
+pub fn policy(world: &World, site: &BTreeMap<&'static str, SiteWord>) -> Option<PlainStatus> {
+    let (name, held) = world.objects.policies.iter().next()?;
+    let previous = world.stored.get(&(Kind::Policy, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
+    let now = timestamp();
+    let mut conditions = Conditions::over(&previous, held.meta.generation, &now);
+    let bad = site.values().find(|w| !w.ok);
+    let (reason, message) = bad.map_or(("AllWell", String::new()), |w| (w.reason, w.message.clone()));
+    conditions.set("Ready", truth(bad.is_none()), reason, message);
+    for word in site.values() {
+        conditions.set(word.condition, truth(word.ok), word.reason, word.message.clone());
+    }
+    Some(PlainStatus { observed_generation: held.meta.generation, conditions: conditions.done() })
 }
 
 fn reachable(conditions: &mut Conditions<'_>, trouble: Option<&Trouble>, seen: bool) {
