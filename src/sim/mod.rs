@@ -2,4 +2,5 @@
 //!
 //! Product code: `embody demo`, the tests and the documentation use it. Conformance tests hold it to independent peers.
 
+pub mod agent;
 pub mod mib;
