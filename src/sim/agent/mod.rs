@@ -4,6 +4,7 @@
 //! Leaves out: what the objects mean and the rules between them (`Mib`). Invariant: no datagram makes it panic, and with the same seed
 //! and the same requests it does the same. Shown by `tests/snmp.rs`, where net-snmp's programs are its managers.
 
+mod secure;
 pub mod table;
 
 use std::io;
@@ -19,6 +20,7 @@ use crate::drivers::switch::snmp::codec::{self, Kind, Pdu};
 use crate::drivers::switch::snmp::{Binding, Oid, Value};
 use crate::sim::mib::Mib;
 
+pub use secure::SimUser;
 pub use table::{BadRecording, Table};
 
 /// RFC 3416 section 3, the ones that this file says by itself.
@@ -43,6 +45,10 @@ pub struct Faults {
     pub reply_bindings_max: Option<usize>,
     /// Replies with a larger PDU than this are tooBig instead, GETBULK's too, as some agents do against RFC 3416.
     pub too_big_above: Option<usize>,
+    /// v3: what cannot be decrypted is dropped without a Report, as net-snmp does.
+    pub mute_on_wrong_key: bool,
+    /// v3: unauthenticated Reports tell these boots instead of the true ones.
+    pub false_boots: Option<u32>,
     /// Nothing is answered at all.
     pub silent: bool,
 }
@@ -58,21 +64,47 @@ pub enum Access {
 pub struct SimAgent {
     mib: Box<dyn Mib>,
     communities: Vec<(String, Access)>,
+    engine: secure::Engine,
     pub faults: Faults,
     luck: StdRng,
     requests: u64,
 }
 
 impl SimAgent {
-    /// Nobody may ask it anything yet.
+    /// Nobody may ask it anything yet. `seed` decides about its luck and its engine id.
     pub fn new(mib: Box<dyn Mib>, seed: u64) -> SimAgent {
-        SimAgent { mib, communities: Vec::new(), faults: Faults::default(), luck: StdRng::seed_from_u64(seed), requests: 0 }
+        // RFC 3411 section 5, SnmpEngineID: an enterprise number (32473, RFC 5612's for examples), format 5 (octets).
+        let engine = [&[0x80, 0, 0x7e, 0xd9, 5], seed.to_be_bytes().as_slice()].concat();
+        SimAgent {
+            mib,
+            communities: Vec::new(),
+            engine: secure::Engine::new(engine, seed),
+            faults: Faults::default(),
+            luck: StdRng::seed_from_u64(seed),
+            requests: 0,
+        }
     }
 
     /// SNMPv2c.
     pub fn with_community(mut self, community: &str, access: Access) -> SimAgent {
         self.communities.push((community.to_owned(), access));
         self
+    }
+
+    /// SNMPv3, at authPriv. Its keys take some milliseconds.
+    pub fn with_user(mut self, user: SimUser) -> SimAgent {
+        self.engine.add(user);
+        self
+    }
+
+    /// The engine starts again: one boot more, its time from zero.
+    pub fn reboot(&mut self) {
+        self.engine.reboot();
+    }
+
+    /// Another engine, as after a replacement: its users have the same passwords, and so other keys.
+    pub fn replace_engine(&mut self, id: Vec<u8>, boots: u32) {
+        self.engine.replace(id, boots);
     }
 
     /// Requests that came in so far, lost ones not counted.
@@ -86,20 +118,23 @@ impl SimAgent {
 
     /// The reply to one datagram, if it deserves one.
     pub fn answer(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
+        if codec::open_message(datagram).ok()?.0 == snmp2::Version::V3 as i64 {
+            return self.answer_secured(datagram);
+        }
         let (community, pdu) = codec::read_message(datagram).ok()?;
         let access = self.communities.iter().filter(|(name, _)| name.as_bytes() == community).map(|(_, access)| *access).max()?;
-        let reply = self.respond(&pdu, access)?;
+        let reply = self.respond(&pdu, access, PDU_BYTES_MAX)?;
         Some(codec::message(community, &reply))
     }
 
-    /// The Response to a request PDU.
-    fn respond(&mut self, pdu: &Pdu, access: Access) -> Option<Pdu> {
+    /// The Response to a request PDU, of at most `room` octets.
+    fn respond(&mut self, pdu: &Pdu, access: Access, room: usize) -> Option<Pdu> {
         self.requests += 1;
         let refused = |status, index| Pdu { kind: Kind::Response, status, index, ..pdu.clone() };
         let bindings = match pdu.kind {
             Kind::Get => pdu.bindings.iter().map(|(oid, _)| (oid.clone(), self.mib.get(oid).unwrap_or(Value::NoSuchInstance))).collect(),
             Kind::GetNext => pdu.bindings.iter().map(|(oid, _)| self.next(oid)).collect(),
-            Kind::GetBulk => self.bulk(pdu),
+            Kind::GetBulk => self.bulk(pdu, room),
             Kind::Set if access < Access::Write => return Some(refused(NO_ACCESS, 1)),
             Kind::Set => match self.mib.set(&pdu.bindings) {
                 Ok(()) => pdu.bindings.clone(),
@@ -108,7 +143,7 @@ impl SimAgent {
             Kind::Response | Kind::Report => return None,
         };
         let reply = Pdu { kind: Kind::Response, request: pdu.request, status: 0, index: 0, bindings };
-        let limit = self.faults.too_big_above.unwrap_or(PDU_BYTES_MAX);
+        let limit = self.faults.too_big_above.unwrap_or(room).min(room);
         if codec::pdu_bytes(&reply).len() > limit {
             return Some(Pdu { status: TOO_BIG, bindings: Vec::new(), ..reply });
         }
@@ -120,7 +155,7 @@ impl SimAgent {
     }
 
     /// RFC 3416 section 4.2.3.
-    fn bulk(&mut self, pdu: &Pdu) -> Vec<Binding> {
+    fn bulk(&mut self, pdu: &Pdu, room: usize) -> Vec<Binding> {
         let most = self.faults.reply_bindings_max.unwrap_or(BINDINGS_MAX).min(BINDINGS_MAX);
         let (once, repeated) = pdu.bindings.split_at((pdu.status as usize).min(pdu.bindings.len()));
         let mut out: Vec<Binding> = once.iter().take(most).map(|(oid, _)| self.next(oid)).collect();
@@ -133,7 +168,7 @@ impl SimAgent {
                 *oid = binding.0.clone();
                 ended &= binding.1 == Value::EndOfMibView;
                 bytes += codec::pdu_bytes(&Pdu { bindings: vec![binding.clone()], ..pdu.clone() }).len();
-                if out.len() >= most || bytes > PDU_BYTES_MAX {
+                if out.len() >= most || bytes > room {
                     return out;
                 }
                 out.push(binding);

@@ -11,7 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::codec::{self, Kind, Pdu, Unreadable, status_word};
-use super::transport::{SnmpSocket, Unanswered};
+use super::keys::Extension;
+use super::session::{Login, Session};
+use super::transport::{Listening, SnmpSocket, Unanswered};
 use super::walk::{REPLY_BINDINGS_MAX, Walk};
 use super::{Agent, Binding, Oid, SetAnswer};
 use crate::drivers::Fault;
@@ -53,13 +55,26 @@ pub struct UdpAgent {
     login: SnmpLogin,
     pub(super) timing: Timing,
     peer: Option<SocketAddr>,
+    pub(super) session: Option<Session>,
+    /// The extension that worked last; see `keys::Extension`.
+    pub(super) extension: Extension,
     /// Smaller than `REPLY_BINDINGS_MAX` once the agent has said tooBig.
     bindings_max: usize,
 }
 
 impl UdpAgent {
     pub fn new(device: String, socket: Arc<SnmpSocket>, address: HostPort, login: SnmpLogin, timing: Timing) -> UdpAgent {
-        UdpAgent { device, socket, address, login, timing, peer: None, bindings_max: REPLY_BINDINGS_MAX }
+        UdpAgent {
+            device,
+            socket,
+            address,
+            login,
+            timing,
+            peer: None,
+            session: None,
+            extension: Extension::Blumenthal,
+            bindings_max: REPLY_BINDINGS_MAX,
+        }
     }
 
     async fn peer(&mut self) -> Result<SocketAddr, Fault> {
@@ -80,8 +95,8 @@ impl UdpAgent {
         let peer = self.peer().await?;
         let answer = match self.login.clone() {
             SnmpLogin::V2c { community } => self.plain(peer, pdu, what, community.reveal().as_bytes()).await,
-            SnmpLogin::V3 { .. } => {
-                Err(Fault::Unsupported { device: self.device.clone(), what: what.to_owned(), why: "SNMPv3 is not built yet".into() })
+            SnmpLogin::V3 { username, auth, auth_password, privacy, priv_password } => {
+                self.secured(peer, pdu, what, &Login { username, auth, auth_password, privacy, priv_password }).await
             }
         };
         if matches!(answer, Err(Fault::Silent { .. } | Fault::Unknown { .. } | Fault::Network { .. })) {
@@ -92,7 +107,7 @@ impl UdpAgent {
 
     async fn plain(&self, peer: SocketAddr, pdu: &Pdu, what: &str, community: &[u8]) -> Result<Pdu, Fault> {
         let encode = |id, attempt| codec::message(community, &try_of(pdu, id, attempt));
-        let judge = |bytes: &[u8], listening: &super::transport::Listening| match codec::read_message(bytes) {
+        let judge = |bytes: &[u8], listening: &Listening| match codec::read_message(bytes) {
             Ok((theirs, reply)) => {
                 let ours = theirs == community && reply.kind == Kind::Response && listening.has(reply.request);
                 ours.then_some(Ok(reply))
@@ -201,7 +216,7 @@ impl Agent for UdpAgent {
     }
 
     fn engine_id(&self) -> Option<Vec<u8>> {
-        None
+        self.session.as_ref().map(|session| session.engine.clone())
     }
 }
 

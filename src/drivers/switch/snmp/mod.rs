@@ -7,7 +7,10 @@
 pub mod agent;
 pub mod codec;
 pub mod keys;
+pub mod privacy;
+mod session;
 pub mod transport;
+pub mod usm;
 mod walk;
 
 pub use agent::{Timing, UdpAgent};
