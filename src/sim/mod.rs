@@ -3,5 +3,6 @@
 //! Product code: `embody demo`, the tests and the documentation use it. Conformance tests hold it to independent peers.
 
 pub mod bmc;
+pub mod agent;
 pub mod mib;
 pub mod rmcp;
