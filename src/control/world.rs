@@ -238,7 +238,9 @@ impl World {
     }
 
     pub fn forget_device_of_server(&mut self, server: &Name) {
-        self.guids.values_mut().for_each(|s| drop(s.remove(server)));
+        self.guids.values_mut().for_each(|servers| {
+            servers.remove(server);
+        });
         self.bmcs.remove(server);
     }
 

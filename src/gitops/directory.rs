@@ -52,7 +52,10 @@ pub async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut bra
 }
 
 fn watch_directory(directory: &Path, hint: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let told = move |_: notify::Result<notify::Event>| drop(hint.try_send(()));
+    let told = move |_: notify::Result<notify::Event>| {
+        // One hint waiting is enough.
+        let _ = hint.try_send(());
+    };
     let watcher = notify::recommended_watcher(told).and_then(|mut w| w.watch(directory, RecursiveMode::Recursive).map(|()| w));
     match watcher {
         Ok(watcher) => Some(watcher),
