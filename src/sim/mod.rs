@@ -2,4 +2,7 @@
 //!
 //! Product code: `embody demo`, the tests and the documentation use it. Conformance tests hold it to independent peers.
 
+pub mod direct;
 pub mod mib;
+pub mod recording;
+pub mod switch;
