@@ -1,9 +1,12 @@
 //! Our manager against our agent, with the faults of networks and of agents.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use embody::drivers::Fault;
+use embody::drivers::switch::snmp::codec::{self, Kind, Pdu};
 use embody::drivers::switch::snmp::keys::Extension;
+use embody::drivers::switch::snmp::usm::{self, Level, Outgoing};
 use embody::drivers::switch::snmp::{Agent, SnmpSocket, Timing, UdpAgent, Value};
 use embody::model::secret::{AuthProtocol, PrivProtocol};
 use embody::sim::agent::{Faults, SimAgent};
@@ -193,4 +196,117 @@ async fn encrypted_requests_survive_loss_and_duplicates() {
     for _ in 0..10 {
         walks_whole(&mut agent).await;
     }
+}
+
+#[tokio::test]
+async fn where_large_replies_are_lost_smaller_ones_are_asked_for() {
+    let simulated = Simulated::start(switch()).await;
+    simulated.change(|agent| agent.faults.lose_above = Some(700));
+    let timing = Timing { read: Duration::from_millis(300), write: Duration::from_millis(300), tries: 3 };
+    walks_whole(&mut manager(simulated.port, v2c("public"), timing)).await;
+}
+
+#[tokio::test]
+async fn a_name_and_an_ipv6_address_are_reached_too() {
+    let simulated = Simulated::start(switch()).await;
+    let socket = SnmpSocket::bind().unwrap();
+    let at = |address: String, timing| UdpAgent::new("sw".into(), socket.clone(), address.parse().unwrap(), v2c("public"), timing);
+    // `localhost` may be ::1 first, where nobody is: the second attempt takes the next address.
+    let mut agent = at(format!("localhost:{}", simulated.port), QUICK);
+    if agent.get(&[oid(SYS_NAME)]).await.is_err() {
+        agent.get(&[oid(SYS_NAME)]).await.unwrap();
+    }
+    let fault = at("no-such-host.invalid".into(), QUICK).get(&[oid(SYS_NAME)]).await.unwrap_err();
+    assert!(matches!(fault, Fault::Network { .. }), "{fault:?}");
+
+    let Ok(v6) = tokio::net::UdpSocket::bind("[::1]:0").await else {
+        eprintln!("SKIP: this machine has no IPv6");
+        return;
+    };
+    let port = v6.local_addr().unwrap().port();
+    let serving = tokio::spawn(embody::sim::agent::serve(v6, simulated.agent.clone()));
+    assert_eq!(at(format!("[::1]:{port}"), PATIENT).get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
+    serving.abort();
+}
+
+/// An agent on a socket, whose replies pass through `tamper`, with the request: what comes out is sent.
+async fn tampered(mut agent: SimAgent, tamper: fn(&[u8], Vec<u8>) -> Vec<Vec<u8>>) -> SocketAddr {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 65_536];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let Some(reply) = agent.answer(&buffer[..length]) else { continue };
+            for bytes in tamper(&buffer[..length], reply) {
+                socket.send_to(&bytes, from).await.unwrap();
+            }
+        }
+    });
+    address
+}
+
+/// What somebody on the way without the keys could send in place of this reply: bent copies, and an answer in the clear.
+fn forgeries(request: &[u8], reply: &[u8]) -> Vec<Vec<u8>> {
+    let asked = usm::read(request).unwrap();
+    let bent = |from_end: usize| {
+        let mut copy = reply.to_vec();
+        let at = copy.len() - from_end;
+        copy[at] ^= 0x40;
+        copy
+    };
+    let lie = (oid(SYS_NAME), text("forged"));
+    let response = Pdu { bindings: vec![lie], ..Pdu { kind: Kind::Response, ..Pdu::asking(Kind::Get, asked.id as i32, []) } };
+    let clear = Outgoing {
+        id: asked.id,
+        level: Level::NoAuthNoPriv,
+        reportable: false,
+        engine: asked.engine,
+        clock: asked.clock,
+        user: asked.user,
+        protection: None,
+        salt: 0,
+        context: b"",
+        pdu: &response,
+    };
+    vec![bent(1), bent(20), bent(reply.len() / 2), clear.bytes().unwrap(), codec::message(b"public", &response)]
+}
+
+#[tokio::test]
+async fn a_forged_reply_is_as_if_it_had_not_come() {
+    let first = tampered(secured_switch(Extension::Blumenthal), |request, reply| match usm::read(request).unwrap().level {
+        Level::AuthPriv => [forgeries(request, &reply), vec![reply]].concat(),
+        Level::NoAuthNoPriv | Level::AuthNoPriv => vec![reply],
+    })
+    .await;
+    let mut agent = manager(first.port(), joe(), PATIENT);
+    for _ in 0..5 {
+        assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
+    }
+    let only = tampered(secured_switch(Extension::Blumenthal), |request, reply| match usm::read(request).unwrap().level {
+        Level::AuthPriv => forgeries(request, &reply),
+        Level::NoAuthNoPriv | Level::AuthNoPriv => vec![reply],
+    })
+    .await;
+    let fault = manager(only.port(), joe(), QUICK).get(&[oid(SYS_NAME)]).await.unwrap_err();
+    assert!(matches!(fault, Fault::Silent { .. }), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_v2c_reply_to_something_else_is_garbled_and_not_believed() {
+    let other = tampered(switch(), |_, reply| {
+        let (community, mut pdu) = codec::read_message(&reply).unwrap();
+        pdu.bindings = vec![(oid(IF_DESCR), text("other"))];
+        vec![codec::message(community, &pdu)]
+    })
+    .await;
+    let fault = manager(other.port(), v2c("public"), PATIENT).get(&[oid(SYS_NAME)]).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Garbled { why, .. } if why.contains(IF_DESCR)), "{fault:?}");
+    let round = tampered(switch(), |_, reply| {
+        let (community, mut pdu) = codec::read_message(&reply).unwrap();
+        pdu.bindings = vec![(oid(&format!("{IF_DESCR}.3")), text("a")), (oid(&format!("{IF_DESCR}.3")), text("a"))];
+        vec![codec::message(community, &pdu)]
+    })
+    .await;
+    let fault = manager(round.port(), v2c("public"), PATIENT).walk(&[oid(IF_DESCR)], 10).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Garbled { why, .. } if why.contains("not behind")), "{fault:?}");
 }

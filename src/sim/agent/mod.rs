@@ -41,6 +41,8 @@ pub struct Faults {
     pub late_by: Duration,
     /// Replies, of a hundred, that come twice.
     pub duplicate_percent: u8,
+    /// Replies with more octets than this are lost, as their fragments are in some management networks.
+    pub lose_above: Option<usize>,
     /// GETBULK replies end after this many bindings.
     pub reply_bindings_max: Option<usize>,
     /// Replies with a larger PDU than this are tooBig instead, GETBULK's too, as some agents do against RFC 3416.
@@ -191,6 +193,9 @@ impl SimAgent {
             return Vec::new();
         }
         let Some(reply) = self.answer(datagram) else { return Vec::new() };
+        if faults.lose_above.is_some_and(|most| reply.len() > most) {
+            return Vec::new();
+        }
         let late = if self.unlucky(faults.late_percent) { faults.late_by } else { Duration::ZERO };
         let copies = if self.unlucky(faults.duplicate_percent) { 2 } else { 1 };
         if self.unlucky(faults.lose_percent) { Vec::new() } else { vec![(late, reply); copies] }
@@ -221,5 +226,44 @@ pub async fn serve(socket: UdpSocket, agent: Arc<Mutex<SimAgent>>) -> io::Result
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn agent() -> SimAgent {
+        let table = Table::parse("1.3.6.1.2.1.1.5.0|4|sw1").unwrap_or_default().writable();
+        SimAgent::new(Box::new(table), 1).with_community("private", Access::Write)
+    }
+
+    proptest! {
+        #[test]
+        fn no_datagram_makes_it_panic(noise in proptest::collection::vec(any::<u8>(), 0..120), kind in 0usize..5, index: u32, at in 0usize..60, with: u8) {
+            let kind = [Kind::Get, Kind::GetNext, Kind::GetBulk, Kind::Set, Kind::Response][kind];
+            let index = index & 0x7fff_ffff;
+            let asked = Pdu { index, status: index, ..Pdu::asking(kind, 1, [Oid(vec![1, 3]), Oid(vec![1, 3, 6, 1, 2, 1, 1, 5, 0])]) };
+            let mut bytes = codec::message(b"private", &asked);
+            let mut agent = agent();
+            let _ = (agent.answer(&noise), agent.answer(&bytes));
+            let at = at % bytes.len();
+            bytes[at] = with;
+            let _ = agent.answer(&bytes);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_has_the_same_luck() {
+        let fates = || {
+            let mut agent = agent();
+            agent.faults = Faults { lose_percent: 30, duplicate_percent: 30, ..Faults::default() };
+            let bytes = codec::message(b"private", &Pdu::asking(Kind::Get, 1, [Oid(vec![1, 3])]));
+            (0..100).map(|_| agent.suffer(&bytes).len()).collect::<Vec<_>>()
+        };
+        assert_eq!(fates(), fates());
+        assert!([0, 1, 2].iter().all(|copies| fates().contains(copies)));
     }
 }

@@ -47,7 +47,7 @@ impl Timing {
     }
 }
 
-/// One agent. Names are resolved when first asked, and again after silence.
+/// One agent. Its name is resolved when it is first asked, and again after silence.
 pub struct UdpAgent {
     pub(super) device: String,
     pub(super) socket: Arc<SnmpSocket>,
@@ -55,6 +55,8 @@ pub struct UdpAgent {
     login: SnmpLogin,
     pub(super) timing: Timing,
     peer: Option<SocketAddr>,
+    /// How often `address` was resolved: each time the next of its addresses has its turn.
+    resolved: usize,
     pub(super) session: Option<Session>,
     /// The extension that worked last; see `keys::Extension`.
     pub(super) extension: Extension,
@@ -71,6 +73,7 @@ impl UdpAgent {
             login,
             timing,
             peer: None,
+            resolved: 0,
             session: None,
             extension: Extension::Blumenthal,
             bindings_max: REPLY_BINDINGS_MAX,
@@ -83,9 +86,10 @@ impl UdpAgent {
         }
         let unreachable = |source| Fault::Network { device: self.device.clone(), source };
         let (host, port) = self.address.with_port(PORT);
-        let found = tokio::net::lookup_host((host.as_str(), port)).await.map_err(unreachable)?.next();
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port)).await.map_err(unreachable)?.collect();
         let nobody = || unreachable(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"));
-        let peer = found.ok_or_else(nobody)?;
+        let peer = found.get(self.resolved % found.len().max(1)).copied().ok_or_else(nobody)?;
+        self.resolved = self.resolved.wrapping_add(1);
         self.peer = Some(peer);
         Ok(peer)
     }

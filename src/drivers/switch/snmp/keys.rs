@@ -3,11 +3,12 @@
 //! Own code on the RustCrypto hashes, because snmp2's derivation cannot be called alone, indexes into an empty password, and blocks.
 //! A password hashes a megabyte (4 to 11 ms): that is done on a blocking thread and cached by protocol and password. The key of one
 //! engine takes one more short hash, so that a thousand switches with one password cost one derivation, not a thousand.
-//! Invariant: no password and no key is in the cache's index, in `Debug`, or left in freed memory. Shown by RFC 3414 A.3's vectors below.
+//! Invariant: no password is in the cache's index, no key in `Debug`, and key vectors are wiped when dropped. Shown by the sample keys of
+//! RFC 3414 A.3 and draft-reeder below.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hmac::{Mac, SimpleHmac};
 use sha2::{Digest, Sha256};
@@ -146,7 +147,9 @@ pub fn localize(protocol: AuthProtocol, master: &[u8], engine: &[u8]) -> Key {
 
 /// Kul made long enough. Reeder's way hashes a megabyte.
 pub fn extend(protocol: AuthProtocol, key: &[u8], engine: &[u8], need: usize, how: Extension) -> Key {
-    let mut out = Zeroizing::new(key.to_vec());
+    // Room for the last piece too: a vector that grows leaves its old octets behind, unwiped.
+    let mut out = Zeroizing::new(Vec::with_capacity(need + 2 * key.len()));
+    out.extend_from_slice(key);
     let mut last = Zeroizing::new(key.to_vec());
     while out.len() < need {
         let more = match how {
@@ -160,9 +163,12 @@ pub fn extend(protocol: AuthProtocol, key: &[u8], engine: &[u8], need: usize, ho
     out
 }
 
-/// The keys of passwords, by protocol and SHA-256 of the password.
+/// By protocol and SHA-256 of the password.
+type Cache = BTreeMap<(AuthProtocol, [u8; 32]), Arc<Key>>;
+
+/// The keys of passwords.
 #[derive(Default)]
-pub struct MasterKeys(Mutex<BTreeMap<(AuthProtocol, [u8; 32]), Arc<Key>>>);
+pub struct MasterKeys(Mutex<Cache>);
 
 impl MasterKeys {
     /// The master key of a password: from the cache, or derived on a blocking thread.
@@ -182,7 +188,7 @@ impl MasterKeys {
         Ok(key)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(AuthProtocol, [u8; 32]), Arc<Key>>> {
+    fn lock(&self) -> MutexGuard<'_, Cache> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -193,7 +193,8 @@ impl UdpAgent {
                     self.extension = way;
                     return Ok(session);
                 }
-                Err(Unconfirmed::Encryption(fault)) => last = Some(fault),
+                // Silence outweighs a refusal: it may have been the right keys' answer that was lost.
+                Err(Unconfirmed::Encryption(fault)) => last = last.filter(|before| matches!(before, Fault::Silent { .. })).or(Some(fault)),
                 Err(Unconfirmed::Final(fault)) => return Err(fault),
             }
         }

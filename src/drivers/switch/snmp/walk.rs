@@ -68,6 +68,7 @@ impl Walk {
         if reply.is_empty() {
             return Err("a reply to GETBULK without a single binding".to_owned());
         }
+        let got = reply.len();
         for (at, (oid, value)) in reply.into_iter().enumerate() {
             let Some(column) = ask.columns.get(at % ask.columns.len().max(1)).and_then(|&column| self.columns.get_mut(column)) else {
                 return Err("more columns than were asked for".to_owned());
@@ -84,6 +85,10 @@ impl Walk {
                 column.rows.push((oid, value));
             }
         }
+        // Cut short by the agent's cap, or the answer to a later, smaller try: more than this does not get through.
+        if got < ask.after.len() * ask.rows as usize {
+            self.bindings_max = self.bindings_max.min(got);
+        }
         Ok(())
     }
 
@@ -94,7 +99,7 @@ impl Walk {
         asked > 1
     }
 
-    /// What a later walk of this agent should begin with.
+    /// How many bindings a reply may have now.
     pub fn bindings_max(&self) -> usize {
         self.bindings_max
     }
