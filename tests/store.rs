@@ -294,3 +294,173 @@ async fn a_full_disk_is_told_and_survived() {
         assert!(store.get(&key).await.unwrap().is_some(), "{key} was acknowledged");
     }
 }
+
+// --- etcd ----------------------------------------------------------------------------------------------------------------------------
+
+const TTL: Duration = Duration::from_secs(6);
+
+/// Writes one key over and over, whatever happens, and deals with what it is told. Every value that was acknowledged, by revision.
+async fn write_through_failures(store: Arc<dyn Store>, until: Instant) -> (BTreeMap<Revision, String>, usize) {
+    let (mut acked, mut failures, mut number) = (BTreeMap::new(), 0, 0);
+    let mut expect = Expect::Absent;
+    while Instant::now() < until || failures == 0 {
+        number += 1;
+        let value = format!("{number}");
+        match store.put_if("w/a", value.clone().into(), expect).await {
+            Ok(at) => {
+                acked.insert(at, value);
+                expect = Expect::At(at);
+            }
+            Err(StoreError::Unreachable { .. }) => failures += 1,
+            Err(StoreError::Unknown { .. }) => {
+                failures += 1;
+                // Read before trying again, as the error says.
+                if let Ok(found) = store.get("w/a").await {
+                    expect = found.map_or(Expect::Absent, |entry| Expect::At(entry.revision));
+                }
+            }
+            Err(StoreError::Conflict { found, .. }) if failures > 0 => expect = found.map_or(Expect::Absent, |e| Expect::At(e.revision)),
+            Err(error) => panic!("{error:?}"),
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+    (acked, failures)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_goes_on_when_etcd_is_killed_and_started_again() {
+    let Some(mut etcd) = etcd_or_skip() else { return };
+    let store = etcd.connect("/k/").await;
+    let mut watch = store.watch("w/", store.list("").await.unwrap().1).await.unwrap();
+    let writer = tokio::spawn(write_through_failures(store.clone(), Instant::now() + Duration::from_secs(14)));
+    for _ in 0..2 {
+        sleep(Duration::from_millis(1_500)).await;
+        etcd.kill();
+        // Longer than one call's patience, so that the writer is told.
+        sleep(Duration::from_millis(4_500)).await;
+        etcd.restart();
+    }
+    let (acked, failures) = timeout(Duration::from_secs(60), writer).await.unwrap().unwrap();
+    let mut seen = BTreeMap::new();
+    let last = *acked.keys().last().unwrap();
+    while seen.keys().last().is_none_or(|at| *at < last) {
+        match next(&mut watch).await.unwrap() {
+            Change::Put(entry) => {
+                let value = String::from_utf8(entry.value).unwrap();
+                assert!(seen.keys().last().is_none_or(|at| *at < entry.revision), "in order, none twice");
+                seen.insert(entry.revision, value);
+            }
+            other @ Change::Deleted { .. } => panic!("{other:?}"),
+        }
+    }
+    assert!(failures > 0);
+    for (at, value) in &acked {
+        assert_eq!(seen.get(at), Some(value), "acknowledged at {at}");
+    }
+    eprintln!("{} acknowledged, {} seen, {failures} calls failed", acked.len(), seen.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_etcd_fails_calls_in_time_and_loses_the_lease_in_time() {
+    let Some(etcd) = etcd_or_skip() else { return };
+    let store = etcd.connect("/s/").await;
+    let at = create(&*store, "a", "1").await;
+    let lease = store.acquire("leader", "one", TTL).await.unwrap();
+    // Kept alive for longer than it would live.
+    sleep(TTL + Duration::from_secs(1)).await;
+    assert!(lease.remaining() > Duration::ZERO);
+    etcd.signal("-STOP");
+    let stopped = Instant::now();
+    let write = async {
+        let failed = store.put_if("a", b"2".into(), Expect::At(at)).await;
+        assert!(matches!(failed, Err(StoreError::Unknown { .. } | StoreError::Unreachable { .. })), "{failed:?}");
+        stopped.elapsed()
+    };
+    let read = async {
+        let failed = store.get("a").await;
+        assert!(matches!(failed, Err(StoreError::Unreachable { .. })), "{failed:?}");
+        stopped.elapsed()
+    };
+    let lost = async {
+        timeout(TTL, lease.lost()).await.expect("it is lost before its time to live is over");
+        assert_eq!(lease.remaining(), Duration::ZERO);
+        stopped.elapsed()
+    };
+    let (write, read, lost) = tokio::join!(write, read, lost);
+    assert!(write < Duration::from_secs(8) && read < Duration::from_secs(8), "{write:?} {read:?}");
+    assert!(lost < TTL, "{lost:?}");
+    eprintln!("stopped: write failed after {write:?}, read after {read:?}, lease lost after {lost:?}");
+    assert!(matches!(store.put_if("b", vec![], Expect::Absent).await, Err(StoreError::Fenced { .. })));
+    etcd.signal("-CONT");
+    // Lost stays lost, even if etcd should still have the key.
+    assert!(matches!(store.put_if("b", vec![], Expect::Absent).await, Err(StoreError::Fenced { .. })));
+    let lease = timeout(Duration::from_secs(30), store.acquire("leader", "one", TTL)).await.unwrap().unwrap();
+    create(&*store, "b", "1").await;
+    lease.release().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_controllers_holds_the_lease() {
+    let Some(etcd) = etcd_or_skip() else { return };
+    let (one, two) = (etcd.connect("/l/").await, etcd.connect("/l/").await);
+    let first = one.acquire("leader", "one", TTL).await.unwrap();
+    let waiting = {
+        let two = two.clone();
+        tokio::spawn(async move { (two.acquire("leader", "two", TTL).await.unwrap(), Instant::now()) })
+    };
+    sleep(TTL + Duration::from_secs(2)).await;
+    assert!(!waiting.is_finished(), "it is kept alive");
+    assert_eq!(two.holder("leader").await.unwrap().as_deref(), Some("one"));
+    let released = Instant::now();
+    first.release().await;
+    let (second, taken) = timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+    assert!(taken - released < Duration::from_secs(2), "{:?}", taken - released);
+    assert_eq!(one.holder("leader").await.unwrap().as_deref(), Some("two"));
+    let at = create(&*two, "a", "2").await;
+    assert!(matches!(one.put_if("a", b"1".into(), Expect::At(at)).await, Err(StoreError::Fenced { .. })));
+
+    // Taken away behind the holder's back: etcd itself refuses the write, before any clock of ours says so.
+    let mut raw = etcd.raw().await;
+    let kv = raw.get("/l/leases/leader", None).await.unwrap();
+    raw.lease_revoke(kv.kvs()[0].lease()).await.unwrap();
+    assert!(second.remaining() > Duration::ZERO);
+    let refused = two.put_if("a", b"3".into(), Expect::At(at)).await;
+    assert!(matches!(&refused, Err(StoreError::Fenced { lease }) if lease == "leader"), "{refused:?}");
+    timeout(Duration::from_secs(10), second.lost()).await.unwrap();
+    assert_eq!(one.get("a").await.unwrap().unwrap().value, b"2");
+    let third = timeout(Duration::from_secs(10), one.acquire("leader", "one", TTL)).await.unwrap().unwrap();
+    one.put_if("a", b"4".into(), Expect::At(at)).await.unwrap();
+    third.release().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_in_etcd_go_round_a_ring() {
+    let Some(etcd) = etcd_or_skip() else { return };
+    let store = etcd.connect("/e/").await;
+    let mut raw = etcd.raw().await;
+    // As if nearly all slots had been used: recording ten thousand takes long.
+    raw.put("/e/event-count", (limits::EVENTS - 10).to_string(), None).await.unwrap();
+    for n in 0..25 {
+        store.record_event(format!("{n}").into()).await.unwrap();
+    }
+    let texts = |events: Vec<Vec<u8>>| events.into_iter().map(|e| String::from_utf8(e).unwrap()).collect::<Vec<_>>();
+    assert_eq!(texts(store.events(20).await.unwrap()), (5..25).map(|n| n.to_string()).collect::<Vec<_>>());
+    let slots = raw.get("/e/events/", Some(etcd_client::GetOptions::new().with_prefix())).await.unwrap();
+    assert_eq!(slots.kvs().first().unwrap().key(), b"/e/events/00000");
+    assert_eq!(slots.kvs().last().unwrap().key(), format!("/e/events/{:05}", limits::EVENTS - 1).as_bytes());
+    // A second controller records too.
+    let other = etcd.connect("/e/").await;
+    other.record_event(b"theirs".into()).await.unwrap();
+    store.record_event(b"ours".into()).await.unwrap();
+    assert_eq!(texts(other.events(2).await.unwrap()), ["theirs", "ours"]);
+}
+
+#[tokio::test]
+async fn an_absent_etcd_is_told_at_once() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let spec = StoreSpec::parse(&format!("etcd://{nobody}"), Path::new("/nowhere")).unwrap();
+    match timeout(Duration::from_secs(10), embody::store::open(&spec)).await.unwrap() {
+        Err(StoreError::Unreachable { place, .. }) => assert_eq!(place, format!("etcd://{nobody}")),
+        other => panic!("{:?}", other.err()),
+    }
+}
