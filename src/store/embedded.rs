@@ -86,6 +86,8 @@ impl EmbeddedStore {
     async fn submit(&self, work: Work) -> Answer {
         match &self.writer {
             Writer::Inline(engine) => {
+                // Nothing below ever waits: a caller in a loop would keep everybody else from running.
+                tokio::task::consume_budget().await;
                 let engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
                 let answer = engine.apply(std::slice::from_ref(&work)).pop();
                 engine.tidy();
@@ -106,7 +108,10 @@ impl EmbeddedStore {
         &self,
         read: impl Fn(&Shared) -> Result<T, StoreError> + Send + Sync + 'static,
     ) -> Result<T, StoreError> {
-        let Writer::Thread { .. } = self.writer else { return read(&self.shared) };
+        let Writer::Thread { .. } = self.writer else {
+            tokio::task::consume_budget().await;
+            return read(&self.shared);
+        };
         let read = Arc::new(read);
         let once = || {
             let (read, shared) = (read.clone(), self.shared.clone());
