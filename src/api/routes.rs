@@ -65,7 +65,6 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .route("/api/v1/events", get(people::core_events))
         .route("/apis", get(discovery::groups))
         .route("/apis/embody.dev", get(discovery::one_group))
-        .route("/apis/embody.dev/v1alpha1", get(discovery::resources))
         .nest("/apis/embody.dev/v1alpha1", group)
         .fallback(async || ApiError::no_such_path())
         .method_not_allowed_fallback(async || ApiError::wrong_method())

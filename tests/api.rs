@@ -1,0 +1,392 @@
+//! The API from outside: HTTP over a real unix socket, a store in memory, a stand-in for the controller.
+//!
+//! Leaves out: the command line (`tests/cli.rs`). Each test is one promise of the wire.
+
+mod site;
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use embody::api::{BindError, Listener};
+use embody::model::Kind;
+use embody::store::Store;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use site::{Site, binding, network, persona, secret, server};
+use tokio::time::timeout;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn revision(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn kubernetes_clients_find_their_way() {
+    let site = Site::start().await;
+    let (_, groups) = site.call("GET", "/apis", Value::Null).await;
+    assert_eq!(groups["groups"][0]["preferredVersion"]["groupVersion"], "embody.dev/v1alpha1");
+    let (_, resources) = site.call("GET", "/apis/embody.dev/v1alpha1", Value::Null).await;
+    let names: Vec<&str> = resources["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+    assert_eq!(names, ["policies", "secrets", "networks", "switches", "servers", "personas", "bindings"]);
+    let (_, version) = site.call("GET", "/version", Value::Null).await;
+    assert_eq!(version["major"], "1");
+    for (method, path, code, reason) in
+        [("GET", "/nope", 404, "NotFound"), ("GET", "/pods", 404, "NotFound"), ("PUT", "/networks", 405, "MethodNotAllowed")]
+    {
+        let (status, answer) = site.call(method, path, Value::Null).await;
+        assert_eq!((status, &answer["kind"], &answer["reason"]), (code, &json!("Status"), &json!(reason)), "{method} {path}");
+    }
+    let health = site.send("GET", "/healthz", "", Vec::new()).await;
+    assert_eq!(health.into_body().collect().await.unwrap().to_bytes(), "ok");
+}
+
+#[tokio::test]
+async fn an_object_lives() {
+    let site = Site::start().await;
+    let mut first = network("web", 120);
+    first["status"] = json!({ "conditions": [] });
+    first["metadata"]["uid"] = json!("");
+    first["metadata"]["generation"] = json!(7);
+    let made = site.create(first.clone()).await;
+    assert_eq!(made["metadata"]["generation"], 1);
+    assert_eq!(made["metadata"]["uid"].as_str().unwrap().len(), 36);
+    assert!(made["metadata"]["creationTimestamp"].as_str().unwrap().ends_with('Z'));
+    assert!(made.get("status").is_none());
+    assert_eq!(site.call("POST", "/networks", first).await.1["reason"], "AlreadyExists");
+
+    // The same again is no write.
+    let before = site.store.revision();
+    let (status, same) = site.call("PUT", "/networks/web", network("web", 120)).await;
+    assert_eq!((status, &same["metadata"], site.store.revision()), (200, &made["metadata"], before));
+
+    // Labels are no change of the spec; a vlan is.
+    let mut labelled = network("web", 120);
+    labelled["metadata"]["labels"] = json!({ "tier": "front" });
+    let (_, now) = site.call("PUT", "/networks/web", labelled).await;
+    assert_eq!((now["metadata"]["generation"].as_u64(), revision(&now)), (Some(1), before + 1));
+    let (_, now) = site.call("PUT", "/networks/web", network("web", 121)).await;
+    assert_eq!((now["metadata"]["generation"].as_u64(), now["metadata"].get("labels")), (Some(2), None));
+
+    // A stale writer is refused.
+    let (status, refused) = site.call("PUT", "/networks/web", { let mut o = made.clone(); o["spec"]["vlan"] = 5.into(); o }).await;
+    assert_eq!((status, &refused["reason"]), (409, &json!("Conflict")));
+
+    // Status is the controller's, before and after a client's write.
+    site.store.set_status(Kind::Network, "web", json!({ "observedGeneration": 2, "conditions": [] })).await;
+    let (_, now) = site.call("PATCH", "/networks/web", json!({ "spec": { "vlan": 122 }, "status": { "observedGeneration": 99 } })).await;
+    assert_eq!((&now["status"]["observedGeneration"], &now["metadata"]["generation"]), (&json!(2), &json!(3)));
+
+    let (status, gone) = site.call("DELETE", "/networks/web", Value::Null).await;
+    assert_eq!((status, &gone["status"], &gone["details"]["uid"]), (200, &json!("Success"), &made["metadata"]["uid"]));
+    let (status, answer) = site.call("GET", "/networks/web", Value::Null).await;
+    assert_eq!((status, &answer["message"]), (404, &json!("networks.embody.dev \"web\" not found")));
+    assert_eq!(site.call("PUT", "/networks/web", network("web", 1)).await.0, 404);
+}
+
+#[tokio::test]
+async fn unknown_fields_are_errors_with_their_path() {
+    let site = Site::start().await;
+    site.create(network("web", 120)).await;
+    let vlann = json!({ "vlan": 1, "vlann": 2 });
+    let said = |answer: &Value| answer["message"].as_str().unwrap().to_owned();
+    let (status, answer) = site.call("POST", "/networks", site::object("Network", "x", vlann)).await;
+    assert_eq!((status, said(&answer)), (400, "strict decoding error: unknown field \"spec.vlann\"".to_owned()));
+    let (status, answer) = site.call("PATCH", "/networks/web", json!({ "spec": { "segments": [{ "switches": { "matchLabels": {}, "x": 1 }, "vlan": 1 }] } })).await;
+    assert_eq!((status, said(&answer)), (400, "strict decoding error: unknown field \"spec.segments[0].switches.x\"".to_owned()));
+    for (object, field) in [
+        (json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Network", "metadata": { "name": "x" }, "spec": { "vlan": 1 }, "specc": {} }), "specc"),
+        (json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Network", "metadata": { "name": "x", "nam": "y" }, "spec": { "vlan": 1 } }), "metadata.nam"),
+    ] {
+        assert_eq!(said(&site.call("POST", "/networks", object).await.1), format!("strict decoding error: unknown field \"{field}\""));
+    }
+    let mut per_plane = binding("b", "p", "s");
+    per_plane["spec"]["correct"] = json!({ "power": "observe", "disk": "observe" });
+    assert!(said(&site.call("POST", "/bindings", per_plane).await.1).contains("\"spec.correct.disk\""));
+    for (bad, word) in [(json!({}), "missing field `vlan`"), (json!({ "vlan": 5000 }), "from 1 to 4094"), (json!({ "vlan": "x" }), "invalid type")] {
+        let (status, answer) = site.call("POST", "/networks", site::object("Network", "x", bad)).await;
+        assert!(status == 400 && said(&answer).contains(word), "{answer}");
+    }
+    assert_eq!(site.call("POST", "/servers", network("x", 1)).await.0, 400);
+    assert_eq!(site.call("PUT", "/networks/web", network("other", 1)).await.0, 400);
+}
+
+#[tokio::test]
+async fn secrets_are_write_only() {
+    let site = Site::start().await;
+    let mut first = secret("bmc", "hunter2");
+    first["metadata"]["annotations"] = json!({ "kubectl.kubernetes.io/last-applied-configuration": "{\"password\":\"hunter2\"}" });
+    let mut watch = Lines::open(&site, "/secrets?watch=true").await;
+    let mut seen = vec![site.create(first).await, watch.next().await];
+    seen.push(site.call("GET", "/secrets/bmc", Value::Null).await.1);
+    seen.push(site.call("GET", "/secrets", Value::Null).await.1);
+    seen.push(site.call("POST", "/apply?dryRun=All", json!({ "items": [secret("bmc", "hunter2")] })).await.1);
+    seen.push(site.call("POST", "/secrets", secret("bmc", "hunter2")).await.1);
+    seen.push(site.call("PATCH", "/secrets/bmc", json!({ "stringData": { "password": ["hunter2"] } })).await.1);
+    for answer in &seen {
+        assert!(!answer.to_string().contains("hunter2"), "{answer}");
+    }
+    assert_eq!(seen[2]["stringData"]["password"], "(hidden)");
+    // What is shown can be sent back and changes nothing but what was changed.
+    let mut back = seen[2].clone();
+    back["stringData"]["username"] = json!("root");
+    assert_eq!(site.call("PUT", "/secrets/bmc", back).await.0, 200);
+    let stored = site.store.get("objects/secrets/bmc").await.unwrap().unwrap();
+    let stored: Value = serde_json::from_slice(&stored.value).unwrap();
+    assert_eq!(stored["stringData"], json!({ "username": "root", "password": "hunter2" }));
+    assert!(stored["metadata"].get("resourceVersion").is_none());
+    // But it is not a value of its own.
+    assert_eq!(site.call("POST", "/secrets", secret("other", "(hidden)")).await.0, 400);
+}
+
+struct Lines {
+    body: Incoming,
+    rest: String,
+}
+
+impl Lines {
+    async fn open(site: &Site, path: &str) -> Lines {
+        let response = site.send("GET", &format!("/apis/embody.dev/v1alpha1{path}"), "", Vec::new()).await;
+        assert_eq!(response.status(), 200);
+        Lines { body: response.into_body(), rest: String::new() }
+    }
+
+    async fn next(&mut self) -> Value {
+        self.maybe().await.expect("another change")
+    }
+
+    async fn maybe(&mut self) -> Option<Value> {
+        loop {
+            if let Some((line, rest)) = self.rest.split_once('\n') {
+                let value = serde_json::from_str(line).unwrap();
+                self.rest = rest.to_owned();
+                return Some(value);
+            }
+            let frame = timeout(LONG, self.body.frame()).await.expect("a change in time")?;
+            self.rest.push_str(std::str::from_utf8(&frame.ok()?.into_data().unwrap()).unwrap());
+        }
+    }
+
+    async fn brief(&mut self) -> (String, String) {
+        let change = self.next().await;
+        (change["type"].as_str().unwrap().to_owned(), change["object"]["metadata"]["name"].as_str().unwrap().to_owned())
+    }
+}
+
+fn brief(word: &str, name: &str) -> (String, String) {
+    (word.to_owned(), name.to_owned())
+}
+
+#[tokio::test]
+async fn a_watch_tells_every_change() {
+    let mut site = Site::start().await;
+    site.create(network("a", 1)).await;
+    site.store.set_status(Kind::Network, "a", json!({ "conditions": [] })).await;
+    let (_, list) = site.call("GET", "/networks", Value::Null).await;
+    let from = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let mut all = Lines::open(&site, "/networks?watch=true").await;
+    let mut blue = Lines::open(&site, "/networks?watch=true&labelSelector=colour%3Dblue").await;
+    assert_eq!(all.brief().await, brief("ADDED", "a"));
+    site.create(network("b", 2)).await;
+    site.create(server("s")).await;
+    site.call("PATCH", "/networks/a", json!({ "metadata": { "labels": { "colour": "blue" } } })).await;
+    site.call("PATCH", "/networks/a", json!({ "spec": { "vlan": 3 } })).await;
+    site.call("PATCH", "/networks/a", json!({ "metadata": { "labels": { "colour": null } } })).await;
+    site.call("DELETE", "/networks/b", Value::Null).await;
+    for expected in [("ADDED", "b"), ("MODIFIED", "a"), ("MODIFIED", "a"), ("MODIFIED", "a"), ("DELETED", "b")] {
+        assert_eq!(all.brief().await, brief(expected.0, expected.1));
+    }
+    for expected in [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")] {
+        assert_eq!(blue.brief().await, brief(expected.0, expected.1));
+    }
+    // From a revision on: what came after it, and only that.
+    let mut later = Lines::open(&site, &format!("/networks?watch=true&resourceVersion={from}")).await;
+    let first = later.next().await;
+    assert_eq!((&first["type"], &first["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("b")));
+    assert!(revision(&first["object"]) > from.parse().unwrap());
+    assert_eq!(later.brief().await, brief("MODIFIED", "a"));
+    // A history that is gone is said.
+    site.store.compact(site.store.revision()).await.unwrap();
+    let mut expired = Lines::open(&site, &format!("/networks?watch=true&resourceVersion={from}")).await;
+    let error = expired.next().await;
+    assert_eq!((&error["type"], &error["object"]["code"], &error["object"]["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")));
+    assert_eq!(expired.maybe().await, None);
+    // One object, for a time.
+    let mut one = Lines::open(&site, "/networks?watch=true&fieldSelector=metadata.name%3Dzz&timeoutSeconds=1").await;
+    assert_eq!(one.maybe().await, None);
+    // A server that stops does not wait for watchers.
+    timeout(LONG, site.stop()).await.expect("stops in time").unwrap();
+    assert_eq!(all.maybe().await, None);
+    assert!(!site.socket.exists());
+}
+
+#[tokio::test]
+async fn an_apply_is_all_or_nothing() {
+    let site = Site::start().await;
+    let items = json!([binding("b", "p", "s"), persona("p"), network("web", 1), secret("bmc", "x"), server("s")]);
+    let (status, dry) = site.call("POST", "/apply", json!({ "items": items, "dryRun": true })).await;
+    assert_eq!((status, site.store.revision()), (200, 0), "{dry}");
+    let mut wrong = items.as_array().unwrap().clone();
+    wrong.extend([network("bad-1", 2), network("bad-2", 3)]);
+    let (status, refused) = site.call("POST", "/apply", json!({ "items": wrong })).await;
+    assert_eq!((status, refused["details"]["causes"].as_array().map(Vec::len)), (422, Some(2)));
+    wrong = vec![network("n", 1), network("n", 2), site::object("Network", "m", json!({ "vlann": 1 }))];
+    let (status, refused) = site.call("POST", "/apply", json!({ "items": wrong })).await;
+    assert_eq!((status, refused["details"]["causes"].as_array().map(Vec::len)), (400, Some(2)), "{refused}");
+    assert_eq!(site.store.revision(), 0);
+
+    let (status, done) = site.call("POST", "/apply", json!({ "items": items, "source": "directory:/rack" })).await;
+    let results = |answer: &Value| -> Vec<String> {
+        let item = |i: &Value| format!("{}/{} {}", i["kind"].as_str().unwrap(), i["name"].as_str().unwrap(), i["result"].as_str().unwrap());
+        answer["items"].as_array().unwrap().iter().map(item).collect()
+    };
+    assert_eq!(status, 200, "{done}");
+    assert_eq!(results(&done), ["Binding/b created", "Persona/p created", "Network/web created", "Secret/bmc created", "Server/s created"]);
+    assert_eq!(done["items"][0]["object"]["metadata"]["annotations"]["embody.dev/source"], "directory:/rack");
+    // What others refer to was written first.
+    let mut written: Vec<(u64, Value)> = done["items"].as_array().unwrap().iter().map(|i| (revision(&i["object"]), i["kind"].clone())).collect();
+    written.sort_by_key(|(r, _)| *r);
+    assert_eq!(written.iter().map(|(_, k)| k.as_str().unwrap()).collect::<Vec<_>>(), ["Secret", "Network", "Server", "Persona", "Binding"]);
+
+    // Again, by a person, with one change: one write, and the source stays.
+    let before = site.store.revision();
+    let mut items = items.as_array().unwrap().clone();
+    items[2]["spec"]["vlan"] = 2.into();
+    let (_, done) = site.call("POST", "/apply", json!({ "items": items })).await;
+    assert_eq!(results(&done)[1..4], ["Persona/p unchanged", "Network/web configured", "Secret/bmc unchanged"]);
+    assert_eq!(site.store.revision(), before + 1);
+    assert_eq!(done["items"][2]["object"]["metadata"]["annotations"]["embody.dev/source"], "directory:/rack");
+    // A single write is checked as well, with what is there.
+    assert_eq!(site.call("POST", "/bindings", binding("c", "nobody", "s")).await.0, 422);
+    assert_eq!(site.call("POST", "/bindings?dryRun=All", binding("c", "p", "s")).await.0, 201);
+    assert_eq!(site.call("POST", "/bindings?dryRun=maybe", binding("c", "p", "s")).await.0, 400);
+    assert_eq!(site.store.revision(), before + 1);
+}
+
+#[tokio::test]
+async fn a_deletion_says_who_holds_the_object() {
+    let site = Site::start().await;
+    for object in [secret("bmc", "x"), network("web", 1), server("s"), server("held"), persona("p"), binding("b", "p", "s")] {
+        site.create(object).await;
+    }
+    for (path, holder) in [
+        ("/secrets/bmc", "Server/held, Server/s refer to it"),
+        ("/networks/web", "Persona/p refers to it"),
+        ("/personas/p", "Binding/b refers to it"),
+        ("/servers/s", "Binding/b refers to it"),
+        ("/servers/held", "held may still run web"),
+    ] {
+        let (status, answer) = site.call("DELETE", path, Value::Null).await;
+        assert!(status == 409 && answer["message"].as_str().unwrap().contains(holder), "{path}: {answer}");
+    }
+    assert_eq!(site.call("DELETE", "/bindings/b?dryRun=All", Value::Null).await.0, 200);
+    let stale = json!({ "preconditions": { "resourceVersion": "1" } });
+    assert_eq!(site.call("DELETE", "/bindings/b", stale).await.0, 409);
+    assert_eq!(site.call("DELETE", "/bindings/b", json!({ "propagationPolicy": "Background" })).await.0, 200);
+    assert_eq!(site.call("DELETE", "/servers/s", Value::Null).await.0, 200);
+}
+
+#[tokio::test]
+async fn people_are_heard_by_name() {
+    let site = Site::start().await;
+    for object in [secret("bmc", "x"), network("web", 1), server("s"), persona("p"), binding("b", "p", "s"), binding("idle", "p", "s")] {
+        site.create(object).await;
+    }
+    let post = async |path: &str, body: Value| site.call("POST", path, body).await;
+    assert_eq!(post("/bindings/b/approve", json!({ "adopt": true })).await.0, 200);
+    assert_eq!(post("/bindings/b/approve", Value::Null).await.0, 200);
+    assert_eq!(post("/servers/s/accept", Value::Null).await.0, 200);
+    assert_eq!(post("/servers/s/retry", Value::Null).await.0, 200);
+    assert_eq!(post("/pauses", json!({ "scope": { "object": { "kind": "Server", "name": "s" } }, "reason": "disk", "seconds": 60 })).await.0, 200);
+    assert_eq!(post("/resumes", json!({ "scope": "everything" })).await.0, 200);
+    let told = site.control.told.lock().unwrap().join("\n");
+    for part in ["approve b adopt=true", "approve b adopt=false", "accept Server/s", "retry Server/s", "because disk for Some(60)", "resume Everything"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(told.lines().all(|l| l.contains(" by ") && !l.ends_with("unknown")), "{told}");
+    for (path, body, code) in [
+        ("/bindings/idle/approve", Value::Null, 409),
+        ("/bindings/none/approve", Value::Null, 404),
+        ("/personas/p/accept", Value::Null, 400),
+        ("/bindings/b/dance", Value::Null, 404),
+        ("/pauses", json!({ "scope": "everything", "reason": " " }), 400),
+        ("/pauses", json!({ "reason": "x" }), 400),
+    ] {
+        assert_eq!(post(path, body).await.0, code, "{path}");
+    }
+    let (_, why) = site.call("GET", "/bindings/b/why", Value::Null).await;
+    assert_eq!(why["message"], "Binding/b waits for its ports.");
+    let (_, plan) = post("/plan", json!({ "items": [network("web", 7)] })).await;
+    assert_eq!((&plan["linkFlaps"], &plan["steps"][0]["op"]), (&json!(2), &json!("SNMP tor-1 Gi1/0/1 1 → web")));
+    assert_eq!(post("/plan", json!({ "items": [network("bad", 7)] })).await.0, 422);
+    let event = json!({ "time": "2026-11-22T08:00:00Z", "type": "Normal", "regarding": "Binding/b", "reason": "Moved", "message": "m" });
+    site.store.record_event(event.to_string().into_bytes()).await.unwrap();
+    let (_, ours) = site.call("GET", "/events", Value::Null).await;
+    assert_eq!(ours["items"], json!([event]));
+    let (_, theirs) = site.call("GET", "/api/v1/events?fieldSelector=involvedObject.name%3Db", Value::Null).await;
+    assert_eq!(theirs["items"][0]["involvedObject"]["kind"], "Binding");
+    let (_, theirs) = site.call("GET", "/api/v1/events?fieldSelector=involvedObject.name%3Dx", Value::Null).await;
+    assert_eq!(theirs["items"], json!([]));
+}
+
+#[tokio::test]
+async fn two_writers_lose_nothing() {
+    let site = Site::start().await;
+    site.create(network("web", 1)).await;
+    let store = site.store.clone();
+    let status = tokio::spawn(async move {
+        for i in 0..200 {
+            store.set_status(Kind::Network, "web", json!({ "observedGeneration": i, "conditions": [] })).await;
+            tokio::task::yield_now().await;
+        }
+    });
+    for vlan in 2..60 {
+        let (status, answer) = site.call("PATCH", "/networks/web", json!({ "spec": { "vlan": vlan } })).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    status.await.unwrap();
+    let (_, now) = site.call("GET", "/networks/web", Value::Null).await;
+    assert_eq!((&now["spec"]["vlan"], &now["metadata"]["generation"], &now["status"]["observedGeneration"]), (&json!(59), &json!(59), &json!(199)));
+}
+
+#[tokio::test]
+async fn requests_are_bounded_and_of_one_type() {
+    let site = Site::start().await;
+    site.create(network("web", 1)).await;
+    let path = "/apis/embody.dev/v1alpha1/networks";
+    let code = async |method: &str, path: &str, of: &str, body: Vec<u8>| site.send(method, path, of, body).await.status().as_u16();
+    assert_eq!(code("POST", path, "application/json", vec![b' '; (32 << 20) + 1]).await, 413);
+    assert_eq!(code("POST", path, "application/yaml", b"kind: Network".to_vec()).await, 415);
+    assert_eq!(code("PATCH", &format!("{path}/web"), "application/json-patch+json", b"[]".to_vec()).await, 415);
+    assert_eq!(code("PATCH", &format!("{path}/web"), "application/merge-patch+json", b"[]".to_vec()).await, 400);
+    assert_eq!(code("POST", path, "application/json", b"{".to_vec()).await, 400);
+    assert_eq!(code("POST", path, "application/json", vec![b'['; 100_000]).await, 400);
+    assert_eq!(code("GET", &format!("{path}?labelSelector=a%20b"), "", Vec::new()).await, 400);
+    assert_eq!(code("GET", &format!("{path}/Web"), "", Vec::new()).await, 400);
+}
+
+#[tokio::test]
+async fn the_socket_is_ours_alone() {
+    let site = Site::start().await;
+    let mode = |p: &std::path::Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&site.socket), mode(site.socket.parent().unwrap())), (0o600, 0o700));
+    assert!(matches!(Listener::bind(&site.socket), Err(BindError::InUse { .. })));
+    assert_eq!(site.call("GET", "/networks", Value::Null).await.0, 200);
+
+    // Left by a process that was killed: nobody accepts.
+    let stale = site.dir.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    assert!(stale.exists());
+    drop(Listener::bind(&stale).unwrap());
+    assert!(!stale.exists());
+
+    // Of another program, which lives.
+    let live = site.dir.path().join("live.sock");
+    let _other = std::os::unix::net::UnixListener::bind(&live).unwrap();
+    assert!(matches!(Listener::bind(&live), Err(BindError::InUse { .. })));
+    let file = site.dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    assert!(matches!(Listener::bind(&file), Err(BindError::NotASocket { .. })));
+    assert_eq!(std::fs::read(&file).unwrap(), b"x");
+}

@@ -1,0 +1,313 @@
+//! What the tests of the API and of the command line share: a store in memory, a stand-in for the controller, a server on a real socket.
+//!
+//! Leaves out: the store's own conformance (`tests/store.rs`). Invariant: nothing here knows the API.
+#![allow(dead_code, reason = "each of the two test programs uses its part")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use embody::api;
+use embody::api::control::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use embody::model::{Kind, Name, Object};
+use embody::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+type Watcher = (String, mpsc::Sender<Result<Change, StoreError>>);
+
+#[derive(Default)]
+struct Inner {
+    revision: Revision,
+    oldest: Revision,
+    entries: BTreeMap<String, Entry>,
+    history: Vec<Change>,
+    watchers: Vec<Watcher>,
+    events: Vec<Vec<u8>>,
+}
+
+#[derive(Default)]
+pub struct MemoryStore(Mutex<Inner>);
+
+fn place(change: &Change) -> (&str, Revision) {
+    match change {
+        Change::Put(entry) => (&entry.key, entry.revision),
+        Change::Deleted { key, revision } => (key, *revision),
+    }
+}
+
+impl Inner {
+    fn record(&mut self, change: Change) -> Revision {
+        self.history.push(change.clone());
+        self.watchers.retain(|(prefix, to)| !place(&change).0.starts_with(prefix.as_str()) || to.try_send(Ok(change.clone())).is_ok());
+        self.revision
+    }
+}
+
+impl MemoryStore {
+    pub fn revision(&self) -> Revision {
+        self.0.lock().unwrap().revision
+    }
+
+    /// As a controller does it: read, change, compare-and-set.
+    pub async fn set_status(&self, kind: Kind, name: &str, status: Value) {
+        let key = api::objects::key(kind, name);
+        loop {
+            let entry = self.get(&key).await.unwrap().expect("the object is there");
+            let mut object: Value = serde_json::from_slice(&entry.value).unwrap();
+            object["status"] = status.clone();
+            if self.put_if(&key, object.to_string().into_bytes(), Expect::At(entry.revision)).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        Ok(self.0.lock().unwrap().entries.get(key).cloned())
+    }
+
+    async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError> {
+        let inner = self.0.lock().unwrap();
+        Ok((inner.entries.values().filter(|e| e.key.starts_with(prefix)).cloned().collect(), inner.revision))
+    }
+
+    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError> {
+        let mut inner = self.0.lock().unwrap();
+        let found = inner.entries.get(key).cloned();
+        let as_expected = match (&found, expect) {
+            (None, Expect::Absent) => true,
+            (Some(entry), Expect::At(revision)) => entry.revision == revision,
+            (Some(_), Expect::Absent) | (None, Expect::At(_)) => false,
+        };
+        if !as_expected {
+            return Err(StoreError::Conflict { key: key.to_owned(), found });
+        }
+        inner.revision += 1;
+        let entry = Entry { key: key.to_owned(), value, revision: inner.revision };
+        inner.entries.insert(key.to_owned(), entry.clone());
+        Ok(inner.record(Change::Put(entry)))
+    }
+
+    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError> {
+        let mut inner = self.0.lock().unwrap();
+        let found = inner.entries.get(key).cloned();
+        if found.as_ref().map(|e| e.revision) != Some(at) {
+            return Err(StoreError::Conflict { key: key.to_owned(), found });
+        }
+        inner.entries.remove(key);
+        inner.revision += 1;
+        let revision = inner.revision;
+        Ok(inner.record(Change::Deleted { key: key.to_owned(), revision }))
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {
+        let mut inner = self.0.lock().unwrap();
+        if after < inner.oldest {
+            return Err(StoreError::Compacted { asked: after, oldest: inner.oldest });
+        }
+        let (to, changes) = mpsc::channel(1024);
+        for change in inner.history.iter().filter(|c| place(c).1 > after && place(c).0.starts_with(prefix)) {
+            to.try_send(Ok(change.clone())).unwrap();
+        }
+        inner.watchers.push((prefix.to_owned(), to));
+        Ok(changes)
+    }
+
+    async fn acquire(&self, name: &str, _holder: &str, _ttl: Duration) -> Result<Box<dyn Lease>, StoreError> {
+        Err(StoreError::Fenced { lease: name.to_owned() })
+    }
+
+    async fn holder(&self, _name: &str) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
+        self.0.lock().unwrap().events.push(value);
+        Ok(())
+    }
+
+    async fn events(&self, most: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let inner = self.0.lock().unwrap();
+        Ok(inner.events[inner.events.len().saturating_sub(most)..].to_vec())
+    }
+
+    async fn compact(&self, through: Revision) -> Result<(), StoreError> {
+        let mut inner = self.0.lock().unwrap();
+        inner.oldest = through;
+        inner.history.retain(|c| place(c).1 > through);
+        Ok(())
+    }
+}
+
+/// Notes what it is told; refuses to let `held` go.
+#[derive(Default)]
+pub struct StandIn {
+    pub told: Mutex<Vec<String>>,
+    pub ports: Mutex<Vec<PortRow>>,
+}
+
+impl StandIn {
+    fn note(&self, what: String) -> Result<String, Refusal> {
+        self.told.lock().unwrap().push(what.clone());
+        Ok(what)
+    }
+}
+
+#[async_trait]
+impl Control for StandIn {
+    async fn forecast(&self, changes: Vec<Object>) -> Forecast {
+        let step = |o: &Object| ForecastStep {
+            wave: 1,
+            server: "s1".parse().unwrap(),
+            op: format!("SNMP tor-1 Gi1/0/1 1 → {}", o.name()),
+            disruption: "link flap".to_owned(),
+            because: "network wanted".to_owned(),
+        };
+        Forecast { servers: 1, link_flaps: 2, held: 1, steps: changes.iter().map(step).collect(), waits: vec!["s1: power\u{7}".into()], ..Forecast::default() }
+    }
+
+    async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal> {
+        Ok(format!("{kind}/{name} waits for its ports."))
+    }
+
+    async fn ports(&self) -> Vec<PortRow> {
+        self.ports.lock().unwrap().clone()
+    }
+
+    async fn approve(&self, binding: &Name, adopt: bool, who: &str) -> Result<String, Refusal> {
+        if binding.as_str() == "idle" {
+            return Err(Refusal::Refused { why: "nothing of idle waits for an approval".to_owned() });
+        }
+        self.note(format!("approve {binding} adopt={adopt} by {who}"))
+    }
+
+    async fn accept(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
+        self.note(format!("accept {kind}/{name} by {who}"))
+    }
+
+    async fn retry(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
+        self.note(format!("retry {kind}/{name} by {who}"))
+    }
+
+    async fn pause(&self, scope: Scope, reason: &str, seconds: Option<u64>, who: &str) -> Result<String, Refusal> {
+        self.note(format!("pause {scope:?} because {reason} for {seconds:?} by {who}"))
+    }
+
+    async fn resume(&self, scope: Scope, who: &str) -> Result<String, Refusal> {
+        self.note(format!("resume {scope:?} by {who}"))
+    }
+
+    async fn may_delete(&self, _kind: Kind, name: &Name) -> Result<(), Refusal> {
+        if name.as_str() == "held" { Err(Refusal::Refused { why: "held may still run web".to_owned() }) } else { Ok(()) }
+    }
+}
+
+/// A server on a socket of its own.
+pub struct Site {
+    pub store: Arc<MemoryStore>,
+    pub control: Arc<StandIn>,
+    pub socket: PathBuf,
+    pub dir: tempfile::TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    served: Option<tokio::task::JoinHandle<Result<(), api::BindError>>>,
+}
+
+/// Network names that begin with `bad` are wrong, and a binding needs its persona.
+pub fn check() -> api::Check {
+    Arc::new(|changed, existing| {
+        let mut wrong = Vec::new();
+        for object in changed {
+            if object.name().as_str().starts_with("bad") {
+                wrong.push(format!("{}/{} is bad", object.kind(), object.name()));
+            }
+            if let embody::model::Spec::Binding(spec) = &object.spec {
+                let there = changed.iter().chain(existing).any(|o| o.kind() == Kind::Persona && *o.name() == spec.persona);
+                if !there {
+                    wrong.push(format!("Binding/{}: no persona `{}`", object.name(), spec.persona));
+                }
+            }
+        }
+        wrong
+    })
+}
+
+impl Site {
+    pub async fn start() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("run/embody.sock");
+        let (store, control) = (Arc::new(MemoryStore::default()), Arc::new(StandIn::default()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let listener = api::Listener::bind(&socket).unwrap();
+        let backend = Arc::new(api::Backend::new(store.clone(), control.clone(), check()));
+        let served = tokio::spawn(listener.serve(backend, async move { drop(stopped.await) }));
+        Site { store, control, socket, dir, stop: Some(stop), served: Some(served) }
+    }
+
+    pub async fn stop(&mut self) -> Result<(), api::BindError> {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.served.take().unwrap().await.unwrap()
+    }
+
+    pub async fn send(&self, method: &str, path: &str, content_type: &str, body: Vec<u8>) -> hyper::Response<Incoming> {
+        let stream = tokio::net::UnixStream::connect(&self.socket).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = hyper::Request::builder().method(method).uri(path).header("host", "x").header("content-type", content_type);
+        sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap()
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let content_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let path = if path.starts_with("/api") || path.starts_with("/version") || path.starts_with("/nope") {
+            path.to_owned()
+        } else {
+            format!("/apis/embody.dev/v1alpha1{path}")
+        };
+        let response = self.send(method, &path, content_type, body).await;
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{path}: {e}: {bytes:?}")))
+    }
+
+    /// Creates an object that must be taken.
+    pub async fn create(&self, object: Value) -> Value {
+        let kind: Kind = object["kind"].as_str().unwrap().parse().unwrap();
+        let (status, answer) = self.call("POST", &format!("/{}", kind.plural()), object).await;
+        assert_eq!(status, 201, "{answer}");
+        answer
+    }
+}
+
+pub fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({ "apiVersion": "embody.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })
+}
+
+pub fn network(name: &str, vlan: u16) -> Value {
+    object("Network", name, json!({ "vlan": vlan }))
+}
+
+pub fn secret(name: &str, password: &str) -> Value {
+    json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Secret", "metadata": { "name": name },
+        "stringData": { "username": "ADMIN", "password": password } })
+}
+
+pub fn server(name: &str) -> Value {
+    object("Server", name, json!({ "bmc": { "address": "192.0.2.1", "secretRef": { "name": "bmc" } } }))
+}
+
+pub fn persona(name: &str) -> Value {
+    object("Persona", name, json!({ "os": { "family": "linux" }, "root": { "disk": {} }, "nics": [{ "name": "front", "untagged": "web" }] }))
+}
+
+pub fn binding(name: &str, persona: &str, server: &str) -> Value {
+    object("Binding", name, json!({ "persona": persona, "target": { "server": server } }))
+}
