@@ -26,6 +26,8 @@ pub const LEASE_TTL: Duration = Duration::from_secs(15);
 pub const HARD_OFF_WAIT: Duration = Duration::from_secs(60);
 /// Attempts of one switching-off: one soft, three hard.
 pub const OFF_ATTEMPTS: u32 = 4;
+/// Rounds of a forecast: a move takes about ten, and swaps in a ring go side by side.
+pub const FORECAST_ROUNDS: usize = 64;
 /// How long a power-on may take to show.
 pub const ON_WAIT: Duration = Duration::from_secs(60);
 /// Attempts of one switching-on.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Plan;
 use super::seen::ServerSeen;
 use super::want::{Authority, Holder, Want};
+use crate::limits;
 use crate::model::Name;
 use crate::model::binding::RunState;
 use crate::model::body::Phase;
@@ -38,7 +39,7 @@ pub fn why_off<'a>(want: &'a Want, seen: &ServerSeen) -> Option<WhyOff<'a>> {
     match holder.state {
         RunState::Stopped if evidence || on => why(format!("binding {} is Stopped", holder.authority.binding), standing(None)),
         RunState::Stopped => None,
-        RunState::Running => running_but_wrong(holder, seen, standing(Some(&holder.persona))).and_then(|(because, more)| {
+        RunState::Running => running_but_wrong(holder, seen).and_then(|(because, more)| {
             let mut withdraw = standing(Some(&holder.persona));
             withdraw.extend(more);
             why(because, withdraw)
@@ -47,13 +48,12 @@ pub fn why_off<'a>(want: &'a Want, seen: &ServerSeen) -> Option<WhyOff<'a>> {
 }
 
 /// Why a body that should run the persona must go off first, and whether the persona's own answer must be withdrawn for it.
-fn running_but_wrong(holder: &Holder, seen: &ServerSeen, foreign: Vec<Name>) -> Option<(String, Option<Name>)> {
+fn running_but_wrong(holder: &Holder, seen: &ServerSeen) -> Option<(String, Option<Name>)> {
     let persona = &holder.persona;
     let others: Vec<&Name> = seen.body.may_run.keys().filter(|p| *p != persona).collect();
     if let Some(other) = others.first() {
         return Some((format!("it may run persona {other}, not {persona}"), None));
     }
-    debug_assert!(foreign.is_empty());
     let on = seen.power.as_ref().filter(|p| p.value == Power::On);
     let answered_at = seen.memory.answered_at.get(persona).copied().unwrap_or(Tick::START);
     match seen.body.may_run.get(persona) {
@@ -67,10 +67,10 @@ fn running_but_wrong(holder: &Holder, seen: &ServerSeen, foreign: Vec<Name>) -> 
     }
 }
 
-/// How long a soft-off may take here.
+/// How long a soft-off may take here; a bound where nobody is left to say.
 pub fn grace(want: &Want, seen: &ServerSeen) -> Duration {
     let releaser = want.releaser.as_ref().filter(|_| seen.body.release.is_some());
-    releaser.or(want.holder.as_ref().map(|h| &h.authority)).map_or(Duration::ZERO, |a| a.grace)
+    releaser.or(want.holder.as_ref().map(|h| &h.authority)).map_or(limits::HARD_OFF_WAIT, |a| a.grace)
 }
 
 /// Whether a persona may be answered here as far as other bodies are concerned; says why not.

@@ -6,6 +6,7 @@ use super::want::Authority;
 use super::{Plan, Step};
 use crate::model::binding::{Mode, Plane};
 use crate::model::body::Found;
+use crate::model::fact::Power;
 
 /// What an approval lists: a disruptive operation without the state that it starts from, which may change before it is carried out.
 pub fn signature(op: &Op) -> String {
@@ -16,6 +17,14 @@ pub fn signature(op: &Op) -> String {
         Op::PowerOn { server } => format!("power-on {server}"),
         Op::CreateVlan { switch, vlan } => format!("vlan {switch} {vlan}"),
         Op::Save { switch } => format!("save {switch}"),
+    }
+}
+
+/// What an operation disturbs here: on a body that is seen off, nothing.
+pub fn disruption(op: &Op, seen: &ServerSeen) -> Disruption {
+    match seen.power.as_ref().map(|p| p.value) {
+        Some(Power::Off) => Disruption::None,
+        None | Some(Power::On) => op.disruption(),
     }
 }
 
@@ -47,10 +56,8 @@ pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &ServerSeen) 
         return Some((trouble.reason, trouble.message.clone()));
     }
     let approval = seen.approvals.get(binding).filter(|a| a.uid == authority.uid && a.generation == authority.generation);
-    let found_running = matches!(seen.body.found, Found::Running | Found::Unknown)
-        && seen.body.held_by.as_ref().is_some_and(|h| h.uid == authority.uid)
-        && seen.body.release.is_none();
-    let disturbs = op.disruption() != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }));
+    let found_running = matches!(seen.body.found, Found::Running | Found::Unknown);
+    let disturbs = disruption(op, seen) != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }));
     match mode {
         Mode::Observe => Some(("Observing", format!("binding {binding} only observes the {} plane", plane.as_str()))),
         Mode::Approve if !covered(approval, disturbs, op) => {

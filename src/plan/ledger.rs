@@ -7,7 +7,7 @@ use super::fence;
 use super::network;
 use super::record::Record;
 use super::seen::ServerSeen;
-use super::want::{Past, Want};
+use super::want::{Holder, Past, Want};
 use crate::limits;
 use crate::model::body::{Found, Hold, Phase};
 use crate::model::fact::{Power, Tick};
@@ -19,6 +19,7 @@ pub fn records(want: &Want, seen: &ServerSeen) -> Vec<Record> {
         return out;
     }
     evidence(seen, &mut out);
+    nobodys(want, seen, &mut out);
     off_done(want, seen, &mut out);
     restarted(want, seen, &mut out);
     if out.is_empty() && released(want, seen) {
@@ -30,24 +31,54 @@ pub fn records(want: &Want, seen: &ServerSeen) -> Vec<Record> {
 /// Who holds the body.
 fn ownership(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
     let body = &seen.body;
+    // The binding that owed the release is deleted: before `Owe`, which would keep the older debt.
+    if body.release.is_some() && want.releaser.is_none() {
+        out.push(Record::Released);
+        return;
+    }
     match (&want.past, &body.held_by) {
-        (Some(Past::Moved), Some(hold)) => out.push(Record::Owe(hold.clone())),
+        (Some(Past::Moved), Some(hold)) => out.push(if is_strange(seen) { Record::Leave } else { Record::Owe(hold.clone()) }),
         (Some(Past::Deleted), Some(_)) => out.push(Record::Leave),
         (_, None) => {
             if let Some(holder) = &want.holder {
-                let found = if body.release.is_some() { Found::Managed } else { Found::Unknown };
-                let hold = Hold { binding: holder.authority.binding.clone(), uid: holder.authority.uid.clone() };
-                out.push(Record::Take { hold, found });
+                take(holder, seen, out);
             }
         }
         (None, Some(_)) => {}
     }
-    let came_back = want.holder.as_ref().is_some_and(|h| body.release.as_ref().is_some_and(|r| r.uid == h.authority.uid));
-    if body.release.is_some() && want.past.is_none() && (want.releaser.is_none() || came_back) {
+}
+
+/// Found running something of somebody's, and nothing of ours was ever begun on it: whoever moves away owes nothing here.
+fn is_strange(seen: &ServerSeen) -> bool {
+    let body = &seen.body;
+    matches!(body.found, Found::Unknown | Found::Running) && body.may_run.is_empty() && body.release.is_none()
+}
+
+fn take(holder: &Holder, seen: &ServerSeen, out: &mut Vec<Record>) {
+    let body = &seen.body;
+    let found = match (&body.release, body.found) {
+        (None, _) => Found::Unknown,
+        (Some(_), Found::Off | Found::Managed) => Found::Managed,
+        (Some(_), found @ (Found::Unknown | Found::Running)) => found,
+    };
+    let hold = Hold { binding: holder.authority.binding.clone(), uid: holder.authority.uid.clone() };
+    let came_back = body.release.as_ref().is_some_and(|r| r.uid == hold.uid);
+    out.push(Record::Take { hold, found });
+    if came_back {
         out.push(Record::Released);
+    } else if body.restart_done != holder.restart {
+        // The count is the binding's own: what an earlier holder had says nothing.
+        out.push(Record::Restarted(holder.restart));
     }
-    if body.off.is_some() && body.held_by.is_none() && body.release.is_none() && want.holder.is_none() {
-        out.push(Record::OffDone);
+}
+
+/// Nobody wishes anything of a body that is off: it keeps no boot answer. Else its evidence could never end, and a persona whose binding
+/// was deleted could never live anywhere else.
+fn nobodys(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
+    let body = &seen.body;
+    let nobody = body.held_by.is_none() && body.release.is_none() && want.holder.is_none();
+    if nobody && out.is_empty() && seen.power.as_ref().is_some_and(|p| p.value == Power::Off) {
+        out.extend(body.may_run.iter().filter(|(_, phase)| phase.stands()).map(|(persona, _)| Record::Withdraw(persona.clone())));
     }
 }
 
@@ -55,7 +86,7 @@ fn ownership(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
 fn evidence(seen: &ServerSeen, out: &mut Vec<Record>) {
     let Some(power) = &seen.power else { return };
     let after = |at: Tick| power.asked_at > at;
-    if seen.body.held_by.is_some() && after(seen.memory.taken_at) {
+    if (seen.body.held_by.is_some() || seen.body.release.is_some()) && after(seen.memory.taken_at) {
         match (seen.body.found, power.value) {
             (Found::Unknown | Found::Running, Power::Off) => out.push(Record::FoundAs(Found::Off)),
             (Found::Unknown, Power::On) => out.push(Record::FoundAs(Found::Running)),
@@ -91,6 +122,9 @@ fn off_done(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
 fn restarted(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
     let (Some(holder), Some(power)) = (&want.holder, &seen.power) else { return };
     let not_since_started = seen.memory.on_sent_at.is_none_or(|sent| power.asked_at > sent);
+    if seen.body.held_by.is_some() && seen.body.restart_done > holder.restart {
+        out.push(Record::Restarted(holder.restart));
+    }
     if power.value == Power::Off && not_since_started && seen.body.restart_done < holder.restart {
         out.push(Record::Restarted(holder.restart));
     }

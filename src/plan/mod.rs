@@ -24,6 +24,7 @@ use std::panic::Location;
 
 use crate::model::Name;
 use crate::model::binding::Plane;
+use crate::model::body::Found;
 use crate::model::fact::Tick;
 use op::Op;
 use record::Record;
@@ -131,6 +132,13 @@ pub fn plan(want: &Want, seen: &ServerSeen, now: Tick) -> Plan {
     }
     if want.holder.is_some() || want.releaser.is_some() {
         plan.problems.extend(want.port_problems.iter().cloned());
+    }
+    if seen.body.held_by.is_some() && seen.body.found == Found::Unknown {
+        match &seen.power {
+            None => power::unknown(want, seen, &mut plan),
+            Some(_) => power::look_again(want, &mut plan, "was last seen before it was taken"),
+        }
+        return plan;
     }
     power::plan(want, seen, now, &mut plan);
     if plan.records.is_empty() {

@@ -14,6 +14,10 @@ use crate::model::binding::{Plane, RunState};
 use crate::model::body::{OffIntent, Phase};
 use crate::model::fact::{BootDevice, Power, Tick};
 
+/// Reasons of waits for what was sent already.
+pub const SWITCHING_OFF: &str = "SwitchingOff";
+pub const SWITCHING_ON: &str = "SwitchingOn";
+
 /// The way to off, when the body must be off.
 pub fn plan(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
     let Some(why) = fence::why_off(want, seen) else { return };
@@ -28,24 +32,17 @@ pub fn plan(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
         because: why.because.clone(),
         write_ahead: Some(Record::Off(intent)),
     };
-    let allowed = gate::refusal(why.authority, Plane::Power, &step.op, seen).is_none();
-    if allowed && !why.withdraw.is_empty() {
+    let refusal = gate::refusal(why.authority, Plane::Power, &step.op, seen);
+    if refusal.is_none() && !why.withdraw.is_empty() {
         plan.records.extend(why.withdraw.iter().cloned().map(Record::Withdraw));
         return;
     }
     let Some(power) = &seen.power else { return unknown(want, seen, plan) };
     match power.value {
-        Power::Off => {
-            if allowed {
-                plan.wait(
-                    "LookingAgain",
-                    format!("server {} was seen off before its boot answer was withdrawn; it is asked again", want.server),
-                );
-                plan.looks.push(Device::Bmc(want.server.clone()));
-            } else {
-                gate::admit(why.authority, step, seen, plan);
-            }
-        }
+        Power::Off => match refusal {
+            None => look_again(want, plan, "was seen off before its boot answer was withdrawn"),
+            Some((reason, message)) => plan.wait(reason, message),
+        },
         Power::On if in_time(&want.server, seen, &why, now, plan) && obeys(seen, plan) => {
             if let Some(trouble) = &seen.bmc_trouble {
                 plan.wait(trouble.reason, trouble.message.clone());
@@ -57,7 +54,13 @@ pub fn plan(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
     }
 }
 
-fn unknown(want: &Want, seen: &ServerSeen, plan: &mut Plan) {
+/// What is known is older than what it is to show.
+pub fn look_again(want: &Want, plan: &mut Plan, why: &str) {
+    plan.wait("LookingAgain", format!("server {} {why}; it is asked again", want.server));
+    plan.looks.push(Device::Bmc(want.server.clone()));
+}
+
+pub fn unknown(want: &Want, seen: &ServerSeen, plan: &mut Plan) {
     match &seen.bmc_trouble {
         Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
         None => plan.wait("PowerUnknown", format!("the power of server {} is not known yet", want.server)),
@@ -82,7 +85,7 @@ fn in_time(server: &Name, seen: &ServerSeen, why: &WhyOff<'_>, now: Tick, plan: 
     }
     let what = if intent.hard { "power off" } else { "soft-off" };
     let then = if now >= deadline { "it is asked again now".to_owned() } else { format!("hard off in {}", seconds(deadline.since(now))) };
-    plan.wait("SwitchingOff", format!("{what} was sent {} ago ({}); {then}", seconds(now.since(seen.memory.attempt_at)), intent.because));
+    plan.wait(SWITCHING_OFF, format!("{what} was sent {} ago ({}); {then}", seconds(now.since(seen.memory.attempt_at)), intent.because));
     plan.wake(deadline);
     if now >= deadline {
         plan.looks.push(Device::Bmc(server.clone()));
@@ -111,14 +114,13 @@ pub fn start(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
     let Some(power) = &seen.power else { return unknown(want, seen, plan) };
     match (seen.body.may_run.get(&holder.persona), power.value) {
         (None, Power::Off) => answer(want, holder, seen, now, plan),
-        (Some(Phase::Answered), Power::Off) => {
-            plan.wait("LookingAgain", format!("server {} must be seen off once more, now that its boot answer stands", want.server));
-            plan.looks.push(Device::Bmc(want.server.clone()));
+        (Some(Phase::Answered), Power::Off | Power::On) | (Some(Phase::Started), Power::Off) => {
+            look_again(want, plan, "was last seen before its boot answer stood");
         }
-        (Some(Phase::Answered), Power::On) => plan.looks.push(Device::Bmc(want.server.clone())),
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),
         (Some(Phase::Started), Power::On) => boot_device_of_running(want, holder, seen, plan),
-        (None | Some(Phase::Armed | Phase::Withdrawn), Power::On) | (Some(Phase::Started | Phase::Withdrawn), Power::Off) => {}
+        // The ledger or `fence::why_off` has spoken already.
+        (None | Some(Phase::Armed | Phase::Withdrawn), Power::On) | (Some(Phase::Withdrawn), Power::Off) => {}
     }
 }
 
@@ -129,7 +131,7 @@ fn answer(want: &Want, holder: &Holder, seen: &ServerSeen, now: Tick, plan: &mut
         plan.wait(reason, message);
         return;
     }
-    if fence::is_clear(holder, seen, now, plan) && seen.body.found != crate::model::body::Found::Unknown {
+    if fence::is_clear(holder, seen, now, plan) {
         plan.records.push(Record::Answer(holder.persona.clone()));
     }
 }
@@ -148,13 +150,16 @@ fn switch_on(want: &Want, holder: &Holder, seen: &ServerSeen, now: Tick, plan: &
         return;
     }
     let set = Op::SetBoot { server: server.clone(), device: holder.boot, efi: holder.efi };
-    let boot_ready = seen.memory.boot_set_at.is_some_and(|at| at > seen.memory.off_seen_at.unwrap_or(Tick::START));
+    // Since it went off, and since it is this persona that it is set for.
+    let answered_at = seen.memory.answered_at.get(&holder.persona).copied().unwrap_or(Tick::START);
+    let since = answered_at.max(seen.memory.off_seen_at.unwrap_or(Tick::START));
+    let boot_ready = seen.memory.boot_set_at.is_some_and(|at| at > since);
     let watched_only = holder.authority.mode(Plane::Boot) == crate::model::binding::Mode::Observe;
     if !boot_ready && !watched_only {
         gate::admit(&holder.authority, step(set, Plane::Boot, "before every start"), seen, plan);
         return;
     }
-    if !network::ready(&holder.ports, seen) {
+    if !want.port_problems.is_empty() || !network::ready(&holder.ports, seen) {
         plan.wait("PortsFirst", format!("server {server} is switched on once its switch ports are read back as wished"));
         return;
     }
@@ -180,8 +185,11 @@ fn on_in_time(server: &Name, seen: &ServerSeen, now: Tick, plan: &mut Plan) -> b
         return false;
     }
     if !off_since {
-        plan.wait("SwitchingOn", format!("power-on was sent to server {server} {} ago", seconds(now.since(sent))));
+        plan.wait(SWITCHING_ON, format!("power-on was sent to server {server} {} ago", seconds(now.since(sent))));
         plan.wake(deadline);
+        if now >= deadline {
+            plan.looks.push(Device::Bmc(server.clone()));
+        }
     }
     off_since
 }

@@ -9,7 +9,7 @@ pub enum Record {
     Take { hold: Hold, found: Found },
     /// How the body was found, now that its power was seen.
     FoundAs(Found),
-    /// The holder moved away: it owes the release of the body.
+    /// The holder moved away: it owes the release of the body, unless an earlier holder still owes it.
     Owe(Hold),
     /// The holder is deleted: the body is left as it is, with all evidence.
     Leave,
@@ -31,7 +31,7 @@ pub enum Record {
     Off(OffIntent),
     /// Seen off, or no longer wanted.
     OffDone,
-    /// Seen off while this value of `restart` was wished.
+    /// Seen off while this value of `restart` was wished; or it was taken with this value, or it was lowered to it.
     Restarted(u64),
 }
 
@@ -44,13 +44,14 @@ impl Record {
             }
             Record::FoundAs(found) => body.found = *found,
             Record::Owe(hold) => {
-                body.release = Some(hold.clone());
+                body.release.get_or_insert_with(|| hold.clone());
                 body.held_by = None;
             }
             Record::Leave => {
                 body.held_by = None;
-                body.off = None;
-                body.found = Found::Unknown;
+                if body.release.is_none() {
+                    body.found = Found::Unknown;
+                }
             }
             Record::Released => body.release = None,
             Record::Answer(persona) => {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::op::Op;
+use super::record::Record;
 use crate::model::body::Body;
 use crate::model::fact::{BootOverride, PortConfig, Power, Seen, Tick};
 use crate::model::{Name, Vlan};
@@ -50,13 +52,59 @@ pub struct Memory {
     pub boot_set_at: Option<Tick>,
     /// What it then read as: some BMCs drop persistence.
     pub boot_echo: Option<BootOverride>,
-    /// When the body was last seen off.
+    /// Since when the body is seen off: the first answer Off after another one, or after the start of this process.
     pub off_seen_at: Option<Tick>,
     /// When power-on was last sent, and how often since the body was last seen on.
     pub on_sent_at: Option<Tick>,
     pub on_tries: u32,
-    /// The last sign of a new start: a boot request, an agent's hello.
+    /// The last sign of a new start: a boot request that was answered with a persona, an agent's hello. A request that was only parked
+    /// does not count: a body that loops in its firmware asks for ever, and would never be switched off hard.
     pub start_seen_at: Option<Tick>,
+}
+
+impl Memory {
+    /// A record is in force from `at` on: stored, and obeyed by the boot services. A time before that would let an older answer of a
+    /// BMC end evidence too early.
+    pub fn recorded(&mut self, record: &Record, at: Tick) {
+        match record {
+            Record::Take { .. } => self.taken_at = at,
+            Record::Answer(persona) | Record::Adopt(persona) => drop(self.answered_at.insert(persona.clone(), at)),
+            Record::Withdraw(persona) => drop(self.withdrawn_at.insert(persona.clone(), at)),
+            Record::End(persona) => {
+                self.answered_at.remove(persona);
+                self.withdrawn_at.remove(persona);
+            }
+            Record::Off(_) => self.attempt_at = at,
+            Record::FoundAs(_) | Record::Owe(_) | Record::Leave | Record::Released | Record::Arm(_) | Record::Start(_) => {}
+            Record::OffDone | Record::Restarted(_) => {}
+        }
+    }
+
+    /// An operation is about to be sent.
+    pub fn sent(&mut self, op: &Op, at: Tick) {
+        match op {
+            Op::PowerOn { .. } => {
+                self.on_sent_at = Some(at);
+                self.on_tries = self.on_tries.saturating_add(1);
+            }
+            Op::SetBoot { .. } | Op::PowerOff { .. } | Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {}
+        }
+    }
+
+    /// Power was read, and was known as `before` until now.
+    pub fn saw_power(&mut self, before: Option<Power>, seen: &Seen<Power>) {
+        match seen.value {
+            Power::Off if before != Some(Power::Off) => self.off_seen_at = Some(seen.asked_at),
+            Power::Off => {}
+            Power::On => self.on_tries = 0,
+        }
+    }
+
+    /// The boot device was set by a question asked at `at`, and then read as `echo`.
+    pub fn boot_was_set(&mut self, echo: Option<BootOverride>, at: Tick) {
+        self.boot_set_at = Some(at);
+        self.boot_echo = echo;
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

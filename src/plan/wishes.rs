@@ -39,7 +39,7 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
                 None => Past::Deleted,
             }
         });
-    let releaser = body.release.as_ref().and_then(|r| alive(r, objects)).map(|b| authority(b, objects));
+    let releaser = body.release.as_ref().filter(|_| held.is_some()).and_then(|r| alive(r, objects)).map(|b| authority(b, objects));
     let released_ports = plugs.iter().filter_map(|plug| release(plug, objects).map(|w| (plug.key.clone(), w))).collect();
     let maintenance = held.and_then(|s| s.spec.maintenance.as_ref()).map(|m| m.reason.clone());
     Want { server: server.clone(), holder, past, releaser, released_ports, port_problems: problems, maintenance }
@@ -77,7 +77,7 @@ fn plugs(server: &Name, spec: &ServerSpec, names: &dyn PortNames, problems: &mut
 
 /// The binding whose target this is. Of several (which lint refuses) the one that holds the body already, else none.
 fn binding_of<'a>(server: &Name, objects: &'a Objects, body: &Body) -> Option<&'a Held<BindingSpec>> {
-    let all: Vec<&Held<BindingSpec>> = objects.bindings_of_server(server).filter_map(|b| objects.bindings.get(b)).collect();
+    let all: Vec<&Held<BindingSpec>> = objects.bindings_of_server(server).filter_map(|b| objects.bindings.get(b)).filter(|b| b.meta.deletion_timestamp.is_none()).collect();
     match all.as_slice() {
         [one] => Some(one),
         several => several.iter().copied().find(|b| body.held_by.as_ref().is_some_and(|h| h.uid == b.meta.uid)),
