@@ -151,8 +151,9 @@ impl Work {
             self.fast_until = Some(Instant::now() + limits::FAST_POLL_FOR);
         }
         self.learn(result.as_ref().err(), false);
-        self.report(asked_at, Said::Did(op, result)).await;
+        // The look comes first: as long as the operation counts as in flight, it is not planned again on what was seen before it.
         self.look(Depth::State).await;
+        self.report(asked_at, Said::Did(op, result)).await;
     }
 
     fn learn(&mut self, fault: Option<&Fault>, worked: bool) {
