@@ -79,16 +79,22 @@ pub struct Face {
     sessions: BTreeMap<u32, Session>,
     random: StdRng,
     reboots: u32,
+    heard: u64,
 }
 
 impl Face {
     pub fn new(bmc: Bmc, seed: u64) -> Face {
-        Face { bmc, sessions: BTreeMap::new(), random: StdRng::seed_from_u64(seed), reboots: 0 }
+        Face { bmc, sessions: BTreeMap::new(), random: StdRng::seed_from_u64(seed), reboots: 0, heard: 0 }
     }
 
     /// Open sessions, without those whose handshake is not over.
     pub fn sessions(&self) -> usize {
         self.sessions.values().filter(|s| matches!(s.state, State::Active(_))).count()
+    }
+
+    /// Datagrams that came to it.
+    pub fn heard(&self) -> u64 {
+        self.heard
     }
 
     /// Forgets all sessions, as some BMCs do when somebody changes their configuration.
@@ -97,6 +103,7 @@ impl Face {
     }
 
     pub fn handle(&mut self, datagram: &[u8], now: Tick) -> Option<Vec<u8>> {
+        self.heard += 1;
         if !self.bmc.reachable(now) {
             return None;
         }

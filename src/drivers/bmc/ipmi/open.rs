@@ -18,8 +18,8 @@ use crate::drivers::Fault;
 
 /// RMCP, aux bus shunt (IANA: asf-rmcp).
 const PORT: u16 = 623;
-/// The longest wait for an answer of the handshake.
-const WAIT_MAX: Duration = Duration::from_secs(4);
+/// The longest wait for an answer of the handshake, as a multiple of the first: a handshake has three answers, and each loss begins it anew.
+const WAIT_GROWS: u32 = 4;
 /// Handshakes that break off with a right password before it is no accident any more.
 const BROKEN_MAX: u32 = 3;
 
@@ -90,7 +90,7 @@ impl IpmiDriver {
                     self.seventeen_worked |= suite == Suite::Seventeen;
                     return Ok(link);
                 }
-                Err(Failed::Silent) => wait = (wait * 2).min(WAIT_MAX),
+                Err(Failed::Silent) => wait = (wait * 2).min(self.settings.retry_after * WAIT_GROWS),
                 Err(Failed::Network(source)) => return Err(Fault::Network { device: self.device.clone(), source }),
                 Err(Failed::Refused(Refusal::Broken(_))) if broken + 1 < BROKEN_MAX => broken += 1,
                 Err(Failed::Refused(refusal)) => return Err(self.not_opened(refusal, suite)),
