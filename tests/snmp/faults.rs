@@ -54,7 +54,7 @@ async fn lost_and_doubled_replies_change_nothing() {
     let timing = Timing { read: Duration::from_millis(60), write: Duration::from_millis(60), tries: 12 };
     let mut agent = manager(simulated.port, v2c("public"), timing);
     simulated.change(|agent| agent.faults = Faults { lose_percent: 20, duplicate_percent: 60, ..Faults::default() });
-    for _ in 0..20 {
+    for _ in 0..10 {
         walks_whole(&mut agent).await;
         assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
     }
@@ -134,11 +134,13 @@ async fn both_key_extensions_are_tried_and_the_right_one_is_remembered() {
         simulated.change(|agent| agent.faults.mute_on_wrong_key = mute);
         let mut agent = manager(simulated.port, joe(), QUICK);
         walks_whole(&mut agent).await;
-        // A new engine makes new keys necessary, but no second trial of Blumenthal's: with it muted, that would take seconds.
+        // A new engine makes new keys necessary, but no second trial of Blumenthal's: that would be a Report about its key.
         simulated.change(|agent| agent.replace_engine(vec![0x80, 0, 0, 1, 5, 9], 3));
-        let before = simulated.requests();
+        let (requests, reports) = simulated.counts();
         assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
-        assert_eq!(simulated.requests() - before, 2, "the read that confirms the keys, and ours");
+        let after = simulated.counts();
+        assert_eq!(after.0 - requests, 2, "the read that confirms the keys, and ours");
+        assert_eq!(after.1 - reports, 2, "unknownEngineID, to our request and to discovery");
         assert_eq!(agent.engine_id(), Some(vec![0x80, 0, 0, 1, 5, 9]));
     }
 }
@@ -203,7 +205,11 @@ async fn where_large_replies_are_lost_smaller_ones_are_asked_for() {
     let simulated = Simulated::start(switch()).await;
     simulated.change(|agent| agent.faults.lose_above = Some(700));
     let timing = Timing { read: Duration::from_millis(300), write: Duration::from_millis(300), tries: 3 };
-    walks_whole(&mut manager(simulated.port, v2c("public"), timing)).await;
+    let mut agent = manager(simulated.port, v2c("public"), timing);
+    walks_whole(&mut agent).await;
+    let asked: Vec<_> = (1..=40).map(|port| oid(&format!("{IF_DESCR}.{port}"))).collect();
+    let got = agent.get(&asked).await.unwrap();
+    assert_eq!(got.iter().map(|(oid, _)| oid.clone()).collect::<Vec<_>>(), asked);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! `SimAgent::answer` has no sockets and no clock of its own making; `serve` puts it on a UDP socket and plays the faults of the network.
 //! Leaves out: what the objects mean and the rules between them (`Mib`). Invariant: no datagram makes it panic, and with the same seed
-//! and the same requests it does the same. Shown by `tests/snmp.rs`, where net-snmp's programs are its managers.
+//! and the same requests it does the same. Shown by `tests/snmp/`, where net-snmp's programs are its managers.
 
 mod secure;
 pub mod table;
@@ -112,6 +112,11 @@ impl SimAgent {
     /// Requests that came in so far, lost ones not counted.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// Reports sent so far.
+    pub fn reports(&self) -> u32 {
+        self.engine.reports()
     }
 
     pub fn mib(&mut self) -> &mut dyn Mib {

@@ -1,7 +1,7 @@
 //! The SNMPv3 side of a simulated agent: users, the engine's clock, Reports (RFC 3414 section 3.2, RFC 3412 section 7.2).
 //!
 //! Leaves out: access by view (a user reads or writes everything). A message at a lower level than authPriv gets authorizationError, as
-//! from net-snmp. Invariant: nothing but a Report answers a message whose digest, clock or key is wrong. Shown by `tests/snmp.rs`.
+//! from net-snmp. Invariant: nothing but a Report answers a message whose digest, clock or key is wrong. Shown by `tests/snmp/`.
 
 use tokio::time::Instant;
 
@@ -81,6 +81,10 @@ impl Engine {
         for known in &mut self.users {
             known.protection = localized(&known.user, &known.masters, &self.id);
         }
+    }
+
+    pub fn reports(&self) -> u32 {
+        self.reports
     }
 
     fn clock(&self) -> Clock {
