@@ -7,9 +7,9 @@ use embody::drivers::Fault;
 use embody::drivers::switch::snmp::codec::{self, Kind, Pdu};
 use embody::drivers::switch::snmp::keys::Extension;
 use embody::drivers::switch::snmp::usm::{self, Level, Outgoing};
-use embody::drivers::switch::snmp::{Agent, SnmpSocket, Timing, UdpAgent, Value};
+use embody::drivers::switch::snmp::{Agent, SetAnswer, SnmpSocket, Timing, UdpAgent, Value};
 use embody::model::secret::{AuthProtocol, PrivProtocol};
-use embody::sim::agent::{Faults, SimAgent};
+use embody::sim::agent::{Faults, Lie, SimAgent};
 
 use crate::peer::{AUTH_PASSWORD, PATIENT, PRIV_PASSWORD, QUICK, Simulated, manager, oid, text, v2c, v3, v3_with};
 use crate::programs::{switch, user};
@@ -315,4 +315,25 @@ async fn a_v2c_reply_to_something_else_is_garbled_and_not_believed() {
     .await;
     let fault = manager(round.port(), v2c("public"), PATIENT).walk(&[oid(IF_DESCR)], 10).await.unwrap_err();
     assert!(matches!(&fault, Fault::Garbled { why, .. } if why.contains("not behind")), "{fault:?}");
+}
+
+#[tokio::test]
+async fn an_agent_s_lies_about_a_set_are_handed_on_as_they_came() {
+    let wanted = [(oid(SYS_NAME), text("new")), (oid("1.3.6.1.2.1.1.1.0"), text("new"))];
+    let accepted = SetAnswer::Accepted(wanted.to_vec());
+    let missing = SetAnswer::Accepted(wanted.iter().map(|(oid, _)| (oid.clone(), Value::NoSuchInstance)).collect());
+    let refused = SetAnswer::Refused { status: 5, index: 1 };
+    for (lie, answer, name, descr) in [
+        (Lie::FirstOnly, accepted.clone(), "new", "a switch"),
+        (Lie::RefusedButDone, refused, "new", "new"),
+        (Lie::AcceptedNotDone, accepted, "sw1", "a switch"),
+        (Lie::NoSuchInstance, missing, "sw1", "a switch"),
+    ] {
+        let simulated = Simulated::start(switch()).await;
+        simulated.change(|agent| agent.faults.lie = Some(lie));
+        let mut agent = manager(simulated.port, v2c("private"), PATIENT);
+        assert_eq!(agent.set(&wanted).await.unwrap(), answer, "{lie:?}");
+        let left = agent.get(&[wanted[0].0.clone(), wanted[1].0.clone()]).await.unwrap();
+        assert_eq!((&left[0].1, &left[1].1), (&text(name), &text(descr)), "{lie:?}");
+    }
 }

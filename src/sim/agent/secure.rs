@@ -133,7 +133,7 @@ impl SimAgent {
                 Pdu { kind: Kind::Response, status: AUTHORIZATION_ERROR, index: 0, ..scoped.pdu.clone() }
             }
         };
-        self.write(&incoming, incoming.level, Some(&protection), &reply)
+        self.seal(&incoming, incoming.level, Some(&protection), &reply)
     }
 
     /// A Report, if the sender takes one. Only notInTimeWindow can be authenticated: the others know no key.
@@ -156,10 +156,10 @@ impl SimAgent {
                 (Level::NoAuthNoPriv, None)
             }
         };
-        self.write(incoming, level, protection.as_ref(), &pdu)
+        self.seal(incoming, level, protection.as_ref(), &pdu)
     }
 
-    fn write(&mut self, incoming: &Incoming<'_>, level: Level, protection: Option<&Protection>, pdu: &Pdu) -> Option<Vec<u8>> {
+    fn seal(&mut self, incoming: &Incoming<'_>, level: Level, protection: Option<&Protection>, pdu: &Pdu) -> Option<Vec<u8>> {
         self.engine.salt = self.engine.salt.wrapping_add(1);
         let mut clock = self.engine.clock();
         if let (Level::NoAuthNoPriv, Some(boots)) = (level, self.faults.false_boots) {
