@@ -7,9 +7,9 @@ use embody::drivers::Fault;
 use embody::drivers::switch::snmp::codec::{self, Kind, Pdu};
 use embody::drivers::switch::snmp::keys::Extension;
 use embody::drivers::switch::snmp::usm::{self, Level, Outgoing};
-use embody::drivers::switch::snmp::{Agent, SnmpSocket, Timing, UdpAgent, Value};
+use embody::drivers::switch::snmp::{Agent, SetAnswer, SnmpSocket, Timing, UdpAgent, Value};
 use embody::model::secret::{AuthProtocol, PrivProtocol};
-use embody::sim::agent::{Faults, SimAgent};
+use embody::sim::agent::{Faults, Lie, SimAgent};
 
 use crate::peer::{AUTH_PASSWORD, PATIENT, PRIV_PASSWORD, QUICK, Simulated, manager, oid, text, v2c, v3, v3_with};
 use crate::programs::{switch, user};
@@ -54,7 +54,7 @@ async fn lost_and_doubled_replies_change_nothing() {
     let timing = Timing { read: Duration::from_millis(60), write: Duration::from_millis(60), tries: 12 };
     let mut agent = manager(simulated.port, v2c("public"), timing);
     simulated.change(|agent| agent.faults = Faults { lose_percent: 20, duplicate_percent: 60, ..Faults::default() });
-    for _ in 0..20 {
+    for _ in 0..10 {
         walks_whole(&mut agent).await;
         assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
     }
@@ -134,11 +134,13 @@ async fn both_key_extensions_are_tried_and_the_right_one_is_remembered() {
         simulated.change(|agent| agent.faults.mute_on_wrong_key = mute);
         let mut agent = manager(simulated.port, joe(), QUICK);
         walks_whole(&mut agent).await;
-        // A new engine makes new keys necessary, but no second trial of Blumenthal's: with it muted, that would take seconds.
+        // A new engine makes new keys necessary, but no second trial of Blumenthal's: that would be a Report about its key.
         simulated.change(|agent| agent.replace_engine(vec![0x80, 0, 0, 1, 5, 9], 3));
-        let before = simulated.requests();
+        let (requests, reports) = simulated.counts();
         assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
-        assert_eq!(simulated.requests() - before, 2, "the read that confirms the keys, and ours");
+        let after = simulated.counts();
+        assert_eq!(after.0 - requests, 2, "the read that confirms the keys, and ours");
+        assert_eq!(after.1 - reports, 2, "unknownEngineID, to our request and to discovery");
         assert_eq!(agent.engine_id(), Some(vec![0x80, 0, 0, 1, 5, 9]));
     }
 }
@@ -203,7 +205,11 @@ async fn where_large_replies_are_lost_smaller_ones_are_asked_for() {
     let simulated = Simulated::start(switch()).await;
     simulated.change(|agent| agent.faults.lose_above = Some(700));
     let timing = Timing { read: Duration::from_millis(300), write: Duration::from_millis(300), tries: 3 };
-    walks_whole(&mut manager(simulated.port, v2c("public"), timing)).await;
+    let mut agent = manager(simulated.port, v2c("public"), timing);
+    walks_whole(&mut agent).await;
+    let asked: Vec<_> = (1..=40).map(|port| oid(&format!("{IF_DESCR}.{port}"))).collect();
+    let got = agent.get(&asked).await.unwrap();
+    assert_eq!(got.iter().map(|(oid, _)| oid.clone()).collect::<Vec<_>>(), asked);
 }
 
 #[tokio::test]
@@ -309,4 +315,25 @@ async fn a_v2c_reply_to_something_else_is_garbled_and_not_believed() {
     .await;
     let fault = manager(round.port(), v2c("public"), PATIENT).walk(&[oid(IF_DESCR)], 10).await.unwrap_err();
     assert!(matches!(&fault, Fault::Garbled { why, .. } if why.contains("not behind")), "{fault:?}");
+}
+
+#[tokio::test]
+async fn an_agent_s_lies_about_a_set_are_handed_on_as_they_came() {
+    let wanted = [(oid(SYS_NAME), text("new")), (oid("1.3.6.1.2.1.1.1.0"), text("new"))];
+    let accepted = SetAnswer::Accepted(wanted.to_vec());
+    let missing = SetAnswer::Accepted(wanted.iter().map(|(oid, _)| (oid.clone(), Value::NoSuchInstance)).collect());
+    let refused = SetAnswer::Refused { status: 5, index: 1 };
+    for (lie, answer, name, descr) in [
+        (Lie::FirstOnly, accepted.clone(), "new", "a switch"),
+        (Lie::RefusedButDone, refused, "new", "new"),
+        (Lie::AcceptedNotDone, accepted, "sw1", "a switch"),
+        (Lie::NoSuchInstance, missing, "sw1", "a switch"),
+    ] {
+        let simulated = Simulated::start(switch()).await;
+        simulated.change(|agent| agent.faults.lie = Some(lie));
+        let mut agent = manager(simulated.port, v2c("private"), PATIENT);
+        assert_eq!(agent.set(&wanted).await.unwrap(), answer, "{lie:?}");
+        let left = agent.get(&[wanted[0].0.clone(), wanted[1].0.clone()]).await.unwrap();
+        assert_eq!((&left[0].1, &left[1].1), (&text(name), &text(descr)), "{lie:?}");
+    }
 }

@@ -4,4 +4,5 @@
 mod faults;
 mod peer;
 mod programs;
+mod recordings;
 mod snmpd;

@@ -155,7 +155,13 @@ impl Simulated {
     }
 
     pub fn requests(&self) -> u64 {
-        self.agent.lock().unwrap().requests()
+        self.counts().0
+    }
+
+    /// Requests answered, and Reports.
+    pub fn counts(&self) -> (u64, u32) {
+        let agent = self.agent.lock().unwrap();
+        (agent.requests(), agent.reports())
     }
 }
 

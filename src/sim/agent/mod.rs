@@ -2,7 +2,7 @@
 //!
 //! `SimAgent::answer` has no sockets and no clock of its own making; `serve` puts it on a UDP socket and plays the faults of the network.
 //! Leaves out: what the objects mean and the rules between them (`Mib`). Invariant: no datagram makes it panic, and with the same seed
-//! and the same requests it does the same. Shown by `tests/snmp.rs`, where net-snmp's programs are its managers.
+//! and the same requests it does the same. Shown by `tests/snmp/`, where net-snmp's programs are its managers.
 
 mod secure;
 pub mod table;
@@ -25,6 +25,7 @@ pub use table::{BadRecording, Table};
 
 /// RFC 3416 section 3, the ones that this file says by itself.
 const TOO_BIG: u32 = 1;
+const GEN_ERR: u32 = 5;
 const NO_ACCESS: u32 = 6;
 /// A GETBULK for more is cut here, like net-snmp's at 100, only later.
 const BINDINGS_MAX: usize = 1_000;
@@ -43,6 +44,8 @@ pub struct Faults {
     pub duplicate_percent: u8,
     /// Replies with more octets than this are lost, as their fragments are in some management networks.
     pub lose_above: Option<usize>,
+    /// SETs are answered with a lie.
+    pub lie: Option<Lie>,
     /// GETBULK replies end after this many bindings.
     pub reply_bindings_max: Option<usize>,
     /// Replies with a larger PDU than this are tooBig instead, GETBULK's too, as some agents do against RFC 3416.
@@ -53,6 +56,19 @@ pub struct Faults {
     pub false_boots: Option<u32>,
     /// Nothing is answered at all.
     pub silent: bool,
+}
+
+/// How an agent lies about a SET. Each was seen: a Netgear GS110, a Foundry, and snmpsim (the last two).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// All is acknowledged, the first binding is done.
+    FirstOnly,
+    /// All is done, and genErr said.
+    RefusedButDone,
+    /// All is acknowledged, nothing is done.
+    AcceptedNotDone,
+    /// error-status 0, with noSuchInstance for values, and nothing is done.
+    NoSuchInstance,
 }
 
 /// What a community or a user may do.
@@ -114,6 +130,11 @@ impl SimAgent {
         self.requests
     }
 
+    /// Reports sent so far.
+    pub fn reports(&self) -> u32 {
+        self.engine.reports()
+    }
+
     pub fn mib(&mut self) -> &mut dyn Mib {
         self.mib.as_mut()
     }
@@ -138,8 +159,8 @@ impl SimAgent {
             Kind::GetNext => pdu.bindings.iter().map(|(oid, _)| self.next(oid)).collect(),
             Kind::GetBulk => self.bulk(pdu, room),
             Kind::Set if access < Access::Write => return Some(refused(NO_ACCESS, 1)),
-            Kind::Set => match self.mib.set(&pdu.bindings) {
-                Ok(()) => pdu.bindings.clone(),
+            Kind::Set => match self.write(&pdu.bindings) {
+                Ok(echoed) => echoed,
                 Err((status, index)) => return Some(refused(status, index)),
             },
             Kind::Response | Kind::Report => return None,
@@ -150,6 +171,21 @@ impl SimAgent {
             return Some(Pdu { status: TOO_BIG, bindings: Vec::new(), ..reply });
         }
         Some(reply)
+    }
+
+    /// What the reply to a SET holds, or its error-status and error-index.
+    fn write(&mut self, bindings: &[Binding]) -> Result<Vec<Binding>, (u32, u32)> {
+        let done = match self.faults.lie {
+            None | Some(Lie::RefusedButDone) => bindings,
+            Some(Lie::FirstOnly) => bindings.get(..1).unwrap_or_default(),
+            Some(Lie::AcceptedNotDone | Lie::NoSuchInstance) => &[],
+        };
+        self.mib.set(done)?;
+        match self.faults.lie {
+            None | Some(Lie::FirstOnly | Lie::AcceptedNotDone) => Ok(bindings.to_vec()),
+            Some(Lie::RefusedButDone) => Err((GEN_ERR, 1)),
+            Some(Lie::NoSuchInstance) => Ok(bindings.iter().map(|(oid, _)| (oid.clone(), Value::NoSuchInstance)).collect()),
+        }
     }
 
     fn next(&mut self, oid: &Oid) -> Binding {

@@ -1,7 +1,7 @@
 //! The SNMPv3 side of a simulated agent: users, the engine's clock, Reports (RFC 3414 section 3.2, RFC 3412 section 7.2).
 //!
 //! Leaves out: access by view (a user reads or writes everything). A message at a lower level than authPriv gets authorizationError, as
-//! from net-snmp. Invariant: nothing but a Report answers a message whose digest, clock or key is wrong. Shown by `tests/snmp.rs`.
+//! from net-snmp. Invariant: nothing but a Report answers a message whose digest, clock or key is wrong. Shown by `tests/snmp/`.
 
 use tokio::time::Instant;
 
@@ -83,6 +83,10 @@ impl Engine {
         }
     }
 
+    pub fn reports(&self) -> u32 {
+        self.reports
+    }
+
     fn clock(&self) -> Clock {
         Clock { boots: self.boots, time: u32::try_from(self.since.elapsed().as_secs()).unwrap_or(u32::MAX) }
     }
@@ -129,7 +133,7 @@ impl SimAgent {
                 Pdu { kind: Kind::Response, status: AUTHORIZATION_ERROR, index: 0, ..scoped.pdu.clone() }
             }
         };
-        self.write(&incoming, incoming.level, Some(&protection), &reply)
+        self.seal(&incoming, incoming.level, Some(&protection), &reply)
     }
 
     /// A Report, if the sender takes one. Only notInTimeWindow can be authenticated: the others know no key.
@@ -152,10 +156,10 @@ impl SimAgent {
                 (Level::NoAuthNoPriv, None)
             }
         };
-        self.write(incoming, level, protection.as_ref(), &pdu)
+        self.seal(incoming, level, protection.as_ref(), &pdu)
     }
 
-    fn write(&mut self, incoming: &Incoming<'_>, level: Level, protection: Option<&Protection>, pdu: &Pdu) -> Option<Vec<u8>> {
+    fn seal(&mut self, incoming: &Incoming<'_>, level: Level, protection: Option<&Protection>, pdu: &Pdu) -> Option<Vec<u8>> {
         self.engine.salt = self.engine.salt.wrapping_add(1);
         let mut clock = self.engine.clock();
         if let (Level::NoAuthNoPriv, Some(boots)) = (level, self.faults.false_boots) {

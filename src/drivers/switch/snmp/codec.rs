@@ -4,7 +4,7 @@
 //! binding it cannot read, so that a VLAN may seem to have no ports. Here an unreadable binding makes the whole message unreadable.
 //! Writing is ours altogether: `snmp2::Pdu` cannot be built from outside its crate.
 //! Leaves out: v3 (`usm`). Invariant: what `message` writes, `read_message` reads back equal, and no input makes either panic.
-//! Shown by the tests below and by `tests/snmp.rs` against net-snmp.
+//! Shown by the tests below and by `tests/snmp/` against net-snmp.
 
 use snmp2::{AsnReader, asn1, snmp};
 

@@ -2,7 +2,7 @@
 //!
 //! Own code on the RustCrypto ciphers: snmp2's is bound to its session state, which it changes before it has checked a message.
 //! Leaves out: keys (`keys`), who may say what (`usm`). Invariant: a key or a salt of another length is an error, never a panic.
-//! Shown by the tests below and by `tests/snmp.rs` against net-snmp.
+//! Shown by the tests below and by `tests/snmp/` against net-snmp.
 
 use aes::{Aes128, Aes256};
 use cbc::cipher::{BlockDecryptMut, BlockEncryptMut};

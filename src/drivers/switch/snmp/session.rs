@@ -5,7 +5,7 @@
 //! agents that forget their boots: every believed message carries the fresh msgID of our own request, so it cannot be an old one.
 //! A Report says that a request was not processed; so after one that is authenticated, or after the engine turned out to be another one,
 //! the request goes out once more, a SET too.
-//! Leaves out: tries and timeouts (`agent`, `transport`). Shown by `tests/snmp.rs`: every pair of protocols, wrong passwords, restarts.
+//! Leaves out: tries and timeouts (`agent`, `transport`). Shown by `tests/snmp/`: every pair of protocols, wrong passwords, restarts.
 
 use std::io;
 use std::net::SocketAddr;

@@ -2,7 +2,7 @@
 //!
 //! Replies are matched by the sender's address and the request-id (v2c) or msgID (v3). A stray, late or duplicate reply finds nobody
 //! waiting and is dropped; a late answer to an earlier try of a request that still waits is delivered. Leaves out: what the bytes say,
-//! when to try again. Invariant: an entry in the table lives no longer than the request that made it. Shown by `tests/snmp.rs`.
+//! when to try again. Invariant: an entry in the table lives no longer than the request that made it. Shown by `tests/snmp/`.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -10,7 +10,7 @@
 //! Reading is by snmp2's `AsnReader`, not by its `Pdu::from_bytes_with_security`: that one writes through a shared reference, believes the
 //! engine's boots and time before it has checked the digest, compares digests in variable time, and refuses msgMaxSize above 65,507.
 //! Leaves out: whether a message is timely and what follows from it (`session`). Invariant: `read` believes nothing; only `verify` says
-//! that a key's owner wrote the message, and `open` wants the level that it has. Shown by the tests below, and by `tests/snmp.rs`.
+//! that a key's owner wrote the message, and `open` wants the level that it has. Shown by the tests below, and by `tests/snmp/`.
 
 use snmp2::{AsnReader, asn1, snmp};
 use subtle::ConstantTimeEq;
