@@ -88,8 +88,9 @@ fn mac_of_text(bytes: &[u8]) -> Option<String> {
     octets.map(|octets| colons(&octets))
 }
 
-/// Text where all of it prints, else its octets.
+/// Text where all of it prints (some agents fill it up with NULs), else its octets.
 fn shown(bytes: &[u8]) -> Option<String> {
+    let bytes = &bytes[..bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)];
     match std::str::from_utf8(bytes) {
         Ok(text) if text.chars().all(|c| !c.is_control()) => Some(text.trim().to_owned()).filter(|t| !t.is_empty()),
         Ok(_) | Err(_) => Some(colons(bytes)),
