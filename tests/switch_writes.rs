@@ -184,7 +184,10 @@ async fn a_vlan_is_made_the_way_the_agent_takes_it() {
         Faults { first_varbind_only: true, ..Faults::default() },
         Faults { error_but_applied: true, ..Faults::default() },
     ] {
-        let mut bench = Bench::new(SimSwitch::new(Kind::QBridge, "sw", 24), SwitchSettings { uplinks: vec!["port23-24".into()], ..settings(&["port1-4"]) });
+        let mut bench = Bench::new(
+            SimSwitch::new(Kind::QBridge, "sw", 24),
+            SwitchSettings { uplinks: vec!["port23-24".into()], ..settings(&["port1-4"]) },
+        );
         bench.sim().faults = faults;
         bench.create(30).await.unwrap();
         bench.create(30).await.unwrap();

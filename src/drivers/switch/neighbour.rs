@@ -26,12 +26,8 @@ pub async fn read(agent: &mut dyn Agent, places: &Places) -> Result<BTreeMap<u32
 }
 
 async fn lldp(agent: &mut dyn Agent, places: &Places) -> Result<Vec<(u32, Neighbour)>, Fault> {
-    let [chassis_type, chassis, port_type, port] = columns(
-        agent,
-        [o::LLDP_REM_CHASSIS_SUBTYPE, o::LLDP_REM_CHASSIS, o::LLDP_REM_PORT_SUBTYPE, o::LLDP_REM_PORT],
-        24,
-    )
-    .await?;
+    let [chassis_type, chassis, port_type, port] =
+        columns(agent, [o::LLDP_REM_CHASSIS_SUBTYPE, o::LLDP_REM_CHASSIS, o::LLDP_REM_PORT_SUBTYPE, o::LLDP_REM_PORT], 24).await?;
     if chassis.is_empty() {
         return Ok(Vec::new());
     }
