@@ -92,6 +92,8 @@ struct Port {
 struct Trunk {
     /// vlanTrunkPortDynamicState.
     mode: i64,
+    /// vlanTrunkPortEncapsulationType, where there is a choice: dot1Q(4), negotiate(5).
+    encapsulation: Option<i64>,
     native: Vlan,
     lists: [Vec<u8>; 4],
 }
@@ -121,6 +123,8 @@ pub struct SimSwitch {
     pub log: Vec<Change>,
     /// Anything else that it serves: neighbours, addresses, the columns of a recording that no rule touches.
     rest: Tree,
+    /// All that is served, until something changes.
+    served: Option<Tree>,
     up_time: u32,
     serial: i64,
     copy_state: Option<i64>,
@@ -148,7 +152,7 @@ impl SimSwitch {
                 if_index: 100 + n,
                 admin: Admin::Up,
                 pvid: vlan,
-                trunk: Trunk { mode: 2, native: vlan, lists: lists.clone() },
+                trunk: Trunk { mode: 2, encapsulation: Some(5), native: vlan, lists: lists.clone() },
                 link: true,
             })
         };
@@ -168,7 +172,19 @@ impl SimSwitch {
 
     fn of(kind: Kind, form: Form, config: Config, rest: Tree) -> SimSwitch {
         let saved = config.clone();
-        SimSwitch { kind, form, config, saved, faults: Faults::default(), log: Vec::new(), rest, up_time: 100, serial: 1, copy_state: None }
+        SimSwitch {
+            kind,
+            form,
+            config,
+            saved,
+            faults: Faults::default(),
+            log: Vec::new(),
+            rest,
+            served: None,
+            up_time: 100,
+            serial: 1,
+            copy_state: None,
+        }
     }
 
     /// A switch that begins as a recording shows it. Nothing where the recording lacks the tables that this kind is written through.
@@ -205,6 +221,7 @@ impl SimSwitch {
         let width = self.width();
         let row = VlanRow { name: format!("VLAN{vlan}").into_bytes(), egress: vec![0; width], untagged: vec![0; width], status: 1 };
         self.config.vlans.entry(vlan).or_insert(row);
+        self.served = None;
     }
 
     /// A person sets a port: nothing where there is no such port.
@@ -226,6 +243,7 @@ impl SimSwitch {
         port.admin = to.admin;
         port.pvid = to.untagged.or(spare).unwrap_or(port.pvid);
         port.trunk.mode = if to.tagged.is_empty() { 2 } else { 1 };
+        port.trunk.encapsulation = port.trunk.encapsulation.map(|_| if port.trunk.mode == 1 { 4 } else { 5 });
         port.trunk.native = port.pvid;
         if !to.tagged.is_empty() {
             port.trunk.lists = lists(&to.tagged.iter().chain(&to.untagged).copied().collect());
@@ -261,6 +279,7 @@ impl SimSwitch {
     /// Something that LLDP, CDP or the forwarding table shows.
     pub fn show(&mut self, oid: Oid, value: Value) {
         self.rest.0.insert(oid, value);
+        self.served = None;
     }
 
     pub fn if_index(&self, name: &str) -> Option<u32> {
@@ -272,6 +291,7 @@ impl SimSwitch {
         if let Some(port) = self.config.ports.iter_mut().find(|port| port.name == name) {
             port.link = link;
         }
+        self.served = None;
     }
 
     fn width(&self) -> usize {
@@ -304,6 +324,7 @@ impl SimSwitch {
     }
 
     fn note(&mut self, who: Who, before: &BTreeMap<String, PortView>) {
+        self.served = None;
         for (port, to) in self.views() {
             if let Some(from) = before.get(&port).filter(|from| **from != to) {
                 self.log.push(Change { who, from: from.clone(), to, port });
@@ -361,6 +382,7 @@ fn recorded_port(tree: &Tree, if_index: u32, pvid: Vlan) -> Port {
         pvid,
         trunk: Trunk {
             mode: number(o::TRUNK_DYNAMIC_STATE).and_then(integer).unwrap_or(2),
+            encapsulation: number(o::TRUNK_ENCAPSULATION).and_then(integer),
             native: number(o::TRUNK_NATIVE).and_then(vlan).unwrap_or(pvid),
             lists: o::TRUNK_ENABLED.map(octets),
         },
@@ -399,10 +421,21 @@ fn recorded_cisco(tree: &Tree) -> Option<Config> {
 // ---- the tree it serves ---------------------------------------------------------------------------------------------------------
 
 impl SimSwitch {
+    /// Every question takes a hundredth of a second of its up time.
+    fn served(&mut self) -> &Tree {
+        self.up_time += 1;
+        let up_time = Value::TimeTicks(self.up_time);
+        if self.served.is_none() {
+            self.served = Some(Tree(self.tree()));
+        }
+        let served = self.served.get_or_insert_default();
+        served.0.insert(at(o::SYS_UP_TIME, &[0]), up_time);
+        served
+    }
+
     fn tree(&self) -> BTreeMap<Oid, Value> {
         let mut tree = self.rest.0.clone();
         let mut put = |arcs: Arcs, index: &[u32], value: Value| drop(tree.insert(at(arcs, index), value));
-        put(o::SYS_UP_TIME, &[0], Value::TimeTicks(self.up_time));
         for (number, port) in (1..).zip(&self.config.ports) {
             let index = [port.if_index];
             let (admin, up) = (if port.admin == Admin::Up { 1 } else { 2 }, port.admin == Admin::Up && port.link);
@@ -424,10 +457,9 @@ impl SimSwitch {
                 Kind::QBridge => {
                     put(o::STATIC_NAME, &[id], Value::Octets(row.name.clone()));
                     put(o::STATIC_ROW_STATUS, &[id], Value::Integer(row.status));
-                    for (stat, current, list) in [
-                        (o::STATIC_EGRESS, o::CURRENT_EGRESS, &row.egress),
-                        (o::STATIC_UNTAGGED, o::CURRENT_UNTAGGED, &row.untagged),
-                    ] {
+                    for (stat, current, list) in
+                        [(o::STATIC_EGRESS, o::CURRENT_EGRESS, &row.egress), (o::STATIC_UNTAGGED, o::CURRENT_UNTAGGED, &row.untagged)]
+                    {
                         put(stat, &[id], Value::Octets(list.clone()));
                         if row.status == 1 {
                             put(current, &[0, id], Value::Octets(list.clone()));
@@ -463,6 +495,9 @@ fn cisco_columns(port: &Port, put: &mut impl FnMut(Arcs, &[u32], Value)) {
     }
     put(o::TRUNK_NATIVE, &index, Value::Integer(i64::from(port.trunk.native.id())));
     put(o::TRUNK_DYNAMIC_STATE, &index, Value::Integer(port.trunk.mode));
+    if let Some(kind) = port.trunk.encapsulation {
+        put(o::TRUNK_ENCAPSULATION, &index, Value::Integer(kind));
+    }
     let trunking = trunk && port.admin == Admin::Up && port.link;
     put(o::TRUNK_DYNAMIC_STATUS, &index, Value::Integer(if trunking { 1 } else { 2 }));
     for (arcs, list) in o::TRUNK_ENABLED.iter().zip(&port.trunk.lists) {
@@ -472,12 +507,11 @@ fn cisco_columns(port: &Port, put: &mut impl FnMut(Arcs, &[u32], Value)) {
 
 impl Mib for SimSwitch {
     fn get(&mut self, oid: &Oid) -> Option<Value> {
-        self.up_time += 1;
-        self.tree().remove(oid)
+        self.served().0.get(oid).cloned()
     }
 
     fn next(&mut self, oid: &Oid) -> Option<Binding> {
-        Tree(self.tree()).next_after(oid)
+        self.served().next_after(oid)
     }
 
     fn set(&mut self, bindings: &[Binding]) -> Result<(), Refusal> {
@@ -619,7 +653,7 @@ impl SimSwitch {
             self.serial += 1;
             return Ok(());
         }
-        let columns = [o::VM_VLAN, o::TRUNK_NATIVE, o::TRUNK_DYNAMIC_STATE].into_iter().chain(o::TRUNK_ENABLED);
+        let columns = [o::VM_VLAN, o::TRUNK_NATIVE, o::TRUNK_ENCAPSULATION, o::TRUNK_DYNAMIC_STATE].into_iter().chain(o::TRUNK_ENABLED);
         let Some((arcs, if_index)) = columns.filter_map(|arcs| Some((arcs, index(arcs)?))).next() else { return Err(NOT_WRITABLE) };
         let existing: BTreeSet<Vlan> = config.vlans.keys().copied().collect();
         let Some(port) = config.ports.iter_mut().find(|port| port.if_index == if_index) else { return Err(NO_CREATION) };
@@ -628,7 +662,15 @@ impl SimSwitch {
             return Ok(());
         }
         let Value::Integer(number) = value else { return Err(WRONG_TYPE) };
+        if arcs == o::TRUNK_ENCAPSULATION && port.trunk.encapsulation.is_some() {
+            port.trunk.encapsulation = Some(*number).filter(|kind| (1..=5).contains(kind));
+            return port.trunk.encapsulation.map(|_| ()).ok_or(WRONG_VALUE);
+        }
         if arcs == o::TRUNK_DYNAMIC_STATE {
+            // "An interface whose trunk encapsulation is negotiated cannot be configured to trunk mode."
+            if *number == 1 && port.trunk.encapsulation == Some(5) {
+                return Err(INCONSISTENT_VALUE);
+            }
             port.trunk.mode = if (1..=5).contains(number) { *number } else { return Err(WRONG_VALUE) };
             return Ok(());
         }
@@ -638,7 +680,8 @@ impl SimSwitch {
             (true, true) => return Err(NO_CREATION),
             (true, false) if !existing.contains(&vlan) => return Err(INCONSISTENT_VALUE),
             (true, false) => port.pvid = vlan,
-            (false, _) => port.trunk.native = vlan,
+            (false, _) if arcs == o::TRUNK_NATIVE => port.trunk.native = vlan,
+            (false, _) => return Err(NOT_WRITABLE),
         }
         Ok(())
     }

@@ -17,9 +17,9 @@ use super::snmp::Agent;
 use super::write::Target;
 use super::{resolve, seen};
 use crate::drivers::{Depth, Driver, Fault, Observation};
+use crate::model::Vlan;
 use crate::model::fact::{Lag, PortConfig, PortSeen, Quality, SwitchSeen};
 use crate::model::switch::{ProfileName, covers};
-use crate::model::Vlan;
 use crate::plan::op::Op;
 
 /// What the manifest says about a switch, as far as the driver minds it.

@@ -71,8 +71,7 @@ impl Engine<'_> {
         match &state.vlans {
             Vlans::Bridge(bridge) => wanted.extend(bridge_objects(bridge, target, to)),
             Vlans::Vtp(_) => {
-                let columns =
-                    [o::VM_VLAN, o::TRUNK_NATIVE, o::TRUNK_ENCAPSULATION, o::TRUNK_DYNAMIC_STATE, o::TRUNK_DYNAMIC_STATUS];
+                let columns = [o::VM_VLAN, o::TRUNK_NATIVE, o::TRUNK_ENCAPSULATION, o::TRUNK_DYNAMIC_STATE, o::TRUNK_DYNAMIC_STATUS];
                 wanted.extend(columns.iter().chain(&o::TRUNK_ENABLED).map(|arcs| at(arcs, &[target.if_index])));
                 wanted.push(at(o::TRUNK_SERIAL, &[0]));
             }
@@ -86,16 +85,12 @@ impl Engine<'_> {
     fn obstacle(&self, target: Target<'_>, why: &Obstacle, was_up: bool, state: &State) -> Fault {
         let down = left_down(was_up && is_down(state, target));
         match why {
-            Obstacle::MissingVlan(vlan) => self.disagrees(
-                format!("{}{down}", target.key),
-                format!("VLAN {vlan} to exist"),
-                "no such VLAN on this switch".to_owned(),
-            ),
-            Obstacle::Impossible(why) => Fault::Unsupported {
-                device: self.device.to_owned(),
-                what: format!("set {}{down}", target.key),
-                why: (*why).to_owned(),
-            },
+            Obstacle::MissingVlan(vlan) => {
+                self.disagrees(format!("{}{down}", target.key), format!("VLAN {vlan} to exist"), "no such VLAN on this switch".to_owned())
+            }
+            Obstacle::Impossible(why) => {
+                Fault::Unsupported { device: self.device.to_owned(), what: format!("set {}{down}", target.key), why: (*why).to_owned() }
+            }
         }
     }
 
@@ -103,7 +98,9 @@ impl Engine<'_> {
         let what = format!("{}{}", step.what, left_down(down));
         match answer {
             SetAnswer::Refused { status, index } => self.refused(what, *status, *index),
-            SetAnswer::Accepted(_) => self.disagrees(what, "what was written".to_owned(), "it unchanged, though the SET was accepted".to_owned()),
+            SetAnswer::Accepted(_) => {
+                self.disagrees(what, "what was written".to_owned(), "it unchanged, though the SET was accepted".to_owned())
+            }
         }
     }
 
@@ -123,7 +120,10 @@ fn bridge_objects(bridge: &Bridge, target: Target<'_>, to: &PortConfig) -> Vec<O
     let few = bridge.rows.len() <= 32;
     let concerns = |vlan: &Vlan, row: &read::Row| {
         let listed = |ports: BTreeSet<u32>| target.base_port.is_some_and(|port| ports.contains(&port));
-        few || to.untagged == Some(*vlan) || to.tagged.contains(vlan) || listed(row.egress_ports(bridge)) || listed(row.untagged_ports(bridge))
+        few || to.untagged == Some(*vlan)
+            || to.tagged.contains(vlan)
+            || listed(row.egress_ports(bridge))
+            || listed(row.untagged_ports(bridge))
     };
     let mut oids: Vec<Oid> = target.base_port.iter().map(|port| at(o::PVID, &[*port])).collect();
     for row in bridge.rows.iter().filter(|(vlan, row)| concerns(vlan, row)).map(|(_, row)| row) {
@@ -234,7 +234,9 @@ impl Engine<'_> {
         let egress = uplinks
             .iter()
             .try_fold(empty.clone(), |list, port| portlist::with(bridge.form, &list, bridge.first_port, *port, true))
-            .ok_or_else(|| self.disagrees(format!("VLAN {vlan}"), "a PortList that can be written".to_owned(), "another form".to_owned()))?;
+            .ok_or_else(|| {
+                self.disagrees(format!("VLAN {vlan}"), "a PortList that can be written".to_owned(), "another form".to_owned())
+            })?;
         let name = (at(o::STATIC_NAME, &index), Value::Octets(format!("VLAN{vlan}").into_bytes()));
         let egress = (at(o::STATIC_EGRESS, &index), Value::Octets(egress));
         let untagged = (at(o::STATIC_UNTAGGED, &index), Value::Octets(empty));
@@ -334,7 +336,11 @@ impl Engine<'_> {
                 }
                 Some(_) => tokio::time::sleep(COPY_POLL).await,
                 None => {
-                    return Err(self.disagrees("saving its configuration".to_owned(), "the state of the copy".to_owned(), "none".to_owned()));
+                    return Err(self.disagrees(
+                        "saving its configuration".to_owned(),
+                        "the state of the copy".to_owned(),
+                        "none".to_owned(),
+                    ));
                 }
             }
         }

@@ -24,9 +24,7 @@ pub fn resolve<'a>(seen: &'a SwitchSeen, wanted: &str) -> Result<&'a str, Unreso
     match named.as_slice() {
         [one] => Ok(one),
         [] => Err(Unresolved::None { wanted: wanted.to_owned() }),
-        several => {
-            Err(Unresolved::Several { wanted: wanted.to_owned(), ports: several.iter().map(|key| (*key).clone()).collect() })
-        }
+        several => Err(Unresolved::Several { wanted: wanted.to_owned(), ports: several.iter().map(|key| (*key).clone()).collect() }),
     }
 }
 

@@ -26,12 +26,8 @@ pub async fn read(agent: &mut dyn Agent, places: &Places) -> Result<BTreeMap<u32
 }
 
 async fn lldp(agent: &mut dyn Agent, places: &Places) -> Result<Vec<(u32, Neighbour)>, Fault> {
-    let [chassis_type, chassis, port_type, port] = columns(
-        agent,
-        [o::LLDP_REM_CHASSIS_SUBTYPE, o::LLDP_REM_CHASSIS, o::LLDP_REM_PORT_SUBTYPE, o::LLDP_REM_PORT],
-        24,
-    )
-    .await?;
+    let [chassis_type, chassis, port_type, port] =
+        columns(agent, [o::LLDP_REM_CHASSIS_SUBTYPE, o::LLDP_REM_CHASSIS, o::LLDP_REM_PORT_SUBTYPE, o::LLDP_REM_PORT], 24).await?;
     if chassis.is_empty() {
         return Ok(Vec::new());
     }
@@ -88,8 +84,9 @@ fn mac_of_text(bytes: &[u8]) -> Option<String> {
     octets.map(|octets| colons(&octets))
 }
 
-/// Text where all of it prints, else its octets.
+/// Text where all of it prints (some agents fill it up with NULs), else its octets.
 fn shown(bytes: &[u8]) -> Option<String> {
+    let bytes = &bytes[..bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)];
     match std::str::from_utf8(bytes) {
         Ok(text) if text.chars().all(|c| !c.is_control()) => Some(text.trim().to_owned()).filter(|t| !t.is_empty()),
         Ok(_) | Err(_) => Some(colons(bytes)),

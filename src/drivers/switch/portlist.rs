@@ -103,7 +103,11 @@ mod tests {
                             let new = with(form, &old, 1, number, present).unwrap();
                             assert!(new.len() >= old.len());
                             let mut wanted = members(form, &old, 1);
-                            if present { wanted.insert(number) } else { wanted.remove(&number) };
+                            if present {
+                                wanted.insert(number)
+                            } else {
+                                wanted.remove(&number)
+                            };
                             assert_eq!(members(form, &new, 1), wanted);
                         }
                     }

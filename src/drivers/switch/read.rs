@@ -146,9 +146,13 @@ pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inv
         SwitchIdentity { sys_object_id: object_id.to_string(), sys_descr: string(o::SYS_DESCR), sys_name: string(o::SYS_NAME), pin };
     let if_change = scalar(o::IF_TABLE_LAST_CHANGE).and_then(number);
 
-    let (profile, source) = profile(agent, &object_id, &identity.sys_descr, wanted).await?;
+    let (profile, source, pvids) = profile(agent, &object_id, &identity.sys_descr, wanted).await?;
     let [base] = columns(agent, [o::BASE_PORT_IF_INDEX], 64).await?;
-    let base = numbers(&base);
+    let mut base = numbers(&base);
+    if base.is_empty() {
+        // Some agents (Supermicro) have no dot1dBasePortTable: there a base port is the ifIndex.
+        base = pvids.iter().map(|port| (*port, i64::from(*port))).collect();
+    }
     let (places, names) = places(agent, &base).await?;
     let first_port = u32::from(!base.contains_key(&0));
     let neighbours = neighbour::read(agent, &places).await?;
@@ -177,7 +181,7 @@ async fn profile(
     object_id: &Oid,
     descr: &str,
     wanted: ProfileName,
-) -> Result<(&'static Profile, Source), Fault> {
+) -> Result<(&'static Profile, Source, Vec<u32>), Fault> {
     let [egress, current, foundry] = columns(agent, [o::STATIC_EGRESS, o::CURRENT_EGRESS, o::FOUNDRY_MEMBER_TAG_MODE], 16).await?;
     let [pvid, vm_vlan, native] = columns(agent, [o::PVID, o::VM_VLAN, o::TRUNK_NATIVE], 64).await?;
     let probe = Probe { static_egress: !egress.is_empty(), pvid: !pvid.is_empty(), vm_vlan: !vm_vlan.is_empty() };
@@ -190,7 +194,7 @@ async fn profile(
         Membership::Vtp if vm_vlan.is_empty() && native.is_empty() => Source::Nowhere,
         Membership::Vtp => Source::Vtp,
     };
-    Ok((profile, source))
+    Ok((profile, source, pvid.keys().filter_map(|index| single(index)).collect()))
 }
 
 /// The ports, and the names of all interfaces (an aggregation may be one of a type that is not listed).

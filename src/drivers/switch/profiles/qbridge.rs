@@ -55,8 +55,7 @@ static SMC: Profile = Profile { vendor: "SMC", prefix: &[1, 3, 6, 1, 4, 1, 202],
 static LG: Profile =
     Profile { vendor: "LG", prefix: &[1, 3, 6, 1, 4, 1, 572], adding: Adding::UntaggedFirst, grouping: Grouping::Single, ..GENERIC_ROW };
 /// Of several varbinds only the first takes effect (PacketFence, GS110).
-static NETGEAR: Profile =
-    Profile { vendor: "Netgear", prefix: &[1, 3, 6, 1, 4, 1, 4526], grouping: Grouping::Single, ..GENERIC_ROW };
+static NETGEAR: Profile = Profile { vendor: "Netgear", prefix: &[1, 3, 6, 1, 4, 1, 4526], grouping: Grouping::Single, ..GENERIC_ROW };
 
 const GENERIC_ROW: Profile = Profile {
     vendor: "",
