@@ -52,20 +52,33 @@ pub struct Spot {
     width: usize,
 }
 
+/// What of a line must not be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Veil {
+    /// The values of keys that name a secret.
+    SecretKeys,
+    /// Every value: the line belongs to a Secret.
+    Values,
+    /// Whatever is not surely a key: the text does not parse, and the line may be in the middle of a secret.
+    Everything,
+}
+
+/// Keys that are shown under any veil.
+const OPEN: [&str; 9] = ["apiVersion", "kind", "metadata", "name", "labels", "spec", "from", "username", "secretRef"];
+
 /// A line longer than this is not shown; generated JSON has such lines.
 const LINE_SHOWN: usize = 300;
 
 const HIDDEN: &str = "(hidden)";
 
 impl Spot {
-    /// `secret`: the line may hold values of a Secret.
-    pub fn new(file: &str, text: &str, at: Mark, secret: bool) -> Spot {
-        let mut spot = Spot { file: shown(file), line: at.line, column: at.column, snippet: None, width: 1 };
+    pub fn new(file: &str, text: &str, at: Mark, veil: Veil) -> Spot {
+        let mut spot = Spot { file: escaped(file), line: at.line, column: at.column, snippet: None, width: 1 };
         let Some(line) = text.lines().nth(at.line.saturating_sub(1)) else { return spot };
         if at.column > LINE_SHOWN {
             return spot;
         }
-        let visible: String = mask(line, secret).chars().take(LINE_SHOWN + 100).map(harmless).collect();
+        let visible: String = mask(line, veil).chars().take(LINE_SHOWN + 100).map(harmless).collect();
         let length = visible.chars().count();
         spot.width = width(&visible, at.column - 1);
         if at.column > length {
@@ -79,7 +92,7 @@ impl Spot {
 
     /// A file as a whole.
     pub fn of_file(file: &str) -> Spot {
-        Spot { file: shown(file), line: 0, column: 0, snippet: None, width: 0 }
+        Spot { file: escaped(file), line: 0, column: 0, snippet: None, width: 0 }
     }
 
     fn title(&self) -> String {
@@ -114,21 +127,25 @@ pub fn names_a_secret(key: &str) -> bool {
         || matches!(key.as_str(), "community" | "kg" | "pass")
 }
 
-/// The line with the values of secret keys cut off; where it belongs to a Secret, with every value cut off.
-fn mask(line: &str, secret: bool) -> String {
+/// The line with what must not be seen cut off.
+fn mask(line: &str, veil: Veil) -> String {
     let trimmed = line.trim_start();
-    let cut = line.match_indices(':').find(|(at, _)| {
-        let key = line[..*at].trim_end().rsplit([' ', ',', '{', '\t', ':']).next().unwrap_or_default();
-        secret || names_a_secret(key)
-    });
+    let indent = &line[..line.len() - trimmed.len()];
+    let cut = line.match_indices(':').map(|(at, _)| at).find(|at| veil != Veil::SecretKeys || names_a_secret(last_key(&line[..*at])));
+    let open = |key: &str| veil != Veil::Everything || OPEN.contains(&key) || names_a_secret(key) && !key.contains(char::is_whitespace);
+    let empty = |rest: &str| rest.trim().is_empty() || rest.trim_start().starts_with('#');
     match cut {
-        Some((at, _)) if line[at + 1..].trim().is_empty() || line[at + 1..].trim_start().starts_with('#') => line.to_owned(),
-        Some((at, _)) => format!("{}: {HIDDEN}", &line[..at]),
-        None if secret && !(trimmed.is_empty() || trimmed.starts_with('#') || trimmed.starts_with("---")) => {
-            format!("{}{HIDDEN}", &line[..line.len() - trimmed.len()])
-        }
-        None => line.to_owned(),
+        Some(at) if !open(line[..at].trim()) => format!("{indent}{HIDDEN}"),
+        Some(at) if empty(&line[at + 1..]) => line.to_owned(),
+        Some(at) => format!("{}: {HIDDEN}", &line[..at]),
+        None if veil == Veil::SecretKeys || trimmed.is_empty() || trimmed.starts_with("---") => line.to_owned(),
+        None => format!("{indent}{HIDDEN}"),
     }
+}
+
+/// The key that ends where the text ends.
+pub fn last_key(before: &str) -> &str {
+    before.trim_end().rsplit([' ', ',', '{', '\t', ':']).next().unwrap_or_default()
 }
 
 /// Control characters and the marks that turn the direction of text can make a terminal show something else than is there.
@@ -142,12 +159,16 @@ fn harmless(c: char) -> char {
 
 /// A text from outside, fit for a message: control characters escaped, at most 80 characters.
 pub fn shown(text: &str) -> String {
-    let mut out = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == 80 {
-            out.push('…');
-            break;
-        }
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", escaped(&text[..end])),
+        None => escaped(text),
+    }
+}
+
+/// Likewise, at any length.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
         if harmful(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
@@ -225,7 +246,12 @@ impl Diagnostic {
 /// All of them, and a last line that counts. `files`: how many files were read.
 pub fn render(diagnostics: &[Diagnostic], files: usize, colour: bool) -> String {
     let mut text = String::new();
-    for diagnostic in diagnostics.iter().take(limits::DIAGNOSTICS) {
+    let mut order: Vec<&Diagnostic> = diagnostics.iter().collect();
+    if order.len() > limits::DIAGNOSTICS {
+        // What is left out should be warnings.
+        order.sort_by_key(|d| d.severity);
+    }
+    for diagnostic in order.into_iter().take(limits::DIAGNOSTICS) {
         text.push_str(&diagnostic.render(colour));
         text.push('\n');
     }

@@ -116,10 +116,15 @@ fn describe(schema: &'static Value) -> String {
     of(schema).or_else(|| of(schema::resolve(schema))).or_else(|| of(inner(schema))).unwrap_or_default().replace('\n', " ")
 }
 
+/// The enum that the schema is, or that is one of its variants.
+fn enumerated(schema: &'static Value) -> Option<&'static Value> {
+    let schema = schema::resolve(schema);
+    let choices = schema.get("anyOf").and_then(Value::as_array);
+    if shape::words(schema).is_some() { Some(schema) } else { choices.into_iter().flatten().find_map(enumerated) }
+}
+
 fn described_words(schema: &'static Value) -> Vec<(&'static str, String)> {
-    let inside = schema::resolve(schema);
-    let choices = inside.get("anyOf").and_then(Value::as_array);
-    let enumerated = choices.and_then(|c| c.iter().map(schema::resolve).find(|v| shape::words(v).is_some())).unwrap_or(inner(schema));
+    let enumerated = enumerated(schema).unwrap_or(&Value::Null);
     let variants = enumerated.get("oneOf").and_then(Value::as_array);
     let about = |word: &str| {
         let variant = variants.into_iter().flatten().find(|v| v.get("const").and_then(Value::as_str) == Some(word));

@@ -67,9 +67,9 @@ pub fn load(sources: &[Source], existing: &[Object]) -> Loaded {
     }
     let order = |d: &Diagnostic| {
         let spot = d.place.as_ref().and_then(|p| p.spot.as_ref());
-        (spot.map(|s| sources.iter().position(|f| diagnostic::shown(&f.name) == s.file)), spot.map(|s| (s.line, s.column)), d.severity)
+        (spot.map(|s| sources.iter().position(|f| diagnostic::escaped(&f.name) == s.file)), spot.map(|s| (s.line, s.column)), d.severity)
     };
-    diagnostics.sort_by(|a, b| (order(a).0.is_none(), order(a)).cmp(&(order(b).0.is_none(), order(b))));
+    diagnostics.sort_by_key(|d| (order(d).0.is_none(), order(d)));
     let mut objects: Vec<Object> = items.into_iter().filter(|i| i.whole).filter_map(|i| i.object).collect();
     objects.sort_by_key(Object::kind);
     Loaded { objects, diagnostics, files: sources.len() }
@@ -118,6 +118,7 @@ fn place(at: &At, items: &[Item<'_>], names: &[Option<(Kind, &Name)>]) -> Place 
     let mark = item.origin.document.locate(&whole, at.part);
     let open = matches!(at.path.first(), Some(yaml::Step::Key(key)) if matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
     let secret = !open && parse::holds_secret(item.origin.document.text);
-    place.spot = Some(Spot::new(item.origin.file, item.origin.text, mark, secret));
+    let veil = if secret { diagnostic::Veil::Values } else { diagnostic::Veil::SecretKeys };
+    place.spot = Some(Spot::new(item.origin.file, item.origin.text, mark, veil));
     place
 }

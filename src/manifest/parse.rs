@@ -4,7 +4,7 @@
 //! references of others, whatever else is wrong with it.
 
 use super::codes;
-use super::diagnostic::{Diagnostic, Place, Severity, Spot, shown};
+use super::diagnostic::{Diagnostic, Place, Severity, Spot, Veil, last_key, names_a_secret, shown};
 use super::fault::{At, Fault, did_you_mean};
 use super::scan::{Mark, Scan, scan};
 use super::shape::Shape;
@@ -72,8 +72,10 @@ impl<'a> Parsed<'a> {
     }
 
     fn file(&mut self, file: &'a str, text: &'a str) {
-        let secret = |at: Mark| yaml::documents(text).iter().rev().find(|d| d.lines_before < at.line).is_some_and(|d| holds_secret(d.text));
-        let place = |at: Mark| Place { spot: Some(Spot::new(file, text, at, secret(at))), ..Place::default() };
+        let secret =
+            |at: Mark| yaml::documents(text).iter().rev().find(|d| d.lines_before < at.line).is_some_and(|d| mentions_secret(d.text));
+        let veil = |at| if secret(at) { Veil::Everything } else { Veil::SecretKeys };
+        let place = |at: Mark| Place { spot: Some(Spot::new(file, text, at, veil(at))), ..Place::default() };
         let found: Scan = scan(text);
         if let Some(at) = found.too_deep {
             let message = format!("the document nests deeper than {} levels", limits::MANIFEST_DEPTH);
@@ -110,8 +112,12 @@ impl<'a> Parsed<'a> {
     }
 
     fn syntax(&mut self, origin: Origin<'a>, error: yaml::Syntax) {
-        let secret = holds_secret(origin.document.text);
-        let place = |at: Mark| Place { spot: Some(Spot::new(origin.file, origin.text, at, secret)), ..Place::default() };
+        let veil = if mentions_secret(origin.document.text) { Veil::Everything } else { Veil::SecretKeys };
+        if self.diagnostics.len() >= limits::DIAGNOSTICS {
+            let place = Place { spot: Some(Spot::of_file(origin.file)), ..Place::default() };
+            return self.refuse(codes::YAML_SYNTAX, place, "another document is not YAML".to_owned(), "");
+        }
+        let place = |at: Mark| Place { spot: Some(Spot::new(origin.file, origin.text, at, veil)), ..Place::default() };
         let (message, hint) = readable(&error.message, origin.text.lines().nth(error.at.line.saturating_sub(1)).unwrap_or_default());
         self.refuse(codes::YAML_SYNTAX, place(error.at), message, hint);
         if let (Some((what, at)), Some(last)) = (error.within, self.diagnostics.last_mut()) {
@@ -136,7 +142,7 @@ impl<'a> Parsed<'a> {
     fn item(&mut self, origin: Origin<'a>, base: Vec<Step>, node: &Node) {
         if self.items.len() == limits::MANIFEST_OBJECTS {
             let at = origin.document.locate(&base, Part::Value);
-            let place = Place { spot: Some(Spot::new(origin.file, origin.text, at, true)), ..Place::default() };
+            let place = Place { spot: Some(Spot::new(origin.file, origin.text, at, Veil::Values)), ..Place::default() };
             let message = format!("one apply takes at most {} objects", limits::MANIFEST_OBJECTS);
             self.refuse(codes::TOO_MANY_OBJECTS, place, message, "apply them in several parts");
         }
@@ -181,6 +187,12 @@ impl<'a> Parsed<'a> {
 /// Whether lines of this document may hold values of a Secret: told by its text, as it may not parse.
 pub fn holds_secret(text: &str) -> bool {
     text.contains("Secret") && text.lines().any(|l| l.contains("kind") && l.contains("Secret")) || text.contains("stringData")
+}
+
+/// Whether any key of this document names a secret: where the lines of its value end is not certain then.
+fn mentions_secret(text: &str) -> bool {
+    let key = |before: &str| names_a_secret(last_key(before));
+    holds_secret(text) || text.lines().any(|l| l.match_indices(':').any(|(at, _)| key(&l[..at])))
 }
 
 fn no_kind(item: usize, node: &Node) -> Fault {
@@ -269,6 +281,8 @@ fn readable(message: &str, line: &str) -> (String, &'static str) {
         m if m.contains("could not find expected ':'") => ("a `:` is missing behind a key", "write `key: value`, with a space"),
         m if m.contains("unexpected end of stream") => ("the text ends within quotes", "close the quotes"),
         m if m.contains("block sequence entries are not allowed") => ("a list cannot begin here", "begin it on a line of its own"),
+        m if m.contains(yaml::NO_TAGS) => ("tags (`!name`) are not read", "leave the tag out; text that begins with `!` goes in quotes"),
+        m if m.contains(yaml::NO_KEY) => ("a list or a map cannot be a key", "does a value in braces lack its quotes?"),
         m if m.contains("recursion limit") => ("the document nests too deeply", "look for brackets that are not closed"),
         m if m.contains("unknown anchor") => ("aliases are not read", "write the value out here"),
         m => return (format!("this is not YAML: {}", shown(m)), ""),

@@ -57,10 +57,10 @@ impl Shape {
     fn node(&mut self, node: &Node, schema: &'static Value, path: &mut Vec<Step>) {
         let schema = schema::resolve(schema);
         if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
-            return match choose(node, choices) {
-                Some(choice) => self.node(node, choice, path),
-                None => {}
-            };
+            if let Some(choice) = choose(node, choices) {
+                self.node(node, choice, path);
+            }
+            return;
         }
         if let Some(words) = words(schema) {
             return self.word(node, &words, path);

@@ -118,7 +118,11 @@ impl Check {
         for (plane, period) in [("bmc", spec.bmc.poll_interval), ("switch", spec.switch.poll_interval)] {
             if period.0 < Duration::from_secs(1) {
                 let at = self.value(steps!["spec", plane, "pollInterval"]);
-                let fault = Fault::error(codes::POLL_TOO_FAST, at, format!("a {plane} is not asked more than once a second"));
+                let fault = Fault::error(
+                    codes::POLL_TOO_FAST,
+                    at,
+                    format!("a {} is not asked more than once a second", if plane == "bmc" { "BMC" } else { plane }),
+                );
                 self.faults.push(fault.label(format!("found {period}, expected at least 1s")));
             }
         }

@@ -68,19 +68,20 @@ pub struct Syntax {
 
 /// Splits at document markers. YAML forbids `---` and `...` at the beginning of a line inside any scalar, so text lines are enough.
 pub fn documents(text: &str) -> Vec<Document<'_>> {
-    let marker = |line: &str| ["---", "..."].iter().any(|m| line.strip_prefix(m).is_some_and(|r| r.trim_start() != r || r.is_empty()));
+    let marks =
+        |line: &str, mark| line.strip_prefix(mark).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with(char::is_whitespace));
     let (mut found, mut start, mut lines_before, mut at) = (Vec::new(), 0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        if marker(line) && at > start {
+        let end = marks(line, "...");
+        if end || marks(line, "---") {
             found.push(Document { text: &text[start..at], lines_before });
-            (start, lines_before) = (at, number);
+            (start, lines_before) = if end { (at + line.len(), number + 1) } else { (at, number) };
         }
         at += line.len();
     }
     found.push(Document { text: &text[start..], lines_before });
-    let says_something =
-        |d: &Document<'_>| d.text.lines().any(|l| !(l.trim().is_empty() || l.trim_start().starts_with('#') || l.starts_with('%')));
-    found.retain(says_something);
+    let says_something = |l: &str| !(l.trim().is_empty() || l.trim_start().starts_with('#') || l.starts_with('%'));
+    found.retain(|d| d.text.lines().any(says_something));
     found
 }
 
@@ -117,6 +118,10 @@ impl Document<'_> {
         Syntax { message: plain(problem), at: shift(at), within }
     }
 }
+
+/// Refused here, in words that `parse` makes readable.
+pub(super) const NO_TAGS: &str = "tags are not read";
+pub(super) const NO_KEY: &str = "neither a list nor a map can be a key";
 
 /// In the error that marks the end of a walk; no error of the library contains it.
 const FOUND: &str = "\u{1}here";
@@ -168,13 +173,13 @@ impl<'de> Visitor<'de> for Reading {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Node>()? {
-            let Some(key) = key.key_text() else { return Err(A::Error::custom("a list or a map cannot be a key")) };
+            let Some(key) = key.key_text() else { return Err(A::Error::custom(NO_KEY)) };
             entries.push((key, map.next_value()?));
         }
         Ok(Node::Map(entries))
     }
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(A::Error::custom("tags (`!name`) are not read"))
+        Err(A::Error::custom(NO_TAGS))
     }
 }
 

@@ -183,7 +183,7 @@ impl std::str::FromStr for Bytes {
 
 impl std::fmt::Display for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match SIZES[..4].iter().find(|(_, s)| self.0 >= *s && self.0 % s == 0) {
+        match SIZES[..4].iter().find(|(_, s)| self.0 >= *s && self.0.is_multiple_of(*s)) {
             Some((unit, size)) => write!(f, "{}{unit}", self.0 / size),
             None => write!(f, "{}", self.0),
         }

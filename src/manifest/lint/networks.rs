@@ -142,8 +142,11 @@ fn root_of(persona: &PersonaSpec) -> Option<(String, bool, &'static str)> {
     }
 }
 
+/// A persona, whether it writes its root, and the field that names the root.
+type RootUser<'a> = (Of<'a, PersonaSpec>, bool, &'static str);
+
 fn roots(lay: &mut Lay<'_>) {
-    let mut by_root: BTreeMap<String, Vec<(Of<'_, PersonaSpec>, bool, &'static str)>> = BTreeMap::new();
+    let mut by_root: BTreeMap<String, Vec<RootUser<'_>>> = BTreeMap::new();
     for persona in lay.personas() {
         if let Some((key, written, field)) = root_of(persona.spec) {
             by_root.entry(key).or_default().push((persona, written, field));
