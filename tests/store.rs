@@ -33,7 +33,7 @@ macro_rules! every_row {
     ($open:expr) => {
         every_row!(@ $open; a_key_is_created_once an_update_needs_the_revision_that_it_saw a_deletion_needs_it_too one_of_many_wins
             a_list_is_sorted_and_of_one_moment a_watch_misses_nothing_and_repeats_nothing a_list_and_a_watch_fit_together
-            a_compacted_watch_says_so large_values_pass_and_larger_ones_are_refused events_come_back_newest_last
+            a_watcher_that_does_not_read_loses_nothing_in_silence a_compacted_watch_says_so large_values_pass_and_larger_ones_are_refused events_come_back_newest_last
             writes_after_the_lease_was_given_up_are_fenced)
     };
     (@ $open:expr; $($row:ident)*) => { $(
