@@ -20,9 +20,10 @@ use std::{
 
 use embody::{
     limits,
-    store::{Change, EmbeddedStore, Expect, Revision, Store, StoreError, StoreSpec},
+    model::secret::Hidden,
+    store::{Change, EmbeddedStore, EtcdLogin, EtcdTls, Expect, Revision, Store, StoreError, StoreSpec},
 };
-use peers::{Again, etcd_or_skip};
+use peers::{Again, Etcd, certificates, etcd_or_skip};
 use rows::{create, next, revision};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -32,7 +33,7 @@ macro_rules! every_row {
     ($open:expr) => {
         every_row!(@ $open; a_key_is_created_once an_update_needs_the_revision_that_it_saw a_deletion_needs_it_too one_of_many_wins
             a_list_is_sorted_and_of_one_moment a_watch_misses_nothing_and_repeats_nothing a_list_and_a_watch_fit_together
-            a_compacted_watch_says_so large_values_pass_and_larger_ones_are_refused events_come_back_newest_last
+            a_watcher_that_does_not_read_loses_nothing_in_silence a_compacted_watch_says_so large_values_pass_and_larger_ones_are_refused events_come_back_newest_last
             writes_after_the_lease_was_given_up_are_fenced)
     };
     (@ $open:expr; $($row:ident)*) => { $(
@@ -463,4 +464,76 @@ async fn an_absent_etcd_is_told_at_once() {
         Err(StoreError::Unreachable { place, .. }) => assert_eq!(place, format!("etcd://{nobody}")),
         other => panic!("{:?}", other.err()),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_with_certificates_on_both_sides() {
+    if etcd_or_skip().is_none() {
+        return;
+    }
+    if Command::new("openssl").arg("version").output().is_err() {
+        assert!(std::env::var_os("EMBODY_REQUIRE_PEERS").is_none(), "openssl is not installed");
+        return eprintln!("SKIP: openssl is not installed");
+    }
+    let dir = TempDir::new().unwrap();
+    certificates(dir.path());
+    let file = |name: &str| Some(dir.path().join(name));
+    let etcd = Etcd::start_with(file("."));
+    let spec = |tls: EtcdTls| StoreSpec::parse(&format!("etcd://{}", etcd.endpoint()), Path::new("/nowhere")).unwrap().with_tls(tls);
+    let full = spec(EtcdTls { ca: file("ca.pem"), cert: file("client.pem"), key: file("client.key") });
+    let until = Instant::now() + Duration::from_secs(30);
+    let store = loop {
+        match embody::store::open(&full).await {
+            Ok(store) => break store,
+            Err(StoreError::Unreachable { .. }) if Instant::now() < until => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    let mut watch = store.watch("", 0).await.unwrap();
+    let at = create(&*store, "a", "1").await;
+    assert_eq!(revision(&next(&mut watch).await.unwrap()), at);
+    assert!(!store.warnings().iter().any(|w| w.contains("not encrypted")));
+
+    // Without our certificate, with one of an authority it does not know, and in the clear.
+    let strange = TempDir::new().unwrap();
+    certificates(strange.path());
+    for wrong in [
+        EtcdTls { ca: file("ca.pem"), ..EtcdTls::default() },
+        EtcdTls { ca: Some(strange.path().join("ca.pem")), cert: file("client.pem"), key: file("client.key") },
+        EtcdTls::default(),
+    ] {
+        let refused = timeout(Duration::from_secs(20), embody::store::open(&spec(wrong))).await.unwrap().err().expect("refused");
+        assert!(matches!(refused, StoreError::Unreachable { .. } | StoreError::Unusable { .. }), "{refused:?}");
+    }
+    for lacking in [
+        EtcdTls { cert: file("client.pem"), key: file("client.key"), ca: None },
+        EtcdTls { ca: file("ca.pem"), cert: file("client.pem"), key: None },
+        EtcdTls { ca: file("no-such.pem"), ..EtcdTls::default() },
+    ] {
+        assert!(matches!(embody::store::open(&spec(lacking)).await, Err(StoreError::Unusable { .. })));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_with_a_login() {
+    let Some(etcd) = etcd_or_skip() else { return };
+    create(&*etcd.connect("/p/").await, "a", "1").await;
+    let mut raw = etcd.raw().await;
+    raw.user_add("root", "correct horse", None).await.unwrap();
+    raw.user_grant_role("root", "root").await.unwrap();
+    raw.auth_enable().await.unwrap();
+    let login = |password: &str| Some(EtcdLogin { user: "root".into(), password: Hidden::new(password.into()) });
+    let connect = async |with| embody::store::EtcdStore::connect(&[etcd.endpoint()], EtcdTls::default(), "/p/", with).await;
+    let store = connect(login("correct horse")).await.unwrap();
+    assert_eq!(store.get("a").await.unwrap().unwrap().value, b"1");
+    let mut watch = store.watch("", 0).await.unwrap();
+    next(&mut watch).await.unwrap();
+    store.acquire("leader", "one", TTL).await.unwrap().release().await;
+    let refused = connect(login("battery staple")).await.err().expect("a wrong password");
+    assert!(matches!(refused, StoreError::Unusable { .. }) && !format!("{refused:?}").contains("staple"), "{refused:?}");
+    let nobody = match connect(None).await {
+        Ok(store) => store.get("a").await.err(),
+        Err(error) => Some(error),
+    };
+    assert!(matches!(nobody, Some(StoreError::Unusable { .. })), "{nobody:?}");
 }

@@ -335,7 +335,8 @@ impl Store for EtcdStore {
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {
-        let (to, changes) = mpsc::channel(limits::WATCH_BACKLOG);
+        // One more, for the error that cuts it off.
+        let (to, changes) = mpsc::channel(limits::WATCH_BACKLOG + 1);
         tokio::spawn(watch::run(self.alone(), prefix.to_owned(), after, to));
         Ok(changes)
     }

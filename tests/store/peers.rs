@@ -20,6 +20,8 @@ pub struct Etcd {
     data: TempDir,
     client: u16,
     peer: u16,
+    /// Where the certificates are; nothing: no TLS.
+    tls: Option<PathBuf>,
 }
 
 /// Nothing where etcd is not installed and the run does not insist.
@@ -39,20 +41,29 @@ fn free_port() -> u16 {
 
 impl Etcd {
     pub fn start() -> Etcd {
-        let mut etcd = Etcd { process: None, data: TempDir::new().unwrap(), client: free_port(), peer: free_port() };
+        Etcd::start_with(None)
+    }
+
+    /// `tls`: a directory with `ca.pem`, `server.pem`, `server.key`; clients must show a certificate too.
+    pub fn start_with(tls: Option<PathBuf>) -> Etcd {
+        let mut etcd = Etcd { process: None, data: TempDir::new().unwrap(), client: free_port(), peer: free_port(), tls };
         etcd.restart();
         etcd
     }
 
     /// Again, on the same data and the same ports.
     pub fn restart(&mut self) {
-        let client = format!("http://127.0.0.1:{}", self.client);
+        let client = format!("{}://127.0.0.1:{}", if self.tls.is_some() { "https" } else { "http" }, self.client);
         let peer = format!("http://127.0.0.1:{}", self.peer);
         let mut command = Command::new("etcd");
         command.args(["--name", "one", "--data-dir"]).arg(self.data.path());
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &format!("one={peer}")]);
+        if let Some(dir) = &self.tls {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(dir.join("ca.pem"));
+            command.arg("--cert-file").arg(dir.join("server.pem")).arg("--key-file").arg(dir.join("server.key"));
+        }
         self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     }
 
@@ -86,6 +97,25 @@ impl Etcd {
     pub fn signal(&self, name: &str) {
         let id = self.process.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+}
+
+/// An authority, and certificates of a server at 127.0.0.1 and of a client, made by openssl.
+pub fn certificates(dir: &Path) {
+    let extensions = "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n\
+                      [server]\nbasicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n\
+                      [client]\nbasicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n";
+    std::fs::write(dir.join("openssl.cnf"), extensions).unwrap();
+    for name in ["ca", "server", "client"] {
+        let mut command = Command::new("openssl");
+        command.current_dir(dir).args(["req", "-x509", "-config", "openssl.cnf", "-extensions", name, "-subj", &format!("/CN={name}")]);
+        command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+        command.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")]);
+        if name != "ca" {
+            command.args(["-CA", "ca.pem", "-CAkey", "ca.key"]);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

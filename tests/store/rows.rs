@@ -169,6 +169,41 @@ pub async fn a_list_and_a_watch_fit_together(store: Arc<dyn Store>) {
     assert_eq!(revision(&next(&mut watch).await.unwrap()), second);
 }
 
+/// It may be cut off, but then it is told; and others do not suffer from it.
+pub async fn a_watcher_that_does_not_read_loses_nothing_in_silence(store: Arc<dyn Store>) {
+    let start = store.list("").await.unwrap().1;
+    let mut idle = store.watch("", start).await.unwrap();
+    let mut writers = JoinSet::new();
+    for writer in 0..8 {
+        let store = store.clone();
+        writers.spawn(async move {
+            let mut done = Vec::new();
+            for n in 0..limits::WATCH_BACKLOG / 6 {
+                done.push(create(&*store, &format!("{writer}/{n}"), "x").await);
+            }
+            done
+        });
+    }
+    let mut written = writers.join_all().await.concat();
+    written.sort_unstable();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut other = store.watch("", start).await.unwrap();
+    for (n, at) in written.iter().enumerate() {
+        assert_eq!(revision(&next(&mut other).await.unwrap()), *at, "the other watch, change {n}");
+    }
+    for (n, at) in written.iter().enumerate() {
+        match next(&mut idle).await {
+            Ok(change) => assert_eq!(revision(&change), *at, "change {n}"),
+            Err(StoreError::Compacted { .. }) => {
+                assert!(n >= limits::WATCH_BACKLOG, "cut off already at change {n}");
+                assert!(timeout(Duration::from_secs(5), idle.recv()).await.unwrap().is_none());
+                return;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
 pub async fn a_compacted_watch_says_so(store: Arc<dyn Store>) {
     let mut at = create(&*store, "a", "0").await;
     let kept = create(&*store, "kept", "x").await;

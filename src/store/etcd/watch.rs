@@ -7,13 +7,20 @@
 use std::time::Duration;
 
 use etcd_client::{EventType, GetOptions, WatchOptions, WatchStream};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::{
     EtcdStore, as_revision,
     call::{Failure, OUT_OF_RANGE, once},
 };
 use crate::store::{Change, Entry, Revision, StoreError};
+
+/// All streams share one connection and its flow control: watchers that do not read would in the end keep the lease from being kept alive.
+/// One that has not read for so long, with a full channel, is cut off.
+const BEHIND: Duration = Duration::from_secs(1);
 
 type Item = Result<Change, StoreError>;
 
@@ -91,8 +98,15 @@ async fn follow(store: &EtcdStore, mut stream: WatchStream, cursor: &mut Cursor,
                 continue;
             }
             let Some(change) = change(store, event.event_type(), kv, revision) else { continue };
-            if to.send(Ok(change)).await.is_err() {
-                return End::Done;
+            match timeout(BEHIND, to.reserve_many(2)).await {
+                // One of the two stays free for the last item.
+                Ok(Ok(mut permits)) => {
+                    if let Some(permit) = permits.next() {
+                        permit.send(Ok(change));
+                    }
+                }
+                Ok(Err(_)) => return End::Done,
+                Err(_) => return last_item(to, StoreError::Compacted { asked: cursor.at - 1, oldest: revision }).await,
             }
             *cursor = Cursor { at: revision, passed: if cursor.at == revision { cursor.passed + 1 } else { 1 } };
         }
