@@ -3,6 +3,7 @@
 //!
 //! Deterministic: the seed is fixed (`EMBODY_SEED` chooses another, `EMBODY_CASES` how many), and a failing case prints its history.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use embody::model::Name;
@@ -123,7 +124,8 @@ impl Rack {
         if let Ok(record) = embody::plan::fence::adopt(holder, &now) {
             self.store(server, &record);
             // The person is right, or it is not our fault: what runs there is what was declared.
-            self.truth.get_mut(server).unwrap().runs = Some(holder.persona.clone());
+            let truth = self.truth.get_mut(server).unwrap();
+            truth.runs = (truth.power == Power::On).then(|| holder.persona.clone());
         }
     }
 
@@ -135,14 +137,15 @@ impl Rack {
         for binding in BINDINGS {
             self.edit(binding, |spec| spec.correct = Some(Correct::All(Mode::Enforce)));
         }
-        self.calm(60);
+        let (_, plans) = self.calm(60);
         for server in SERVERS.map(name) {
-            let body = &self.seen[&server].body;
+            let body = self.seen[&server].body.clone();
             if body.held_by.is_none() && body.release.is_none() {
                 self.press(&server, Power::Off);
             }
-            if let Some(hold) = body.held_by.clone().filter(|_| matches!(body.found, Found::Running)) {
-                self.approve(hold.binding.as_str());
+            if body.found == Found::Running {
+                let held: BTreeSet<&str> = plans[&server].held.iter().map(|step| step.binding.as_str()).collect();
+                held.into_iter().for_each(|binding| self.approve(binding));
             }
         }
     }
