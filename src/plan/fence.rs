@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use super::Plan;
+use super::record::Record;
 use super::seen::ServerSeen;
 use super::want::{Authority, Holder, Want};
+use super::{Plan, Problem};
 use crate::limits;
 use crate::model::Name;
 use crate::model::binding::RunState;
-use crate::model::body::Phase;
+use crate::model::body::{Found, Phase};
 use crate::model::fact::{Power, Tick};
 
 /// A reason to switch a body off.
@@ -71,6 +72,26 @@ fn running_but_wrong(holder: &Holder, seen: &ServerSeen) -> Option<(String, Opti
 pub fn grace(want: &Want, seen: &ServerSeen) -> Duration {
     let releaser = want.releaser.as_ref().filter(|_| seen.body.release.is_some());
     releaser.or(want.holder.as_ref().map(|h| &h.authority)).map_or(limits::HARD_OFF_WAIT, |a| a.grace)
+}
+
+/// What `approve --adopt` records: a person declares that this body, which was found running, runs the holder's persona. Refused where
+/// that would claim an exclusive persona twice, or deny evidence of another one.
+pub fn adopt(holder: &Holder, seen: &ServerSeen) -> Result<Record, Problem> {
+    let (binding, persona) = (&holder.authority.binding, &holder.persona);
+    let held = seen.body.held_by.as_ref().is_some_and(|h| h.uid == holder.authority.uid);
+    if !held || seen.body.release.is_some() || seen.body.found != Found::Running {
+        return Err(Problem::new("NothingToAdopt", format!("the server of binding {binding} was not found running when it was taken")));
+    }
+    if seen.power.as_ref().is_none_or(|p| p.value != Power::On) || seen.bmc_trouble.is_some() {
+        return Err(Problem::new("PowerUnknown", format!("the server of binding {binding} is not seen running now")));
+    }
+    if let Some(other) = seen.body.may_run.keys().find(|p| *p != persona) {
+        return Err(Problem::new("PersonaUnclear", format!("by evidence the server of binding {binding} may run persona {other}")));
+    }
+    if let Some(other) = seen.elsewhere.get(persona).into_iter().flatten().next().filter(|_| holder.exclusive) {
+        return Err(Problem::new("PersonaElsewhere", format!("persona {persona} may still run on {}", other.server)));
+    }
+    Ok(Record::Adopt(persona.clone()))
 }
 
 /// Whether a persona may be answered here as far as other bodies are concerned; says why not.
