@@ -3,12 +3,14 @@
 //!
 //! Leaves out: latency inside one device, the store, the network (a SET either happens or not). Truth is only read by `look_*` and `check`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use embody::limits;
 use embody::model::binding::{Mode, RunState};
-use embody::model::body::{Body, Phase};
+use embody::model::body::{Body, Hold, Phase};
 use embody::model::fact::{Admin, BootOverride, PortConfig, Power, Seen, Tick};
 use embody::model::{BindingSpec, Meta, Name, Object, Objects, Spec, Vlan};
 use embody::plan::op::{Disruption, Off, Op};
@@ -74,6 +76,12 @@ pub struct Rack {
     pub now: Tick,
     pub history: Vec<String>,
     pub sent: usize,
+    /// Lines of history, kept or not.
+    pub events: usize,
+    /// Wishes by server, holder and debt: until the next change of an object.
+    wants: RefCell<BTreeMap<(Name, Option<Hold>, Option<Hold>), Rc<Want>>>,
+    /// No history: for worlds by the hundred thousand.
+    pub quiet: bool,
 }
 
 struct AsWritten;
@@ -100,6 +108,9 @@ impl Rack {
             now: Tick(1_000_000),
             history: Vec::new(),
             sent: 0,
+            events: 0,
+            wants: RefCell::default(),
+            quiet: false,
         };
         let spec = |v: serde_json::Value| serde_json::from_value(v).unwrap();
         rack.put("quarantine", Spec::Network(spec_of(json!({ "vlan": QUARANTINE, "role": "quarantine" }))));
@@ -127,6 +138,7 @@ impl Rack {
 
     pub fn put(&mut self, object: &str, spec: Spec) {
         let meta = Meta { uid: format!("uid-{object}"), generation: 1, ..Meta::named(name(object)) };
+        self.wants.borrow_mut().clear();
         self.objects.insert(&Object { meta, spec, status: serde_json::Value::Null });
     }
 
@@ -145,6 +157,7 @@ impl Rack {
         spec.restart = old.as_ref().map_or(0, |o| o.spec.restart);
         let mut meta = old.map_or_else(|| Meta { uid: format!("uid-{binding}"), ..Meta::named(name(binding)) }, |o| o.meta);
         meta.generation += 1;
+        self.wants.borrow_mut().clear();
         self.note(format!("bind {binding}: {persona} on {server}, {state:?}, {mode:?}"));
         self.objects.insert(&Object { meta, spec: Spec::Binding(spec), status: serde_json::Value::Null });
     }
@@ -153,17 +166,22 @@ impl Rack {
         let Some(mut held) = self.objects.bindings.get(binding).cloned() else { return };
         change(&mut held.spec);
         held.meta.generation += 1;
+        self.wants.borrow_mut().clear();
         self.note(format!("edit {binding}: {:?}", held.spec));
         self.objects.insert(&Object { meta: held.meta, spec: Spec::Binding(held.spec), status: serde_json::Value::Null });
     }
 
     pub fn unbind(&mut self, binding: &str) {
         self.note(format!("delete {binding}"));
+        self.wants.borrow_mut().clear();
         self.objects.remove(embody::model::Kind::Binding, &name(binding));
     }
 
     pub fn note(&mut self, what: String) {
-        self.history.push(format!("{:>12} {what}", self.now.0));
+        self.events += 1;
+        if !self.quiet {
+            self.history.push(format!("{:>12} {what}", self.now.0));
+        }
     }
 
     pub fn tick(&mut self) -> Tick {
@@ -175,8 +193,11 @@ impl Rack {
         self.now = self.now.plus(time);
     }
 
-    pub fn want(&self, server: &Name) -> Want {
-        wishes::want(server, &self.objects, &self.seen[server].body, &AsWritten)
+    pub fn want(&self, server: &Name) -> Rc<Want> {
+        let body = &self.seen[server].body;
+        let key = (server.clone(), body.held_by.clone(), body.release.clone());
+        let fresh = || Rc::new(wishes::want(server, &self.objects, body, &AsWritten));
+        self.wants.borrow_mut().entry(key).or_insert_with(fresh).clone()
     }
 
     /// What `plan` is to look at: the facts, with the evidence of the others.
@@ -331,14 +352,14 @@ impl Rack {
         let names: Vec<Name> = self.seen.keys().cloned().collect();
         let (mut rounds, mut quiet) = (0, 0);
         while quiet < 3 {
-            let before = self.history.len();
+            let before = self.events;
             let mut plans = BTreeMap::new();
             for server in &names {
                 self.look(server);
                 plans.insert(server.clone(), self.reconcile(server, &mut || Luck::Good));
                 self.pass(Duration::from_millis(300));
             }
-            if self.history.len() == before {
+            if self.events == before {
                 quiet += 1;
                 self.pass(limits::HARD_OFF_WAIT + GRACE);
                 if quiet == 3 {
