@@ -70,7 +70,7 @@ pub struct State {
 #[derive(Debug, Clone)]
 pub enum Vlans {
     Bridge(Bridge),
-    Vtp(Vtp),
+    Vtp(Box<Vtp>),
 }
 
 /// Q-BRIDGE-MIB.
@@ -271,10 +271,11 @@ async fn lag_members(
     let is = |index: &u32, aggregate| places.0.get(index).is_some_and(|p| p.aggregate == aggregate);
     for index in stack.keys() {
         // ifStackHigherLayer, ifStackLowerLayer
-        if let [higher, lower] = index.as_slice() {
-            if is(higher, true) && is(lower, false) {
-                members.insert(*lower, names.get(higher).cloned());
-            }
+        if let [higher, lower] = index.as_slice()
+            && is(higher, true)
+            && is(lower, false)
+        {
+            members.insert(*lower, names.get(higher).cloned());
         }
     }
     members.retain(|port, _| places.0.contains_key(port));
@@ -370,7 +371,7 @@ async fn vtp_state(agent: &mut dyn Agent, ports: usize) -> Result<Raw, Fault> {
         serial: serial.into_values().next(),
         unsaved: changed_at(&running).zip(changed_at(&startup)).map(|(running, startup)| running > startup),
     };
-    Ok((admin, oper, Vlans::Vtp(vtp), [up, changed]))
+    Ok((admin, oper, Vlans::Vtp(Box::new(vtp)), [up, changed]))
 }
 
 /// Ethernet VLANs: vtpVlanType ethernet(1). FDDI and token ring have their own, 1002 to 1005.
