@@ -250,6 +250,10 @@ async fn a_look_at_48_ports_takes_three_requests() {
     bench.look(Depth::State).await;
     let spent = *bench.requests.lock().unwrap() - before;
     assert!((1..=3).contains(&spent), "{spent} requests");
+    bench.sim().add_vlan(vlan(200));
+    assert!(bench.look(Depth::State).await.vlans.contains(&vlan(200)), "a VLAN made at the console is seen");
+    bench.sim().set_port("port5", &config(Admin::Down, 200, &[10])).unwrap();
+    assert_eq!(bench.look(Depth::State).await.ports["port5"].config, config(Admin::Down, 200, &[10]));
 }
 
 // ---- every fault, any change ---------------------------------------------------------------------------------------------------

@@ -77,6 +77,9 @@ impl SimSwitch {
                 }
             }
         }
+        if self.kind == Kind::QBridge {
+            put(o::NUM_VLANS, &[0], Value::Unsigned32(u32::try_from(self.vlans().len()).unwrap_or(u32::MAX)));
+        }
         if self.kind == Kind::Cisco {
             put(o::TRUNK_SERIAL, &[0], Value::Integer(self.serial));
             if let Some(state) = self.copy_state {
