@@ -12,8 +12,8 @@ use super::recording::Tree;
 use crate::drivers::switch::objects::{self as o, at};
 use crate::drivers::switch::portlist::{self, Form};
 use crate::drivers::switch::snmp::{Oid, Value};
-use crate::model::Vlan;
 use crate::model::fact::{Admin, PortConfig};
+use crate::model::{Mac, Vlan};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -46,6 +46,15 @@ pub struct Faults {
 pub enum Who {
     Snmp,
     Human,
+}
+
+/// What a neighbour says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    pub chassis: Mac,
+    pub port: String,
+    pub system: String,
+    pub bridge: bool,
 }
 
 /// One change of one port.
@@ -114,7 +123,11 @@ pub struct SimSwitch {
     saved: Config,
     pub faults: Faults,
     pub log: Vec<Change>,
-    /// Anything else that it serves: neighbours, addresses, the columns of a recording that no rule touches.
+    /// Who is plugged in where, by name of the port.
+    stations: BTreeMap<String, BTreeSet<Mac>>,
+    /// Who announces itself by LLDP, by name of the port.
+    announced: BTreeMap<String, Announced>,
+    /// Anything else that it serves: the columns of a recording that no rule touches.
     rest: Tree,
     /// All that is served, until something changes.
     served: Option<Tree>,
@@ -163,9 +176,12 @@ impl SimSwitch {
 
     fn of(kind: Kind, form: Form, config: Config, rest: Tree) -> SimSwitch {
         let saved = config.clone();
+        let (stations, announced) = (BTreeMap::new(), BTreeMap::new());
         SimSwitch {
             kind,
             form,
+            stations,
+            announced,
             config,
             saved,
             faults: Faults::default(),
@@ -267,7 +283,7 @@ impl SimSwitch {
         self.saved == self.config
     }
 
-    /// Something that LLDP, CDP or the forwarding table shows.
+    /// Any other object.
     pub fn show(&mut self, oid: Oid, value: Value) {
         self.rest.0.insert(oid, value);
         self.served = None;
@@ -275,6 +291,26 @@ impl SimSwitch {
 
     pub fn if_index(&self, name: &str) -> Option<u32> {
         self.config.ports.iter().find(|port| port.name == name).map(|port| port.if_index)
+    }
+
+    /// A NIC is plugged in: while the port is up its address is learned in the VLAN of untagged frames.
+    pub fn plug(&mut self, name: &str, mac: Mac) {
+        self.stations.entry(name.to_owned()).or_default().insert(mac);
+        self.served = None;
+    }
+
+    pub fn unplug(&mut self, name: &str, mac: Mac) {
+        self.stations.entry(name.to_owned()).or_default().remove(&mac);
+        self.served = None;
+    }
+
+    /// A neighbour announces itself by LLDP, or falls silent.
+    pub fn announce(&mut self, name: &str, neighbour: Option<Announced>) {
+        match neighbour {
+            Some(neighbour) => drop(self.announced.insert(name.to_owned(), neighbour)),
+            None => drop(self.announced.remove(name)),
+        }
+        self.served = None;
     }
 
     /// Plug a cable in, or pull it.

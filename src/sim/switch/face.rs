@@ -22,6 +22,10 @@ const NO_CREATION: u32 = 11;
 const INCONSISTENT_VALUE: u32 = 12;
 const NOT_WRITABLE: u32 = 17;
 
+fn wrong_type(_: &Value) -> u32 {
+    WRONG_TYPE
+}
+
 /// error-status and error-index.
 type Refusal = (u32, u32);
 
@@ -44,16 +48,18 @@ impl SimSwitch {
         for (number, port) in (1..).zip(&self.config.ports) {
             let index = [port.if_index];
             let (admin, up) = (if port.admin == Admin::Up { 1 } else { 2 }, port.admin == Admin::Up && port.link);
+            put(o::BASE_PORT_IF_INDEX, &[number], Value::Integer(i64::from(port.if_index)));
+            put(o::LLDP_LOC_PORT_ID, &[number], Value::Octets(port.name.clone().into_bytes()));
+            if up {
+                self.heard(number, port, &mut put);
+            }
             put(o::IF_DESCR, &index, Value::Octets(format!("Ethernet {}", port.name).into_bytes()));
             put(o::IF_NAME, &index, Value::Octets(port.name.clone().into_bytes()));
             put(o::IF_TYPE, &index, Value::Integer(6));
             put(o::IF_ADMIN_STATUS, &index, Value::Integer(admin));
             put(o::IF_OPER_STATUS, &index, Value::Integer(if up { 1 } else { 2 }));
             match self.kind {
-                Kind::QBridge => {
-                    put(o::BASE_PORT_IF_INDEX, &[number], Value::Integer(i64::from(port.if_index)));
-                    put(o::PVID, &[number], Value::Unsigned32(u32::from(port.pvid.id())));
-                }
+                Kind::QBridge => put(o::PVID, &[number], Value::Unsigned32(u32::from(port.pvid.id()))),
                 Kind::Cisco => cisco_columns(port, &mut put),
             }
         }
@@ -87,6 +93,33 @@ impl SimSwitch {
             }
         }
         tree
+    }
+}
+
+impl SimSwitch {
+    /// What comes in on a port that is up: addresses, and LLDP.
+    fn heard(&self, number: u32, port: &Port, put: &mut impl FnMut(Arcs, &[u32], Value)) {
+        let vlan = u32::from(port.pvid.id());
+        for mac in self.stations.get(&port.name).into_iter().flatten() {
+            let mac = mac.octets().map(u32::from);
+            match self.kind {
+                Kind::QBridge => {
+                    put(o::TP_FDB_PORT, &[&[vlan], &mac[..]].concat(), Value::Integer(i64::from(number)));
+                    put(o::TP_FDB_STATUS, &[&[vlan], &mac[..]].concat(), Value::Integer(3));
+                }
+                Kind::Cisco => put(o::TP_FDB_PORT_OLD, &mac, Value::Integer(i64::from(number))),
+            }
+        }
+        if let Some(neighbour) = self.announced.get(&port.name) {
+            let index = [0, number, 1];
+            put(o::LLDP_REM_CHASSIS_SUBTYPE, &index, Value::Integer(4));
+            put(o::LLDP_REM_CHASSIS, &index, Value::Octets(neighbour.chassis.octets().to_vec()));
+            put(o::LLDP_REM_PORT_SUBTYPE, &index, Value::Integer(5));
+            put(o::LLDP_REM_PORT, &index, Value::Octets(neighbour.port.clone().into_bytes()));
+            put(o::LLDP_REM_SYS_NAME, &index, Value::Octets(neighbour.system.clone().into_bytes()));
+            // LldpSystemCapabilitiesMap: bridge(2), stationOnly(7)
+            put(o::LLDP_REM_CAPABILITIES, &index, Value::Octets(vec![if neighbour.bridge { 0x20 } else { 0x01 }]));
+        }
     }
 }
 
@@ -183,7 +216,7 @@ impl SimSwitch {
                 Value::Integer(1) => Admin::Up,
                 Value::Integer(2) => Admin::Down,
                 Value::Integer(_) => return Err(WRONG_VALUE),
-                _ => return Err(WRONG_TYPE),
+                other => return Err(wrong_type(other)),
             };
             return Ok(());
         }
@@ -297,13 +330,11 @@ impl SimSwitch {
     /// A copy of the configuration is done at once: successful(3).
     fn copy(&mut self, oid: &Oid, value: &Value) {
         if oid.0.starts_with(CC_COPY_ROW_STATUS) {
-            match value {
-                Value::Integer(4) => {
-                    self.saved = self.config.clone();
-                    self.copy_state = Some(3);
-                }
-                _ => self.copy_state = None,
+            let starts = *value == Value::Integer(4);
+            if starts {
+                self.saved = self.config.clone();
             }
+            self.copy_state = starts.then_some(3);
         }
     }
 }

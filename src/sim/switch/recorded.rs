@@ -18,11 +18,10 @@ fn column(tree: &Tree, arcs: Arcs) -> BTreeMap<u32, Value> {
 }
 
 fn integer(value: &Value) -> Option<i64> {
-    match value {
-        Value::Integer(n) => Some(*n),
-        Value::Unsigned32(n) => Some(i64::from(*n)),
-        _ => None,
+    if let Value::Integer(n) = value {
+        return Some(*n);
     }
+    if let Value::Unsigned32(n) = value { Some(i64::from(*n)) } else { None }
 }
 
 fn vlan(value: &Value) -> Option<Vlan> {
