@@ -49,6 +49,7 @@ pub const TP_FDB_PORT: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 2, 1, 2];
 pub const TP_FDB_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 2, 1, 3];
 pub const CURRENT_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 4];
 pub const CURRENT_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 5];
+pub const NUM_VLANS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 1, 4];
 pub const STATIC_NAME: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 1];
 pub const STATIC_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 2];
 pub const STATIC_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 4];
