@@ -162,6 +162,10 @@ fn values_of_secrets_never_show() {
     for text in [
         secret("stringData: hunter2\n"),
         secret("stringData: [hunter2]\n"),
+        secret("stringData: {password:\"hunter2\"}\n"),
+        secret("stringData: { hunter2, hunter2 }\n"),
+        secret("data: { hunter2, hunter2 }\n"),
+        switch("{ version: v3, community:\"hunter2\", password:\"hunter2\", secretRef: { name: s } }"),
         secret("stringData: { password: [hunter2] }\n"),
         secret("stringData:\n  password: hunter2: x\n"),
         secret("stringData:\n  password: |\n    hunter2\n\thunter2\n"),
@@ -303,6 +307,23 @@ fn explain_tells_fields_words_and_codes() {
     let unknown = schema::explain("Server.spec.nisc").unwrap_err();
     assert_eq!(unknown.to_string(), "there is no `Server.spec.nisc`: did you mean `nics`?");
     assert!(schema::explain("port-wired-twise").unwrap_err().to_string().contains("port-wired-twice"));
+}
+
+#[test]
+fn a_request_is_judged_by_paths() {
+    let json = serde_json::json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Server", "metadata": { "name": "web-1" },
+        "spec": { "bmc": { "address": "192.0.2.1", "secretRef": { "name": "bmc" }, "pasword": "x" }, "nics": [{ "name": "a", "mac": "x" }] } });
+    let lines: Vec<String> = manifest::object(&json).unwrap_err().iter().map(Diagnostic::line).collect();
+    assert_eq!(
+        lines,
+        [
+            "Server/web-1 spec.bmc.pasword: a Server has no field `spec.bmc.pasword`: unknown field (hint: the fields here are `address`, `privilege`, `protocol`, `secretRef`, `via`) [unknown-field]",
+            "Server/web-1 spec.nics[0].mac: `spec.nics[0].mac` is not the MAC address of a NIC: found `x`, expected a MAC address such as \"00:17:a4:77:00:01\" [bad-mac]",
+        ]
+    );
+    for object in manifest::load(&examples(), &[]).objects {
+        assert_eq!(manifest::object(&object.to_json()), Ok(object));
+    }
 }
 
 /// Every field of the model says what it is, or `explain` would be silent about it.
