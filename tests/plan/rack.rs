@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -158,7 +159,7 @@ impl Rack {
         let mut meta = old.map_or_else(|| Meta { uid: format!("uid-{binding}"), ..Meta::named(name(binding)) }, |o| o.meta);
         meta.generation += 1;
         self.wants.borrow_mut().clear();
-        self.note(format!("bind {binding}: {persona} on {server}, {state:?}, {mode:?}"));
+        self.note(format_args!("bind {binding}: {persona} on {server}, {state:?}, {mode:?}"));
         self.objects.insert(&Object { meta, spec: Spec::Binding(spec), status: serde_json::Value::Null });
     }
 
@@ -167,17 +168,17 @@ impl Rack {
         change(&mut held.spec);
         held.meta.generation += 1;
         self.wants.borrow_mut().clear();
-        self.note(format!("edit {binding}: {:?}", held.spec));
+        self.note(format_args!("edit {binding}: {:?}", held.spec));
         self.objects.insert(&Object { meta: held.meta, spec: Spec::Binding(held.spec), status: serde_json::Value::Null });
     }
 
     pub fn unbind(&mut self, binding: &str) {
-        self.note(format!("delete {binding}"));
+        self.note(format_args!("delete {binding}"));
         self.wants.borrow_mut().clear();
         self.objects.remove(embody::model::Kind::Binding, &name(binding));
     }
 
-    pub fn note(&mut self, what: String) {
+    pub fn note(&mut self, what: fmt::Arguments<'_>) {
         self.events += 1;
         if !self.quiet {
             self.history.push(format!("{:>12} {what}", self.now.0));
@@ -241,7 +242,7 @@ impl Rack {
 
     pub fn store(&mut self, server: &Name, record: &Record) {
         let at = self.tick();
-        self.note(format!("{server}: {record:?}"));
+        self.note(format_args!("{server}: {record:?}"));
         let seen = self.seen.get_mut(server).unwrap();
         let truth = self.truth.get_mut(server).unwrap();
         match record {
@@ -261,7 +262,7 @@ impl Rack {
             }
             let luck = luck();
             let at = self.tick();
-            self.note(format!("{server}: {} ({}) {luck:?}", step.op, step.because));
+            self.note(format_args!("{server}: {} ({}) {luck:?}", step.op, step.because));
             self.sent += 1;
             self.seen.get_mut(server).unwrap().memory.sent(&step.op, at);
             if let Op::PowerOff { how, .. } = &step.op {
@@ -337,7 +338,7 @@ impl Rack {
 
     /// Another process: only what is stored is left.
     pub fn restart_process(&mut self) {
-        self.note("the process restarts".to_owned());
+        self.note(format_args!("the process restarts"));
         for seen in self.seen.values_mut() {
             *seen = ServerSeen { body: seen.body.clone(), switches: seen.switches.clone(), ..ServerSeen::default() };
         }
@@ -394,7 +395,7 @@ impl Rack {
         let steps = self.forecast().steps;
         let mine = steps.iter().filter(|f| f.step.binding.as_str() == binding && f.disruption != Disruption::None);
         let ops: BTreeSet<String> = mine.map(|f| gate::signature(&f.step.op)).collect();
-        self.note(format!("approve {binding}: {ops:?}"));
+        self.note(format_args!("approve {binding}: {ops:?}"));
         self.approvals.insert(name(binding), Approval { uid, generation, ops });
     }
 
