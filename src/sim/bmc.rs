@@ -92,16 +92,31 @@ impl Default for BmcConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BmcFault {
     /// Silent, and all sessions lost; the server is not touched.
-    Reboot { takes: Duration },
+    Reboot {
+        takes: Duration,
+    },
     /// No packet gets through; nothing is lost.
-    Unplugged { until: Tick },
+    Unplugged {
+        until: Tick,
+    },
     /// Chassis controls are acknowledged and not done.
-    AckOnly { until: Tick },
+    AckOnly {
+        until: Tick,
+    },
     /// Chassis controls take effect this much later than usual.
-    Late { by: Duration, until: Tick },
+    Late {
+        by: Duration,
+        until: Tick,
+    },
     /// Every command is answered with this completion code (C0h, C3h, D2h).
-    Busy { code: u8, until: Tick },
-    Boot { lie: BootLie, until: Tick },
+    Busy {
+        code: u8,
+        until: Tick,
+    },
+    Boot {
+        lie: BootLie,
+        until: Tick,
+    },
 }
 
 /// Chassis Control as received: also those that embody never sends.
@@ -124,10 +139,21 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BmcEvent {
     /// A chassis control arrived, whatever came of it.
-    Control { control: Control, at: Tick },
+    Control {
+        control: Control,
+        at: Tick,
+    },
     /// The power changed. At a start: what the firmware was told to boot from, if anything.
-    Power { power: Power, cause: Cause, boot: Option<BootOverride>, at: Tick },
-    BootFlags { flags: [u8; 2], at: Tick },
+    Power {
+        power: Power,
+        cause: Cause,
+        boot: Option<BootOverride>,
+        at: Tick,
+    },
+    BootFlags {
+        flags: [u8; 2],
+        at: Tick,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -308,7 +334,7 @@ impl Bmc {
 
     fn device_id(&self) -> Vec<u8> {
         let (major, minor) = self.config.firmware;
-        let bcd = (minor / 10 % 10) << 4 | minor % 10;
+        let bcd = ((minor / 10 % 10) << 4) | (minor % 10);
         let [m0, m1, m2, _] = self.config.manufacturer_id.to_le_bytes();
         let [p0, p1] = self.config.product_id.to_le_bytes();
         // Device 20h, revision 1, IPMI 2.0, a chassis device that has SEL and SDR.

@@ -76,7 +76,10 @@ pub(super) enum Copies {
 pub(super) enum Trouble {
     /// Its time was over before it was sent.
     NotSent,
-    Silent { attempts: u32, waited: Duration },
+    Silent {
+        attempts: u32,
+        waited: Duration,
+    },
     Network(std::io::Error),
 }
 
@@ -172,11 +175,9 @@ impl IpmiDriver {
             Op::PowerOn { .. } => self.control(ChassisControl::PowerUp, Copies::Many, deadline).await,
             Op::PowerOff { how: Off::Soft, .. } => self.control(ChassisControl::SoftShutdown, Copies::One, deadline).await,
             Op::PowerOff { how: Off::Hard, .. } => self.control(ChassisControl::PowerDown, Copies::One, deadline).await,
-            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => Err(Fault::Unsupported {
-                device: self.device.clone(),
-                what: op.to_string(),
-                why: "it is a BMC, not a switch".to_owned(),
-            }),
+            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {
+                Err(Fault::Unsupported { device: self.device.clone(), what: op.to_string(), why: "it is a BMC, not a switch".to_owned() })
+            }
         }
     }
 
@@ -248,13 +249,7 @@ impl IpmiDriver {
     }
 
     /// Changes something, in the session there is: never in another one.
-    pub(super) async fn change<C>(
-        &mut self,
-        command: C,
-        what: &str,
-        copies: Copies,
-        deadline: Instant,
-    ) -> Result<Answer<C::Output>, Fault>
+    pub(super) async fn change<C>(&mut self, command: C, what: &str, copies: Copies, deadline: Instant) -> Result<Answer<C::Output>, Fault>
     where
         C: IpmiCommand,
     {

@@ -47,7 +47,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn session_id(slot: u16, generation: u16) -> u32 {
-    u32::from(generation) << 16 | u32::from(slot)
+    (u32::from(generation) << 16) | u32::from(slot)
 }
 
 /// Generation 0 is left out, so that no session has the id 0: that means "outside of a session".
