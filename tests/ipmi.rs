@@ -239,13 +239,18 @@ async fn busy_is_not_refused() {
     let busy = look(&mut second, Depth::State).await;
     assert!(matches!(&busy, Err(Fault::Busy { code, .. }) if code.contains("01h")), "{busy:?}");
     first.close().await;
-    look(&mut second, Depth::State).await.unwrap();
+    second.execute(&[power_on()], soon()).await.unwrap();
     for code in [0xc0, 0xc3, 0xd2] {
         bmc.inject(BmcFault::Busy { code, until: bmc.now().plus(LIMIT) });
         let busy = look(&mut second, Depth::State).await;
         assert!(matches!(&busy, Err(Fault::Busy { .. })), "{busy:?}");
-        let busy = second.execute(&[power_off(Off::Hard)], soon()).await;
-        assert!(matches!(&busy, Err(Fault::Busy { .. })), "{busy:?}");
+        let off = second.execute(&[power_off(Off::Hard)], soon()).await;
+        match off {
+            Err(Fault::Busy { .. }) => assert!(code != 0xc3),
+            // A timeout inside the BMC: the power-off may have been carried out.
+            Err(Fault::Unknown { .. }) => assert_eq!(code, 0xc3),
+            other => panic!("{other:?}"),
+        }
         bmc.face.lock().unwrap().bmc.heal(bmc.now());
     }
     look(&mut second, Depth::State).await.unwrap();
@@ -324,7 +329,7 @@ async fn late_and_doubled_replies_never_answer_another_question() {
     let settings = IpmiSettings { retry_after: ms(40), ..quick() };
     let mut driver = driver(bmc.port, login("admin", "admin", Some(&kg)), settings).await;
     let (mut good, mut silent) = (0, 0);
-    for round in 0..50 {
+    for round in 0..30 {
         bmc.face.lock().unwrap().bmc.press_button(bmc.now());
         match look(&mut driver, Depth::State).await {
             Ok(seen) => {
@@ -341,7 +346,7 @@ async fn late_and_doubled_replies_never_answer_another_question() {
             assert!(bmc.controls().iter().filter(|c| **c == Control::Off).count() <= offs + 1);
         }
     }
-    assert!(good > 35 && good + silent == 50, "{good} good, {silent} silent");
+    assert!(good > 20 && good + silent == 30, "{good} good, {silent} silent");
 }
 
 #[tokio::test]
@@ -378,4 +383,61 @@ async fn one_socket_serves_many_and_ipv6() {
     let address = format!("[::1]:{}", bmc.port).parse().unwrap();
     let mut driver = IpmiDriver::new("bmc/v6".into(), socket, address, admin(), quick());
     assert_eq!(look(&mut driver, Depth::Everything).await.unwrap().suite, 17);
+}
+
+/// A whole conversation, and at each step what was damaged on the way: neither side panics, and neither believes it.
+#[test]
+fn damaged_datagrams_are_nothing_to_either_side() {
+    use embody::drivers::bmc::ipmi::crypto::Suite;
+    use embody::drivers::bmc::ipmi::session::{Credentials, Heard, Session};
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+    let mut chance = StdRng::seed_from_u64(3);
+    let mut damaged = |whole: &[u8]| {
+        let mut bytes = whole.to_vec();
+        for _ in 0..chance.random_range(1..4) {
+            let at = chance.random_range(0..bytes.len());
+            bytes[at] = chance.random();
+        }
+        bytes.truncate(chance.random_range(0..=whole.len()));
+        bytes
+    };
+    for suite in [Suite::Three, Suite::Seventeen] {
+        let mut face = Face::new(Bmc::new(fast()), 5);
+        let credentials = Credentials::new(&admin(), Privilege::Administrator).unwrap();
+        let mut session = Session::new(credentials, suite, 0x0001_0001, [4; 16]);
+        let mut asked = session.begin();
+        let mut open = 0;
+        while open < 20 {
+            for _ in 0..200 {
+                // Damage to a handshake may break it off, so it is done to a copy; an open session bears it.
+                let mut other = Face::new(Bmc::new(fast()), 5);
+                let _ = other.handle(&damaged(&asked), Tick::START);
+                let hit = damaged(&asked);
+                // The RMCP header before byte 4 is not authenticated; a packet outside of a session may be answered outside of it.
+                if open > 0 && hit.get(4..) != asked.get(4..) {
+                    let answer = face.handle(&hit, Tick::START);
+                    assert!(answer.is_none_or(|a| a[4] != 0x06 || a[5] & 0xc0 == 0), "{hit:?}");
+                }
+            }
+            let answer = face.handle(&asked, Tick::START).unwrap();
+            for _ in 0..200 {
+                let hit = damaged(&answer);
+                if open > 0 && hit.get(4..) != answer.get(4..) {
+                    assert_eq!(session.handle(&hit), Heard::Nothing);
+                }
+                let copy = Credentials::new(&admin(), Privilege::Administrator).unwrap();
+                let mut other = Session::new(copy, suite, 0x0001_0001, [4; 16]);
+                let _ = (other.begin(), other.handle(&hit));
+            }
+            asked = match session.handle(&answer) {
+                Heard::Send(next) => next,
+                Heard::Open | Heard::Reply(_) => {
+                    open += 1;
+                    session.request(0x00, 0x01, &[], [6; 16]).unwrap()
+                }
+                other @ (Heard::Nothing | Heard::Refused(_)) => panic!("{other:?}"),
+            };
+        }
+        assert_eq!(face.sessions(), 1);
+    }
 }

@@ -114,7 +114,6 @@ impl BmcSocket {
 
     /// A session id of our own for talking to `peer`, until the lease is dropped.
     pub(super) fn lease(self: &Arc<Self>, peer: SocketAddr) -> io::Result<Lease> {
-        // What comes in over the IPv6 socket carries no flow and the scope of its interface.
         let mailbox = Arc::new(Mailbox::default());
         let (slot, console) = locked(&self.table).lease(peer, mailbox.clone())?;
         Ok(Lease { socket: self.clone(), mailbox, peer, slot, console })
