@@ -56,7 +56,7 @@ impl Loaded {
 
 /// Reads and judges a file set, laid over the objects that exist already (none: references are resolved within the files).
 pub fn load(sources: &[Source], existing: &[Object]) -> Loaded {
-    let Parsed { items, faults, mut diagnostics, lost } = parse::parse(sources);
+    let Parsed { items, faults, mut diagnostics, lost, .. } = parse::parse(sources);
     let mut known: Vec<Option<Known<'_>>> = items.iter().map(of_file).collect();
     known.extend(existing.iter().map(|o| Some(of_object(o, false))));
     let names: Vec<Option<(Kind, &Name)>> = known.iter().map(|k| k.as_ref().map(|k| (k.kind, k.name))).collect();

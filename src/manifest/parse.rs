@@ -50,6 +50,8 @@ pub struct Parsed<'a> {
     pub faults: Vec<Fault>,
     /// Faults of files and documents.
     pub diagnostics: Vec<Diagnostic>,
+    /// There were more objects than one apply takes, and that is said.
+    full: bool,
     /// Documents whose objects are not known.
     pub lost: Vec<&'a str>,
 }
@@ -155,14 +157,13 @@ impl<'a> Parsed<'a> {
     }
 
     fn item(&mut self, origin: Origin<'a>, base: Vec<Step>, node: &Node) {
-        if self.items.len() == limits::MANIFEST_OBJECTS {
+        if self.items.len() == limits::MANIFEST_OBJECTS && !std::mem::replace(&mut self.full, true) {
             let at = origin.document.locate(&base, Part::Value);
             let place = Place { spot: Some(Spot::new(origin.file, origin.text, at, Veil::Values)), ..Place::default() };
             let message = format!("one apply takes at most {} objects", limits::MANIFEST_OBJECTS);
             self.refuse(codes::TOO_MANY_OBJECTS, place, message, "apply them in several parts");
         }
         if self.items.len() >= limits::MANIFEST_OBJECTS {
-            // Counted no further; one more item stands for all the rest.
             return;
         }
         let Judged { kind, name, object, whole, faults } = judge(self.items.len(), node);
