@@ -272,6 +272,9 @@ async fn who_is_plugged_in_is_seen_while_the_port_is_up() {
         let neighbour = seen.ports["port8"].neighbour.clone().unwrap();
         assert_eq!((neighbour.chassis.as_str(), neighbour.port.as_str(), neighbour.bridge), ("00:1b:21:00:00:09", "49", Some(true)));
         assert_eq!(seen.identity.pin.as_deref(), Some("serial:SIM-sw"));
+        // dot1qFdbDynamicCount of a core switch: its forwarding table is not read.
+        bench.sim().show("1.3.6.1.2.1.17.7.1.2.1.1.2.1".parse().unwrap(), Value::Unsigned32(100_000));
+        assert_eq!(bench.look(Depth::Everything).await.ports["port1"].macs.len(), 0);
     }
 }
 

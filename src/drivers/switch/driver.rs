@@ -139,7 +139,12 @@ impl SwitchDriver {
         if uplinks.is_empty() && !self.settings.uplinks.is_empty() {
             return Err(self.unsupported(what, "none of its uplinks is a port of the bridge".to_owned()));
         }
-        self.engine()?.create_vlan(vlan, &uplinks, &state).await
+        let made = self.engine()?.create_vlan(vlan, &uplinks, &state).await;
+        if let Some(known) = &mut self.known {
+            // Not every agent counts rightly: the next look walks.
+            known.state.num_vlans = None;
+        }
+        made
     }
 
     fn engine(&mut self) -> Result<Engine<'_>, Fault> {

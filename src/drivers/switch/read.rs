@@ -231,8 +231,15 @@ async fn places(agent: &mut dyn Agent, base: &BTreeMap<u32, i64>) -> Result<(Pla
     Ok((Places(places), names))
 }
 
+/// Above this many learned addresses the forwarding table is not read: it would be more than 128 requests, to a core switch.
+const FDB_ADDRESSES_MAX: i64 = 4_096;
+
 /// Learned addresses. Not all that a large bridge knows: at most `MACS_PER_PORT` of each port.
 async fn macs(agent: &mut dyn Agent, places: &Places) -> Result<BTreeMap<u32, BTreeSet<Mac>>, Fault> {
+    let [counts] = columns(agent, [o::FDB_DYNAMIC_COUNT], 16).await?;
+    if numbers(&counts).values().sum::<i64>() > FDB_ADDRESSES_MAX {
+        return Ok(BTreeMap::new());
+    }
     let [ports, status] = columns(agent, [o::TP_FDB_PORT, o::TP_FDB_STATUS], 64).await?;
     let [old] = if ports.is_empty() { columns(agent, [o::TP_FDB_PORT_OLD], 64).await? } else { [Column::new()] };
     let mut found: BTreeMap<u32, BTreeSet<Mac>> = BTreeMap::new();
