@@ -9,6 +9,7 @@
 //! The other server counts for one server's plan only by its evidence, so the first test varies the one in all detail and the other in that.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use embody::model::Name;
 use embody::model::binding::{Mode, RunState};
@@ -107,7 +108,7 @@ fn rack_of(wish: &Wish) -> Rack {
             Consent::Enforce | Consent::ApproveNone | Consent::Observe => false,
         };
         if approved {
-            rack.approvals.insert(name(binding), everything(binding));
+            rack.consent(binding, &everything(binding));
         }
     }
     rack
@@ -182,11 +183,12 @@ fn put(rack: &mut Rack, server: &str, place: &Place) {
         ..Memory::default()
     };
     let seen = rack.seen.get_mut(server).unwrap();
-    let switches = std::mem::take(&mut seen.switches);
+    let (switches, approvals) = (std::mem::take(&mut seen.switches), std::mem::take(&mut seen.approvals));
     let config: PortConfig = access(place.port);
     let sight = PortSeenHere { config: config.clone(), asked_at: STALE, refuse: None };
     let power = place.seen.map(|(value, asked_at)| Seen { value, asked_at });
-    *seen = ServerSeen { body, memory, power, switches, ports: [(port_of(server), sight)].into(), ..ServerSeen::default() };
+    let ports = [(port_of(server), sight)].into();
+    *seen = ServerSeen { body, memory, power, switches, approvals, ports, ..ServerSeen::default() };
     let seen_off = place.seen == Some((Power::Off, FRESH));
     let off_since_taken = place.seen.is_some_and(|(power, at)| power == Power::Off && at > taken_at);
     let stranger = place.power == Power::On && matches!(place.found, Found::Unknown | Found::Running) && !off_since_taken;
@@ -314,20 +316,18 @@ fn no_step_from_any_world_goes_beyond_the_consent() {
 }
 
 /// What the future depends on, when every device has just been asked and every deadline is over.
-type State = Vec<(Body, Power, Option<Name>, PortConfig, bool, u32)>;
-
-fn state_of(rack: &Rack) -> State {
-    let one = |(server, seen): (&Name, &ServerSeen)| {
+fn state_of(rack: &Rack) -> u64 {
+    let mut state = DefaultHasher::new();
+    for (server, seen) in &rack.seen {
         let (truth, memory) = (&rack.truth[server], &seen.memory);
         let boot_set = memory.boot_set_at > memory.off_seen_at.max(memory.answered_at.values().max().copied());
-        let port = rack.ports[&port_of(server.as_str())].clone();
-        (seen.body.clone(), truth.power, truth.runs.clone(), port, boot_set, memory.on_tries)
-    };
-    rack.seen.iter().map(one).collect()
+        (&seen.body, truth.power, &truth.runs, &rack.ports[&port_of(server.as_str())], boot_set, memory.on_tries).hash(&mut state);
+    }
+    state.finish()
 }
 
 /// Rounds without losses until nothing comes any more, or until a state that is known to end well.
-fn comes_to_rest(rack: &mut Rack, wish: &Wish, good: &mut BTreeSet<State>) -> usize {
+fn comes_to_rest(rack: &mut Rack, wish: &Wish, good: &mut BTreeSet<u64>) -> usize {
     let mut path = Vec::new();
     loop {
         rack.pass(embody::limits::HARD_OFF_WAIT + GRACE);
@@ -418,7 +418,9 @@ fn every_world_comes_to_rest_as_wished() {
     let singly: Vec<_> = owners().into_iter().filter(|(_, release)| release.is_none()).collect();
     let others = unseen(&singly, false);
     let (mut worlds, mut states, mut longest) = (0, 0, 0);
-    for wish in &wishes(&[Consent::EnforceApproved]) {
+    // Whether q is exclusive makes a difference only where it is to run.
+    let runs = |y: At| y.server().is_some_and(|(_, state)| state == RunState::Running);
+    for wish in wishes(&[Consent::EnforceApproved]).iter().filter(|w| w.q_exclusive || runs(w.y)) {
         let mut rack = rack_of(wish);
         let mut good = BTreeSet::new();
         for (one, other) in others.iter().flat_map(|o| ones.iter().map(move |one| (one, o))) {

@@ -73,7 +73,6 @@ pub struct Rack {
     pub seen: BTreeMap<Name, ServerSeen>,
     pub truth: BTreeMap<Name, Truth>,
     pub ports: BTreeMap<PortKey, PortConfig>,
-    pub approvals: BTreeMap<Name, Approval>,
     pub now: Tick,
     pub history: Vec<String>,
     pub sent: usize,
@@ -105,7 +104,6 @@ impl Rack {
             seen: BTreeMap::new(),
             truth: BTreeMap::new(),
             ports: BTreeMap::new(),
-            approvals: BTreeMap::new(),
             now: Tick(1_000_000),
             history: Vec::new(),
             sent: 0,
@@ -209,11 +207,9 @@ impl Rack {
             others.map(|(other, seen)| Elsewhere { server: other.clone(), asked_at: seen.power.as_ref().map(|p| p.asked_at) }).collect()
         };
         let elsewhere = persona.into_iter().map(|p| (p.clone(), runs(&p))).collect();
-        let approvals = self.approvals.clone();
         let silent = self.truth[server].silent;
         let seen = self.seen.get_mut(server).unwrap();
         seen.elsewhere = elsewhere;
-        seen.approvals = approvals;
         seen.bmc_trouble = silent.then(|| Trouble { reason: "NoAnswer", message: format!("bmc/{server} does not answer") });
         seen
     }
@@ -340,7 +336,8 @@ impl Rack {
     pub fn restart_process(&mut self) {
         self.note(format_args!("the process restarts"));
         for seen in self.seen.values_mut() {
-            *seen = ServerSeen { body: seen.body.clone(), switches: seen.switches.clone(), ..ServerSeen::default() };
+            let (body, switches, approvals) = (seen.body.clone(), seen.switches.clone(), seen.approvals.clone());
+            *seen = ServerSeen { body, switches, approvals, ..ServerSeen::default() };
         }
         for truth in self.truth.values_mut() {
             truth.off_again_at = truth.off_again_at.map(|at| Tick(at.0.saturating_sub(self.now.0)));
@@ -378,9 +375,6 @@ impl Rack {
 
     pub fn forecast(&self) -> forecast::Future {
         let mut servers = self.seen.clone();
-        for seen in servers.values_mut() {
-            seen.approvals = self.approvals.clone();
-        }
         for (server, seen) in &mut servers {
             let silent = self.truth[server].silent;
             seen.bmc_trouble = silent.then(|| Trouble { reason: "NoAnswer", message: format!("bmc/{server} does not answer") });
@@ -396,7 +390,13 @@ impl Rack {
         let mine = steps.iter().filter(|f| f.step.binding.as_str() == binding && f.disruption != Disruption::None);
         let ops: BTreeSet<String> = mine.map(|f| gate::signature(&f.step.op)).collect();
         self.note(format_args!("approve {binding}: {ops:?}"));
-        self.approvals.insert(name(binding), Approval { uid, generation, ops });
+        self.consent(binding, &Approval { uid, generation, ops });
+    }
+
+    pub fn consent(&mut self, binding: &str, approval: &Approval) {
+        for seen in self.seen.values_mut() {
+            seen.approvals.insert(name(binding), approval.clone());
+        }
     }
 
     pub fn body(&self, server: &str) -> &Body {
@@ -448,7 +448,7 @@ impl Rack {
             self.fail(&format!("{} in the name of binding {}, which does not exist", step.op, step.binding));
         };
         let signature = gate::signature(&step.op);
-        let approval = self.approvals.get(&step.binding);
+        let approval = seen.approvals.get(&step.binding);
         let approval = approval.filter(|a| a.uid == binding.meta.uid && a.generation == binding.meta.generation);
         match binding.spec.mode(step.plane, Mode::Approve) {
             Mode::Observe => self.fail(&format!("{} by a binding that only observes", step.op)),
