@@ -177,7 +177,8 @@ fn event_table(events: &[Event], regarding: bool) -> String {
         let object = regarding.then(|| e.regarding.clone());
         [age(&e.time), e.kind.clone(), e.reason.clone()].into_iter().chain(object).chain([e.message.clone()]).map(|c| clean(&c)).collect()
     };
-    let heads: &[&str] = if regarding { &["LAST-SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"] } else { &["LAST-SEEN", "TYPE", "REASON", "MESSAGE"] };
+    let heads: &[&str] =
+        if regarding { &["LAST-SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"] } else { &["LAST-SEEN", "TYPE", "REASON", "MESSAGE"] };
     table(heads, &events.iter().map(row).collect::<Vec<_>>())
 }
 

@@ -83,8 +83,7 @@ fn page(path: &str, schema: &Value, root: &Value) -> String {
         out.push_str(&rows(choices));
     }
     let Some(shape) = inside(schema, root) else { return out };
-    let required: Vec<&str> =
-        shape.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = shape.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     if let Some(fields) = shape.get("properties").and_then(Value::as_object) {
         out.push_str("\nFIELDS\n");
         let must = |name: &str| if required.contains(&name) { ", required" } else { "" };
@@ -127,7 +126,8 @@ fn type_of(schema: &Value, root: &Value) -> String {
     if let Some(items) = schema.get("items") {
         return format!("list of {}", type_of(items, root));
     }
-    if schema.get("const").is_some() || schema.get("enum").is_some() || !choices(schema, root).is_empty() && inside(schema, root).is_none() {
+    if schema.get("const").is_some() || schema.get("enum").is_some() || !choices(schema, root).is_empty() && inside(schema, root).is_none()
+    {
         return "word".to_owned();
     }
     match (schema.get("format").and_then(Value::as_str), schema.get("type")) {

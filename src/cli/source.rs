@@ -92,7 +92,8 @@ fn walk(path: &Path, recursive: bool, named: bool, depth: usize, out: &mut Vec<P
     let io = |e: std::io::Error| Failure::failed(format!("cannot read {}: {e}", path.display()));
     if fs::metadata(path).map_err(io)?.is_dir() {
         if (named || recursive) && depth <= limits::MANIFEST_DEPTH {
-            let mut inner: Vec<PathBuf> = fs::read_dir(path).map_err(io)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>().map_err(io)?;
+            let mut inner: Vec<PathBuf> =
+                fs::read_dir(path).map_err(io)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>().map_err(io)?;
             inner.sort();
             for path in inner {
                 walk(&path, recursive, false, depth + 1, out)?;

@@ -10,7 +10,6 @@ use super::client::{API, Client, query};
 use super::failure::{Exit, Failure};
 use super::output::{clean, print};
 use super::{say, subject};
-use crate::api::columns::condition;
 use crate::model::{Kind, Name, Period};
 
 #[derive(Args)]
@@ -29,10 +28,16 @@ pub struct WaitArgs {
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Until {
-    Condition { kind: String, status: String },
+    Condition {
+        kind: String,
+        status: String,
+    },
     Deleted,
     /// A JSON pointer and the value there.
-    Field { pointer: String, value: String },
+    Field {
+        pointer: String,
+        value: String,
+    },
 }
 
 impl std::str::FromStr for Until {
@@ -79,15 +84,18 @@ impl Until {
                 if found == *value { Standing::Done } else { Standing::NotYet(format!("{pointer} is {found}")) }
             }
             Until::Condition { kind, status } => {
-                let (now, reason, message) = condition(object, kind);
-                let number = |v: Option<&Value>| v.and_then(Value::as_u64).unwrap_or(0);
                 let list = object.pointer("/status/conditions").and_then(Value::as_array);
-                let found = list.and_then(|l| l.iter().find(|c| c.get("type").and_then(Value::as_str) == Some(kind)));
-                let Some(found) = found else { return Standing::NotYet(format!("nothing is said about {kind} yet")) };
+                let named = |c: &&Value| c.get("type").and_then(Value::as_str).is_some_and(|t| t.eq_ignore_ascii_case(kind));
+                let Some(found) = list.and_then(|l| l.iter().find(named)) else {
+                    return Standing::NotYet(format!("nothing is said about {kind} yet"));
+                };
+                let word = |field: &str| found.get(field).and_then(Value::as_str).unwrap_or("-");
+                let (now, reason, message) = (word("status"), word("reason"), word("message"));
+                let number = |v: Option<&Value>| v.and_then(Value::as_u64).unwrap_or(0);
                 if number(found.get("observedGeneration")) < number(object.pointer("/metadata/generation")) {
                     return Standing::NotYet(format!("{kind} is not said of the present spec yet ({now} before: {reason})"));
                 }
-                if now == *status { Standing::Done } else { Standing::NotYet(format!("{kind}={now} {reason}: {message}")) }
+                if now == status { Standing::Done } else { Standing::NotYet(format!("{kind}={now} {reason}: {message}")) }
             }
         }
     }

@@ -171,7 +171,14 @@ impl Control for StandIn {
             disruption: "link flap".to_owned(),
             because: "network wanted".to_owned(),
         };
-        Forecast { servers: 1, link_flaps: 2, held: 1, steps: changes.iter().map(step).collect(), waits: vec!["s1: power\u{7}".into()], ..Forecast::default() }
+        Forecast {
+            servers: 1,
+            link_flaps: 2,
+            held: 1,
+            steps: changes.iter().map(step).collect(),
+            waits: vec!["s1: power\u{7}".into()],
+            ..Forecast::default()
+        }
     }
 
     async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal> {
@@ -305,7 +312,11 @@ pub fn server(name: &str) -> Value {
 }
 
 pub fn persona(name: &str) -> Value {
-    object("Persona", name, json!({ "os": { "family": "linux" }, "root": { "disk": {} }, "nics": [{ "name": "front", "untagged": "web" }] }))
+    object(
+        "Persona",
+        name,
+        json!({ "os": { "family": "linux" }, "root": { "disk": {} }, "nics": [{ "name": "front", "untagged": "web" }] }),
+    )
 }
 
 pub fn binding(name: &str, persona: &str, server: &str) -> Value {
