@@ -22,9 +22,47 @@ pub const VALUE_BYTES: usize = 1 << 20;
 pub const WATCH_BACKLOG: usize = 1_024;
 /// How long a lease on the right to act lives without a keep-alive.
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
+/// How long a hard power-off may take before it is read as not obeyed: slow BMCs act seconds late, some half a minute.
+pub const HARD_OFF_WAIT: Duration = Duration::from_secs(60);
+/// Attempts of one switching-off: one soft, three hard.
+pub const OFF_ATTEMPTS: u32 = 4;
+/// Rounds of a forecast: a move takes about ten, and swaps in a ring go side by side.
+pub const FORECAST_ROUNDS: usize = 64;
+/// How long a power-on may take to show.
+pub const ON_WAIT: Duration = Duration::from_secs(60);
+/// Attempts of one switching-on.
+pub const ON_ATTEMPTS: u32 = 3;
+/// Jobs waiting for one device: one per port of a large switch.
+pub const LANE_JOBS: usize = 512;
+/// The first look at a device happens within this time after its lane starts.
+pub const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
+/// How often a device is looked at after a power operation, and for how long: the time of one boot.
+pub const FAST_POLL: Duration = Duration::from_secs(2);
+pub const FAST_POLL_FOR: Duration = Duration::from_secs(180);
+/// Every tenth look is at everything: neighbours and learned MACs change rarely.
+pub const LOOKS_PER_FULL_LOOK: u32 = 10;
+/// One look or operation at a BMC, retransmissions included.
+pub const BMC_DEADLINE: Duration = Duration::from_secs(20);
+/// One look or operation at a switch: a full look walks the forwarding table.
+pub const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
+/// How long an approval holds.
+pub const APPROVAL_FOR: Duration = Duration::from_secs(3600);
+/// How long the loop sleeps when nothing is due.
+pub const IDLE: Duration = Duration::from_secs(3600);
+/// Between attempts of one operation that failed: 2 s, doubled each time, at most 5 min.
+pub const RETRY_FIRST: Duration = Duration::from_secs(2);
+pub const RETRY_MAX: Duration = Duration::from_secs(300);
+/// Rounds of bookkeeping in one reconcile: the longest chain (take, found, end, answer…) has six.
+pub const RECORD_ROUNDS: usize = 16;
 /// One request to the API: an apply of `MANIFEST_OBJECTS` objects of 3 KB each.
 pub const API_BODY_BYTES: usize = 32 << 20;
 /// How often a write that lost against another writer is begun again.
 pub const API_ATTEMPTS: usize = 10;
 /// How long requests that run may go on when the API stops.
 pub const API_DRAIN: Duration = Duration::from_secs(5);
+/// Reports and messages waiting for the brain: a look of every device of a large site.
+pub const REPORTS: usize = 4_096;
+/// How often a directory of manifests is read again without a hint: notify is blind on NFS and to symlink swaps.
+pub const RESCAN: Duration = Duration::from_secs(30);
+/// Files written together are read together.
+pub const SETTLE: Duration = Duration::from_millis(300);

@@ -26,7 +26,7 @@ use crate::model::Object;
 use crate::store::Store;
 use control::Control;
 
-pub use objects::Backend;
+pub use objects::{Backend, DryRun};
 pub use socket::{BindError, Listener};
 
 /// What is wrong with `changed`, given all other objects (`existing`: none of them is replaced by one in `changed`). One sentence each;

@@ -1,1 +1,6 @@
+//! What a server boots: the answer of the moment (pure), and the HTTP endpoint that gives it.
+//!
+//! Leaves out DHCP, TFTP, NFS and iSCSI servers: whoever answers DHCP on the boot network points iPXE at `/boot/<mac>`.
 
+pub mod answer;
+pub mod http;

@@ -9,7 +9,7 @@ use super::FileArgs;
 use super::client::{API, Client, path_of};
 use super::failure::{Exit, Failure};
 use super::output::print;
-use super::source::{self, References};
+use super::source;
 use super::{say, subject, trouble};
 use crate::api::apply::Applied;
 use crate::model::Object;
@@ -55,11 +55,11 @@ pub struct DeleteArgs {
 
 pub async fn apply(args: ApplyArgs, client: &Client) -> Result<(), Failure> {
     if args.dry_run == Some(DryRun::Client) {
-        let objects = source::load(&args.files, References::Within)?;
+        let objects = source::load(&args.files)?;
         let lines: String = objects.iter().map(|o| format!("{}/{} valid (client dry run)\n", o.kind(), o.name())).collect();
         return Ok(print(&lines)?);
     }
-    let objects = source::load(&args.files, References::Elsewhere)?;
+    let objects = source::load_with(&args.files, client).await?;
     let dry = args.dry_run == Some(DryRun::Server);
     let done = send(client, &objects, dry).await?;
     let mark = if dry { " (server dry run)" } else { "" };
@@ -76,7 +76,7 @@ async fn send(client: &Client, objects: &[Object], dry: bool) -> Result<Vec<Appl
 
 /// 0: no differences; 1: differences.
 pub async fn diff(args: DiffArgs, client: &Client) -> Result<u8, Failure> {
-    let objects = source::load(&args.files, References::Elsewhere).map_err(trouble)?;
+    let objects = source::load_with(&args.files, client).await.map_err(trouble)?;
     let wanted = send(client, &objects, true).await.map_err(trouble)?;
     let mut differ = false;
     for applied in wanted {
@@ -94,7 +94,7 @@ pub async fn delete(args: DeleteArgs, client: &Client) -> Result<(), Failure> {
         subject::objects(&args.objects)?
     } else {
         let files = FileArgs { files: args.files, recursive: args.recursive };
-        source::load(&files, References::Elsewhere)?.iter().map(|o| (o.kind(), o.name().clone())).collect()
+        source::names(&files)?
     };
     // Those that refer to others first.
     objects.sort_by_key(|(kind, _)| std::cmp::Reverse(*kind));

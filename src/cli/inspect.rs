@@ -5,15 +5,20 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::output::{self, clean, print, table};
 use crate::api::columns::NOTHING;
 use crate::api::fault::chain;
-use crate::drivers::Fault;
+use crate::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
+use crate::drivers::switch::snmp::{SnmpSocket, Timing, UdpAgent};
+use crate::drivers::switch::{SwitchDriver, SwitchSettings};
+use crate::drivers::{Depth, Driver, Fault, Observation};
 use crate::model::fact::{BmcSeen, Lag, PortSeen, Quality, SwitchSeen};
 use crate::model::secret::{AuthProtocol, BmcLogin, Hidden, PrivProtocol, SnmpLogin};
 use crate::model::{HostPort, Kind};
@@ -106,18 +111,30 @@ fn fault(fault: &Fault) -> Failure {
     Failure::failed(clean(&chain(fault)))
 }
 
-/// The seam to `drivers::switch`.
-async fn look_at_switch(address: &HostPort, _login: SnmpLogin) -> Result<SwitchSeen, Fault> {
-    Err(unconnected(address))
+/// How long one look may take: a large switch's forwarding table, over a slow agent.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn look_at_switch(address: &HostPort, login: SnmpLogin) -> Result<SwitchSeen, Fault> {
+    let device = address.to_string();
+    let socket = SnmpSocket::bind().map_err(|source| Fault::Network { device: device.clone(), source })?;
+    let agent = UdpAgent::new(device.clone(), socket, address.clone(), login, Timing::default());
+    let mut driver = SwitchDriver::new(device.clone(), Box::new(agent), SwitchSettings { read_only: true, ..SwitchSettings::default() });
+    match driver.observe(Depth::Everything, Instant::now() + PATIENCE).await? {
+        Observation::Switch(seen) => Ok(*seen),
+        Observation::Bmc(_) => Err(Fault::Garbled { device, why: "it is not a switch".to_owned() }),
+    }
 }
 
-/// The seam to `drivers::bmc`.
-async fn look_at_bmc(address: &HostPort, _login: BmcLogin) -> Result<BmcSeen, Fault> {
-    Err(unconnected(address))
-}
-
-fn unconnected(address: &HostPort) -> Fault {
-    Fault::Unsupported { device: address.to_string(), what: "be inspected".to_owned(), why: "this build has no driver for it".to_owned() }
+async fn look_at_bmc(address: &HostPort, login: BmcLogin) -> Result<BmcSeen, Fault> {
+    let device = address.to_string();
+    let socket = BmcSocket::bind().await.map_err(|source| Fault::Network { device: device.clone(), source })?;
+    let mut driver = IpmiDriver::new(device.clone(), socket, address.clone(), login, IpmiSettings::default());
+    let seen = driver.observe(Depth::Everything, Instant::now() + PATIENCE).await;
+    driver.close().await;
+    match seen? {
+        Observation::Bmc(seen) => Ok(seen),
+        Observation::Switch(_) => Err(Fault::Garbled { device, why: "it is not a BMC".to_owned() }),
+    }
 }
 
 impl SwitchArgs {

@@ -111,7 +111,8 @@ fn report(failure: &Failure) -> u8 {
         return 0;
     }
     // Faults of manifests come rendered, with their own `error[…]`.
-    let prefix = if failure.message.starts_with("error") { "" } else { "error: " };
+    let rendered = failure.message.starts_with("error") || failure.message.starts_with("warning");
+    let prefix = if rendered { "" } else { "error: " };
     say(&format!("{prefix}{}", failure.message.trim_end()));
     if let Some(hint) = &failure.hint {
         say(&format!("hint: {hint}"));

@@ -22,6 +22,11 @@ pub fn colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
+/// Whether stderr, where faults of manifests go, is a terminal that may be coloured.
+pub fn colour_of_stderr() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
 /// Writes a text to stdout as it is.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();

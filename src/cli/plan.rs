@@ -9,7 +9,7 @@ use super::FileArgs;
 use super::client::{API, Client};
 use super::failure::Failure;
 use super::output::{clean, print, table};
-use super::source::{self, References};
+use super::source;
 use crate::api::control::Forecast;
 use crate::model::Object;
 
@@ -35,7 +35,7 @@ pub async fn run(args: PlanArgs, client: &Client) -> Result<(), Failure> {
     let objects = if args.files.is_empty() {
         Vec::new()
     } else {
-        source::load(&FileArgs { files: args.files, recursive: args.recursive }, References::Elsewhere)?
+        source::load_with(&FileArgs { files: args.files, recursive: args.recursive }, client).await?
     };
     let items: Vec<Value> = objects.iter().map(Object::to_json).collect();
     let answer = client.post(&format!("{API}/plan"), &json!({ "items": items })).await?;

@@ -2,13 +2,16 @@
 //!
 //! Invariant: after this file no flag is text any more. Shown by `tests/cli.rs`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::client::socket_path;
 use super::failure::Failure;
-use crate::model::HostPort;
+use crate::api::fault::chain;
+use crate::control::serve::{self, Options};
+use crate::store::{EtcdTls, StoreSpec};
 
 #[derive(Args)]
 pub struct ServeArgs {
@@ -33,41 +36,9 @@ pub struct ServeArgs {
     /// Delete what the directory created and no longer holds
     #[arg(long, requires = "manifests")]
     prune: bool,
-    /// Where boot scripts are served over HTTP: HOST:PORT
-    #[arg(long, value_name = "HOST:PORT")]
-    boot_address: Option<HostPort>,
-}
-
-/// Where objects are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreChoice {
-    Embedded,
-    Etcd { endpoints: Vec<String>, cacert: Option<PathBuf>, identity: Option<(PathBuf, PathBuf)> },
-}
-
-/// What a controller is started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// The unix socket of the API.
-    pub socket: PathBuf,
-    pub data: PathBuf,
-    pub store: StoreChoice,
-    pub manifests: Option<PathBuf>,
-    pub prune: bool,
-    pub boot_address: Option<HostPort>,
-}
-
-/// `etcd://host:port,host:port` → `host:port`, each.
-fn endpoints(text: &str) -> Result<Vec<String>, Failure> {
-    let bad = || Failure::usage(format!("found store `{text}`, expected etcd://HOST:PORT[,HOST:PORT…]"));
-    let list = text.strip_prefix("etcd://").ok_or_else(bad)?;
-    list.split(',')
-        .map(|one| {
-            let address: HostPort = one.trim().parse().map_err(|_| bad())?;
-            // etcd's client port: 2379.
-            Ok(HostPort { port: Some(address.port.unwrap_or(2379)), ..address }.to_string())
-        })
-        .collect()
+    /// Where boot scripts are served over HTTP (http://ADDRESS:PORT/boot/<mac>); without it they are not
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    boot_address: Option<SocketAddr>,
 }
 
 fn default_data() -> Result<PathBuf, Failure> {
@@ -85,38 +56,15 @@ fn default_data() -> Result<PathBuf, Failure> {
 impl ServeArgs {
     /// All defaults filled in.
     pub fn options(self, server: Option<&str>) -> Result<Options, Failure> {
-        let store = match self.store {
-            None => StoreChoice::Embedded,
-            Some(text) => {
-                StoreChoice::Etcd { endpoints: endpoints(&text)?, cacert: self.etcd_cacert, identity: self.etcd_cert.zip(self.etcd_key) }
-            }
-        };
         let data = self.data.map_or_else(default_data, Ok)?;
+        let tls = EtcdTls { ca: self.etcd_cacert, cert: self.etcd_cert, key: self.etcd_key };
+        let spec = StoreSpec::parse(self.store.as_deref().unwrap_or("embedded"), &data).map_err(|e| Failure::usage(e.to_string()))?;
         let socket = socket_path(server)?;
-        Ok(Options { socket, data, store, manifests: self.manifests, prune: self.prune, boot_address: self.boot_address })
+        Ok(Options { socket, store: spec.with_tls(tls), manifests: self.manifests, prune: self.prune, boot_address: self.boot_address })
     }
 }
 
 pub async fn run(args: ServeArgs, server: Option<&str>) -> Result<(), Failure> {
     crate::telemetry::start();
-    start(args.options(server)?).await
-}
-
-/// Runs the controller until it is told to stop. The seam to `control`.
-async fn start(options: Options) -> Result<(), Failure> {
-    tracing::debug!(?options, "options");
-    Err(Failure::failed("this build has no controller"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn etcd_endpoints() {
-        assert_eq!(endpoints("etcd://a:1,[::1]:2,c").ok(), Some(vec!["a:1".to_owned(), "[::1]:2".to_owned(), "c:2379".to_owned()]));
-        for bad in ["a:1", "etcd://", "etcd://a:0", "http://a", "etcd://a,,b"] {
-            assert!(endpoints(bad).is_err(), "{bad}");
-        }
-    }
+    serve::run(args.options(server)?).await.map_err(|e| Failure::failed(chain(&e)))
 }

@@ -5,6 +5,7 @@
 
 pub mod bmc;
 pub mod switch;
+pub mod udp;
 
 use std::time::Duration;
 

@@ -1,1 +1,3 @@
+//! Wishes from places that people commit to. Today: a directory.
 
+pub mod directory;

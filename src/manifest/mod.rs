@@ -1,1 +1,124 @@
+//! Text to objects: manifests are read, every fault of the whole set is found and shown with its place, and only sound sets come out.
+//!
+//! The way: `source` reads, `scan` and `yaml` parse, `parse` makes items of documents and holds each against the schema (`shape`),
+//! `validate` judges one object, `lint` all of them, and here each fault gets its place. To add a rule: a code in `codes`, a function in
+//! `validate` or `lint`, a golden test in `tests/golden/manifest`.
+//!
+//! Leaves out: storing, sending, deciding. Reading files and stdin happens in `source`; all the rest is pure.
+//! Invariant: `load` and `check` never panic on any input, and no value of a Secret appears in a diagnostic. `tests/manifest.rs` shows it.
 
+pub mod codes;
+pub mod diagnostic;
+mod explain;
+mod fault;
+mod lint;
+mod parse;
+mod scan;
+pub mod schema;
+mod shape;
+pub mod source;
+mod validate;
+pub mod wiring;
+pub mod yaml;
+
+pub use diagnostic::{Diagnostic, Place, Severity, Spot, render};
+pub use source::{Content, Source, read};
+
+use crate::model::{Kind, Name, Object};
+use fault::{At, Fault, path_text};
+use lint::Known;
+use parse::{Item, Parsed};
+
+/// What a file set holds.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The sound objects, in the order of `Kind` (what others refer to first) and then of the files. To be used only without errors.
+    pub objects: Vec<Object>,
+    /// In the order of the files and their lines.
+    pub diagnostics: Vec<Diagnostic>,
+    /// How many files were read.
+    pub files: usize,
+}
+
+impl Loaded {
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+
+    /// All diagnostics for people; empty where there are none.
+    pub fn render(&self, colour: bool) -> String {
+        render(&self.diagnostics, self.files, colour)
+    }
+}
+
+/// Reads and judges a file set, laid over the objects that exist already (none: references are resolved within the files).
+pub fn load(sources: &[Source], existing: &[Object]) -> Loaded {
+    let Parsed { items, faults, mut diagnostics, lost } = parse::parse(sources);
+    let mut known: Vec<Option<Known<'_>>> = items.iter().map(of_file).collect();
+    known.extend(existing.iter().map(|o| Some(of_object(o, false))));
+    let names: Vec<Option<(Kind, &Name)>> = known.iter().map(|k| k.as_ref().map(|k| (k.kind, k.name))).collect();
+    let mut all = faults;
+    all.extend(lint::judge(&known, &lost));
+    // Looking up a place is a walk through its document: only what can be shown is looked up.
+    all.sort_by(|a, b| a.severity.cmp(&b.severity).then_with(|| a.at.cmp(&b.at)));
+    let placed = crate::limits::DIAGNOSTICS;
+    for (count, fault) in all.into_iter().enumerate() {
+        diagnostics.push(diagnose(fault, &|at| if count < placed { place(at, &items, &names) } else { unplaced(at, &names) }));
+    }
+    let order = |d: &Diagnostic| {
+        let spot = d.place.as_ref().and_then(|p| p.spot.as_ref());
+        (spot.map(|s| sources.iter().position(|f| diagnostic::escaped(&f.name) == s.file)), spot.map(|s| (s.line, s.column)), d.severity)
+    };
+    diagnostics.sort_by_key(|d| (order(d).0.is_none(), order(d)));
+    let mut objects: Vec<Object> = items.into_iter().filter(|i| i.whole).filter_map(|i| i.object).collect();
+    objects.sort_by_key(Object::kind);
+    Loaded { objects, diagnostics, files: sources.len() }
+}
+
+/// Judges objects without files, as a controller gets them: what would be changed, laid over what exists. Places are paths.
+pub fn check(changed: &[Object], existing: &[Object]) -> Vec<Diagnostic> {
+    let known: Vec<Option<Known<'_>>> =
+        changed.iter().map(|o| Some(of_object(o, true))).chain(existing.iter().map(|o| Some(of_object(o, false)))).collect();
+    let names: Vec<Option<(Kind, &Name)>> = known.iter().map(|k| k.as_ref().map(|k| (k.kind, k.name))).collect();
+    let mut faults = lint::judge(&known, &[]);
+    faults.sort_by(|a, b| a.severity.cmp(&b.severity).then_with(|| a.at.cmp(&b.at)));
+    faults.into_iter().map(|fault| diagnose(fault, &|at| unplaced(at, &names))).collect()
+}
+
+fn of_file<'a>(item: &'a Item<'_>) -> Option<Known<'a>> {
+    let (kind, name) = (item.kind?, item.name.as_ref()?);
+    Some(Known { kind, name, object: item.object.as_ref(), whole: item.whole, changed: true })
+}
+
+fn of_object(object: &Object, changed: bool) -> Known<'_> {
+    Known { kind: object.kind(), name: object.name(), object: Some(object), whole: true, changed }
+}
+
+fn diagnose(fault: Fault, place: &dyn Fn(&At) -> Place) -> Diagnostic {
+    Diagnostic {
+        severity: fault.severity,
+        code: fault.code,
+        message: fault.message,
+        label: fault.label,
+        place: Some(place(&fault.at)),
+        also: fault.also.into_iter().map(|(what, at)| (what, place(&at))).collect(),
+        hint: fault.hint,
+    }
+}
+
+fn unplaced(at: &At, names: &[Option<(Kind, &Name)>]) -> Place {
+    let object = names.get(at.item).copied().flatten().map(|(kind, name)| format!("{kind}/{name}")).unwrap_or_default();
+    Place { object, path: path_text(&at.path), spot: None }
+}
+
+fn place(at: &At, items: &[Item<'_>], names: &[Option<(Kind, &Name)>]) -> Place {
+    let mut place = unplaced(at, names);
+    let Some(item) = items.get(at.item) else { return place };
+    let whole: Vec<yaml::Step> = item.base.iter().chain(&at.path).cloned().collect();
+    let mark = item.origin.document.locate(&whole, at.part);
+    let open = matches!(at.path.first(), Some(yaml::Step::Key(key)) if matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
+    let secret = !open && parse::holds_secret(item.origin.document.text);
+    let veil = if secret { diagnostic::Veil::Values } else { diagnostic::Veil::SecretKeys };
+    place.spot = Some(Spot::new(item.origin.file, item.origin.text, mark, veil));
+    place
+}

@@ -37,7 +37,7 @@ impl FromStr for Period {
             rest = &rest[digits..];
             let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
             let at = UNITS.iter().position(|(u, _)| *u == &rest[..letters]).ok_or_else(bad)?;
-            if at + 1 <= unit_before {
+            if at < unit_before {
                 return Err(bad());
             }
             unit_before = at + 1;

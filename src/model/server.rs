@@ -11,6 +11,9 @@ pub struct ServerSpec {
     /// The processor architecture.
     #[serde(default)]
     pub arch: Arch,
+    /// How it starts: boot options are set for this, since some machines fall back to BIOS mode without being told.
+    #[serde(default)]
+    pub firmware: Firmware,
     /// The lights-out controller.
     pub bmc: Bmc,
     /// The network interfaces.
@@ -35,6 +38,14 @@ pub enum Arch {
     X86_64,
     Aarch64,
     Sparc64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    #[default]
+    Uefi,
+    Bios,
 }
 
 impl Arch {
@@ -172,7 +183,7 @@ impl std::str::FromStr for Bytes {
 
 impl std::fmt::Display for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match SIZES[..4].iter().find(|(_, s)| self.0 >= *s && self.0 % s == 0) {
+        match SIZES[..4].iter().find(|(_, s)| self.0 >= *s && self.0.is_multiple_of(*s)) {
             Some((unit, size)) => write!(f, "{}{unit}", self.0 / size),
             None => write!(f, "{}", self.0),
         }

@@ -1,1 +1,153 @@
+//! Desired and observed in, the next steps out. Pure: no I/O, no clock, no log, no failure.
+//!
+//! `plan` looks at one server. It returns bookkeeping first (`records`: what the facts prove), and steps only when there is none left
+//! to do: the caller stores the records and plans again. Steps are the ones whose preconditions are *seen*; the next wave comes with the
+//! next observation. No list of steps is ever stored.
+//!
+//! Where to look: `ledger` (what facts prove), `fence` (why a body must be off, when a persona may start), `power`, `network`, `gate`
+//! (modes, approvals), `budget` (rails across servers), `forecast` (the whole future). Shown by `tests/plan.rs`.
+
+pub mod budget;
+pub mod fence;
+pub mod forecast;
+pub mod gate;
+pub mod ledger;
+pub mod network;
 pub mod op;
+pub mod power;
+pub mod record;
+pub mod seen;
+pub mod want;
+pub mod wishes;
+
+use std::panic::Location;
+
+use crate::model::Name;
+use crate::model::binding::Plane;
+use crate::model::body::Found;
+use crate::model::fact::Tick;
+use op::Op;
+use record::Record;
+use seen::ServerSeen;
+use want::Want;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// To be stored, in this order; then plan again. When there are any, there are no steps.
+    pub records: Vec<Record>,
+    /// May start now, side by side on different devices, in order on one.
+    pub steps: Vec<Step>,
+    /// Would start now, if a person or a mode allowed it.
+    pub held: Vec<Step>,
+    pub waits: Vec<Wait>,
+    pub problems: Vec<Problem>,
+    /// Fresher evidence is needed of these before anything can go on.
+    pub looks: Vec<op::Device>,
+    /// When the plan may change by time alone.
+    pub wake_at: Option<Tick>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    pub op: Op,
+    /// In whose name.
+    pub binding: Name,
+    pub plane: Plane,
+    pub because: String,
+    /// Stored before the operation is sent, or it is not sent.
+    pub write_ahead: Option<Record>,
+}
+
+/// Why something does not happen yet; it needs no person, or (`ApprovalNeeded`, `Observing`, `Paused`) a word of one.
+#[derive(Debug, Clone)]
+pub struct Wait {
+    pub reason: &'static str,
+    pub message: String,
+    pub decided_at: &'static Location<'static>,
+}
+
+impl PartialEq for Wait {
+    fn eq(&self, other: &Wait) -> bool {
+        (self.reason, &self.message) == (other.reason, &other.message)
+    }
+}
+
+/// Something that does not heal by waiting.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub reason: &'static str,
+    pub message: String,
+    pub decided_at: &'static Location<'static>,
+}
+
+impl PartialEq for Problem {
+    fn eq(&self, other: &Problem) -> bool {
+        (self.reason, &self.message) == (other.reason, &other.message)
+    }
+}
+impl Eq for Problem {}
+
+impl Problem {
+    #[track_caller]
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Problem {
+        Problem { reason, message: message.into(), decided_at: Location::caller() }
+    }
+}
+
+impl Plan {
+    #[track_caller]
+    pub fn wait(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.waits.push(Wait { reason, message: message.into(), decided_at: Location::caller() });
+    }
+
+    #[track_caller]
+    pub fn problem(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.problems.push(Problem::new(reason, message));
+    }
+
+    pub fn wake(&mut self, at: Tick) {
+        self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at)));
+    }
+
+    /// Nothing is done, nothing is waited for, nothing is wrong.
+    pub fn is_converged(&self) -> bool {
+        self.records.is_empty() && self.steps.is_empty() && self.held.is_empty() && self.waits.is_empty() && self.problems.is_empty()
+    }
+}
+
+/// The next wave for one server.
+pub fn plan(want: &Want, seen: &ServerSeen, now: Tick) -> Plan {
+    let mut plan = Plan { records: ledger::records(want, seen), ..Plan::default() };
+    if !plan.records.is_empty() {
+        return plan;
+    }
+    if let Some(reason) = &want.maintenance {
+        if want.holder.is_some() || seen.body.release.is_some() {
+            plan.wait("Maintenance", format!("server {} is in maintenance: {reason}", want.server));
+        }
+        return plan;
+    }
+    if let Some(holder) = &want.holder {
+        plan.problems.extend(holder.problems.iter().cloned());
+    }
+    if want.holder.is_some() || want.releaser.is_some() {
+        plan.problems.extend(want.port_problems.iter().cloned());
+    }
+    if seen.body.held_by.is_some() && seen.body.found == Found::Unknown {
+        match &seen.power {
+            None => power::unknown(want, seen, &mut plan),
+            Some(_) => power::look_again(want, &mut plan, "was last seen before it was taken"),
+        }
+        return plan;
+    }
+    power::plan(want, seen, now, &mut plan);
+    if plan.records.is_empty() {
+        network::plan(want, seen, &mut plan);
+        power::start(want, seen, now, &mut plan);
+    }
+    if !plan.records.is_empty() {
+        plan.steps.clear();
+        plan.held.clear();
+    }
+    plan
+}

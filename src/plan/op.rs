@@ -103,11 +103,13 @@ impl Op {
         }
     }
 
-    /// What it disturbs on a body that runs. A port that is down already carries nothing that could be disturbed.
+    /// What it disturbs on a body that runs. A port that is down carries nothing, and tagged VLANs change without a flap.
     pub fn disruption(&self) -> Disruption {
         match self {
             Op::PowerOff { .. } => Disruption::PowerOff,
-            Op::SetPort { from, .. } if from.admin == Admin::Up => Disruption::LinkFlap,
+            Op::SetPort { from, to, .. } if from.admin == Admin::Up && (from.untagged != to.untagged || to.admin == Admin::Down) => {
+                Disruption::LinkFlap
+            }
             Op::SetPort { .. } | Op::SetBoot { .. } | Op::PowerOn { .. } | Op::CreateVlan { .. } | Op::Save { .. } => Disruption::None,
         }
     }

@@ -2,4 +2,10 @@
 //!
 //! Product code: `embody demo`, the tests and the documentation use it. Conformance tests hold it to independent peers.
 
+pub mod agent;
+pub mod bmc;
+pub mod direct;
 pub mod mib;
+pub mod recording;
+pub mod rmcp;
+pub mod switch;

@@ -1,1 +1,388 @@
+//! The store in an etcd cluster, which several controllers can share.
+//!
+//! Leaves out: watching (`watch`), leases (`lease`), events (`events`), what a failed request means (`call`). Invariants: every write compares
+//! the key's `mod_revision`, and the lease key's `create_revision` once a lease was acquired, in the same transaction; nothing waits longer
+//! than `call::PATIENCE` and one request; a write whose answer was lost is decided by the compare of the next attempt or is `Unknown`.
+//! Keys: `PREFIX kv/KEY`, `PREFIX leases/NAME`, `PREFIX events/SLOT`, `PREFIX event-count`. Tests: `tests/store.rs`, against a real etcd.
 
+mod call;
+mod events;
+mod lease;
+mod watch;
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use etcd_client::{
+    Certificate, Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, Identity, KeyValue, KvClient, TlsOptions, Txn,
+    TxnOp, TxnOpResponse, TxnResponse,
+};
+use tokio::sync::mpsc;
+
+use self::{
+    call::{Failure, OUT_OF_RANGE, Pace, again, nothing_written, once},
+    lease::Held,
+};
+use super::{Change, Entry, Expect, Lease, Revision, Store, StoreError, check_size};
+use crate::{limits, model::secret::Hidden};
+
+/// HTTP/2 pings. etcd cuts connections that ping more often than every 5 s (`--grpc-keepalive-min-time`, etcd 3.4): with an interval of 1 s
+/// an idle watch was cut every 4 s, for ever (measured).
+const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+const CONNECT: Duration = Duration::from_secs(2);
+/// tonic's own limit of 4 MiB is less than a page of large values; a watch that hits it hits it again for ever (measured).
+const MESSAGE_BYTES: usize = 64 << 20;
+/// First page of a list; as many values of `limits::VALUE_BYTES` as fit a message.
+const PAGE_FIRST: i64 = 32;
+const PAGE_MOST: i64 = 1_024;
+
+/// Files in PEM. Any of them makes the connections TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EtcdTls {
+    /// Whom to trust; needed for TLS.
+    pub ca: Option<PathBuf>,
+    /// Ours, with `key`, where etcd asks for one.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdLogin {
+    pub user: String,
+    pub password: Hidden,
+}
+
+impl fmt::Debug for EtcdLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdLogin").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+pub struct EtcdStore {
+    client: Client,
+    kv: KvClient,
+    /// For people.
+    place: String,
+    prefix: String,
+    version: String,
+    tls: bool,
+    fence: Mutex<Option<Arc<Held>>>,
+    /// How many events there were when we last looked, and the revision that says so.
+    event_count: tokio::sync::Mutex<Option<events::Count>>,
+}
+
+impl EtcdStore {
+    /// Connects, and asks one member for its version, so that a wrong address is told at once.
+    pub async fn connect(endpoints: &[String], tls: EtcdTls, prefix: &str, login: Option<EtcdLogin>) -> Result<Arc<EtcdStore>, StoreError> {
+        let place = format!("etcd://{}", endpoints.join(","));
+        let encrypted = tls != EtcdTls::default();
+        let mut options = ConnectOptions::new()
+            .with_keep_alive(PING.0, PING.1)
+            .with_keep_alive_while_idle(true)
+            .with_connect_timeout(CONNECT)
+            .with_require_leader(true);
+        if encrypted {
+            options = options.with_tls(tls_options(&place, tls).await?);
+        }
+        if let Some(login) = login {
+            options = options.with_user(login.user, login.password.reveal()).with_auto_token_refresh(true);
+        }
+        let connected = once(Client::connect(endpoints, Some(options))).await;
+        let client = connected.map_err(|failure| nothing_written(&place, failure))?;
+        let status = again(|| {
+            let mut maintenance = client.maintenance_client();
+            async move { maintenance.status().await }
+        });
+        let version = status.await.map_err(|failure| nothing_written(&place, failure))?.version().to_owned();
+        let kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES);
+        let prefix = prefix.to_owned();
+        Ok(Arc::new(EtcdStore {
+            client,
+            kv,
+            place,
+            prefix,
+            version,
+            tls: encrypted,
+            fence: Mutex::default(),
+            event_count: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// What the member that was asked first said.
+    pub fn server_version(&self) -> &str {
+        &self.version
+    }
+
+    /// The same connection for a task of our own; it has no fence.
+    fn alone(&self) -> EtcdStore {
+        EtcdStore {
+            client: self.client.clone(),
+            kv: self.kv.clone(),
+            place: self.place.clone(),
+            prefix: self.prefix.clone(),
+            version: self.version.clone(),
+            tls: self.tls,
+            fence: Mutex::default(),
+            event_count: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// etcd's key. Its own namespaces do not cover watches, hence ours.
+    fn full(&self, key: &str) -> Vec<u8> {
+        format!("{}kv/{key}", self.prefix).into_bytes()
+    }
+
+    /// Ours, from etcd's.
+    fn own(&self, key: &[u8]) -> Option<String> {
+        std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?.strip_prefix("kv/").map(str::to_owned)
+    }
+
+    fn entry(&self, kv: &KeyValue) -> Option<Entry> {
+        Some(Entry { key: self.own(kv.key())?, value: kv.value().to_vec(), revision: as_revision(kv.mod_revision()) })
+    }
+
+    fn current_fence(&self) -> Result<Option<Arc<Held>>, StoreError> {
+        let fence = self.fence.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match fence {
+            Some(held) if held.lost() => Err(StoreError::Fenced { lease: held.name.clone() }),
+            fence => Ok(fence),
+        }
+    }
+
+    /// One compare-and-set. `wrote` is what the key holds afterwards: nothing for a deletion.
+    ///
+    /// After an attempt without an answer the same compare-and-set is sent again: at most one of them can be applied, because both expect the
+    /// same revision. If the second is refused and the key holds exactly what we write, the first was applied (or somebody else
+    /// wrote the same bytes upon the same revision, which comes to the same); otherwise nobody can tell.
+    async fn write(&self, key: &str, op: TxnOp, expect: i64, wrote: Option<&[u8]>) -> Result<Revision, StoreError> {
+        let fence = self.current_fence()?;
+        let mut compares = vec![Compare::mod_revision(self.full(key), CompareOp::Equal, expect)];
+        let mut otherwise = vec![TxnOp::get(self.full(key), None)];
+        if let Some(held) = &fence {
+            compares.push(Compare::create_revision(held.key.as_str(), CompareOp::Equal, held.created));
+            otherwise.push(TxnOp::get(held.key.as_str(), Some(GetOptions::new().with_keys_only())));
+        }
+        let txn = Txn::new().when(compares).and_then([op]).or_else(otherwise);
+        let mut pace = Pace::new();
+        let mut unanswered = false;
+        loop {
+            let mut kv = self.kv.clone();
+            let failure = match once(kv.txn(txn.clone())).await {
+                Ok(answer) if answer.succeeded() => return Ok(answer.header().map_or(0, |header| as_revision(header.revision()))),
+                Ok(answer) => return self.refused(key, expect, wrote, &answer, fence.as_deref(), unanswered),
+                Err(failure) => failure,
+            };
+            let for_good = matches!(failure, Failure::Refused { .. });
+            unanswered |= matches!(failure, Failure::Ambiguous(_));
+            if for_good || !pace.next().await {
+                return Err(given_up(&self.place, failure, unanswered));
+            }
+        }
+    }
+
+    /// etcd refused the compare: whose fault was it, and had an earlier attempt come through?
+    fn refused(
+        &self,
+        key: &str,
+        expect: i64,
+        wrote: Option<&[u8]>,
+        answer: &TxnResponse,
+        fence: Option<&Held>,
+        unanswered: bool,
+    ) -> Result<Revision, StoreError> {
+        let mut found = answer.op_responses().into_iter().map(|op| match op {
+            TxnOpResponse::Get(mut got) => got.take_kvs().pop(),
+            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
+        });
+        let present = found.next().flatten();
+        let lease_key = found.next().flatten();
+        let unchanged = present.as_ref().map_or(0, KeyValue::mod_revision) == expect;
+        if unanswered && !unchanged {
+            let source = "an attempt was not answered, and the key has changed since".into();
+            return match present {
+                Some(kv) if wrote == Some(kv.value()) && kv.mod_revision() > expect => Ok(as_revision(kv.mod_revision())),
+                Some(_) | None => Err(StoreError::Unknown { source }),
+            };
+        }
+        if let Some(held) = fence
+            && lease_key.map(|kv| kv.create_revision()) != Some(held.created)
+        {
+            held.end();
+            return Err(StoreError::Fenced { lease: held.name.clone() });
+        }
+        Err(StoreError::Conflict { key: key.to_owned(), found: present.and_then(|kv| self.entry(&kv)) })
+    }
+
+    /// Every key under a prefix, as of one revision; nothing if that revision was compacted meanwhile.
+    async fn list_once(&self, prefix: &str) -> Result<Option<(Vec<Entry>, Revision)>, StoreError> {
+        let (mut entries, mut at, mut limit) = (Vec::new(), 0, PAGE_FIRST);
+        let mut from = self.full(prefix);
+        let end = end_of(&from);
+        loop {
+            let page = again(|| {
+                let options = GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(at);
+                let (mut kv, from) = (self.kv.clone(), from.clone());
+                async move { kv.get(from, Some(options)).await }
+            });
+            let page = match page.await {
+                Ok(page) => page,
+                Err(failure @ Failure::Refused { code: OUT_OF_RANGE, .. }) if failure.says("compacted") => return Ok(None),
+                // The values have become large since the last page.
+                Err(failure @ Failure::Refused { code: OUT_OF_RANGE, .. }) if failure.says("message length") && limit > PAGE_FIRST => {
+                    limit = PAGE_FIRST;
+                    continue;
+                }
+                Err(failure) => return Err(nothing_written(&self.place, failure)),
+            };
+            if at == 0 {
+                at = page.header().map_or(0, |header| header.revision());
+            }
+            let bytes: usize = page.kvs().iter().map(|kv| kv.value().len()).sum();
+            entries.extend(page.kvs().iter().filter_map(|kv| self.entry(kv)));
+            let Some(last) = page.kvs().last().filter(|_| page.more()) else {
+                return Ok(Some((entries, as_revision(at))));
+            };
+            from = last.key().to_vec();
+            from.push(0);
+            limit = if bytes < MESSAGE_BYTES / 16 { (limit * 2).min(PAGE_MOST) } else { PAGE_FIRST };
+        }
+    }
+
+    /// Lets etcd forget history up to a revision that was current a while ago, and says what is current now.
+    async fn forget_up_to(&self, through: Revision) -> Result<Revision, StoreError> {
+        let now = self.list("\0").await?.1;
+        let through = through.min(now.saturating_sub(limits::REVISIONS));
+        if through > 0 {
+            self.compact(through).await?;
+        }
+        Ok(now)
+    }
+}
+
+/// What a write that will not be tried again means: `unanswered` where one attempt may have been carried out.
+fn given_up(place: &str, failure: Failure, unanswered: bool) -> StoreError {
+    if unanswered { StoreError::Unknown { source: failure.cause() } } else { nothing_written(place, failure) }
+}
+
+/// etcd's revisions are never negative.
+fn as_revision(revision: i64) -> Revision {
+    u64::try_from(revision).unwrap_or(0)
+}
+
+/// The first key after all that begin with this one. Our keys are UTF-8, which has no byte 0xff.
+fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    end
+}
+
+async fn tls_options(place: &str, tls: EtcdTls) -> Result<TlsOptions, StoreError> {
+    let read = |path: PathBuf| async move {
+        tokio::fs::read(&path).await.map_err(|source| {
+            let why = format!("the TLS file {} cannot be read", path.display());
+            StoreError::Unusable { place: place.to_owned(), why, source: Some(Box::new(source)) }
+        })
+    };
+    let lacking = |why: &str| StoreError::Unusable { place: place.to_owned(), why: why.to_owned(), source: None };
+    let Some(ca) = tls.ca else { return Err(lacking("TLS needs the certificate of the authority to trust")) };
+    let mut options = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca).await?));
+    match (tls.cert, tls.key) {
+        (Some(cert), Some(key)) => options = options.identity(Identity::from_pem(read(cert).await?, read(key).await?)),
+        (None, None) => {}
+        (Some(_), None) | (None, Some(_)) => return Err(lacking("a TLS certificate and its key come together")),
+    }
+    Ok(options)
+}
+
+#[async_trait]
+impl Store for EtcdStore {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let got = again(|| {
+            let (mut kv, key) = (self.kv.clone(), self.full(key));
+            async move { kv.get(key, None).await }
+        });
+        let got = got.await.map_err(|failure| nothing_written(&self.place, failure))?;
+        Ok(got.kvs().first().and_then(|kv| self.entry(kv)))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError> {
+        loop {
+            if let Some(listed) = self.list_once(prefix).await? {
+                return Ok(listed);
+            }
+        }
+    }
+
+    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError> {
+        check_size(key, &value)?;
+        let expect = match expect {
+            Expect::Absent => 0,
+            Expect::At(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
+        };
+        self.write(key, TxnOp::put(self.full(key), value.clone(), None), expect, Some(&value)).await
+    }
+
+    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError> {
+        let expect = i64::try_from(at).unwrap_or(i64::MAX);
+        self.write(key, TxnOp::delete(self.full(key), Some(DeleteOptions::new())), expect, None).await
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {
+        // One more, for the error that cuts it off.
+        let (to, changes) = mpsc::channel(limits::WATCH_BACKLOG + 1);
+        tokio::spawn(watch::run(self.alone(), prefix.to_owned(), after, to));
+        Ok(changes)
+    }
+
+    async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Box<dyn Lease>, StoreError> {
+        self.acquire_lease(name, holder, ttl).await
+    }
+
+    async fn holder(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.lease_holder(name).await
+    }
+
+    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
+        check_size("an event", &value)?;
+        self.append_event(value).await
+    }
+
+    async fn events(&self, most: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.newest_events(most).await
+    }
+
+    async fn compact(&self, through: Revision) -> Result<(), StoreError> {
+        let now = self.list("\0").await?.1;
+        let through = i64::try_from(through.min(now)).unwrap_or(i64::MAX);
+        let done = again(|| {
+            let mut kv = self.kv.clone();
+            async move { kv.compact(through, None).await }
+        });
+        match done.await {
+            Ok(_) => Ok(()),
+            Err(failure @ Failure::Refused { code: OUT_OF_RANGE, .. }) if failure.says("has been compacted") => Ok(()),
+            Err(failure) => Err(nothing_written(&self.place, failure)),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.version.starts_with("3.4.") {
+            let version = &self.version;
+            warnings
+                .push(format!("etcd {version} has known faults (stale reads after a pause, lost watch events): use a current 3.5 or 3.6"));
+        }
+        if !self.tls {
+            warnings.push("the connection to etcd is not encrypted: secrets cross the network in the clear".to_owned());
+        }
+        warnings.push("etcd keeps secrets in the clear: whoever can read its data can read them".to_owned());
+        warnings
+    }
+}

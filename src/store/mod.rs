@@ -2,16 +2,45 @@
 //!
 //! Two backends with one meaning: `embedded` (redb, the default) and `etcd`. Only this module knows etcd. Values are bytes to it.
 //! Keys are paths (`objects/servers/web-1`), sorted bytewise; a revision counts all changes of the store, from 1, without holes.
+//! On etcd revisions are etcd's own (`mod_revision`): others may write to the cluster, so there they have gaps, and only their order counts.
 //! The conformance suite `tests/store.rs` runs over both.
 
 pub mod embedded;
 pub mod etcd;
 pub mod keys;
+mod spec;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
+
+pub use self::{
+    embedded::EmbeddedStore,
+    etcd::{EtcdLogin, EtcdStore, EtcdTls},
+    spec::{BadStoreSpec, StoreSpec},
+};
+use crate::limits;
+
+/// Opens the store that a specification names.
+pub async fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
+    match spec {
+        StoreSpec::Embedded { dir } => {
+            let dir = dir.clone();
+            let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir)).await;
+            let store: Arc<dyn Store> = opened.map_err(|source| StoreError::Unknown { source: Box::new(source) })??;
+            Ok(store)
+        }
+        StoreSpec::Etcd { endpoints, tls, prefix, login } => Ok(EtcdStore::connect(endpoints, tls.clone(), prefix, login.clone()).await?),
+    }
+}
+
+fn check_size(what: &str, value: &[u8]) -> Result<(), StoreError> {
+    if value.len() <= limits::VALUE_BYTES {
+        return Ok(());
+    }
+    Err(StoreError::TooLarge { what: what.to_owned(), found: value.len(), limit: limits::VALUE_BYTES })
+}
 
 /// A revision of the whole store.
 pub type Revision = u64;
@@ -121,4 +150,9 @@ pub trait Store: Send + Sync {
 
     /// Forgets the history of revisions up to and including `through` (what is current stays). The backend also does it by itself.
     async fn compact(&self, through: Revision) -> Result<(), StoreError>;
+
+    /// What whoever runs the controller should know about this store, in whole sentences.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

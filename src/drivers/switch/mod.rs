@@ -1,2 +1,20 @@
-//! Switches, over SNMP.
+//! Switches, over SNMP: one engine, and profiles as data.
+//!
+//! `driver` is what a lane owns; `read` asks and `seen` interprets; `write` plans the PDUs of an operation and `engine` sends them, one at
+//! a time, each on fresh knowledge; `snmp` is the transport.
+
+mod driver;
+mod engine;
+mod inspect;
+mod neighbour;
+pub mod objects;
+pub mod portlist;
+pub mod profiles;
+pub mod read;
+pub mod seen;
 pub mod snmp;
+mod value;
+pub mod write;
+
+pub use driver::{SwitchDriver, SwitchSettings};
+pub use inspect::{Unresolved, resolve, to_json};

@@ -1,1 +1,19 @@
+//! IPMI 2.0 over RMCP+: an own session layer below `ipmi-rs`'s messages, commands and completion codes.
+//!
+//! From the wire up: `wire` (bytes), `crypto` (suites 3 and 17), `session` (the state machine, without I/O or clock), `commands` (what is
+//! asked), `socket` (one UDP socket for all BMCs), `driver` (one BMC as a `Driver`), `boot` (boot options as the driver writes and reads
+//! them), `open` (the handshake over the socket), `quirks` (what single boards taught).
+//! Shown by `tests/ipmi.rs`, against ipmi_sim, ipmitool and FreeIPMI.
 
+mod boot;
+pub mod commands;
+pub mod crypto;
+pub mod driver;
+mod open;
+pub mod quirks;
+pub mod session;
+pub mod socket;
+pub mod wire;
+
+pub use driver::{IpmiDriver, IpmiSettings};
+pub use socket::BmcSocket;

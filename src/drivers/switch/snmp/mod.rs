@@ -1,6 +1,20 @@
 //! The SNMP manager side, as the switch driver sees it: get, walk and set of one agent, with owned values.
 //!
+//! `UdpAgent` is the real one: SNMPv2c and SNMPv3 over one UDP socket shared by all agents.
+//!
 //! Leaves out: what the objects mean (`drivers::switch::engine` and the profiles).
+
+pub mod agent;
+pub mod codec;
+pub mod keys;
+pub mod privacy;
+mod session;
+pub mod transport;
+pub mod usm;
+mod walk;
+
+pub use agent::{Timing, UdpAgent};
+pub use transport::SnmpSocket;
 
 use std::fmt;
 use std::str::FromStr;

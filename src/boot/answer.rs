@@ -1,0 +1,97 @@
+//! The boot answer: which persona a MAC address starts now, as an iPXE script. Pure: reads the world, changes nothing.
+//!
+//! Invariant: a persona is answered only while its record on that server stands (`Phase::stands`); everybody else is parked. The script
+//! never dead-ends: what fails is tried again, and a parked machine asks again.
+
+use crate::control::world::World;
+use crate::model::server::Arch;
+use crate::model::{Mac, Name, PersonaSpec};
+
+/// How long a parked machine waits before it asks again.
+const PARKED_S: u32 = 30;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub script: String,
+    /// `persona apache on web-1`, `parked`: for logs.
+    pub says: String,
+}
+
+/// The answer for a NIC's address. `arch` is what the firmware says it runs on.
+pub fn answer(mac: Mac, arch: Arch, world: &World) -> Answer {
+    let Some(server) = world.server_of(mac) else { return parked(mac, "no server has this MAC address") };
+    let body = world.body(server);
+    let Some((name, _)) = body.may_run.iter().find(|(_, phase)| phase.stands()) else {
+        return parked(mac, &format!("nothing is to run on {server}"));
+    };
+    let Some(persona) = world.objects.personas.get(name) else { return parked(mac, &format!("persona {name} is gone")) };
+    if persona.spec.os.arch != arch {
+        let (needs, has) = (persona.spec.os.arch.as_str(), arch.as_str());
+        return parked(mac, &format!("persona {name} is for {needs}, the machine says {has}"));
+    }
+    let binding = body.held_by.as_ref().and_then(|h| world.objects.bindings.get(&h.binding));
+    let hostname = binding.and_then(|b| b.spec.hostname.clone()).unwrap_or_else(|| server.to_string());
+    let lines = start(&persona.spec, server, &hostname, mac);
+    match lines {
+        Ok(lines) => Answer { script: script(&format!("persona {name} on {server}"), &lines, mac), says: format!("persona {name} on {server}") },
+        Err(why) => parked(mac, &format!("persona {name}: {why}")),
+    }
+}
+
+fn start(persona: &PersonaSpec, server: &Name, hostname: &str, mac: Mac) -> Result<Vec<String>, String> {
+    let root = &persona.root;
+    if root.disk.is_some() {
+        return Ok(vec!["iseq ${platform} efi && exit ||".to_owned(), "sanboot --no-describe --drive 0x80 || goto retry".to_owned()]);
+    }
+    if let Some(iscsi) = &root.iscsi {
+        let (host, port) = iscsi.portal.with_port(3260); // RFC 7143: iscsi-target
+        let initiator = iscsi.initiator.clone().unwrap_or_else(|| format!("iqn.2026-01.dev.embody:{server}"));
+        return Ok(vec![
+            format!("set initiator-iqn {}", word(&initiator)?),
+            "set keep-san 1".to_owned(),
+            // RFC 4173: iscsi:<server>:<protocol>:<port>:<lun>:<target>; the LUN is hexadecimal.
+            format!("sanboot --drive 0x80 iscsi:{}::{port}:{:x}:{} || goto retry", word(&host)?, iscsi.lun, word(&iscsi.target)?),
+        ]);
+    }
+    let kernel = persona.kernel.as_ref().ok_or("it has no kernel")?;
+    let mut arguments = Vec::new();
+    if let Some(nfs) = &root.nfs {
+        let mode = if nfs.mode == crate::model::persona::RootMode::Writable { "rw" } else { "ro" };
+        arguments.push(format!("root=/dev/nfs nfsroot={}:{},vers=4.2 {mode}", word(&nfs.server.host)?, word(&nfs.path)?));
+        if nfs.mode == crate::model::persona::RootMode::Overlay {
+            arguments.push("embody.overlay=1".to_owned());
+        }
+    }
+    // Two NFSv4 clients of one host name expire each other's leases: each server gets its own.
+    arguments.push(format!("ip=dhcp nfs.nfs4_unique_id={server} embody.hostname={} BOOTIF=01-{}", word(hostname)?, mac.to_string().replace(':', "-")));
+    if !kernel.cmdline.is_empty() {
+        arguments.push(line(&kernel.cmdline)?);
+    }
+    let initrd = kernel.initrd.as_ref().map(|_| " initrd=initrd").unwrap_or_default();
+    let mut lines = vec![format!("kernel --name kernel {}{initrd} {} || goto retry", word(&kernel.path)?, arguments.join(" "))];
+    if let Some(path) = &kernel.initrd {
+        lines.push(format!("initrd --name initrd {} || goto retry", word(path)?));
+    }
+    lines.push("boot || goto retry".to_owned());
+    Ok(lines)
+}
+
+/// One word of a script: a manifest must not be able to write another line, variable or command into it.
+fn word(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_graphic() && !matches!(c, '$' | '|' | '&' | '#' | '"' | '\'' | '\\' | '`');
+    if !text.is_empty() && text.chars().all(good) { Ok(text.to_owned()) } else { Err(format!("`{}` cannot stand in a boot script", text.escape_default())) }
+}
+
+fn line(text: &str) -> Result<String, String> {
+    text.split_ascii_whitespace().map(word).collect::<Result<Vec<_>, _>>().map(|w| w.join(" "))
+}
+
+fn script(says: &str, lines: &[String], mac: Mac) -> String {
+    let body = lines.join("\n");
+    format!("#!ipxe\necho embody: {says}\n{body}\n:retry\necho embody: this did not work, asking again in {PARKED_S} s\nsleep {PARKED_S}\nchain {mac}?again=1 || goto retry\n")
+}
+
+fn parked(mac: Mac, why: &str) -> Answer {
+    let lines = format!("#!ipxe\necho embody: parked: {why}\n:again\nsleep {PARKED_S}\nchain {mac}?again=1 || goto again\n");
+    Answer { script: lines, says: format!("parked: {why}") }
+}

@@ -1,0 +1,172 @@
+//! One task per device. It owns the driver, so that requests to a device never interleave; it looks at it from time to time, and does what
+//! `reconcile` sends, in order. It decides nothing.
+//!
+//! Every report carries the tick at which the question was asked: taken before the request is sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::clock::Clock;
+use super::secrets::Gate;
+use crate::drivers::{Depth, Driver, Fault, Observation};
+use crate::limits;
+use crate::model::fact::Tick;
+use crate::plan::op::{Device, Op};
+
+/// What `reconcile` sends.
+#[derive(Debug)]
+pub enum Job {
+    Do(Op),
+    Look(Depth),
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub struct Report {
+    pub device: Device,
+    /// Which lane of this device: an answer of an older one, to another address or with other credentials, is dropped.
+    pub lane: u64,
+    pub asked_at: Tick,
+    pub said: Said,
+}
+
+#[derive(Debug)]
+pub enum Said {
+    Looked(Result<Observation, Fault>),
+    Did(Op, Result<(), Fault>),
+}
+
+#[derive(Clone, Copy)]
+pub struct Pace {
+    pub poll_every: Duration,
+    pub deadline: Duration,
+}
+
+pub struct Lane {
+    pub id: u64,
+    jobs: mpsc::Sender<Job>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Lane {
+    /// The lane may be in the middle of a request: what it then learns is of no use to anybody.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Lane {
+    /// Queues a job; `false` when the lane is so far behind that its queue is full (the job is planned again later).
+    pub fn send(&self, job: Job) -> bool {
+        self.jobs.try_send(job).is_ok()
+    }
+
+    pub fn start(id: u64, device: Device, driver: Box<dyn Driver>, pace: Pace, gate: Arc<Gate>, clock: Clock, reports: mpsc::Sender<Report>) -> Lane {
+        let (jobs, inbox) = mpsc::channel(limits::LANE_JOBS);
+        let seed = device.to_string().bytes().fold(id, |h, b| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(b));
+        let work = Work { id, device, driver, pace, gate, clock, reports, rng: StdRng::seed_from_u64(seed), looks: 0, fast_until: None, denied: false };
+        Lane { id, jobs, task: tokio::spawn(work.run(inbox)) }
+    }
+}
+
+struct Work {
+    id: u64,
+    device: Device,
+    driver: Box<dyn Driver>,
+    pace: Pace,
+    gate: Arc<Gate>,
+    clock: Clock,
+    reports: mpsc::Sender<Report>,
+    rng: StdRng,
+    looks: u32,
+    /// After a power operation the device is looked at often, until it had its time.
+    fast_until: Option<Instant>,
+    /// The device refused the credentials: it is not asked again by this lane.
+    denied: bool,
+}
+
+impl Work {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
+        let mut next_poll = Instant::now() + self.jitter(self.pace.poll_every.min(limits::FIRST_POLL_WITHIN));
+        loop {
+            tokio::select! {
+                biased;
+                job = inbox.recv() => match job {
+                    Some(Job::Do(op)) => self.act(op).await,
+                    Some(Job::Look(depth)) => self.look(depth).await,
+                    None => break self.driver.close().await,
+                },
+                () = tokio::time::sleep_until(next_poll) => {
+                    let depth = if self.looks.is_multiple_of(limits::LOOKS_PER_FULL_LOOK) { Depth::Everything } else { Depth::State };
+                    self.look(depth).await;
+                }
+            }
+            next_poll = Instant::now() + self.pause();
+        }
+    }
+
+    /// Until the next poll: the interval, ±10 % so that a fleet spreads out; soon after a power operation.
+    fn pause(&mut self) -> Duration {
+        if self.fast_until.is_some_and(|until| Instant::now() < until) {
+            return limits::FAST_POLL.min(self.pace.poll_every);
+        }
+        self.fast_until = None;
+        self.pace.poll_every.mul_f64(self.rng.random_range(0.9..1.1))
+    }
+
+    fn jitter(&mut self, within: Duration) -> Duration {
+        within.mul_f64(self.rng.random_range(0.0..1.0))
+    }
+
+    async fn look(&mut self, depth: Depth) {
+        if self.denied {
+            return;
+        }
+        let _turn = match self.gate.pass(&self.device).await {
+            Ok(turn) => turn,
+            Err(fault) => {
+                let asked_at = self.clock.now();
+                return self.report(asked_at, Said::Looked(Err(fault))).await;
+            }
+        };
+        let asked_at = self.clock.now();
+        let result = self.driver.observe(depth, Instant::now() + self.pace.deadline).await;
+        self.looks = self.looks.wrapping_add(1);
+        self.learn(result.as_ref().err(), result.is_ok());
+        self.report(asked_at, Said::Looked(result)).await;
+    }
+
+    async fn act(&mut self, op: Op) {
+        let asked_at = self.clock.now();
+        let result = match self.denied {
+            true => Err(Fault::Denied { device: self.device.to_string(), why: "they were refused before".to_owned() }),
+            false => self.driver.execute(std::slice::from_ref(&op), Instant::now() + self.pace.deadline).await,
+        };
+        if matches!(op, Op::PowerOn { .. } | Op::PowerOff { .. }) {
+            self.fast_until = Some(Instant::now() + limits::FAST_POLL_FOR);
+        }
+        self.learn(result.as_ref().err(), false);
+        // The look comes first: as long as the operation counts as in flight, it is not planned again on what was seen before it.
+        self.look(Depth::State).await;
+        self.report(asked_at, Said::Did(op, result)).await;
+    }
+
+    fn learn(&mut self, fault: Option<&Fault>, worked: bool) {
+        if let Some(Fault::Denied { .. }) = fault {
+            self.denied = true;
+            self.gate.refused(&self.device);
+        } else if worked {
+            self.gate.worked(&self.device);
+        }
+    }
+
+    async fn report(&mut self, asked_at: Tick, said: Said) {
+        // A closed channel means that the controller is going down.
+        let _ = self.reports.send(Report { device: self.device.clone(), lane: self.id, asked_at, said }).await;
+    }
+}

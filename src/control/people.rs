@@ -1,0 +1,521 @@
+//! What people say and ask, beside their wishes: approvals, pauses, retries, forecasts, `why`. The API's side (`People`) sends messages; the
+//! brain answers them in its own order.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::brain::{Brain, Message};
+use super::world::{Pause, Stored};
+use crate::api::control::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use crate::drivers::switch::resolve;
+use crate::model::body::Phase;
+use crate::model::fact::{Power, Tick};
+use crate::model::{Kind, Name, Object, Objects};
+use crate::plan::forecast::{self, Future};
+use crate::plan::op::{Device, Disruption};
+use crate::plan::power::seconds;
+use crate::plan::record::Record;
+use crate::plan::seen::{Approval, ServerSeen};
+use crate::plan::{gate, plan};
+use crate::store::{Expect, Store, keys};
+use crate::telemetry::timestamp;
+
+type Reply<T> = oneshot::Sender<T>;
+
+#[derive(Debug)]
+pub enum Ask {
+    Forecast { changes: Vec<Object>, reply: Reply<Forecast> },
+    Why { kind: Kind, name: Name, reply: Reply<Result<String, Refusal>> },
+    Ports { reply: Reply<Vec<PortRow>> },
+    Approve { binding: Name, adopt: bool, who: String, reply: Reply<Result<String, Refusal>> },
+    Accept { kind: Kind, name: Name, who: String, reply: Reply<Result<String, Refusal>> },
+    Retry { kind: Kind, name: Name, who: String, reply: Reply<Result<String, Refusal>> },
+    Pause { scope: Scope, reason: String, seconds: Option<u64>, who: String, reply: Reply<Result<String, Refusal>> },
+    Resume { scope: Scope, who: String, reply: Reply<Result<String, Refusal>> },
+    MayDelete { kind: Kind, name: Name, reply: Reply<Result<(), Refusal>> },
+}
+
+/// The API's side. While this controller does not act there is no brain to ask.
+pub struct People {
+    pub brain: watch::Receiver<Option<mpsc::Sender<Message>>>,
+    pub store: std::sync::Arc<dyn Store>,
+    pub lease: &'static str,
+}
+
+impl People {
+    async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Refusal> {
+        let to_brain = self.brain.borrow().clone();
+        let Some(to_brain) = to_brain else { return Err(self.not_leader().await) };
+        let (reply, answer) = oneshot::channel();
+        if to_brain.send(Message::Ask(make(reply))).await.is_err() {
+            return Err(self.not_leader().await);
+        }
+        answer.await.map_err(|_| Refusal::Refused { why: "the controller was interrupted; ask again".to_owned() })
+    }
+
+    async fn not_leader(&self) -> Refusal {
+        let leader = self.store.holder(self.lease).await.ok().flatten().unwrap_or_else(|| "nobody yet".to_owned());
+        Refusal::NotLeader { leader }
+    }
+}
+
+#[async_trait]
+impl Control for People {
+    async fn forecast(&self, changes: Vec<Object>) -> Forecast {
+        match self.ask(|reply| Ask::Forecast { changes, reply }).await {
+            Ok(forecast) => forecast,
+            Err(refusal) => Forecast { problems: vec![refusal.to_string()], ..Forecast::default() },
+        }
+    }
+    async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::Why { kind, name: name.clone(), reply }).await?
+    }
+    async fn ports(&self) -> Vec<PortRow> {
+        self.ask(|reply| Ask::Ports { reply }).await.unwrap_or_default()
+    }
+    async fn approve(&self, binding: &Name, adopt: bool, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::Approve { binding: binding.clone(), adopt, who: who.to_owned(), reply }).await?
+    }
+    async fn accept(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::Accept { kind, name: name.clone(), who: who.to_owned(), reply }).await?
+    }
+    async fn retry(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::Retry { kind, name: name.clone(), who: who.to_owned(), reply }).await?
+    }
+    async fn pause(&self, scope: Scope, reason: &str, seconds: Option<u64>, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::Pause { scope, reason: reason.to_owned(), seconds, who: who.to_owned(), reply }).await?
+    }
+    async fn resume(&self, scope: Scope, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::Resume { scope, who: who.to_owned(), reply }).await?
+    }
+    async fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {
+        self.ask(|reply| Ask::MayDelete { kind, name: name.clone(), reply }).await?
+    }
+}
+
+/// How many seconds from now an RFC 3339 moment is; 0 when it is past or does not read.
+pub fn seconds_until(moment: &str) -> u64 {
+    let Ok(until) = moment.parse::<jiff::Timestamp>() else { return 0 };
+    let Ok(now) = timestamp().parse::<jiff::Timestamp>() else { return 0 };
+    u64::try_from(until.as_second() - now.as_second()).unwrap_or(0)
+}
+
+impl Brain {
+    pub(super) async fn answer(&mut self, ask: Ask) {
+        // A reply that nobody waits for any more is no failure.
+        match ask {
+            Ask::Forecast { changes, reply } => drop(reply.send(self.forecast(changes))),
+            Ask::Why { kind, name, reply } => drop(reply.send(self.why(kind, &name))),
+            Ask::Ports { reply } => drop(reply.send(self.ports())),
+            Ask::Approve { binding, adopt, who, reply } => drop(reply.send(self.approve(&binding, adopt, &who).await)),
+            Ask::Accept { kind, name, who, reply } => drop(reply.send(self.accept(kind, &name, &who).await)),
+            Ask::Retry { kind, name, who, reply } => drop(reply.send(self.retry(kind, &name, &who).await)),
+            Ask::Pause { scope, reason, seconds, who, reply } => drop(reply.send(self.pause(scope, reason, seconds, who).await)),
+            Ask::Resume { scope, who, reply } => drop(reply.send(self.resume(&scope, &who).await)),
+            Ask::MayDelete { kind, name, reply } => drop(reply.send(self.may_delete(kind, &name))),
+        }
+    }
+
+    // ---- forecast ------------------------------------------------------------------------------------------------------
+
+    /// With `changes` laid over the wishes; a new object gets the uid that it would have: one of its own.
+    fn forecast(&self, changes: Vec<Object>) -> Forecast {
+        let mut objects = self.world.objects.clone();
+        for mut change in changes {
+            let present = objects.bindings.get(change.name()).filter(|_| change.kind() == Kind::Binding).map(|b| b.meta.clone());
+            change.meta.uid = present.map_or_else(|| format!("new-{}", change.name()), |m| m.uid);
+            objects.insert(&change);
+        }
+        let future = self.future(&objects);
+        let mut servers: Vec<&Name> = future.steps.iter().map(|s| &s.server).collect();
+        servers.sort();
+        servers.dedup();
+        let mut held: Vec<&Name> = future.steps.iter().filter(|s| s.held).map(|s| &s.server).collect();
+        held.sort();
+        held.dedup();
+        let count = |d: Disruption| future.steps.iter().filter(|s| s.disruption == d).count();
+        Forecast {
+            servers: servers.len(),
+            link_flaps: count(Disruption::LinkFlap),
+            power_offs: count(Disruption::PowerOff),
+            held: held.len(),
+            steps: future.steps.iter().map(foreseen).collect(),
+            waits: future.waits.iter().map(|(server, w)| format!("{server}: {}", w.message)).collect(),
+            problems: future.problems.iter().map(|(server, p)| format!("{server}: {}", p.message)).collect(),
+        }
+    }
+
+    fn future(&self, objects: &Objects) -> Future {
+        let names = objects.servers.keys().chain(self.world.bodies.keys());
+        let mut servers: BTreeMap<Name, ServerSeen> = BTreeMap::new();
+        for name in names {
+            if !servers.contains_key(name) {
+                let want = self.world.want_with(name, &self.world.body(name), objects);
+                servers.insert(name.clone(), self.world.seen(name, &want));
+            }
+        }
+        let want_of = |name: &Name, body: &crate::model::body::Body| self.world.want_with(name, body, objects);
+        forecast::forecast(servers, &want_of, self.clock.now())
+    }
+
+    // ---- why -----------------------------------------------------------------------------------------------------------
+
+    fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal> {
+        if !self.world.objects.has(kind, name) {
+            return Err(Refusal::NotFound { what: format!("{kind}/{name}") });
+        }
+        match kind {
+            Kind::Binding => Ok(self.why_binding(name)),
+            Kind::Server => Ok(self.why_server(name)),
+            Kind::Switch => Ok(self.why_switch(name)),
+            Kind::Persona => {
+                let at: Vec<String> = self.world.may_run(name).map(Name::to_string).collect();
+                let bound: Vec<String> = self.world.objects.bindings_of_persona(name).map(Name::to_string).collect();
+                Ok(format!("Persona {name} is bound by {}; by evidence it may run on {}.", list(&bound), list(&at)))
+            }
+            Kind::Policy | Kind::Secret | Kind::Network => Ok(format!("{kind} {name} is a wish; nothing is done to it.")),
+        }
+    }
+
+    fn why_binding(&self, name: &Name) -> String {
+        let Some(binding) = self.world.objects.bindings.get(name) else { return String::new() };
+        let Some(server) = &binding.spec.target.server else { return format!("Binding {name} names no server.") };
+        if !self.world.objects.servers.contains_key(server) {
+            return format!("Binding {name} wants persona {} on server {server}, but there is no such server.", binding.spec.persona);
+        }
+        let mut text = format!("Binding {name} wants persona {} {:?} on server {server}. ", binding.spec.persona, binding.spec.state);
+        text.push_str(&self.why_server(server));
+        for (other, body) in &self.world.bodies {
+            if other != server && body.value.release.as_ref().is_some_and(|r| r.binding == *name) {
+                text.push_str(&format!(" It has left {other}, which is still to be released: {}", self.why_server(other)));
+            }
+        }
+        text
+    }
+
+    fn why_server(&self, server: &Name) -> String {
+        let now = self.clock.now();
+        let want = self.world.want(server);
+        let seen = self.world.seen(server, &want);
+        let plan = plan(&want, &seen, now);
+        let mut text = match (&seen.power, &seen.bmc_trouble) {
+            (_, Some(trouble)) => format!("Its power is unknown: {}.", trouble.message),
+            (Some(power), None) => format!("Its power is {}, asked {} ago.", power.value, seconds(now.since(power.asked_at))),
+            (None, None) => "Its power was not seen yet.".to_owned(),
+        };
+        let runs: Vec<String> = seen.body.may_run.iter().map(|(p, phase)| format!("{p} ({})", phase_in_words(*phase))).collect();
+        if !runs.is_empty() {
+            text.push_str(&format!(" By evidence it may run {}.", list(&runs)));
+        }
+        let busy: Vec<String> = self.in_flight.iter().filter(|(_, s)| *s == server).map(|(op, _)| op.to_string()).collect();
+        if !busy.is_empty() {
+            text.push_str(&format!(" In flight: {}.", list(&busy)));
+        }
+        for problem in &plan.problems {
+            text.push_str(&format!(" Problem: {} [{}, {}:{}].", problem.message, problem.reason, problem.decided_at.file(), problem.decided_at.line()));
+        }
+        for wait in &plan.waits {
+            text.push_str(&format!(" It waits: {} [{}, {}:{}].", wait.message, wait.reason, wait.decided_at.file(), wait.decided_at.line()));
+        }
+        for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
+            text.push_str(&format!(" Next: {} ({}).", step.op, step.because));
+        }
+        for failure in self.failures.iter().filter(|((s, _), f)| s == server && f.again_at > now).map(|(_, f)| f) {
+            text.push_str(&format!(" Failed {} times: {}; next try in {}.", failure.count, failure.trouble.message, seconds(failure.again_at.since(now))));
+        }
+        if let Some(at) = plan.wake_at.filter(|at| *at > now) {
+            text.push_str(&format!(" It is looked at again in {} at the latest.", seconds(at.since(now))));
+        }
+        if want.holder.is_none() && seen.body.release.is_none() {
+            text.push_str(" No binding names it: it is left as it is.");
+        } else if plan.is_converged() && busy.is_empty() {
+            text.push_str(" Everything is as wished.");
+        }
+        text
+    }
+
+    fn why_switch(&self, name: &Name) -> String {
+        let known = self.world.switches.get(name);
+        match known {
+            Some(known) => match (&known.trouble, &known.seen) {
+                (Some(trouble), _) => format!("Switch {name}: {} (since {}).", trouble.message, known.trouble_since),
+                (None, Some(seen)) => format!(
+                    "Switch {name} is read by the profile {}, {} ports, asked {} ago.",
+                    seen.value.profile,
+                    seen.value.ports.len(),
+                    seconds(self.clock.now().since(seen.asked_at))
+                ),
+                (None, None) => format!("Switch {name} was not seen yet."),
+            },
+            None => format!("Switch {name} was not seen yet."),
+        }
+    }
+
+    // ---- ports ---------------------------------------------------------------------------------------------------------
+
+    fn ports(&self) -> Vec<PortRow> {
+        let mut rows: BTreeMap<(Name, String), PortRow> = BTreeMap::new();
+        for (switch, held) in &self.world.objects.switches {
+            let Some(seen) = self.world.switches.get(switch).and_then(|k| k.seen.as_ref()) else { continue };
+            for (port, found) in seen.value.ports.iter().filter(|(p, _)| held.spec.manages(p)) {
+                let row = PortRow {
+                    switch: switch.clone(),
+                    port: port.clone(),
+                    link: format!("{:?}", found.oper),
+                    want: None,
+                    have: Some(found.config.to_string()),
+                    wired_to: None,
+                    note: None,
+                };
+                rows.insert((switch.clone(), port.clone()), row);
+            }
+        }
+        for server in self.world.objects.servers.keys() {
+            self.wires_of(server, &mut rows);
+        }
+        rows.into_values().collect()
+    }
+
+    fn wires_of(&self, server: &Name, rows: &mut BTreeMap<(Name, String), PortRow>) {
+        let Some(held) = self.world.objects.servers.get(server) else { return };
+        let want = self.world.want(server);
+        let seen = self.world.seen(server, &want);
+        let nics = held.spec.nics.iter().filter_map(|n| Some((&n.name, n.switch.as_ref()?, n.port.as_ref()?)));
+        let bonds = held.spec.bonds.iter().flat_map(|b| b.attach.iter().map(move |a| (&b.name, &a.switch, &a.port)));
+        for (nic, switch, port) in nics.chain(bonds) {
+            let facts = self.world.switches.get(switch).and_then(|k| k.seen.as_ref()).map(|s| &s.value);
+            let key = facts.and_then(|f| resolve(f, port).ok()).unwrap_or(port.as_str()).to_owned();
+            let found = facts.and_then(|f| f.ports.get(&key));
+            let at = (switch.clone(), key.clone());
+            let row = rows.entry(at.clone()).or_insert_with(|| PortRow {
+                switch: switch.clone(),
+                port: key,
+                link: found.map_or_else(|| "Unknown".to_owned(), |f| format!("{:?}", f.oper)),
+                want: None,
+                have: found.map(|f| f.config.to_string()),
+                wired_to: None,
+                note: None,
+            });
+            row.wired_to = Some(format!("{server}/{nic}"));
+            let wishes = match &want.holder {
+                Some(holder) => holder.ports.get(&at),
+                None => want.released_ports.get(&at).filter(|_| seen.body.release.is_some()),
+            };
+            row.want = wishes.and_then(|w| found.map(|f| w.over(&f.config).to_string()));
+            row.note = seen.ports.get(&at).and_then(|p| p.refuse.as_ref()).map(|t| t.message.clone());
+        }
+    }
+
+    // ---- words of people -----------------------------------------------------------------------------------------------
+
+    async fn approve(&mut self, binding: &Name, adopt: bool, who: &str) -> Result<String, Refusal> {
+        let held = self.world.objects.bindings.get(binding).ok_or_else(|| Refusal::NotFound { what: format!("Binding/{binding}") })?;
+        let (uid, generation) = (held.meta.uid.clone(), held.meta.generation);
+        let server = held.spec.target.server.clone().ok_or_else(|| Refusal::Refused { why: "it names no server".to_owned() })?;
+        let persona = held.spec.persona.clone();
+        if adopt {
+            return self.adopt(binding, &server, &persona, who).await;
+        }
+        let future = self.future(&self.world.objects);
+        let mine = future.steps.iter().filter(|s| s.step.binding == *binding);
+        let ops: std::collections::BTreeSet<String> = mine.map(|s| gate::signature(&s.step.op)).collect();
+        if ops.is_empty() {
+            let waits: Vec<String> = future.waits.iter().filter(|(s, _)| *s == server).map(|(_, w)| w.message.clone()).collect();
+            let why = if waits.is_empty() { "nothing of it waits for an approval".to_owned() } else { format!("nothing can be planned yet: {}", list(&waits)) };
+            return Err(Refusal::Refused { why });
+        }
+        let what: Vec<String> = ops.iter().cloned().collect();
+        let approval = Approval { uid, generation, ops };
+        let value = serde_json::to_vec(&serde_json::json!({ "approval": approval, "by": who, "at": timestamp() })).unwrap_or_default();
+        self.put(&keys::approval(binding), value).await?;
+        self.world.approvals.insert(binding.clone(), (approval, self.clock.now()));
+        self.world.railed.remove(&server);
+        self.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}: {}", list(&what))).await;
+        self.wake_binding(binding);
+        Ok(format!("approved for an hour, for this generation of {binding}: {}", list(&what)))
+    }
+
+    async fn adopt(&mut self, binding: &Name, server: &Name, persona: &Name, who: &str) -> Result<String, Refusal> {
+        let refuse = |why: String| Err(Refusal::Refused { why });
+        let body = self.world.body(server);
+        let want = self.world.want(server);
+        let seen = self.world.seen(server, &want);
+        if body.held_by.as_ref().is_none_or(|h| h.binding != *binding) {
+            return refuse(format!("binding {binding} does not hold server {server} yet; `embody why {binding}` says why"));
+        }
+        if body.may_run.contains_key(persona) {
+            return refuse(format!("server {server} is known to run persona {persona} already"));
+        }
+        if let Some(other) = body.may_run.keys().next() {
+            return refuse(format!("by evidence server {server} may run persona {other}"));
+        }
+        if seen.power.as_ref().is_none_or(|p| p.value != Power::On) {
+            return refuse(format!("server {server} is not seen running"));
+        }
+        let elsewhere: Vec<String> = seen.elsewhere.values().flatten().map(|e| e.server.to_string()).collect();
+        if want.holder.as_ref().is_some_and(|h| h.exclusive) && !elsewhere.is_empty() {
+            return refuse(format!("persona {persona} may run on {}", list(&elsewhere)));
+        }
+        if !self.record(server, &[Record::Adopt(persona.clone())]).await {
+            return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
+        }
+        let message = format!("{who} declares that server {server} runs persona {persona}");
+        self.event("Normal", &format!("Binding/{binding}"), "Adopted", &message).await;
+        self.wake(server);
+        Ok(format!("server {server} is taken to run persona {persona} already; it is not switched off"))
+    }
+
+    async fn accept(&mut self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
+        let shown = match kind {
+            Kind::Server => self.world.bmcs.get(name).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.identity.guid.clone()),
+            Kind::Switch => self.world.switches.get(name).and_then(|k| k.seen.as_ref()).and_then(|s| s.value.identity.pin.clone()),
+            Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona | Kind::Binding => None,
+        };
+        let Some(pin) = shown else { return Err(Refusal::Refused { why: format!("{kind} {name} shows no identity now") }) };
+        let revision = self.put(&keys::pin(kind, name), serde_json::to_vec(&pin).unwrap_or_default()).await?;
+        self.world.pins.insert((kind, name.clone()), Stored { value: pin.clone(), revision });
+        self.event("Normal", &format!("{kind}/{name}"), "Accepted", &format!("by {who}: {pin}")).await;
+        let device = if kind == Kind::Server { Device::Bmc(name.clone()) } else { Device::Switch(name.clone()) };
+        self.retry_device(&device);
+        Ok(format!("{kind} {name} is {pin} from now on"))
+    }
+
+    async fn retry(&mut self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
+        if !self.world.objects.has(kind, name) {
+            return Err(Refusal::NotFound { what: format!("{kind}/{name}") });
+        }
+        let servers: Vec<Name> = match kind {
+            Kind::Server => vec![name.clone()],
+            Kind::Switch => {
+                self.retry_device(&Device::Switch(name.clone()));
+                self.world.objects.servers_on_switch(name).cloned().collect()
+            }
+            Kind::Binding => self.world.objects.bindings.get(name).and_then(|b| b.spec.target.server.clone()).into_iter().collect(),
+            Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona => return Err(Refusal::Refused { why: format!("there is nothing to retry for a {kind}") }),
+        };
+        for server in &servers {
+            self.failures.retain(|(s, _), _| s != server);
+            self.world.railed.remove(server);
+            let memory = self.world.memory_of(server);
+            memory.on_tries = 0;
+            memory.on_sent_at = None;
+            if self.world.body(server).off.is_some() {
+                self.record(server, &[Record::OffDone]).await;
+            }
+            if kind != Kind::Switch {
+                self.retry_device(&Device::Bmc(server.clone()));
+            }
+            self.wake(server);
+        }
+        self.world.breaker = None;
+        self.event("Normal", &format!("{kind}/{name}"), "Retry", &format!("by {who}")).await;
+        Ok(format!("{kind} {name}: failures are forgotten, it is looked at now"))
+    }
+
+    async fn pause(&mut self, scope: Scope, reason: String, seconds: Option<u64>, who: String) -> Result<String, Refusal> {
+        if let Scope::Object { kind, name } = &scope
+            && !self.world.objects.has(*kind, name)
+        {
+            return Err(Refusal::NotFound { what: format!("{kind}/{name}") });
+        }
+        let until_text = seconds.and_then(|s| {
+            let now: jiff::Timestamp = timestamp().parse().ok()?;
+            jiff::Timestamp::from_second(now.as_second().saturating_add(i64::try_from(s).ok()?)).ok().map(|t| t.to_string())
+        });
+        let pause = Pause { scope: scope.clone(), reason, by: who, since: timestamp(), until: until_text.clone() };
+        let id = pause_id(&scope);
+        self.put(&keys::pause(&id), serde_json::to_vec(&pause).unwrap_or_default()).await?;
+        let until: Option<Tick> = seconds.map(|s| self.clock.now().plus(Duration::from_secs(s)));
+        self.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason)).await;
+        self.world.pauses.insert(id, (pause, until));
+        self.wake_all();
+        Ok(match until_text {
+            Some(until) => format!("paused until {until}: nothing is written, everything is still watched"),
+            None => "paused until resumed: nothing is written, everything is still watched".to_owned(),
+        })
+    }
+
+    async fn resume(&mut self, scope: &Scope, who: &str) -> Result<String, Refusal> {
+        let ids: Vec<String> = match scope {
+            Scope::Everything => self.world.pauses.keys().cloned().collect(),
+            Scope::Object { .. } | Scope::Labels { .. } => vec![pause_id(scope)],
+        };
+        let mut resumed = 0;
+        for id in ids {
+            if self.world.pauses.remove(&id).is_some() {
+                resumed += 1;
+                let key = keys::pause(&id);
+                if let Some(entry) = self.store.get(&key).await.map_err(in_words)? {
+                    self.store.delete_if(&key, entry.revision).await.map_err(in_words)?;
+                }
+                self.event("Normal", &id, "Resumed", &format!("by {who}")).await;
+            }
+        }
+        if resumed == 0 && *scope != Scope::Everything {
+            return Err(Refusal::Refused { why: "that is not paused".to_owned() });
+        }
+        self.world.breaker = None;
+        self.wake_all();
+        Ok(format!("{resumed} pauses ended"))
+    }
+
+    fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {
+        if kind == Kind::Server {
+            let body = self.world.body(name);
+            if let Some(persona) = body.may_run.keys().next() {
+                let why = format!("by evidence server {name} may still run persona {persona}; stop it first (state: Stopped)");
+                return Err(Refusal::Refused { why });
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, key: &str, value: Vec<u8>) -> Result<u64, Refusal> {
+        let present = self.store.get(key).await.map_err(in_words)?;
+        let expect = present.map_or(Expect::Absent, |e| Expect::At(e.revision));
+        self.store.put_if(key, value, expect).await.map_err(in_words)
+    }
+}
+
+fn in_words(error: crate::store::StoreError) -> Refusal {
+    Refusal::Store { why: error.to_string() }
+}
+
+/// One pause for each scope: pausing again replaces it.
+fn pause_id(scope: &Scope) -> String {
+    match scope {
+        Scope::Everything => "everything".to_owned(),
+        Scope::Object { kind, name } => format!("{}.{name}", kind.plural()),
+        Scope::Labels { match_labels } => {
+            let text: Vec<String> = match_labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let hex: String = text.join(",").bytes().map(|b| format!("{b:02x}")).collect();
+            format!("labels.{hex}")
+        }
+    }
+}
+
+fn foreseen(step: &forecast::Foreseen) -> ForecastStep {
+    ForecastStep {
+        wave: step.wave,
+        server: step.server.clone(),
+        op: step.step.op.to_string(),
+        disruption: step.disruption.to_string(),
+        because: step.step.because.clone(),
+    }
+}
+
+fn phase_in_words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Answered => "its boot answer stands",
+        Phase::Armed => "seen off since its boot answer stands",
+        Phase::Started => "its start was seen",
+        Phase::Withdrawn => "its boot answer was withdrawn, the server was not seen off since",
+    }
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
+}

@@ -1,0 +1,260 @@
+//! One server's reconcile: plan, store what the facts prove, plan again, send the steps that may start, say how things are.
+//!
+//! It gets a name and nothing else. Invariants: what a step needs stored is stored before it is sent; a boot answer is withdrawn in memory
+//! before its withdrawal counts; nothing is sent twice while it is in flight.
+
+use super::brain::Brain;
+use super::lane::Job;
+use super::status;
+use super::world::Stored;
+use crate::drivers::Depth;
+use crate::limits;
+use crate::model::body::Body;
+use crate::model::fact::Tick;
+use crate::model::{Kind, Name};
+use crate::plan::op::Op;
+use crate::plan::record::Record;
+use crate::plan::seen::{Memory, ServerSeen};
+use crate::plan::want::Want;
+use crate::plan::{self, Plan, Step, gate};
+use crate::store::{Entry, Expect, StoreError, keys};
+
+impl Brain {
+    pub(super) async fn reconcile(&mut self, server: &Name) {
+        let Some((want, seen, mut plan)) = self.settle(server).await else { return };
+        let steps = std::mem::take(&mut plan.steps);
+        for step in steps {
+            self.begin(server, step, &mut plan).await;
+        }
+        for device in &plan.looks {
+            self.send(device, Job::Look(Depth::State));
+        }
+        if let Some(at) = plan.wake_at {
+            self.queue.wake(server, at.plus(std::time::Duration::from_millis(1)));
+        }
+        tracing::debug!(server = %server, waits = plan.waits.len(), problems = plan.problems.len(), "reconciled");
+        self.write_statuses(server, &want, &seen, &plan).await;
+    }
+
+    /// Plans, and stores what the facts prove, until there is nothing left to record.
+    async fn settle(&mut self, server: &Name) -> Option<(Want, ServerSeen, Plan)> {
+        for _ in 0..limits::RECORD_ROUNDS {
+            let want = self.world.want(server);
+            let seen = self.world.seen(server, &want);
+            let plan = plan::plan(&want, &seen, self.clock.now());
+            if plan.records.is_empty() {
+                return Some((want, seen, plan));
+            }
+            if !self.record(server, &plan.records).await {
+                return None;
+            }
+        }
+        tracing::error!(server = %server, "the plan of a server does not settle: this is a fault of embody");
+        self.queue.back_off(server, self.clock.now());
+        None
+    }
+
+    /// Stores records about a body; false when that failed, and the server is planned again later.
+    pub(super) async fn record(&mut self, server: &Name, records: &[Record]) -> bool {
+        let before = self.world.bodies.get(server).cloned().unwrap_or_default();
+        let mut body = before.value.clone();
+        records.iter().for_each(|r| r.apply(&mut body));
+        let expect = if before.revision == 0 { Expect::Absent } else { Expect::At(before.revision) };
+        let value = serde_json::to_vec(&body).unwrap_or_default();
+        match self.store.put_if(&keys::body(server), value, expect).await {
+            Ok(revision) => {
+                let now = self.clock.now();
+                let withdrawn = records.iter().filter_map(|r| if let Record::Withdraw(p) = r { Some(p) } else { None });
+                withdrawn.for_each(|persona| tracing::info!(server = %server, persona = %persona, "the boot answer is withdrawn"));
+                remember(self.world.memory_of(server), records, now);
+                self.world.set_body(server, body, revision);
+                self.neighbours_of(&before, server);
+                self.queue.succeeded(server);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(server = %server, error = %error, "what is known of a body could not be stored");
+                self.reload(server, &error).await;
+                self.queue.back_off(server, self.clock.now());
+                false
+            }
+        }
+    }
+
+    /// After a write that may or may not have happened, or that another one overtook: what is there now.
+    async fn reload(&mut self, server: &Name, error: &StoreError) {
+        let found: Option<Entry> = match error {
+            StoreError::Conflict { found, .. } => found.clone(),
+            _ => match self.store.get(&keys::body(server)).await {
+                Ok(found) => found,
+                Err(_) => return,
+            },
+        };
+        let Some(entry) = found else { return };
+        if let Ok(body) = serde_json::from_slice::<Body>(&entry.value) {
+            // What was found may have been written by this attempt: everything in it counts as said now.
+            let now = self.clock.now();
+            let memory = self.world.memory_of(server);
+            memory.withdrawn_at = body.may_run.keys().map(|p| (p.clone(), now)).collect();
+            memory.answered_at = body.may_run.keys().map(|p| (p.clone(), now)).collect();
+            memory.attempt_at = now;
+            memory.taken_at = now;
+            self.world.set_body(server, body, entry.revision);
+        }
+    }
+
+    /// Others wait for evidence here to end.
+    fn neighbours_of(&mut self, before: &Stored<Body>, server: &Name) {
+        let now: Vec<Name> = self.world.body(server).may_run.keys().cloned().collect();
+        let ended: Vec<Name> = before.value.may_run.keys().filter(|p| !now.contains(p)).cloned().collect();
+        for persona in ended {
+            let bindings: Vec<Name> = self.world.objects.bindings_of_persona(&persona).cloned().collect();
+            for binding in bindings {
+                self.wake_binding(&binding);
+            }
+        }
+    }
+
+    /// Sends a step, unless it is in flight, failed a moment ago, or a limit is reached.
+    async fn begin(&mut self, server: &Name, step: Step, plan: &mut Plan) {
+        let now = self.clock.now();
+        if self.lease.remaining().is_zero() {
+            plan.wait("LeaseOver", "this controller's lease is over; another one acts");
+            return;
+        }
+        if self.in_flight.contains_key(&step.op) {
+            return;
+        }
+        if let Some(failure) = self.failures.get(&(server.clone(), gate::signature(&step.op)))
+            && failure.again_at > now
+        {
+            let again = plan::power::seconds(failure.again_at.since(now));
+            plan.wait(failure.trouble.reason, format!("{}; it is tried again in {again}", failure.trouble.message));
+            plan.wake(failure.again_at);
+            plan.held.push(step);
+            return;
+        }
+        let policy = self.world.objects.policy();
+        if let Err((why, again)) = self.budget.take(&step.op, &policy.limits, now) {
+            plan.wait("Limit", why);
+            plan.wake(again);
+            plan.held.push(step);
+            return;
+        }
+        if let Some(record) = &step.write_ahead
+            && !self.record(server, std::slice::from_ref(record)).await
+        {
+            self.budget.release(&step.op);
+            return;
+        }
+        self.dispatch(server, &step).await;
+    }
+
+    async fn dispatch(&mut self, server: &Name, step: &Step) {
+        let device = step.op.device();
+        if !self.send(&device, Job::Do(step.op.clone())) {
+            self.budget.release(&step.op);
+            self.queue.back_off(server, self.clock.now());
+            return;
+        }
+        self.in_flight.insert(step.op.clone(), server.clone());
+        if let Op::PowerOn { .. } = step.op {
+            let now = self.clock.now();
+            let memory = self.world.memory_of(server);
+            memory.on_sent_at = Some(now);
+            memory.on_tries += 1;
+        }
+        tracing::info!(server = %server, op = %step.op, because = step.because, binding = %step.binding, "sent");
+        self.event("Normal", &format!("Binding/{}", step.binding), "Sent", &format!("{} ({})", step.op, step.because)).await;
+    }
+
+    // ---- status --------------------------------------------------------------------------------------------------------
+
+    async fn write_statuses(&mut self, server: &Name, want: &Want, seen: &ServerSeen, plan: &Plan) {
+        let busy: Vec<String> = self.in_flight.iter().filter(|(_, s)| *s == server).map(|(op, _)| op.to_string()).collect();
+        if let Some(holder) = &want.holder {
+            let value = status::binding(&self.world, holder, want, seen, plan, &busy);
+            self.put_status(Kind::Binding, &holder.authority.binding, serde_json::to_value(value).unwrap_or_default()).await;
+        }
+        if self.world.objects.servers.contains_key(server) {
+            let value = status::server(&self.world, server, want, seen, plan);
+            self.put_status(Kind::Server, server, serde_json::to_value(value).unwrap_or_default()).await;
+        }
+    }
+
+    pub(super) async fn write_device_statuses(&mut self) {
+        for (kind, name) in std::mem::take(&mut self.dirty_objects) {
+            let value = match kind {
+                Kind::Switch => status::switch(&self.world, &name).map(serde_json::to_value),
+                Kind::Policy => status::policy(&self.world, &self.site).map(serde_json::to_value),
+                Kind::Secret | Kind::Network | Kind::Server | Kind::Persona | Kind::Binding => None,
+            };
+            if let Some(Ok(value)) = value {
+                self.put_status(kind, &name, value).await;
+            }
+        }
+    }
+
+    /// Writes a status that says something new. A conflict is left to the watch, which brings the newer object and wakes its server.
+    async fn put_status(&mut self, kind: Kind, name: &Name, value: serde_json::Value) {
+        let Some(stored) = self.world.stored.get(&(kind, name.clone())) else { return };
+        if status::says_the_same(&stored.value, &value) {
+            return;
+        }
+        let key = keys::object(kind, name);
+        let entry = match self.store.get(&key).await {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return,
+            Err(error) => return tracing::warn!(error = %error, "a status could not be read"),
+        };
+        let Ok(mut object) = serde_json::from_slice::<serde_json::Value>(&entry.value) else { return };
+        let Some(fields) = object.as_object_mut() else { return };
+        let ready = condition(&value, "Ready");
+        let was_ready = condition(&stored.value, "Ready");
+        fields.insert("status".to_owned(), value.clone());
+        match self.store.put_if(&key, serde_json::to_vec(&object).unwrap_or_default(), Expect::At(entry.revision)).await {
+            Ok(revision) => {
+                self.world.stored.insert((kind, name.clone()), Stored { value, revision });
+                if kind == Kind::Binding && ready != was_ready {
+                    let (status, reason, message) = ready;
+                    let level = if status == "True" { "Normal" } else { "Warning" };
+                    let what = if status == "True" { "Ready".to_owned() } else { format!("not ready: {reason}: {message}") };
+                    self.event(level, &format!("{kind}/{name}"), &reason, &what).await;
+                }
+            }
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => tracing::warn!(error = %error, "a status could not be stored"),
+        }
+    }
+}
+
+fn condition(status: &serde_json::Value, kind: &str) -> (String, String, String) {
+    let all = status.get("conditions").and_then(|c| c.as_array());
+    let found = all.and_then(|all| all.iter().find(|c| c.get("type").and_then(|t| t.as_str()) == Some(kind)));
+    let text = |key: &str| found.and_then(|c| c.get(key)).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    (text("status"), text("reason"), text("message"))
+}
+
+/// When each thing was recorded in this process.
+fn remember(memory: &mut Memory, records: &[Record], now: Tick) {
+    for record in records {
+        match record {
+            Record::Take { .. } => memory.taken_at = now,
+            Record::Answer(persona) | Record::Adopt(persona) => drop(memory.answered_at.insert(persona.clone(), now)),
+            Record::Withdraw(persona) => drop(memory.withdrawn_at.insert(persona.clone(), now)),
+            Record::Off(_) => memory.attempt_at = now,
+            Record::End(persona) => {
+                memory.answered_at.remove(persona);
+                memory.withdrawn_at.remove(persona);
+            }
+            Record::FoundAs(_)
+            | Record::Owe(_)
+            | Record::Leave
+            | Record::Released
+            | Record::Arm(_)
+            | Record::Start(_)
+            | Record::OffDone
+            | Record::Restarted(_) => {}
+        }
+    }
+}

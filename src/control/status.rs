@@ -1,0 +1,281 @@
+//! From a plan to what people read: conditions after kstatus, want and have per plane. Written only when something changed.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::brain::SiteWord;
+use super::world::World;
+use crate::model::binding::RunState;
+use crate::model::body::Phase;
+use crate::model::fact::{PortConfig, Power};
+use crate::model::status::{BindingStatus, Condition, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus};
+use crate::model::{Kind, Name};
+use crate::plan::seen::{ServerSeen, Trouble};
+use crate::plan::want::{Holder, Want};
+use crate::plan::{Plan, network};
+use crate::telemetry::timestamp;
+
+/// Waits that only a person ends.
+const NEEDS_A_PERSON: [&str; 8] = ["ApprovalNeeded", "Observing", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
+
+pub struct Conditions<'a> {
+    before: Vec<Condition>,
+    generation: u64,
+    now: &'a str,
+    out: Vec<Condition>,
+}
+
+impl<'a> Conditions<'a> {
+    pub fn over(previous: &Value, generation: u64, now: &'a str) -> Conditions<'a> {
+        let before = previous.get("conditions").cloned().and_then(|c| serde_json::from_value(c).ok()).unwrap_or_default();
+        Conditions { before, generation, now, out: Vec::new() }
+    }
+
+    pub fn set(&mut self, kind: &str, status: Truth, reason: &str, message: impl Into<String>) {
+        let old = self.before.iter().find(|c| c.kind == kind);
+        let unchanged = old.filter(|c| c.status == status);
+        self.out.push(Condition {
+            kind: kind.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: message.into(),
+            last_transition_time: unchanged.map_or_else(|| self.now.to_owned(), |c| c.last_transition_time.clone()),
+            observed_generation: self.generation,
+        });
+    }
+
+    pub fn done(self) -> Vec<Condition> {
+        self.out
+    }
+}
+
+pub fn truth(is: bool) -> Truth {
+    if is { Truth::True } else { Truth::False }
+}
+
+/// The same thing said, whatever numbers of seconds are in it: such a difference is no reason to write.
+pub fn says_the_same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| says_the_same(v, w))),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(v, w)| says_the_same(v, w)),
+        (Value::String(a), Value::String(b)) => a == b || without_ages(a) == without_ages(b),
+        (a, b) => a == b,
+    }
+}
+
+/// Ages (`42s ago`, `in 3m`) are taken out of a sentence.
+fn without_ages(text: &str) -> String {
+    let age = |word: &str| {
+        let word = word.trim_end_matches([')', ';', ',', '.', ':']);
+        word.len() > 1 && word.ends_with(['s', 'm', 'h']) && word[..word.len() - 1].bytes().all(|b| b.is_ascii_digit())
+    };
+    text.split(' ').filter(|w| !age(w)).collect::<Vec<_>>().join(" ")
+}
+
+/// The status of the binding that holds, or wants to hold, the server.
+pub fn binding(world: &World, holder: &Holder, want: &Want, seen: &ServerSeen, plan: &Plan, busy: &[String]) -> BindingStatus {
+    let name = &holder.authority.binding;
+    let previous = world.stored.get(&(Kind::Binding, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
+    let now = timestamp();
+    let planes = planes(holder, want, seen, &previous, &now);
+    let mut pending: Vec<String> = busy.to_vec();
+    pending.extend(plan.steps.iter().chain(&plan.held).map(|s| s.op.to_string()));
+    pending.dedup();
+    let waits = waits(plan, &previous, &now);
+    let mut conditions = Conditions::over(&previous, holder.authority.generation, &now);
+    summarise(&mut conditions, holder, seen, plan, &planes, busy);
+    for (plane, kind) in [("power", "PowerReady"), ("boot", "BootReady"), ("network", "NetworkReady")] {
+        let Some(p) = planes.get(plane) else { continue };
+        let status = if p.have == "Unknown" { Truth::Unknown } else { truth(p.in_sync) };
+        let message = if p.in_sync { p.have.clone() } else { format!("{} is wanted, {} is seen", p.want, p.have) };
+        conditions.set(kind, status, if p.in_sync { "InSync" } else { "Differs" }, message);
+    }
+    BindingStatus {
+        observed_generation: holder.authority.generation,
+        conditions: conditions.done(),
+        server: Some(want.server.clone()),
+        planes,
+        waits,
+        pending,
+    }
+}
+
+fn summarise(conditions: &mut Conditions<'_>, holder: &Holder, seen: &ServerSeen, plan: &Plan, planes: &BTreeMap<String, PlaneStatus>, busy: &[String]) {
+    let lives = match holder.state {
+        RunState::Running => seen.body.may_run.get(&holder.persona) == Some(&Phase::Started),
+        RunState::Stopped => seen.body.may_run.is_empty(),
+    };
+    let in_sync = planes.values().all(|p| p.in_sync);
+    let blind = seen.power.is_none() || seen.bmc_trouble.is_some();
+    let ready = lives && in_sync && !blind && plan.problems.is_empty() && plan.steps.is_empty();
+    let (reason, message) = reason(plan, seen, busy, ready);
+    let status = if ready { Truth::True } else if blind { Truth::Unknown } else { Truth::False };
+    conditions.set("Ready", status, reason, message.clone());
+    let stalled = plan.problems.first().map(|p| (p.reason, p.message.clone())).or_else(|| {
+        let person = plan.waits.iter().find(|w| NEEDS_A_PERSON.contains(&w.reason));
+        person.map(|w| (w.reason, w.message.clone()))
+    });
+    let moving = !ready && stalled.is_none();
+    conditions.set("Reconciling", truth(moving), if moving { reason } else { "Idle" }, if moving { message } else { String::new() });
+    let (reason, message) = stalled.clone().unwrap_or(("Free", String::new()));
+    conditions.set("Stalled", truth(stalled.is_some()), reason, message);
+}
+
+/// The one thing to say first.
+fn reason(plan: &Plan, seen: &ServerSeen, busy: &[String], ready: bool) -> (&'static str, String) {
+    if ready {
+        return ("AsWished", "power, boot and ports are read back as wished".to_owned());
+    }
+    if let Some(problem) = plan.problems.first() {
+        return (problem.reason, problem.message.clone());
+    }
+    if let Some(trouble) = &seen.bmc_trouble {
+        return (trouble.reason, trouble.message.clone());
+    }
+    if let Some(op) = busy.first() {
+        return ("Working", op.clone());
+    }
+    if let Some(wait) = plan.waits.first() {
+        return (wait.reason, wait.message.clone());
+    }
+    match plan.steps.first() {
+        Some(step) => ("Working", step.op.to_string()),
+        None => ("Waiting", "for the next look".to_owned()),
+    }
+}
+
+fn waits(plan: &Plan, previous: &Value, now: &str) -> Vec<WaitStatus> {
+    let before: Vec<WaitStatus> = previous.get("waits").cloned().and_then(|w| serde_json::from_value(w).ok()).unwrap_or_default();
+    let one = |reason: &str, message: &str, at: &std::panic::Location<'_>| WaitStatus {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        since: before.iter().find(|w| w.reason == reason).map_or_else(|| now.to_owned(), |w| w.since.clone()),
+        decided_at: format!("{}:{}", at.file(), at.line()),
+    };
+    let problems = plan.problems.iter().map(|p| one(p.reason, &p.message, p.decided_at));
+    problems.chain(plan.waits.iter().map(|w| one(w.reason, &w.message, w.decided_at))).collect()
+}
+
+fn planes(holder: &Holder, want: &Want, seen: &ServerSeen, previous: &Value, now: &str) -> BTreeMap<String, PlaneStatus> {
+    let server = &want.server;
+    let since = |plane: &str, have: &str| {
+        let old = previous.get("planes").and_then(|p| p.get(plane));
+        let same = old.filter(|p| p.get("have").and_then(Value::as_str) == Some(have));
+        same.and_then(|p| p.get("since")).and_then(Value::as_str).map_or_else(|| now.to_owned(), str::to_owned)
+    };
+    let plane = |name: &str, want: String, have: String, source: String, in_sync: bool| {
+        let since = Some(since(name, &have));
+        (name.to_owned(), PlaneStatus { want, have, since, source, in_sync })
+    };
+    let wanted = if holder.state == RunState::Running { Power::On } else { Power::Off };
+    let blind = seen.bmc_trouble.is_some();
+    let power = seen.power.as_ref().filter(|_| !blind).map_or("Unknown".to_owned(), |p| p.value.to_string());
+    let power_sync = power == wanted.to_string();
+    let bmc = format!("bmc/{server}");
+    let device = seen.boot.as_ref().filter(|_| !blind).map_or("Unknown".to_owned(), |b| b.value.device.to_string());
+    let drift = seen.boot.as_ref().is_some_and(|b| b.value.device != holder.boot && b.value.device != crate::model::fact::BootDevice::None);
+    let boot_sync = holder.state == RunState::Stopped || !drift || seen.power.as_ref().is_some_and(|p| p.value == Power::Off);
+    let boot_have = if boot_sync && device == "None" { holder.boot.to_string() } else { device };
+    let (network_want, network_have) = network_text(holder, seen);
+    let network_sync = network::ready(&holder.ports, seen);
+    [
+        plane("power", wanted.to_string(), power, bmc.clone(), power_sync),
+        plane("boot", holder.boot.to_string(), boot_have, bmc, boot_sync),
+        plane("network", network_want, network_have, "switches".to_owned(), network_sync),
+    ]
+    .into()
+}
+
+/// All ports that the persona needs, as `tor-1/Gi1/0/1=120`; what is seen of them.
+fn network_text(holder: &Holder, seen: &ServerSeen) -> (String, String) {
+    let (mut want, mut have) = (Vec::new(), Vec::new());
+    for ((switch, port), wish) in holder.ports.iter().filter(|(_, w)| w.needed) {
+        let sight = seen.ports.get(&(switch.clone(), port.clone()));
+        let wished: Option<PortConfig> = sight.map(|s| wish.over(&s.config));
+        let plain = PortConfig { admin: wish.admin, untagged: wish.untagged.flatten(), tagged: wish.tagged.clone().unwrap_or_default() };
+        want.push(format!("{switch}/{port}={}", wished.unwrap_or(plain)));
+        have.push(sight.map_or_else(|| "Unknown".to_owned(), |s| format!("{switch}/{port}={}", s.config)));
+    }
+    if want.is_empty() {
+        return ("-".to_owned(), "-".to_owned());
+    }
+    let unknown = have.iter().all(|h| h == "Unknown");
+    (want.join(" "), if unknown { "Unknown".to_owned() } else { have.join(" ") })
+}
+
+pub fn server(world: &World, name: &Name, want: &Want, seen: &ServerSeen, plan: &Plan) -> ServerStatus {
+    let held = world.objects.servers.get(name);
+    let generation = held.map_or(0, |h| h.meta.generation);
+    let previous = world.stored.get(&(Kind::Server, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
+    let now = timestamp();
+    let mut conditions = Conditions::over(&previous, generation, &now);
+    reachable(&mut conditions, seen.bmc_trouble.as_ref(), seen.power.is_some());
+    let facts = world.bmcs.get(name);
+    let mut obligations = Vec::new();
+    if let Some(release) = &seen.body.release {
+        let open: Vec<String> = plan.steps.iter().chain(&plan.held).map(|s| s.op.to_string()).collect();
+        obligations.push(format!("released by binding {}: off, ports in quarantine {}", release.binding, open.join(", ")).trim_end().to_owned());
+    }
+    let blind = seen.bmc_trouble.is_some();
+    ServerStatus {
+        observed_generation: generation,
+        conditions: conditions.done(),
+        power: seen.power.as_ref().filter(|_| !blind).map_or("Unknown".to_owned(), |p| p.value.to_string()),
+        boot: seen.boot.as_ref().map(|b| b.value.device.to_string()),
+        bmc: facts.and_then(|f| f.known.seen.as_ref()).map(|s| s.value.identity.clone()),
+        bound_to: want.holder.as_ref().map(|h| h.authority.binding.clone()),
+        may_run: seen.body.may_run.keys().cloned().collect(),
+        obligations,
+    }
+}
+
+pub fn switch(world: &World, name: &Name) -> Option<SwitchStatus> {
+    let held = world.objects.switches.get(name)?;
+    let previous = world.stored.get(&(Kind::Switch, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
+    let now = timestamp();
+    let mut conditions = Conditions::over(&previous, held.meta.generation, &now);
+    let known = world.switches.get(name);
+    let seen = known.and_then(|k| k.seen.as_ref()).map(|s| &s.value);
+    reachable(&mut conditions, known.and_then(|k| k.trouble.as_ref()), seen.is_some());
+    if let Some(seen) = seen {
+        let writable = seen.writable.admin && seen.writable.access;
+        let message = if writable { String::new() } else { format!("the profile {} cannot write this switch: it is only observed", seen.profile) };
+        conditions.set("Writable", truth(writable), if writable { "Writable" } else { "ObserveOnly" }, message);
+    }
+    Some(SwitchStatus {
+        observed_generation: held.meta.generation,
+        conditions: conditions.done(),
+        identity: seen.map(|s| s.identity.clone()),
+        profile: seen.map_or_else(String::new, |s| s.profile.to_owned()),
+        writable: seen.map(|s| s.writable).unwrap_or_default(),
+        ports: seen.map_or(0, |s| s.ports.len()),
+        unsaved: seen.and_then(|s| s.unsaved),
+    })
+}
+
+/// The site's own conditions stand on its Policy.
+pub fn policy(world: &World, site: &BTreeMap<&'static str, SiteWord>) -> Option<PlainStatus> {
+    let (name, held) = world.objects.policies.iter().next()?;
+    let previous = world.stored.get(&(Kind::Policy, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
+    let now = timestamp();
+    let mut conditions = Conditions::over(&previous, held.meta.generation, &now);
+    let bad = site.values().find(|w| !w.ok);
+    let (reason, message) = bad.map_or(("AllWell", String::new()), |w| (w.reason, w.message.clone()));
+    conditions.set("Ready", truth(bad.is_none()), reason, message);
+    for word in site.values() {
+        conditions.set(word.condition, truth(word.ok), word.reason, word.message.clone());
+    }
+    Some(PlainStatus { observed_generation: held.meta.generation, conditions: conditions.done() })
+}
+
+fn reachable(conditions: &mut Conditions<'_>, trouble: Option<&Trouble>, seen: bool) {
+    let (status, reason, message) = match trouble {
+        Some(trouble) => (Truth::False, trouble.reason, trouble.message.clone()),
+        None if seen => (Truth::True, "Answers", String::new()),
+        None => (Truth::Unknown, "NotAskedYet", "it was not asked yet".to_owned()),
+    };
+    conditions.set("Reachable", status, reason, message.clone());
+    conditions.set("Ready", status, reason, message);
+}
+

@@ -1,0 +1,170 @@
+//! Opening a session: the address is looked up, suite 17 is proposed, 3 only where 17 is refused as a cipher suite, and never again once 17 worked.
+//!
+//! A handshake that gets no answer starts again as a whole, with a new id and a longer wait, until the deadline. Whatever session the BMC
+//! may hold is told goodbye when its `Link` is dropped, answered or not: a BMC has a handful of sessions, and a leaked one locks people out.
+//! Shown by `tests/ipmi.rs`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::crypto::Suite;
+use super::driver::{IDLE_MAX, IpmiDriver};
+use super::session::{Credentials, Heard, Refusal, Session};
+use super::socket::Lease;
+use super::wire::Status;
+use crate::drivers::Fault;
+
+/// RMCP, aux bus shunt (IANA: asf-rmcp).
+const PORT: u16 = 623;
+/// The longest wait for an answer of the handshake, as a multiple of the first: a handshake has three answers, and each loss begins it anew.
+const WAIT_GROWS: u32 = 4;
+/// Handshakes that break off with a right password before it is no accident any more.
+const BROKEN_MAX: u32 = 3;
+
+/// An open session, and the right to its id.
+pub(super) struct Link {
+    pub lease: Lease,
+    pub session: Session,
+    /// Its privilege was raised.
+    pub raised: bool,
+    pub heard_at: Instant,
+    /// The BMC knows that it is over.
+    pub closed: bool,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if !self.closed
+            && let Some(datagram) = self.session.farewell(rand::random())
+        {
+            self.lease.send_now(&datagram);
+        }
+    }
+}
+
+enum Failed {
+    Silent,
+    Refused(Refusal),
+    Network(std::io::Error),
+}
+
+impl IpmiDriver {
+    /// Whether a session had to be opened.
+    pub(super) async fn ensure_open(&mut self, deadline: Instant) -> Result<bool, Fault> {
+        if self.link.as_ref().is_some_and(|l| l.heard_at.elapsed() < IDLE_MAX) {
+            return Ok(false);
+        }
+        self.link = None;
+        let link = self.open(deadline).await?;
+        let guid = Some(link.session.guid());
+        if self.guid != guid {
+            // Another BMC, or the first: what was known belongs to the one before.
+            self.guid = guid;
+            self.identity = None;
+            self.boot = Default::default();
+        }
+        self.link = Some(link);
+        Ok(true)
+    }
+
+    async fn open(&mut self, deadline: Instant) -> Result<Link, Fault> {
+        let credentials = self.credentials.clone().map_err(|bad| self.denied(bad.to_string()))?;
+        let peers = self.resolve(deadline).await?;
+        let begun = Instant::now();
+        let (mut suite, mut wait, mut attempts, mut broken) = (Suite::Seventeen, self.settings.retry_after, 0, 0);
+        for peer in peers.iter().cycle() {
+            if Instant::now() >= deadline {
+                break;
+            }
+            attempts += 1;
+            // The same address again where only the suite changes.
+            let mut outcome = self.handshake(&credentials, suite, *peer, wait, deadline).await;
+            if let (Err(Failed::Refused(Refusal::Suite(_))), Suite::Seventeen, false) = (&outcome, suite, self.seventeen_worked) {
+                suite = Suite::Three;
+                outcome = self.handshake(&credentials, suite, *peer, wait, deadline).await;
+            }
+            match outcome {
+                Ok(link) => {
+                    self.seventeen_worked |= suite == Suite::Seventeen;
+                    return Ok(link);
+                }
+                Err(Failed::Silent) => wait = (wait * 2).min(self.settings.retry_after * WAIT_GROWS),
+                Err(Failed::Network(source)) => return Err(Fault::Network { device: self.device.clone(), source }),
+                Err(Failed::Refused(Refusal::Broken(_))) if broken + 1 < BROKEN_MAX => broken += 1,
+                Err(Failed::Refused(refusal)) => return Err(self.not_opened(refusal, suite)),
+            }
+        }
+        Err(Fault::Silent { device: self.device.clone(), attempts, waited: begun.elapsed() })
+    }
+
+    fn not_opened(&self, refusal: Refusal, suite: Suite) -> Fault {
+        let device = self.device.clone();
+        match refusal {
+            Refusal::Busy(status) => Fault::Busy { device, code: status.to_string() },
+            Refusal::User(_) | Refusal::Privilege(_) | Refusal::Password | Refusal::Key => self.denied(refusal.to_string()),
+            Refusal::Broken(status @ Status::INVALID_CHECK) => {
+                self.denied(format!("it knows the password, but refuses our proof of it: {status}"))
+            }
+            Refusal::Suite(status) if suite == Suite::Seventeen => {
+                Fault::Refused { device, what: "cipher suite 17, which worked before".to_owned(), code: status.to_string() }
+            }
+            Refusal::Suite(status) => Fault::Unsupported {
+                device,
+                what: "open a session".to_owned(),
+                why: format!("it has neither cipher suite 17 nor 3, and weaker ones are not used: {status}"),
+            },
+            Refusal::Broken(_) | Refusal::Odd(_) => Fault::Garbled { device, why: refusal.to_string() },
+        }
+    }
+
+    async fn resolve(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Fault> {
+        let (host, port) = self.address.with_port(PORT);
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let network = |source| Fault::Network { device: self.device.clone(), source };
+        let found = timeout_at(deadline, tokio::net::lookup_host((host.as_str(), port)))
+            .await
+            .map_err(|_| network(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("looking up `{host}` takes too long"))))?
+            .map_err(network)?;
+        let peers: Vec<SocketAddr> = found.collect();
+        if peers.is_empty() {
+            return Err(network(std::io::Error::new(std::io::ErrorKind::NotFound, format!("`{host}` has no address"))));
+        }
+        Ok(peers)
+    }
+
+    async fn handshake(
+        &self,
+        credentials: &Credentials,
+        suite: Suite,
+        peer: SocketAddr,
+        wait: Duration,
+        deadline: Instant,
+    ) -> Result<Link, Failed> {
+        let lease = self.socket.lease(peer).map_err(Failed::Network)?;
+        let mut session = Session::new(credentials.clone(), suite, lease.console(), rand::random());
+        let mut say = Some(session.begin());
+        // From here on a dropped link says goodbye to what the BMC may have opened.
+        let mut link = Link { lease, session, raised: false, heard_at: Instant::now(), closed: false };
+        let mut until = Instant::now();
+        loop {
+            if let Some(datagram) = say.take() {
+                until = (Instant::now() + wait).min(deadline);
+                link.lease.send(&datagram).await.map_err(Failed::Network)?;
+            }
+            let Ok(datagram) = timeout_at(until, link.lease.receive()).await else { return Err(Failed::Silent) };
+            match link.session.handle(&datagram) {
+                Heard::Send(next) => say = Some(next),
+                Heard::Open => {
+                    link.heard_at = Instant::now();
+                    return Ok(link);
+                }
+                Heard::Refused(refusal) => return Err(Failed::Refused(refusal)),
+                Heard::Nothing | Heard::Reply(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The switch as a lane drives it: what is known of it between two looks, and which writes are refused before they are tried.
+//!
+//! Leaves out: reading (`read`, `seen`) and writing (`write`, `engine`). Invariants: nothing is written outside `manage`, to a member of
+//! an aggregation, to an uplink (but the tags of a VLAN made there), into a protected VLAN, or to a port that is not as the operation
+//! expects. Shown by `tests/switch_writes.rs`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout_at};
+
+use super::engine::Engine;
+use super::profiles::Grouping;
+use super::read::{self, Inventory, State};
+use super::snmp::Agent;
+use super::write::Target;
+use super::{resolve, seen};
+use crate::drivers::{Depth, Driver, Fault, Observation};
+use crate::model::Vlan;
+use crate::model::fact::{Lag, PortConfig, PortSeen, Quality, SwitchSeen};
+use crate::model::switch::{ProfileName, covers};
+use crate::plan::op::Op;
+
+/// What the manifest says about a switch, as far as the driver minds it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SwitchSettings {
+    pub profile: ProfileName,
+    /// Ports and ranges that may be written; nothing: the switch is only observed.
+    pub manage: Option<Vec<String>>,
+    pub uplinks: Vec<String>,
+    pub protected: Vec<Vlan>,
+    pub create_vlans: bool,
+    pub read_only: bool,
+}
+
+pub struct SwitchDriver {
+    device: String,
+    agent: Box<dyn Agent>,
+    settings: SwitchSettings,
+    known: Option<Known>,
+}
+
+/// What is remembered of the switch.
+struct Known {
+    inventory: Inventory,
+    up_time: Option<i64>,
+    grouping: Grouping,
+}
+
+impl SwitchDriver {
+    pub fn new(device_name: String, agent: Box<dyn Agent>, settings: SwitchSettings) -> SwitchDriver {
+        SwitchDriver { device: device_name, agent, settings, known: None }
+    }
+
+    /// A state on a valid inventory: names move when a switch restarts or its interfaces change.
+    async fn look(&mut self, depth: Depth) -> Result<State, Fault> {
+        let agent = self.agent.as_mut();
+        if let (Depth::State, Some(known)) = (depth, &mut self.known) {
+            let state = read::state(agent, &known.inventory).await?;
+            let restarted = known.up_time.zip(state.up_time).is_some_and(|(before, now)| now < before);
+            if !restarted && known.inventory.if_change == state.if_change {
+                known.up_time = state.up_time;
+                return Ok(state);
+            }
+        }
+        let inventory = read::inventory(agent, self.settings.profile).await?;
+        let state = read::state(agent, &inventory).await?;
+        let grouping = match &self.known {
+            Some(known) => known.grouping.min(inventory.profile.grouping),
+            None => inventory.profile.grouping,
+        };
+        self.known = Some(Known { inventory, up_time: state.up_time, grouping });
+        Ok(state)
+    }
+
+    fn known(&self) -> Result<&Known, Fault> {
+        self.known.as_ref().ok_or_else(|| Fault::Garbled { device: self.device.clone(), why: "it was not looked at".to_owned() })
+    }
+
+    async fn observe_now(&mut self, depth: Depth) -> Result<SwitchSeen, Fault> {
+        let state = self.look(depth).await?;
+        Ok(seen::switch(&self.known()?.inventory, &state))
+    }
+
+    async fn execute_one(&mut self, op: &Op) -> Result<(), Fault> {
+        match op {
+            Op::SetPort { port, from, to, switch: _ } => self.set_port(port, from, to).await,
+            Op::CreateVlan { vlan, switch: _ } => self.create_vlan(*vlan).await,
+            Op::Save { switch: _ } => {
+                self.writable("save its configuration")?;
+                self.look(Depth::State).await?;
+                self.engine()?.save().await
+            }
+            Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => Err(self.unsupported(op, "it is a switch".to_owned())),
+        }
+    }
+
+    async fn set_port(&mut self, port: &str, from: &PortConfig, to: &PortConfig) -> Result<(), Fault> {
+        self.writable(&format!("set {port}"))?;
+        let state = self.look(Depth::State).await?;
+        let seen = seen::switch(&self.known()?.inventory, &state);
+        let (key, now) = self.port(&seen, port)?;
+        self.may_write(key, now, from, to)?;
+        if now.config == *to && now.quality == Quality::Exact {
+            return Ok(());
+        }
+        if now.config != *from {
+            let (expected, found) = (from.to_string(), now.config.to_string());
+            return Err(Fault::Disagrees { device: self.device.clone(), place: port.to_owned(), expected, found });
+        }
+        let place = self.known()?.inventory.places.0.get(&now.if_index).map(|place| place.base_ports.clone()).unwrap_or_default();
+        let base_port = if let [one] = place.as_slice() { Some(*one) } else { None };
+        let target = Target { key, if_index: now.if_index, base_port };
+        self.engine()?.set_port(target, to, state).await
+    }
+
+    async fn create_vlan(&mut self, vlan: Vlan) -> Result<(), Fault> {
+        let what = format!("create VLAN {vlan}");
+        self.writable(&what)?;
+        if !self.settings.create_vlans {
+            return Err(self.unsupported(what, "its manifest says `vlans: Expect`".to_owned()));
+        }
+        let state = self.look(Depth::State).await?;
+        let known = self.known()?;
+        if !seen::writable(&known.inventory, &state).vlan_create {
+            let why = format!("VLANs of a {} are not made over SNMP here", known.inventory.profile.vendor);
+            return Err(self.unsupported(what, why));
+        }
+        let seen = seen::switch(&known.inventory, &state);
+        let mut uplinks = Vec::new();
+        for (_, port) in seen.ports.iter().filter(|(key, port)| listed(&self.settings.uplinks, key, port)) {
+            let place = known.inventory.places.0.get(&port.if_index);
+            uplinks.extend(place.into_iter().flat_map(|place| place.base_ports.iter().copied()));
+        }
+        if uplinks.is_empty() && !self.settings.uplinks.is_empty() {
+            return Err(self.unsupported(what, "none of its uplinks is a port of the bridge".to_owned()));
+        }
+        self.engine()?.create_vlan(vlan, &uplinks, &state).await
+    }
+
+    fn engine(&mut self) -> Result<Engine<'_>, Fault> {
+        let SwitchDriver { device, agent, known, .. } = self;
+        let Some(known) = known else {
+            return Err(Fault::Garbled { device: device.clone(), why: "it was not looked at".to_owned() });
+        };
+        Ok(Engine { agent: agent.as_mut(), inventory: &known.inventory, device, grouping: &mut known.grouping })
+    }
+
+    // ---- what may be written ----------------------------------------------------------------------------------------------
+
+    fn unsupported(&self, what: impl std::fmt::Display, why: String) -> Fault {
+        Fault::Unsupported { device: self.device.clone(), what: what.to_string(), why }
+    }
+
+    fn writable(&self, what: &str) -> Result<(), Fault> {
+        if self.settings.read_only || self.settings.manage.is_none() {
+            return Err(self.unsupported(what, "it is only observed".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn port<'a>(&self, seen: &'a SwitchSeen, wanted: &str) -> Result<(&'a str, &'a PortSeen), Fault> {
+        let missing = |found: String| Fault::Disagrees {
+            device: self.device.clone(),
+            place: wanted.to_owned(),
+            expected: "a port of this name".to_owned(),
+            found,
+        };
+        let key = resolve(seen, wanted).map_err(|why| missing(why.to_string()))?;
+        seen.ports.get_key_value(key).map(|(key, port)| (key.as_str(), port)).ok_or_else(|| missing("none".to_owned()))
+    }
+
+    fn may_write(&self, key: &str, port: &PortSeen, from: &PortConfig, to: &PortConfig) -> Result<(), Fault> {
+        let what = format!("set {key}");
+        let refuse = |why: String| Err(self.unsupported(&what, why));
+        if !self.settings.manage.as_ref().is_some_and(|ports| listed(ports, key, port)) {
+            return refuse("it is outside `manage.ports`".to_owned());
+        }
+        if listed(&self.settings.uplinks, key, port) {
+            return refuse("it is an uplink".to_owned());
+        }
+        if let Lag::Member(of) = &port.lag {
+            let of = of.as_deref().unwrap_or("an aggregation");
+            return refuse(format!("it is a member of {of}, which carries the VLANs"));
+        }
+        if let Quality::Unknown(why) = &port.quality {
+            return refuse(format!("its VLANs are not known: {why}"));
+        }
+        let newly = |vlan: &&Vlan| match to.untagged == Some(**vlan) {
+            true => from.untagged != to.untagged,
+            false => to.tagged.contains(vlan) && !from.tagged.contains(vlan),
+        };
+        if let Some(vlan) = self.settings.protected.iter().find(newly) {
+            return refuse(format!("VLAN {vlan} is protected"));
+        }
+        let writable = self.known()?;
+        if writable.inventory.profile.name() == "observe-only" {
+            return refuse(format!("{} is only observed", writable.inventory.profile.vendor));
+        }
+        let vlans_change = (from.untagged, &from.tagged) != (to.untagged, &to.tagged);
+        if vlans_change && !writable.inventory.writes_vlans() {
+            return refuse("it does not serve the tables through which VLANs are written".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// By key first, and by the other names of a port.
+fn listed(list: &[String], key: &str, port: &PortSeen) -> bool {
+    covers(list, key) || port.also.iter().any(|name| list.iter().any(|wanted| wanted == name))
+}
+
+#[async_trait]
+impl Driver for SwitchDriver {
+    async fn observe(&mut self, depth: Depth, deadline: Instant) -> Result<Observation, Fault> {
+        let (device, started) = (self.device.clone(), Instant::now());
+        let seen = within(deadline, self.observe_now(depth), || Fault::Silent { device, attempts: 1, waited: waited(started) }).await?;
+        Ok(Observation::Switch(Box::new(seen)))
+    }
+
+    async fn execute(&mut self, ops: &[Op], deadline: Instant) -> Result<(), Fault> {
+        for op in ops {
+            let (device, what) = (self.device.clone(), op.to_string());
+            within(deadline, self.execute_one(op), || Fault::Unknown { device, what }).await?;
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) {
+        self.known = None;
+    }
+}
+
+fn waited(since: Instant) -> Duration {
+    Instant::now().saturating_duration_since(since)
+}
+
+async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, Fault>>, late: impl FnOnce() -> Fault) -> Result<T, Fault> {
+    timeout_at(deadline, work).await.unwrap_or_else(|_| Err(late()))
+}

@@ -1,0 +1,399 @@
+//! Asks an agent: what rarely changes (`Inventory`) and what the planner compares (`State`).
+//!
+//! Leaves out: what it means (`seen`). Invariant: a state costs at most three requests on a 48-port Q-BRIDGE switch: one walk over the
+//! columns of ports, one over those of VLANs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::neighbour;
+use super::objects::{self as o, Arcs, at};
+use super::portlist::{self, Form};
+use super::profiles::{Family, Membership, Probe, Profile, recognise};
+use super::snmp::{Agent, Oid, Value};
+use super::value::{Column, columns, mac_octets, number, numbers, octets, single, text, texts};
+use crate::drivers::Fault;
+use crate::limits::MACS_PER_PORT;
+use crate::model::fact::{Neighbour, SwitchIdentity};
+use crate::model::switch::ProfileName;
+use crate::model::{Mac, Vlan};
+
+/// What changes rarely.
+pub struct Inventory {
+    pub identity: SwitchIdentity,
+    pub profile: &'static Profile,
+    pub places: Places,
+    /// The port that the first bit of a PortList stands for: 1, or 0 where base ports count from 0.
+    pub first_port: u32,
+    pub source: Source,
+    pub neighbours: BTreeMap<u32, Neighbour>,
+    pub macs: BTreeMap<u32, BTreeSet<Mac>>,
+    /// Members of aggregations: ifIndex → the aggregation's name, where it has one.
+    pub lag_members: BTreeMap<u32, Option<String>>,
+    pub if_change: Option<i64>,
+    /// The interfaces of VLANs, `Vlan 2515`: some agents (Force10) index the static table by them.
+    pub vlan_interfaces: BTreeMap<u32, Vlan>,
+}
+
+/// Where VLAN membership is read on this very switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Static,
+    Current,
+    Foundry,
+    Vtp,
+    /// Nothing but dot1qPvid, at most.
+    Nowhere,
+}
+
+/// Ethernet ports and aggregations, by ifIndex.
+#[derive(Debug, Clone, Default)]
+pub struct Places(pub BTreeMap<u32, Place>);
+
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub key: String,
+    pub also: Vec<String>,
+    pub base_ports: Vec<u32>,
+    pub aggregate: bool,
+}
+
+/// What the planner compares.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub up_time: Option<i64>,
+    pub if_change: Option<i64>,
+    pub admin: BTreeMap<u32, i64>,
+    pub oper: BTreeMap<u32, i64>,
+    pub vlans: Vlans,
+}
+
+#[derive(Debug, Clone)]
+pub enum Vlans {
+    Bridge(Bridge),
+    Vtp(Vtp),
+}
+
+/// Q-BRIDGE-MIB.
+#[derive(Debug, Clone)]
+pub struct Bridge {
+    pub form: Form,
+    pub first_port: u32,
+    pub source: Source,
+    /// dot1qPvid as it was sent (some agents send INTEGER), by base port; nothing where the agent does not serve it.
+    pub pvid: Option<BTreeMap<u32, Value>>,
+    pub rows: BTreeMap<Vlan, Row>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The index of the row: the VLAN, or (Force10) the ifIndex of the VLAN's interface.
+    pub index: u32,
+    pub egress: Vec<u8>,
+    pub untagged: Vec<u8>,
+}
+
+/// CISCO-VTP-MIB and CISCO-VLAN-MEMBERSHIP-MIB, by ifIndex.
+#[derive(Debug, Clone, Default)]
+pub struct Vtp {
+    pub existing: BTreeSet<Vlan>,
+    pub vm_vlan: BTreeMap<u32, i64>,
+    pub native: BTreeMap<u32, i64>,
+    pub encapsulation: BTreeMap<u32, i64>,
+    pub dynamic_state: BTreeMap<u32, i64>,
+    pub dynamic_status: BTreeMap<u32, i64>,
+    pub enabled: [BTreeMap<u32, Vec<u8>>; 4],
+    pub serial: Option<Value>,
+    /// ccmHistoryRunningLastChanged is later than ccmHistoryStartupLastChanged.
+    pub unsaved: Option<bool>,
+}
+
+impl Places {
+    /// The one port of this name, by key or by another of its names.
+    pub fn named(&self, name: &str) -> Option<u32> {
+        let unique = |mut found: Vec<u32>| if found.len() == 1 { found.pop() } else { None };
+        let by = |test: &dyn Fn(&Place) -> bool| unique(self.0.iter().filter(|(_, p)| test(p)).map(|(i, _)| *i).collect());
+        by(&|p| p.key == name).or_else(|| by(&|p| p.also.iter().any(|a| a == name)))
+    }
+
+    pub fn by_base_port(&self, base_port: u32) -> Option<u32> {
+        self.0.iter().find(|(_, place)| place.base_ports.contains(&base_port)).map(|(index, _)| *index)
+    }
+}
+
+impl Row {
+    pub fn egress_ports(&self, bridge: &Bridge) -> BTreeSet<u32> {
+        portlist::members(bridge.form, &self.egress, bridge.first_port)
+    }
+
+    pub fn untagged_ports(&self, bridge: &Bridge) -> BTreeSet<u32> {
+        portlist::members(bridge.form, &self.untagged, bridge.first_port)
+    }
+}
+
+// ---- what rarely changes ----------------------------------------------------------------------------------------------
+
+pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inventory, Fault> {
+    let scalars = [o::SYS_DESCR, o::SYS_OBJECT_ID, o::SYS_NAME, o::SNMP_ENGINE_ID, o::BASE_BRIDGE_ADDRESS, o::IF_TABLE_LAST_CHANGE];
+    let answers = get(agent, &scalars.map(|arcs| at(arcs, &[0]))).await?;
+    let scalar = |arcs: Arcs| answers.get(&at(arcs, &[0]));
+    let object_id = match scalar(o::SYS_OBJECT_ID) {
+        Some(Value::Oid(oid)) => oid.clone(),
+        Some(_) | None => Oid::default(),
+    };
+    let string = |arcs: Arcs| scalar(arcs).and_then(text).unwrap_or_default();
+    let pin = pin(agent, scalar(o::SNMP_ENGINE_ID), scalar(o::BASE_BRIDGE_ADDRESS)).await?;
+    let identity =
+        SwitchIdentity { sys_object_id: object_id.to_string(), sys_descr: string(o::SYS_DESCR), sys_name: string(o::SYS_NAME), pin };
+    let if_change = scalar(o::IF_TABLE_LAST_CHANGE).and_then(number);
+
+    let (profile, source, pvids) = profile(agent, &object_id, &identity.sys_descr, wanted).await?;
+    let [base] = columns(agent, [o::BASE_PORT_IF_INDEX], 64).await?;
+    let mut base = numbers(&base);
+    if base.is_empty() {
+        // Some agents (Supermicro) have no dot1dBasePortTable: there a base port is the ifIndex.
+        base = pvids.iter().map(|port| (*port, i64::from(*port))).collect();
+    }
+    let (places, names) = places(agent, &base).await?;
+    let first_port = u32::from(!base.contains_key(&0));
+    let neighbours = neighbour::read(agent, &places).await?;
+    let macs = macs(agent, &places).await?;
+    let lag_members = lag_members(agent, &places, &names).await?;
+    let vlan_interfaces = names.iter().filter_map(|(index, name)| Some((*index, vlan_of_name(name)?))).collect();
+    Ok(Inventory { identity, profile, places, first_port, source, neighbours, macs, lag_members, if_change, vlan_interfaces })
+}
+
+/// What tells this switch from another: the chassis' serial number, else the engine id, else the bridge address.
+async fn pin(agent: &mut dyn Agent, engine: Option<&Value>, address: Option<&Value>) -> Result<Option<String>, Fault> {
+    let [classes, serials] = columns(agent, [o::ENT_PHYSICAL_CLASS, o::ENT_PHYSICAL_SERIAL], 32).await?;
+    let chassis = |index: &&Vec<u32>| classes.get(*index).and_then(number) == Some(3); // entPhysicalClass: chassis(3)
+    if let Some(serial) = classes.keys().filter(chassis).find_map(|index| serials.get(index).and_then(text)) {
+        return Ok(Some(format!("serial:{serial}")));
+    }
+    let known = agent.engine_id();
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let tell = |kind: &str, bytes: Option<&[u8]>| bytes.filter(|b| b.iter().any(|o| *o != 0)).map(|b| format!("{kind}:{}", hex(b)));
+    let engine = engine.and_then(octets).or(known.as_deref());
+    Ok(tell("engine", engine).or_else(|| tell("base", address.and_then(octets))))
+}
+
+async fn profile(
+    agent: &mut dyn Agent,
+    object_id: &Oid,
+    descr: &str,
+    wanted: ProfileName,
+) -> Result<(&'static Profile, Source, Vec<u32>), Fault> {
+    let [egress, current, foundry] = columns(agent, [o::STATIC_EGRESS, o::CURRENT_EGRESS, o::FOUNDRY_MEMBER_TAG_MODE], 16).await?;
+    let [pvid, vm_vlan, native] = columns(agent, [o::PVID, o::VM_VLAN, o::TRUNK_NATIVE], 64).await?;
+    let probe = Probe { static_egress: !egress.is_empty(), pvid: !pvid.is_empty(), vm_vlan: !vm_vlan.is_empty() };
+    let profile = recognise(object_id, descr, probe, wanted);
+    let source = match profile.membership {
+        Membership::QBridge(_) if !egress.is_empty() => Source::Static,
+        Membership::QBridge(_) if !current.is_empty() => Source::Current,
+        Membership::Foundry if !foundry.is_empty() => Source::Foundry,
+        Membership::QBridge(_) | Membership::Foundry => Source::Nowhere,
+        Membership::Vtp if vm_vlan.is_empty() && native.is_empty() => Source::Nowhere,
+        Membership::Vtp => Source::Vtp,
+    };
+    Ok((profile, source, pvid.keys().filter_map(|index| single(index)).collect()))
+}
+
+/// The ports, and the names of all interfaces (an aggregation may be one of a type that is not listed).
+async fn places(agent: &mut dyn Agent, base: &BTreeMap<u32, i64>) -> Result<(Places, BTreeMap<u32, String>), Fault> {
+    let [types, names, descrs, aliases] = columns(agent, [o::IF_TYPE, o::IF_NAME, o::IF_DESCR, o::IF_ALIAS], 64).await?;
+    let (types, names, descrs, aliases) = (numbers(&types), texts(&names), texts(&descrs), texts(&aliases));
+    let ports: Vec<(u32, bool)> =
+        types.iter().filter(|(_, t)| o::ETHERNET_TYPES.contains(t) || **t == o::LAG_TYPE).map(|(i, t)| (*i, *t == o::LAG_TYPE)).collect();
+    let count = |column: &BTreeMap<u32, String>| {
+        let mut times: BTreeMap<String, usize> = BTreeMap::new();
+        ports.iter().filter_map(|(i, _)| column.get(i)).for_each(|name| *times.entry(name.clone()).or_default() += 1);
+        times
+    };
+    let (name_times, descr_times) = (count(&names), count(&descrs));
+    let mut places = BTreeMap::new();
+    for (index, aggregate) in &ports {
+        let unique = |column: &BTreeMap<u32, String>, times: &BTreeMap<String, usize>| {
+            column.get(index).filter(|name| times.get(*name) == Some(&1)).cloned()
+        };
+        let key = unique(&names, &name_times)
+            .or_else(|| unique(&descrs, &descr_times).filter(|d| !name_times.contains_key(d)))
+            .unwrap_or_else(|| format!("ifIndex {index}"));
+        let mut also: Vec<String> = Vec::new();
+        for name in [names.get(index), aliases.get(index), descrs.get(index)].into_iter().flatten() {
+            if *name != key && !also.contains(name) {
+                also.push(name.clone());
+            }
+        }
+        let base_ports = base.iter().filter(|(_, i)| **i == i64::from(*index)).map(|(port, _)| *port).collect();
+        places.insert(*index, Place { key, also, base_ports, aggregate: *aggregate });
+    }
+    Ok((Places(places), names))
+}
+
+/// Learned addresses. Not all that a large bridge knows: at most `MACS_PER_PORT` of each port.
+async fn macs(agent: &mut dyn Agent, places: &Places) -> Result<BTreeMap<u32, BTreeSet<Mac>>, Fault> {
+    let [ports, status] = columns(agent, [o::TP_FDB_PORT, o::TP_FDB_STATUS], 64).await?;
+    let [old] = if ports.is_empty() { columns(agent, [o::TP_FDB_PORT_OLD], 64).await? } else { [Column::new()] };
+    let mut found: BTreeMap<u32, BTreeSet<Mac>> = BTreeMap::new();
+    for (index, value) in ports.iter().chain(&old) {
+        // dot1qTpFdbStatus: learned(3); an agent without the column shows nothing but what it learned.
+        let learned = status.get(index).and_then(number).is_none_or(|s| s == 3);
+        let address = index.len().checked_sub(6).and_then(|start| mac_octets(&index[start..])).and_then(Mac::seen);
+        let port = number(value).and_then(|p| u32::try_from(p).ok()).and_then(|p| places.by_base_port(p));
+        if let (true, Some(mac), Some(port)) = (learned, address, port) {
+            let on_port = found.entry(port).or_default();
+            if on_port.len() < MACS_PER_PORT {
+                on_port.insert(mac);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn vlan_of_name(name: &str) -> Option<Vlan> {
+    let number: i64 = name.strip_prefix("Vlan")?.trim_start().parse().ok()?;
+    Vlan::try_from(number).ok()
+}
+
+async fn lag_members(
+    agent: &mut dyn Agent,
+    places: &Places,
+    names: &BTreeMap<u32, String>,
+) -> Result<BTreeMap<u32, Option<String>>, Fault> {
+    let [attached, pagp] = columns(agent, [o::LAG_ATTACHED, o::PAGP_GROUP], 64).await?;
+    let [stack] = columns(agent, [o::IF_STACK_STATUS], 64).await?;
+    let mut members = BTreeMap::new();
+    for (port, group) in numbers(&pagp).into_iter().chain(numbers(&attached)) {
+        // 0: of no group; its own index: an aggregation of one, which is a port.
+        if let Some(group) = u32::try_from(group).ok().filter(|group| *group != 0 && *group != port) {
+            members.insert(port, names.get(&group).cloned());
+        }
+    }
+    let is = |index: &u32, aggregate| places.0.get(index).is_some_and(|p| p.aggregate == aggregate);
+    for index in stack.keys() {
+        // ifStackHigherLayer, ifStackLowerLayer
+        if let [higher, lower] = index.as_slice() {
+            if is(higher, true) && is(lower, false) {
+                members.insert(*lower, names.get(higher).cloned());
+            }
+        }
+    }
+    members.retain(|port, _| places.0.contains_key(port));
+    Ok(members)
+}
+
+// ---- what the planner compares ------------------------------------------------------------------------------------------
+
+pub async fn state(agent: &mut dyn Agent, inventory: &Inventory) -> Result<State, Fault> {
+    let ports = inventory.places.0.len() + 8;
+    let (admin, oper, vlans, clock) = match inventory.profile.membership {
+        Membership::QBridge(_) | Membership::Foundry => bridge_state(agent, inventory, ports).await?,
+        Membership::Vtp => vtp_state(agent, ports).await?,
+    };
+    let clock = clock.map(|column| column.get([0].as_slice()).and_then(number));
+    Ok(State { up_time: clock[0], if_change: clock[1], admin: numbers(&admin), oper: numbers(&oper), vlans })
+}
+
+type Raw = (Column, Column, Vlans, [Column; 2]);
+
+async fn bridge_state(agent: &mut dyn Agent, inventory: &Inventory, ports: usize) -> Result<Raw, Fault> {
+    let [admin, oper, pvid] = columns(agent, [o::IF_ADMIN_STATUS, o::IF_OPER_STATUS, o::PVID], ports).await?;
+    let clock = [o::SYS_UP_TIME, o::IF_TABLE_LAST_CHANGE];
+    let (egress, untagged) = match inventory.source {
+        Source::Static => (o::STATIC_EGRESS, o::STATIC_UNTAGGED),
+        Source::Current | Source::Vtp | Source::Nowhere => (o::CURRENT_EGRESS, o::CURRENT_UNTAGGED),
+        Source::Foundry => (o::FOUNDRY_MEMBER_TAG_MODE, o::STATIC_UNTAGGED),
+    };
+    let [up, changed, egress, untagged] = columns(agent, [clock[0], clock[1], egress, untagged], 16).await?;
+    let form = match inventory.profile.membership {
+        Membership::QBridge(form) => form,
+        Membership::Foundry | Membership::Vtp => Form::Bits,
+    };
+    let rows = match inventory.source {
+        Source::Foundry => foundry_rows(&egress, inventory.first_port),
+        Source::Nowhere | Source::Vtp => BTreeMap::new(),
+        Source::Static | Source::Current => rows(&egress, &untagged, &inventory.vlan_interfaces),
+    };
+    let pvid = (!pvid.is_empty()).then(|| pvid.into_iter().filter_map(|(i, v)| Some((single(&i)?, v))).collect());
+    let bridge = Bridge { form, first_port: inventory.first_port, source: inventory.source, pvid, rows };
+    Ok((admin, oper, Vlans::Bridge(bridge), [up, changed]))
+}
+
+/// Of dot1qVlanCurrentTable's index (time mark, VLAN) only the last part counts; the time mark is not 0 on every agent.
+fn rows(egress: &Column, untagged: &Column, interfaces: &BTreeMap<u32, Vlan>) -> BTreeMap<Vlan, Row> {
+    let list = |column: &Column, index: &Vec<u32>| column.get(index).and_then(octets).unwrap_or_default().to_vec();
+    let row = |index: &Vec<u32>| {
+        let last = *index.last()?;
+        let vlan = Vlan::try_from(i64::from(last)).ok().or_else(|| interfaces.get(&last).copied())?;
+        Some((vlan, Row { index: last, egress: list(egress, index), untagged: list(untagged, index) }))
+    };
+    egress.keys().filter_map(row).collect()
+}
+
+/// snVLanByPortMemberTagMode, by VLAN and port: tagged(1), untagged(2).
+fn foundry_rows(modes: &Column, first: u32) -> BTreeMap<Vlan, Row> {
+    let mut rows: BTreeMap<Vlan, Row> = BTreeMap::new();
+    for (index, mode) in modes {
+        let [vlan, port] = index.as_slice() else { continue };
+        let Ok(vlan) = Vlan::try_from(i64::from(*vlan)) else { continue };
+        let row = rows.entry(vlan).or_insert_with(|| Row { index: u32::from(vlan.id()), egress: Vec::new(), untagged: Vec::new() });
+        let join = |list: &mut Vec<u8>| {
+            if let Some(new) = portlist::with(Form::Bits, list, first, *port, true) {
+                *list = new;
+            }
+        };
+        join(&mut row.egress);
+        if number(mode) == Some(2) {
+            join(&mut row.untagged);
+        }
+    }
+    rows
+}
+
+async fn vtp_state(agent: &mut dyn Agent, ports: usize) -> Result<Raw, Fault> {
+    let [admin, oper, vm_vlan, state, status] =
+        columns(agent, [o::IF_ADMIN_STATUS, o::IF_OPER_STATUS, o::VM_VLAN, o::TRUNK_DYNAMIC_STATE, o::TRUNK_DYNAMIC_STATUS], ports).await?;
+    let [up, changed, vlan_state, vlan_type, serial] =
+        columns(agent, [o::SYS_UP_TIME, o::IF_TABLE_LAST_CHANGE, o::VTP_VLAN_STATE, o::VTP_VLAN_TYPE, o::TRUNK_SERIAL], 16).await?;
+    let [running, startup] = columns(agent, [o::CCM_RUNNING_CHANGED, o::CCM_STARTUP_CHANGED], 1).await?;
+    let [native, encapsulation] = columns(agent, [o::TRUNK_NATIVE, o::TRUNK_ENCAPSULATION], ports).await?;
+    let changed_at = |column: &Column| column.values().next().and_then(number);
+    // 128 octets a row: few to a request.
+    let enabled = columns(agent, o::TRUNK_ENABLED, ports).await?;
+    let vtp = Vtp {
+        existing: existing(&vlan_state, &vlan_type),
+        vm_vlan: numbers(&vm_vlan),
+        native: numbers(&native),
+        encapsulation: numbers(&encapsulation),
+        dynamic_state: numbers(&state),
+        dynamic_status: numbers(&status),
+        enabled: enabled.map(|column| column.iter().filter_map(|(i, v)| Some((single(i)?, octets(v)?.to_vec()))).collect()),
+        serial: serial.into_values().next(),
+        unsaved: changed_at(&running).zip(changed_at(&startup)).map(|(running, startup)| running > startup),
+    };
+    Ok((admin, oper, Vlans::Vtp(vtp), [up, changed]))
+}
+
+/// Ethernet VLANs: vtpVlanType ethernet(1). FDDI and token ring have their own, 1002 to 1005.
+fn existing(states: &Column, types: &Column) -> BTreeSet<Vlan> {
+    let ethernet = |index: &Vec<u32>| types.get(index).and_then(number).is_none_or(|kind| kind == 1);
+    // managementDomainIndex, vtpVlanIndex
+    let vlan = |index: &Vec<u32>| Vlan::try_from(i64::from(*index.last()?)).ok();
+    states.keys().filter(|index| ethernet(index)).filter_map(vlan).collect()
+}
+
+/// These instances, without those that the agent does not have.
+pub async fn get(agent: &mut dyn Agent, oids: &[Oid]) -> Result<BTreeMap<Oid, Value>, Fault> {
+    let there = |value: &Value| !matches!(value, Value::NoSuchObject | Value::NoSuchInstance | Value::EndOfMibView | Value::Null);
+    Ok(agent.get(oids).await?.into_iter().filter(|(_, value)| there(value)).collect())
+}
+
+impl Inventory {
+    /// Whether this switch can be written through this family at all: its tables are there.
+    pub fn writes_vlans(&self) -> bool {
+        match self.profile.family {
+            Family::QBridge => self.source == Source::Static,
+            Family::CiscoVtp => self.source == Source::Vtp,
+            Family::ObserveOnly => false,
+        }
+    }
+}

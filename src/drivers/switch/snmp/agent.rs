@@ -1,0 +1,254 @@
+//! One SNMP agent over UDP: get, walk and set, with tries, timeouts and what the replies must look like.
+//!
+//! A read is tried again, with a fresh id each time; a SET is sent once, and no answer to it is `Fault::Unknown`. One request at a time
+//! (`&mut self`): cheap switches answer no faster when asked twice. A reply must name objects that were asked for, in their order, else
+//! it is `Fault::Garbled`. Leaves out: SNMPv3 (`session`), what to ask. Shown by `tests/snmp/` against net-snmp and the simulated agent.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::codec::{self, Kind, Pdu, Unreadable, status_word};
+use super::keys::Extension;
+use super::session::{Login, Session};
+use super::transport::{Listening, SnmpSocket, Unanswered};
+use super::walk::{REPLY_BINDINGS_MAX, Walk};
+use super::{Agent, Binding, Oid, SetAnswer};
+use crate::drivers::Fault;
+use crate::model::net::HostPort;
+use crate::model::secret::SnmpLogin;
+
+/// RFC 3417 section 3.1.
+const PORT: u16 = 161;
+
+/// How long to wait for a reply, and how often to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// The wait for the answer to the first try of a read; later tries wait twice as long.
+    pub read: Duration,
+    /// The wait for the answer to a SET, which is sent once.
+    pub write: Duration,
+    /// Tries of a read.
+    pub tries: u32,
+}
+
+impl Default for Timing {
+    /// Cheap switches take seconds to answer a SET (net-snmp issue 194: a GS724TP).
+    fn default() -> Timing {
+        Timing { read: Duration::from_secs(2), write: Duration::from_secs(5), tries: 3 }
+    }
+}
+
+impl Timing {
+    fn reads(&self) -> Vec<Duration> {
+        (0..self.tries.max(1)).map(|attempt| if attempt == 0 { self.read } else { self.read * 2 }).collect()
+    }
+}
+
+/// One agent. Its name is resolved when it is first asked, and again after silence.
+pub struct UdpAgent {
+    pub(super) device: String,
+    pub(super) socket: Arc<SnmpSocket>,
+    address: HostPort,
+    login: SnmpLogin,
+    pub(super) timing: Timing,
+    peer: Option<SocketAddr>,
+    /// How often `address` was resolved: each time the next of its addresses has its turn.
+    resolved: usize,
+    pub(super) session: Option<Session>,
+    /// The extension that worked last; see `keys::Extension`.
+    pub(super) extension: Extension,
+    /// Smaller than `REPLY_BINDINGS_MAX` once the agent has said tooBig.
+    bindings_max: usize,
+}
+
+impl UdpAgent {
+    pub fn new(device: String, socket: Arc<SnmpSocket>, address: HostPort, login: SnmpLogin, timing: Timing) -> UdpAgent {
+        UdpAgent {
+            device,
+            socket,
+            address,
+            login,
+            timing,
+            peer: None,
+            resolved: 0,
+            session: None,
+            extension: Extension::Blumenthal,
+            bindings_max: REPLY_BINDINGS_MAX,
+        }
+    }
+
+    async fn peer(&mut self) -> Result<SocketAddr, Fault> {
+        if let Some(peer) = self.peer {
+            return Ok(peer);
+        }
+        let unreachable = |source| Fault::Network { device: self.device.clone(), source };
+        let (host, port) = self.address.with_port(PORT);
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port)).await.map_err(unreachable)?.collect();
+        let nobody = || unreachable(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"));
+        let peer = found.get(self.resolved % found.len().max(1)).copied().ok_or_else(nobody)?;
+        self.resolved = self.resolved.wrapping_add(1);
+        self.peer = Some(peer);
+        Ok(peer)
+    }
+
+    /// One request and its Response.
+    async fn exchange(&mut self, pdu: &Pdu, what: &str) -> Result<Pdu, Fault> {
+        let peer = self.peer().await?;
+        let answer = match self.login.clone() {
+            SnmpLogin::V2c { community } => self.plain(peer, pdu, what, community.reveal().as_bytes()).await,
+            SnmpLogin::V3 { username, auth, auth_password, privacy, priv_password } => {
+                self.secured(peer, pdu, what, &Login { username, auth, auth_password, privacy, priv_password }).await
+            }
+        };
+        if matches!(answer, Err(Fault::Silent { .. } | Fault::Unknown { .. } | Fault::Network { .. })) {
+            self.peer = None;
+        }
+        answer
+    }
+
+    async fn plain(&self, peer: SocketAddr, pdu: &Pdu, what: &str, community: &[u8]) -> Result<Pdu, Fault> {
+        let encode = |id, attempt| codec::message(community, &try_of(pdu, id, attempt));
+        let judge = |bytes: &[u8], listening: &Listening| match codec::read_message(bytes) {
+            Ok((theirs, reply)) => {
+                let ours = theirs == community && reply.kind == Kind::Response && listening.has(reply.request);
+                ours.then_some(Ok(reply))
+            }
+            Err(unreadable) => Some(Err(unreadable)),
+        };
+        match self.socket.ask(peer, &self.waits(pdu.kind), encode, judge).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(unreadable)) => Err(self.unreadable(pdu.kind, what, unreadable)),
+            Err(unanswered) => Err(self.unanswered(pdu.kind, what, unanswered)),
+        }
+    }
+
+    pub(super) fn waits(&self, kind: Kind) -> Vec<Duration> {
+        match kind {
+            Kind::Set => vec![self.timing.write],
+            Kind::Get | Kind::GetNext | Kind::GetBulk | Kind::Response | Kind::Report => self.timing.reads(),
+        }
+    }
+
+    pub(super) fn unanswered(&self, kind: Kind, what: &str, unanswered: Unanswered) -> Fault {
+        let device = self.device.clone();
+        match unanswered {
+            Unanswered::Network(source) => Fault::Network { device, source },
+            Unanswered::Silence { .. } if kind == Kind::Set => Fault::Unknown { device, what: what.to_owned() },
+            Unanswered::Silence { attempts, waited } => Fault::Silent { device, attempts, waited },
+        }
+    }
+
+    /// A SET whose answer does not read has perhaps happened.
+    pub(super) fn unreadable(&self, kind: Kind, what: &str, unreadable: Unreadable) -> Fault {
+        match kind {
+            Kind::Set => Fault::Unknown { device: self.device.clone(), what: format!("{what} (its reply does not read: {unreadable})") },
+            Kind::Get | Kind::GetNext | Kind::GetBulk | Kind::Response | Kind::Report => self.garbled(unreadable.to_string()),
+        }
+    }
+
+    pub(super) fn garbled(&self, why: String) -> Fault {
+        Fault::Garbled { device: self.device.clone(), why }
+    }
+
+    fn refused(&self, what: String, reply: &Pdu) -> Fault {
+        Fault::Refused { device: self.device.clone(), what, code: status_word(reply.status) }
+    }
+
+    /// One GET: the first of these objects, one at least; nothing where the agent said tooBig.
+    async fn get_some(&mut self, oids: &[Oid]) -> Result<Option<Vec<Binding>>, Fault> {
+        let what = format!("the reading of {}", listed(oids));
+        let reply = self.exchange(&Pdu::asking(Kind::Get, 0, oids.iter().cloned()), &what).await?;
+        match reply.status {
+            0 => {}
+            codec::TOO_BIG if oids.len() > 1 => return Ok(None),
+            _ => {
+                let culprit = (reply.index as usize).checked_sub(1).and_then(|at| oids.get(at));
+                return Err(self.refused(culprit.map_or(what, |oid| format!("the reading of {oid}")), &reply));
+            }
+        }
+        let found: Vec<Oid> = reply.bindings.iter().map(|(oid, _)| oid.clone()).collect();
+        if found.is_empty() || !oids.starts_with(&found) {
+            return Err(self.garbled(format!("asked for {}, it sent {}", listed(oids), listed(&found))));
+        }
+        Ok(Some(reply.bindings))
+    }
+}
+
+#[async_trait]
+impl Agent for UdpAgent {
+    async fn get(&mut self, oids: &[Oid]) -> Result<Vec<Binding>, Fault> {
+        let mut found = Vec::with_capacity(oids.len());
+        let mut most = self.bindings_max;
+        while found.len() < oids.len() {
+            let rest = &oids[found.len()..];
+            let some = &rest[..rest.len().min(most)];
+            match self.get_some(some).await? {
+                Some(bindings) => {
+                    most = if bindings.len() < some.len() { bindings.len() } else { most };
+                    found.extend(bindings);
+                }
+                None => {
+                    most = (some.len() / 2).max(1);
+                    self.bindings_max = most;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+        let what = format!("the reading of {}", listed(columns));
+        let mut walk = Walk::new(columns, rows, self.bindings_max);
+        while let Some(ask) = walk.ask() {
+            let mut pdu = Pdu::asking(Kind::GetBulk, 0, ask.after.iter().cloned());
+            pdu.index = ask.rows;
+            let reply = self.exchange(&pdu, &what).await?;
+            match reply.status {
+                0 => walk.take(&ask, reply.bindings).map_err(|why| self.garbled(why))?,
+                codec::TOO_BIG if walk.halve(&ask) => self.bindings_max = walk.bindings_max(),
+                _ => return Err(self.refused(what, &reply)),
+            }
+        }
+        Ok(walk.rows())
+    }
+
+    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
+        let oids: Vec<Oid> = bindings.iter().map(|(oid, _)| oid.clone()).collect();
+        let what = format!("the writing of {}", listed(&oids));
+        let pdu = Pdu { kind: Kind::Set, request: 0, status: 0, index: 0, bindings: bindings.to_vec() };
+        let reply = self.exchange(&pdu, &what).await?;
+        Ok(match reply.status {
+            0 => SetAnswer::Accepted(reply.bindings),
+            status => SetAnswer::Refused { status, index: reply.index },
+        })
+    }
+
+    fn engine_id(&self) -> Option<Vec<u8>> {
+        self.session.as_ref().map(|session| session.engine.clone())
+    }
+}
+
+/// The PDU of one try. Each further try of a read asks for a quarter as much: a large reply may be what gets lost.
+pub(super) fn try_of(pdu: &Pdu, id: u32, attempt: usize) -> Pdu {
+    let less = |count: usize| (count >> (2 * attempt).min(31)).max(1);
+    let mut pdu = Pdu { request: id as i32, ..pdu.clone() };
+    match pdu.kind {
+        Kind::Get => pdu.bindings.truncate(less(pdu.bindings.len())),
+        Kind::GetBulk => pdu.index = less(pdu.index as usize) as u32,
+        Kind::GetNext | Kind::Set | Kind::Response | Kind::Report => {}
+    }
+    pdu
+}
+
+/// The first few, for people.
+fn listed(oids: &[Oid]) -> String {
+    const SHOWN: usize = 3;
+    let mut text = oids.iter().take(SHOWN).map(Oid::to_string).collect::<Vec<_>>().join(", ");
+    if let Some(more) = oids.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}

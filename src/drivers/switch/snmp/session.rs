@@ -1,0 +1,324 @@
+//! SNMPv3 of one agent: discovery, the engine's clock, and what its Reports mean (RFC 3412, RFC 3414).
+//!
+//! The first discovery is believed as far as it must be: its engine id makes the keys, and an authenticated answer to a read with those
+//! keys (`confirm`) is what makes a session. From then on only authenticated messages move the clock. Those may move it backwards too, for
+//! agents that forget their boots: every believed message carries the fresh msgID of our own request, so it cannot be an old one.
+//! A Report says that a request was not processed; so after one that is authenticated, or after the engine turned out to be another one,
+//! the request goes out once more, a SET too.
+//! Leaves out: tries and timeouts (`agent`, `transport`). Shown by `tests/snmp/`: every pair of protocols, wrong passwords, restarts.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Oid;
+use super::agent::{UdpAgent, try_of};
+use super::codec::{Kind, Pdu, Unreadable};
+use super::keys::{self, PASSWORD_CHARS_MIN};
+use super::privacy::Clock;
+use super::transport::{Listening, Unanswered};
+use super::usm::{self, Level, Outgoing, Protection};
+use crate::drivers::Fault;
+use crate::model::secret::{AuthProtocol, Hidden, PrivProtocol};
+
+/// RFC 3414 section 3.2: usmStats, all under 1.3.6.1.6.3.15.1.1, each a Counter32 with the instance 0.
+const USM_STATS: [u32; 9] = [1, 3, 6, 1, 6, 3, 15, 1, 1];
+/// SNMPv2-MIB::sysUpTime.0, which every agent has: the read that confirms a session.
+const SYS_UP_TIME: [u32; 9] = [1, 3, 6, 1, 2, 1, 1, 3, 0];
+/// RFC 3411 section 5, SnmpEngineID. It also wants five at least; nothing depends on that.
+const ENGINE_ID_BYTES_MAX: usize = 32;
+
+/// A v3 login, apart from the enum that it comes in.
+pub(super) struct Login {
+    pub username: String,
+    pub auth: AuthProtocol,
+    pub auth_password: Hidden,
+    pub privacy: PrivProtocol,
+    pub priv_password: Hidden,
+}
+
+/// What is known of an agent's engine.
+#[derive(Clone)]
+pub(super) struct Session {
+    pub engine: Vec<u8>,
+    clock: Clock,
+    /// When `clock` was right.
+    since: Instant,
+    user: String,
+    protection: Protection,
+}
+
+impl Session {
+    fn clock(&self) -> Clock {
+        let passed = u32::try_from(self.since.elapsed().as_secs()).unwrap_or(u32::MAX);
+        Clock { time: self.clock.time.saturating_add(passed).min(i32::MAX as u32), ..self.clock }
+    }
+
+    fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+        self.since = Instant::now();
+    }
+}
+
+/// Why the agent did not process a request (RFC 3414 section 3.2, RFC 3412 section 7.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Complaint {
+    UnsupportedLevel,
+    NotInTimeWindow,
+    UnknownUser,
+    UnknownEngine,
+    WrongDigest,
+    Decryption,
+    Other(Oid),
+}
+
+impl Complaint {
+    fn of(pdu: &Pdu) -> Complaint {
+        let Some((oid, _)) = pdu.bindings.first() else { return Complaint::Other(Oid::default()) };
+        match oid.0.strip_prefix(&USM_STATS) {
+            Some([1, ..]) => Complaint::UnsupportedLevel,
+            Some([2, ..]) => Complaint::NotInTimeWindow,
+            Some([3, ..]) => Complaint::UnknownUser,
+            Some([4, ..]) => Complaint::UnknownEngine,
+            Some([5, ..]) => Complaint::WrongDigest,
+            Some([6, ..]) => Complaint::Decryption,
+            Some(_) | None => Complaint::Other(oid.clone()),
+        }
+    }
+}
+
+/// A reply that may be believed as far as its level goes.
+enum Reply {
+    /// At our own level, with the engine's clock.
+    Response(Pdu, Clock),
+    /// The clock only where the Report was authenticated.
+    Report(Complaint, Option<Clock>),
+    /// Ours by its digest, but it does not read.
+    Unreadable(Unreadable),
+}
+
+/// What discovery found: nothing of it is authenticated.
+struct Discovered {
+    engine: Vec<u8>,
+    clock: Clock,
+}
+
+/// How a session that was to be confirmed failed, when another key extension may still do better.
+enum Unconfirmed {
+    Encryption(Fault),
+    Final(Fault),
+}
+
+impl UdpAgent {
+    /// One request and its Response, at authPriv.
+    pub(super) async fn secured(&mut self, peer: SocketAddr, pdu: &Pdu, what: &str, login: &Login) -> Result<Pdu, Fault> {
+        self.check(login)?;
+        // A copy, so that a request given up in the middle leaves the session as it was.
+        let mut session = match self.session.clone() {
+            Some(session) => session,
+            None => self.open(peer, login).await?,
+        };
+        let answer = self.in_session(peer, &mut session, pdu, what, login).await;
+        self.session = Some(session);
+        answer
+    }
+
+    /// RFC 3414 11.2. A shorter password is refused by every agent, and an empty one has no key.
+    fn check(&self, login: &Login) -> Result<(), Fault> {
+        for (name, password) in [("authentication", &login.auth_password), ("privacy", &login.priv_password)] {
+            let length = password.reveal().chars().count();
+            if length < PASSWORD_CHARS_MIN {
+                let why =
+                    format!("the {name} password has {length} characters, SNMPv3 wants at least {PASSWORD_CHARS_MIN} (nothing was sent)");
+                return Err(self.denied(why));
+            }
+        }
+        Ok(())
+    }
+
+    async fn in_session(&mut self, peer: SocketAddr, session: &mut Session, pdu: &Pdu, what: &str, login: &Login) -> Result<Pdu, Fault> {
+        let (mut resynced, mut rediscovered) = (false, false);
+        loop {
+            match self.once(peer, session, pdu, &self.waits(pdu.kind)).await {
+                Ok(Reply::Response(reply, clock)) => {
+                    session.set_clock(clock);
+                    return Ok(reply);
+                }
+                Ok(Reply::Report(Complaint::NotInTimeWindow, Some(clock))) if !resynced => {
+                    session.set_clock(clock);
+                    resynced = true;
+                }
+                Ok(Reply::Report(Complaint::UnknownEngine | Complaint::NotInTimeWindow, _)) if !rediscovered => {
+                    let found = self.open(peer, login).await?;
+                    if found.engine == session.engine && pdu.kind == Kind::Set {
+                        // The Report was not authenticated, and perhaps not the agent's: the SET may have been processed.
+                        return Err(Fault::Unknown { device: self.device.clone(), what: what.to_owned() });
+                    }
+                    *session = found;
+                    rediscovered = true;
+                }
+                Ok(Reply::Report(complaint, _)) => return Err(self.complained(&complaint, login)),
+                Ok(Reply::Unreadable(unreadable)) => return Err(self.unreadable(pdu.kind, what, unreadable)),
+                Err(unanswered) => return Err(self.unanswered(pdu.kind, what, unanswered)),
+            }
+        }
+    }
+
+    /// Discovery, keys, and one read that proves them. Where two key extensions are possible, the one that answers.
+    async fn open(&mut self, peer: SocketAddr, login: &Login) -> Result<Session, Fault> {
+        let found = self.discover(peer).await?;
+        let no_keys = |source: io::Error| Fault::Network { device: self.device.clone(), source };
+        let masters = (
+            self.socket.master_keys().of(login.auth, &login.auth_password).await.map_err(no_keys)?,
+            self.socket.master_keys().of(login.auth, &login.priv_password).await.map_err(no_keys)?,
+        );
+        let ways =
+            if keys::is_extended(login.auth, login.privacy) { vec![self.extension, self.extension.other()] } else { vec![self.extension] };
+        let mut last = None;
+        for way in ways {
+            let keys = keys::localized(masters.clone(), (login.auth, login.privacy), &found.engine, way).await;
+            let keys = keys.map_err(|source| Fault::Network { device: self.device.clone(), source })?;
+            let protection = Protection { auth: login.auth, privacy: login.privacy, keys };
+            let session = Session {
+                engine: found.engine.clone(),
+                clock: found.clock,
+                since: Instant::now(),
+                user: login.username.clone(),
+                protection,
+            };
+            match self.confirm(peer, session, login).await {
+                Ok(session) => {
+                    self.extension = way;
+                    return Ok(session);
+                }
+                // Silence outweighs a refusal: it may have been the right keys' answer that was lost.
+                Err(Unconfirmed::Encryption(fault)) => last = last.filter(|before| matches!(before, Fault::Silent { .. })).or(Some(fault)),
+                Err(Unconfirmed::Final(fault)) => return Err(fault),
+            }
+        }
+        Err(last.unwrap_or_else(|| self.garbled("no key extension was tried".to_owned())))
+    }
+
+    /// The engine id, and a first guess at its clock (RFC 3414 section 4).
+    async fn discover(&self, peer: SocketAddr) -> Result<Discovered, Fault> {
+        let encode = |id: u32, _| {
+            let pdu = Pdu { request: id as i32, ..Pdu::asking(Kind::Get, 0, []) };
+            let clock = Clock { boots: 0, time: 0 };
+            let level = Level::NoAuthNoPriv;
+            let message =
+                Outgoing { id, level, reportable: true, engine: b"", clock, user: b"", protection: None, salt: 0, context: b"", pdu: &pdu };
+            // At this level nothing can go wrong; an empty datagram would be silence.
+            message.bytes().unwrap_or_default()
+        };
+        let judge = |bytes: &[u8], _: &Listening| {
+            let incoming = usm::read(bytes).ok()?;
+            (1..=ENGINE_ID_BYTES_MAX)
+                .contains(&incoming.engine.len())
+                .then(|| Discovered { engine: incoming.engine.to_vec(), clock: incoming.clock })
+        };
+        let answer = self.socket.ask(peer, &self.waits(Kind::Get), encode, judge).await;
+        answer.map_err(|unanswered| self.unanswered(Kind::Get, "discovery", unanswered))
+    }
+
+    /// One authenticated and encrypted read; the clock is set by its answer.
+    async fn confirm(&self, peer: SocketAddr, mut session: Session, login: &Login) -> Result<Session, Unconfirmed> {
+        let pdu = Pdu::asking(Kind::Get, 0, [Oid(SYS_UP_TIME.to_vec())]);
+        let mut resynced = false;
+        loop {
+            match self.once(peer, &session, &pdu, &self.waits(Kind::Get)).await {
+                Ok(Reply::Response(_, clock)) => {
+                    session.set_clock(clock);
+                    return Ok(session);
+                }
+                Ok(Reply::Report(Complaint::NotInTimeWindow, Some(clock))) if !resynced => {
+                    session.set_clock(clock);
+                    resynced = true;
+                }
+                Ok(Reply::Report(Complaint::Decryption, _)) => {
+                    return Err(Unconfirmed::Encryption(self.complained(&Complaint::Decryption, login)));
+                }
+                Ok(Reply::Report(complaint, _)) => return Err(Unconfirmed::Final(self.complained(&complaint, login))),
+                Ok(Reply::Unreadable(unreadable)) => return Err(Unconfirmed::Encryption(self.garbled(unreadable.to_string()))),
+                Err(Unanswered::Silence { attempts, waited }) => return Err(Unconfirmed::Encryption(self.silent(attempts, waited))),
+                Err(Unanswered::Network(source)) => {
+                    return Err(Unconfirmed::Final(Fault::Network { device: self.device.clone(), source }));
+                }
+            }
+        }
+    }
+
+    /// The tries of one request. A reply that is not for us, or not by the engine, is as if it had not come.
+    async fn once(&self, peer: SocketAddr, session: &Session, pdu: &Pdu, waits: &[Duration]) -> Result<Reply, Unanswered> {
+        let user = session.user.as_bytes();
+        let encode = |id, attempt| {
+            let pdu = try_of(pdu, id, attempt);
+            let message = Outgoing {
+                id,
+                level: Level::AuthPriv,
+                reportable: true,
+                engine: &session.engine,
+                clock: session.clock(),
+                user,
+                protection: Some(&session.protection),
+                salt: self.socket.salt(),
+                context: b"",
+                pdu: &pdu,
+            };
+            message.bytes().unwrap_or_default()
+        };
+        let judge = |bytes: &[u8], listening: &Listening| judge(bytes, listening, session, user);
+        self.socket.ask(peer, waits, encode, judge).await
+    }
+
+    fn denied(&self, why: String) -> Fault {
+        Fault::Denied { device: self.device.clone(), why }
+    }
+
+    /// The agent answers discovery, so it is there; most drop what they cannot decrypt without a word.
+    fn silent(&self, attempts: u32, waited: Duration) -> Fault {
+        let hint = "answers SNMPv3 discovery, but no encrypted request: is the privacy password or protocol wrong?";
+        Fault::Silent { device: format!("{} ({hint})", self.device), attempts, waited }
+    }
+
+    fn complained(&self, complaint: &Complaint, login: &Login) -> Fault {
+        let user = &login.username;
+        match complaint {
+            Complaint::UnknownUser => self.denied(format!("it knows no SNMPv3 user `{user}` (unknownUserName)")),
+            Complaint::WrongDigest => {
+                self.denied(format!("the authentication password or protocol of the user `{user}` is wrong (wrongDigest)"))
+            }
+            Complaint::UnsupportedLevel => {
+                self.denied(format!("the user `{user}` has no authentication and encryption there (unsupportedSecLevel)"))
+            }
+            Complaint::Decryption => {
+                self.denied(format!("the privacy password or protocol of the user `{user}` is wrong (decryptionError)"))
+            }
+            Complaint::NotInTimeWindow => self.garbled("it finds our clock wrong again and again (notInTimeWindow)".to_owned()),
+            Complaint::UnknownEngine => self.garbled("it does not know its own engine id (unknownEngineID)".to_owned()),
+            Complaint::Other(oid) => self.garbled(format!("a Report of {oid}")),
+        }
+    }
+}
+
+fn judge(bytes: &[u8], listening: &Listening, session: &Session, user: &[u8]) -> Option<Reply> {
+    let incoming = usm::read(bytes).ok()?;
+    let protection = &session.protection;
+    let ours = incoming.engine == session.engine && incoming.user == user;
+    if incoming.level > Level::NoAuthNoPriv && !(ours && incoming.verify(protection.auth, &protection.keys.auth)) {
+        tracing::debug!("an SNMPv3 reply with a wrong digest");
+        return None;
+    }
+    let scoped = match incoming.open(Some(protection)) {
+        Ok(scoped) => scoped,
+        Err(unreadable) => return (incoming.level > Level::NoAuthNoPriv).then_some(Reply::Unreadable(unreadable)),
+    };
+    match (scoped.pdu.kind, incoming.level) {
+        (Kind::Response, Level::AuthPriv) => listening.has(scoped.pdu.request).then_some(Reply::Response(scoped.pdu, incoming.clock)),
+        (Kind::Report, Level::NoAuthNoPriv) => Some(Reply::Report(Complaint::of(&scoped.pdu), None)),
+        (Kind::Report, Level::AuthNoPriv | Level::AuthPriv) => Some(Reply::Report(Complaint::of(&scoped.pdu), Some(incoming.clock))),
+        (Kind::Response, Level::NoAuthNoPriv | Level::AuthNoPriv) => None,
+        (Kind::Get | Kind::GetNext | Kind::GetBulk | Kind::Set, _) => None,
+    }
+}

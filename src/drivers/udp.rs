@@ -1,0 +1,48 @@
+//! Real devices: drivers over the two UDP sockets that all BMCs and all switches share.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Driver;
+use super::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
+use super::switch::snmp::{SnmpSocket, Timing, UdpAgent};
+use super::switch::{SwitchDriver, SwitchSettings};
+use crate::control::brain::Devices;
+use crate::model::secret::{BmcLogin, SnmpLogin};
+use crate::model::switch::VlanPolicy;
+use crate::model::{Name, ServerSpec, SwitchSpec};
+use crate::plan::op::Device;
+
+pub struct UdpDevices {
+    bmcs: Arc<BmcSocket>,
+    switches: Arc<SnmpSocket>,
+}
+
+impl UdpDevices {
+    pub async fn bind() -> io::Result<UdpDevices> {
+        Ok(UdpDevices { bmcs: BmcSocket::bind().await?, switches: SnmpSocket::bind()? })
+    }
+}
+
+impl Devices for UdpDevices {
+    fn bmc(&self, server: &Name, spec: &ServerSpec, login: BmcLogin, spacing: Duration) -> Box<dyn Driver> {
+        let settings = IpmiSettings { privilege: spec.bmc.privilege, spacing, ..IpmiSettings::default() };
+        let device = Device::Bmc(server.clone()).to_string();
+        Box::new(IpmiDriver::new(device, Arc::clone(&self.bmcs), spec.bmc.address.clone(), login, settings))
+    }
+
+    fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin) -> Box<dyn Driver> {
+        let device = Device::Switch(switch.clone()).to_string();
+        let agent = UdpAgent::new(device.clone(), Arc::clone(&self.switches), spec.address.clone(), login, Timing::default());
+        let settings = SwitchSettings {
+            profile: spec.profile,
+            manage: spec.manage.as_ref().map(|m| m.ports.clone()),
+            uplinks: spec.uplinks.clone(),
+            protected: spec.protected_vlans.clone(),
+            create_vlans: spec.vlans == VlanPolicy::Create,
+            read_only: spec.maintenance.is_some() || spec.manage.is_none(),
+        };
+        Box::new(SwitchDriver::new(device, Box::new(agent), settings))
+    }
+}

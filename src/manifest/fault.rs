@@ -1,0 +1,92 @@
+//! A fault before its place in a file is looked up: which object, which path.
+
+use super::diagnostic::Severity;
+use super::yaml::{Part, Step};
+
+/// A place within one of the objects that are judged together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct At {
+    /// Index among the objects.
+    pub item: usize,
+    pub path: Vec<Step>,
+    pub part: Part,
+}
+
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub severity: Severity,
+    pub code: &'static str,
+    pub message: String,
+    pub label: Option<String>,
+    pub at: At,
+    pub also: Vec<(String, At)>,
+    pub hint: Option<String>,
+}
+
+/// `steps!["spec", "nics", 2, "port"]`
+macro_rules! steps {
+    ($($step:expr),* $(,)?) => { vec![$($crate::manifest::yaml::Step::from($step)),*] };
+}
+pub(crate) use steps;
+
+impl At {
+    pub fn value(item: usize, path: Vec<Step>) -> At {
+        At { item, path, part: Part::Value }
+    }
+    pub fn key(item: usize, path: Vec<Step>) -> At {
+        At { item, path, part: Part::Key(0) }
+    }
+}
+
+impl Fault {
+    pub fn error(code: &'static str, at: At, message: impl Into<String>) -> Fault {
+        Fault { severity: Severity::Error, code, message: message.into(), label: None, at, also: Vec::new(), hint: None }
+    }
+    pub fn warning(code: &'static str, at: At, message: impl Into<String>) -> Fault {
+        Fault { severity: Severity::Warning, ..Fault::error(code, at, message) }
+    }
+    pub fn label(mut self, label: impl Into<String>) -> Fault {
+        self.label = Some(label.into());
+        self
+    }
+    pub fn also(mut self, what: impl Into<String>, at: At) -> Fault {
+        self.also.push((what.into(), at));
+        self
+    }
+    pub fn hint(mut self, hint: impl Into<String>) -> Fault {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// `spec.nics[2].port`
+pub fn path_text(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) if text.is_empty() => text.push_str(&super::diagnostic::shown(key)),
+            Step::Key(key) => text.push_str(&format!(".{}", super::diagnostic::shown(key))),
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
+}
+
+/// The nearest of `known` to a misspelt word, where one is near enough to be meant.
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let far = (word.chars().count() / 3).max(1);
+    let distance = |k: &str| strsim::damerau_levenshtein(&word, &k.to_lowercase());
+    known.into_iter().map(|k| (distance(k), k)).filter(|(d, _)| *d <= far).min().map(|(_, k)| k)
+}
+
+/// `a`, `b` and `c`, at most ten of them.
+pub fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let mut words: Vec<String> = words.into_iter().map(|w| format!("`{}`", super::diagnostic::shown(w))).collect();
+    let more = words.len().saturating_sub(10);
+    words.truncate(10);
+    match more {
+        0 => words.join(", "),
+        n => format!("{} and {n} more", words.join(", ")),
+    }
+}

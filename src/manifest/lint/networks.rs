@@ -1,0 +1,199 @@
+//! Addresses, roots and names that personas and bindings must not share, and networks that are one on a switch.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Claim, Lay, Of};
+use crate::manifest::codes;
+use crate::manifest::fault::{At, Fault, steps};
+use crate::manifest::validate::usable;
+use crate::model::network::Role;
+use crate::model::persona::RootMode;
+use crate::model::{Kind, Name, PersonaSpec};
+
+pub(super) fn lint(lay: &mut Lay<'_>) {
+    quarantines(lay);
+    addresses(lay);
+    roots(lay);
+    shared_identity(lay);
+}
+
+fn quarantines(lay: &mut Lay<'_>) {
+    let networks = lay.networks();
+    let of_role = networks.iter().filter(|n| n.spec.role == Role::Quarantine);
+    let claims = of_role.map(|n| ((), Claim { who: n.name.to_string(), at: At::value(n.item, steps!["spec", "role"]) })).collect();
+    lay.clash(claims, |(), claim, _| {
+        let fault = Fault::error(codes::SEVERAL_QUARANTINES, claim.at.clone(), "two networks have the role quarantine");
+        Some(fault.label(format!("`{}` has it here", claim.who)).hint("keep one; `segments` give it other VLAN ids on other switches"))
+    });
+}
+
+/// A fixed address: where it stands, on which network, whose it is.
+struct Fixed<'a> {
+    address: IpNet,
+    network: Option<&'a Name>,
+    /// The persona, of whichever object the address stands in.
+    persona: &'a Name,
+    claim: Claim,
+}
+
+fn fixed<'a>(lay: &Lay<'a>) -> Vec<Fixed<'a>> {
+    let mut found = Vec::new();
+    for persona in lay.personas() {
+        for (n, nic) in persona.spec.nics.iter().enumerate() {
+            let claim =
+                Claim { who: format!("{}/{}", persona.name, nic.name), at: At::value(persona.item, steps!["spec", "nics", n, "address"]) };
+            found.extend(nic.address.map(|address| Fixed { address, network: nic.untagged.as_ref(), persona: persona.name, claim }));
+        }
+    }
+    for binding in lay.bindings() {
+        let persona = lay.persona(&binding.spec.persona);
+        for (n, nic) in binding.spec.nics.iter().enumerate() {
+            let network = persona.as_ref().and_then(|p| p.spec.nics.iter().find(|v| v.name == nic.name)).and_then(|v| v.untagged.as_ref());
+            let claim =
+                Claim { who: format!("{}/{}", binding.name, nic.name), at: At::value(binding.item, steps!["spec", "nics", n, "address"]) };
+            found.extend(nic.address.map(|address| Fixed { address, network, persona: &binding.spec.persona, claim }));
+        }
+    }
+    found
+}
+
+fn addresses(lay: &mut Lay<'_>) {
+    let all = fixed(lay);
+    for one in &all {
+        outside(lay, one);
+    }
+    let mut owners: BTreeMap<(IpAddr, Option<&Name>), Vec<&Fixed<'_>>> = BTreeMap::new();
+    for one in &all {
+        owners.entry((one.address.addr(), one.network)).or_default().push(one);
+    }
+    for ((address, _), of) in owners {
+        for (index, one) in of.iter().enumerate() {
+            let Some(other) = of[..index].iter().find(|o| twice(lay, o, one)) else { continue };
+            let fault = Fault::error(codes::ADDRESS_TWICE, one.claim.at.clone(), format!("the address {address} is given twice"));
+            let fault = fault.label(format!("to `{}` here", one.claim.who));
+            lay.faults.push(fault.also(format!("`{}`", other.claim.who), other.claim.at.clone()));
+        }
+    }
+}
+
+/// A binding may repeat the address of its own persona.
+fn twice(lay: &Lay<'_>, a: &Fixed<'_>, b: &Fixed<'_>) -> bool {
+    let own = lay.find(Kind::Persona, a.persona).map(|(item, _)| item);
+    a.persona != b.persona || own.is_none_or(|item| item != a.claim.at.item && item != b.claim.at.item)
+}
+
+/// An address against the subnets of its network: that of the network, or of one of its segments.
+fn outside(lay: &mut Lay<'_>, one: &Fixed<'_>) {
+    let Some(network) = one.network.and_then(|n| lay.network(n)).filter(|n| n.whole) else { return };
+    let segments = network.spec.segments.iter().enumerate();
+    let places = std::iter::once((network.spec.subnet, network.spec.gateway, steps!["spec", "subnet"]))
+        .chain(segments.map(|(i, s)| (s.subnet, s.gateway, steps!["spec", "segments", i, "subnet"])));
+    let subnets: Vec<_> = places.filter_map(|(subnet, gateway, path)| subnet.map(|s| (s, gateway, path))).collect();
+    let Some((first, ..)) = subnets.first() else { return };
+    let address = one.address.addr();
+    let place = |path: &Vec<_>| At::value(network.item, path.clone());
+    let error = |code, message: String| Fault::error(code, one.claim.at.clone(), message);
+    let fault = match subnets.iter().find(|(s, ..)| s.contains(&address)) {
+        None => {
+            let fault = error(codes::ADDRESS_OUTSIDE_SUBNET, format!("{address} is not in the subnet of the network `{}`", network.name));
+            let expected = subnets.iter().map(|(s, ..)| s.to_string()).collect::<Vec<_>>().join(" or ");
+            fault.label(format!("expected an address in {expected}")).also(format!("subnet {first}"), place(&subnets[0].2))
+        }
+        Some((subnet, _, path)) if !usable(*subnet, address) => {
+            let fault = error(codes::ADDRESS_OUTSIDE_SUBNET, format!("no host can have {address} in {subnet}"));
+            fault.label("the subnet's own or its broadcast address").also(format!("subnet {subnet}"), place(path))
+        }
+        Some((subnet, _, path)) if subnet.prefix_len() != one.address.prefix_len() => {
+            let fault = error(
+                codes::ADDRESS_OUTSIDE_SUBNET,
+                format!("{} has not the prefix length of the network `{}`", one.address, network.name),
+            );
+            fault.label(format!("expected {address}/{}", subnet.prefix_len())).also(format!("subnet {subnet}"), place(path))
+        }
+        Some((subnet, Some(gateway), path)) if *gateway == address => {
+            let fault = error(codes::ADDRESS_TWICE, format!("{address} is the gateway of the network `{}`", network.name));
+            fault.label(format!("to `{}` here", one.claim.who)).also(format!("gateway of {subnet}"), place(path))
+        }
+        Some(_) => return,
+    };
+    lay.faults.push(fault);
+}
+
+/// What a root is, whoever names it; and whether it is written.
+fn root_of(persona: &PersonaSpec) -> Option<(String, bool, &'static str)> {
+    let root = &persona.root;
+    let writes = |mode| mode == RootMode::Writable;
+    match (&root.nfs, &root.iscsi) {
+        (Some(nfs), _) => {
+            // RFC 7530, 1: NFS's port where none is named.
+            let (host, port) = nfs.server.with_port(2049);
+            Some((format!("nfs {}:{port} {}", host.to_ascii_lowercase(), nfs.path.trim_end_matches('/')), writes(nfs.mode), "nfs"))
+        }
+        (None, Some(iscsi)) => {
+            // RFC 7143, 4.2.7.1: iSCSI names compare without regard to case; the default port is 3260.
+            let (host, port) = iscsi.portal.with_port(3260);
+            let key = format!("iscsi {}:{port} {} {}", host.to_ascii_lowercase(), iscsi.target.to_ascii_lowercase(), iscsi.lun);
+            Some((key, writes(iscsi.mode), "iscsi"))
+        }
+        (None, None) => None,
+    }
+}
+
+/// A persona, whether it writes its root, and the field that names the root.
+type RootUser<'a> = (Of<'a, PersonaSpec>, bool, &'static str);
+
+fn roots(lay: &mut Lay<'_>) {
+    let mut by_root: BTreeMap<String, Vec<RootUser<'_>>> = BTreeMap::new();
+    for persona in lay.personas() {
+        if let Some((key, written, field)) = root_of(persona.spec) {
+            by_root.entry(key).or_default().push((persona, written, field));
+        }
+    }
+    for mut users in by_root.into_values() {
+        if !users.iter().any(|(_, written, _)| *written) {
+            continue;
+        }
+        users.sort_by_key(|(p, ..)| (lay.known[p.item].is_some_and(|k| k.changed), p.item));
+        let mut users = users.into_iter();
+        let Some((first, ..)) = users.next() else { continue };
+        for (persona, _, field) in users {
+            let at = |item| At::value(item, steps!["spec", "root", field]);
+            let fault = Fault::error(codes::ROOT_SHARED, at(persona.item), "two personas have one root, and it is written");
+            let fault = fault.label(format!("`{}` has it here", persona.name)).also(format!("`{}`", first.name), at(first.item));
+            lay.faults.push(fault.hint("give each its own, or use `mode: overlay` in all that share it"));
+        }
+    }
+}
+
+/// What is fixed in a persona that is not exclusive, once two bindings use it.
+fn shared_identity(lay: &mut Lay<'_>) {
+    for persona in lay.personas().into_iter().filter(|p| !p.spec.is_exclusive()) {
+        let users: Vec<_> = lay.bindings().into_iter().filter(|b| b.spec.persona == *persona.name).collect();
+        let mut fixed = Vec::new();
+        for (n, nic) in persona.spec.nics.iter().enumerate().filter(|(_, nic)| nic.address.is_some()) {
+            let own = |b: &&Of<'_, crate::model::BindingSpec>| !b.spec.nics.iter().any(|v| v.name == nic.name && v.address.is_some());
+            fixed.push((
+                format!("address on NIC `{}`", nic.name),
+                steps!["spec", "nics", n, "address"],
+                users.iter().filter(own).collect::<Vec<_>>(),
+            ));
+        }
+        if persona.spec.root.iscsi.as_ref().is_some_and(|i| i.initiator.is_some()) {
+            fixed.push(("initiator name".to_owned(), steps!["spec", "root", "iscsi", "initiator"], users.iter().collect()));
+        }
+        for (what, path, users) in fixed {
+            let [first, second, ..] = users.as_slice() else { continue };
+            let at = |item| At::value(item, steps!["spec", "persona"]);
+            let message = format!("the persona `{}` has a fixed {what}, and several bindings use it", persona.name);
+            let fault =
+                Fault::error(codes::FIXED_IDENTITY_SHARED, At::value(persona.item, path), message).label("all its bodies would have this");
+            let fault = fault.also(format!("`{}`", first.name), at(first.item)).also(format!("`{}`", second.name), at(second.item));
+            lay.faults.push(
+                fault.hint("leave it out here; a binding's `nics` give addresses, and each binding gets an initiator name of its own"),
+            );
+        }
+    }
+}

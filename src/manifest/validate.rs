@@ -1,0 +1,364 @@
+//! What the fields of one object mean together. Pure; knows no other object (that is `lint`).
+//!
+//! An object whose form is faulty comes without the faulty fields (`whole` is false): then nothing is concluded from an absence.
+//! Each code has a golden test in `tests/golden/manifest`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::codes;
+use super::fault::{At, Fault, did_you_mean, listed, steps};
+use super::yaml::Step;
+use crate::model::policy;
+use crate::model::server::{BmcProtocol, DEDICATED};
+use crate::model::switch::{SnmpVersion, VlanPolicy};
+use crate::model::{BindingSpec, Name, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, Spec, SwitchSpec};
+
+/// The faults of one object; `item` is its index among those that are judged.
+pub fn object(item: usize, object: &Object, whole: bool) -> Vec<Fault> {
+    let mut check = Check { item, whole, faults: Vec::new() };
+    match &object.spec {
+        Spec::Policy(spec) => check.policy(&object.meta.name, spec),
+        Spec::Secret(spec) => check.secret(spec),
+        Spec::Network(spec) => check.network(spec),
+        Spec::Switch(spec) => check.switch(spec),
+        Spec::Server(spec) => check.server(spec),
+        Spec::Persona(spec) => check.persona(spec),
+        Spec::Binding(spec) => check.binding(spec),
+    }
+    check.faults
+}
+
+struct Check {
+    item: usize,
+    whole: bool,
+    faults: Vec<Fault>,
+}
+
+impl Check {
+    fn value(&self, path: Vec<Step>) -> At {
+        At::value(self.item, path)
+    }
+
+    fn key(&self, path: Vec<Step>) -> At {
+        At::key(self.item, path)
+    }
+
+    fn bad(&mut self, path: Vec<Step>, message: &str, label: impl Into<String>) {
+        let fault = Fault::error(codes::BAD_VALUE, self.value(path), message).label(label);
+        self.faults.push(fault);
+    }
+
+    fn not_yet(&mut self, path: Vec<Step>, what: &str, hint: &str) {
+        let fault = Fault::error(codes::NOT_YET_SUPPORTED, self.key(path), format!("{what} is not yet supported"));
+        self.faults.push(fault.label("this version cannot act on it").hint(hint));
+    }
+
+    /// Exactly one of `fields`.
+    fn one_of(&mut self, parent: Vec<Step>, fields: &[(&str, bool)]) {
+        let given: Vec<&str> = fields.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        let all = listed(fields.iter().map(|(name, _)| *name));
+        let inside = |field: &str| {
+            let mut path = parent.clone();
+            path.push(field.into());
+            path
+        };
+        match given.as_slice() {
+            [_] => {}
+            [] if !self.whole => {}
+            [] => {
+                let fault =
+                    Fault::error(codes::ONE_OF, self.key(parent), format!("none of {all} is given")).label("expected one of them in here");
+                self.faults.push(fault);
+            }
+            [first, others @ ..] => {
+                for other in others {
+                    let fault = Fault::error(codes::ONE_OF, self.key(inside(other)), format!("more than one of {all} is given"));
+                    self.faults
+                        .push(fault.label("a second one").also(format!("`{first}`"), self.key(inside(first))).hint("keep one of them"));
+                }
+            }
+        }
+    }
+
+    /// Names that stand in one list must differ. `of` gives each with the path to it.
+    fn distinct<'a>(&mut self, names: impl IntoIterator<Item = (&'a Name, Vec<Step>)>) {
+        let mut seen: BTreeMap<&Name, Vec<Step>> = BTreeMap::new();
+        for (name, path) in names {
+            match seen.get(name) {
+                Some(first) => {
+                    let fault = Fault::error(codes::DUPLICATE_NIC, self.value(path), format!("the name `{name}` is given twice"));
+                    self.faults.push(fault.label("again here").also("first", self.value(first.clone())));
+                }
+                None => {
+                    seen.insert(name, path);
+                }
+            }
+        }
+    }
+
+    fn one_boot(&mut self, boots: impl IntoIterator<Item = usize>) {
+        let mut boots = boots.into_iter();
+        let Some(first) = boots.next() else { return };
+        for second in boots {
+            let fault = Fault::error(codes::TWO_BOOT_NICS, self.key(steps!["spec", "nics", second, "boot"]), "two NICs say `boot: true`");
+            let fault = fault.label("a second one").also("the first", self.key(steps!["spec", "nics", first, "boot"]));
+            self.faults.push(fault.hint("keep the one that the firmware boots over"));
+        }
+    }
+
+    fn policy(&mut self, name: &Name, spec: &PolicySpec) {
+        if name.as_str() != policy::DEFAULT {
+            let fault = Fault::error(codes::POLICY_NAME, self.value(steps!["metadata", "name"]), "there is one Policy, named `default`");
+            self.faults.push(fault.label(format!("found `{name}`, expected `{}`", policy::DEFAULT)));
+        }
+        for (plane, period) in [("bmc", spec.bmc.poll_interval), ("switch", spec.switch.poll_interval)] {
+            if period.0 < Duration::from_secs(1) {
+                let at = self.value(steps!["spec", plane, "pollInterval"]);
+                let fault = Fault::error(
+                    codes::POLL_TOO_FAST,
+                    at,
+                    format!("a {} is not asked more than once a second", if plane == "bmc" { "BMC" } else { plane }),
+                );
+                self.faults.push(fault.label(format!("found {period}, expected at least 1s")));
+            }
+        }
+        if spec.limits.max_affected_by_change.percent > 100 {
+            let found = format!("found {}, expected 0 to 100", spec.limits.max_affected_by_change.percent);
+            self.bad(steps!["spec", "limits", "maxAffectedByChange", "percent"], "this is no percentage", found);
+        }
+    }
+
+    fn secret(&mut self, spec: &SecretSpec) {
+        self.one_of(Vec::new(), &[("stringData", !spec.string_data.is_empty()), ("from", spec.from.is_some())]);
+        if let Some(from) = &spec.from {
+            self.one_of(steps!["from"], &[("file", from.file.is_some()), ("env", from.env.is_some())]);
+        }
+    }
+
+    fn network(&mut self, spec: &NetworkSpec) {
+        self.gateway(spec.subnet, spec.gateway, steps!["spec"]);
+        for (index, segment) in spec.segments.iter().enumerate() {
+            self.gateway(segment.subnet, segment.gateway, steps!["spec", "segments", index]);
+            if segment.switches.match_labels.is_empty() {
+                let at = steps!["spec", "segments", index, "switches", "matchLabels"];
+                self.bad(at, "a selector without labels matches nothing", "expected at least one label");
+            }
+        }
+    }
+
+    fn gateway(&mut self, subnet: Option<IpNet>, gateway: Option<IpAddr>, mut place: Vec<Step>) {
+        let Some(gateway) = gateway else { return };
+        place.push("gateway".into());
+        let at = self.value(place);
+        let fault = Fault::error(codes::GATEWAY_OUTSIDE_SUBNET, at, format!("the gateway `{gateway}` is not inside the subnet"));
+        match subnet {
+            None if self.whole => {
+                self.faults.push(fault.label("there is no `subnet`").hint("name the subnet as well, or leave the gateway out"))
+            }
+            None => {}
+            Some(subnet) if !usable(subnet, gateway) => self.faults.push(fault.label(format!("expected an address of a host in {subnet}"))),
+            Some(_) => {}
+        }
+    }
+
+    fn switch(&mut self, spec: &SwitchSpec) {
+        if spec.snmp.version == SnmpVersion::V2c && !spec.snmp.insecure && self.whole {
+            let at = self.value(steps!["spec", "snmp", "version"]);
+            let fault = Fault::error(codes::INSECURE_SNMP, at, "SNMP v2c sends its community in the clear");
+            self.faults.push(fault.label("v2c").hint("use `version: v3`, or say `insecure: true` beside it to show that you know"));
+        }
+        if !spec.uplinks.is_empty() && spec.vlans != VlanPolicy::Create && self.whole {
+            let at = self.key(steps!["spec", "uplinks"]);
+            let fault = Fault::error(codes::UPLINKS_WITHOUT_CREATE, at, "`uplinks` has no meaning without `vlans: Create`");
+            self.faults.push(fault.label("never written").hint("say `vlans: Create`, or leave `uplinks` out"));
+        }
+        let managed = spec.manage.iter().flat_map(|m| m.ports.iter().enumerate()).map(|(i, p)| (p, steps!["spec", "manage", "ports", i]));
+        let uplinks = spec.uplinks.iter().enumerate().map(|(i, p)| (p, steps!["spec", "uplinks", i]));
+        for (_, at) in managed.chain(uplinks).filter(|(port, _)| port.trim().is_empty()) {
+            self.bad(at, "the name of a port is empty", "expected a port such as Gi1/0/1, or a range such as Gi1/0/1-24");
+        }
+    }
+
+    fn server(&mut self, spec: &ServerSpec) {
+        if spec.bmc.protocol == BmcProtocol::Redfish {
+            self.not_yet(steps!["spec", "bmc", "protocol"], "`protocol: redfish`", "use `protocol: ipmi`");
+        }
+        let nics = spec.nics.iter().enumerate().map(|(i, n)| (&n.name, steps!["spec", "nics", i, "name"]));
+        let bonds = spec.bonds.iter().enumerate().map(|(i, b)| (&b.name, steps!["spec", "bonds", i, "name"]));
+        self.distinct(nics.chain(bonds));
+        self.one_boot(spec.nics.iter().enumerate().filter(|(_, n)| n.boot).map(|(i, _)| i));
+        for (index, nic) in spec.nics.iter().enumerate() {
+            let (given, missing) = match (&nic.switch, &nic.port) {
+                (Some(_), None) => ("switch", "port"),
+                (None, Some(_)) => ("port", "switch"),
+                (Some(_), Some(_)) | (None, None) => continue,
+            };
+            if self.whole {
+                let at = self.key(steps!["spec", "nics", index, given]);
+                let fault = Fault::error(codes::HALF_WIRED, at, format!("NIC `{}` names a {given} without a {missing}", nic.name));
+                self.faults.push(fault.label(format!("expected `{missing}` beside it")).hint("name both, or neither"));
+            }
+        }
+        let via = &spec.bmc.via;
+        if via != DEDICATED && self.whole && !spec.nics.iter().any(|n| n.name.as_str() == via) {
+            let at = self.value(steps!["spec", "bmc", "via"]);
+            self.unknown_nic(at, via, spec.nics.iter().map(|n| n.name.as_str()).chain([DEDICATED]));
+        }
+        self.bonds(spec);
+    }
+
+    fn unknown_nic<'a>(&mut self, at: At, found: &str, known: impl Iterator<Item = &'a str> + Clone) {
+        let hint = did_you_mean(found, known.clone()).map(|m| format!("did you mean `{m}`?"));
+        let hint = hint.unwrap_or_else(|| format!("it has {}", listed(known)));
+        let fault = Fault::error(codes::UNKNOWN_NIC, at, format!("there is no NIC `{}` here", super::diagnostic::shown(found)));
+        self.faults.push(fault.label("no such NIC").hint(hint));
+    }
+
+    fn bonds(&mut self, spec: &ServerSpec) {
+        let mut used: BTreeMap<&Name, Vec<Step>> = BTreeMap::new();
+        for (b, bond) in spec.bonds.iter().enumerate() {
+            for (m, member) in bond.members.iter().enumerate() {
+                let place = steps!["spec", "bonds", b, "members", m];
+                let nic = spec.nics.iter().enumerate().find(|(_, n)| n.name == *member);
+                let fault = |message: String| Fault::error(codes::BAD_BOND, At::value(self.item, place.clone()), message);
+                match (nic, used.get(member)) {
+                    (None, _) if self.whole => {
+                        let at = self.value(place.clone());
+                        self.unknown_nic(at, member.as_str(), spec.nics.iter().map(|n| n.name.as_str()));
+                    }
+                    (_, Some(first)) => {
+                        let fault = fault(format!("NIC `{member}` is a member twice")).label("again here");
+                        self.faults.push(fault.also("first", At::value(self.item, first.clone())));
+                    }
+                    (Some((n, nic)), None) if nic.switch.is_some() || nic.port.is_some() => {
+                        let wired = if nic.switch.is_some() { "switch" } else { "port" };
+                        let fault = fault(format!("NIC `{member}` is a member of the bond `{}` and is wired by itself", bond.name))
+                            .label("a member here");
+                        let fault = fault.also("its own wiring", At::key(self.item, steps!["spec", "nics", n, wired]));
+                        self.faults
+                            .push(fault.hint("leave the NIC's `switch` and `port` out: the bond's `attach` says where the aggregation is"));
+                    }
+                    (None | Some(_), None) => {}
+                }
+                used.entry(member).or_insert(place);
+            }
+            for (empty, field) in [(bond.members.is_empty(), "members"), (bond.attach.is_empty(), "attach")] {
+                if empty && self.whole {
+                    let at = self.value(steps!["spec", "bonds", b, field]);
+                    let fault = Fault::error(codes::BAD_BOND, at, format!("the bond `{}` has no {field}", bond.name));
+                    self.faults.push(fault.label("expected at least one"));
+                }
+            }
+        }
+    }
+
+    fn persona(&mut self, spec: &PersonaSpec) {
+        let root = &spec.root;
+        let roots = [
+            ("nfs", root.nfs.is_some()),
+            ("iscsi", root.iscsi.is_some()),
+            ("fc", root.fc.is_some()),
+            ("ram", root.ram.is_some()),
+            ("disk", root.disk.is_some()),
+        ];
+        self.one_of(steps!["spec", "root"], &roots);
+        if root.fc.is_some() {
+            self.not_yet(steps!["spec", "root", "fc"], "a root on Fibre Channel", "use iscsi, nfs, ram or disk");
+        }
+        if let Some(iscsi) = &root.iscsi {
+            if iscsi.chap_secret_ref.is_some() {
+                let hint = "leave it out: a boot script is readable by all of the boot network; restrict the target by initiator and VLAN";
+                self.not_yet(steps!["spec", "root", "iscsi", "chapSecretRef"], "CHAP", hint);
+            }
+            // RFC 7143, 4.2.7: the three types of iSCSI names.
+            let named = |n: &str| ["iqn.", "eui.", "naa."].iter().any(|t| n.starts_with(t)) && !n.contains(char::is_whitespace);
+            for (field, name) in [("target", Some(&iscsi.target)), ("initiator", iscsi.initiator.as_ref())] {
+                if name.is_some_and(|n| !named(n)) {
+                    self.bad(
+                        steps!["spec", "root", "iscsi", field],
+                        "this is no iSCSI name",
+                        "expected a name such as iqn.2026-01.org.example:disk1",
+                    );
+                }
+            }
+        }
+        if root.nfs.as_ref().is_some_and(|n| !n.path.starts_with('/')) {
+            self.bad(steps!["spec", "root", "nfs", "path"], "the path of an NFS export begins with `/`", "expected a path from `/`");
+        }
+        if root.is_writable() && spec.exclusive == Some(false) {
+            let at = self.value(steps!["spec", "exclusive"]);
+            let fault = Fault::error(codes::WRITABLE_NOT_EXCLUSIVE, at, "a persona with a writable root is exclusive");
+            self.faults
+                .push(fault.label("two bodies would write one file system").hint("leave it out, or use `mode: overlay` or `readOnly`"));
+        }
+        let handed_out = [("nfs", root.nfs.is_some()), ("ram", root.ram.is_some())].into_iter().find(|(_, given)| *given);
+        if let (Some((which, _)), None, true) = (handed_out, &spec.kernel, self.whole) {
+            let fault = Fault::error(
+                codes::KERNEL_MISSING,
+                self.key(steps!["spec", "root", which]),
+                format!("a persona with the root {which} needs a `kernel`"),
+            );
+            self.faults.push(
+                fault
+                    .label("booted with a kernel from the boot server")
+                    .hint("add `kernel: { path: boot/vmlinuz, initrd: boot/initrd.img }` beside `root`"),
+            );
+        }
+        self.persona_nics(spec);
+    }
+
+    fn persona_nics(&mut self, spec: &PersonaSpec) {
+        self.distinct(spec.nics.iter().enumerate().map(|(i, n)| (&n.name, steps!["spec", "nics", i, "name"])));
+        self.one_boot(spec.nics.iter().enumerate().filter(|(_, n)| n.boot).map(|(i, _)| i));
+        for (index, nic) in spec.nics.iter().enumerate() {
+            let mut seen: BTreeSet<&Name> = nic.untagged.iter().collect();
+            for (t, network) in nic.tagged.iter().enumerate() {
+                if !seen.insert(network) {
+                    let label = format!("`{network}` is already on this NIC");
+                    self.bad(steps!["spec", "nics", index, "tagged", t], "a network is on one NIC twice", label);
+                }
+            }
+        }
+    }
+
+    fn binding(&mut self, spec: &BindingSpec) {
+        let target = &spec.target;
+        let targets =
+            [("server", target.server.is_some()), ("selector", target.selector.is_some()), ("platform", target.platform.is_some())];
+        self.one_of(steps!["spec", "target"], &targets);
+        if target.selector.is_some() {
+            self.not_yet(steps!["spec", "target", "selector"], "a server out of a pool", "name one: `target: { server: ... }`");
+        }
+        if target.platform.is_some() {
+            self.not_yet(steps!["spec", "target", "platform"], "a guest on a hypervisor", "name a server: `target: { server: ... }`");
+        }
+        if spec.failover.is_some() {
+            self.not_yet(steps!["spec", "failover"], "failover", "leave it out, and move the persona by changing `target`");
+        }
+        self.distinct(spec.nics.iter().enumerate().map(|(i, n)| (&n.name, steps!["spec", "nics", i, "name"])));
+        // RFC 1123, 2.1: labels of letters, digits and hyphens, at most 63 each and 253 in all.
+        let label = |l: &str| {
+            !l.is_empty()
+                && l.len() <= 63
+                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && !l.starts_with('-')
+                && !l.ends_with('-')
+        };
+        if spec.hostname.as_ref().is_some_and(|h| h.len() > 253 || !h.split('.').all(label)) {
+            self.bad(steps!["spec", "hostname"], "this is no host name", "expected letters, digits, `-` and `.` (RFC 1123)");
+        }
+    }
+}
+
+/// Whether it is an address that a host in the subnet can have.
+pub(super) fn usable(subnet: IpNet, address: IpAddr) -> bool {
+    let edge = match subnet {
+        IpNet::V4(net) if net.prefix_len() < 31 => address == subnet.network() || address == subnet.broadcast(),
+        IpNet::V4(_) | IpNet::V6(_) => false,
+    };
+    subnet.contains(&address) && !edge
+}

@@ -1,0 +1,136 @@
+//! All wishes at one moment, by kind and name, with the indexes that keep a look at one server independent of the fleet's size.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    BindingSpec, Kind, Mac, Meta, Name, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, Spec, SwitchSpec, policy,
+};
+
+#[derive(Debug, Clone)]
+pub struct Held<S> {
+    pub meta: Meta,
+    pub spec: S,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    pub networks: BTreeMap<Name, Held<NetworkSpec>>,
+    pub switches: BTreeMap<Name, Held<SwitchSpec>>,
+    pub servers: BTreeMap<Name, Held<ServerSpec>>,
+    pub personas: BTreeMap<Name, Held<PersonaSpec>>,
+    pub bindings: BTreeMap<Name, Held<BindingSpec>>,
+    pub secrets: BTreeMap<Name, Held<SecretSpec>>,
+    pub policies: BTreeMap<Name, Held<PolicySpec>>,
+    by_target: BTreeMap<Name, BTreeSet<Name>>,
+    by_persona: BTreeMap<Name, BTreeSet<Name>>,
+    by_switch: BTreeMap<Name, BTreeSet<Name>>,
+    by_mac: BTreeMap<Mac, Name>,
+}
+
+impl Objects {
+    pub fn insert(&mut self, object: &Object) {
+        self.remove(object.kind(), object.name());
+        let (meta, name) = (object.meta.clone(), object.meta.name.clone());
+        match &object.spec {
+            Spec::Policy(spec) => drop(self.policies.insert(name, Held { meta, spec: spec.clone() })),
+            Spec::Secret(spec) => drop(self.secrets.insert(name, Held { meta, spec: spec.clone() })),
+            Spec::Network(spec) => drop(self.networks.insert(name, Held { meta, spec: spec.clone() })),
+            Spec::Switch(spec) => drop(self.switches.insert(name, Held { meta, spec: spec.clone() })),
+            Spec::Persona(spec) => drop(self.personas.insert(name, Held { meta, spec: spec.clone() })),
+            Spec::Server(spec) => {
+                for switch in server_switches(spec) {
+                    self.by_switch.entry(switch).or_default().insert(name.clone());
+                }
+                for nic in &spec.nics {
+                    self.by_mac.insert(nic.mac, name.clone());
+                }
+                self.servers.insert(name, Held { meta, spec: spec.clone() });
+            }
+            Spec::Binding(spec) => {
+                if let Some(server) = &spec.target.server {
+                    self.by_target.entry(server.clone()).or_default().insert(name.clone());
+                }
+                self.by_persona.entry(spec.persona.clone()).or_default().insert(name.clone());
+                self.bindings.insert(name, Held { meta, spec: spec.clone() });
+            }
+        }
+    }
+
+    pub fn remove(&mut self, kind: Kind, name: &Name) {
+        match kind {
+            Kind::Policy => drop(self.policies.remove(name)),
+            Kind::Secret => drop(self.secrets.remove(name)),
+            Kind::Network => drop(self.networks.remove(name)),
+            Kind::Switch => drop(self.switches.remove(name)),
+            Kind::Persona => drop(self.personas.remove(name)),
+            Kind::Server => {
+                let Some(old) = self.servers.remove(name) else { return };
+                for switch in server_switches(&old.spec) {
+                    forget(&mut self.by_switch, &switch, name);
+                }
+                for nic in &old.spec.nics {
+                    if self.by_mac.get(&nic.mac) == Some(name) {
+                        self.by_mac.remove(&nic.mac);
+                    }
+                }
+            }
+            Kind::Binding => {
+                let Some(old) = self.bindings.remove(name) else { return };
+                if let Some(server) = &old.spec.target.server {
+                    forget(&mut self.by_target, server, name);
+                }
+                forget(&mut self.by_persona, &old.spec.persona, name);
+            }
+        }
+    }
+
+    /// The bindings whose target is this server, in the order of their names.
+    pub fn bindings_of_server(&self, server: &Name) -> impl Iterator<Item = &Name> {
+        self.by_target.get(server).into_iter().flatten()
+    }
+
+    pub fn bindings_of_persona(&self, persona: &Name) -> impl Iterator<Item = &Name> {
+        self.by_persona.get(persona).into_iter().flatten()
+    }
+
+    pub fn servers_on_switch(&self, switch: &Name) -> impl Iterator<Item = &Name> {
+        self.by_switch.get(switch).into_iter().flatten()
+    }
+
+    /// The declared server that has a NIC with this address.
+    pub fn server_of_mac(&self, mac: Mac) -> Option<&Name> {
+        self.by_mac.get(&mac)
+    }
+
+    /// The site's policy: the object named `default`, or what holds without one.
+    pub fn policy(&self) -> PolicySpec {
+        self.policies.get(policy::DEFAULT).map(|p| p.spec.clone()).unwrap_or_default()
+    }
+
+    pub fn has(&self, kind: Kind, name: &Name) -> bool {
+        match kind {
+            Kind::Policy => self.policies.contains_key(name),
+            Kind::Secret => self.secrets.contains_key(name),
+            Kind::Network => self.networks.contains_key(name),
+            Kind::Switch => self.switches.contains_key(name),
+            Kind::Server => self.servers.contains_key(name),
+            Kind::Persona => self.personas.contains_key(name),
+            Kind::Binding => self.bindings.contains_key(name),
+        }
+    }
+}
+
+fn forget(index: &mut BTreeMap<Name, BTreeSet<Name>>, key: &Name, name: &Name) {
+    if let Some(set) = index.get_mut(key) {
+        set.remove(name);
+        if set.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+/// The switches that a server is wired to.
+pub fn server_switches(spec: &ServerSpec) -> BTreeSet<Name> {
+    let bonds = spec.bonds.iter().flat_map(|b| b.attach.iter().map(|a| a.switch.clone()));
+    spec.nics.iter().filter_map(|n| n.switch.clone()).chain(bonds).collect()
+}

@@ -1,0 +1,81 @@
+//! Who allows a step: the mode of its plane, an approval, and the first law: a body that was found running is not disturbed.
+
+use super::op::{Disruption, Op};
+use super::seen::{Approval, ServerSeen};
+use super::want::Authority;
+use super::{Plan, Step};
+use crate::model::binding::{Mode, Plane};
+use crate::model::body::Found;
+use crate::model::fact::Power;
+
+/// What an approval lists: a disruptive operation without the state that it starts from, which may change before it is carried out.
+pub fn signature(op: &Op) -> String {
+    match op {
+        Op::PowerOff { server, .. } => format!("power-off {server}"),
+        Op::SetPort { switch, port, to, .. } => format!("port {switch} {port} {to}"),
+        Op::SetBoot { server, device, .. } => format!("boot {server} {device}"),
+        Op::PowerOn { server } => format!("power-on {server}"),
+        Op::CreateVlan { switch, vlan } => format!("vlan {switch} {vlan}"),
+        Op::Save { switch } => format!("save {switch}"),
+    }
+}
+
+/// What an operation disturbs here: on a body that is seen off, nothing.
+pub fn disruption(op: &Op, seen: &ServerSeen) -> Disruption {
+    match seen.power.as_ref().map(|p| p.value) {
+        Some(Power::Off) => Disruption::None,
+        None | Some(Power::On) => op.disruption(),
+    }
+}
+
+/// Puts a step where it belongs: among those that may start, or among the held ones with the reason. Whether it may start.
+pub fn admit(authority: &Authority, step: Step, seen: &ServerSeen, plan: &mut Plan) -> bool {
+    match refusal(authority, step.plane, &step.op, seen) {
+        None => {
+            plan.steps.push(step);
+            true
+        }
+        Some((reason, message)) => {
+            if !plan.waits.iter().any(|w| w.reason == reason && w.message == message) {
+                plan.wait(reason, message);
+            }
+            plan.held.push(step);
+            false
+        }
+    }
+}
+
+/// Whether an operation may be carried out in this binding's name; if not, why.
+pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &ServerSeen) -> Option<(&'static str, String)> {
+    let binding = &authority.binding;
+    let mode = authority.mode(plane);
+    if seen.as_if_approved && mode != Mode::Observe {
+        return None;
+    }
+    if let Some(trouble) = seen.stopped.get(binding) {
+        return Some((trouble.reason, trouble.message.clone()));
+    }
+    let approval = seen.approvals.get(binding).filter(|a| a.uid == authority.uid && a.generation == authority.generation);
+    let found_running = matches!(seen.body.found, Found::Running | Found::Unknown);
+    let disturbs = disruption(op, seen) != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }));
+    match mode {
+        Mode::Observe => Some(("Observing", format!("binding {binding} only observes the {} plane", plane.as_str()))),
+        Mode::Approve if !covered(approval, disturbs, op) => {
+            Some(("ApprovalNeeded", format!("changes of the {} plane wait for `embody approve {binding}`", plane.as_str())))
+        }
+        Mode::Enforce if found_running && disturbs && !covered(approval, true, op) => {
+            let why = format!("the server was running when binding {binding} took it");
+            Some((
+                "ApprovalNeeded",
+                format!(
+                    "{why}; approve what is planned with `embody approve {binding}`, or declare that it runs the persona with `embody approve {binding} --adopt`"
+                ),
+            ))
+        }
+        Mode::Approve | Mode::Enforce => None,
+    }
+}
+
+fn covered(approval: Option<&Approval>, disturbs: bool, op: &Op) -> bool {
+    approval.is_some_and(|a| !disturbs || a.ops.contains(&signature(op)))
+}

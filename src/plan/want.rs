@@ -1,0 +1,92 @@
+//! What is wished of one server, with all references resolved: which binding holds it, which ports must carry what. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Problem;
+use super::seen::PortKey;
+use crate::model::binding::{Mode, Plane, RunState};
+use crate::model::fact::{Admin, BootDevice, PortConfig};
+use crate::model::{Name, Vlan};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    pub server: Name,
+    /// The binding whose target this server is.
+    pub holder: Option<Holder>,
+    /// What became of the binding that the record names as holder, where that is not `holder`.
+    pub past: Option<Past>,
+    /// The binding that moved away and owes a release here, if it still exists.
+    pub releaser: Option<Authority>,
+    /// Every port of this server when nobody holds it.
+    pub released_ports: BTreeMap<PortKey, PortWish>,
+    /// Ports that do not resolve on their switch.
+    pub port_problems: Vec<Problem>,
+    pub maintenance: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Past {
+    /// It has another target now.
+    Moved,
+    /// There is no such binding any more.
+    Deleted,
+}
+
+/// In whose name something is done, and how far that goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    pub binding: Name,
+    pub uid: String,
+    pub generation: u64,
+    pub modes: BTreeMap<Plane, Mode>,
+    pub grace: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub authority: Authority,
+    pub persona: Name,
+    pub exclusive: bool,
+    pub state: RunState,
+    pub boot: BootDevice,
+    pub efi: bool,
+    pub restart: u64,
+    /// Every port of this server, those that the persona does not use too.
+    pub ports: BTreeMap<PortKey, PortWish>,
+    /// Why it cannot live here at all.
+    pub problems: Vec<Problem>,
+}
+
+/// What a port must be. What is not said stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortWish {
+    pub admin: Admin,
+    /// Nothing: keep.
+    pub untagged: Option<Option<Vlan>>,
+    /// Nothing: keep.
+    pub tagged: Option<BTreeSet<Vlan>>,
+    /// The persona uses it: it is not started before this port is read back.
+    pub needed: bool,
+    /// The BMC is reached through this port: its untagged VLAN is never changed.
+    pub carries_bmc: bool,
+    /// A sentence: `network web of persona apache`, `quarantine`.
+    pub because: String,
+}
+
+impl PortWish {
+    /// The wish for a port that is now so.
+    pub fn over(&self, seen: &PortConfig) -> PortConfig {
+        PortConfig {
+            admin: self.admin,
+            untagged: self.untagged.unwrap_or(seen.untagged),
+            tagged: self.tagged.clone().unwrap_or_else(|| seen.tagged.clone()),
+        }
+    }
+}
+
+impl Authority {
+    pub fn mode(&self, plane: Plane) -> Mode {
+        self.modes.get(&plane).copied().unwrap_or_default()
+    }
+}

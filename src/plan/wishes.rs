@@ -1,0 +1,191 @@
+//! From the objects to the `Want` of one server: references resolved, NICs matched, networks turned into VLANs per switch. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Problem;
+use super::seen::PortKey;
+use super::want::{Authority, Holder, Past, PortWish, Want};
+use crate::manifest::wiring::match_nics;
+use crate::model::binding::{Mode, Plane};
+use crate::model::body::{Body, Hold};
+use crate::model::fact::{Admin, BootDevice};
+use crate::model::network::Role;
+use crate::model::objects::Held;
+use crate::model::persona::PersonaNic;
+use crate::model::server::Firmware;
+use crate::model::{BindingSpec, Name, Objects, PersonaSpec, ServerSpec, Vlan};
+
+/// How a switch names the port that a manifest names.
+pub trait PortNames {
+    /// The port's key. Where the switch was not seen yet: the name as it is written. `Err`: no such port, or several.
+    fn key(&self, switch: &Name, port: &str) -> Result<String, String>;
+}
+
+/// Everything that is wished of one server.
+pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames) -> Want {
+    let held = objects.servers.get(server);
+    let mut problems = Vec::new();
+    let plugs = held.map_or_else(Vec::new, |s| plugs(server, &s.spec, names, &mut problems));
+    let chosen = binding_of(server, objects, body);
+    let holder = match (held, chosen) {
+        (Some(held), Some(binding)) => Some(holder(server, &held.spec, binding, objects, &plugs)),
+        (None | Some(_), _) => None,
+    };
+    // A body without its Server object is left alone: deleting never touches hardware.
+    let past =
+        body.held_by.as_ref().filter(|_| held.is_some()).filter(|h| holder.as_ref().is_none_or(|n| n.authority.uid != h.uid)).map(|h| {
+            match alive(h, objects) {
+                Some(_) => Past::Moved,
+                None => Past::Deleted,
+            }
+        });
+    let releaser = body.release.as_ref().filter(|_| held.is_some()).and_then(|r| alive(r, objects)).map(|b| authority(b, objects));
+    let released_ports = plugs.iter().filter_map(|plug| release(plug, objects).map(|w| (plug.key.clone(), w))).collect();
+    let maintenance = held.and_then(|s| s.spec.maintenance.as_ref()).map(|m| m.reason.clone());
+    Want { server: server.clone(), holder, past, releaser, released_ports, port_problems: problems, maintenance }
+}
+
+/// One end of a cable: a NIC or bond, and a port.
+struct Plug {
+    /// The NIC or bond.
+    interface: Name,
+    key: PortKey,
+    /// The port as the manifest names it.
+    written: String,
+    carries_bmc: bool,
+}
+
+fn plugs(server: &Name, spec: &ServerSpec, names: &dyn PortNames, problems: &mut Vec<Problem>) -> Vec<Plug> {
+    let members: BTreeSet<&Name> = spec.bonds.iter().flat_map(|b| &b.members).collect();
+    let nics = spec.nics.iter().filter(|n| !members.contains(&n.name));
+    let nics = nics.filter_map(|n| Some((&n.name, n.switch.as_ref()?, n.port.as_ref()?)));
+    let bonds = spec.bonds.iter().flat_map(|b| b.attach.iter().map(move |a| (&b.name, &a.switch, &a.port)));
+    let mut out = Vec::new();
+    for (interface, switch, port) in nics.chain(bonds) {
+        match names.key(switch, port) {
+            Ok(key) => out.push(Plug {
+                interface: interface.clone(),
+                key: (switch.clone(), key),
+                written: port.clone(),
+                carries_bmc: spec.bmc.via == interface.as_str(),
+            }),
+            Err(why) => problems.push(Problem::new("PortNotFound", format!("{server}/{interface}: {why}"))),
+        }
+    }
+    out
+}
+
+/// The binding whose target this is. Of several (which lint refuses) the one that holds the body already, else none.
+fn binding_of<'a>(server: &Name, objects: &'a Objects, body: &Body) -> Option<&'a Held<BindingSpec>> {
+    let all: Vec<&Held<BindingSpec>> = objects.bindings_of_server(server).filter_map(|b| objects.bindings.get(b)).filter(|b| b.meta.deletion_timestamp.is_none()).collect();
+    match all.as_slice() {
+        [one] => Some(one),
+        several => several.iter().copied().find(|b| body.held_by.as_ref().is_some_and(|h| h.uid == b.meta.uid)),
+    }
+}
+
+fn alive<'a>(hold: &Hold, objects: &'a Objects) -> Option<&'a Held<BindingSpec>> {
+    objects.bindings.get(&hold.binding).filter(|b| b.meta.uid == hold.uid && b.meta.deletion_timestamp.is_none())
+}
+
+fn authority(binding: &Held<BindingSpec>, objects: &Objects) -> Authority {
+    let site: Mode = objects.policy().correct;
+    let modes = [Plane::Power, Plane::Boot, Plane::Network].map(|plane| (plane, binding.spec.mode(plane, site)));
+    Authority {
+        binding: binding.meta.name.clone(),
+        uid: binding.meta.uid.clone(),
+        generation: binding.meta.generation,
+        modes: modes.into(),
+        grace: binding.spec.shutdown.grace.0,
+    }
+}
+
+fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects: &Objects, plugs: &[Plug]) -> Holder {
+    let persona_name = &binding.spec.persona;
+    let persona = objects.personas.get(persona_name);
+    let mut problems = Vec::new();
+    let mut ports = BTreeMap::new();
+    match persona {
+        None => problems.push(Problem::new("PersonaMissing", format!("there is no persona {persona_name}"))),
+        Some(persona) => match match_nics(spec, &persona.spec, &binding.spec) {
+            Ok(on) => ports = wishes(persona_name, &persona.spec, &on, objects, plugs, &mut problems),
+            Err(error) => problems.push(Problem::new("NicsDoNotMatch", format!("{error} (server {server}); {}", error.hint()))),
+        },
+    }
+    let from_disk = persona.is_some_and(|p| p.spec.root.disk.is_some());
+    Holder {
+        authority: authority(binding, objects),
+        persona: persona_name.clone(),
+        exclusive: persona.is_none_or(|p| p.spec.is_exclusive()),
+        state: binding.spec.state,
+        boot: if from_disk { BootDevice::Disk } else { BootDevice::Pxe },
+        efi: spec.firmware == Firmware::Uefi,
+        restart: binding.spec.restart,
+        ports,
+        problems,
+    }
+}
+
+/// The wish for each port of the server: the networks of the persona's NIC on it, or release.
+fn wishes(
+    persona_name: &Name,
+    persona: &PersonaSpec,
+    on: &BTreeMap<Name, Name>,
+    objects: &Objects,
+    plugs: &[Plug],
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<PortKey, PortWish> {
+    let mut out = BTreeMap::new();
+    for plug in plugs {
+        let nic = persona.nics.iter().find(|n| on.get(&n.name) == Some(&plug.interface));
+        let used = nic.filter(|n| n.untagged.is_some() || !n.tagged.is_empty());
+        let wish = match used {
+            Some(nic) => Some(carry(persona_name, nic, plug, objects, problems)),
+            None => release(plug, objects),
+        };
+        out.extend(wish.map(|w| (plug.key.clone(), w)));
+    }
+    out
+}
+
+fn carry(persona: &Name, nic: &PersonaNic, plug: &Plug, objects: &Objects, problems: &mut Vec<Problem>) -> PortWish {
+    let mut vlan = |network: &Name| vlan_of(network, &plug.key.0, objects, problems);
+    let untagged = nic.untagged.as_ref().and_then(&mut vlan);
+    let tagged: BTreeSet<Vlan> = nic.tagged.iter().filter_map(&mut vlan).collect();
+    let networks: Vec<&str> = nic.untagged.iter().chain(&nic.tagged).map(Name::as_str).collect();
+    PortWish {
+        admin: Admin::Up,
+        untagged: Some(untagged),
+        tagged: Some(tagged),
+        needed: true,
+        carries_bmc: plug.carries_bmc,
+        because: format!("{} on NIC {} of persona {persona}", networks.join(", "), nic.name),
+    }
+}
+
+fn vlan_of(network: &Name, switch: &Name, objects: &Objects, problems: &mut Vec<Problem>) -> Option<Vlan> {
+    let Some(held) = objects.networks.get(network) else {
+        problems.push(Problem::new("NetworkMissing", format!("there is no network {network}")));
+        return None;
+    };
+    let labels = objects.switches.get(switch).map(|s| s.meta.labels.clone()).unwrap_or_default();
+    Some(held.spec.vlan_on(&labels))
+}
+
+/// Into quarantine, or shut where there is none. A port that carries the BMC only loses its tagged VLANs; one that embody does not
+/// manage is left alone.
+fn release(plug: &Plug, objects: &Objects) -> Option<PortWish> {
+    let switch = objects.switches.get(&plug.key.0)?;
+    if !switch.spec.manages(&plug.written) && !switch.spec.manages(&plug.key.1) {
+        return None;
+    }
+    let quarantine = objects.networks.values().find(|n| n.spec.role == Role::Quarantine);
+    let vlan = quarantine.map(|n| n.spec.vlan_on(&switch.meta.labels));
+    let none = Some(BTreeSet::new());
+    let (admin, untagged, tagged, because) = match (plug.carries_bmc, vlan) {
+        (true, _) => (Admin::Up, None, none, "released; it carries the BMC".to_owned()),
+        (false, Some(vlan)) => (Admin::Up, Some(Some(vlan)), none, "released: quarantine".to_owned()),
+        (false, None) => (Admin::Down, None, None, "released: shut, since there is no network of role quarantine".to_owned()),
+    };
+    Some(PortWish { admin, untagged, tagged, needed: false, carries_bmc: plug.carries_bmc, because })
+}

@@ -1,0 +1,74 @@
+//! A simulated agent without a wire: the SNMP manager's side, straight on a tree of objects.
+//!
+//! Leaves out: sockets, loss, time (`sim`'s wire face). Invariant: it counts the requests that a real manager would need with 100
+//! varbinds to a reply, as net-snmp sends at most.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::mib::Mib;
+use crate::drivers::Fault;
+use crate::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
+
+/// Varbinds in one reply (net-snmp's own bound).
+const VARBINDS: usize = 100;
+
+/// An agent over a tree that others (a test, a checker) hold as well.
+pub struct Direct<M> {
+    mib: Arc<Mutex<M>>,
+    /// Requests so far.
+    pub requests: Arc<Mutex<usize>>,
+}
+
+impl<M: Mib> Direct<M> {
+    pub fn new(mib: Arc<Mutex<M>>) -> Direct<M> {
+        Direct { mib, requests: Arc::default() }
+    }
+
+    fn mib(&self) -> MutexGuard<'_, M> {
+        self.mib.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, requests: usize) {
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner) += requests;
+    }
+}
+
+#[async_trait]
+impl<M: Mib> Agent for Direct<M> {
+    async fn get(&mut self, oids: &[Oid]) -> Result<Vec<Binding>, Fault> {
+        self.count(oids.len().div_ceil(VARBINDS));
+        let mut mib = self.mib();
+        Ok(oids.iter().map(|oid| (oid.clone(), mib.get(oid).unwrap_or(Value::NoSuchInstance))).collect())
+    }
+
+    async fn walk(&mut self, columns: &[Oid], _rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+        let mut mib = self.mib();
+        let mut walked = Vec::new();
+        for column in columns {
+            let (mut rows, mut at) = (Vec::new(), column.clone());
+            while let Some((oid, value)) = mib.next(&at).filter(|(oid, _)| oid.starts_with(column)) {
+                at = oid.clone();
+                rows.push((oid, value));
+            }
+            walked.push(rows);
+        }
+        drop(mib);
+        let varbinds: usize = walked.iter().map(|rows| rows.len() + 1).sum();
+        self.count(varbinds.div_ceil(VARBINDS));
+        Ok(walked)
+    }
+
+    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
+        self.count(1);
+        Ok(match self.mib().set(bindings) {
+            Ok(()) => SetAnswer::Accepted(bindings.to_vec()),
+            Err((status, index)) => SetAnswer::Refused { status, index },
+        })
+    }
+
+    fn engine_id(&self) -> Option<Vec<u8>> {
+        None
+    }
+}

@@ -1,0 +1,606 @@
+//! IPMI from outside: our driver against ipmi_sim, ipmitool and FreeIPMI against our simulated BMC, and both of ours on a bad line.
+//!
+//! The first two are independent of us, so that an error of ours cannot agree with itself. Leaves out real boards. A peer that is not
+//! installed is skipped, and said so; with EMBODY_REQUIRE_PEERS set it is a failure.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use embody::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
+use embody::drivers::{Depth, Driver, Fault, Observation};
+use embody::model::fact::{BmcSeen, BootDevice, BootOverride, Power, Tick};
+use embody::model::secret::{BmcLogin, Hidden};
+use embody::model::server::Privilege;
+use embody::plan::op::{Off, Op};
+use embody::sim::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcEvent, BmcFault, BootLie, Control, OPERATOR, SoftOff, User};
+use embody::sim::rmcp::{Face, Line, SharedFace, serve};
+use tokio::net::UdpSocket;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn soon() -> Instant {
+    Instant::now() + LIMIT
+}
+
+fn login(user: &str, password: &str, kg: Option<&str>) -> BmcLogin {
+    BmcLogin { username: user.into(), password: Hidden::new(password.into()), kg: kg.map(|k| Hidden::new(k.into())) }
+}
+
+fn admin() -> BmcLogin {
+    login("admin", "admin", None)
+}
+
+/// Spacing as small as the tests bear: they ask for correctness, not for politeness.
+fn quick() -> IpmiSettings {
+    IpmiSettings { spacing: Duration::from_millis(1), ..IpmiSettings::default() }
+}
+
+async fn driver(port: u16, login: BmcLogin, settings: IpmiSettings) -> IpmiDriver {
+    let socket = BmcSocket::bind().await.unwrap();
+    IpmiDriver::new("bmc/test".into(), socket, format!("127.0.0.1:{port}").parse().unwrap(), login, settings)
+}
+
+async fn look(driver: &mut IpmiDriver, depth: Depth) -> Result<BmcSeen, Fault> {
+    match driver.observe(depth, soon()).await? {
+        Observation::Bmc(seen) => Ok(seen),
+        Observation::Switch(_) => panic!("a BMC is no switch"),
+    }
+}
+
+async fn until_power(driver: &mut IpmiDriver, wanted: Power) {
+    let deadline = soon();
+    while look(driver, Depth::State).await.unwrap().power != wanted {
+        assert!(Instant::now() < deadline, "never {wanted}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn set_boot(device: BootDevice) -> Op {
+    Op::SetBoot { server: "s1".parse().unwrap(), device, efi: true }
+}
+
+fn power_on() -> Op {
+    Op::PowerOn { server: "s1".parse().unwrap() }
+}
+
+fn power_off(how: Off) -> Op {
+    Op::PowerOff { server: "s1".parse().unwrap(), how }
+}
+
+/// Whether a peer is there; a test that cannot run says so.
+fn have(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).is_file());
+    assert!(found || std::env::var_os("EMBODY_REQUIRE_PEERS").is_none(), "{program} is not installed");
+    if !found {
+        eprintln!("SKIP: {program} is not installed");
+    }
+    found
+}
+
+// ---- our driver against ipmi_sim ----------------------------------------------------------------------------------------
+
+struct IpmiSim {
+    port: u16,
+    dir: tempfile::TempDir,
+    _process: Child,
+}
+
+impl IpmiSim {
+    fn calls(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("calls")).unwrap_or_default()
+    }
+}
+
+const CHASSIS: &str = r#"#!/bin/sh
+D=DIR
+op=$1; shift
+echo "$op $*" >> $D/calls
+case $op in
+ get) for n in "$@"; do echo "$n:$(cat $D/$n 2>/dev/null || echo 0)"; done;;
+ set) while [ $# -gt 0 ]; do
+   case $1 in shutdown) echo 0 > $D/power;; *) echo "$2" > $D/$1;; esac
+   shift 2; done;;
+esac
+exit 0
+"#;
+
+fn lan_conf(port: u16, script: &Path) -> String {
+    let auths: String = ["callback", "user", "operator", "admin"].map(|l| format!("    allowed_auths_{l} none md2 md5 straight\n")).concat();
+    format!(
+        "name \"bmc0\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {port}\n    priv_limit admin\n{auths}    \
+         guid a123456789abcdefa123456789abcdef\n  endlan\n  chassis_control \"{}\"\n  \
+         user 1 true \"\" \"test\" user 10 none md2 md5 straight\n  user 2 true \"admin\" \"secret\" admin 60 none md2 md5 straight\n  \
+         user 3 true \"oper\" \"oper\" operator 4 none md2 md5 straight\n",
+        script.display()
+    )
+}
+
+async fn ipmi_sim() -> Option<IpmiSim> {
+    use std::os::unix::fs::PermissionsExt;
+    if !have("ipmi_sim") {
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("chassis"), CHASSIS.replace("DIR", &dir.path().display().to_string())).unwrap();
+    std::fs::set_permissions(at("chassis"), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(at("boot"), "default\n").unwrap();
+    std::fs::write(at("lan.conf"), lan_conf(port, &at("chassis"))).unwrap();
+    std::fs::write(at("emu"), "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nmc_enable 0x20\n").unwrap();
+    std::fs::create_dir(at("state")).unwrap();
+    // It ends when its standard input does.
+    let process = Command::new("ipmi_sim")
+        .args(["-n", "-c"])
+        .arg(at("lan.conf"))
+        .arg("-f")
+        .arg(at("emu"))
+        .arg("-s")
+        .arg(at("state"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let sim = IpmiSim { port, dir, _process: process };
+    let mut first = driver(port, login("admin", "secret", None), quick()).await;
+    let deadline = soon();
+    while let Err(fault) = look(&mut first, Depth::State).await {
+        assert!(Instant::now() < deadline, "ipmi_sim does not start: {fault}");
+    }
+    first.close().await;
+    Some(sim)
+}
+
+#[tokio::test]
+async fn ipmi_sim_is_seen_and_switched() {
+    let Some(sim) = ipmi_sim().await else { return };
+    let mut bmc = driver(sim.port, login("admin", "secret", None), quick()).await;
+    let seen = look(&mut bmc, Depth::Everything).await.unwrap();
+    assert_eq!((seen.power, seen.suite), (Power::Off, 3));
+    assert_eq!((seen.identity.manufacturer_id, seen.identity.product_id), (0x1291, 0x0f02));
+    assert_eq!((seen.identity.firmware.as_str(), seen.identity.ipmi_version.as_str()), ("9.08", "2.0"));
+    assert_eq!(seen.identity.guid.as_deref(), Some("a123456789abcdefa123456789abcdef"));
+
+    // It loses the bits for valid, persistent and EFI: what we wrote counts while what it shows does not change.
+    bmc.execute(&[set_boot(BootDevice::Pxe), power_on()], soon()).await.unwrap();
+    until_power(&mut bmc, Power::On).await;
+    let set = BootOverride { valid: true, persistent: true, efi: true, device: BootDevice::Pxe };
+    assert_eq!(look(&mut bmc, Depth::State).await.unwrap().boot, Some(set));
+    assert!(sim.calls().contains("set boot pxe\n"), "{}", sim.calls());
+    std::fs::write(sim.dir.path().join("boot"), "cdrom\n").unwrap();
+    let boot = look(&mut bmc, Depth::State).await.unwrap().boot.unwrap();
+    assert_eq!((boot.device, boot.persistent), (BootDevice::Cdrom, false));
+
+    bmc.execute(&[power_off(Off::Soft)], soon()).await.unwrap();
+    until_power(&mut bmc, Power::Off).await;
+    assert!(sim.calls().contains("set shutdown 1\n"), "{}", sim.calls());
+    bmc.execute(&[power_on()], soon()).await.unwrap();
+    until_power(&mut bmc, Power::On).await;
+    bmc.execute(&[power_off(Off::Hard)], soon()).await.unwrap();
+    until_power(&mut bmc, Power::Off).await;
+    assert_eq!(sim.calls().matches("set power 0\n").count(), 1, "{}", sim.calls());
+    bmc.close().await;
+}
+
+#[tokio::test]
+async fn ipmi_sim_refuses_in_words() {
+    let Some(sim) = ipmi_sim().await else { return };
+    for (user, password, words) in [("admin", "wrong", "password"), ("nobody", "x", "user"), ("admin", "", "password")] {
+        let mut bmc = driver(sim.port, login(user, password, None), quick()).await;
+        match look(&mut bmc, Depth::State).await {
+            Err(Fault::Denied { why, .. }) => assert!(why.contains(words), "{user}/{password}: {why}"),
+            other => panic!("{user}/{password}: {other:?}"),
+        }
+    }
+    // OPERATOR is enough for power.
+    let settings = IpmiSettings { privilege: Privilege::Operator, ..quick() };
+    let mut bmc = driver(sim.port, login("oper", "oper", None), settings).await;
+    bmc.execute(&[power_on()], soon()).await.unwrap();
+    until_power(&mut bmc, Power::On).await;
+    bmc.close().await;
+}
+
+/// ipmi_sim has 64 sessions: one that is not closed is missed at the 64th.
+#[tokio::test]
+async fn no_session_is_leaked() {
+    let Some(sim) = ipmi_sim().await else { return };
+    let socket = BmcSocket::bind().await.unwrap();
+    for round in 0..150 {
+        let address = format!("127.0.0.1:{}", sim.port).parse().unwrap();
+        let mut bmc = IpmiDriver::new("bmc/test".into(), socket.clone(), address, login("admin", "secret", None), quick());
+        look(&mut bmc, Depth::State).await.unwrap_or_else(|fault| panic!("round {round}: {fault}"));
+        if round % 2 == 0 {
+            bmc.close().await;
+        }
+        // Else it is dropped, and says goodbye without waiting.
+    }
+}
+
+#[tokio::test]
+async fn a_dead_port_is_silent() {
+    let unused = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut bmc = driver(unused.local_addr().unwrap().port(), login("admin", "secret", None), quick()).await;
+    let begun = Instant::now();
+    let fault = bmc.observe(Depth::State, begun + Duration::from_secs(2)).await.unwrap_err();
+    assert!(matches!(fault, Fault::Silent { attempts: 2.., .. }), "{fault:?}");
+    assert!(begun.elapsed() < LIMIT);
+}
+
+// ---- a simulated BMC on a real socket -----------------------------------------------------------------------------------
+
+struct Served {
+    port: u16,
+    face: SharedFace,
+    begun: Instant,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Served {
+    async fn new(config: BmcConfig, line: Line) -> Served {
+        Served::at("127.0.0.1:0", config, line).await
+    }
+
+    async fn at(address: &str, config: BmcConfig, line: Line) -> Served {
+        let socket = UdpSocket::bind(address).await.unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let face = Arc::new(Mutex::new(Face::new(Bmc::new(config), 1)));
+        let begun = Instant::now();
+        let clock = move || Tick(begun.elapsed().as_micros() as u64);
+        let task = tokio::spawn(serve(socket, face.clone(), clock, line));
+        Served { port, face, begun, task }
+    }
+
+    fn now(&self) -> Tick {
+        Tick(self.begun.elapsed().as_micros() as u64)
+    }
+
+    fn inject(&self, fault: BmcFault) {
+        self.face.lock().unwrap().bmc.inject(fault, self.now());
+    }
+
+    fn power(&self) -> Power {
+        self.face.lock().unwrap().bmc.power(self.now())
+    }
+
+    fn boot(&self) -> BootOverride {
+        self.face.lock().unwrap().bmc.boot(self.now())
+    }
+
+    fn controls(&self) -> Vec<Control> {
+        let face = self.face.lock().unwrap();
+        face.bmc.log().filter_map(|e| if let BmcEvent::Control { control, .. } = e { Some(*control) } else { None }).collect()
+    }
+
+    fn sessions(&self) -> usize {
+        self.face.lock().unwrap().sessions()
+    }
+}
+
+/// Power changes at once.
+fn fast() -> BmcConfig {
+    let zero = Duration::ZERO;
+    BmcConfig { on_takes: zero, off_takes: zero, soft_off: SoftOff::TakesEffectAfter(zero), ..BmcConfig::default() }
+}
+
+/// Runs a program; whether it said yes, and what it printed.
+async fn run(program: &str, arguments: &[&str]) -> (bool, String) {
+    let out = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    let out = tokio::time::timeout(3 * LIMIT, out).await.expect("it ends").unwrap();
+    (out.status.success(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
+}
+
+async fn ipmitool(port: u16, suite: &str, password: &str, arguments: &str) -> (bool, String) {
+    let port = port.to_string();
+    let head = ["-I", "lanplus", "-C", suite, "-H", "127.0.0.1", "-p", &port, "-U", "admin", "-P", password];
+    let all: Vec<&str> = head.into_iter().chain(arguments.split(' ')).collect();
+    run("ipmitool", &all).await
+}
+
+async fn ipmitool_gets_on(suite: &str) {
+    let bmc = Served::new(fast(), Line::default()).await;
+    let ask = async |arguments: &str| {
+        let (good, text) = ipmitool(bmc.port, suite, "admin", arguments).await;
+        assert!(good, "-C {suite} {arguments}: {text}");
+        text
+    };
+    assert!(ask("chassis power status").await.contains("Power is off"));
+    ask("chassis power on").await;
+    assert!(ask("chassis power status").await.contains("Power is on"));
+    ask("chassis bootdev pxe options=persistent,efiboot").await;
+    let read = ask("chassis bootparam get 5").await;
+    for line in ["Boot Flag Valid", "apply to all future boots", "EFI boot", "Force PXE"] {
+        assert!(read.contains(line), "{line}: {read}");
+    }
+    assert_eq!(bmc.boot().device, BootDevice::Pxe);
+    assert!(ask("mc info").await.contains("4753"));
+    assert!(ask("mc guid").await.replace('-', "").contains(&"11".repeat(16)));
+    ask("chassis power soft").await;
+    assert!(ask("chassis power status").await.contains("Power is off"));
+    ask("chassis power on").await;
+    ask("chassis power off").await;
+    assert!(ask("chassis power status").await.contains("Power is off"));
+    assert_eq!(bmc.controls(), [Control::On, Control::Soft, Control::On, Control::Off]);
+    assert_eq!(bmc.sessions(), 0);
+    let (good, text) = ipmitool(bmc.port, suite, "wrong", "chassis power status").await;
+    assert!(!good, "{text}");
+}
+
+#[tokio::test]
+async fn ipmitool_drives_our_bmc_with_suite_3() {
+    if have("ipmitool") {
+        ipmitool_gets_on("3").await;
+    }
+}
+
+#[tokio::test]
+async fn ipmitool_drives_our_bmc_with_suite_17() {
+    if have("ipmitool") {
+        ipmitool_gets_on("17").await;
+    }
+}
+
+#[tokio::test]
+async fn freeipmi_drives_our_bmc() {
+    if !have("ipmipower") {
+        return;
+    }
+    for suite in ["3", "17"] {
+        let bmc = Served::new(fast(), Line::default()).await;
+        let host = format!("127.0.0.1:{}", bmc.port);
+        let ask = async |password: &str, what: &str| {
+            let all = ["-D", "LAN_2_0", "-I", suite, "-h", &host, "-u", "admin", "-p", password, "-l", "ADMIN", "-W", "opensesspriv", what];
+            run("ipmipower", &all).await.1
+        };
+        assert!(ask("admin", "--stat").await.contains(": off"));
+        assert!(ask("admin", "--on").await.contains(": ok"));
+        assert!(ask("admin", "--stat").await.contains(": on"));
+        assert!(ask("admin", "--off").await.contains(": ok"));
+        assert_eq!(bmc.controls(), [Control::On, Control::Off], "suite {suite}");
+        let refused = ask("wrong", "--stat").await;
+        assert!(refused.contains("password"), "suite {suite}: {refused}");
+    }
+}
+
+// ---- our driver against our BMC -----------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn the_suite_is_17_then_3_and_never_3_again() {
+    for (suites, expected) in [(vec![3, 17], 17), (vec![17], 17), (vec![3], 3)] {
+        let bmc = Served::new(BmcConfig { suites, ..fast() }, Line::default()).await;
+        let mut driver = driver(bmc.port, admin(), quick()).await;
+        assert_eq!(look(&mut driver, Depth::Everything).await.unwrap().suite, expected);
+        driver.close().await;
+        assert_eq!(bmc.sessions(), 0);
+        bmc.face.lock().unwrap().bmc.config.suites = vec![3];
+        let again = look(&mut driver, Depth::State).await;
+        match again {
+            Ok(seen) => assert_eq!((expected, seen.suite), (3, 3)),
+            Err(Fault::Refused { what, .. }) => assert!(expected == 17 && what.contains("17"), "{what}"),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    let bmc = Served::new(BmcConfig { suites: vec![], ..fast() }, Line::default()).await;
+    let refused = look(&mut driver(bmc.port, admin(), quick()).await, Depth::State).await;
+    assert!(matches!(refused, Err(Fault::Unsupported { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart() {
+    let mut kg = [0; 20];
+    kg[..6].copy_from_slice(b"secret");
+    let users = vec![
+        User { name: "admin".into(), password: "admin".into(), level: ADMINISTRATOR },
+        User { name: "oper".into(), password: "oper".into(), level: OPERATOR },
+    ];
+    let bmc = Served::new(BmcConfig { kg: Some(kg), users, ..fast() }, Line::default()).await;
+    let operator = IpmiSettings { privilege: Privilege::Operator, ..quick() };
+    let key = Some("secret");
+    for (login, settings, words) in [
+        (login("admin", "admin", key), quick(), None),
+        (login("admin", "admin", Some("0x736563726574")), quick(), None),
+        (login("oper", "oper", key), operator, None),
+        (login("oper", "oper", key), quick(), Some("privilege")),
+        (login("admin", "admin", None), quick(), Some("kg")),
+        (login("admin", "admin", Some("other")), quick(), Some("kg")),
+        (login("admin", "other", key), quick(), Some("wrong password")),
+        (login("nobody", "admin", key), quick(), Some("no such user")),
+        (login("a name that is far too long", "admin", key), quick(), Some("16 bytes")),
+    ] {
+        let mut driver = driver(bmc.port, login, settings).await;
+        let done = driver.execute(&[set_boot(BootDevice::Disk), power_on()], soon()).await;
+        match (done, words) {
+            (Ok(()), None) => {}
+            (Err(Fault::Denied { why, .. }), Some(words)) => assert!(why.contains(words), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        driver.close().await;
+    }
+    assert_eq!(bmc.controls(), [Control::On; 3]);
+    // With another BMC key the BMC believes in a session that we have no key to close: it ends idle.
+    assert_eq!(bmc.sessions(), 2);
+}
+
+#[tokio::test]
+async fn busy_is_not_refused() {
+    let bmc = Served::new(BmcConfig { sessions: 1, ..fast() }, Line::default()).await;
+    let (mut first, mut second) = (driver(bmc.port, admin(), quick()).await, driver(bmc.port, admin(), quick()).await);
+    look(&mut first, Depth::State).await.unwrap();
+    let busy = look(&mut second, Depth::State).await;
+    assert!(matches!(&busy, Err(Fault::Busy { code, .. }) if code.contains("01h")), "{busy:?}");
+    first.close().await;
+    look(&mut second, Depth::State).await.unwrap();
+    for code in [0xc0, 0xc3, 0xd2] {
+        bmc.inject(BmcFault::Busy { code, until: bmc.now().plus(LIMIT) });
+        let busy = look(&mut second, Depth::State).await;
+        assert!(matches!(&busy, Err(Fault::Busy { .. })), "{busy:?}");
+        let busy = second.execute(&[power_off(Off::Hard)], soon()).await;
+        assert!(matches!(&busy, Err(Fault::Busy { .. })), "{busy:?}");
+        bmc.face.lock().unwrap().bmc.heal(bmc.now());
+    }
+    look(&mut second, Depth::State).await.unwrap();
+}
+
+#[tokio::test]
+async fn boot_flags_are_read_back() {
+    let bmc = Served::new(fast(), Line::default()).await;
+    let mut driver = driver(bmc.port, admin(), quick()).await;
+    let pxe = BootOverride { valid: true, persistent: true, efi: true, device: BootDevice::Pxe };
+    driver.execute(&[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
+    assert_eq!((bmc.boot(), look(&mut driver, Depth::State).await.unwrap().boot), (pxe, Some(pxe)));
+    let until = bmc.now().plus(LIMIT);
+    bmc.inject(BmcFault::Boot { lie: BootLie::ForgetsWrites, until });
+    let lie = driver.execute(&[set_boot(BootDevice::Disk)], soon()).await;
+    assert!(matches!(&lie, Err(Fault::Disagrees { found, .. }) if found == "Pxe, persistent, EFI"), "{lie:?}");
+    bmc.face.lock().unwrap().bmc.heal(bmc.now());
+    bmc.inject(BmcFault::Boot { lie: BootLie::LosesBits, until });
+    driver.execute(&[set_boot(BootDevice::Disk)], soon()).await.unwrap();
+    assert_eq!(look(&mut driver, Depth::State).await.unwrap().boot, Some(BootOverride { device: BootDevice::Disk, ..pxe }));
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_is_opened_again_for_a_look() {
+    let bmc = Served::new(fast(), Line::default()).await;
+    let settings = IpmiSettings { retry_after: Duration::from_millis(50), ..quick() };
+    let mut driver = driver(bmc.port, admin(), settings).await;
+    driver.execute(&[power_on()], soon()).await.unwrap();
+    bmc.inject(BmcFault::Reboot { takes: Duration::from_millis(200) });
+    assert_eq!(look(&mut driver, Depth::State).await.unwrap().power, Power::On);
+    // But not for a change: whoever closed it may have had a reason.
+    bmc.face.lock().unwrap().drop_sessions();
+    let lost = driver.execute(&[power_on()], soon()).await;
+    assert!(matches!(lost, Err(Fault::Silent { .. } | Fault::Unknown { .. })), "{lost:?}");
+    assert_eq!(bmc.controls(), [Control::On]);
+}
+
+/// Between console and BMC: forwards, counts what goes in, and swallows what comes out when told to.
+async fn tap(bmc: u16, swallow: Arc<Mutex<bool>>, counted: Arc<Mutex<u32>>) -> (u16, tokio::task::JoinHandle<()>) {
+    let (outside, inside) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    inside.connect(("127.0.0.1", bmc)).await.unwrap();
+    let port = outside.local_addr().unwrap().port();
+    let task = tokio::spawn(async move {
+        let (mut asked, mut answered) = ([0; 1024], [0; 1024]);
+        let mut console = None;
+        loop {
+            tokio::select! {
+                biased;
+                Ok((n, from)) = outside.recv_from(&mut asked) => {
+                    console = Some(from);
+                    *counted.lock().unwrap() += 1;
+                    inside.send(&asked[..n]).await.unwrap();
+                }
+                Ok(n) = inside.recv(&mut answered) => if let Some(to) = console.filter(|_| !*swallow.lock().unwrap()) {
+                    outside.send_to(&answered[..n], to).await.unwrap();
+                }
+            }
+        }
+    });
+    (port, task)
+}
+
+#[tokio::test]
+async fn a_power_off_is_sent_once_and_its_outcome_may_be_unknown() {
+    let bmc = Served::new(BmcConfig { power: Power::On, ..fast() }, Line::default()).await;
+    let (swallow, counted) = (Arc::new(Mutex::new(false)), Arc::new(Mutex::new(0)));
+    let (port, task) = tap(bmc.port, swallow.clone(), counted.clone()).await;
+    let settings = IpmiSettings { retry_after: Duration::from_millis(50), ..quick() };
+    let mut driver = driver(port, admin(), settings).await;
+    // The session is open and raised.
+    driver.execute(&[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
+    for (op, control, packets) in [(power_off(Off::Hard), Control::Off, 1), (power_off(Off::Soft), Control::Soft, 1), (power_on(), Control::On, 4)] {
+        *swallow.lock().unwrap() = false;
+        assert!(look(&mut driver, Depth::State).await.is_ok());
+        driver.execute(&[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
+        let before = (bmc.controls().len(), *counted.lock().unwrap());
+        *swallow.lock().unwrap() = true;
+        let unknown = driver.execute(&[op], Instant::now() + Duration::from_secs(1)).await;
+        assert!(matches!(unknown, Err(Fault::Unknown { .. })), "{unknown:?}");
+        // Close Session follows, unheard.
+        let deadline = soon();
+        while *counted.lock().unwrap() < before.1 + packets + 1 {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(bmc.controls()[before.0..], vec![control; packets as usize]);
+        assert_eq!(*counted.lock().unwrap(), before.1 + packets + 1);
+    }
+    task.abort();
+}
+
+/// The button changes the power between two looks: an old answer taken for a new one would show.
+#[tokio::test]
+async fn late_and_doubled_replies_never_answer_another_question() {
+    let ms = Duration::from_millis;
+    let line = Line { lost_in: 0.3, lost_out: 0.3, doubled: 0.3, delay: ms(10), late: 0.2, late_by: ms(90), seed: 7 };
+    let bmc = Served::new(BmcConfig { suites: vec![17], sessions: 64, kg: Some([7; 20]), ..fast() }, line).await;
+    let kg = "0x".to_owned() + &"07".repeat(20);
+    let settings = IpmiSettings { retry_after: ms(40), ..quick() };
+    let mut driver = driver(bmc.port, login("admin", "admin", Some(&kg)), settings).await;
+    let (mut good, mut silent) = (0, 0);
+    for round in 0..50 {
+        bmc.face.lock().unwrap().bmc.press_button(bmc.now());
+        match look(&mut driver, Depth::State).await {
+            Ok(seen) => {
+                assert_eq!(seen.power, bmc.power(), "round {round}");
+                good += 1;
+            }
+            Err(Fault::Silent { .. }) => silent += 1,
+            Err(other) => panic!("round {round}: {other:?}"),
+        }
+        if round % 10 == 0 {
+            let offs = bmc.controls().iter().filter(|c| **c == Control::Off).count();
+            let done = driver.execute(&[power_off(Off::Hard)], soon()).await;
+            assert!(matches!(done, Ok(()) | Err(Fault::Unknown { .. } | Fault::Silent { .. })), "{done:?}");
+            assert!(bmc.controls().iter().filter(|c| **c == Control::Off).count() <= offs + 1);
+        }
+    }
+    assert!(good > 35 && good + silent == 50, "{good} good, {silent} silent");
+}
+
+#[tokio::test]
+async fn one_socket_serves_many_and_ipv6() {
+    let socket = BmcSocket::bind().await.unwrap();
+    let mut faces = Vec::new();
+    let mut drivers = Vec::new();
+    for n in 1..=60u8 {
+        let listening = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("localhost:{}", listening.local_addr().unwrap().port()).parse().unwrap();
+        drivers.push((n, IpmiDriver::new(format!("bmc/{n}"), socket.clone(), address, admin(), quick())));
+        faces.push((listening, Arc::new(Mutex::new(Face::new(Bmc::new(BmcConfig { guid: [n; 16], ..fast() }), n.into())))));
+    }
+    let task = tokio::spawn(embody::sim::rmcp::serve_many(faces, || Tick::START, Line::default()));
+    let looks = drivers.into_iter().map(|(n, mut driver)| {
+        tokio::spawn(async move {
+            for _ in 0..5 {
+                let seen = look(&mut driver, Depth::Everything).await.unwrap();
+                assert_eq!(seen.identity.guid, Some(format!("{n:02x}").repeat(16)));
+            }
+            driver.close().await;
+        })
+    });
+    for look in looks.collect::<Vec<_>>() {
+        look.await.unwrap();
+    }
+    task.abort();
+
+    if UdpSocket::bind("[::1]:0").await.is_err() {
+        eprintln!("SKIP: no IPv6 here");
+        return;
+    }
+    let bmc = Served::at("[::1]:0", fast(), Line::default()).await;
+    let address = format!("[::1]:{}", bmc.port).parse().unwrap();
+    let mut driver = IpmiDriver::new("bmc/v6".into(), socket, address, admin(), quick());
+    assert_eq!(look(&mut driver, Depth::Everything).await.unwrap().suite, 17);
+}

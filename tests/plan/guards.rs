@@ -1,0 +1,363 @@
+//! One small world for each rule of safety: the test that fails when the rule goes away.
+
+use std::time::Duration;
+
+use embody::model::binding::{Correct, Mode, RunState};
+use embody::model::body::{Found, Phase};
+use embody::model::fact::{Power, Seen, Tick};
+use embody::plan::op::{Off, Op};
+use embody::plan::record::Record;
+
+use crate::rack::{GRACE, Luck, Rack, access, name, port_of};
+
+fn good() -> Luck {
+    Luck::Good
+}
+
+/// p runs on a, by binding x; b is free and seen.
+fn p_on_a() -> Rack {
+    let mut rack = Rack::new(&["a", "b"], &["p", "q"], 1);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!(rack.truth[&name("a")].runs, Some(name("p")));
+    rack
+}
+
+fn reasons(rack: &mut Rack, server: &str) -> Vec<&'static str> {
+    rack.plan(&name(server)).waits.iter().map(|w| w.reason).collect()
+}
+
+#[test]
+fn an_exclusive_persona_waits_while_it_may_run_elsewhere() {
+    let mut rack = p_on_a();
+    rack.truth.get_mut(&name("a")).unwrap().silent = true;
+    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(12);
+    assert!(plans[&name("b")].waits.iter().any(|w| w.reason == "PersonaElsewhere"), "{plans:?}");
+    assert!(rack.body("b").may_run.is_empty());
+    assert!(rack.sent > 0 && plans.values().all(|p| p.steps.is_empty()));
+}
+
+#[test]
+fn a_persona_that_is_not_exclusive_waits_for_nobody() {
+    let mut rack = Rack::new(&["a", "b"], &["p"], 0);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.bind("y", "p", "b", RunState::Running, Mode::Enforce);
+    rack.calm(12);
+    assert!(["a", "b"].iter().all(|s| rack.truth[&name(s)].runs == Some(name("p"))));
+}
+
+#[test]
+fn an_off_that_was_asked_before_the_withdrawal_ends_nothing() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    rack.press(&a, Power::Off);
+    let asked_at = rack.tick();
+    // The answer is still on its way while a person starts it again, and the boot answer stands.
+    rack.press(&a, Power::On);
+    rack.reconcile(&a, &mut || Luck::Lost);
+    assert_eq!(rack.body("a").may_run.get("p"), Some(&Phase::Withdrawn));
+    rack.seen.get_mut(&a).unwrap().power = Some(Seen { value: Power::Off, asked_at });
+    rack.reconcile(&a, &mut || Luck::Lost);
+    assert_eq!(rack.body("a").may_run.get("p"), Some(&Phase::Withdrawn));
+    assert!(reasons(&mut rack, "a").contains(&"LookingAgain"));
+}
+
+#[test]
+fn an_off_that_was_asked_before_the_answer_arms_nothing() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    let a = name("a");
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.look(&a);
+    rack.reconcile(&a, &mut || Luck::Lost);
+    rack.look(&a);
+    rack.reconcile(&a, &mut || Luck::Lost);
+    assert_eq!(rack.body("a").may_run.get("p"), Some(&Phase::Answered));
+    // Somebody starts it before the next question: what it then runs is not known.
+    rack.press(&a, Power::On);
+    rack.look(&a);
+    rack.reconcile(&a, &mut || Luck::Lost);
+    assert_eq!(rack.body("a").may_run.get("p"), Some(&Phase::Withdrawn));
+    rack.calm(20);
+    assert_eq!(rack.truth[&a].runs, Some(name("p")));
+}
+
+#[test]
+fn a_server_is_not_started_before_its_ports_are_read_back() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    let a = name("a");
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    // Every write to the switch is lost.
+    for _ in 0..12 {
+        rack.look(&a);
+        rack.ports.insert(port_of("a"), access(1));
+        let back = sight(&rack);
+        rack.seen.get_mut(&a).unwrap().ports.insert(port_of("a"), back);
+        let plan = rack.plan(&a);
+        assert!(!plan.steps.iter().any(|s| matches!(s.op, Op::PowerOn { .. })), "{plan:?}");
+        rack.reconcile(&a, &mut good);
+    }
+    assert!(rack.body("a").may_run.get("p") == Some(&Phase::Armed) && rack.truth[&a].power == Power::Off);
+}
+
+fn sight(rack: &Rack) -> embody::plan::seen::PortSeenHere {
+    embody::plan::seen::PortSeenHere { config: rack.ports[&port_of("a")].clone(), asked_at: rack.now, refuse: None }
+}
+
+#[test]
+fn a_server_with_a_port_that_does_not_resolve_is_not_started() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    let mut held = rack.objects.servers["a"].spec.clone();
+    held.nics[0].port = Some("nowhere".to_owned());
+    rack.put("a", embody::model::Spec::Server(held));
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(12);
+    assert!(plans[&name("a")].problems.iter().any(|p| p.reason == "PortNotFound"));
+    assert_eq!(rack.truth[&name("a")].power, Power::Off);
+}
+
+#[test]
+fn every_power_off_is_stored_before_it_is_sent() {
+    let mut rack = p_on_a();
+    rack.edit("x", |spec| spec.state = RunState::Stopped);
+    rack.look(&name("a"));
+    rack.reconcile(&name("a"), &mut || Luck::Lost);
+    let off = rack.body("a").off.clone().unwrap();
+    assert_eq!((off.attempt, off.hard), (1, false));
+    // Another process, right after: nothing is sent again before the attempt has had its time.
+    rack.restart_process();
+    rack.look(&name("a"));
+    let plan = rack.plan(&name("a"));
+    assert!(plan.steps.is_empty() && plan.waits.iter().any(|w| w.reason == "SwitchingOff"), "{plan:?}");
+    assert_eq!(plan.wake_at, Some(Tick::START.plus(GRACE)));
+}
+
+#[test]
+fn a_hard_off_waits_for_a_power_read_after_the_grace() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    rack.edit("x", |spec| spec.state = RunState::Stopped);
+    rack.look(&a);
+    rack.reconcile(&a, &mut || Luck::Lost);
+    rack.look(&a);
+    rack.pass(GRACE + Duration::from_secs(1));
+    let plan = rack.plan(&a);
+    assert!(plan.steps.is_empty() && !plan.looks.is_empty(), "{plan:?}");
+    rack.look(&a);
+    let plan = rack.plan(&a);
+    assert!(matches!(plan.steps[0].op, Op::PowerOff { how: Off::Hard, .. }), "{plan:?}");
+}
+
+#[test]
+fn a_server_that_does_not_go_off_is_left_after_four_attempts() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    rack.edit("x", |spec| spec.state = RunState::Stopped);
+    let before = rack.sent;
+    for _ in 0..10 {
+        rack.look(&a);
+        rack.reconcile(&a, &mut || Luck::Lost);
+        rack.pass(Duration::from_secs(61));
+    }
+    rack.look(&a);
+    assert_eq!(rack.sent - before, embody::limits::OFF_ATTEMPTS as usize);
+    assert_eq!(rack.plan(&a).problems[0].reason, "DoesNotSwitchOff");
+}
+
+#[test]
+fn a_body_that_was_found_running_is_not_disturbed_without_approval() {
+    let mut rack = Rack::new(&["a", "b"], &["p"], 1);
+    let a = name("a");
+    rack.press(&a, Power::On);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(12);
+    assert!(plans[&a].waits.iter().any(|w| w.reason == "ApprovalNeeded"), "{plans:?}");
+    assert_eq!((rack.sent, rack.body("a").found), (0, Found::Running));
+    // Nor when the binding thinks better of it and goes elsewhere: nothing here was ever ours.
+    let mut moved = rack.clone();
+    moved.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    let (_, plans) = moved.calm(12);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!((moved.truth[&a].power, moved.truth[&name("b")].runs.clone()), (Power::On, Some(name("p"))));
+    // After an approval it is switched off and made ours.
+    rack.approve("x");
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!(rack.truth[&a].runs, Some(name("p")));
+}
+
+#[test]
+fn nothing_is_sent_for_a_binding_that_is_deleted() {
+    let mut rack = p_on_a();
+    let before = rack.sent;
+    rack.unbind("x");
+    rack.ports.insert(port_of("a"), access(50));
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!((rack.sent, rack.body("a").held_by.clone()), (before, None));
+    assert!(rack.body("a").may_run.contains_key("p") && rack.truth[&name("a")].power == Power::On);
+}
+
+#[test]
+fn the_evidence_of_a_deleted_binding_ends_when_a_person_switches_the_body_off() {
+    let mut rack = p_on_a();
+    rack.unbind("x");
+    rack.calm(12);
+    rack.bind("z", "p", "b", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(12);
+    assert!(plans[&name("b")].waits.iter().any(|w| w.reason == "PersonaElsewhere"), "{plans:?}");
+    rack.press(&name("a"), Power::Off);
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!(rack.truth[&name("b")].runs, Some(name("p")));
+}
+
+#[test]
+fn what_only_observes_sends_nothing() {
+    let mut rack = p_on_a();
+    let before = rack.sent;
+    rack.edit("x", |spec| (spec.state, spec.correct) = (RunState::Stopped, Some(Correct::All(Mode::Observe))));
+    rack.ports.insert(port_of("a"), access(50));
+    let (_, plans) = rack.calm(12);
+    assert_eq!(rack.sent, before);
+    assert!(plans[&name("a")].waits.iter().any(|w| w.reason == "Observing"));
+    assert_eq!(rack.body("a").may_run.get("p"), Some(&Phase::Started));
+}
+
+#[test]
+fn an_approval_of_another_generation_is_none() {
+    let mut rack = p_on_a();
+    rack.edit("x", |spec| (spec.state, spec.correct) = (RunState::Stopped, Some(Correct::All(Mode::Approve))));
+    rack.approve("x");
+    rack.edit("x", |spec| spec.restart = 1);
+    let (_, plans) = rack.calm(12);
+    assert!(plans[&name("a")].waits.iter().any(|w| w.reason == "ApprovalNeeded"));
+    assert_eq!(rack.truth[&name("a")].power, Power::On);
+}
+
+#[test]
+fn a_body_that_is_off_is_left_in_approve_mode_with_nothing_to_disturb() {
+    let mut rack = p_on_a();
+    // Armed, off, and the power-on held: then it moves. There is no power-off to approve, and it must not be asked for.
+    rack.edit("x", |spec| spec.correct = Some(Correct::All(Mode::Approve)));
+    rack.press(&name("a"), Power::Off);
+    rack.calm(12);
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    rack.calm(12);
+    rack.approve("x");
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!(rack.truth[&name("b")].runs, Some(name("p")));
+}
+
+#[test]
+fn a_persona_that_is_changed_on_its_server_is_switched_off_first() {
+    let mut rack = p_on_a();
+    rack.edit("x", |spec| spec.persona = name("q"));
+    rack.look(&name("a"));
+    let plan = rack.reconcile(&name("a"), &mut || Luck::Lost);
+    assert!(plan.steps.iter().all(|s| matches!(s.op, Op::PowerOff { .. })) && plan.steps.len() == 1, "{plan:?}");
+    let (_, plans) = rack.calm(20);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!(rack.truth[&name("a")].runs, Some(name("q")));
+}
+
+#[test]
+fn a_move_away_and_back_ends_where_it_began() {
+    for rounds in 0..6 {
+        let mut rack = p_on_a();
+        rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+        for _ in 0..rounds {
+            for server in ["a", "b"] {
+                rack.look(&name(server));
+                rack.reconcile(&name(server), &mut good);
+            }
+        }
+        rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+        let (_, plans) = rack.calm(20);
+        assert!(plans.values().all(|p| p.is_converged()), "{rounds}: {plans:?}");
+        assert_eq!(rack.truth[&name("a")].runs, Some(name("p")), "{rounds}");
+    }
+}
+
+#[test]
+fn stopped_and_running_again_and_restarts() {
+    let mut rack = p_on_a();
+    rack.edit("x", |spec| spec.state = RunState::Stopped);
+    rack.calm(12);
+    assert!(rack.truth[&name("a")].power == Power::Off && rack.body("a").may_run.is_empty() && rack.body("a").held_by.is_some());
+    rack.edit("x", |spec| spec.state = RunState::Running);
+    rack.calm(12);
+    assert_eq!(rack.truth[&name("a")].runs, Some(name("p")));
+    let before = rack.sent;
+    rack.edit("x", |spec| spec.restart = 3);
+    rack.calm(12);
+    assert!(rack.sent > before && rack.truth[&name("a")].runs == Some(name("p")) && rack.body("a").restart_done == 3);
+    // Lowered is no restart; raised again it is one, though it is less than it was.
+    let before = rack.sent;
+    rack.edit("x", |spec| spec.restart = 1);
+    rack.calm(12);
+    assert_eq!(rack.sent, before);
+    rack.edit("x", |spec| spec.restart = 2);
+    rack.calm(12);
+    assert!(rack.sent > before);
+    // Another binding's count says nothing.
+    rack.unbind("x");
+    rack.calm(12);
+    rack.bind("y", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(12);
+    let before = rack.sent;
+    rack.edit("y", |spec| spec.restart = 1);
+    rack.approve("y");
+    rack.calm(12);
+    assert!(rack.sent > before && rack.truth[&name("a")].runs == Some(name("p")));
+}
+
+#[test]
+fn a_release_whose_switch_is_silent_does_not_block_the_next_holder() {
+    let mut rack = p_on_a();
+    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    let trouble = embody::plan::seen::Trouble { reason: "NoAnswer", message: "switch/sw does not answer".to_owned() };
+    rack.seen.get_mut(&name("a")).unwrap().switches.get_mut(&name("sw")).unwrap().trouble = Some(trouble);
+    rack.calm(12);
+    assert!(rack.truth[&name("b")].runs == Some(name("p")) && rack.body("a").release.is_some());
+    rack.bind("y", "q", "a", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(12);
+    assert!(rack.body("a").release.is_none() && rack.body("a").may_run.contains_key("q"));
+    assert_eq!(plans[&name("a")].waits[0].reason, "NoAnswer");
+}
+
+#[test]
+fn two_personas_in_one_body_at_one_time_are_another_boot_device_each() {
+    let mut rack = Rack::new(&["a"], &["p", "q"], 2);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    let a = name("a");
+    while rack.seen[&a].memory.boot_set_at.is_none() {
+        rack.look(&a);
+        rack.reconcile(&a, &mut good);
+    }
+    let set_at = rack.seen[&a].memory.boot_set_at;
+    rack.edit("x", |spec| spec.persona = name("q"));
+    rack.calm(12);
+    assert!(rack.seen[&a].memory.boot_set_at > set_at && rack.truth[&a].runs == Some(name("q")));
+}
+
+#[test]
+fn answered_keeps_the_order_of_evidence_over_a_restart_of_the_process() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    let a = name("a");
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.look(&a);
+    while rack.body("a").may_run.is_empty() {
+        rack.reconcile(&a, &mut good);
+    }
+    rack.store(&a, &Record::Answer(name("p")));
+    rack.restart_process();
+    rack.reconcile(&a, &mut || Luck::Lost);
+    assert_eq!(rack.body("a").may_run.get("p"), Some(&Phase::Answered));
+    rack.look(&a);
+    rack.reconcile(&a, &mut || Luck::Lost);
+    assert_eq!(rack.body("a").may_run.get("p"), Some(&Phase::Armed));
+}

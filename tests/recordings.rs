@@ -1,0 +1,132 @@
+//! Every recording of a real switch is read into the ports that a person (with the MIBs at hand) reads out of it.
+//!
+//! The expectations, `tests/data/switch/NAME.expected.json`, were written from the recordings by an interpretation of the MIBs that
+//! shares nothing with the driver. Leaves out: writes (`tests/switch_writes.rs`).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use embody::drivers::switch::{SwitchDriver, SwitchSettings, Unresolved, resolve, to_json};
+use embody::drivers::{Depth, Driver, Observation};
+use embody::model::fact::{Lag, Quality, SwitchSeen};
+use embody::sim::direct::Direct;
+use embody::sim::recording::Tree;
+use serde_json::Value;
+use tokio::time::Instant;
+
+const OURS: [&str; 5] = ["cisco-c3560", "cisco-n5000", "hpe-procurve-516733-b21", "brocade-icx6430-24", "dlink-des3038"];
+const THEIRS: [&str; 15] = [
+    "arista_eos",
+    "arubaos-cx_100gb",
+    "ciscosb_cbs350",
+    "comware_a5500",
+    "cumulus_edgecore-as4610-54p",
+    "dell-sonic",
+    "dnos_s4048",
+    "edgecos_ecs2100-10t",
+    "ios_2960x",
+    "junos_qfx5100",
+    "powerconnect_2824",
+    "procurve_2520",
+    "supermicro-switch_mbm",
+    "voss_7432cq",
+    "vrp_5720",
+];
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/switch")
+}
+
+async fn read(folder: &Path, name: &str) -> SwitchSeen {
+    let text = std::fs::read_to_string(folder.join(format!("{name}.snmprec"))).unwrap();
+    let agent = Direct::new(Arc::new(Mutex::new(Tree::parse(&text).unwrap())));
+    let mut driver = SwitchDriver::new(name.to_owned(), Box::new(agent), SwitchSettings::default());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let Observation::Switch(first) = driver.observe(Depth::Everything, deadline).await.unwrap() else { panic!("a switch") };
+    let Observation::Switch(again) = driver.observe(Depth::State, deadline).await.unwrap() else { panic!("a switch") };
+    assert_eq!(first, again, "{name}: a second look at what did not change shows the same");
+    *first
+}
+
+/// Port by port, so that a difference is readable.
+fn compare(name: &str, seen: &SwitchSeen) -> Vec<String> {
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(data().join(format!("{name}.expected.json"))).unwrap()).unwrap();
+    let found = to_json(seen);
+    let mut differences = Vec::new();
+    for field in ["sysObjectID", "sysDescr", "profile", "writable"] {
+        if expected[field] != found[field] {
+            differences.push(format!("{name} {field}: expected {}, found {}", expected[field], found[field]));
+        }
+    }
+    let ports = |of: &Value| of["ports"].as_array().unwrap().clone();
+    let (wanted, is) = (ports(&expected), ports(&found));
+    assert!(!wanted.is_empty());
+    if wanted.len() != is.len() {
+        differences.push(format!("{name}: expected {} ports, found {}", wanted.len(), is.len()));
+    }
+    let differ = wanted.iter().zip(&is).filter(|(a, b)| a != b);
+    differences.extend(differ.map(|(a, b)| format!("{name}:\n  expected {a}\n  found    {b}")));
+    differences
+}
+
+#[tokio::test]
+async fn the_recordings_kept_here_read_as_they_are() {
+    let mut differences = Vec::new();
+    for name in OURS {
+        differences.extend(compare(name, &read(&data(), name).await));
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[tokio::test]
+async fn the_recordings_kept_elsewhere_read_as_they_are() {
+    let Some(folder) = elsewhere() else {
+        eprintln!("SKIP: 15 recordings of LibreNMS: neither EMBODY_RECORDINGS nor ../shared/recordings is there");
+        return;
+    };
+    let mut differences = Vec::new();
+    for name in THEIRS {
+        differences.extend(compare(name, &read(&folder, name).await));
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+fn elsewhere() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/recordings");
+    let named = std::env::var_os("EMBODY_RECORDINGS").map(PathBuf::from);
+    if let Some(named) = &named {
+        assert!(named.is_dir(), "EMBODY_RECORDINGS names no folder: {}", named.display());
+    }
+    named.or_else(|| beside.is_dir().then_some(beside))
+}
+
+#[tokio::test]
+async fn aggregations_identities_and_macs() {
+    let nexus = read(&data(), "cisco-n5000").await;
+    assert_eq!(nexus.ports["Ethernet1/21"].lag, Lag::Member(Some("port-channel1".to_owned())));
+    assert_eq!(nexus.ports["Ethernet1/1"].lag, Lag::None);
+    assert_eq!(nexus.identity.pin.as_deref(), Some("base:8c604f19167c"));
+    let hp = read(&data(), "hpe-procurve-516733-b21").await;
+    assert_eq!(hp.ports["23"].lag, Lag::None, "an aggregation of one is a port");
+    assert!(hp.ports["17"].macs.len() > 10, "{} addresses behind the uplink", hp.ports["17"].macs.len());
+    assert!(hp.ports.values().all(|port| port.macs.len() <= embody::limits::MACS_PER_PORT));
+    assert_eq!(hp.vlans.iter().map(|v| v.id()).collect::<Vec<_>>(), [1, 50, 52, 53, 70, 71, 77, 78]);
+    let cisco = read(&data(), "cisco-c3560").await;
+    assert_eq!(cisco.vlans.iter().map(|v| v.id()).collect::<Vec<_>>(), [1, 2, 3, 1119], "not those of FDDI and token ring");
+}
+
+#[tokio::test]
+async fn a_name_means_one_port_or_none() {
+    let cisco = read(&data(), "cisco-c3560").await;
+    assert_eq!(resolve(&cisco, "Gi0/1"), Ok("Gi0/1"));
+    assert_eq!(resolve(&cisco, "GigabitEthernet0/1"), Ok("Gi0/1"));
+    assert!(matches!(resolve(&cisco, "Gi0/99"), Err(Unresolved::None { .. })));
+    let mut twice = cisco.clone();
+    for key in ["Gi0/1", "Gi0/2"] {
+        twice.ports.get_mut(key).unwrap().also.push("uplink".to_owned());
+    }
+    let several = resolve(&twice, "uplink").unwrap_err();
+    assert_eq!(several.to_string(), "`uplink` names several ports: Gi0/1, Gi0/2");
+    assert!(cisco.ports.values().all(|port| port.quality == Quality::Exact));
+}

@@ -1,0 +1,352 @@
+//! Writes of the switch driver, on simulated switches that obey and on ones that lie, and on recordings of real ones.
+//!
+//! What must hold at every moment: a port that is up is untagged in the old or the new VLAN only, and no other port changes.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use embody::drivers::switch::portlist::Form;
+use embody::drivers::switch::snmp::Oid;
+use embody::drivers::switch::{SwitchDriver, SwitchSettings};
+use embody::drivers::{Depth, Driver, Fault, Observation};
+use embody::model::Vlan;
+use embody::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
+use embody::plan::op::Op;
+use embody::sim::direct::Direct;
+use embody::sim::recording::Tree;
+use embody::sim::switch::{Faults, Kind, SimSwitch, Who};
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+fn vlan(id: u16) -> Vlan {
+    Vlan::try_from(i64::from(id)).unwrap()
+}
+
+fn config(admin: Admin, untagged: impl Into<Option<u16>>, tagged: &[u16]) -> PortConfig {
+    PortConfig { admin, untagged: untagged.into().map(vlan), tagged: tagged.iter().copied().map(vlan).collect() }
+}
+
+struct Bench {
+    sim: Arc<Mutex<SimSwitch>>,
+    requests: Arc<Mutex<usize>>,
+    driver: SwitchDriver,
+}
+
+fn settings(ports: &[&str]) -> SwitchSettings {
+    SwitchSettings { manage: Some(ports.iter().map(|p| (*p).to_owned()).collect()), create_vlans: true, ..SwitchSettings::default() }
+}
+
+impl Bench {
+    fn new(sim: SimSwitch, settings: SwitchSettings) -> Bench {
+        let sim = Arc::new(Mutex::new(sim));
+        let agent = Direct::new(Arc::clone(&sim));
+        let requests = Arc::clone(&agent.requests);
+        Bench { sim, requests, driver: SwitchDriver::new("sw".to_owned(), Box::new(agent), settings) }
+    }
+
+    fn with_vlans(kind: Kind, vlans: &[u16]) -> Bench {
+        let mut sim = SimSwitch::new(kind, "sw", 8);
+        vlans.iter().for_each(|id| sim.add_vlan(vlan(*id)));
+        Bench::new(sim, settings(&["port1-4"]))
+    }
+
+    fn sim(&self) -> MutexGuard<'_, SimSwitch> {
+        self.sim.lock().unwrap()
+    }
+
+    async fn look(&mut self, depth: Depth) -> SwitchSeen {
+        match self.driver.observe(depth, soon()).await.unwrap() {
+            Observation::Switch(seen) => *seen,
+            Observation::Bmc(_) => panic!("a switch is no BMC"),
+        }
+    }
+
+    async fn set(&mut self, port: &str, to: PortConfig) -> Result<(), Fault> {
+        let from = self.look(Depth::State).await.ports[port].config.clone();
+        self.set_from(port, from, to).await
+    }
+
+    async fn set_from(&mut self, port: &str, from: PortConfig, to: PortConfig) -> Result<(), Fault> {
+        let op = Op::SetPort { switch: "sw".parse().unwrap(), port: port.to_owned(), from, to };
+        self.driver.execute(&[op], soon()).await
+    }
+
+    async fn create(&mut self, id: u16) -> Result<(), Fault> {
+        self.driver.execute(&[Op::CreateVlan { switch: "sw".parse().unwrap(), vlan: vlan(id) }], soon()).await
+    }
+
+    fn truth(&self, port: &str) -> PortConfig {
+        self.sim().ports()[port].clone()
+    }
+
+    /// The log: only this port, and while it was up only untagged in the old VLANs or the new one.
+    fn check_log(&self, port: &str, old: &BTreeSet<Vlan>, new: Option<Vlan>) {
+        for change in &self.sim().log {
+            assert_eq!((change.who, change.port.as_str()), (Who::Snmp, port), "{change:?}");
+            if change.to.admin == Admin::Up {
+                let allowed = |vlan: &Vlan| old.contains(vlan) || Some(*vlan) == new;
+                assert!(change.to.untagged.iter().all(allowed), "{change:?}");
+            }
+        }
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+#[tokio::test]
+async fn a_port_moves_shut_and_is_opened_when_all_is_right() {
+    for kind in [Kind::QBridge, Kind::Cisco] {
+        let mut bench = Bench::with_vlans(kind, &[10, 20, 30]);
+        bench.set("port1", config(Admin::Up, 10, &[20, 30])).await.unwrap();
+        assert_eq!(bench.truth("port1"), config(Admin::Up, 10, &[20, 30]));
+        let seen = bench.look(Depth::State).await;
+        assert_eq!((&seen.ports["port1"].config, &seen.ports["port1"].quality), (&config(Admin::Up, 10, &[20, 30]), &Quality::Exact));
+        bench.check_log("port1", &[vlan(1)].into(), Some(vlan(10)));
+        let steps: Vec<Admin> = bench.sim().log.iter().map(|change| change.to.admin).collect();
+        assert_eq!((steps.first(), steps.last()), (Some(&Admin::Down), Some(&Admin::Up)));
+        assert_eq!(steps.iter().filter(|admin| **admin == Admin::Up).count(), 1, "{kind:?}: opened once, at the end");
+    }
+}
+
+#[tokio::test]
+async fn tagged_vlans_change_without_a_flap() {
+    for kind in [Kind::QBridge, Kind::Cisco] {
+        let mut bench = Bench::with_vlans(kind, &[10, 20, 30]);
+        bench.sim().set_port("port2", &config(Admin::Up, 10, &[20])).unwrap();
+        bench.sim().log.clear();
+        bench.set("port2", config(Admin::Up, 10, &[30])).await.unwrap();
+        assert_eq!(bench.truth("port2"), config(Admin::Up, 10, &[30]));
+        assert!(bench.sim().log.iter().all(|change| change.to.admin == Admin::Up), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn down_and_none_and_back() {
+    let mut bench = Bench::with_vlans(Kind::QBridge, &[10, 20]);
+    for to in [
+        config(Admin::Down, 1, &[]),
+        config(Admin::Down, 10, &[]),
+        config(Admin::Up, None, &[10, 20]),
+        config(Admin::Up, 10, &[1, 20]),
+        config(Admin::Up, None, &[1]),
+        config(Admin::Down, None, &[]),
+        config(Admin::Up, 20, &[]),
+    ] {
+        bench.set("port1", to.clone()).await.unwrap();
+        assert_eq!(bench.look(Depth::State).await.ports["port1"].config, to);
+        assert_eq!(bench.truth("port1"), to);
+    }
+    let mut cisco = Bench::with_vlans(Kind::Cisco, &[10, 20]);
+    for to in [config(Admin::Up, None, &[10, 20]), config(Admin::Up, 10, &[20]), config(Admin::Down, 20, &[]), config(Admin::Up, 20, &[])] {
+        cisco.set("port1", to.clone()).await.unwrap();
+        assert_eq!(cisco.truth("port1"), to);
+    }
+    assert!(matches!(cisco.set("port1", config(Admin::Up, None, &[])).await, Err(Fault::Unsupported { .. })));
+}
+
+#[tokio::test]
+async fn what_may_not_be_written_is_refused_before_it_is_tried() {
+    let mut bench = Bench::with_vlans(Kind::QBridge, &[10]);
+    bench.driver = SwitchDriver::new(
+        "sw".to_owned(),
+        Box::new(Direct::new(Arc::clone(&bench.sim))),
+        SwitchSettings { uplinks: vec!["port3".to_owned()], protected: vec![vlan(1)], create_vlans: false, ..settings(&["port1-4"]) },
+    );
+    // IEEE8023-LAG-MIB::dot3adAggPortAttachedAggID
+    let attached: Oid = "1.2.840.10006.300.43.1.2.1.1.13.104".parse().unwrap();
+    bench.sim().show(attached, embody::drivers::switch::snmp::Value::Integer(900));
+    let ten = config(Admin::Up, 10, &[]);
+    for (port, why) in [("port5", "outside"), ("port3", "uplink"), ("port4", "member")] {
+        let fault = bench.set(port, ten.clone()).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Unsupported { .. }) && fault.to_string().contains(why), "{port}: {fault}");
+    }
+    bench.set("port1", ten.clone()).await.unwrap();
+    let fault = bench.set("port1", config(Admin::Up, 1, &[])).await.unwrap_err();
+    assert!(fault.to_string().contains("protected"), "{fault}");
+    let fault = bench.set("port1", config(Admin::Up, 77, &[])).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Disagrees { .. }) && fault.to_string().contains("VLAN 77"), "{fault}");
+    let fault = bench.set_from("port1", config(Admin::Up, 77, &[]), config(Admin::Down, 10, &[])).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Disagrees { expected, found, .. } if expected == "77" && found == "10"), "{fault}");
+    assert!(matches!(bench.set_from("portx", ten.clone(), ten.clone()).await, Err(Fault::Disagrees { .. })));
+    assert!(matches!(bench.create(50).await, Err(Fault::Unsupported { .. })));
+    assert!(bench.sim().log.iter().all(|change| change.port == "port1"));
+}
+
+#[tokio::test]
+async fn a_vlan_is_made_the_way_the_agent_takes_it() {
+    for faults in [
+        Faults::default(),
+        Faults { not_atomic: true, row_status_alone: true, ..Faults::default() },
+        Faults { row_status_alone: true, ..Faults::default() },
+        Faults { first_varbind_only: true, ..Faults::default() },
+        Faults { error_but_applied: true, ..Faults::default() },
+    ] {
+        let mut bench = Bench::new(
+            SimSwitch::new(Kind::QBridge, "sw", 24),
+            SwitchSettings { uplinks: vec!["port23-24".into()], ..settings(&["port1-4"]) },
+        );
+        bench.sim().faults = faults;
+        bench.create(30).await.unwrap();
+        bench.create(30).await.unwrap();
+        let ports = bench.sim().ports();
+        for (port, config) in ports {
+            let uplink = port == "port23" || port == "port24";
+            assert_eq!(config.tagged.contains(&vlan(30)), uplink, "{port} {faults:?}");
+        }
+        assert!(bench.look(Depth::State).await.vlans.contains(&vlan(30)));
+    }
+    let mut liar = Bench::with_vlans(Kind::QBridge, &[]);
+    liar.sim().faults = Faults { ok_but_not_applied: true, ..Faults::default() };
+    assert!(matches!(liar.create(30).await, Err(Fault::Disagrees { .. })));
+    let mut deaf = Bench::with_vlans(Kind::QBridge, &[]);
+    deaf.sim().faults = Faults { read_only: true, ..Faults::default() };
+    let fault = deaf.create(30).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Refused { .. }) && fault.to_string().contains("noAccess(6)"), "{fault}");
+    let mut cisco = Bench::with_vlans(Kind::Cisco, &[]);
+    assert!(matches!(cisco.create(30).await, Err(Fault::Unsupported { .. })));
+}
+
+#[tokio::test]
+async fn liars_are_found_out() {
+    for kind in [Kind::QBridge, Kind::Cisco] {
+        let mut bench = Bench::with_vlans(kind, &[10]);
+        bench.look(Depth::Everything).await;
+        bench.sim().faults = Faults { ok_but_not_applied: true, ..Faults::default() };
+        let fault = bench.set("port1", config(Admin::Up, 10, &[])).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Disagrees { .. }), "{fault}");
+        bench.sim().faults = Faults { read_only: true, ..Faults::default() };
+        let fault = bench.set("port1", config(Admin::Up, 10, &[])).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Refused { code, .. } if code.starts_with("noAccess(6)")), "{fault}");
+        assert_eq!(bench.truth("port1"), config(Admin::Up, 1, &[]));
+    }
+}
+
+#[tokio::test]
+async fn saving_and_what_a_reboot_forgets() {
+    let mut bench = Bench::with_vlans(Kind::Cisco, &[10]);
+    bench.sim().save();
+    bench.set("port1", config(Admin::Up, 10, &[])).await.unwrap();
+    assert!(!bench.sim().is_saved());
+    bench.driver.execute(&[Op::Save { switch: "sw".parse().unwrap() }], soon()).await.unwrap();
+    assert!(bench.sim().is_saved());
+    bench.set("port1", config(Admin::Up, 1, &[])).await.unwrap();
+    bench.sim().reboot();
+    assert_eq!(bench.look(Depth::State).await.ports["port1"].config, config(Admin::Up, 10, &[]));
+    let mut plain = Bench::with_vlans(Kind::QBridge, &[]);
+    assert!(!plain.look(Depth::State).await.writable.save);
+    assert!(matches!(plain.driver.execute(&[Op::Save { switch: "sw".parse().unwrap() }], soon()).await, Err(Fault::Unsupported { .. })));
+}
+
+#[tokio::test]
+async fn a_look_at_48_ports_takes_three_requests() {
+    let mut sim = SimSwitch::new(Kind::QBridge, "sw", 48);
+    (10..19).for_each(|id| sim.add_vlan(vlan(id)));
+    let mut bench = Bench::new(sim, settings(&[]));
+    bench.look(Depth::Everything).await;
+    let before = *bench.requests.lock().unwrap();
+    bench.look(Depth::State).await;
+    let spent = *bench.requests.lock().unwrap() - before;
+    assert!((1..=3).contains(&spent), "{spent} requests");
+}
+
+// ---- every fault, any change ---------------------------------------------------------------------------------------------------
+
+fn wishes() -> impl Strategy<Value = PortConfig> {
+    let admin = prop_oneof![3 => Just(Admin::Up), 1 => Just(Admin::Down)];
+    let ids = || prop::sample::select(vec![1u16, 10, 20, 30]);
+    (admin, prop::option::weighted(0.8, ids()), prop::collection::btree_set(ids(), 0..3)).prop_map(|(admin, untagged, tagged)| {
+        let tagged: Vec<u16> = tagged.into_iter().filter(|id| Some(*id) != untagged).collect();
+        config(admin, untagged, &tagged)
+    })
+}
+
+fn faults() -> impl Strategy<Value = Faults> {
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(first, error, not_atomic, follows)| Faults {
+        first_varbind_only: first,
+        error_but_applied: error,
+        not_atomic,
+        pvid_follows: follows,
+        ..Faults::default()
+    })
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_change_on_any_bridge(old in wishes(), new in wishes(), faults in faults()) {
+        run(async {
+            let mut bench = Bench::with_vlans(Kind::QBridge, &[10, 20, 30]);
+            bench.sim().set_port("port2", &old).unwrap();
+            bench.sim().log.clear();
+            bench.look(Depth::Everything).await;
+            bench.sim().faults = faults;
+            bench.set("port2", new.clone()).await.unwrap();
+            assert_eq!(bench.truth("port2"), new);
+            bench.check_log("port2", &old.untagged.into_iter().collect(), new.untagged);
+        });
+    }
+
+    #[test]
+    fn any_change_on_any_cisco(old in wishes(), new in wishes(), faults in faults()) {
+        let possible = |config: &PortConfig| config.untagged.is_some() || !config.tagged.is_empty();
+        prop_assume!(possible(&old) && possible(&new));
+        run(async {
+            let mut bench = Bench::with_vlans(Kind::Cisco, &[10, 20, 30]);
+            bench.sim().set_port("port2", &old).unwrap();
+            bench.sim().log.clear();
+            bench.look(Depth::Everything).await;
+            bench.sim().faults = faults;
+            bench.set("port2", new.clone()).await.unwrap();
+            assert_eq!(bench.truth("port2"), new);
+            bench.check_log("port2", &old.untagged.into_iter().collect(), new.untagged);
+        });
+    }
+}
+
+#[test]
+fn every_port_of_every_writable_recording_moves_and_no_other_changes() {
+    let recorded = [
+        ("hpe-procurve-516733-b21", Kind::QBridge, Form::Bits),
+        ("dlink-des3038", Kind::QBridge, Form::BitsFromEnd),
+        ("cisco-c3560", Kind::Cisco, Form::Bits),
+        ("cisco-n5000", Kind::Cisco, Form::Bits),
+    ];
+    for (name, kind, form) in recorded {
+        let path = format!("{}/tests/data/switch/{name}.snmprec", env!("CARGO_MANIFEST_DIR"));
+        let tree = Tree::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+        run(async {
+            let mut bench = Bench::new(SimSwitch::from_recording(kind, form, &tree).unwrap(), settings(&[]));
+            let seen = bench.look(Depth::Everything).await;
+            let names: Vec<String> = seen.ports.keys().cloned().collect();
+            let agent = Box::new(Direct::new(Arc::clone(&bench.sim)));
+            bench.driver = SwitchDriver::new(name.to_owned(), agent, SwitchSettings { manage: Some(names), ..SwitchSettings::default() });
+            let vlans: Vec<u16> = seen.vlans.iter().map(|v| v.id()).collect();
+            let mut moved = 0;
+            let ports: Vec<String> = bench.sim().ports().into_keys().collect();
+            for (n, port) in ports.into_iter().enumerate() {
+                let to = config(Admin::Up, vlans[n % vlans.len()], &[vlans[(n + 1) % vlans.len()]]);
+                bench.sim().log.clear();
+                let old = bench.sim().views()[&port].untagged.clone();
+                match bench.set(&port, to.clone()).await {
+                    Ok(()) => moved += 1,
+                    Err(Fault::Unsupported { why, .. }) => {
+                        assert!(why.contains("member"), "{name} {port}: {why}");
+                        continue;
+                    }
+                    Err(fault) => panic!("{name} {port}: {fault}"),
+                }
+                bench.check_log(&port, &old, to.untagged);
+                assert_eq!(bench.look(Depth::State).await.ports[&port].config, to, "{name} {port}");
+            }
+            assert!(moved > 10, "{name}: {moved} ports");
+        });
+    }
+}
