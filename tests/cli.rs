@@ -287,6 +287,20 @@ async fn wait_shows_progress_and_ends() {
 }
 
 #[tokio::test]
+async fn wait_outlives_a_restart_of_the_controller() {
+    let mut site = rack().await;
+    let (mut child, mut out, mut err) = spawned(&site, "wait binding web-1 --timeout=60s");
+    assert!(line(&mut err).await.contains("Ready=False Moving"));
+    site.stop().await.unwrap();
+    assert!(line(&mut err).await.contains("no controller answers"));
+    site.serve();
+    assert!(line(&mut err).await.contains("Ready=False Moving"));
+    site.store.set_status(Kind::Binding, "web-1", json!({ "conditions": [condition("True", "Converged", 1)] })).await;
+    assert_eq!(line(&mut out).await, "Binding/web-1 condition met\n");
+    assert_eq!(timeout(LONG, child.wait()).await.unwrap().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
 async fn get_watches() {
     let mut site = rack().await;
     let (mut child, mut out, _err) = spawned(&site, "get networks -w");

@@ -118,35 +118,61 @@ pub async fn run(args: WaitArgs, client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Watches one object from a list on, and again when the watch ends. `last` is the newest reason why it is not done.
+/// Watches one object from a list on, and again when the watch ends. `last` is the newest reason why it is not done. A controller that
+/// answered once and goes away is waited for as well: it may be restarted.
 async fn wait_for(client: &Client, kind: Kind, name: &Name, until: &Until, last: &mut Option<String>) -> Result<(), Failure> {
-    let field = format!("metadata.name={name}");
+    let mut answered = false;
     loop {
-        let path = |pairs: &[(&str, &str)]| format!("{API}/{}{}", kind.plural(), query(pairs));
-        let answer = client.get(&path(&[("fieldSelector", &field)])).await?;
-        let version = answer.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("").to_owned();
-        match answer.pointer("/items/0") {
-            None if *until == Until::Deleted => return Ok(()),
-            None => return Err(Failure::new(Exit::NotFound, format!("{kind}/{name} is not there"))),
-            Some(object) => {
-                if done(kind, name, until, object, last) {
-                    return Ok(());
-                }
-            }
-        }
-        let pairs = [("fieldSelector", field.as_str()), ("watch", "true"), ("resourceVersion", version.as_str())];
-        let mut lines = client.watch(&path(&pairs)).await?;
-        while let Some(change) = lines.next().await? {
-            let object = change.get("object").cloned().unwrap_or_default();
-            match (change.get("type").and_then(Value::as_str), until) {
-                (Some("DELETED"), Until::Deleted) => return Ok(()),
-                (Some("DELETED"), _) => return Err(Failure::new(Exit::NotFound, format!("{kind}/{name} was deleted"))),
-                (Some("ADDED" | "MODIFIED"), _) if done(kind, name, until, &object, last) => return Ok(()),
-                (Some("ADDED" | "MODIFIED"), _) => {}
-                _ => break,
-            }
+        match watch_once(client, kind, name, until, last, &mut answered).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(failure) if answered && failure.exit == Exit::NoController => progress(kind, name, failure.message, last),
+            Err(failure) => return Err(failure),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// One list and the watch after it; whether what is waited for has come.
+async fn watch_once(
+    client: &Client,
+    kind: Kind,
+    name: &Name,
+    until: &Until,
+    last: &mut Option<String>,
+    answered: &mut bool,
+) -> Result<bool, Failure> {
+    let field = format!("metadata.name={name}");
+    let path = |pairs: &[(&str, &str)]| format!("{API}/{}{}", kind.plural(), query(pairs));
+    let answer = client.get(&path(&[("fieldSelector", &field)])).await?;
+    *answered = true;
+    let version = answer.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("").to_owned();
+    match answer.pointer("/items/0") {
+        None if *until == Until::Deleted => return Ok(true),
+        None => return Err(Failure::new(Exit::NotFound, format!("{kind}/{name} is not there"))),
+        Some(object) if done(kind, name, until, object, last) => return Ok(true),
+        Some(_) => {}
+    }
+    let pairs = [("fieldSelector", field.as_str()), ("watch", "true"), ("resourceVersion", version.as_str())];
+    let mut lines = client.watch(&path(&pairs)).await?;
+    while let Some(change) = lines.next().await? {
+        let object = change.get("object").cloned().unwrap_or_default();
+        match (change.get("type").and_then(Value::as_str), until) {
+            (Some("DELETED"), Until::Deleted) => return Ok(true),
+            (Some("DELETED"), _) => return Err(Failure::new(Exit::NotFound, format!("{kind}/{name} was deleted"))),
+            (Some("ADDED" | "MODIFIED"), _) if done(kind, name, until, &object, last) => return Ok(true),
+            (Some("ADDED" | "MODIFIED"), _) => {}
+            _ => break,
+        }
+    }
+    Ok(false)
+}
+
+/// Says why it is not done, where that is news.
+fn progress(kind: Kind, name: &Name, why: String, last: &mut Option<String>) {
+    if last.as_ref() != Some(&why) {
+        say(&format!("{kind}/{name}: {}", clean(&why)));
+        *last = Some(why);
     }
 }
 
@@ -154,10 +180,7 @@ fn done(kind: Kind, name: &Name, until: &Until, object: &Value, last: &mut Optio
     match until.met(object) {
         Standing::Done => true,
         Standing::NotYet(why) => {
-            if last.as_ref() != Some(&why) {
-                say(&format!("{kind}/{name}: {}", clean(&why)));
-                *last = Some(why);
-            }
+            progress(kind, name, why, last);
             false
         }
     }
