@@ -30,7 +30,12 @@ enum Event {
     Pass(u64),
     Button(usize, Power),
     PortByHand(usize, i64),
-    Bind { binding: usize, persona: usize, server: usize, mode: Mode },
+    Bind {
+        binding: usize,
+        persona: usize,
+        server: usize,
+        mode: Mode,
+    },
     Swap(usize, usize),
     Unbind(usize),
     State(usize, RunState),

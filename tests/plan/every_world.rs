@@ -246,7 +246,8 @@ fn both_claim(wish: &Wish, one: &Place, other: &Place) -> bool {
 
 /// Every combination of lucks for the requests of one pass.
 fn fates(requests: usize) -> impl Iterator<Item = Vec<Luck>> {
-    let digits = move |n: usize| (0..requests).map(move |i| [Luck::Good, Luck::Lost, Luck::Unheard][n / 3usize.pow(i as u32) % 3]).collect();
+    let digits =
+        move |n: usize| (0..requests).map(move |i| [Luck::Good, Luck::Lost, Luck::Unheard][n / 3usize.pow(i as u32) % 3]).collect();
     (1..3usize.pow(requests as u32)).map(digits)
 }
 

@@ -297,7 +297,11 @@ impl Rack {
                     *config = to.clone();
                 }
             }
-            Op::SetBoot { .. } | Op::CreateVlan { .. } | Op::Save { .. } => {}
+            Op::CreateVlan { switch, vlan } => {
+                let switches = self.seen.values_mut().filter_map(|s| s.switches.get_mut(switch));
+                switches.for_each(|s| drop(s.vlans.insert(*vlan)));
+            }
+            Op::SetBoot { .. } | Op::Save { .. } => {}
         }
     }
 
@@ -327,8 +331,9 @@ impl Rack {
             seen.power = Some(power);
         }
         let port = port_of(server.as_str());
-        let sight = PortSeenHere { config: self.ports[&port].clone(), asked_at, refuse: None };
-        self.seen.get_mut(server).unwrap().ports.insert(port, sight);
+        let ports = &mut self.seen.get_mut(server).unwrap().ports;
+        let refuse = ports.get(&port).and_then(|sight| sight.refuse.clone());
+        ports.insert(port.clone(), PortSeenHere { config: self.ports[&port].clone(), asked_at, refuse });
         self.tick();
     }
 
