@@ -67,7 +67,8 @@ async fn script(State(brain): State<Brain>, Path(mac): Path<String>, Query(asked
         Some(_) | None => Arch::X86_64,
     };
     let to_brain = brain.borrow().clone();
-    let later = || (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "another controller acts, or none yet\n").into_response();
+    let later =
+        || (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "another controller acts, or none yet\n").into_response();
     let Some(to_brain) = to_brain else { return later() };
     let (reply, answer) = oneshot::channel();
     if to_brain.send(Message::Boot { mac, arch, again: asked.again.is_some(), reply }).await.is_err() {

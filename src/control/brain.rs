@@ -39,7 +39,12 @@ pub enum Message {
     Ask(Ask),
     Site(SiteWord),
     /// `again`: the machine asks as its last answer told it to, not because it started.
-    Boot { mac: Mac, arch: Arch, again: bool, reply: oneshot::Sender<Answer> },
+    Boot {
+        mac: Mac,
+        arch: Arch,
+        again: bool,
+        reply: oneshot::Sender<Answer>,
+    },
 }
 
 /// A word about the site as a whole: a condition of Policy/default.
@@ -88,7 +93,13 @@ pub struct Brain {
 
 impl Brain {
     /// Loads everything there is. The revision from which to watch on.
-    pub async fn load(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn Lease>, clock: Clock, reports: mpsc::Sender<Report>) -> Result<(Brain, Revision), StoreError> {
+    pub async fn load(
+        store: Arc<dyn Store>,
+        devices: Arc<dyn Devices>,
+        lease: Arc<dyn Lease>,
+        clock: Clock,
+        reports: mpsc::Sender<Report>,
+    ) -> Result<(Brain, Revision), StoreError> {
         let (entries, revision) = store.list("").await?;
         let mut brain = Brain {
             world: World::default(),
@@ -118,7 +129,12 @@ impl Brain {
     }
 
     /// Until the channel closes or the store's watch ends.
-    pub async fn run(&mut self, mut inbox: mpsc::Receiver<Message>, mut reports: mpsc::Receiver<Report>, mut watch: mpsc::Receiver<Result<Change, StoreError>>) {
+    pub async fn run(
+        &mut self,
+        mut inbox: mpsc::Receiver<Message>,
+        mut reports: mpsc::Receiver<Report>,
+        mut watch: mpsc::Receiver<Result<Change, StoreError>>,
+    ) {
         loop {
             let due = self.queue.next_due().unwrap_or_else(|| self.clock.now().plus(limits::IDLE));
             let due = self.settling.map_or(due, |(_, until)| due.max(until));
@@ -225,7 +241,8 @@ impl Brain {
             self.world.approvals.remove(&binding);
             self.wake_binding(&binding);
         }
-        let over: Vec<String> = self.world.pauses.iter().filter(|(_, (_, until))| until.is_some_and(|u| now >= u)).map(|(k, _)| k.clone()).collect();
+        let over: Vec<String> =
+            self.world.pauses.iter().filter(|(_, (_, until))| until.is_some_and(|u| now >= u)).map(|(k, _)| k.clone()).collect();
         if !over.is_empty() {
             for key in over {
                 self.world.pauses.remove(&key);
@@ -237,7 +254,8 @@ impl Brain {
     pub(super) fn wake_binding(&mut self, binding: &Name) {
         let target = self.world.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone());
         let others = self.world.bodies.iter().filter(|(_, b)| {
-            b.value.held_by.as_ref().is_some_and(|h| h.binding == *binding) || b.value.release.as_ref().is_some_and(|h| h.binding == *binding)
+            b.value.held_by.as_ref().is_some_and(|h| h.binding == *binding)
+                || b.value.release.as_ref().is_some_and(|h| h.binding == *binding)
         });
         let names: Vec<Name> = target.into_iter().chain(others.map(|(s, _)| s.clone())).collect();
         for server in names {
@@ -275,7 +293,10 @@ impl Brain {
     /// The object whose wishes differ now, if it is one.
     fn absorb_entry(&mut self, entry: &Entry) -> Option<(Kind, Name)> {
         if let Some(Key::Object(kind, name)) = Key::parse(&entry.key) {
-            let object = match serde_json::from_slice(&entry.value).map_err(|e| e.to_string()).and_then(|v| Object::from_json(v).map_err(|e| e.to_string())) {
+            let object = match serde_json::from_slice(&entry.value)
+                .map_err(|e| e.to_string())
+                .and_then(|v| Object::from_json(v).map_err(|e| e.to_string()))
+            {
                 Ok(object) => object,
                 Err(error) => {
                     tracing::error!(key = entry.key, error, "a stored object does not read; it is left alone");
@@ -344,7 +365,13 @@ impl Brain {
                 self.wake(name);
                 self.dirty_objects.insert((kind, name.clone()));
                 // A port that moved from one server to another concerns both.
-                let switches: Vec<Name> = self.world.objects.servers.get(name).map(|s| crate::model::objects::server_switches(&s.spec).into_iter().collect()).unwrap_or_default();
+                let switches: Vec<Name> = self
+                    .world
+                    .objects
+                    .servers
+                    .get(name)
+                    .map(|s| crate::model::objects::server_switches(&s.spec).into_iter().collect())
+                    .unwrap_or_default();
                 for switch in switches {
                     self.wake_switch(&switch);
                 }
@@ -477,13 +504,15 @@ impl Brain {
 
     fn bmc_login(&self, spec: &ServerSpec) -> Result<BmcLogin, BadSecret> {
         let name = &spec.bmc.secret_ref.name;
-        let missing = || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
+        let missing =
+            || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
         secrets::bmc_login(name.as_str(), &self.world.objects.secrets.get(name).ok_or_else(missing)?.spec)
     }
 
     fn snmp_login(&self, spec: &SwitchSpec) -> Result<SnmpLogin, BadSecret> {
         let name = &spec.snmp.secret_ref.name;
-        let missing = || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
+        let missing =
+            || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
         secrets::snmp_login(name.as_str(), spec.snmp.version, &self.world.objects.secrets.get(name).ok_or_else(missing)?.spec)
     }
 
@@ -573,7 +602,13 @@ impl Brain {
     }
 
     pub(super) async fn event(&self, kind: &str, regarding: &str, reason: &str, message: &str) {
-        let event = Event { time: timestamp(), kind: kind.to_owned(), regarding: regarding.to_owned(), reason: reason.to_owned(), message: message.to_owned() };
+        let event = Event {
+            time: timestamp(),
+            kind: kind.to_owned(),
+            regarding: regarding.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
         if let Err(error) = self.store.record_event(serde_json::to_vec(&event).unwrap_or_default()).await {
             tracing::warn!(error = %error, "an event could not be stored");
         }

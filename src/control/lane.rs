@@ -66,10 +66,30 @@ impl Lane {
         self.jobs.try_send(job).is_ok()
     }
 
-    pub fn start(id: u64, device: Device, driver: Box<dyn Driver>, pace: Pace, gate: Arc<Gate>, clock: Clock, reports: mpsc::Sender<Report>) -> Lane {
+    pub fn start(
+        id: u64,
+        device: Device,
+        driver: Box<dyn Driver>,
+        pace: Pace,
+        gate: Arc<Gate>,
+        clock: Clock,
+        reports: mpsc::Sender<Report>,
+    ) -> Lane {
         let (jobs, inbox) = mpsc::channel(limits::LANE_JOBS);
         let seed = device.to_string().bytes().fold(id, |h, b| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(b));
-        let work = Work { id, device, driver, pace, gate, clock, reports, rng: StdRng::seed_from_u64(seed), looks: 0, fast_until: None, denied: false };
+        let work = Work {
+            id,
+            device,
+            driver,
+            pace,
+            gate,
+            clock,
+            reports,
+            rng: StdRng::seed_from_u64(seed),
+            looks: 0,
+            fast_until: None,
+            denied: false,
+        };
         Lane { id, jobs, task: tokio::spawn(work.run(inbox)) }
     }
 }

@@ -215,16 +215,33 @@ impl Brain {
             text.push_str(&format!(" In flight: {}.", list(&busy)));
         }
         for problem in &plan.problems {
-            text.push_str(&format!(" Problem: {} [{}, {}:{}].", problem.message, problem.reason, problem.decided_at.file(), problem.decided_at.line()));
+            text.push_str(&format!(
+                " Problem: {} [{}, {}:{}].",
+                problem.message,
+                problem.reason,
+                problem.decided_at.file(),
+                problem.decided_at.line()
+            ));
         }
         for wait in &plan.waits {
-            text.push_str(&format!(" It waits: {} [{}, {}:{}].", wait.message, wait.reason, wait.decided_at.file(), wait.decided_at.line()));
+            text.push_str(&format!(
+                " It waits: {} [{}, {}:{}].",
+                wait.message,
+                wait.reason,
+                wait.decided_at.file(),
+                wait.decided_at.line()
+            ));
         }
         for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
             text.push_str(&format!(" Next: {} ({}).", step.op, step.because));
         }
         for failure in self.failures.iter().filter(|((s, _), f)| s == server && f.again_at > now).map(|(_, f)| f) {
-            text.push_str(&format!(" Failed {} times: {}; next try in {}.", failure.count, failure.trouble.message, seconds(failure.again_at.since(now))));
+            text.push_str(&format!(
+                " Failed {} times: {}; next try in {}.",
+                failure.count,
+                failure.trouble.message,
+                seconds(failure.again_at.since(now))
+            ));
         }
         if let Some(at) = plan.wake_at.filter(|at| *at > now) {
             text.push_str(&format!(" It is looked at again in {} at the latest.", seconds(at.since(now))));
@@ -324,7 +341,11 @@ impl Brain {
         let ops: std::collections::BTreeSet<String> = mine.map(|s| gate::signature(&s.step.op)).collect();
         if ops.is_empty() {
             let waits: Vec<String> = future.waits.iter().filter(|(s, _)| *s == server).map(|(_, w)| w.message.clone()).collect();
-            let why = if waits.is_empty() { "nothing of it waits for an approval".to_owned() } else { format!("nothing can be planned yet: {}", list(&waits)) };
+            let why = if waits.is_empty() {
+                "nothing of it waits for an approval".to_owned()
+            } else {
+                format!("nothing can be planned yet: {}", list(&waits))
+            };
             return Err(Refusal::Refused { why });
         }
         let what: Vec<String> = ops.iter().cloned().collect();
@@ -394,7 +415,9 @@ impl Brain {
                 self.world.objects.servers_on_switch(name).cloned().collect()
             }
             Kind::Binding => self.world.objects.bindings.get(name).and_then(|b| b.spec.target.server.clone()).into_iter().collect(),
-            Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona => return Err(Refusal::Refused { why: format!("there is nothing to retry for a {kind}") }),
+            Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona => {
+                return Err(Refusal::Refused { why: format!("there is nothing to retry for a {kind}") });
+            }
         };
         for server in &servers {
             self.failures.retain(|(s, _), _| s != server);

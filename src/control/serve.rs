@@ -94,7 +94,12 @@ pub fn check() -> api::Check {
 }
 
 /// Acts while it holds the lease; waits for it while it does not.
-async fn act(store: Arc<dyn Store>, devices: Arc<dyn Devices>, to_brain: watch::Sender<Option<mpsc::Sender<Message>>>, mut shutdown: watch::Receiver<bool>) {
+async fn act(
+    store: Arc<dyn Store>,
+    devices: Arc<dyn Devices>,
+    to_brain: watch::Sender<Option<mpsc::Sender<Message>>>,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let holder = format!("{}:{}", hostname(), std::process::id());
     loop {
         let lease = tokio::select! {
@@ -126,7 +131,12 @@ async fn act(store: Arc<dyn Store>, devices: Arc<dyn Devices>, to_brain: watch::
 }
 
 /// A brain, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh looks.
-async fn think(store: &Arc<dyn Store>, devices: &Arc<dyn Devices>, lease: &Arc<dyn Lease>, to_brain: &watch::Sender<Option<mpsc::Sender<Message>>>) {
+async fn think(
+    store: &Arc<dyn Store>,
+    devices: &Arc<dyn Devices>,
+    lease: &Arc<dyn Lease>,
+    to_brain: &watch::Sender<Option<mpsc::Sender<Message>>>,
+) {
     loop {
         let clock = Clock::start();
         let (reports, inbound) = mpsc::channel(limits::REPORTS);

@@ -188,7 +188,10 @@ impl World {
         }
         if let Some(n) = found.neighbour.as_ref().filter(|n| n.bridge == Some(true)) {
             let who = n.system.as_deref().unwrap_or(&n.chassis);
-            return because("CableContradicted", format!("port {port} of switch {switch} leads to the switch or router {who} ({} {})", n.chassis, n.port));
+            return because(
+                "CableContradicted",
+                format!("port {port} of switch {switch} leads to the switch or router {who} ({} {})", n.chassis, n.port),
+            );
         }
         let foreign = |mac: &Mac| self.objects.server_of_mac(*mac).filter(|owner| *owner != server).map(|owner| (*mac, owner.clone()));
         if let Some((mac, owner)) = found.macs.iter().find_map(foreign) {
@@ -202,7 +205,10 @@ impl World {
         }
         if !all.writable.admin || !all.writable.access {
             let profile = all.profile;
-            return because("SwitchNotWritable", format!("switch {switch} cannot be written by the profile {profile}: it is only observed"));
+            return because(
+                "SwitchNotWritable",
+                format!("switch {switch} cannot be written by the profile {profile}: it is only observed"),
+            );
         }
         None
     }
@@ -267,10 +273,10 @@ impl PortNames for World {
 
 fn switch_here(switch: &Name, spec: &SwitchSpec, known: Option<&Known<SwitchSeen>>) -> SwitchSeenHere {
     let seen = known.and_then(|k| k.seen.as_ref());
-    let maintenance = spec.maintenance.as_ref().map(|m| Trouble {
-        reason: "Maintenance",
-        message: format!("switch {switch} is in maintenance: {}", m.reason),
-    });
+    let maintenance = spec
+        .maintenance
+        .as_ref()
+        .map(|m| Trouble { reason: "Maintenance", message: format!("switch {switch} is in maintenance: {}", m.reason) });
     let unseen = || Some(Trouble { reason: "SwitchUnknown", message: format!("switch {switch} was not seen yet") });
     let trouble = match known {
         Some(known) => known.trouble.clone().or_else(|| if known.seen.is_none() { unseen() } else { None }),

@@ -86,7 +86,8 @@ async fn scan(directory: &Path, prune: bool, backend: &Backend) -> Result<String
     let (existing, _) = backend.all().await.map_err(|e| e.message)?;
     let path = directory.to_owned();
     let beneath = existing.clone();
-    let loaded = tokio::task::spawn_blocking(move || manifest::load(&manifest::read(&[path], true), &beneath)).await.map_err(|e| e.to_string())?;
+    let loaded =
+        tokio::task::spawn_blocking(move || manifest::load(&manifest::read(&[path], true), &beneath)).await.map_err(|e| e.to_string())?;
     if loaded.has_errors() {
         return Err(loaded.render(false));
     }
@@ -94,7 +95,8 @@ async fn scan(directory: &Path, prune: bool, backend: &Backend) -> Result<String
     let present: BTreeSet<(Kind, Name)> = loaded.objects.iter().map(|o| (o.kind(), o.name().clone())).collect();
     let files = loaded.files;
     apply(backend, loaded.objects, Some(&source), DryRun::No).await.map_err(|e| e.message)?;
-    let gone: Vec<&Object> = existing.iter().filter(|o| created_by(o, &source) && !present.contains(&(o.kind(), o.name().clone()))).collect();
+    let gone: Vec<&Object> =
+        existing.iter().filter(|o| created_by(o, &source) && !present.contains(&(o.kind(), o.name().clone()))).collect();
     let mut message = format!("{} objects of {files} files", present.len());
     if prune && !present.is_empty() {
         message.push_str(&delete(backend, &gone).await?);
@@ -115,10 +117,9 @@ async fn delete(backend: &Backend, gone: &[&Object]) -> Result<String, String> {
     let mut done = 0;
     for object in order {
         let same = Preconditions { uid: Some(object.meta.uid.clone()), ..Preconditions::default() };
-        backend
-            .delete(object.kind(), object.name(), &same, DryRun::No)
-            .await
-            .map_err(|e| format!("{}/{} is no longer in the directory but cannot be deleted: {}", object.kind(), object.name(), e.message))?;
+        backend.delete(object.kind(), object.name(), &same, DryRun::No).await.map_err(|e| {
+            format!("{}/{} is no longer in the directory but cannot be deleted: {}", object.kind(), object.name(), e.message)
+        })?;
         done += 1;
     }
     Ok(if done == 0 { String::new() } else { format!("; {done} deleted") })
