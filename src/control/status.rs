@@ -279,8 +279,8 @@ pub fn policy(world: &World, site: &BTreeMap<&'static str, SiteWord>) -> Option<
     let bad = site.values().find(|w| !w.ok);
     let (reason, message) = bad.map_or(("AllWell", String::new()), |w| (w.reason, w.message.clone()));
     conditions.set("Ready", truth(bad.is_none()), reason, message);
-    for word in site.values() {
-        conditions.set(word.condition, truth(word.ok), word.reason, word.message.clone());
+    for (condition, word) in site {
+        conditions.set(condition, truth(word.ok), word.reason, word.message.clone());
     }
     Some(PlainStatus { observed_generation: held.meta.generation, conditions: conditions.done() })
 }
