@@ -66,3 +66,5 @@ pub const REPORTS: usize = 4_096;
 pub const RESCAN: Duration = Duration::from_secs(30);
 /// Files written together are read together.
 pub const SETTLE: Duration = Duration::from_millis(300);
+/// Wishes that keep arriving are waited for no longer than this.
+pub const SETTLE_MAX: Duration = Duration::from_secs(5);

@@ -537,3 +537,54 @@ async fn etcd_with_a_login() {
     };
     assert!(matches!(nobody, Some(StoreError::Unusable { .. })), "{nobody:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_leader_of_three_costs_time_and_nothing_else() {
+    if etcd_or_skip().is_none() {
+        return;
+    }
+    let mut members = Etcd::three();
+    let endpoints: Vec<String> = members.iter().map(Etcd::endpoint).collect();
+    for member in &members {
+        member.connect("/3/").await;
+    }
+    let store = embody::store::EtcdStore::connect(&endpoints, EtcdTls::default(), "/3/", None).await.unwrap();
+    let lease = store.acquire("leader", "one", Duration::from_secs(15)).await.unwrap();
+    let mut watch = store.watch("w/", 0).await.unwrap();
+    let mut leader = None;
+    for (n, member) in members.iter().enumerate() {
+        let status = member.raw().await.status().await.unwrap();
+        if status.header().unwrap().member_id() == status.leader() {
+            leader = Some(n);
+        }
+    }
+    let (mut acked, mut at) = (BTreeMap::new(), create(&*store, "w/a", "0").await);
+    acked.insert(at, "0".to_owned());
+    let mut failures = 0;
+    for n in 1..=200 {
+        if n == 50 {
+            members[leader.unwrap()].kill();
+        }
+        loop {
+            match store.put_if("w/a", n.to_string().into(), Expect::At(at)).await {
+                Ok(next) => {
+                    at = next;
+                    acked.insert(at, n.to_string());
+                    break;
+                }
+                Err(StoreError::Unknown { .. } | StoreError::Unreachable { .. }) => failures += 1,
+                Err(StoreError::Conflict { found: Some(found), .. }) if failures > 0 => at = found.revision,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+    eprintln!("{failures} calls failed while a new leader was elected; the lease has {:?} left", lease.remaining());
+    assert!(lease.remaining() > Duration::ZERO);
+    let mut seen = BTreeMap::new();
+    while seen.keys().last().is_none_or(|last| *last < at) {
+        let Change::Put(entry) = next(&mut watch).await.unwrap() else { panic!("nothing was deleted") };
+        assert!(seen.insert(entry.revision, String::from_utf8(entry.value).unwrap()).is_none(), "none twice");
+    }
+    assert!(acked.iter().all(|(at, value)| seen.get(at) == Some(value)));
+    lease.release().await;
+}

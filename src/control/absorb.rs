@@ -33,12 +33,15 @@ pub fn report(world: &mut World, report: &Report) -> Changed {
         (Device::Bmc(server), Said::Looked(Err(fault))) => {
             let facts = world.bmcs.entry(server.clone()).or_default();
             let reachability = set_trouble(&mut facts.known.trouble, &mut facts.known.trouble_since, Some(trouble(fault)));
+            // What is first seen after a start is no change.
+            let reachability = reachability.filter(|_| facts.known.seen.is_some());
             Changed { servers: [server.clone()].into(), device: Some((Kind::Server, server.clone())), reachability, ..Changed::default() }
         }
         (Device::Switch(switch), Said::Looked(Err(fault))) => {
             let known = world.switches.entry(switch.clone()).or_default();
             let before = known.trouble.clone();
             let reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, Some(trouble(fault)));
+            let reachability = reachability.filter(|_| known.seen.is_some());
             let changed = before != known.trouble;
             let servers = if changed { world.objects.servers_on_switch(switch).cloned().collect() } else { BTreeSet::new() };
             Changed { servers, device: Some((Kind::Switch, switch.clone())), reachability, ..Changed::default() }

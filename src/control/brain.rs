@@ -22,6 +22,7 @@ use crate::model::status::Event;
 use crate::model::{Kind, Mac, Name, Object, ServerSpec, SwitchSpec};
 use crate::plan::budget::Budget;
 use crate::plan::op::{Device, Op};
+use crate::plan::rails::Rails;
 use crate::plan::seen::Trouble;
 use crate::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, keys, keys::Key};
 use crate::telemetry::timestamp;
@@ -75,10 +76,13 @@ pub struct Brain {
     pub(super) budget: Budget,
     pub(super) dirty_objects: BTreeSet<(Kind, Name)>,
     pub(super) site: BTreeMap<&'static str, SiteWord>,
+    pub(super) rails: Rails,
     devices: Arc<dyn Devices>,
     lanes: BTreeMap<Device, Owned>,
     gates: BTreeMap<(Name, Revision), Arc<Gate>>,
     lane_ids: u64,
+    /// Wishes are arriving: since when, and until when to wait for more.
+    settling: Option<(Tick, Tick)>,
     reports: mpsc::Sender<Report>,
 }
 
@@ -97,10 +101,12 @@ impl Brain {
             budget: Budget::default(),
             dirty_objects: BTreeSet::new(),
             site: BTreeMap::new(),
+            rails: Rails::default(),
             devices,
             lanes: BTreeMap::new(),
             gates: BTreeMap::new(),
             lane_ids: 0,
+            settling: None,
             reports,
         };
         for entry in &entries {
@@ -114,7 +120,8 @@ impl Brain {
     /// Until the channel closes or the store's watch ends.
     pub async fn run(&mut self, mut inbox: mpsc::Receiver<Message>, mut reports: mpsc::Receiver<Report>, mut watch: mpsc::Receiver<Result<Change, StoreError>>) {
         loop {
-            let due = self.queue.next_due().map_or_else(|| self.clock.now().plus(limits::IDLE), |t| t);
+            let due = self.queue.next_due().unwrap_or_else(|| self.clock.now().plus(limits::IDLE));
+            let due = self.settling.map_or(due, |(_, until)| due.max(until));
             tokio::select! {
                 biased;
                 change = watch.recv() => match change {
@@ -145,13 +152,57 @@ impl Brain {
         }
     }
 
-    /// Everything that is due.
+    /// Everything that is due, in two passes: first how each server stands, then, when the rails know of all of them, the steps.
     async fn work(&mut self) {
         self.expire();
-        while let Some(server) = self.queue.pop(self.clock.now()) {
+        let now = self.clock.now();
+        match self.settling {
+            Some((_, until)) if now < until => return,
+            Some(_) => self.settling = None,
+            None => {}
+        }
+        let mut due = Vec::new();
+        while let Some(server) = self.queue.pop(now) {
+            due.push(server);
+        }
+        let mut planned = Vec::new();
+        for server in due {
+            if self.glance(&server).await {
+                planned.push(server);
+            }
+        }
+        self.raise_rails().await;
+        for server in planned {
             self.reconcile(&server).await;
         }
         self.write_device_statuses().await;
+    }
+
+    /// What the rails say of all servers together.
+    async fn raise_rails(&mut self) {
+        let policy = self.world.objects.policy();
+        let bodies = self.world.objects.servers.len();
+        self.rails.hold(bodies, &policy.limits);
+        self.world.railed = self.rails.held();
+        let breaker = self.rails.breaker(bodies, &policy.limits, policy.bmc.poll_interval.0 * 2, self.clock.now());
+        if breaker.is_some() != self.world.breaker.is_some() {
+            let word = match &breaker {
+                Some(trouble) => SiteWord { condition: "Correcting", ok: false, reason: trouble.reason, message: trouble.message.clone() },
+                None => SiteWord { condition: "Correcting", ok: true, reason: "BreakerClosed", message: String::new() },
+            };
+            tracing::warn!(open = breaker.is_some(), message = word.message, "the breaker");
+            self.world.breaker = breaker;
+            self.site(word).await;
+            self.wake_all();
+        }
+    }
+
+    /// One change of wishes arrives as many objects: what they ask for together is judged when the last of them is here.
+    fn wish_arrived(&mut self) {
+        let now = self.clock.now();
+        let first = self.settling.map_or(now, |(first, _)| first);
+        let until = now.plus(limits::SETTLE).min(first.plus(limits::SETTLE_MAX));
+        self.settling = Some((first, until));
     }
 
     pub(super) fn wake(&mut self, server: &Name) {
@@ -200,6 +251,7 @@ impl Brain {
         match change {
             Change::Put(entry) => {
                 if let Some(touched) = self.absorb_entry(&entry) {
+                    self.wish_arrived();
                     self.touched(touched.0, &touched.1);
                 }
             }
@@ -209,6 +261,11 @@ impl Brain {
                     self.touched(kind, &name);
                     self.world.objects.remove(kind, &name);
                     self.world.stored.remove(&(kind, name.clone()));
+                    match kind {
+                        Kind::Binding => self.rails.is_up(&name),
+                        Kind::Server => self.rails.forget(&name),
+                        Kind::Policy | Kind::Secret | Kind::Network | Kind::Switch | Kind::Persona => {}
+                    }
                     self.touched(kind, &name);
                 }
             }
@@ -464,6 +521,7 @@ impl Brain {
             self.remember(kind, name, pin).await;
         }
         if let Some(up) = changed.reachability {
+            self.rails.flipped(report.device.to_string(), self.clock.now());
             self.tell_reachability(&report.device, up).await;
         }
         for server in &changed.servers {

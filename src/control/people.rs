@@ -398,7 +398,7 @@ impl Brain {
         };
         for server in &servers {
             self.failures.retain(|(s, _), _| s != server);
-            self.world.railed.remove(server);
+            self.rails.forgive(server);
             let memory = self.world.memory_of(server);
             memory.on_tries = 0;
             memory.on_sent_at = None;
@@ -410,7 +410,7 @@ impl Brain {
             }
             self.wake(server);
         }
-        self.world.breaker = None;
+        self.rails.let_go();
         self.event("Normal", &format!("{kind}/{name}"), "Retry", &format!("by {who}")).await;
         Ok(format!("{kind} {name}: failures are forgotten, it is looked at now"))
     }
@@ -457,9 +457,11 @@ impl Brain {
         if resumed == 0 && *scope != Scope::Everything {
             return Err(Refusal::Refused { why: "that is not paused".to_owned() });
         }
-        self.world.breaker = None;
+        let let_go = *scope == Scope::Everything && self.world.breaker.is_some();
+        self.rails.let_go();
         self.wake_all();
-        Ok(format!("{resumed} pauses ended"))
+        let breaker = if let_go { "; correction goes on after the breaker" } else { "" };
+        Ok(format!("{resumed} pauses ended{breaker}"))
     }
 
     fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {

@@ -48,15 +48,20 @@ pub enum ServeError {
 pub async fn run(options: Options) -> Result<(), ServeError> {
     let shutdown = signals().map_err(ServeError::Signals)?;
     let store = store::open(&options.store).await.map_err(ServeError::Store)?;
-    if let StoreSpec::Etcd { .. } = options.store {
-        tracing::warn!("Secrets are kept in etcd in the clear: whoever reads etcd reads them. Use `from:` in Secrets to keep them out of it");
+    for warning in store.warnings() {
+        tracing::warn!("{warning}");
     }
+    // The API takes wishes whoever acts; the writes of the handle that has the lease are refused once it is lost.
+    let wishes = match options.store {
+        StoreSpec::Etcd { .. } => store::open(&options.store).await.map_err(ServeError::Store)?,
+        StoreSpec::Embedded { .. } => Arc::clone(&store),
+    };
     let devices: Arc<dyn Devices> = Arc::new(UdpDevices::bind().await.map_err(ServeError::Sockets)?);
     let (to_brain, brain) = watch::channel(None);
-    let people = Arc::new(People { brain: brain.clone(), store: Arc::clone(&store), lease: LEASE });
+    let people = Arc::new(People { brain: brain.clone(), store: Arc::clone(&wishes), lease: LEASE });
     let listener = api::Listener::bind(&options.socket).map_err(ServeError::Api)?;
     tracing::info!(socket = %options.socket.display(), "the API is served");
-    let backend = Arc::new(api::Backend::new(Arc::clone(&store), people, check()));
+    let backend = Arc::new(api::Backend::new(wishes, people, check()));
     let mut tasks = JoinSet::new();
     let mut stop = shutdown.clone();
     tasks.spawn({

@@ -227,7 +227,9 @@ impl World {
         if let Some((pause, _)) = self.pauses.values().find(paused) {
             return Some(Trouble { reason: "Paused", message: format!("paused by {}: {}", pause.by, pause.reason) });
         }
-        self.breaker.clone().or_else(|| self.railed.get(server).cloned())
+        // An approval says that what is held may go.
+        let railed = self.railed.get(server).filter(|_| !self.approvals.contains_key(binding));
+        self.breaker.clone().or_else(|| railed.cloned())
     }
 
     /// Remembers which servers show which GUID; the others that show the same one.

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod network;
 pub mod op;
 pub mod power;
+pub mod rails;
 pub mod record;
 pub mod seen;
 pub mod want;
@@ -133,7 +134,8 @@ pub fn plan(want: &Want, seen: &ServerSeen, now: Tick) -> Plan {
     if want.holder.is_some() || want.releaser.is_some() {
         plan.problems.extend(want.port_problems.iter().cloned());
     }
-    if seen.body.held_by.is_some() && seen.body.found == Found::Unknown {
+    let ours = seen.body.held_by.is_some() || seen.body.release.is_some();
+    if ours && seen.body.found == Found::Unknown {
         match &seen.power {
             None => power::unknown(want, seen, &mut plan),
             Some(_) => power::look_again(want, &mut plan, "was last seen before it was taken"),

@@ -30,7 +30,12 @@ enum Event {
     Pass(u64),
     Button(usize, Power),
     PortByHand(usize, i64),
-    Bind { binding: usize, persona: usize, server: usize, mode: Mode },
+    Bind {
+        binding: usize,
+        persona: usize,
+        server: usize,
+        mode: Mode,
+    },
     Swap(usize, usize),
     Unbind(usize),
     State(usize, RunState),
@@ -77,7 +82,7 @@ impl Rack {
             Event::Look(s) => self.look(&name(SERVERS[*s])),
             Event::Pass(seconds) => self.pass(Duration::from_secs(*seconds)),
             Event::Button(s, power) => {
-                self.note(format!("a person switches {} {power}", SERVERS[*s]));
+                self.note(format_args!("a person switches {} {power}", SERVERS[*s]));
                 self.press(&name(SERVERS[*s]), *power);
             }
             Event::PortByHand(s, vlan) => drop(self.ports.insert(port_of(SERVERS[*s]), access(*vlan))),

@@ -3,12 +3,15 @@
 //!
 //! Leaves out: latency inside one device, the store, the network (a SET either happens or not). Truth is only read by `look_*` and `check`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use embody::limits;
 use embody::model::binding::{Mode, RunState};
-use embody::model::body::{Body, Phase};
+use embody::model::body::{Body, Hold, Phase};
 use embody::model::fact::{Admin, BootOverride, PortConfig, Power, Seen, Tick};
 use embody::model::{BindingSpec, Meta, Name, Object, Objects, Spec, Vlan};
 use embody::plan::op::{Disruption, Off, Op};
@@ -70,10 +73,15 @@ pub struct Rack {
     pub seen: BTreeMap<Name, ServerSeen>,
     pub truth: BTreeMap<Name, Truth>,
     pub ports: BTreeMap<PortKey, PortConfig>,
-    pub approvals: BTreeMap<Name, Approval>,
     pub now: Tick,
     pub history: Vec<String>,
     pub sent: usize,
+    /// Lines of history, kept or not.
+    pub events: usize,
+    /// Wishes by server, holder and debt: until the next change of an object.
+    wants: RefCell<BTreeMap<(Name, Option<Hold>, Option<Hold>), Rc<Want>>>,
+    /// No history: for worlds by the hundred thousand.
+    pub quiet: bool,
 }
 
 struct AsWritten;
@@ -96,10 +104,12 @@ impl Rack {
             seen: BTreeMap::new(),
             truth: BTreeMap::new(),
             ports: BTreeMap::new(),
-            approvals: BTreeMap::new(),
             now: Tick(1_000_000),
             history: Vec::new(),
             sent: 0,
+            events: 0,
+            wants: RefCell::default(),
+            quiet: false,
         };
         let spec = |v: serde_json::Value| serde_json::from_value(v).unwrap();
         rack.put("quarantine", Spec::Network(spec_of(json!({ "vlan": QUARANTINE, "role": "quarantine" }))));
@@ -127,6 +137,7 @@ impl Rack {
 
     pub fn put(&mut self, object: &str, spec: Spec) {
         let meta = Meta { uid: format!("uid-{object}"), generation: 1, ..Meta::named(name(object)) };
+        self.wants.borrow_mut().clear();
         self.objects.insert(&Object { meta, spec, status: serde_json::Value::Null });
     }
 
@@ -145,7 +156,8 @@ impl Rack {
         spec.restart = old.as_ref().map_or(0, |o| o.spec.restart);
         let mut meta = old.map_or_else(|| Meta { uid: format!("uid-{binding}"), ..Meta::named(name(binding)) }, |o| o.meta);
         meta.generation += 1;
-        self.note(format!("bind {binding}: {persona} on {server}, {state:?}, {mode:?}"));
+        self.wants.borrow_mut().clear();
+        self.note(format_args!("bind {binding}: {persona} on {server}, {state:?}, {mode:?}"));
         self.objects.insert(&Object { meta, spec: Spec::Binding(spec), status: serde_json::Value::Null });
     }
 
@@ -153,17 +165,22 @@ impl Rack {
         let Some(mut held) = self.objects.bindings.get(binding).cloned() else { return };
         change(&mut held.spec);
         held.meta.generation += 1;
-        self.note(format!("edit {binding}: {:?}", held.spec));
+        self.wants.borrow_mut().clear();
+        self.note(format_args!("edit {binding}: {:?}", held.spec));
         self.objects.insert(&Object { meta: held.meta, spec: Spec::Binding(held.spec), status: serde_json::Value::Null });
     }
 
     pub fn unbind(&mut self, binding: &str) {
-        self.note(format!("delete {binding}"));
+        self.note(format_args!("delete {binding}"));
+        self.wants.borrow_mut().clear();
         self.objects.remove(embody::model::Kind::Binding, &name(binding));
     }
 
-    pub fn note(&mut self, what: String) {
-        self.history.push(format!("{:>12} {what}", self.now.0));
+    pub fn note(&mut self, what: fmt::Arguments<'_>) {
+        self.events += 1;
+        if !self.quiet {
+            self.history.push(format!("{:>12} {what}", self.now.0));
+        }
     }
 
     pub fn tick(&mut self) -> Tick {
@@ -175,8 +192,11 @@ impl Rack {
         self.now = self.now.plus(time);
     }
 
-    pub fn want(&self, server: &Name) -> Want {
-        wishes::want(server, &self.objects, &self.seen[server].body, &AsWritten)
+    pub fn want(&self, server: &Name) -> Rc<Want> {
+        let body = &self.seen[server].body;
+        let key = (server.clone(), body.held_by.clone(), body.release.clone());
+        let fresh = || Rc::new(wishes::want(server, &self.objects, body, &AsWritten));
+        self.wants.borrow_mut().entry(key).or_insert_with(fresh).clone()
     }
 
     /// What `plan` is to look at: the facts, with the evidence of the others.
@@ -187,11 +207,9 @@ impl Rack {
             others.map(|(other, seen)| Elsewhere { server: other.clone(), asked_at: seen.power.as_ref().map(|p| p.asked_at) }).collect()
         };
         let elsewhere = persona.into_iter().map(|p| (p.clone(), runs(&p))).collect();
-        let approvals = self.approvals.clone();
         let silent = self.truth[server].silent;
         let seen = self.seen.get_mut(server).unwrap();
         seen.elsewhere = elsewhere;
-        seen.approvals = approvals;
         seen.bmc_trouble = silent.then(|| Trouble { reason: "NoAnswer", message: format!("bmc/{server} does not answer") });
         seen
     }
@@ -220,7 +238,7 @@ impl Rack {
 
     pub fn store(&mut self, server: &Name, record: &Record) {
         let at = self.tick();
-        self.note(format!("{server}: {record:?}"));
+        self.note(format_args!("{server}: {record:?}"));
         let seen = self.seen.get_mut(server).unwrap();
         let truth = self.truth.get_mut(server).unwrap();
         match record {
@@ -240,7 +258,7 @@ impl Rack {
             }
             let luck = luck();
             let at = self.tick();
-            self.note(format!("{server}: {} ({}) {luck:?}", step.op, step.because));
+            self.note(format_args!("{server}: {} ({}) {luck:?}", step.op, step.because));
             self.sent += 1;
             self.seen.get_mut(server).unwrap().memory.sent(&step.op, at);
             if let Op::PowerOff { how, .. } = &step.op {
@@ -279,7 +297,11 @@ impl Rack {
                     *config = to.clone();
                 }
             }
-            Op::SetBoot { .. } | Op::CreateVlan { .. } | Op::Save { .. } => {}
+            Op::CreateVlan { switch, vlan } => {
+                let switches = self.seen.values_mut().filter_map(|s| s.switches.get_mut(switch));
+                switches.for_each(|s| drop(s.vlans.insert(*vlan)));
+            }
+            Op::SetBoot { .. } | Op::Save { .. } => {}
         }
     }
 
@@ -309,16 +331,18 @@ impl Rack {
             seen.power = Some(power);
         }
         let port = port_of(server.as_str());
-        let sight = PortSeenHere { config: self.ports[&port].clone(), asked_at, refuse: None };
-        self.seen.get_mut(server).unwrap().ports.insert(port, sight);
+        let ports = &mut self.seen.get_mut(server).unwrap().ports;
+        let refuse = ports.get(&port).and_then(|sight| sight.refuse.clone());
+        ports.insert(port.clone(), PortSeenHere { config: self.ports[&port].clone(), asked_at, refuse });
         self.tick();
     }
 
     /// Another process: only what is stored is left.
     pub fn restart_process(&mut self) {
-        self.note("the process restarts".to_owned());
+        self.note(format_args!("the process restarts"));
         for seen in self.seen.values_mut() {
-            *seen = ServerSeen { body: seen.body.clone(), switches: seen.switches.clone(), ..ServerSeen::default() };
+            let (body, switches, approvals) = (seen.body.clone(), seen.switches.clone(), seen.approvals.clone());
+            *seen = ServerSeen { body, switches, approvals, ..ServerSeen::default() };
         }
         for truth in self.truth.values_mut() {
             truth.off_again_at = truth.off_again_at.map(|at| Tick(at.0.saturating_sub(self.now.0)));
@@ -331,14 +355,14 @@ impl Rack {
         let names: Vec<Name> = self.seen.keys().cloned().collect();
         let (mut rounds, mut quiet) = (0, 0);
         while quiet < 3 {
-            let before = self.history.len();
+            let before = self.events;
             let mut plans = BTreeMap::new();
             for server in &names {
                 self.look(server);
                 plans.insert(server.clone(), self.reconcile(server, &mut || Luck::Good));
                 self.pass(Duration::from_millis(300));
             }
-            if self.history.len() == before {
+            if self.events == before {
                 quiet += 1;
                 self.pass(limits::HARD_OFF_WAIT + GRACE);
                 if quiet == 3 {
@@ -356,9 +380,6 @@ impl Rack {
 
     pub fn forecast(&self) -> forecast::Future {
         let mut servers = self.seen.clone();
-        for seen in servers.values_mut() {
-            seen.approvals = self.approvals.clone();
-        }
         for (server, seen) in &mut servers {
             let silent = self.truth[server].silent;
             seen.bmc_trouble = silent.then(|| Trouble { reason: "NoAnswer", message: format!("bmc/{server} does not answer") });
@@ -373,8 +394,14 @@ impl Rack {
         let steps = self.forecast().steps;
         let mine = steps.iter().filter(|f| f.step.binding.as_str() == binding && f.disruption != Disruption::None);
         let ops: BTreeSet<String> = mine.map(|f| gate::signature(&f.step.op)).collect();
-        self.note(format!("approve {binding}: {ops:?}"));
-        self.approvals.insert(name(binding), Approval { uid, generation, ops });
+        self.note(format_args!("approve {binding}: {ops:?}"));
+        self.consent(binding, &Approval { uid, generation, ops });
+    }
+
+    pub fn consent(&mut self, binding: &str, approval: &Approval) {
+        for seen in self.seen.values_mut() {
+            seen.approvals.insert(name(binding), approval.clone());
+        }
     }
 
     pub fn body(&self, server: &str) -> &Body {
@@ -426,7 +453,7 @@ impl Rack {
             self.fail(&format!("{} in the name of binding {}, which does not exist", step.op, step.binding));
         };
         let signature = gate::signature(&step.op);
-        let approval = self.approvals.get(&step.binding);
+        let approval = seen.approvals.get(&step.binding);
         let approval = approval.filter(|a| a.uid == binding.meta.uid && a.generation == binding.meta.generation);
         match binding.spec.mode(step.plane, Mode::Approve) {
             Mode::Observe => self.fail(&format!("{} by a binding that only observes", step.op)),

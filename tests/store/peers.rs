@@ -22,6 +22,8 @@ pub struct Etcd {
     peer: u16,
     /// Where the certificates are; nothing: no TLS.
     tls: Option<PathBuf>,
+    name: String,
+    cluster: String,
 }
 
 /// Nothing where etcd is not installed and the run does not insist.
@@ -46,9 +48,23 @@ impl Etcd {
 
     /// `tls`: a directory with `ca.pem`, `server.pem`, `server.key`; clients must show a certificate too.
     pub fn start_with(tls: Option<PathBuf>) -> Etcd {
-        let mut etcd = Etcd { process: None, data: TempDir::new().unwrap(), client: free_port(), peer: free_port(), tls };
+        let (client, peer) = (free_port(), free_port());
+        let cluster = format!("0=http://127.0.0.1:{peer}");
+        let mut etcd = Etcd { process: None, data: TempDir::new().unwrap(), client, peer, tls, name: "0".into(), cluster };
         etcd.restart();
         etcd
+    }
+
+    /// Three members of one cluster.
+    pub fn three() -> [Etcd; 3] {
+        let peers = [free_port(), free_port(), free_port()];
+        let cluster: Vec<String> = peers.iter().enumerate().map(|(n, peer)| format!("{n}=http://127.0.0.1:{peer}")).collect();
+        [0, 1, 2].map(|n| {
+            let (client, peer, name, cluster) = (free_port(), peers[n], n.to_string(), cluster.join(","));
+            let mut etcd = Etcd { process: None, data: TempDir::new().unwrap(), client, peer, tls: None, name, cluster };
+            etcd.restart();
+            etcd
+        })
     }
 
     /// Again, on the same data and the same ports.
@@ -56,10 +72,10 @@ impl Etcd {
         let client = format!("{}://127.0.0.1:{}", if self.tls.is_some() { "https" } else { "http" }, self.client);
         let peer = format!("http://127.0.0.1:{}", self.peer);
         let mut command = Command::new("etcd");
-        command.args(["--name", "one", "--data-dir"]).arg(self.data.path());
+        command.args(["--name", &self.name, "--data-dir"]).arg(self.data.path());
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        command.args(["--initial-cluster", &format!("one={peer}")]);
+        command.args(["--initial-cluster", &self.cluster]);
         if let Some(dir) = &self.tls {
             command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(dir.join("ca.pem"));
             command.arg("--cert-file").arg(dir.join("server.pem")).arg("--key-file").arg(dir.join("server.key"));
