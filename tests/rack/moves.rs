@@ -94,7 +94,7 @@ async fn over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace() {
     site.b.mark("loses-boot", true);
     comes_to_life(&site, &Manifests { snmp: V3, ..Manifests::default() }).await;
     site.controller.apply(&web("b")).await;
-    site.controller.ready("web", 90).await;
+    site.controller.ready("web", 15).await;
     site.ports_become(RELEASED, LIVES, 30).await;
     assert_eq!(site.power_of("a"), ["power 1", "shutdown 1", "power 0"], "{:#?}", site.changes());
     assert_eq!(site.power_of("b"), ["power 1"]);
