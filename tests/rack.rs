@@ -7,8 +7,15 @@
 
 #[path = "rack/bmc.rs"]
 mod bmc;
+#[path = "rack/boot.rs"]
+mod boot;
 #[path = "rack/controller.rs"]
 mod controller;
+#[path = "rack/crashes.rs"]
+mod crashes;
+#[allow(dead_code, reason = "the test of the store uses the rest")]
+#[path = "store/peers.rs"]
+mod etcd;
 #[path = "rack/moves.rs"]
 mod moves;
 #[path = "rack/programs.rs"]

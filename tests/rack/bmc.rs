@@ -1,8 +1,8 @@
 //! OpenIPMI's `ipmi_sim` as BMC, with a machine behind it that is a shell script; `ipmitool` as referee.
 //!
 //! The machine appends every change of any machine of its site to one log, under one lock, with the power that followed: what that log
-//! says in its order is what happened. `deaf` beside its state makes it ignore the soft-off; `loses-boot` makes a boot option last for
-//! one start, as many real BMCs do.
+//! says in its order is what happened. `deaf` beside its state makes it ignore the soft-off, `slow` obey it two seconds later;
+//! `loses-boot` makes a boot option last for one start, as many real BMCs do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,9 @@ set) exec 9>> "$S/lock"; flock 9
   while [ $# -gt 1 ]; do
     case $1 in
     power) echo "$2" > "$D/power"; [ "$2" = 1 ] && [ -e "$D/loses-boot" ] && echo none > "$D/boot";;
-    shutdown) [ -e "$D/deaf" ] || echo 0 > "$D/power";;
+    shutdown) if [ -e "$D/slow" ]; then
+        (exec 9>&-; sleep 2; exec 9>> "$S/lock"; flock 9; echo 0 > "$D/power"; note set went off) < /dev/null > /dev/null 2>&1 &
+      elif [ ! -e "$D/deaf" ]; then echo 0 > "$D/power"; fi;;
     boot) echo "$2" > "$D/boot";;
     esac
     note set "$1" "$2"; shift 2
