@@ -74,7 +74,10 @@ impl Brain {
             self.send(device, Job::Look(Depth::State));
         }
         if let Some(at) = plan.wake_at {
-            self.queue.wake(server, at.plus(std::time::Duration::from_millis(1)));
+            // What is past already waits for a look, not for time: its report wakes the server. Without this the loop would never hear it.
+            let at = at.plus(std::time::Duration::from_millis(1));
+            let now = self.clock.now();
+            self.queue.wake(server, if at > now { at } else { now.plus(limits::FAST_POLL) });
         }
         tracing::debug!(server = %server, waits = plan.waits.len(), problems = plan.problems.len(), "reconciled");
         self.write_statuses(server, &want, &seen, &plan).await;
