@@ -37,7 +37,14 @@ fn product(text: &str) -> &str {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    none(sources("src").iter().chain(&sources("tests")).filter(|(_, t)| !t.starts_with("//!")).map(|(p, _)| format!("{}: no //! header", p.display())).collect());
+    none(
+        sources("src")
+            .iter()
+            .chain(&sources("tests"))
+            .filter(|(_, t)| !t.starts_with("//!"))
+            .map(|(p, _)| format!("{}: no //! header", p.display()))
+            .collect(),
+    );
 }
 
 #[test]
@@ -52,7 +59,9 @@ fn files_and_functions_can_be_seen_at_once() {
         for (number, line) in text.lines().enumerate() {
             let indent: String = line.chars().take_while(|c| *c == ' ').collect();
             let word = line.trim_start();
-            let starts = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(super) fn ", "pub(super) async fn ", "pub(crate) fn "].iter().any(|s| word.starts_with(s));
+            let starts = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(super) fn ", "pub(super) async fn ", "pub(crate) fn "]
+                .iter()
+                .any(|s| word.starts_with(s));
             if starts && line.trim_end().ends_with('{') {
                 begun = Some((number, indent.clone(), word.to_owned()));
             }
@@ -72,7 +81,18 @@ fn files_and_functions_can_be_seen_at_once() {
 
 #[test]
 fn what_decides_does_no_io_and_reads_no_clock() {
-    let forbidden = ["tokio::", "std::net::Udp", "std::net::Tcp", "std::fs", "std::env", "Instant::now", "SystemTime", "tracing::", "rand::", "HashMap"];
+    let forbidden = [
+        "tokio::",
+        "std::net::Udp",
+        "std::net::Tcp",
+        "std::fs",
+        "std::env",
+        "Instant::now",
+        "SystemTime",
+        "tracing::",
+        "rand::",
+        "HashMap",
+    ];
     let pure = |p: &Path| {
         let p = p.to_string_lossy();
         let manifest = p.starts_with("src/manifest/") && p != "src/manifest/source.rs";

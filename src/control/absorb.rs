@@ -90,10 +90,12 @@ fn bmc(world: &mut World, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
     let shown = seen.identity.guid.clone();
     let twin = shown.as_ref().and_then(|guid| world.same_guid(server, guid));
     let foreign = match (&pinned, &shown, twin) {
-        (_, Some(guid), Some(twin)) => Some(format!("the BMC of {server} shows the GUID {guid}, as that of {twin} does: which server it is cannot be told")),
-        (Some(pinned), Some(shown), None) if pinned != shown => {
-            Some(format!("the BMC of {server} shows the GUID {shown}, not {pinned}: is it another machine? `embody accept server {server}` takes it as it is"))
+        (_, Some(guid), Some(twin)) => {
+            Some(format!("the BMC of {server} shows the GUID {guid}, as that of {twin} does: which server it is cannot be told"))
         }
+        (Some(pinned), Some(shown), None) if pinned != shown => Some(format!(
+            "the BMC of {server} shows the GUID {shown}, not {pinned}: is it another machine? `embody accept server {server}` takes it as it is"
+        )),
         _ => None,
     };
     let facts = world.bmcs.entry(server.clone()).or_default();
@@ -138,7 +140,9 @@ fn switch_seen(world: &mut World, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     let foreign = match (&pinned, &shown) {
         (Some(pinned), Some(shown)) if pinned != shown => Some(Trouble {
             reason: "IdentityChanged",
-            message: format!("switch {switch} shows {shown}, not {pinned}: is it another one? `embody accept switch {switch}` takes it as it is"),
+            message: format!(
+                "switch {switch} shows {shown}, not {pinned}: is it another one? `embody accept switch {switch}` takes it as it is"
+            ),
         }),
         _ => None,
     };

@@ -95,7 +95,9 @@ impl Rails {
         } else {
             return None;
         };
-        let message = format!("{count} {what} at once, more than {limit}: correction has stopped. See `embody get bindings`; `embody resume --all` lets it go on");
+        let message = format!(
+            "{count} {what} at once, more than {limit}: correction has stopped. See `embody get bindings`; `embody resume --all` lets it go on"
+        );
         Some(Trouble { reason: "BreakerOpen", message })
     }
 
@@ -131,7 +133,9 @@ impl Rails {
         match times.front() {
             Some(first) if times.len() >= CORRECTIONS => {
                 let again = first.plus(CONTENTION_WINDOW);
-                let message = format!("{thing} was corrected {CORRECTIONS} times in ten minutes: something else changes it. It is left alone for now; `embody retry server {server}` corrects it at once");
+                let message = format!(
+                    "{thing} was corrected {CORRECTIONS} times in ten minutes: something else changes it. It is left alone for now; `embody retry server {server}` corrects it at once"
+                );
                 Err((Trouble { reason: "Contended", message }, again))
             }
             Some(_) | None => {
