@@ -9,6 +9,8 @@
 mod bmc;
 #[path = "rack/boot.rs"]
 mod boot;
+#[path = "rack/consent.rs"]
+mod consent;
 #[path = "rack/controller.rs"]
 mod controller;
 #[path = "rack/crashes.rs"]

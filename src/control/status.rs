@@ -116,7 +116,9 @@ fn summarise(
     };
     let in_sync = planes.values().all(|p| p.in_sync);
     let blind = seen.power.is_none() || seen.bmc_trouble.is_some();
-    let ready = lives && in_sync && !blind && plan.problems.is_empty() && plan.steps.is_empty();
+    // A restart that was only begun looks like the state before it.
+    let under_way = !busy.is_empty() || !plan.steps.is_empty() || !plan.held.is_empty() || seen.body.off.is_some();
+    let ready = lives && in_sync && !blind && plan.problems.is_empty() && !under_way;
     let (reason, message) = reason(plan, seen, busy, ready);
     let status = if ready {
         Truth::True

@@ -43,14 +43,14 @@ async fn the_boot_answer_goes_with_the_persona() {
     let port = taken.local_addr().unwrap().port();
     let site = Site::start(&["--boot-address", &format!("127.0.0.1:{port}")]).await;
     comes_to_life(&site, &Manifests::default()).await;
-    site.controller.reads("policy", "default", "BootAnswers", &["False", &port.to_string(), "in use"], 10).await;
+    site.controller.reads("policy", "default", "BootServed", &["False AddressInUse", &port.to_string()], 10).await;
     drop(taken);
     until("boot answers", Duration::from_secs(20), async || match ask(port, MACS[0]).await {
         (200, _) => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-    site.controller.reads("policy", "default", "BootAnswers", &["True"], 10).await;
+    site.controller.reads("policy", "default", "BootServed", &["True"], 10).await;
 
     boots(port, MACS[0]).await;
     boots(port, MACS[1]).await;

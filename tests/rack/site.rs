@@ -26,17 +26,20 @@ pub const V3: &str = "{ version: v3, secretRef: { name: tor3 } }";
 /// What differs from one scenario's manifests to another's.
 pub struct Manifests {
     pub snmp: &'static str,
+    /// Of `a`'s BMC; the one of `b` is always right.
     pub password: &'static str,
     pub community: &'static str,
     /// Of `a`'s first NIC.
     pub port: &'static str,
+    /// Where `a`'s BMC is said to be.
+    pub bmc: Option<u16>,
     /// Seconds.
     pub poll: u32,
 }
 
 impl Default for Manifests {
     fn default() -> Self {
-        Manifests { snmp: V2C, password: super::bmc::PASSWORD, community: "private", port: "port1", poll: 1 }
+        Manifests { snmp: V2C, password: super::bmc::PASSWORD, community: "private", port: "port1", bmc: None, poll: 1 }
     }
 }
 
@@ -69,31 +72,33 @@ impl Site {
 
     /// Everything but bindings.
     pub fn manifests(&self, m: &Manifests) -> String {
-        let (a, b, switch) = (self.a.port, self.b.port, self.switch.port);
+        let (a, b, switch) = (m.bmc.unwrap_or(self.a.port), self.b.port, self.switch.port);
         let secret = |name: &str, data: &str| format!("kind: Secret\nmetadata: {{ name: {name} }}\nstringData: {{ {data} }}\n");
         let network = |name: &str, spec: &str| format!("kind: Network\nmetadata: {{ name: {name} }}\nspec: {{ {spec} }}\n");
         let server = |name: &str, bmc: u16, nics: [(&str, &str); 2]| {
             let [(mac1, port1), (mac2, port2)] = nics;
             format!(
-                "kind: Server\nmetadata: {{ name: {name} }}\nspec:\n  bmc: {{ address: \"127.0.0.1:{bmc}\", secretRef: {{ name: bmc }} }}\n  nics:\n    \
+                "kind: Server\nmetadata: {{ name: {name} }}\nspec:\n  bmc: {{ address: \"127.0.0.1:{bmc}\", secretRef: {{ name: bmc-{name} }} }}\n  nics:\n    \
                  - {{ name: nic1, mac: \"{mac1}\", switch: sw0, port: {port1}, boot: true }}\n    - {{ name: nic2, mac: \"{mac2}\", switch: sw0, port: {port2} }}\n"
             )
         };
         let documents = [
             secret("tor", &format!("community: {}", m.community)),
             secret("tor3", "username: admin, authProtocol: SHA-256, authPassword: authpass123, privProtocol: AES, privPassword: privpass123"),
-            secret("bmc", &format!("username: {}, password: {}", super::bmc::USER, m.password)),
+            secret("bmc-a", &format!("username: {}, password: {}", super::bmc::USER, m.password)),
+            secret("bmc-b", &format!("username: {}, password: {}", super::bmc::USER, super::bmc::PASSWORD)),
             network("web", "vlan: 120"),
             network("storage", "vlan: 130, role: storage"),
             network("quarantine", "vlan: 666, role: quarantine"),
             format!(
-                "kind: Switch\nmetadata: {{ name: sw0 }}\nspec:\n  address: \"127.0.0.1:{switch}\"\n  snmp: {}\n  manage: {{ ports: [\"port1-4\"] }}\n  \
+                "kind: Switch\nmetadata: {{ name: sw0 }}\nspec:\n  address: \"127.0.0.1:{switch}\"\n  snmp: {}\n  manage: {{ ports: [\"port1-4\", uplink9] }}\n  \
                  vlans: Create\n  protectedVlans: [1]\n",
                 m.snmp
             ),
             server("a", a, [(MACS[0], m.port), (MACS[1], "port2")]),
             server("b", b, [(MACS[2], "port3"), (MACS[3], "port4")]),
             persona("apache"),
+            persona("mysql"),
             format!(
                 "kind: Policy\nmetadata: {{ name: default }}\nspec:\n  bmc: {{ pollInterval: {0}s }}\n  switch: {{ pollInterval: {0}s }}\n  \
                  limits: {{ maxPowerChanges: {{ atOnce: 4, perMinute: 60 }}, maxPortWrites: {{ atOnce: 8, perMinute: 600, perSwitch: 4 }}, maxUnavailable: 100% }}\n",
