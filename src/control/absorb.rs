@@ -33,12 +33,15 @@ pub fn report(world: &mut World, report: &Report) -> Changed {
         (Device::Bmc(server), Said::Looked(Err(fault))) => {
             let facts = world.bmcs.entry(server.clone()).or_default();
             let reachability = set_trouble(&mut facts.known.trouble, &mut facts.known.trouble_since, Some(trouble(fault)));
+            // What is first seen after a start is no change.
+            let reachability = reachability.filter(|_| facts.known.seen.is_some());
             Changed { servers: [server.clone()].into(), device: Some((Kind::Server, server.clone())), reachability, ..Changed::default() }
         }
         (Device::Switch(switch), Said::Looked(Err(fault))) => {
             let known = world.switches.entry(switch.clone()).or_default();
             let before = known.trouble.clone();
             let reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, Some(trouble(fault)));
+            let reachability = reachability.filter(|_| known.seen.is_some());
             let changed = before != known.trouble;
             let servers = if changed { world.objects.servers_on_switch(switch).cloned().collect() } else { BTreeSet::new() };
             Changed { servers, device: Some((Kind::Switch, switch.clone())), reachability, ..Changed::default() }
@@ -87,10 +90,12 @@ fn bmc(world: &mut World, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
     let shown = seen.identity.guid.clone();
     let twin = shown.as_ref().and_then(|guid| world.same_guid(server, guid));
     let foreign = match (&pinned, &shown, twin) {
-        (_, Some(guid), Some(twin)) => Some(format!("the BMC of {server} shows the GUID {guid}, as that of {twin} does: which server it is cannot be told")),
-        (Some(pinned), Some(shown), None) if pinned != shown => {
-            Some(format!("the BMC of {server} shows the GUID {shown}, not {pinned}: is it another machine? `embody accept server {server}` takes it as it is"))
+        (_, Some(guid), Some(twin)) => {
+            Some(format!("the BMC of {server} shows the GUID {guid}, as that of {twin} does: which server it is cannot be told"))
         }
+        (Some(pinned), Some(shown), None) if pinned != shown => Some(format!(
+            "the BMC of {server} shows the GUID {shown}, not {pinned}: is it another machine? `embody accept server {server}` takes it as it is"
+        )),
         _ => None,
     };
     let facts = world.bmcs.entry(server.clone()).or_default();
@@ -135,7 +140,9 @@ fn switch_seen(world: &mut World, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     let foreign = match (&pinned, &shown) {
         (Some(pinned), Some(shown)) if pinned != shown => Some(Trouble {
             reason: "IdentityChanged",
-            message: format!("switch {switch} shows {shown}, not {pinned}: is it another one? `embody accept switch {switch}` takes it as it is"),
+            message: format!(
+                "switch {switch} shows {shown}, not {pinned}: is it another one? `embody accept switch {switch}` takes it as it is"
+            ),
         }),
         _ => None,
     };

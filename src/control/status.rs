@@ -17,7 +17,8 @@ use crate::plan::{Plan, network};
 use crate::telemetry::timestamp;
 
 /// Waits that only a person ends.
-const NEEDS_A_PERSON: [&str; 8] = ["ApprovalNeeded", "Observing", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
+const NEEDS_A_PERSON: [&str; 8] =
+    ["ApprovalNeeded", "Observing", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
 
 pub struct Conditions<'a> {
     before: Vec<Condition>,
@@ -101,7 +102,14 @@ pub fn binding(world: &World, holder: &Holder, want: &Want, seen: &ServerSeen, p
     }
 }
 
-fn summarise(conditions: &mut Conditions<'_>, holder: &Holder, seen: &ServerSeen, plan: &Plan, planes: &BTreeMap<String, PlaneStatus>, busy: &[String]) {
+fn summarise(
+    conditions: &mut Conditions<'_>,
+    holder: &Holder,
+    seen: &ServerSeen,
+    plan: &Plan,
+    planes: &BTreeMap<String, PlaneStatus>,
+    busy: &[String],
+) {
     let lives = match holder.state {
         RunState::Running => seen.body.may_run.get(&holder.persona) == Some(&Phase::Started),
         RunState::Stopped => seen.body.may_run.is_empty(),
@@ -110,7 +118,13 @@ fn summarise(conditions: &mut Conditions<'_>, holder: &Holder, seen: &ServerSeen
     let blind = seen.power.is_none() || seen.bmc_trouble.is_some();
     let ready = lives && in_sync && !blind && plan.problems.is_empty() && plan.steps.is_empty();
     let (reason, message) = reason(plan, seen, busy, ready);
-    let status = if ready { Truth::True } else if blind { Truth::Unknown } else { Truth::False };
+    let status = if ready {
+        Truth::True
+    } else if blind {
+        Truth::Unknown
+    } else {
+        Truth::False
+    };
     conditions.set("Ready", status, reason, message.clone());
     let stalled = plan.problems.first().map(|p| (p.reason, p.message.clone())).or_else(|| {
         let person = plan.waits.iter().find(|w| NEEDS_A_PERSON.contains(&w.reason));
@@ -215,7 +229,8 @@ pub fn server(world: &World, name: &Name, want: &Want, seen: &ServerSeen, plan: 
     let mut obligations = Vec::new();
     if let Some(release) = &seen.body.release {
         let open: Vec<String> = plan.steps.iter().chain(&plan.held).map(|s| s.op.to_string()).collect();
-        obligations.push(format!("released by binding {}: off, ports in quarantine {}", release.binding, open.join(", ")).trim_end().to_owned());
+        obligations
+            .push(format!("released by binding {}: off, ports in quarantine {}", release.binding, open.join(", ")).trim_end().to_owned());
     }
     let blind = seen.bmc_trouble.is_some();
     ServerStatus {
@@ -240,7 +255,8 @@ pub fn switch(world: &World, name: &Name) -> Option<SwitchStatus> {
     reachable(&mut conditions, known.and_then(|k| k.trouble.as_ref()), seen.is_some());
     if let Some(seen) = seen {
         let writable = seen.writable.admin && seen.writable.access;
-        let message = if writable { String::new() } else { format!("the profile {} cannot write this switch: it is only observed", seen.profile) };
+        let message =
+            if writable { String::new() } else { format!("the profile {} cannot write this switch: it is only observed", seen.profile) };
         conditions.set("Writable", truth(writable), if writable { "Writable" } else { "ObserveOnly" }, message);
     }
     Some(SwitchStatus {
@@ -263,8 +279,8 @@ pub fn policy(world: &World, site: &BTreeMap<&'static str, SiteWord>) -> Option<
     let bad = site.values().find(|w| !w.ok);
     let (reason, message) = bad.map_or(("AllWell", String::new()), |w| (w.reason, w.message.clone()));
     conditions.set("Ready", truth(bad.is_none()), reason, message);
-    for word in site.values() {
-        conditions.set(word.condition, truth(word.ok), word.reason, word.message.clone());
+    for (condition, word) in site {
+        conditions.set(condition, truth(word.ok), word.reason, word.message.clone());
     }
     Some(PlainStatus { observed_generation: held.meta.generation, conditions: conditions.done() })
 }
@@ -278,4 +294,3 @@ fn reachable(conditions: &mut Conditions<'_>, trouble: Option<&Trouble>, seen: b
     conditions.set("Reachable", status, reason, message.clone());
     conditions.set("Ready", status, reason, message);
 }
-

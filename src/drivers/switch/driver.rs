@@ -44,7 +44,7 @@ pub struct SwitchDriver {
 /// What is remembered of the switch.
 struct Known {
     inventory: Inventory,
-    up_time: Option<i64>,
+    state: State,
     grouping: Grouping,
 }
 
@@ -57,10 +57,13 @@ impl SwitchDriver {
     async fn look(&mut self, depth: Depth) -> Result<State, Fault> {
         let agent = self.agent.as_mut();
         if let (Depth::State, Some(known)) = (depth, &mut self.known) {
-            let state = read::state(agent, &known.inventory).await?;
-            let restarted = known.up_time.zip(state.up_time).is_some_and(|(before, now)| now < before);
+            let state = match read::poll(agent, &known.inventory, &known.state).await? {
+                Some(state) => state,
+                None => read::state(agent, &known.inventory).await?,
+            };
+            let restarted = known.state.up_time.zip(state.up_time).is_some_and(|(before, now)| now < before);
             if !restarted && known.inventory.if_change == state.if_change {
-                known.up_time = state.up_time;
+                known.state = state.clone();
                 return Ok(state);
             }
         }
@@ -70,7 +73,7 @@ impl SwitchDriver {
             Some(known) => known.grouping.min(inventory.profile.grouping),
             None => inventory.profile.grouping,
         };
-        self.known = Some(Known { inventory, up_time: state.up_time, grouping });
+        self.known = Some(Known { inventory, state: state.clone(), grouping });
         Ok(state)
     }
 
@@ -136,7 +139,12 @@ impl SwitchDriver {
         if uplinks.is_empty() && !self.settings.uplinks.is_empty() {
             return Err(self.unsupported(what, "none of its uplinks is a port of the bridge".to_owned()));
         }
-        self.engine()?.create_vlan(vlan, &uplinks, &state).await
+        let made = self.engine()?.create_vlan(vlan, &uplinks, &state).await;
+        if let Some(known) = &mut self.known {
+            // Not every agent counts rightly: the next look walks.
+            known.state.num_vlans = None;
+        }
+        made
     }
 
     fn engine(&mut self) -> Result<Engine<'_>, Fault> {

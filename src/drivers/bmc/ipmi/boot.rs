@@ -75,6 +75,10 @@ impl IpmiDriver {
     pub(super) async fn set_boot(&mut self, device: BootDevice, efi: bool, deadline: Instant) -> Result<(), Fault> {
         let want = BootOverride { valid: true, persistent: true, efi, device };
         self.prepare(deadline).await?;
+        if self.identity.is_none() {
+            // Which bytes mean a disk depends on the board.
+            self.read_identity(deadline).await?;
+        }
         self.boot.last = None;
         // OpenBMC refuses 3, ipmi_sim refuses 0, and 81h at 0 means that somebody else began: none of it is in our way.
         for advice in [SetBootOption::KeepFlags, SetBootOption::InProgress(true), SetBootOption::Acknowledge] {

@@ -41,6 +41,9 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// Insufficient privilege (IPMI 2.0, table 5-2).
 pub(super) const INSUFFICIENT_PRIVILEGE: u8 = 0xd4;
 
+/// Timeout while processing; response could not be provided (IPMI 2.0, table 5-2): the command may have been carried out.
+const UNCERTAIN: [u8; 2] = [0xc3, 0xce];
+
 /// How a BMC is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpmiSettings {
@@ -76,7 +79,10 @@ pub(super) enum Copies {
 pub(super) enum Trouble {
     /// Its time was over before it was sent.
     NotSent,
-    Silent { attempts: u32, waited: Duration },
+    Silent {
+        attempts: u32,
+        waited: Duration,
+    },
     Network(std::io::Error),
 }
 
@@ -148,7 +154,7 @@ impl IpmiDriver {
         answer.map_err(|code| self.refused(what, code))
     }
 
-    async fn read_identity(&mut self, deadline: Instant) -> Result<BmcIdentity, Fault> {
+    pub(super) async fn read_identity(&mut self, deadline: Instant) -> Result<BmcIdentity, Fault> {
         let what = "Get Device ID";
         let id = self.read(GetDeviceId, what, deadline).await?.map_err(|code| self.refused(what, code))?;
         // A BMC without a GUID says so by any code.
@@ -172,11 +178,9 @@ impl IpmiDriver {
             Op::PowerOn { .. } => self.control(ChassisControl::PowerUp, Copies::Many, deadline).await,
             Op::PowerOff { how: Off::Soft, .. } => self.control(ChassisControl::SoftShutdown, Copies::One, deadline).await,
             Op::PowerOff { how: Off::Hard, .. } => self.control(ChassisControl::PowerDown, Copies::One, deadline).await,
-            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => Err(Fault::Unsupported {
-                device: self.device.clone(),
-                what: op.to_string(),
-                why: "it is a BMC, not a switch".to_owned(),
-            }),
+            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {
+                Err(Fault::Unsupported { device: self.device.clone(), what: op.to_string(), why: "it is a BMC, not a switch".to_owned() })
+            }
         }
     }
 
@@ -248,22 +252,19 @@ impl IpmiDriver {
     }
 
     /// Changes something, in the session there is: never in another one.
-    pub(super) async fn change<C>(
-        &mut self,
-        command: C,
-        what: &str,
-        copies: Copies,
-        deadline: Instant,
-    ) -> Result<Answer<C::Output>, Fault>
+    pub(super) async fn change<C>(&mut self, command: C, what: &str, copies: Copies, deadline: Instant) -> Result<Answer<C::Output>, Fault>
     where
         C: IpmiCommand,
     {
         let message: Message = command.into();
+        let unknown = Fault::Unknown { device: self.device.clone(), what: what.to_owned() };
         match self.round_trip(&message, copies, deadline).await {
+            // What must not be done twice: the BMC was too slow for itself, or could not say how it went.
+            Ok(reply) if copies == Copies::One && UNCERTAIN.contains(&reply.code) => Err(unknown),
             Ok(reply) => self.understand::<C>(reply, what),
             Err(Trouble::Silent { .. }) => {
                 self.link = None;
-                Err(Fault::Unknown { device: self.device.clone(), what: what.to_owned() })
+                Err(unknown)
             }
             Err(trouble @ (Trouble::NotSent | Trouble::Network(_))) => Err(self.unanswered(trouble)),
         }

@@ -292,6 +292,16 @@ mod tests {
         }
     }
 
+    /// RFC 3412 allows 484..2^31-1; snmp2 refuses agents that announce more than 65,507.
+    #[test]
+    fn an_agent_may_take_larger_messages_than_we_do() {
+        let with = protection(AuthProtocol::Sha1, PrivProtocol::Des);
+        let mut bytes = message(Level::NoAuthNoPriv, &with, &Pdu::asking(Kind::Get, 99, []));
+        let at = bytes.windows(5).position(|octets| octets == [2, 3, 0, 0xff, 0xe3]).unwrap();
+        bytes[at + 4] = 0xff;
+        assert_eq!(read(&bytes).unwrap().bytes_max, 65_535);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(at in 0usize..200, with: u8, cut in 0usize..200) {
