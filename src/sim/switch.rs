@@ -77,6 +77,22 @@ pub struct PortView {
     pub tagged: BTreeSet<Vlan>,
 }
 
+impl std::fmt::Display for PortView {
+    /// `120`, `120/121+t(130) down`: in, and out where that differs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |vlans: &BTreeSet<Vlan>| vlans.iter().map(Vlan::to_string).collect::<Vec<_>>().join(",");
+        let ingress = self.ingress.map_or_else(|| "none".to_owned(), |vlan| vlan.to_string());
+        f.write_str(&ingress)?;
+        if list(&self.untagged) != ingress {
+            write!(f, "/{}", list(&self.untagged))?;
+        }
+        if !self.tagged.is_empty() {
+            write!(f, "+t({})", list(&self.tagged))?;
+        }
+        if self.admin == Admin::Down { f.write_str(" down") } else { Ok(()) }
+    }
+}
+
 /// A port of the switch; its base port is its place in the list, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Port {
