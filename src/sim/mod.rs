@@ -6,6 +6,7 @@ pub mod agent;
 pub mod bmc;
 pub mod direct;
 pub mod mib;
+pub mod rack;
 pub mod recording;
 pub mod rmcp;
 pub mod switch;
