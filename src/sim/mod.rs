@@ -9,6 +9,7 @@ pub mod checkers;
 pub mod direct;
 pub mod line;
 pub mod mib;
+pub mod rack;
 pub mod recording;
 pub mod rmcp;
 pub mod switch;
