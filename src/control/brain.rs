@@ -90,6 +90,8 @@ pub struct Brain {
     lanes: BTreeMap<Device, Owned>,
     gates: BTreeMap<(Name, Revision), Arc<Gate>>,
     lane_ids: u64,
+    /// Glanced at, and still to be reconciled.
+    todo: BTreeSet<Name>,
     /// Wishes are arriving: since when, and until when to wait for more.
     settling: Option<(Tick, Tick)>,
     reports: mpsc::Sender<Report>,
@@ -123,6 +125,7 @@ impl Brain {
             lanes: BTreeMap::new(),
             gates: BTreeMap::new(),
             lane_ids: 0,
+            todo: BTreeSet::new(),
             settling: None,
             reports,
         };
@@ -163,6 +166,7 @@ impl Brain {
         site.mark_changed();
         loop {
             let due = self.queue.next_due().unwrap_or_else(|| self.clock.now().plus(limits::IDLE));
+            let due = if self.todo.is_empty() { due } else { self.clock.now() };
             let due = self.settling.map_or(due, |(_, until)| due.max(until));
             tokio::select! {
                 biased;
@@ -208,14 +212,15 @@ impl Brain {
         while let Some(server) = self.queue.pop(now) {
             due.push(server);
         }
-        let mut planned = Vec::new();
         for server in due {
-            if self.glance(&server).await {
-                planned.push(server);
+            if !self.todo.contains(&server) && self.glance(&server).await {
+                self.todo.insert(server);
             }
         }
         self.raise_rails().await;
-        for server in planned {
+        // In portions: a boot request must not wait for a thousand servers.
+        for _ in 0..limits::RECONCILES_AT_ONCE {
+            let Some(server) = self.todo.pop_first() else { break };
             self.reconcile(&server).await;
         }
         self.write_device_statuses().await;

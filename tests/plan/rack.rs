@@ -67,6 +67,8 @@ pub enum Luck {
     Unheard,
 }
 
+type Owned = (Name, Option<Hold>, Option<Hold>);
+
 #[derive(Debug, Clone)]
 pub struct Rack {
     pub objects: Objects,
@@ -83,7 +85,7 @@ pub struct Rack {
     /// Lines of history, kept or not.
     pub events: usize,
     /// Wishes by server, holder and debt: until the next change of an object.
-    wants: RefCell<BTreeMap<(Name, Option<Hold>, Option<Hold>), Rc<Want>>>,
+    wants: RefCell<BTreeMap<Owned, Rc<Want>>>,
     /// No history: for worlds by the hundred thousand.
     pub quiet: bool,
 }
@@ -307,8 +309,9 @@ impl Rack {
                 }
             }
             Op::CreateVlan { switch, vlan } => {
-                let switches = self.seen.values_mut().filter_map(|s| s.switches.get_mut(switch));
-                switches.for_each(|s| drop(s.vlans.insert(*vlan)));
+                for sight in self.seen.values_mut().filter_map(|s| s.switches.get_mut(switch)) {
+                    sight.vlans.insert(*vlan);
+                }
             }
             Op::SetBoot { .. } | Op::Save { .. } => {}
         }
