@@ -431,6 +431,7 @@ impl Brain {
             Kind::Policy => {
                 self.all_lanes();
                 self.wake_all();
+                self.dirty_objects.insert((kind, name.clone()));
             }
         }
     }
