@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -23,6 +23,8 @@ use crate::plan::op::{Device, Op};
 pub enum Job {
     Do(Op),
     Look(Depth),
+    /// What would be written for these operations, in words. Nothing is asked of the device.
+    Preview(Vec<Op>, oneshot::Sender<Vec<Vec<String>>>),
 }
 
 /// What comes back.
@@ -119,6 +121,11 @@ impl Work {
                 job = inbox.recv() => match job {
                     Some(Job::Do(op)) => self.act(op).await,
                     Some(Job::Look(depth)) => self.look(depth).await,
+                    // Not a look: the next poll stays where it is.
+                    Some(Job::Preview(ops, reply)) => {
+                        let _ = reply.send(self.driver.preview(&ops));
+                        continue;
+                    }
                     None => break self.driver.close().await,
                 },
                 () = tokio::time::sleep_until(next_poll) => {

@@ -176,20 +176,17 @@ impl IpmiDriver {
         match op {
             Op::SetBoot { device, efi, .. } => self.set_boot(*device, *efi, deadline).await,
             Op::PowerOn { .. } => self.control(ChassisControl::PowerUp, Copies::Many, deadline).await,
-            Op::PowerOff { how: Off::Soft, .. } => self.control(ChassisControl::SoftShutdown, Copies::One, deadline).await,
-            Op::PowerOff { how: Off::Hard, .. } => self.control(ChassisControl::PowerDown, Copies::One, deadline).await,
-            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {
-                Err(Fault::Unsupported { device: self.device.clone(), what: op.to_string(), why: "it is a BMC, not a switch".to_owned() })
-            }
+            Op::PowerOff { how, .. } => self.control(off(*how), Copies::One, deadline).await,
+            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => Err(self.no_switch(op)),
         }
     }
 
+    fn no_switch(&self, op: &Op) -> Fault {
+        Fault::Unsupported { device: self.device.clone(), what: op.to_string(), why: "it is a BMC, not a switch".to_owned() }
+    }
+
     async fn control(&mut self, control: ChassisControl, copies: Copies, deadline: Instant) -> Result<(), Fault> {
-        let what = match control {
-            ChassisControl::PowerDown => "Chassis Control: power down",
-            ChassisControl::PowerUp => "Chassis Control: power up",
-            ChassisControl::SoftShutdown => "Chassis Control: soft shutdown",
-        };
+        let what = control.name();
         self.prepare(deadline).await?;
         self.change(control, what, copies, deadline).await?.map_err(|code| self.refused(what, code))
     }
@@ -343,6 +340,13 @@ impl IpmiDriver {
     }
 }
 
+fn off(how: Off) -> ChassisControl {
+    match how {
+        Off::Soft => ChassisControl::SoftShutdown,
+        Off::Hard => ChassisControl::PowerDown,
+    }
+}
+
 impl Link {
     /// The reply to the request in flight, if it comes in time.
     async fn reply_until(&mut self, until: Instant) -> Option<Reply> {
@@ -370,6 +374,16 @@ impl Driver for IpmiDriver {
             self.perform(op, deadline).await?;
         }
         Ok(())
+    }
+
+    fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
+        let said = |op: &Op| match op {
+            Op::SetBoot { device, efi, .. } => self.preview_boot(*device, *efi),
+            Op::PowerOn { .. } => vec![ChassisControl::PowerUp.in_words()],
+            Op::PowerOff { how, .. } => vec![off(*how).in_words()],
+            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => vec![format!("nothing is sent: {}", self.no_switch(op))],
+        };
+        ops.iter().map(said).collect()
     }
 
     async fn close(&mut self) {
