@@ -70,3 +70,7 @@ pub const RESCAN: Duration = Duration::from_secs(30);
 pub const SETTLE: Duration = Duration::from_millis(300);
 /// Wishes that keep arriving are waited for no longer than this.
 pub const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// A lane that is ended closes its session within this time, or is cut off.
+pub const LANE_END: Duration = Duration::from_secs(2);
+/// Servers that are reconciled before messages are looked at again.
+pub const RECONCILES_AT_ONCE: usize = 32;

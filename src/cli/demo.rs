@@ -1,13 +1,53 @@
-//! `embody demo`: its flags. Leaves out: the demo itself, which is the simulator's. Shown by `tests/cli.rs`.
+//! `embody demo`: a controller on a store of its own, a simulated rack in another process, and a view of how the rack becomes as wished.
+//!
+//! Everything between the two is real: packets on sockets of the loopback. Leaves out: the devices (`sim::rack`), and any word to a controller
+//! that is no demo: a demo has a socket of its own and ignores `--server`. Invariant: when it ends, however it ends, its rack ends too.
+//! Shown by `tests/demo.rs`.
 
-use clap::{Args, Subcommand, ValueEnum};
+mod breakage;
+mod examples;
+mod rack;
+mod show;
+mod site;
 
-use super::failure::Failure;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
+
+pub use breakage::Breakage;
+
+use super::client::{API, Client};
+use super::failure::{Exit, Failure};
+use crate::api::fault::chain;
+use crate::api::socket;
+use crate::control::serve::{self, Options, ServeError};
+use crate::model::{Object, Period};
+use crate::store::StoreSpec;
+use rack::RackProcess;
+use show::{Ending, View};
+
+/// How long the controller may take to answer the first time.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct DemoArgs {
     #[command(subcommand)]
     pub verb: Option<DemoVerb>,
+    /// End as soon as the rack is as wished; fail when it is not within --timeout
+    #[arg(long)]
+    exit_when_ready: bool,
+    /// How long --exit-when-ready waits
+    #[arg(long, value_name = "PERIOD", default_value = "2m")]
+    timeout: Period,
+    /// End after this time
+    #[arg(long = "for", value_name = "PERIOD", conflicts_with = "exit_when_ready")]
+    lasts: Option<Period>,
 }
 
 #[derive(Subcommand)]
@@ -17,21 +57,127 @@ pub enum DemoVerb {
         /// What to break
         what: Breakage,
     },
+    /// The simulated rack itself: the demo starts it
+    #[command(hide = true)]
+    Rack {
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+    },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Breakage {
-    /// Somebody changes a switch port by hand
-    Port,
-    /// Somebody presses a power button
-    Power,
-    /// A BMC falls silent
-    Bmc,
+/// Where a demo is found: the API's socket, and the one for hands in the rack.
+struct Place {
+    api: PathBuf,
+    rack: PathBuf,
 }
 
-/// The seam to the simulator.
-pub async fn run(args: DemoArgs, server: Option<&str>) -> Result<(), Failure> {
-    let breaks = args.verb.map(|DemoVerb::Break { what }| what);
-    tracing::debug!(?breaks, server, "demo");
-    Err(Failure::failed("this build has no demo"))
+impl Place {
+    fn of_this_user() -> Place {
+        let beside = socket::default_path();
+        Place { api: beside.with_file_name("demo.sock"), rack: beside.with_file_name("demo-rack.sock") }
+    }
+
+    fn server(&self) -> String {
+        format!("unix://{}", self.api.display())
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        Client::new(Some(&self.server()))
+    }
+
+    /// The directory of both sockets, for this user alone. One that belongs to somebody else is refused: it stands in /tmp on some machines.
+    fn prepare(&self) -> Result<(), Failure> {
+        let dir = self.api.parent().unwrap_or(Path::new("/"));
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        let owner = made.and_then(|()| std::fs::metadata(dir)).map(|m| m.uid());
+        match owner {
+            Ok(owner) if socket::own_uid().is_none_or(|me| owner == me || owner == 0) => Ok(()),
+            Ok(owner) => Err(Failure::failed(format!("{} belongs to user {owner}: it is not used", dir.display()))),
+            Err(error) => Err(Failure::failed(format!("{} cannot be made: {error}", dir.display()))),
+        }
+    }
+}
+
+/// The demo's store, removed when the demo is over.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Scratch, Failure> {
+        let dir = std::env::temp_dir().join(format!("embody-demo-{}", uuid::Uuid::new_v4()));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
+        made.map(|()| Scratch(dir.clone())).map_err(|e| Failure::failed(format!("{} cannot be made: {e}", dir.display())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left behind in a directory for temporary files is no failure of the demo.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// `_server` is where a real controller may be: a demo never speaks to it.
+pub async fn run(args: DemoArgs, _server: Option<&str>) -> Result<(), Failure> {
+    let place = Place::of_this_user();
+    match &args.verb {
+        Some(DemoVerb::Rack { socket }) => rack::run(socket).await,
+        Some(DemoVerb::Break { what }) => breakage::run(*what, &place.client()?, &place.rack).await,
+        None => demo(&args, &place).await,
+    }
+}
+
+async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
+    place.prepare()?;
+    let objects = examples::objects()?;
+    let scratch = Scratch::new()?;
+    let mut rack = RackProcess::start(&place.rack).await?;
+    if std::env::var_os(crate::telemetry::FILTER).is_some() {
+        crate::telemetry::start();
+    }
+    let store = StoreSpec::Embedded { dir: scratch.0.clone() };
+    let options = Options { socket: place.api.clone(), store, manifests: None, prune: false, boot_address: None };
+    let mut hangup = signal(SignalKind::hangup()).map_err(|e| Failure::failed(format!("signals cannot be awaited: {e}")))?;
+    let ended = tokio::select! {
+        biased;
+        // Ends at SIGINT and SIGTERM.
+        served = serve::run(options) => stopped(served),
+        _ = hangup.recv() => Ok(()),
+        failure = rack.ended() => Err(failure),
+        shown = watch(args, place, &objects) => shown,
+    };
+    rack.end().await;
+    drop(std::fs::remove_file(&place.rack));
+    drop(scratch);
+    ended
+}
+
+fn stopped(served: Result<(), ServeError>) -> Result<(), Failure> {
+    served.map_err(|error| {
+        let failure = Failure::failed(format!("the demo's controller cannot run: {}", chain(&error)));
+        if matches!(error, ServeError::Api(_)) { failure.hint("perhaps another demo runs") } else { failure }
+    })
+}
+
+/// Applies the examples, then shows what becomes of them.
+async fn watch(args: &DemoArgs, place: &Place, objects: &[Object]) -> Result<(), Failure> {
+    let client = place.client()?;
+    answers(&client).await?;
+    let items: Vec<Value> = objects.iter().map(Object::to_json).collect();
+    client.post(&format!("{API}/apply"), &json!({ "items": items, "dryRun": false })).await?;
+    let ending = match (args.exit_when_ready, args.lasts) {
+        (true, _) => Ending::AtRest { within: args.timeout.0 },
+        (false, Some(period)) => Ending::After(period.0),
+        (false, None) => Ending::Never,
+    };
+    View::new(&place.server(), objects, ending).run(&client).await
+}
+
+async fn answers(client: &Client) -> Result<(), Failure> {
+    let deadline = Instant::now() + ANSWERS_WITHIN;
+    loop {
+        match client.get(&format!("{API}/policies")).await {
+            Err(failure) if failure.exit == Exit::NoController && Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
+            other => return other.map(drop),
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! The one task that owns the world. Messages in (store, lanes, people, boot requests), reconciles when names are due.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::absorb;
 use super::clock::Clock;
-use super::lane::{Job, Lane, Pace, Report, Said};
+use super::lane::{Job, Lane, Pace, Report, Said, Setting};
 use super::people::Ask;
 use super::queue::Queue;
 use super::secrets::{self, BadSecret, Gate};
@@ -37,7 +38,6 @@ pub trait Devices: Send + Sync {
 pub enum Message {
     Report(Report),
     Ask(Ask),
-    Site(SiteWord),
     /// `again`: the machine asks as its last answer told it to, not because it started.
     Boot {
         mac: Mac,
@@ -48,13 +48,15 @@ pub enum Message {
 }
 
 /// A word about the site as a whole: a condition of Policy/default.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteWord {
-    pub condition: &'static str,
     pub ok: bool,
     pub reason: &'static str,
     pub message: String,
 }
+
+/// By condition. It outlives brains: what the boot endpoint or the directory said holds until they say something else.
+pub type Site = watch::Sender<BTreeMap<&'static str, SiteWord>>;
 
 /// A lane, and what it was made from: another address or another Secret makes another lane.
 struct Owned {
@@ -80,12 +82,16 @@ pub struct Brain {
     pub(super) failures: BTreeMap<(Name, String), Failure>,
     pub(super) budget: Budget,
     pub(super) dirty_objects: BTreeSet<(Kind, Name)>,
-    pub(super) site: BTreeMap<&'static str, SiteWord>,
+    pub(super) site: Site,
+    /// What of it is known to people.
+    told: BTreeMap<&'static str, SiteWord>,
     pub(super) rails: Rails,
     devices: Arc<dyn Devices>,
     lanes: BTreeMap<Device, Owned>,
     gates: BTreeMap<(Name, Revision), Arc<Gate>>,
     lane_ids: u64,
+    /// Glanced at, and still to be reconciled.
+    todo: BTreeSet<Name>,
     /// Wishes are arriving: since when, and until when to wait for more.
     settling: Option<(Tick, Tick)>,
     reports: mpsc::Sender<Report>,
@@ -99,6 +105,7 @@ impl Brain {
         lease: Arc<dyn Lease>,
         clock: Clock,
         reports: mpsc::Sender<Report>,
+        site: Site,
     ) -> Result<(Brain, Revision), StoreError> {
         let (entries, revision) = store.list("").await?;
         let mut brain = Brain {
@@ -111,21 +118,41 @@ impl Brain {
             failures: BTreeMap::new(),
             budget: Budget::default(),
             dirty_objects: BTreeSet::new(),
-            site: BTreeMap::new(),
+            site,
+            told: BTreeMap::new(),
             rails: Rails::default(),
             devices,
             lanes: BTreeMap::new(),
             gates: BTreeMap::new(),
             lane_ids: 0,
+            todo: BTreeSet::new(),
             settling: None,
             reports,
         };
         for entry in &entries {
             brain.absorb_entry(entry);
         }
+        brain.default_policy().await?;
         brain.all_lanes();
         brain.wake_all();
         Ok((brain, revision))
+    }
+
+    /// A site without a Policy gets the one that holds anyway, so that there is an object to look at, to edit, and to hold the site's conditions.
+    /// The watch brings it back.
+    async fn default_policy(&self) -> Result<(), StoreError> {
+        let Ok(name) = crate::model::policy::DEFAULT.parse::<Name>() else { return Ok(()) };
+        let mut meta = crate::model::Meta::named(name.clone());
+        meta.uid = uuid::Uuid::new_v4().to_string();
+        meta.generation = 1;
+        meta.creation_timestamp = Some(timestamp());
+        let spec = crate::model::Spec::Policy(crate::model::PolicySpec::default());
+        let object = Object { meta, spec, status: serde_json::Value::Null };
+        let value = serde_json::to_vec(&object.to_json()).unwrap_or_default();
+        match self.store.put_if(&keys::object(Kind::Policy, &name), value, Expect::Absent).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Until the channel closes or the store's watch ends.
@@ -135,8 +162,11 @@ impl Brain {
         mut reports: mpsc::Receiver<Report>,
         mut watch: mpsc::Receiver<Result<Change, StoreError>>,
     ) {
+        let mut site = self.site.subscribe();
+        site.mark_changed();
         loop {
             let due = self.queue.next_due().unwrap_or_else(|| self.clock.now().plus(limits::IDLE));
+            let due = if self.todo.is_empty() { due } else { self.clock.now() };
             let due = self.settling.map_or(due, |(_, until)| due.max(until));
             tokio::select! {
                 biased;
@@ -155,13 +185,14 @@ impl Brain {
                 message = inbox.recv() => match message {
                     Some(Message::Report(report)) => self.absorb_report(report).await,
                     Some(Message::Ask(ask)) => self.answer(ask).await,
-                    Some(Message::Site(word)) => self.site(word).await,
                     Some(Message::Boot { mac, arch, again, reply }) => {
                         let answer = self.boot(mac, arch, again);
                         let _ = reply.send(answer);
                     }
                     None => return,
                 },
+                // The sender is our own: it does not close while we run.
+                _ = site.changed() => self.tell_site().await,
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
             }
             self.work().await;
@@ -181,14 +212,15 @@ impl Brain {
         while let Some(server) = self.queue.pop(now) {
             due.push(server);
         }
-        let mut planned = Vec::new();
         for server in due {
-            if self.glance(&server).await {
-                planned.push(server);
+            if !self.todo.contains(&server) && self.glance(&server).await {
+                self.todo.insert(server);
             }
         }
         self.raise_rails().await;
-        for server in planned {
+        // In portions: a boot request must not wait for a thousand servers.
+        for _ in 0..limits::RECONCILES_AT_ONCE {
+            let Some(server) = self.todo.pop_first() else { break };
             self.reconcile(&server).await;
         }
         self.write_device_statuses().await;
@@ -203,12 +235,12 @@ impl Brain {
         let breaker = self.rails.breaker(bodies, &policy.limits, policy.bmc.poll_interval.0 * 2, self.clock.now());
         if breaker.is_some() != self.world.breaker.is_some() {
             let word = match &breaker {
-                Some(trouble) => SiteWord { condition: "Correcting", ok: false, reason: trouble.reason, message: trouble.message.clone() },
-                None => SiteWord { condition: "Correcting", ok: true, reason: "BreakerClosed", message: String::new() },
+                Some(trouble) => SiteWord { ok: false, reason: trouble.reason, message: trouble.message.clone() },
+                None => SiteWord { ok: true, reason: "BreakerClosed", message: String::new() },
             };
             tracing::warn!(open = breaker.is_some(), message = word.message, "the breaker");
             self.world.breaker = breaker;
-            self.site(word).await;
+            self.site.send_modify(|site| drop(site.insert("Correcting", word)));
             self.wake_all();
         }
     }
@@ -235,8 +267,7 @@ impl Brain {
 
     fn expire(&mut self) {
         let now = self.clock.now();
-        let old = |(_, at): &(crate::plan::seen::Approval, Tick)| now.since(*at) >= limits::APPROVAL_FOR;
-        let gone: Vec<Name> = self.world.approvals.iter().filter(|(_, a)| old(a)).map(|(n, _)| n.clone()).collect();
+        let gone: Vec<Name> = self.world.approvals.iter().filter(|(_, (_, until))| now >= *until).map(|(n, _)| n.clone()).collect();
         for binding in gone {
             self.world.approvals.remove(&binding);
             self.wake_binding(&binding);
@@ -353,7 +384,11 @@ impl Brain {
                 }
                 Err(error) => unreadable(error),
             },
-            Some(Key::Approval(_) | Key::Hold(_) | Key::Object(..)) | None => {}
+            Some(Key::Approval(binding)) => match serde_json::from_slice::<super::people::Approved>(&entry.value) {
+                Ok(approved) => drop(self.world.approvals.insert(binding, approved.restored(self.clock.now()))),
+                Err(error) => unreadable(error),
+            },
+            Some(Key::Object(..)) | None => {}
         }
     }
 
@@ -424,8 +459,11 @@ impl Brain {
         if self.lanes.get(device).map(|o| &o.made_from) == made_from.as_ref() {
             return;
         }
-        self.end_lane(device);
-        let Some(made_from) = made_from else { return };
+        let before = self.end_lane(device);
+        let Some(made_from) = made_from else {
+            tokio::spawn(before);
+            return;
+        };
         let policy = self.world.objects.policy();
         let built = match device {
             Device::Bmc(name) => self.world.objects.servers.get(name).map(|held| {
@@ -444,11 +482,15 @@ impl Brain {
         match built {
             Some(Ok((driver, pace, gate))) => {
                 self.lane_ids += 1;
-                let lane = Lane::start(self.lane_ids, device.clone(), driver, pace, gate, self.clock, self.reports.clone());
+                let setting = Setting { pace, gate, clock: self.clock, reports: self.reports.clone() };
+                let lane = Lane::start(self.lane_ids, device.clone(), driver, setting, before);
                 self.lanes.insert(device.clone(), Owned { lane, made_from });
             }
-            Some(Err(error)) => self.no_login(device, &error),
-            None => {}
+            Some(Err(error)) => {
+                tokio::spawn(before);
+                self.no_login(device, &error);
+            }
+            None => drop(tokio::spawn(before)),
         }
     }
 
@@ -476,8 +518,9 @@ impl Brain {
         Some(serde_json::json!([spec, secret, version]))
     }
 
-    fn end_lane(&mut self, device: &Device) {
-        self.lanes.remove(device);
+    /// Forgets what the device showed. Resolves when the lane has let go of it.
+    fn end_lane(&mut self, device: &Device) -> impl Future<Output = ()> + Send + 'static {
+        let end = self.lanes.remove(device).map(|owned| owned.lane.end());
         let lost: Vec<Op> = self.in_flight.keys().filter(|op| op.device() == *device).cloned().collect();
         for op in lost {
             self.in_flight.remove(&op);
@@ -487,6 +530,20 @@ impl Brain {
             Device::Bmc(name) => self.world.forget_device_of_server(name),
             Device::Switch(name) => drop(self.world.switches.remove(name)),
         }
+        async move {
+            if let Some(end) = end {
+                end.await;
+            }
+        }
+    }
+
+    /// Ends all lanes: the sessions of all BMCs are closed, side by side.
+    pub async fn close(mut self) {
+        let mut ends = tokio::task::JoinSet::new();
+        for (_, owned) in std::mem::take(&mut self.lanes) {
+            ends.spawn(owned.lane.end());
+        }
+        while ends.join_next().await.is_some() {}
     }
 
     /// Starts the lane of a device anew, with its refused credentials and failures forgotten.
@@ -498,7 +555,9 @@ impl Brain {
         if let Some(secret) = secret {
             self.gates.retain(|(s, _), _| *s != secret);
         }
-        self.end_lane(device);
+        if let Some(owned) = self.lanes.get_mut(device) {
+            owned.made_from = serde_json::Value::Null;
+        }
         self.lane_of(device);
     }
 
@@ -618,14 +677,20 @@ impl Brain {
         }
     }
 
-    async fn site(&mut self, word: SiteWord) {
-        let changed = self.site.get(word.condition).is_none_or(|w| w.ok != word.ok || w.message != word.message);
-        if changed {
-            let level = if word.ok { "Normal" } else { "Warning" };
-            self.event(level, "Policy/default", word.reason, &word.message).await;
-            self.site.insert(word.condition, word);
-            self.dirty_objects.extend("default".parse().ok().map(|name| (Kind::Policy, name)));
+    /// Tells what is new about the site.
+    async fn tell_site(&mut self) {
+        let site = self.site.borrow().clone();
+        if site == self.told {
+            return;
         }
+        for (condition, word) in &site {
+            if self.told.get(condition) != Some(word) {
+                let level = if word.ok { "Normal" } else { "Warning" };
+                self.event(level, "Policy/default", word.reason, &word.message).await;
+            }
+        }
+        self.told = site;
+        self.dirty_objects.extend(self.world.objects.policies.keys().next().map(|name| (Kind::Policy, name.clone())));
     }
 
     fn boot(&mut self, mac: Mac, arch: Arch, again: bool) -> Answer {

@@ -11,6 +11,7 @@ use super::brain::{Brain, Message};
 use super::world::{Pause, Stored};
 use crate::api::control::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use crate::drivers::switch::resolve;
+use crate::limits;
 use crate::model::body::Phase;
 use crate::model::fact::{Power, Tick};
 use crate::model::{Kind, Name, Object, Objects};
@@ -36,6 +37,26 @@ pub enum Ask {
     Pause { scope: Scope, reason: String, seconds: Option<u64>, who: String, reply: Reply<Result<String, Refusal>> },
     Resume { scope: Scope, who: String, reply: Reply<Result<String, Refusal>> },
     MayDelete { kind: Kind, name: Name, reply: Reply<Result<(), Refusal>> },
+}
+
+/// An approval as it is stored.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Approved {
+    approval: Approval,
+    by: String,
+    /// RFC 3339.
+    at: String,
+}
+
+impl Approved {
+    /// Until when it holds in this process: an hour from when it was given, by the wall clock, and never longer than an hour from now.
+    pub fn restored(self, now: Tick) -> (Approval, Tick) {
+        let given: Option<i64> = self.at.parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
+        let today: Option<i64> = timestamp().parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
+        let age = given.zip(today).and_then(|(given, today)| u64::try_from(today - given).ok());
+        let left = age.map_or(Duration::ZERO, |age| limits::APPROVAL_FOR.saturating_sub(Duration::from_secs(age)));
+        (self.approval, now.plus(left))
+    }
 }
 
 /// The API's side. While this controller does not act there is no brain to ask.
@@ -355,9 +376,9 @@ impl Brain {
         }
         let what: Vec<String> = ops.iter().cloned().collect();
         let approval = Approval { uid, generation, ops };
-        let value = serde_json::to_vec(&serde_json::json!({ "approval": approval, "by": who, "at": timestamp() })).unwrap_or_default();
-        self.put(&keys::approval(binding), value).await?;
-        self.world.approvals.insert(binding.clone(), (approval, self.clock.now()));
+        let approved = Approved { approval: approval.clone(), by: who.to_owned(), at: timestamp() };
+        self.put(&keys::approval(binding), serde_json::to_vec(&approved).unwrap_or_default()).await?;
+        self.world.approvals.insert(binding.clone(), (approval, self.clock.now().plus(limits::APPROVAL_FOR)));
         self.world.railed.remove(&server);
         self.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}: {}", list(&what))).await;
         self.wake_binding(binding);

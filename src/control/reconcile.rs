@@ -74,7 +74,10 @@ impl Brain {
             self.send(device, Job::Look(Depth::State));
         }
         if let Some(at) = plan.wake_at {
-            self.queue.wake(server, at.plus(std::time::Duration::from_millis(1)));
+            // What is past already waits for a look, not for time: its report wakes the server. Without this the loop would never hear it.
+            let at = at.plus(std::time::Duration::from_millis(1));
+            let now = self.clock.now();
+            self.queue.wake(server, if at > now { at } else { now.plus(limits::FAST_POLL) });
         }
         tracing::debug!(server = %server, waits = plan.waits.len(), problems = plan.problems.len(), "reconciled");
         self.write_statuses(server, &want, &seen, &plan).await;
@@ -265,7 +268,7 @@ impl Brain {
         for (kind, name) in std::mem::take(&mut self.dirty_objects) {
             let value = match kind {
                 Kind::Switch => status::switch(&self.world, &name).map(serde_json::to_value),
-                Kind::Policy => status::policy(&self.world, &self.site).map(serde_json::to_value),
+                Kind::Policy => status::policy(&self.world, &self.site.borrow()).map(serde_json::to_value),
                 Kind::Secret | Kind::Network | Kind::Server | Kind::Persona | Kind::Binding => None,
             };
             if let Some(Ok(value)) = value {
@@ -294,15 +297,26 @@ impl Brain {
         match self.store.put_if(&key, serde_json::to_vec(&object).unwrap_or_default(), Expect::At(entry.revision)).await {
             Ok(revision) => {
                 self.world.stored.insert((kind, name.clone()), Stored { value, revision });
-                if kind == Kind::Binding && ready != was_ready {
-                    let (status, reason, message) = ready;
-                    let level = if status == "True" { "Normal" } else { "Warning" };
-                    let what = if status == "True" { "Ready".to_owned() } else { format!("not ready: {reason}: {message}") };
-                    self.event(level, &format!("{kind}/{name}"), &reason, &what).await;
+                if kind == Kind::Binding {
+                    self.tell_ready(&format!("{kind}/{name}"), ready, &was_ready).await;
                 }
             }
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => tracing::warn!(error = %error, "a status could not be stored"),
+        }
+    }
+}
+
+impl Brain {
+    /// An event when a binding becomes ready, ceases to be, or does not become ready for another reason than that it is being worked on.
+    async fn tell_ready(&self, regarding: &str, now: (String, String, String), before: &(String, String, String)) {
+        let (status, reason, message) = now;
+        let moves = ["Working", "Waiting", "SwitchingOn", "SwitchingOff", "LookingAgain", "PortsFirst"].contains(&reason.as_str());
+        match (status == "True", before.0 == "True") {
+            (true, false) => self.event("Normal", regarding, &reason, "ready: power, boot and ports are as wished").await,
+            (false, true) => self.event("Warning", regarding, &reason, &format!("no longer ready: {message}")).await,
+            (false, false) if !moves && reason != before.1 => self.event("Warning", regarding, &reason, &message).await,
+            (false, false) | (true, true) => {}
         }
     }
 }

@@ -116,7 +116,9 @@ fn summarise(
     };
     let in_sync = planes.values().all(|p| p.in_sync);
     let blind = seen.power.is_none() || seen.bmc_trouble.is_some();
-    let ready = lives && in_sync && !blind && plan.problems.is_empty() && plan.steps.is_empty();
+    // A restart that was only begun looks like the state before it.
+    let under_way = !busy.is_empty() || !plan.steps.is_empty() || !plan.held.is_empty() || seen.body.off.is_some();
+    let ready = lives && in_sync && !blind && plan.problems.is_empty() && !under_way;
     let (reason, message) = reason(plan, seen, busy, ready);
     let status = if ready {
         Truth::True
@@ -279,8 +281,8 @@ pub fn policy(world: &World, site: &BTreeMap<&'static str, SiteWord>) -> Option<
     let bad = site.values().find(|w| !w.ok);
     let (reason, message) = bad.map_or(("AllWell", String::new()), |w| (w.reason, w.message.clone()));
     conditions.set("Ready", truth(bad.is_none()), reason, message);
-    for word in site.values() {
-        conditions.set(word.condition, truth(word.ok), word.reason, word.message.clone());
+    for (condition, word) in site {
+        conditions.set(condition, truth(word.ok), word.reason, word.message.clone());
     }
     Some(PlainStatus { observed_generation: held.meta.generation, conditions: conditions.done() })
 }

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::control::Scope;
 use crate::drivers::switch::resolve;
-use crate::limits;
 use crate::model::body::Body;
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
 use crate::model::objects::server_switches;
@@ -73,6 +72,7 @@ pub struct World {
     pub memory: BTreeMap<Name, Memory>,
     pub bmcs: BTreeMap<Name, BmcFacts>,
     pub switches: BTreeMap<Name, Known<SwitchSeen>>,
+    /// Each with the tick until which it holds.
     pub approvals: BTreeMap<Name, (Approval, Tick)>,
     pub pauses: BTreeMap<String, (Pause, Option<Tick>)>,
     /// What identifies a device, as remembered: a GUID, a serial number, an engine id.
@@ -288,9 +288,4 @@ fn switch_here(switch: &Name, spec: &SwitchSpec, known: Option<&Known<SwitchSeen
         protected: spec.protected_vlans.iter().copied().collect(),
         trouble: maintenance.or(trouble),
     }
-}
-
-/// What must be asked again within this time to count as known: three polls, and at least a minute.
-pub fn stale_after(poll_every: std::time::Duration) -> std::time::Duration {
-    (poll_every * 3).max(limits::FAST_POLL * 30)
 }

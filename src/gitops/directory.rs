@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use crate::api::apply::apply;
 use crate::api::objects::{Preconditions, SOURCE};
 use crate::api::{Backend, DryRun};
-use crate::control::brain::{Message, SiteWord};
+use crate::control::brain::{Message, Site, SiteWord};
 use crate::limits;
 use crate::manifest;
 use crate::model::{Kind, Name, Object};
@@ -23,20 +23,16 @@ type ToBrain = watch::Receiver<Option<mpsc::Sender<Message>>>;
 /// The condition that tells how the last scan went.
 const CONDITION: &str = "ManifestsApplied";
 
-pub async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut brain: ToBrain) {
+pub async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut brain: ToBrain, site: Site) {
     let (hint, mut hints) = mpsc::channel(1);
     let _watcher = watch_directory(&directory, hint);
-    let mut last = None;
     loop {
         // Only the controller that acts writes wishes from its directory.
         if brain.wait_for(Option::is_some).await.is_err() {
             return;
         }
         let outcome = scan(&directory, prune, &backend).await;
-        if last.as_ref() != Some(&outcome) {
-            tell(&outcome, &brain).await;
-            last = Some(outcome);
-        }
+        tell(outcome, &site);
         tokio::select! {
             biased;
             hinted = hints.recv() => if hinted.is_some() {
@@ -66,19 +62,18 @@ fn watch_directory(directory: &Path, hint: mpsc::Sender<()>) -> Option<notify::R
     }
 }
 
-async fn tell(outcome: &Result<String, String>, brain: &ToBrain) {
+fn tell(outcome: Result<String, String>, site: &Site) {
     let word = match outcome {
-        Ok(message) => SiteWord { condition: CONDITION, ok: true, reason: "Applied", message: message.clone() },
-        Err(message) => {
-            tracing::warn!(error = message, "the directory of manifests was not applied");
-            SiteWord { condition: CONDITION, ok: false, reason: "Broken", message: message.clone() }
-        }
+        Ok(message) => SiteWord { ok: true, reason: "Applied", message },
+        Err(message) => SiteWord { ok: false, reason: "Broken", message },
     };
-    let to_brain = brain.borrow().clone();
-    if let Some(to_brain) = to_brain {
-        // A brain that ends now is told by the next scan.
-        let _ = to_brain.send(Message::Site(word)).await;
-    }
+    site.send_if_modified(|site| {
+        let new = site.insert(CONDITION, word.clone()).as_ref() != Some(&word);
+        if new && !word.ok {
+            tracing::warn!(error = word.message, "the directory of manifests was not applied");
+        }
+        new
+    });
 }
 
 /// One scan: what was done, or why nothing was.

@@ -77,6 +77,22 @@ pub struct PortView {
     pub tagged: BTreeSet<Vlan>,
 }
 
+impl std::fmt::Display for PortView {
+    /// `120`, `120/121+t(130) down`: in, and out where that differs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |vlans: &BTreeSet<Vlan>| vlans.iter().map(Vlan::to_string).collect::<Vec<_>>().join(",");
+        let ingress = self.ingress.map_or_else(|| "none".to_owned(), |vlan| vlan.to_string());
+        f.write_str(&ingress)?;
+        if list(&self.untagged) != ingress {
+            write!(f, "/{}", list(&self.untagged))?;
+        }
+        if !self.tagged.is_empty() {
+            write!(f, "+t({})", list(&self.tagged))?;
+        }
+        if self.admin == Admin::Down { f.write_str(" down") } else { Ok(()) }
+    }
+}
+
 /// A port of the switch; its base port is its place in the list, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Port {
@@ -141,6 +157,13 @@ pub struct SimSwitch {
 impl SimSwitch {
     /// A switch with ports 1..=count, all up in VLAN 1; port P is `portP` with ifIndex 100 + P.
     pub fn new(kind: Kind, name: &str, count: u32) -> SimSwitch {
+        SimSwitch::with_ports(kind, name, (1..=count).map(|n| format!("port{n}")))
+    }
+
+    /// The same with ports of these names.
+    pub fn with_ports(kind: Kind, name: &str, ports: impl IntoIterator<Item = String>) -> SimSwitch {
+        let ports: Vec<String> = ports.into_iter().collect();
+        let count = ports.len() as u32;
         let default = Vlan::try_from(1).ok();
         let vlans: BTreeSet<Vlan> = default.into_iter().collect();
         let width = usize::max(4, count.div_ceil(8) as usize);
@@ -150,9 +173,9 @@ impl SimSwitch {
         }
         let row = VlanRow { name: b"default".to_vec(), egress: all.clone(), untagged: all, status: 1 };
         let lists = [vec![0xff; 128], vec![0xff; 128], vec![0xff; 128], vec![0xff; 128]];
-        let port = |n: u32| {
+        let port = |(n, name): (u32, String)| {
             default.map(|vlan| Port {
-                name: format!("port{n}"),
+                name,
                 if_index: 100 + n,
                 admin: Admin::Up,
                 pvid: vlan,
@@ -160,7 +183,8 @@ impl SimSwitch {
                 link: true,
             })
         };
-        let config = Config { ports: (1..=count).filter_map(port).collect(), vlans: vlans.into_iter().map(|v| (v, row.clone())).collect() };
+        let config =
+            Config { ports: (1..).zip(ports).filter_map(port).collect(), vlans: vlans.into_iter().map(|v| (v, row.clone())).collect() };
         let mut rest = Tree::default();
         let object_id: &[u32] = match kind {
             Kind::QBridge => &[1, 3, 6, 1, 4, 1, 259, 10, 1, 43, 101],

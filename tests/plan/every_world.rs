@@ -359,8 +359,9 @@ fn comes_to_rest(rack: &mut Rack, wish: &Wish, good: &mut BTreeSet<u64>) -> usiz
 /// The wish is met and the plans are empty, but for what needs a person: a persona that still lives where its binding was deleted.
 fn ends_well(rack: &Rack, wish: &Wish, plans: &[(Name, Plan)]) {
     for (server, plan) in plans {
-        let needs_a_person = plan.waits.iter().all(|w| w.reason == "PersonaElsewhere") && is_left_elsewhere(rack, server);
-        if !plan.is_converged() && !(needs_a_person && plan.steps.is_empty() && plan.problems.is_empty()) {
+        let waits_only = plan.steps.is_empty() && plan.problems.is_empty() && plan.waits.iter().all(|w| w.reason == "PersonaElsewhere");
+        let needs_a_person = waits_only && is_left_elsewhere(rack, server);
+        if !plan.is_converged() && !needs_a_person {
             rack.fail(&format!("{wish:?} ends with {server}: {plan:?}"));
         }
         if plan.is_converged() && rack.body(server.as_str()).release.is_some() {

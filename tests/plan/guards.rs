@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use embody::model::binding::{Correct, Mode, RunState};
 use embody::model::body::{Found, Phase};
-use embody::model::fact::{Power, Seen, Tick};
+use embody::model::fact::{BootDevice, BootOverride, Power, Seen, Tick};
 use embody::plan::op::{Off, Op};
 use embody::plan::record::Record;
 
@@ -470,4 +470,23 @@ fn whoever_takes_a_body_before_it_is_released_frees_it_by_the_older_debt() {
         assert_eq!((rack.truth[&name("a")].power, rack.truth[&name("b")].runs.clone()), (Power::Off, Some(name("p"))));
         assert!(rack.body("a").release.is_none());
     }
+}
+
+#[test]
+fn a_boot_device_is_corrected_unless_the_bmc_does_not_keep_it() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    let kept = rack.seen[&a].memory.boot_echo.unwrap();
+    let shows = |rack: &mut Rack, device, echo| {
+        let asked_at = rack.tick();
+        let seen = rack.seen.get_mut(&a).unwrap();
+        seen.boot = Some(Seen { value: BootOverride { device, ..kept }, asked_at });
+        seen.memory.boot_echo = Some(echo);
+        rack.plan(&a).steps.iter().filter(|s| matches!(s.op, Op::SetBoot { .. })).count()
+    };
+    let dropped = BootOverride { device: BootDevice::None, ..kept };
+    assert_eq!(shows(&mut rack, BootDevice::Disk, kept), 1);
+    assert_eq!(shows(&mut rack, BootDevice::None, kept), 1);
+    assert_eq!(shows(&mut rack, BootDevice::None, dropped), 0);
+    assert_eq!(shows(&mut rack, BootDevice::Disk, BootOverride { device: BootDevice::Disk, ..kept }), 0);
 }

@@ -67,6 +67,8 @@ pub enum Luck {
     Unheard,
 }
 
+type Owned = (Name, Option<Hold>, Option<Hold>);
+
 #[derive(Debug, Clone)]
 pub struct Rack {
     pub objects: Objects,
@@ -76,10 +78,14 @@ pub struct Rack {
     pub now: Tick,
     pub history: Vec<String>,
     pub sent: usize,
+    /// Operations that a forecast had named and that were then sent.
+    pub foreseen: usize,
+    /// What was sent to which server.
+    pub ops: Vec<(Name, Op)>,
     /// Lines of history, kept or not.
     pub events: usize,
     /// Wishes by server, holder and debt: until the next change of an object.
-    wants: RefCell<BTreeMap<(Name, Option<Hold>, Option<Hold>), Rc<Want>>>,
+    wants: RefCell<BTreeMap<Owned, Rc<Want>>>,
     /// No history: for worlds by the hundred thousand.
     pub quiet: bool,
 }
@@ -107,7 +113,9 @@ impl Rack {
             now: Tick(1_000_000),
             history: Vec::new(),
             sent: 0,
+            ops: Vec::new(),
             events: 0,
+            foreseen: 0,
             wants: RefCell::default(),
             quiet: false,
         };
@@ -260,6 +268,9 @@ impl Rack {
             let at = self.tick();
             self.note(format_args!("{server}: {} ({}) {luck:?}", step.op, step.because));
             self.sent += 1;
+            if !self.quiet {
+                self.ops.push((server.clone(), step.op.clone()));
+            }
             self.seen.get_mut(server).unwrap().memory.sent(&step.op, at);
             if let Op::PowerOff { how, .. } = &step.op {
                 let wait = if *how == Off::Hard { limits::HARD_OFF_WAIT } else { GRACE };
@@ -298,8 +309,9 @@ impl Rack {
                 }
             }
             Op::CreateVlan { switch, vlan } => {
-                let switches = self.seen.values_mut().filter_map(|s| s.switches.get_mut(switch));
-                switches.for_each(|s| drop(s.vlans.insert(*vlan)));
+                for sight in self.seen.values_mut().filter_map(|s| s.switches.get_mut(switch)) {
+                    sight.vlans.insert(*vlan);
+                }
             }
             Op::SetBoot { .. } | Op::Save { .. } => {}
         }
@@ -307,14 +319,24 @@ impl Rack {
 
     /// The button, whoever presses it: a start boots what the boot answer says.
     pub fn press(&mut self, server: &Name, power: Power) {
-        let standing = self.standing(server);
         let truth = self.truth.get_mut(server).unwrap();
         match (truth.power, power) {
-            (Power::Off, Power::On) => truth.runs = standing,
+            (Power::Off, Power::On) => return self.starts(server),
             (Power::On, Power::Off) => (truth.runs, truth.stranger, truth.off_again_at) = (None, false, None),
             (Power::On, Power::On) | (Power::Off, Power::Off) => {}
         }
         truth.power = power;
+    }
+
+    /// A start, cold or warm. The boot services see whom they serve.
+    pub fn starts(&mut self, server: &Name) {
+        let standing = self.standing(server);
+        let at = self.tick();
+        if standing.is_some() {
+            self.seen.get_mut(server).unwrap().memory.start_seen_at = Some(at);
+        }
+        let truth = self.truth.get_mut(server).unwrap();
+        (truth.power, truth.runs, truth.off_again_at) = (Power::On, standing, None);
     }
 
     fn standing(&self, server: &Name) -> Option<Name> {

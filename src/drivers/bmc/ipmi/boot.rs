@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::commands::{self, GetBootFlags, SetBootOption};
 use super::driver::{Copies, INSUFFICIENT_PRIVILEGE, IpmiDriver};
 use super::quirks::Quirks;
-use crate::drivers::{Fault, NOT_READ};
+use crate::drivers::Fault;
 use crate::model::fact::{BootDevice, BootOverride};
 
 #[derive(Default)]
@@ -50,26 +50,17 @@ fn words(boot: BootOverride) -> String {
     out
 }
 
-fn wanted(device: BootDevice, efi: bool) -> BootOverride {
+pub(super) fn wanted(device: BootDevice, efi: bool) -> BootOverride {
     BootOverride { valid: true, persistent: true, efi, device }
 }
 
 /// What is written, in this order: advice, the flags, the end.
-fn sequence(want: BootOverride, quirks: Quirks) -> ([SetBootOption; 3], SetBootOption, SetBootOption) {
+pub(super) fn sequence(want: BootOverride, quirks: Quirks) -> ([SetBootOption; 3], SetBootOption, SetBootOption) {
     let advices = [SetBootOption::KeepFlags, SetBootOption::InProgress(true), SetBootOption::Acknowledge];
     (advices, SetBootOption::Flags(bytes(want, quirks)), SetBootOption::InProgress(false))
 }
 
 impl IpmiDriver {
-    /// The writes of `set_boot` in words; which bytes mean a disk depends on the board.
-    pub(super) fn preview_boot(&self, device: BootDevice, efi: bool) -> Vec<String> {
-        if self.identity.is_none() {
-            return vec![NOT_READ.to_owned()];
-        }
-        let (advices, flags, end) = sequence(wanted(device, efi), self.quirks);
-        advices.into_iter().chain([flags, end]).map(SetBootOption::in_words).collect()
-    }
-
     /// Nothing where the BMC does not tell.
     pub(super) async fn read_boot(&mut self, deadline: Instant) -> Result<Option<BootOverride>, Fault> {
         let seen = self.read_flags(deadline).await?.map(|shown| match &self.boot.written {

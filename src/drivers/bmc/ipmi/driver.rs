@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::boot::BootMemory;
 use super::commands::{self, ChassisControl, CloseSession, GetChassisStatus, GetSystemGuid, SetSessionPrivilege};
 use super::open::Link;
+use super::preview::{off, preview};
 use super::quirks::{self, Quirks};
 use super::session::{BadLogin, Credentials, Heard, Reply, level};
 use super::socket::BmcSocket;
@@ -24,7 +25,7 @@ use crate::model::HostPort;
 use crate::model::fact::{BmcIdentity, BmcSeen, Power};
 use crate::model::secret::BmcLogin;
 use crate::model::server::Privilege;
-use crate::plan::op::{Off, Op};
+use crate::plan::op::Op;
 
 /// The longest wait for one copy of a request: BMCs answer within a second, or are busy with themselves.
 const WAIT_MAX: Duration = Duration::from_secs(4);
@@ -177,12 +178,10 @@ impl IpmiDriver {
             Op::SetBoot { device, efi, .. } => self.set_boot(*device, *efi, deadline).await,
             Op::PowerOn { .. } => self.control(ChassisControl::PowerUp, Copies::Many, deadline).await,
             Op::PowerOff { how, .. } => self.control(off(*how), Copies::One, deadline).await,
-            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => Err(self.no_switch(op)),
+            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {
+                Err(Fault::Unsupported { device: self.device.clone(), what: op.to_string(), why: "it is a BMC, not a switch".to_owned() })
+            }
         }
-    }
-
-    fn no_switch(&self, op: &Op) -> Fault {
-        Fault::Unsupported { device: self.device.clone(), what: op.to_string(), why: "it is a BMC, not a switch".to_owned() }
     }
 
     async fn control(&mut self, control: ChassisControl, copies: Copies, deadline: Instant) -> Result<(), Fault> {
@@ -340,13 +339,6 @@ impl IpmiDriver {
     }
 }
 
-fn off(how: Off) -> ChassisControl {
-    match how {
-        Off::Soft => ChassisControl::SoftShutdown,
-        Off::Hard => ChassisControl::PowerDown,
-    }
-}
-
 impl Link {
     /// The reply to the request in flight, if it comes in time.
     async fn reply_until(&mut self, until: Instant) -> Option<Reply> {
@@ -377,13 +369,7 @@ impl Driver for IpmiDriver {
     }
 
     fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
-        let said = |op: &Op| match op {
-            Op::SetBoot { device, efi, .. } => self.preview_boot(*device, *efi),
-            Op::PowerOn { .. } => vec![ChassisControl::PowerUp.in_words()],
-            Op::PowerOff { how, .. } => vec![off(*how).in_words()],
-            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => vec![format!("nothing is sent: {}", self.no_switch(op))],
-        };
-        ops.iter().map(said).collect()
+        preview(ops, self.identity.as_ref())
     }
 
     async fn close(&mut self) {
