@@ -592,6 +592,10 @@ impl Brain {
         }
     }
 
+    pub(super) fn has_lane(&self, device: &Device) -> bool {
+        self.lanes.contains_key(device)
+    }
+
     pub(super) fn send(&self, device: &Device, job: Job) -> bool {
         self.lanes.get(device).is_some_and(|o| o.lane.send(job))
     }

@@ -17,7 +17,7 @@ use crate::model::fact::Tick;
 use crate::model::{Kind, Name, Object, Objects};
 use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
-use crate::plan::op::{Device, Disruption};
+use crate::plan::op::{Device, Disruption, Op};
 use crate::plan::power::seconds;
 use crate::plan::record::Record;
 use crate::plan::seen::{Approval, ServerSeen};
@@ -129,7 +129,11 @@ impl Brain {
     pub(super) async fn answer(&mut self, ask: Ask) {
         // A reply that nobody waits for any more is no failure.
         match ask {
-            Ask::Forecast { changes, reply } => drop(reply.send(self.forecast(changes))),
+            Ask::Forecast { changes, reply } => {
+                let otherwise = self.reached_otherwise(&changes);
+                let (forecast, ops) = self.forecast(changes);
+                self.add_writes(forecast, ops, &otherwise, reply);
+            }
             Ask::Why { kind, name, reply } => drop(reply.send(self.why(kind, &name))),
             Ask::Ports { reply } => drop(reply.send(self.ports())),
             Ask::Approve { binding, adopt, who, reply } => drop(reply.send(self.approve(&binding, adopt, &who).await)),
@@ -143,8 +147,8 @@ impl Brain {
 
     // ---- forecast ------------------------------------------------------------------------------------------------------
 
-    /// With `changes` laid over the wishes; a new object gets the uid that it would have: one of its own.
-    fn forecast(&self, changes: Vec<Object>) -> Forecast {
+    /// With `changes` laid over the wishes; a new object gets the uid that it would have: one of its own. And the operations of its steps.
+    fn forecast(&self, changes: Vec<Object>) -> (Forecast, Vec<Op>) {
         let mut objects = self.world.objects.clone();
         for mut change in changes {
             let present = objects.bindings.get(change.name()).filter(|_| change.kind() == Kind::Binding).map(|b| b.meta.clone());
@@ -159,7 +163,7 @@ impl Brain {
         held.sort();
         held.dedup();
         let count = |d: Disruption| future.steps.iter().filter(|s| s.disruption == d).count();
-        Forecast {
+        let forecast = Forecast {
             servers: servers.len(),
             link_flaps: count(Disruption::LinkFlap),
             power_offs: count(Disruption::PowerOff),
@@ -167,7 +171,8 @@ impl Brain {
             steps: future.steps.iter().map(foreseen).collect(),
             waits: future.waits.iter().map(|(server, w)| format!("{server}: {}", w.message)).collect(),
             problems: future.problems.iter().map(|(server, p)| format!("{server}: {}", p.message)).collect(),
-        }
+        };
+        (forecast, future.steps.into_iter().map(|s| s.step.op).collect())
     }
 
     fn future(&self, objects: &Objects) -> Future {
@@ -539,6 +544,7 @@ fn foreseen(step: &forecast::Foreseen) -> ForecastStep {
         op: step.step.op.to_string(),
         disruption: step.disruption.to_string(),
         because: step.step.because.clone(),
+        writes: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ use super::bmc::{Bmc, OPERATOR};
 use super::centre::Centre;
 use super::line::{Line, NoReply};
 use crate::drivers::bmc::ipmi::commands::{self, ChassisControl};
+use crate::drivers::bmc::ipmi::preview;
 use crate::drivers::{Depth, Driver, Fault, Observation};
 use crate::model::Name;
 use crate::model::fact::{BmcIdentity, BmcSeen, BootDevice, BootOverride, Power, Tick};
@@ -162,6 +163,10 @@ impl Driver for VirtualBmc {
             }
         }
         Ok(())
+    }
+
+    fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
+        preview(ops, self.identity.as_ref())
     }
 
     async fn close(&mut self) {}
