@@ -45,6 +45,8 @@ pub const LOOKS_PER_FULL_LOOK: u32 = 10;
 pub const BMC_DEADLINE: Duration = Duration::from_secs(20);
 /// One look or operation at a switch: a full look walks the forwarding table.
 pub const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a person who asks for a plan waits for the lanes of its devices.
+pub const PREVIEW_WAIT: Duration = Duration::from_secs(1);
 /// How long an approval holds.
 pub const APPROVAL_FOR: Duration = Duration::from_secs(3600);
 /// How long the loop sleeps when nothing is due.

@@ -243,6 +243,10 @@ async fn describe_events_and_plan() {
     let out = ok(&site, "plan -f n.yaml").await;
     assert!(out.starts_with("1 server affected, 2 link flaps, 0 power-offs, 1 held\n"), "{out}");
     assert!(out.contains("SNMP tor-1 Gi1/0/1 1 → web") && out.contains("Waits:\n  s1: power\\u{7}\n"), "{out}");
+    let writes = "network wanted\n       SET ifAdminStatus.101 = down(2)\n       SET dot1qPvid.1 = 7\\u{7}\n";
+    assert!(out.contains(writes), "{out}");
+    let json: Value = serde_json::from_str(&ok(&site, "plan -f n.yaml -o json").await).unwrap();
+    assert_eq!(json["steps"][0]["writes"][0], "SET ifAdminStatus.101 = down(2)");
     let json: Value = serde_json::from_str(&ok(&site, "plan -o json").await).unwrap();
     assert_eq!(json["steps"], json!([]));
 }

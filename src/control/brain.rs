@@ -592,6 +592,10 @@ impl Brain {
         }
     }
 
+    pub(super) fn has_lane(&self, device: &Device) -> bool {
+        self.lanes.contains_key(device)
+    }
+
     pub(super) fn send(&self, device: &Device, job: Job) -> bool {
         self.lanes.get(device).is_some_and(|o| o.lane.send(job))
     }
@@ -692,7 +696,8 @@ impl Brain {
 
     fn boot(&mut self, mac: Mac, arch: Arch, again: bool) -> Answer {
         let answer = crate::boot::answer::answer(mac, arch, &self.world);
-        if again {
+        // A machine that is parked, or asks again because its answer told it to, has not started anything.
+        if again || answer.persona.is_none() {
             return answer;
         }
         if let Some(server) = self.world.server_of(mac).cloned() {

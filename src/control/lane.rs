@@ -24,6 +24,8 @@ use crate::plan::op::{Device, Op};
 pub enum Job {
     Do(Op),
     Look(Depth),
+    /// What would be written for these operations, in words. Nothing is asked of the device.
+    Preview(Vec<Op>, oneshot::Sender<Vec<Vec<String>>>),
 }
 
 /// What comes back.
@@ -144,6 +146,11 @@ impl Work {
                 job = inbox.recv() => match job {
                     Some(Job::Do(op)) => self.act(op).await,
                     Some(Job::Look(depth)) => self.look(depth).await,
+                    // Not a look: the next poll stays where it is.
+                    Some(Job::Preview(ops, reply)) => {
+                        let _ = reply.send(self.driver.preview(&ops));
+                        continue;
+                    }
                     None => break,
                 },
                 () = tokio::time::sleep_until(next_poll) => {

@@ -13,10 +13,11 @@ use crate::api::control::{Control, Forecast, ForecastStep, PortRow, Refusal, Sco
 use crate::drivers::switch::resolve;
 use crate::limits;
 use crate::model::body::Phase;
-use crate::model::fact::{Power, Tick};
+use crate::model::fact::Tick;
 use crate::model::{Kind, Name, Object, Objects};
+use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
-use crate::plan::op::{Device, Disruption};
+use crate::plan::op::{Device, Disruption, Op};
 use crate::plan::power::seconds;
 use crate::plan::record::Record;
 use crate::plan::seen::{Approval, ServerSeen};
@@ -128,7 +129,11 @@ impl Brain {
     pub(super) async fn answer(&mut self, ask: Ask) {
         // A reply that nobody waits for any more is no failure.
         match ask {
-            Ask::Forecast { changes, reply } => drop(reply.send(self.forecast(changes))),
+            Ask::Forecast { changes, reply } => {
+                let otherwise = self.reached_otherwise(&changes);
+                let (forecast, ops) = self.forecast(changes);
+                self.add_writes(forecast, ops, &otherwise, reply);
+            }
             Ask::Why { kind, name, reply } => drop(reply.send(self.why(kind, &name))),
             Ask::Ports { reply } => drop(reply.send(self.ports())),
             Ask::Approve { binding, adopt, who, reply } => drop(reply.send(self.approve(&binding, adopt, &who).await)),
@@ -142,8 +147,8 @@ impl Brain {
 
     // ---- forecast ------------------------------------------------------------------------------------------------------
 
-    /// With `changes` laid over the wishes; a new object gets the uid that it would have: one of its own.
-    fn forecast(&self, changes: Vec<Object>) -> Forecast {
+    /// With `changes` laid over the wishes; a new object gets the uid that it would have: one of its own. And the operations of its steps.
+    fn forecast(&self, changes: Vec<Object>) -> (Forecast, Vec<Op>) {
         let mut objects = self.world.objects.clone();
         for mut change in changes {
             let present = objects.bindings.get(change.name()).filter(|_| change.kind() == Kind::Binding).map(|b| b.meta.clone());
@@ -158,7 +163,7 @@ impl Brain {
         held.sort();
         held.dedup();
         let count = |d: Disruption| future.steps.iter().filter(|s| s.disruption == d).count();
-        Forecast {
+        let forecast = Forecast {
             servers: servers.len(),
             link_flaps: count(Disruption::LinkFlap),
             power_offs: count(Disruption::PowerOff),
@@ -166,7 +171,8 @@ impl Brain {
             steps: future.steps.iter().map(foreseen).collect(),
             waits: future.waits.iter().map(|(server, w)| format!("{server}: {}", w.message)).collect(),
             problems: future.problems.iter().map(|(server, p)| format!("{server}: {}", p.message)).collect(),
-        }
+        };
+        (forecast, future.steps.into_iter().map(|s| s.step.op).collect())
     }
 
     fn future(&self, objects: &Objects) -> Future {
@@ -381,27 +387,15 @@ impl Brain {
     }
 
     async fn adopt(&mut self, binding: &Name, server: &Name, persona: &Name, who: &str) -> Result<String, Refusal> {
-        let refuse = |why: String| Err(Refusal::Refused { why });
-        let body = self.world.body(server);
         let want = self.world.want(server);
         let seen = self.world.seen(server, &want);
-        if body.held_by.as_ref().is_none_or(|h| h.binding != *binding) {
-            return refuse(format!("binding {binding} does not hold server {server} yet; `embody why {binding}` says why"));
-        }
-        if body.may_run.contains_key(persona) {
-            return refuse(format!("server {server} is known to run persona {persona} already"));
-        }
-        if let Some(other) = body.may_run.keys().next() {
-            return refuse(format!("by evidence server {server} may run persona {other}"));
-        }
-        if seen.power.as_ref().is_none_or(|p| p.value != Power::On) {
-            return refuse(format!("server {server} is not seen running"));
-        }
-        let elsewhere: Vec<String> = seen.elsewhere.values().flatten().map(|e| e.server.to_string()).collect();
-        if want.holder.as_ref().is_some_and(|h| h.exclusive) && !elsewhere.is_empty() {
-            return refuse(format!("persona {persona} may run on {}", list(&elsewhere)));
-        }
-        if !self.record(server, &[Record::Adopt(persona.clone())]).await {
+        let Some(holder) = want.holder.as_ref().filter(|h| h.authority.binding == *binding) else {
+            return Err(Refusal::Refused {
+                why: format!("binding {binding} does not hold server {server}; `embody why {binding}` says why"),
+            });
+        };
+        let record = fence::adopt(holder, &seen).map_err(|p| Refusal::Refused { why: p.message })?;
+        if !self.record(server, &[record]).await {
             return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
         }
         let message = format!("{who} declares that server {server} runs persona {persona}");
@@ -550,6 +544,7 @@ fn foreseen(step: &forecast::Foreseen) -> ForecastStep {
         op: step.step.op.to_string(),
         disruption: step.disruption.to_string(),
         because: step.step.because.clone(),
+        writes: Vec::new(),
     }
 }
 

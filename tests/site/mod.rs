@@ -170,6 +170,7 @@ impl Control for StandIn {
             op: format!("SNMP tor-1 Gi1/0/1 1 → {}", o.name()),
             disruption: "link flap".to_owned(),
             because: "network wanted".to_owned(),
+            writes: vec!["SET ifAdminStatus.101 = down(2)".to_owned(), "SET dot1qPvid.1 = 7\u{7}".to_owned()],
         };
         Forecast {
             servers: 1,

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::boot::BootMemory;
 use super::commands::{self, ChassisControl, CloseSession, GetChassisStatus, GetSystemGuid, SetSessionPrivilege};
 use super::open::Link;
+use super::preview::{off, preview};
 use super::quirks::{self, Quirks};
 use super::session::{BadLogin, Credentials, Heard, Reply, level};
 use super::socket::BmcSocket;
@@ -24,7 +25,7 @@ use crate::model::HostPort;
 use crate::model::fact::{BmcIdentity, BmcSeen, Power};
 use crate::model::secret::BmcLogin;
 use crate::model::server::Privilege;
-use crate::plan::op::{Off, Op};
+use crate::plan::op::Op;
 
 /// The longest wait for one copy of a request: BMCs answer within a second, or are busy with themselves.
 const WAIT_MAX: Duration = Duration::from_secs(4);
@@ -176,8 +177,7 @@ impl IpmiDriver {
         match op {
             Op::SetBoot { device, efi, .. } => self.set_boot(*device, *efi, deadline).await,
             Op::PowerOn { .. } => self.control(ChassisControl::PowerUp, Copies::Many, deadline).await,
-            Op::PowerOff { how: Off::Soft, .. } => self.control(ChassisControl::SoftShutdown, Copies::One, deadline).await,
-            Op::PowerOff { how: Off::Hard, .. } => self.control(ChassisControl::PowerDown, Copies::One, deadline).await,
+            Op::PowerOff { how, .. } => self.control(off(*how), Copies::One, deadline).await,
             Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {
                 Err(Fault::Unsupported { device: self.device.clone(), what: op.to_string(), why: "it is a BMC, not a switch".to_owned() })
             }
@@ -185,11 +185,7 @@ impl IpmiDriver {
     }
 
     async fn control(&mut self, control: ChassisControl, copies: Copies, deadline: Instant) -> Result<(), Fault> {
-        let what = match control {
-            ChassisControl::PowerDown => "Chassis Control: power down",
-            ChassisControl::PowerUp => "Chassis Control: power up",
-            ChassisControl::SoftShutdown => "Chassis Control: soft shutdown",
-        };
+        let what = control.name();
         self.prepare(deadline).await?;
         self.change(control, what, copies, deadline).await?.map_err(|code| self.refused(what, code))
     }
@@ -370,6 +366,10 @@ impl Driver for IpmiDriver {
             self.perform(op, deadline).await?;
         }
         Ok(())
+    }
+
+    fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
+        preview(ops, self.identity.as_ref())
     }
 
     async fn close(&mut self) {
