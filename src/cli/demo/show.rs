@@ -261,7 +261,9 @@ pub fn worth(event: &Event) -> bool {
 /// `apache: SNMP tor-1 Gi1/0/1 1 → 110 (…)`.
 pub fn sentence(event: &Event) -> String {
     let name = event.regarding.split_once('/').map_or(event.regarding.as_str(), |(_, name)| name);
-    format!("{name:<10} {}", clean(&event.message))
+    // What people said is told in the message without the verb: `by root: …`.
+    let verb = if event.message.starts_with("by ") { format!("{} ", event.reason) } else { String::new() };
+    format!("{name:<10} {verb}{}", clean(&event.message))
 }
 
 fn story((at, event): &(Duration, Event)) -> String {
@@ -302,5 +304,23 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let mut out = std::io::stdout().lock();
         drop(out.write_all(b"\x1b[?25h\x1b[?1049l").and_then(|()| out.flush()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_where_it_is_seen() {
+        assert_eq!(cut("abcdef", 4), "abcd");
+        assert_eq!(cut("\u{1b}[1mab→d\u{1b}[0mef", 4), "\u{1b}[1mab→d\u{1b}[0m");
+        assert_eq!(cut("ab", 4), "ab");
+    }
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let row = |cells: &[&str]| cells.iter().map(|c| ((*c).to_owned(), PLAIN)).collect::<Vec<_>>();
+        assert_eq!(aligned(vec![row(&["NAME", "POWER", ""]), row(&["a", "Off→On", "x"])]), ["NAME   POWER", "a      Off→On   x"]);
     }
 }
