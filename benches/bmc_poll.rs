@@ -186,13 +186,19 @@ async fn measure(suite: u8, bmcs: u64) -> Result<(), Failure> {
     }
     let begun = (Instant::now(), cpu()?, simulator.heard()?);
     drivers = poll_all(drivers, 1).await?;
-    let opened = Cost { label: "opening", polls: bmcs, cpu: cpu()? - begun.1, wall: begun.0.elapsed(), requests: simulator.heard()? - begun.2 };
+    let opened =
+        Cost { label: "opening", polls: bmcs, cpu: cpu()? - begun.1, wall: begun.0.elapsed(), requests: simulator.heard()? - begun.2 };
     let each = (memory()?.saturating_sub(before)) as f64 / bmcs as f64;
 
     let begun = (Instant::now(), cpu()?, simulator.heard()?);
     drivers = poll_all(drivers, EACH).await?;
-    let together =
-        Cost { label: "all at once", polls: bmcs * u64::from(EACH), cpu: cpu()? - begun.1, wall: begun.0.elapsed(), requests: simulator.heard()? - begun.2 };
+    let together = Cost {
+        label: "all at once",
+        polls: bmcs * u64::from(EACH),
+        cpu: cpu()? - begun.1,
+        wall: begun.0.elapsed(),
+        requests: simulator.heard()? - begun.2,
+    };
 
     let begun = (Instant::now(), cpu()?, simulator.heard()?);
     for _ in 0..EACH / 4 {
@@ -201,7 +207,8 @@ async fn measure(suite: u8, bmcs: u64) -> Result<(), Failure> {
         }
     }
     let polls = bmcs * u64::from(EACH / 4);
-    let single = Cost { label: "one by one", polls, cpu: cpu()? - begun.1, wall: begun.0.elapsed(), requests: simulator.heard()? - begun.2 };
+    let single =
+        Cost { label: "one by one", polls, cpu: cpu()? - begun.1, wall: begun.0.elapsed(), requests: simulator.heard()? - begun.2 };
     for cost in [&opened, &together, &single] {
         cost.print(suite);
     }

@@ -45,6 +45,8 @@ pub const LOOKS_PER_FULL_LOOK: u32 = 10;
 pub const BMC_DEADLINE: Duration = Duration::from_secs(20);
 /// One look or operation at a switch: a full look walks the forwarding table.
 pub const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a person who asks for a plan waits for the lanes of its devices.
+pub const PREVIEW_WAIT: Duration = Duration::from_secs(1);
 /// How long an approval holds.
 pub const APPROVAL_FOR: Duration = Duration::from_secs(3600);
 /// How long the loop sleeps when nothing is due.
@@ -66,3 +68,9 @@ pub const REPORTS: usize = 4_096;
 pub const RESCAN: Duration = Duration::from_secs(30);
 /// Files written together are read together.
 pub const SETTLE: Duration = Duration::from_millis(300);
+/// Wishes that keep arriving are waited for no longer than this.
+pub const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// A lane that is ended closes its session within this time, or is cut off.
+pub const LANE_END: Duration = Duration::from_secs(2);
+/// Servers that are reconciled before messages are looked at again.
+pub const RECONCILES_AT_ONCE: usize = 32;

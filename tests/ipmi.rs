@@ -3,160 +3,25 @@
 //! The first two are independent of us, so that an error of ours cannot agree with itself. Leaves out real boards. A peer that is not
 //! installed is skipped, and said so; with EMBODY_REQUIRE_PEERS set it is a failure.
 
-use std::path::Path;
-use std::process::Stdio;
+#[path = "ipmi/lab.rs"]
+mod lab;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use embody::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
-use embody::drivers::{Depth, Driver, Fault, Observation};
-use embody::model::fact::{BmcSeen, BootDevice, BootOverride, Power, Tick};
-use embody::model::secret::{BmcLogin, Hidden};
+use embody::drivers::{Depth, Driver, Fault};
+use embody::model::fact::{BootDevice, BootOverride, Power, Tick};
 use embody::model::server::Privilege;
-use embody::plan::op::{Off, Op};
-use embody::sim::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcEvent, BmcFault, BootLie, Control, OPERATOR, SoftOff, User};
-use embody::sim::rmcp::{Face, Line, SharedFace, serve};
+use embody::plan::op::Off;
+use embody::sim::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcFault, BootLie, Control, OPERATOR, User};
+use embody::sim::rmcp::{Face, Line};
 use tokio::net::UdpSocket;
-use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-const LIMIT: Duration = Duration::from_secs(20);
-
-fn soon() -> Instant {
-    Instant::now() + LIMIT
-}
-
-fn login(user: &str, password: &str, kg: Option<&str>) -> BmcLogin {
-    BmcLogin { username: user.into(), password: Hidden::new(password.into()), kg: kg.map(|k| Hidden::new(k.into())) }
-}
-
-fn admin() -> BmcLogin {
-    login("admin", "admin", None)
-}
-
-/// Spacing as small as the tests bear: they ask for correctness, not for politeness.
-fn quick() -> IpmiSettings {
-    IpmiSettings { spacing: Duration::from_millis(1), ..IpmiSettings::default() }
-}
-
-async fn driver(port: u16, login: BmcLogin, settings: IpmiSettings) -> IpmiDriver {
-    let socket = BmcSocket::bind().await.unwrap();
-    IpmiDriver::new("bmc/test".into(), socket, format!("127.0.0.1:{port}").parse().unwrap(), login, settings)
-}
-
-async fn look(driver: &mut IpmiDriver, depth: Depth) -> Result<BmcSeen, Fault> {
-    match driver.observe(depth, soon()).await? {
-        Observation::Bmc(seen) => Ok(seen),
-        Observation::Switch(_) => panic!("a BMC is no switch"),
-    }
-}
-
-async fn until_power(driver: &mut IpmiDriver, wanted: Power) {
-    let deadline = soon();
-    while look(driver, Depth::State).await.unwrap().power != wanted {
-        assert!(Instant::now() < deadline, "never {wanted}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn set_boot(device: BootDevice) -> Op {
-    Op::SetBoot { server: "s1".parse().unwrap(), device, efi: true }
-}
-
-fn power_on() -> Op {
-    Op::PowerOn { server: "s1".parse().unwrap() }
-}
-
-fn power_off(how: Off) -> Op {
-    Op::PowerOff { server: "s1".parse().unwrap(), how }
-}
-
-/// Whether a peer is there; a test that cannot run says so.
-fn have(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).is_file());
-    assert!(found || std::env::var_os("EMBODY_REQUIRE_PEERS").is_none(), "{program} is not installed");
-    if !found {
-        eprintln!("SKIP: {program} is not installed");
-    }
-    found
-}
+use lab::*;
 
 // ---- our driver against ipmi_sim ----------------------------------------------------------------------------------------
-
-struct IpmiSim {
-    port: u16,
-    dir: tempfile::TempDir,
-    _process: Child,
-}
-
-impl IpmiSim {
-    fn calls(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("calls")).unwrap_or_default()
-    }
-}
-
-const CHASSIS: &str = r#"#!/bin/sh
-D=DIR
-op=$1; shift
-echo "$op $*" >> $D/calls
-case $op in
- get) for n in "$@"; do echo "$n:$(cat $D/$n 2>/dev/null || echo 0)"; done;;
- set) while [ $# -gt 0 ]; do
-   case $1 in shutdown) echo 0 > $D/power;; *) echo "$2" > $D/$1;; esac
-   shift 2; done;;
-esac
-exit 0
-"#;
-
-fn lan_conf(port: u16, script: &Path) -> String {
-    let auths: String = ["callback", "user", "operator", "admin"].map(|l| format!("    allowed_auths_{l} none md2 md5 straight\n")).concat();
-    format!(
-        "name \"bmc0\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {port}\n    priv_limit admin\n{auths}    \
-         guid a123456789abcdefa123456789abcdef\n  endlan\n  chassis_control \"{}\"\n  \
-         user 1 true \"\" \"test\" user 10 none md2 md5 straight\n  user 2 true \"admin\" \"secret\" admin 60 none md2 md5 straight\n  \
-         user 3 true \"oper\" \"oper\" operator 4 none md2 md5 straight\n",
-        script.display()
-    )
-}
-
-async fn ipmi_sim() -> Option<IpmiSim> {
-    use std::os::unix::fs::PermissionsExt;
-    if !have("ipmi_sim") {
-        return None;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let at = |name: &str| dir.path().join(name);
-    std::fs::write(at("chassis"), CHASSIS.replace("DIR", &dir.path().display().to_string())).unwrap();
-    std::fs::set_permissions(at("chassis"), PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::write(at("boot"), "default\n").unwrap();
-    std::fs::write(at("lan.conf"), lan_conf(port, &at("chassis"))).unwrap();
-    std::fs::write(at("emu"), "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nmc_enable 0x20\n").unwrap();
-    std::fs::create_dir(at("state")).unwrap();
-    // It ends when its standard input does.
-    let process = Command::new("ipmi_sim")
-        .args(["-n", "-c"])
-        .arg(at("lan.conf"))
-        .arg("-f")
-        .arg(at("emu"))
-        .arg("-s")
-        .arg(at("state"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let sim = IpmiSim { port, dir, _process: process };
-    let mut first = driver(port, login("admin", "secret", None), quick()).await;
-    let deadline = soon();
-    while let Err(fault) = look(&mut first, Depth::State).await {
-        assert!(Instant::now() < deadline, "ipmi_sim does not start: {fault}");
-    }
-    first.close().await;
-    Some(sim)
-}
 
 #[tokio::test]
 async fn ipmi_sim_is_seen_and_switched() {
@@ -234,73 +99,6 @@ async fn a_dead_port_is_silent() {
 }
 
 // ---- a simulated BMC on a real socket -----------------------------------------------------------------------------------
-
-struct Served {
-    port: u16,
-    face: SharedFace,
-    begun: Instant,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Served {
-    async fn new(config: BmcConfig, line: Line) -> Served {
-        Served::at("127.0.0.1:0", config, line).await
-    }
-
-    async fn at(address: &str, config: BmcConfig, line: Line) -> Served {
-        let socket = UdpSocket::bind(address).await.unwrap();
-        let port = socket.local_addr().unwrap().port();
-        let face = Arc::new(Mutex::new(Face::new(Bmc::new(config), 1)));
-        let begun = Instant::now();
-        let clock = move || Tick(begun.elapsed().as_micros() as u64);
-        let task = tokio::spawn(serve(socket, face.clone(), clock, line));
-        Served { port, face, begun, task }
-    }
-
-    fn now(&self) -> Tick {
-        Tick(self.begun.elapsed().as_micros() as u64)
-    }
-
-    fn inject(&self, fault: BmcFault) {
-        self.face.lock().unwrap().bmc.inject(fault, self.now());
-    }
-
-    fn power(&self) -> Power {
-        self.face.lock().unwrap().bmc.power(self.now())
-    }
-
-    fn boot(&self) -> BootOverride {
-        self.face.lock().unwrap().bmc.boot(self.now())
-    }
-
-    fn controls(&self) -> Vec<Control> {
-        let face = self.face.lock().unwrap();
-        face.bmc.log().filter_map(|e| if let BmcEvent::Control { control, .. } = e { Some(*control) } else { None }).collect()
-    }
-
-    fn sessions(&self) -> usize {
-        self.face.lock().unwrap().sessions()
-    }
-}
-
-/// Power changes at once.
-fn fast() -> BmcConfig {
-    let zero = Duration::ZERO;
-    BmcConfig { on_takes: zero, off_takes: zero, soft_off: SoftOff::TakesEffectAfter(zero), ..BmcConfig::default() }
-}
-
-/// Runs a program; whether it said yes, and what it printed.
-async fn run(program: &str, arguments: &[&str]) -> (bool, String) {
-    let out = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
-    let out = tokio::time::timeout(3 * LIMIT, out).await.expect("it ends").unwrap();
-    (out.status.success(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
-}
 
 async fn ipmitool(port: u16, suite: &str, password: &str, arguments: &str) -> (bool, String) {
     let port = port.to_string();
@@ -441,13 +239,18 @@ async fn busy_is_not_refused() {
     let busy = look(&mut second, Depth::State).await;
     assert!(matches!(&busy, Err(Fault::Busy { code, .. }) if code.contains("01h")), "{busy:?}");
     first.close().await;
-    look(&mut second, Depth::State).await.unwrap();
+    second.execute(&[power_on()], soon()).await.unwrap();
     for code in [0xc0, 0xc3, 0xd2] {
         bmc.inject(BmcFault::Busy { code, until: bmc.now().plus(LIMIT) });
         let busy = look(&mut second, Depth::State).await;
         assert!(matches!(&busy, Err(Fault::Busy { .. })), "{busy:?}");
-        let busy = second.execute(&[power_off(Off::Hard)], soon()).await;
-        assert!(matches!(&busy, Err(Fault::Busy { .. })), "{busy:?}");
+        let off = second.execute(&[power_off(Off::Hard)], soon()).await;
+        match off {
+            Err(Fault::Busy { .. }) => assert!(code != 0xc3),
+            // A timeout inside the BMC: the power-off may have been carried out.
+            Err(Fault::Unknown { .. }) => assert_eq!(code, 0xc3),
+            other => panic!("{other:?}"),
+        }
         bmc.face.lock().unwrap().bmc.heal(bmc.now());
     }
     look(&mut second, Depth::State).await.unwrap();
@@ -485,31 +288,6 @@ async fn a_session_that_is_gone_is_opened_again_for_a_look() {
     assert_eq!(bmc.controls(), [Control::On]);
 }
 
-/// Between console and BMC: forwards, counts what goes in, and swallows what comes out when told to.
-async fn tap(bmc: u16, swallow: Arc<Mutex<bool>>, counted: Arc<Mutex<u32>>) -> (u16, tokio::task::JoinHandle<()>) {
-    let (outside, inside) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
-    inside.connect(("127.0.0.1", bmc)).await.unwrap();
-    let port = outside.local_addr().unwrap().port();
-    let task = tokio::spawn(async move {
-        let (mut asked, mut answered) = ([0; 1024], [0; 1024]);
-        let mut console = None;
-        loop {
-            tokio::select! {
-                biased;
-                Ok((n, from)) = outside.recv_from(&mut asked) => {
-                    console = Some(from);
-                    *counted.lock().unwrap() += 1;
-                    inside.send(&asked[..n]).await.unwrap();
-                }
-                Ok(n) = inside.recv(&mut answered) => if let Some(to) = console.filter(|_| !*swallow.lock().unwrap()) {
-                    outside.send_to(&answered[..n], to).await.unwrap();
-                }
-            }
-        }
-    });
-    (port, task)
-}
-
 #[tokio::test]
 async fn a_power_off_is_sent_once_and_its_outcome_may_be_unknown() {
     let bmc = Served::new(BmcConfig { power: Power::On, ..fast() }, Line::default()).await;
@@ -519,7 +297,9 @@ async fn a_power_off_is_sent_once_and_its_outcome_may_be_unknown() {
     let mut driver = driver(port, admin(), settings).await;
     // The session is open and raised.
     driver.execute(&[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
-    for (op, control, packets) in [(power_off(Off::Hard), Control::Off, 1), (power_off(Off::Soft), Control::Soft, 1), (power_on(), Control::On, 4)] {
+    for (op, control, packets) in
+        [(power_off(Off::Hard), Control::Off, 1), (power_off(Off::Soft), Control::Soft, 1), (power_on(), Control::On, 4)]
+    {
         *swallow.lock().unwrap() = false;
         assert!(look(&mut driver, Depth::State).await.is_ok());
         driver.execute(&[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
@@ -549,7 +329,7 @@ async fn late_and_doubled_replies_never_answer_another_question() {
     let settings = IpmiSettings { retry_after: ms(40), ..quick() };
     let mut driver = driver(bmc.port, login("admin", "admin", Some(&kg)), settings).await;
     let (mut good, mut silent) = (0, 0);
-    for round in 0..50 {
+    for round in 0..30 {
         bmc.face.lock().unwrap().bmc.press_button(bmc.now());
         match look(&mut driver, Depth::State).await {
             Ok(seen) => {
@@ -566,7 +346,7 @@ async fn late_and_doubled_replies_never_answer_another_question() {
             assert!(bmc.controls().iter().filter(|c| **c == Control::Off).count() <= offs + 1);
         }
     }
-    assert!(good > 35 && good + silent == 50, "{good} good, {silent} silent");
+    assert!(good > 20 && good + silent == 30, "{good} good, {silent} silent");
 }
 
 #[tokio::test]
@@ -603,4 +383,61 @@ async fn one_socket_serves_many_and_ipv6() {
     let address = format!("[::1]:{}", bmc.port).parse().unwrap();
     let mut driver = IpmiDriver::new("bmc/v6".into(), socket, address, admin(), quick());
     assert_eq!(look(&mut driver, Depth::Everything).await.unwrap().suite, 17);
+}
+
+/// A whole conversation, and at each step what was damaged on the way: neither side panics, and neither believes it.
+#[test]
+fn damaged_datagrams_are_nothing_to_either_side() {
+    use embody::drivers::bmc::ipmi::crypto::Suite;
+    use embody::drivers::bmc::ipmi::session::{Credentials, Heard, Session};
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+    let mut chance = StdRng::seed_from_u64(3);
+    let mut damaged = |whole: &[u8]| {
+        let mut bytes = whole.to_vec();
+        for _ in 0..chance.random_range(1..4) {
+            let at = chance.random_range(0..bytes.len());
+            bytes[at] = chance.random();
+        }
+        bytes.truncate(chance.random_range(0..=whole.len()));
+        bytes
+    };
+    for suite in [Suite::Three, Suite::Seventeen] {
+        let mut face = Face::new(Bmc::new(fast()), 5);
+        let credentials = Credentials::new(&admin(), Privilege::Administrator).unwrap();
+        let mut session = Session::new(credentials, suite, 0x0001_0001, [4; 16]);
+        let mut asked = session.begin();
+        let mut open = 0;
+        while open < 20 {
+            for _ in 0..200 {
+                // Damage to a handshake may break it off, so it is done to a copy; an open session bears it.
+                let mut other = Face::new(Bmc::new(fast()), 5);
+                let _ = other.handle(&damaged(&asked), Tick::START);
+                let hit = damaged(&asked);
+                // The RMCP header before byte 4 is not authenticated; a packet outside of a session may be answered outside of it.
+                if open > 0 && hit.get(4..) != asked.get(4..) {
+                    let answer = face.handle(&hit, Tick::START);
+                    assert!(answer.is_none_or(|a| a[4] != 0x06 || a[5] & 0xc0 == 0), "{hit:?}");
+                }
+            }
+            let answer = face.handle(&asked, Tick::START).unwrap();
+            for _ in 0..200 {
+                let hit = damaged(&answer);
+                if open > 0 && hit.get(4..) != answer.get(4..) {
+                    assert_eq!(session.handle(&hit), Heard::Nothing);
+                }
+                let copy = Credentials::new(&admin(), Privilege::Administrator).unwrap();
+                let mut other = Session::new(copy, suite, 0x0001_0001, [4; 16]);
+                let _ = (other.begin(), other.handle(&hit));
+            }
+            asked = match session.handle(&answer) {
+                Heard::Send(next) => next,
+                Heard::Open | Heard::Reply(_) => {
+                    open += 1;
+                    session.request(0x00, 0x01, &[], [6; 16]).unwrap()
+                }
+                other @ (Heard::Nothing | Heard::Refused(_)) => panic!("{other:?}"),
+            };
+        }
+        assert_eq!(face.sessions(), 1);
+    }
 }

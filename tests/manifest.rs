@@ -162,6 +162,10 @@ fn values_of_secrets_never_show() {
     for text in [
         secret("stringData: hunter2\n"),
         secret("stringData: [hunter2]\n"),
+        secret("stringData: {password:\"hunter2\"}\n"),
+        secret("stringData: { hunter2, hunter2 }\n"),
+        secret("data: { hunter2, hunter2 }\n"),
+        switch("{ version: v3, community:\"hunter2\", password:\"hunter2\", secretRef: { name: s } }"),
         secret("stringData: { password: [hunter2] }\n"),
         secret("stringData:\n  password: hunter2: x\n"),
         secret("stringData:\n  password: |\n    hunter2\n\thunter2\n"),
@@ -238,6 +242,9 @@ fn bombs_are_refused_before_they_are_read() {
         assert_eq!(codes(&loaded.diagnostics), [code]);
         assert!(loaded.render(false).len() < 1_000);
     }
+    // Said once, however many there are: each look at a place costs a walk.
+    let many = load(&"kind: Secret\nx: on\n---\n".repeat(40_000));
+    assert_eq!(codes(&many.diagnostics).iter().filter(|c| **c == "too-many-objects").count(), 1);
     let flood = load(&"on: [on, off]\nvlan: x\n---\n".repeat(2_000));
     assert!(flood.has_errors() && flood.render(false).len() < 200_000);
 }
@@ -305,6 +312,23 @@ fn explain_tells_fields_words_and_codes() {
     assert!(schema::explain("port-wired-twise").unwrap_err().to_string().contains("port-wired-twice"));
 }
 
+#[test]
+fn a_request_is_judged_by_paths() {
+    let json = serde_json::json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Server", "metadata": { "name": "web-1" },
+        "spec": { "bmc": { "address": "192.0.2.1", "secretRef": { "name": "bmc" }, "pasword": "x" }, "nics": [{ "name": "a", "mac": "x" }] } });
+    let lines: Vec<String> = manifest::object(&json).unwrap_err().iter().map(Diagnostic::line).collect();
+    assert_eq!(
+        lines,
+        [
+            "Server/web-1 spec.bmc.pasword: a Server has no field `spec.bmc.pasword`: unknown field (hint: the fields here are `address`, `privilege`, `protocol`, `secretRef`, `via`) [unknown-field]",
+            "Server/web-1 spec.nics[0].mac: `spec.nics[0].mac` is not the MAC address of a NIC: found `x`, expected a MAC address such as \"00:17:a4:77:00:01\" [bad-mac]",
+        ]
+    );
+    for object in manifest::load(&examples(), &[]).objects {
+        assert_eq!(manifest::object(&object.to_json()), Ok(object));
+    }
+}
+
 /// Every field of the model says what it is, or `explain` would be silent about it.
 #[test]
 fn every_field_has_a_description() {
@@ -350,7 +374,7 @@ fn mutate(text: &str, edits: &[(usize, u8, char)]) -> String {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 400, rng_seed: proptest::test_runner::RngSeed::Fixed(46), failure_persistence: None, ..Default::default() })]
     #[test]
     fn no_mutation_of_a_file_makes_the_loader_panic_or_tell_a_secret(file in 0..7usize,
         edits in proptest::collection::vec((proptest::num::usize::ANY, proptest::num::u8::ANY, proptest::prop_oneof![

@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use embody::drivers::switch::portlist::Form;
-use embody::drivers::switch::snmp::Oid;
+use embody::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
 use embody::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::drivers::{Depth, Driver, Fault, Observation};
-use embody::model::Vlan;
 use embody::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
+use embody::model::{Mac, Vlan};
 use embody::plan::op::Op;
 use embody::sim::direct::Direct;
+use embody::sim::mib::Mib;
 use embody::sim::recording::Tree;
-use embody::sim::switch::{Faults, Kind, SimSwitch, Who};
+use embody::sim::switch::{Announced, Faults, Kind, SimSwitch, Who};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -157,7 +158,7 @@ async fn what_may_not_be_written_is_refused_before_it_is_tried() {
     );
     // IEEE8023-LAG-MIB::dot3adAggPortAttachedAggID
     let attached: Oid = "1.2.840.10006.300.43.1.2.1.1.13.104".parse().unwrap();
-    bench.sim().show(attached, embody::drivers::switch::snmp::Value::Integer(900));
+    bench.sim().show(attached, Value::Integer(900));
     let ten = config(Admin::Up, 10, &[]);
     for (port, why) in [("port5", "outside"), ("port3", "uplink"), ("port4", "member")] {
         let fault = bench.set(port, ten.clone()).await.unwrap_err();
@@ -250,6 +251,87 @@ async fn a_look_at_48_ports_takes_three_requests() {
     bench.look(Depth::State).await;
     let spent = *bench.requests.lock().unwrap() - before;
     assert!((1..=3).contains(&spent), "{spent} requests");
+    bench.sim().add_vlan(vlan(200));
+    assert!(bench.look(Depth::State).await.vlans.contains(&vlan(200)), "a VLAN made at the console is seen");
+    bench.sim().set_port("port5", &config(Admin::Down, 200, &[10])).unwrap();
+    assert_eq!(bench.look(Depth::State).await.ports["port5"].config, config(Admin::Down, 200, &[10]));
+}
+
+#[tokio::test]
+async fn who_is_plugged_in_is_seen_while_the_port_is_up() {
+    for kind in [Kind::QBridge, Kind::Cisco] {
+        let mut bench = Bench::with_vlans(kind, &[10]);
+        let nic: Mac = "00:17:a4:77:00:01".parse().unwrap();
+        let switch = Announced { chassis: "00:1b:21:00:00:09".parse().unwrap(), port: "49".into(), system: "core".into(), bridge: true };
+        bench.sim().plug("port1", nic);
+        bench.sim().plug("port2", "00:17:a4:77:00:02".parse().unwrap());
+        bench.sim().shut("port2").unwrap();
+        bench.sim().announce("port8", Some(switch));
+        let seen = bench.look(Depth::Everything).await;
+        assert_eq!((&seen.ports["port1"].macs, seen.ports["port2"].macs.len()), (&[nic].into(), 0));
+        let neighbour = seen.ports["port8"].neighbour.clone().unwrap();
+        assert_eq!((neighbour.chassis.as_str(), neighbour.port.as_str(), neighbour.bridge), ("00:1b:21:00:00:09", "49", Some(true)));
+        assert_eq!(seen.identity.pin.as_deref(), Some("serial:SIM-sw"));
+        // dot1qFdbDynamicCount of a core switch: its forwarding table is not read.
+        bench.sim().show("1.3.6.1.2.1.17.7.1.2.1.1.2.1".parse().unwrap(), Value::Unsigned32(100_000));
+        assert_eq!(bench.look(Depth::Everything).await.ports["port1"].macs.len(), 0);
+    }
+}
+
+/// A person works at the console while the driver writes: after each SET another port of the same VLANs changes.
+struct Meddled {
+    agent: Direct<SimSwitch>,
+    sim: Arc<Mutex<SimSwitch>>,
+    turn: u16,
+}
+
+#[async_trait::async_trait]
+impl Agent for Meddled {
+    async fn get(&mut self, oids: &[Oid]) -> Result<Vec<Binding>, Fault> {
+        self.agent.get(oids).await
+    }
+    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+        self.agent.walk(columns, rows).await
+    }
+    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
+        let answer = self.agent.set(bindings).await;
+        self.turn += 1;
+        let to = config(Admin::Up, [10, 20][usize::from(self.turn % 2)], &[]);
+        self.sim.lock().unwrap().set_port("port5", &to).unwrap();
+        answer
+    }
+    fn engine_id(&self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn no_update_of_others_is_lost_between_our_writes() {
+    let mut bench = Bench::with_vlans(Kind::QBridge, &[10, 20, 30]);
+    let meddled = Meddled { agent: Direct::new(Arc::clone(&bench.sim)), sim: Arc::clone(&bench.sim), turn: 0 };
+    bench.driver = SwitchDriver::new("sw".to_owned(), Box::new(meddled), settings(&["port1-4"]));
+    bench.sim().set_port("port1", &config(Admin::Up, 10, &[20])).unwrap();
+    bench.sim().log.clear();
+    bench.set("port1", config(Admin::Up, 20, &[10])).await.unwrap();
+    assert_eq!(bench.truth("port1"), config(Admin::Up, 20, &[10]));
+    let sim = bench.sim();
+    assert!(sim.log.iter().all(|change| (change.who == Who::Snmp) == (change.port == "port1")), "{:#?}", sim.log);
+    assert!(sim.log.iter().filter(|change| change.port == "port5").count() >= 4);
+}
+
+#[tokio::test]
+async fn a_port_that_contradicts_itself_is_corrected() {
+    let mut bench = Bench::with_vlans(Kind::QBridge, &[10, 20]);
+    bench.sim().set_port("port2", &config(Admin::Up, 10, &[])).unwrap();
+    // PVID 20, while frames leave untagged in VLAN 10.
+    let pvid: Oid = "1.3.6.1.2.1.17.7.1.4.5.1.1.2".parse().unwrap();
+    bench.sim().set(&[(pvid, Value::Unsigned32(20))]).unwrap();
+    let seen = bench.look(Depth::Everything).await.ports["port2"].clone();
+    assert_eq!(seen.config, config(Admin::Up, 20, &[]));
+    assert!(matches!(&seen.quality, Quality::Inconsistent(why) if why == "PVID 20, but untagged in 10"), "{:?}", seen.quality);
+    bench.set("port2", seen.config.clone()).await.unwrap();
+    let seen = bench.look(Depth::State).await.ports["port2"].clone();
+    assert_eq!((seen.config, seen.quality), (config(Admin::Up, 20, &[]), Quality::Exact));
 }
 
 // ---- every fault, any change ---------------------------------------------------------------------------------------------------

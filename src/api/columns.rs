@@ -10,10 +10,9 @@ use crate::model::Kind;
 /// The columns of a kind: those always shown, AGE last, and those only of `-o wide`.
 pub fn columns(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
-        Kind::Binding => (
-            &["NAME", "PERSONA", "TARGET", "READY", "POWER", "BOOT", "NETWORK", "AGE"],
-            &["STATE", "CORRECT", "REASON", "MESSAGE"],
-        ),
+        Kind::Binding => {
+            (&["NAME", "PERSONA", "TARGET", "READY", "POWER", "BOOT", "NETWORK", "AGE"], &["STATE", "CORRECT", "REASON", "MESSAGE"])
+        }
         Kind::Server => {
             (&["NAME", "POWER", "BOOT", "BOUND-TO", "BMC", "AGE"], &["READY", "ARCH", "FIRMWARE", "MAY-RUN", "REASON", "MESSAGE"])
         }
@@ -81,7 +80,7 @@ fn text(value: Option<&Value>) -> String {
 }
 
 /// Status, reason and message of a condition.
-pub fn condition(object: &Value, kind: &str) -> (String, String, String) {
+fn condition(object: &Value, kind: &str) -> (String, String, String) {
     let list = object.pointer("/status/conditions").and_then(Value::as_array);
     let found = list.and_then(|l| l.iter().find(|c| c.get("type").and_then(Value::as_str) == Some(kind)));
     let field = |name: &str| text(found.and_then(|c| c.get(name)));
@@ -163,7 +162,11 @@ pub fn clean(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().fold(String::new(), |mut out, c| {
-        if bad(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if bad(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
         out
     })
 }

@@ -34,6 +34,9 @@ pub struct ForecastStep {
     /// `none`, `link flap`, `power off`.
     pub disruption: String,
     pub because: String,
+    /// What would be sent to the device, in this order, or why that is not known.
+    #[serde(default)]
+    pub writes: Vec<String>,
 }
 
 /// One row of `get ports`: a switch port that is managed, or named by a server.

@@ -7,9 +7,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 use super::fault::{ApiError, Cause, chain};
-use crate::model::{
-    BindingSpec, Kind, Meta, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, SwitchSpec,
-};
+use crate::model::{BindingSpec, Kind, Meta, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, SwitchSpec};
 
 /// kubectl keeps a copy of what was applied here: of a Secret that would be the values in the clear.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

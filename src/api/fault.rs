@@ -126,7 +126,9 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         let text = chain(&error);
         match error {
-            StoreError::Conflict { .. } => ApiError::conflict("the object has been modified; please apply your changes to the latest version"),
+            StoreError::Conflict { .. } => {
+                ApiError::conflict("the object has been modified; please apply your changes to the latest version")
+            }
             StoreError::Compacted { .. } => ApiError::expired(text),
             StoreError::TooLarge { .. } => ApiError::new(413, "RequestEntityTooLarge", text),
             StoreError::Unknown { .. } => ApiError::internal(text),

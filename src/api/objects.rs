@@ -100,7 +100,9 @@ impl Backend {
 
     async fn under(&self, prefix: &str) -> Result<(Vec<Object>, Revision), ApiError> {
         let (entries, revision) = self.store.list(prefix).await?;
-        let read = |entry: &Entry| decode(entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read")).ok();
+        let read = |entry: &Entry| {
+            decode(entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read")).ok()
+        };
         Ok((entries.iter().filter_map(read).collect(), revision))
     }
 
@@ -165,7 +167,11 @@ impl Backend {
             let (all, _) = self.all().await?;
             let holders = refer::holders(kind, name, &all);
             if !holders.is_empty() {
-                let held = format!("{kind}/{name} is not deleted: {} refer{} to it", holders.join(", "), if holders.len() == 1 { "s" } else { "" });
+                let held = format!(
+                    "{kind}/{name} is not deleted: {} refer{} to it",
+                    holders.join(", "),
+                    if holders.len() == 1 { "s" } else { "" }
+                );
                 return Err(ApiError::conflict(held));
             }
             self.control.may_delete(kind, name).await?;
@@ -263,7 +269,9 @@ fn keep_hidden(spec: &mut Spec, old: Option<&Object>, name: &Name) -> Result<(),
     };
     for (key, value) in secret.string_data.iter_mut().filter(|(_, v)| v.reveal() == HIDDEN) {
         let known: &Hidden = before.and_then(|b| b.get(key)).ok_or_else(|| {
-            ApiError::bad_request(format!("Secret/{name}: stringData.{key} is `{HIDDEN}`, which is what is shown instead of a value; send the value"))
+            ApiError::bad_request(format!(
+                "Secret/{name}: stringData.{key} is `{HIDDEN}`, which is what is shown instead of a value; send the value"
+            ))
         })?;
         *value = known.clone();
     }

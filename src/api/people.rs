@@ -70,7 +70,9 @@ pub(super) async fn question(State(site): State<Site>, Path((plural, name, verb)
     let (kind, name) = (kind_of(&plural)?, name_of(&name)?);
     let object = site.backend.read(kind, name.as_str()).await?;
     match verb.as_str() {
-        "why" => Ok(Json(json!({ "kind": "Why", "apiVersion": crate::model::kind::API_VERSION, "message": site.backend.control.why(kind, &name).await? }))),
+        "why" => Ok(Json(
+            json!({ "kind": "Why", "apiVersion": crate::model::kind::API_VERSION, "message": site.backend.control.why(kind, &name).await? }),
+        )),
         "status" => Ok(Json(object.to_public_json())),
         _ => Err(ApiError::no_such_path()),
     }

@@ -156,7 +156,9 @@ impl Parameters {
     fn from(&self) -> Result<Option<u64>, ApiError> {
         match self.resource_version.as_deref() {
             None | Some("" | "0") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("found resourceVersion={text}, expected a number"))),
+            Some(text) => {
+                text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("found resourceVersion={text}, expected a number")))
+            }
         }
     }
 
@@ -181,12 +183,12 @@ pub(super) struct Selection {
 
 impl Selection {
     pub fn matches(&self, object: &Object) -> bool {
-        self.name.as_deref().is_none_or(|n| n == object.name().as_str()) && self.labels.matches(&object.meta.labels)
+        self.names(object.name().as_str()) && self.labels.matches(&object.meta.labels)
     }
 
-    /// Whether an object can enter it only by being created.
-    pub fn is_all(&self) -> bool {
-        self.labels == LabelSelector::default()
+    /// Whether an object of this name can be in it.
+    pub fn names(&self, name: &str) -> bool {
+        self.name.as_deref().is_none_or(|n| n == name)
     }
 }
 
@@ -354,7 +356,7 @@ mod tests {
             (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
             (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
             (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
-            (json!(["a","b"]), json!(["c","d"]), json!(["c","d"])),
+            (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
             (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
             (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
         ] {

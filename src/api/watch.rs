@@ -4,7 +4,7 @@
 //! Whether the first change that is seen of an object is ADDED or MODIFIED is told by its generation where the watch begins in the past;
 //! clients that keep a cache do not mind. Shown by `tests/api.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use super::fault::ApiError;
 use super::objects::{self, Backend};
 use super::routes::{Selection, Stop};
 use crate::limits::WATCH_BACKLOG;
+use crate::model::kind::API_VERSION;
 use crate::model::{Kind, Object};
 use crate::store::{Change, Entry, Revision, StoreError};
 
@@ -31,6 +32,11 @@ struct Watch {
     selection: Selection,
     /// What the client knows, by store key: the last version that was in the selection.
     known: BTreeMap<String, Entry>,
+    /// Changes up to this revision came before the list with which the watch began: of a key that is not known then, the client may
+    /// know an older version.
+    unsure_until: Revision,
+    /// Keys of which such a change was already told.
+    told: BTreeSet<String>,
     to: mpsc::Sender<Line>,
 }
 
@@ -48,7 +54,7 @@ pub(super) fn start(
 ) -> Response {
     let (to, lines) = mpsc::channel(WATCH_BACKLOG);
     let closed = to.clone();
-    let watch = Watch { backend, kind, selection, known: BTreeMap::new(), to };
+    let watch = Watch { backend, kind, selection, known: BTreeMap::new(), unsure_until: 0, told: BTreeSet::new(), to };
     tokio::spawn(async move {
         let end = async {
             match lasting {
@@ -85,6 +91,7 @@ impl Watch {
             None => (None, None),
         };
         let (entries, now) = self.backend.store.list(&prefix).await?;
+        self.unsure_until = if begun.is_some() { now } else { 0 };
         for entry in entries {
             let Some(object) = self.selected(&entry) else { continue };
             match begun {
@@ -116,25 +123,45 @@ impl Watch {
     }
 
     fn selected(&self, entry: &Entry) -> Option<Object> {
-        let object = objects::decode(entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read")).ok()?;
+        let object =
+            objects::decode(entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read")).ok()?;
         self.selection.matches(&object).then_some(object)
     }
 
     async fn changed(&mut self, entry: Entry) -> Result<(), Gone> {
-        let Some(object) = self.selected(&entry) else { return self.deleted(&entry.key.clone(), entry.revision).await };
+        let (key, revision) = (entry.key.clone(), entry.revision);
+        let Some(object) = self.selected(&entry) else { return self.deleted(&key, revision).await };
+        let unsure = self.unsure(&key, revision);
         let fresh = object.meta.generation <= 1 && object.status.is_null();
-        let before = self.known.insert(entry.key.clone(), entry);
-        let word = if before.is_none() && (fresh || !self.selection.is_all()) { "ADDED" } else { "MODIFIED" };
+        let before = self.known.insert(key, entry);
+        let word = if before.is_none() && (!unsure || fresh) { "ADDED" } else { "MODIFIED" };
         self.event(word, &object).await
     }
 
+    /// Whether the client may know an object that is not in `known`. True at most once for a key.
+    fn unsure(&mut self, key: &str, revision: Revision) -> bool {
+        revision <= self.unsure_until && !self.known.contains_key(key) && self.told.insert(key.to_owned())
+    }
+
+    /// The object is gone, or no longer in the selection.
     async fn deleted(&mut self, key: &str, revision: Revision) -> Result<(), Gone> {
+        let unsure = self.unsure(key, revision);
         match self.known.remove(key).map(|last| objects::decode(&Entry { revision, ..last })) {
             Some(Ok(object)) => self.event("DELETED", &object).await,
-            Some(Err(_)) => Ok(()),
-            // Created and deleted after the revision that the client knows, or never in the selection.
-            None => Ok(()),
+            // The client has its last version, and here is no other one: its name must do.
+            None if unsure => self.bare_deletion(key, revision).await,
+            Some(Err(_)) | None => Ok(()),
         }
+    }
+
+    async fn bare_deletion(&self, key: &str, revision: Revision) -> Result<(), Gone> {
+        let name = key.rsplit('/').next().unwrap_or(key);
+        if !self.selection.names(name) {
+            return Ok(());
+        }
+        let meta = json!({ "name": name, "resourceVersion": revision.to_string() });
+        let object = json!({ "apiVersion": API_VERSION, "kind": self.kind.singular(), "metadata": meta });
+        self.send(&json!({ "type": "DELETED", "object": object })).await
     }
 
     async fn event(&self, word: &str, object: &Object) -> Result<(), Gone> {

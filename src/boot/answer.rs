@@ -15,6 +15,8 @@ pub struct Answer {
     pub script: String,
     /// `persona apache on web-1`, `parked`: for logs.
     pub says: String,
+    /// Nothing: parked.
+    pub persona: Option<Name>,
 }
 
 /// The answer for a NIC's address. `arch` is what the firmware says it runs on.
@@ -33,7 +35,10 @@ pub fn answer(mac: Mac, arch: Arch, world: &World) -> Answer {
     let hostname = binding.and_then(|b| b.spec.hostname.clone()).unwrap_or_else(|| server.to_string());
     let lines = start(&persona.spec, server, &hostname, mac);
     match lines {
-        Ok(lines) => Answer { script: script(&format!("persona {name} on {server}"), &lines, mac), says: format!("persona {name} on {server}") },
+        Ok(lines) => {
+            let says = format!("persona {name} on {server}");
+            Answer { script: script(&says, &lines, mac), says, persona: Some(name.clone()) }
+        }
         Err(why) => parked(mac, &format!("persona {name}: {why}")),
     }
 }
@@ -63,7 +68,11 @@ fn start(persona: &PersonaSpec, server: &Name, hostname: &str, mac: Mac) -> Resu
         }
     }
     // Two NFSv4 clients of one host name expire each other's leases: each server gets its own.
-    arguments.push(format!("ip=dhcp nfs.nfs4_unique_id={server} embody.hostname={} BOOTIF=01-{}", word(hostname)?, mac.to_string().replace(':', "-")));
+    arguments.push(format!(
+        "ip=dhcp nfs.nfs4_unique_id={server} embody.hostname={} BOOTIF=01-{}",
+        word(hostname)?,
+        mac.to_string().replace(':', "-")
+    ));
     if !kernel.cmdline.is_empty() {
         arguments.push(line(&kernel.cmdline)?);
     }
@@ -79,7 +88,11 @@ fn start(persona: &PersonaSpec, server: &Name, hostname: &str, mac: Mac) -> Resu
 /// One word of a script: a manifest must not be able to write another line, variable or command into it.
 fn word(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_graphic() && !matches!(c, '$' | '|' | '&' | '#' | '"' | '\'' | '\\' | '`');
-    if !text.is_empty() && text.chars().all(good) { Ok(text.to_owned()) } else { Err(format!("`{}` cannot stand in a boot script", text.escape_default())) }
+    if !text.is_empty() && text.chars().all(good) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{}` cannot stand in a boot script", text.escape_default()))
+    }
 }
 
 fn line(text: &str) -> Result<String, String> {
@@ -88,10 +101,12 @@ fn line(text: &str) -> Result<String, String> {
 
 fn script(says: &str, lines: &[String], mac: Mac) -> String {
     let body = lines.join("\n");
-    format!("#!ipxe\necho embody: {says}\n{body}\n:retry\necho embody: this did not work, asking again in {PARKED_S} s\nsleep {PARKED_S}\nchain {mac}?again=1 || goto retry\n")
+    format!(
+        "#!ipxe\necho embody: {says}\n{body}\n:retry\necho embody: this did not work, asking again in {PARKED_S} s\nsleep {PARKED_S}\nchain {mac}?again=1 || goto retry\n"
+    )
 }
 
 fn parked(mac: Mac, why: &str) -> Answer {
     let lines = format!("#!ipxe\necho embody: parked: {why}\n:again\nsleep {PARKED_S}\nchain {mac}?again=1 || goto again\n");
-    Answer { script: lines, says: format!("parked: {why}") }
+    Answer { script: lines, says: format!("parked: {why}"), persona: None }
 }

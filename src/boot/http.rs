@@ -13,7 +13,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::control::brain::Message;
+use crate::control::brain::{Message, Site, SiteWord};
 use crate::model::Mac;
 use crate::model::server::Arch;
 
@@ -31,24 +31,27 @@ pub fn router(brain: Brain) -> Router {
     Router::new().route("/boot/{mac}", get(script)).with_state(brain)
 }
 
-/// Serves until the process ends, binding as soon as the address is free. What the address says is told through `bound`.
-pub async fn serve(address: SocketAddr, brain: Brain, bound: watch::Sender<Option<Result<SocketAddr, String>>>) {
+/// The condition that tells whether the address could be taken.
+const CONDITION: &str = "BootServed";
+
+/// Serves until the process ends, binding as soon as the address is free.
+pub async fn serve(address: SocketAddr, brain: Brain, site: Site) {
+    let tell = |ok, reason, message: String| {
+        let word = SiteWord { ok, reason, message };
+        site.send_if_modified(|site| site.insert(CONDITION, word.clone()).as_ref() != Some(&word));
+    };
     loop {
         match tokio::net::TcpListener::bind(address).await {
             Ok(listener) => {
                 let local = listener.local_addr().unwrap_or(address);
                 tracing::info!(address = %local, "boot answers are served");
-                let _ = bound.send(Some(Ok(local)));
+                tell(true, "Listening", format!("at http://{local}/boot/<mac>"));
                 if let Err(error) = axum::serve(listener, router(brain.clone())).await {
                     tracing::warn!(error = %error, "the boot endpoint ended");
                 }
             }
             Err(error) => {
-                let message = format!("boot answers cannot be served at {address}: {error}");
-                if bound.borrow().as_ref().is_none_or(Result::is_ok) {
-                    tracing::warn!(error = message, "it is tried again every 10 s");
-                }
-                let _ = bound.send(Some(Err(message)));
+                tell(false, "AddressInUse", format!("boot answers cannot be served at {address}: {error}; it is tried again every 10 s"))
             }
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -67,7 +70,8 @@ async fn script(State(brain): State<Brain>, Path(mac): Path<String>, Query(asked
         Some(_) | None => Arch::X86_64,
     };
     let to_brain = brain.borrow().clone();
-    let later = || (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "another controller acts, or none yet\n").into_response();
+    let later =
+        || (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "another controller acts, or none yet\n").into_response();
     let Some(to_brain) = to_brain else { return later() };
     let (reply, answer) = oneshot::channel();
     if to_brain.send(Message::Boot { mac, arch, again: asked.again.is_some(), reply }).await.is_err() {

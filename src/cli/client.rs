@@ -40,7 +40,11 @@ pub fn socket_path(server: Option<&str>) -> Result<PathBuf, Failure> {
 fn quoted(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
     text.bytes().fold(String::new(), |mut out, b| {
-        if plain(b) { out.push(char::from(b)) } else { out.push_str(&format!("%{b:02X}")) }
+        if plain(b) {
+            out.push(char::from(b))
+        } else {
+            out.push_str(&format!("%{b:02X}"))
+        }
         out
     })
 }
@@ -142,8 +146,10 @@ impl Client {
                 Failure::new(Exit::NoController, format!("no controller answers at unix://{path}"))
                     .hint("start one with `embody serve`, try `embody demo`, or name another place with --server or EMBODY_SERVER")
             }
-            io::ErrorKind::PermissionDenied => Failure::new(Exit::NoController, format!("this user may not speak to the controller at unix://{path}"))
-                .hint("run it as the user of the controller (or as root)"),
+            io::ErrorKind::PermissionDenied => {
+                Failure::new(Exit::NoController, format!("this user may not speak to the controller at unix://{path}"))
+                    .hint("run it as the user of the controller (or as root)")
+            }
             _ => Failure::new(Exit::NoController, format!("cannot reach a controller at unix://{path}: {error}")),
         }
     }

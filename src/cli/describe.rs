@@ -163,7 +163,7 @@ fn describe_status(status: &Map<String, Value>) -> String {
 pub async fn why(args: WhyArgs, client: &Client) -> Result<(), Failure> {
     let (kind, name) = subject::look_up(client, &args.object).await?;
     let answer = client.get(&format!("{}/why", path_of(kind, &name))).await?;
-    Ok(print(&format!("{}\n", clean_lines(&answer.get("message").and_then(Value::as_str).unwrap_or("").to_owned())))?)
+    Ok(print(&format!("{}\n", clean_lines(answer.get("message").and_then(Value::as_str).unwrap_or(""))))?)
 }
 
 async fn fetch_events(client: &Client) -> Result<Vec<Event>, Failure> {
@@ -177,7 +177,8 @@ fn event_table(events: &[Event], regarding: bool) -> String {
         let object = regarding.then(|| e.regarding.clone());
         [age(&e.time), e.kind.clone(), e.reason.clone()].into_iter().chain(object).chain([e.message.clone()]).map(|c| clean(&c)).collect()
     };
-    let heads: &[&str] = if regarding { &["LAST-SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"] } else { &["LAST-SEEN", "TYPE", "REASON", "MESSAGE"] };
+    let heads: &[&str] =
+        if regarding { &["LAST-SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"] } else { &["LAST-SEEN", "TYPE", "REASON", "MESSAGE"] };
     table(heads, &events.iter().map(row).collect::<Vec<_>>())
 }
 

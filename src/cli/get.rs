@@ -192,7 +192,13 @@ async fn watch(client: &Client, kind: Kind, name: Option<&Name>, args: &GetArgs)
     }
 }
 
-fn one(kind: Kind, object: &Value, format: Option<Format>, table: Option<&Table>, shown: &mut BTreeMap<String, String>) -> Result<(), Failure> {
+fn one(
+    kind: Kind,
+    object: &Value,
+    format: Option<Format>,
+    table: Option<&Table>,
+    shown: &mut BTreeMap<String, String>,
+) -> Result<(), Failure> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
     let (name, version) = (text("/metadata/name"), text("/metadata/resourceVersion"));
     if shown.insert(name.clone(), version.clone()).is_some_and(|before| before == version) {

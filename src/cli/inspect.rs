@@ -40,7 +40,7 @@ enum Format {
 }
 
 #[derive(Args)]
-#[group(id = "login", required = true, multiple = false, args = ["community", "user"])]
+#[command(group(clap::ArgGroup::new("login").required(true).args(["community", "user"])))]
 pub struct SwitchArgs {
     /// Its address; UDP port 161 if none is named
     #[arg(value_name = "HOST[:PORT]")]
@@ -223,8 +223,14 @@ pub fn switch_table(seen: &SwitchSeen) -> String {
         vlan.admin = crate::model::fact::Admin::Up;
         let macs = if p.macs.is_empty() { NOTHING.to_owned() } else { p.macs.len().to_string() };
         vec![
-            name.clone(), format!("{:?}", p.config.admin), format!("{:?}", p.oper), format!("{:?}", p.mode), vlan.to_string(), macs,
-            or_nothing(neighbour), or_nothing(Some(note)),
+            name.clone(),
+            format!("{:?}", p.config.admin),
+            format!("{:?}", p.oper),
+            format!("{:?}", p.mode),
+            vlan.to_string(),
+            macs,
+            or_nothing(neighbour),
+            or_nothing(Some(note)),
         ]
     };
     let rows: Vec<Vec<String>> = ordered(seen).into_iter().map(row).collect();
@@ -288,7 +294,11 @@ pub fn switch_manifest(address: &HostPort, seen: &SwitchSeen, v3: bool) -> Strin
     let called = seen.identity.sys_name.split('.').next().unwrap_or("");
     let name = name_from(if called.is_empty() { &address.host } else { called }, "switch");
     let secret = format!("{name}-snmp");
-    let keys = if v3 { "username=… authProtocol=… authPassword=… privProtocol=… privPassword=…, each on its own" } else { "community=…" };
+    let keys = if v3 {
+        "username=… authProtocol=… authPassword=… privProtocol=… privPassword=…, each on its own"
+    } else {
+        "community=…"
+    };
     let mut snmp = json!({ "version": if v3 { "v3" } else { "v2c" }, "secretRef": { "name": secret } });
     if !v3 {
         snmp["insecure"] = true.into();
@@ -370,7 +380,13 @@ mod tests {
     #[test]
     fn the_json_of_a_bmc() {
         let seen = BmcSeen {
-            identity: BmcIdentity { guid: None, manufacturer_id: 11, product_id: 8192, firmware: "2.30".into(), ipmi_version: "2.0".into() },
+            identity: BmcIdentity {
+                guid: None,
+                manufacturer_id: 11,
+                product_id: 8192,
+                firmware: "2.30".into(),
+                ipmi_version: "2.0".into(),
+            },
             power: Power::On,
             boot: Some(BootOverride { valid: true, persistent: true, efi: false, device: BootDevice::Other(13) }),
             suite: 17,

@@ -177,7 +177,9 @@ mod tests {
             json!({"kind":"Network","metadata":{"name":"web","labels":{"on":"NO","n":"1e3"}},"spec":{"vlan":120,"segments":[{"a":[],"b":{}}]}}),
             json!([[1,2],[{"x":"a: b"},"- c"],null,true,"", " lead", "trail ", "00:17:a4:77:00:01", "120", "→", "a\nb", "~", "#c"]),
             json!({"a":[{"b":[{"c":1,"d":2},{"e":[3]}],"f":"on"}]}),
-            json!("x"), json!({}), json!([]),
+            json!("x"),
+            json!({}),
+            json!([]),
         ] {
             let text = yaml(&value);
             assert_eq!(serde_yaml::from_str::<Value>(&text).unwrap(), value, "{text}");

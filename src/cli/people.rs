@@ -31,7 +31,7 @@ pub struct ApproveArgs {
 }
 
 #[derive(Args)]
-#[group(id = "scope", required = true, multiple = false, args = ["object", "selector", "all"])]
+#[command(group(clap::ArgGroup::new("scope").required(true).args(["object", "selector", "all"])))]
 pub struct PauseArgs {
     /// NAME, KIND/NAME, or KIND NAME
     #[arg(value_name = "[KIND/]NAME")]
@@ -51,7 +51,7 @@ pub struct PauseArgs {
 }
 
 #[derive(Args)]
-#[group(id = "scope", required = true, multiple = false, args = ["object", "selector", "all"])]
+#[command(group(clap::ArgGroup::new("scope").required(true).args(["object", "selector", "all"])))]
 pub struct ResumeArgs {
     /// NAME, KIND/NAME, or KIND NAME
     #[arg(value_name = "[KIND/]NAME")]

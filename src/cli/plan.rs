@@ -1,4 +1,5 @@
-//! `embody plan`: the whole future as far as it can be seen, op by op. Leaves out: how it is found (`plan::forecast`).
+//! `embody plan`: the whole future as far as it can be seen, op by op, each with the writes that would be sent. Leaves out: how it is found
+//! (`plan::forecast`, `Driver::preview`).
 //!
 //! Shown by `tests/cli.rs`.
 
@@ -51,7 +52,7 @@ fn count(n: usize, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
-/// `3 servers affected, 2 link flaps, 0 power-offs, 1 held`, then every step in order, then what would not go on.
+/// `3 servers affected, 2 link flaps, 0 power-offs, 1 held`, then every step in order with its writes, then what would not go on.
 pub fn show(forecast: &Forecast) -> String {
     let servers = count(forecast.servers, "server");
     let (flaps, offs) = (count(forecast.link_flaps, "link flap"), count(forecast.power_offs, "power-off"));
@@ -61,7 +62,14 @@ pub fn show(forecast: &Forecast) -> String {
         let rows: Vec<Vec<String>> =
             steps.map(|s| vec![s.wave.to_string(), s.server.to_string(), s.op.clone(), s.disruption.clone(), s.because.clone()]).collect();
         out.push('\n');
-        out.push_str(&table(&["WAVE", "SERVER", "OPERATION", "DISRUPTION", "BECAUSE"], &rows));
+        let lines = table(&["WAVE", "SERVER", "OPERATION", "DISRUPTION", "BECAUSE"], &rows);
+        // The first line is the heads; below each step stand its writes.
+        let writes = std::iter::once(&[][..]).chain(forecast.steps.iter().map(|s| s.writes.as_slice()));
+        for (line, writes) in lines.lines().zip(writes) {
+            out.push_str(line);
+            out.push('\n');
+            out.extend(writes.iter().map(|write| format!("       {}\n", clean(write))));
+        }
     }
     for (title, list) in [("Waits", &forecast.waits), ("Problems", &forecast.problems)] {
         if !list.is_empty() {

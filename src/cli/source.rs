@@ -30,13 +30,16 @@ pub async fn load_with(args: &FileArgs, client: &Client) -> Result<Vec<Object>, 
     load_over(args, &existing)
 }
 
-/// Kind and name of each object in the files, for `delete`: they need not be right otherwise.
+/// Kind and name of each object in the files, for `delete`: what they refer to may be gone already.
 pub fn names(args: &FileArgs) -> Result<Vec<(Kind, Name)>, Failure> {
-    Ok(load_over(args, &[])?.iter().map(|o| (o.kind(), o.name().clone())).collect())
+    let mut loaded = manifest::load(&manifest::read(&args.files, args.recursive), &[]);
+    loaded.diagnostics.retain(|d| d.is_error() && d.code != manifest::codes::UNKNOWN_REFERENCE);
+    sound(&loaded)?;
+    Ok(loaded.objects.iter().map(|o| (o.kind(), o.name().clone())).collect())
 }
 
-fn load_over(args: &FileArgs, existing: &[Object]) -> Result<Vec<Object>, Failure> {
-    let loaded = manifest::load(&manifest::read(&args.files, args.recursive), existing);
+/// Loaded without errors, and not empty. Warnings are said.
+fn sound(loaded: &manifest::Loaded) -> Result<(), Failure> {
     let text = loaded.render(output::colour_of_stderr());
     if loaded.has_errors() {
         return Err(Failure::failed(text.trim_end()));
@@ -47,5 +50,11 @@ fn load_over(args: &FileArgs, existing: &[Object]) -> Result<Vec<Object>, Failur
     if loaded.objects.is_empty() {
         return Err(Failure::failed("there are no objects in these files"));
     }
+    Ok(())
+}
+
+fn load_over(args: &FileArgs, existing: &[Object]) -> Result<Vec<Object>, Failure> {
+    let loaded = manifest::load(&manifest::read(&args.files, args.recursive), existing);
+    sound(&loaded)?;
     Ok(loaded.objects)
 }

@@ -10,7 +10,6 @@ use super::client::{API, Client, query};
 use super::failure::{Exit, Failure};
 use super::output::{clean, print};
 use super::{say, subject};
-use crate::api::columns::condition;
 use crate::model::{Kind, Name, Period};
 
 #[derive(Args)]
@@ -29,10 +28,16 @@ pub struct WaitArgs {
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Until {
-    Condition { kind: String, status: String },
+    Condition {
+        kind: String,
+        status: String,
+    },
     Deleted,
     /// A JSON pointer and the value there.
-    Field { pointer: String, value: String },
+    Field {
+        pointer: String,
+        value: String,
+    },
 }
 
 impl std::str::FromStr for Until {
@@ -79,15 +84,18 @@ impl Until {
                 if found == *value { Standing::Done } else { Standing::NotYet(format!("{pointer} is {found}")) }
             }
             Until::Condition { kind, status } => {
-                let (now, reason, message) = condition(object, kind);
-                let number = |v: Option<&Value>| v.and_then(Value::as_u64).unwrap_or(0);
                 let list = object.pointer("/status/conditions").and_then(Value::as_array);
-                let found = list.and_then(|l| l.iter().find(|c| c.get("type").and_then(Value::as_str) == Some(kind)));
-                let Some(found) = found else { return Standing::NotYet(format!("nothing is said about {kind} yet")) };
+                let named = |c: &&Value| c.get("type").and_then(Value::as_str).is_some_and(|t| t.eq_ignore_ascii_case(kind));
+                let Some(found) = list.and_then(|l| l.iter().find(named)) else {
+                    return Standing::NotYet(format!("nothing is said about {kind} yet"));
+                };
+                let word = |field: &str| found.get(field).and_then(Value::as_str).unwrap_or("-");
+                let (now, reason, message) = (word("status"), word("reason"), word("message"));
+                let number = |v: Option<&Value>| v.and_then(Value::as_u64).unwrap_or(0);
                 if number(found.get("observedGeneration")) < number(object.pointer("/metadata/generation")) {
                     return Standing::NotYet(format!("{kind} is not said of the present spec yet ({now} before: {reason})"));
                 }
-                if now == *status { Standing::Done } else { Standing::NotYet(format!("{kind}={now} {reason}: {message}")) }
+                if now == status { Standing::Done } else { Standing::NotYet(format!("{kind}={now} {reason}: {message}")) }
             }
         }
     }
@@ -110,35 +118,61 @@ pub async fn run(args: WaitArgs, client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Watches one object from a list on, and again when the watch ends. `last` is the newest reason why it is not done.
+/// Watches one object from a list on, and again when the watch ends. `last` is the newest reason why it is not done. A controller that
+/// answered once and goes away is waited for as well: it may be restarted.
 async fn wait_for(client: &Client, kind: Kind, name: &Name, until: &Until, last: &mut Option<String>) -> Result<(), Failure> {
-    let field = format!("metadata.name={name}");
+    let mut answered = false;
     loop {
-        let path = |pairs: &[(&str, &str)]| format!("{API}/{}{}", kind.plural(), query(pairs));
-        let answer = client.get(&path(&[("fieldSelector", &field)])).await?;
-        let version = answer.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("").to_owned();
-        match answer.pointer("/items/0") {
-            None if *until == Until::Deleted => return Ok(()),
-            None => return Err(Failure::new(Exit::NotFound, format!("{kind}/{name} is not there"))),
-            Some(object) => {
-                if done(kind, name, until, object, last) {
-                    return Ok(());
-                }
-            }
-        }
-        let pairs = [("fieldSelector", field.as_str()), ("watch", "true"), ("resourceVersion", version.as_str())];
-        let mut lines = client.watch(&path(&pairs)).await?;
-        while let Some(change) = lines.next().await? {
-            let object = change.get("object").cloned().unwrap_or_default();
-            match (change.get("type").and_then(Value::as_str), until) {
-                (Some("DELETED"), Until::Deleted) => return Ok(()),
-                (Some("DELETED"), _) => return Err(Failure::new(Exit::NotFound, format!("{kind}/{name} was deleted"))),
-                (Some("ADDED" | "MODIFIED"), _) if done(kind, name, until, &object, last) => return Ok(()),
-                (Some("ADDED" | "MODIFIED"), _) => {}
-                _ => break,
-            }
+        match watch_once(client, kind, name, until, last, &mut answered).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(failure) if answered && failure.exit == Exit::NoController => progress(kind, name, failure.message, last),
+            Err(failure) => return Err(failure),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// One list and the watch after it; whether what is waited for has come.
+async fn watch_once(
+    client: &Client,
+    kind: Kind,
+    name: &Name,
+    until: &Until,
+    last: &mut Option<String>,
+    answered: &mut bool,
+) -> Result<bool, Failure> {
+    let field = format!("metadata.name={name}");
+    let path = |pairs: &[(&str, &str)]| format!("{API}/{}{}", kind.plural(), query(pairs));
+    let answer = client.get(&path(&[("fieldSelector", &field)])).await?;
+    *answered = true;
+    let version = answer.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("").to_owned();
+    match answer.pointer("/items/0") {
+        None if *until == Until::Deleted => return Ok(true),
+        None => return Err(Failure::new(Exit::NotFound, format!("{kind}/{name} is not there"))),
+        Some(object) if done(kind, name, until, object, last) => return Ok(true),
+        Some(_) => {}
+    }
+    let pairs = [("fieldSelector", field.as_str()), ("watch", "true"), ("resourceVersion", version.as_str())];
+    let mut lines = client.watch(&path(&pairs)).await?;
+    while let Some(change) = lines.next().await? {
+        let object = change.get("object").cloned().unwrap_or_default();
+        match (change.get("type").and_then(Value::as_str), until) {
+            (Some("DELETED"), Until::Deleted) => return Ok(true),
+            (Some("DELETED"), _) => return Err(Failure::new(Exit::NotFound, format!("{kind}/{name} was deleted"))),
+            (Some("ADDED" | "MODIFIED"), _) if done(kind, name, until, &object, last) => return Ok(true),
+            (Some("ADDED" | "MODIFIED"), _) => {}
+            _ => break,
+        }
+    }
+    Ok(false)
+}
+
+/// Says why it is not done, where that is news.
+fn progress(kind: Kind, name: &Name, why: String, last: &mut Option<String>) {
+    if last.as_ref() != Some(&why) {
+        say(&format!("{kind}/{name}: {}", clean(&why)));
+        *last = Some(why);
     }
 }
 
@@ -146,10 +180,7 @@ fn done(kind: Kind, name: &Name, until: &Until, object: &Value, last: &mut Optio
     match until.met(object) {
         Standing::Done => true,
         Standing::NotYet(why) => {
-            if last.as_ref() != Some(&why) {
-                say(&format!("{kind}/{name}: {}", clean(&why)));
-                *last = Some(why);
-            }
+            progress(kind, name, why, last);
             false
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::lane::{Report, Said};
 use super::world::World;
 use crate::drivers::{Fault, Observation};
-use crate::model::fact::{BmcSeen, Power, Seen, SwitchSeen, Tick};
+use crate::model::fact::{BmcSeen, Seen, SwitchSeen, Tick};
 use crate::model::{Kind, Name};
 use crate::plan::op::{Device, Op};
 use crate::plan::seen::Trouble;
@@ -33,21 +33,24 @@ pub fn report(world: &mut World, report: &Report) -> Changed {
         (Device::Bmc(server), Said::Looked(Err(fault))) => {
             let facts = world.bmcs.entry(server.clone()).or_default();
             let reachability = set_trouble(&mut facts.known.trouble, &mut facts.known.trouble_since, Some(trouble(fault)));
+            // What is first seen after a start is no change.
+            let reachability = reachability.filter(|_| facts.known.seen.is_some());
             Changed { servers: [server.clone()].into(), device: Some((Kind::Server, server.clone())), reachability, ..Changed::default() }
         }
         (Device::Switch(switch), Said::Looked(Err(fault))) => {
             let known = world.switches.entry(switch.clone()).or_default();
             let before = known.trouble.clone();
             let reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, Some(trouble(fault)));
+            let reachability = reachability.filter(|_| known.seen.is_some());
             let changed = before != known.trouble;
             let servers = if changed { world.objects.servers_on_switch(switch).cloned().collect() } else { BTreeSet::new() };
             Changed { servers, device: Some((Kind::Switch, switch.clone())), reachability, ..Changed::default() }
         }
         (Device::Bmc(server), Said::Did(op, result)) => {
             if let (Op::SetBoot { .. }, Ok(())) = (op, result) {
-                let memory = world.memory_of(server);
-                memory.boot_set_at = Some(report.asked_at);
-                memory.boot_echo = None;
+                // The lane has looked after the operation, before it reports it: what was read then is the echo.
+                let echo = world.bmcs.get(server).and_then(|f| f.boot.as_ref()).filter(|b| b.asked_at > report.asked_at).map(|b| b.value);
+                world.memory_of(server).boot_was_set(echo, report.asked_at);
             }
             Changed { servers: [server.clone()].into(), ..Changed::default() }
         }
@@ -87,10 +90,12 @@ fn bmc(world: &mut World, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
     let shown = seen.identity.guid.clone();
     let twin = shown.as_ref().and_then(|guid| world.same_guid(server, guid));
     let foreign = match (&pinned, &shown, twin) {
-        (_, Some(guid), Some(twin)) => Some(format!("the BMC of {server} shows the GUID {guid}, as that of {twin} does: which server it is cannot be told")),
-        (Some(pinned), Some(shown), None) if pinned != shown => {
-            Some(format!("the BMC of {server} shows the GUID {shown}, not {pinned}: is it another machine? `embody accept server {server}` takes it as it is"))
+        (_, Some(guid), Some(twin)) => {
+            Some(format!("the BMC of {server} shows the GUID {guid}, as that of {twin} does: which server it is cannot be told"))
         }
+        (Some(pinned), Some(shown), None) if pinned != shown => Some(format!(
+            "the BMC of {server} shows the GUID {shown}, not {pinned}: is it another machine? `embody accept server {server}` takes it as it is"
+        )),
         _ => None,
     };
     let facts = world.bmcs.entry(server.clone()).or_default();
@@ -109,21 +114,11 @@ fn bmc(world: &mut World, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
     if facts.power.as_ref().map(|p| p.value) != Some(seen.power) {
         facts.power_since = timestamp();
     }
-    let was_off = facts.power.as_ref().is_some_and(|p| p.value == Power::Off);
-    facts.power = Some(Seen { value: seen.power, asked_at });
+    let before = facts.power.as_ref().map(|p| p.value);
+    let power = Seen { value: seen.power, asked_at };
+    facts.power = Some(power.clone());
     facts.boot = seen.boot.map(|value| Seen { value, asked_at });
-    let memory = world.memory.entry(server.clone()).or_default();
-    match seen.power {
-        Power::Off if !was_off => memory.off_seen_at = Some(asked_at),
-        Power::Off => {}
-        Power::On => {
-            memory.on_tries = 0;
-            memory.on_sent_at = None;
-        }
-    }
-    if memory.boot_echo.is_none() && memory.boot_set_at.is_some_and(|at| asked_at > at) {
-        memory.boot_echo = seen.boot;
-    }
+    world.memory_of(server).saw_power(before, &power);
     changed
 }
 
@@ -135,7 +130,9 @@ fn switch_seen(world: &mut World, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     let foreign = match (&pinned, &shown) {
         (Some(pinned), Some(shown)) if pinned != shown => Some(Trouble {
             reason: "IdentityChanged",
-            message: format!("switch {switch} shows {shown}, not {pinned}: is it another one? `embody accept switch {switch}` takes it as it is"),
+            message: format!(
+                "switch {switch} shows {shown}, not {pinned}: is it another one? `embody accept switch {switch}` takes it as it is"
+            ),
         }),
         _ => None,
     };

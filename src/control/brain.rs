@@ -1,13 +1,14 @@
 //! The one task that owns the world. Messages in (store, lanes, people, boot requests), reconciles when names are due.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::absorb;
 use super::clock::Clock;
-use super::lane::{Job, Lane, Pace, Report, Said};
+use super::lane::{Job, Lane, Pace, Report, Said, Setting};
 use super::people::Ask;
 use super::queue::Queue;
 use super::secrets::{self, BadSecret, Gate};
@@ -22,6 +23,7 @@ use crate::model::status::Event;
 use crate::model::{Kind, Mac, Name, Object, ServerSpec, SwitchSpec};
 use crate::plan::budget::Budget;
 use crate::plan::op::{Device, Op};
+use crate::plan::rails::Rails;
 use crate::plan::seen::Trouble;
 use crate::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, keys, keys::Key};
 use crate::telemetry::timestamp;
@@ -36,19 +38,25 @@ pub trait Devices: Send + Sync {
 pub enum Message {
     Report(Report),
     Ask(Ask),
-    Site(SiteWord),
     /// `again`: the machine asks as its last answer told it to, not because it started.
-    Boot { mac: Mac, arch: Arch, again: bool, reply: oneshot::Sender<Answer> },
+    Boot {
+        mac: Mac,
+        arch: Arch,
+        again: bool,
+        reply: oneshot::Sender<Answer>,
+    },
 }
 
 /// A word about the site as a whole: a condition of Policy/default.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteWord {
-    pub condition: &'static str,
     pub ok: bool,
     pub reason: &'static str,
     pub message: String,
 }
+
+/// By condition. It outlives brains: what the boot endpoint or the directory said holds until they say something else.
+pub type Site = watch::Sender<BTreeMap<&'static str, SiteWord>>;
 
 /// A lane, and what it was made from: another address or another Secret makes another lane.
 struct Owned {
@@ -74,17 +82,31 @@ pub struct Brain {
     pub(super) failures: BTreeMap<(Name, String), Failure>,
     pub(super) budget: Budget,
     pub(super) dirty_objects: BTreeSet<(Kind, Name)>,
-    pub(super) site: BTreeMap<&'static str, SiteWord>,
+    pub(super) site: Site,
+    /// What of it is known to people.
+    told: BTreeMap<&'static str, SiteWord>,
+    pub(super) rails: Rails,
     devices: Arc<dyn Devices>,
     lanes: BTreeMap<Device, Owned>,
     gates: BTreeMap<(Name, Revision), Arc<Gate>>,
     lane_ids: u64,
+    /// Glanced at, and still to be reconciled.
+    todo: BTreeSet<Name>,
+    /// Wishes are arriving: since when, and until when to wait for more.
+    settling: Option<(Tick, Tick)>,
     reports: mpsc::Sender<Report>,
 }
 
 impl Brain {
     /// Loads everything there is. The revision from which to watch on.
-    pub async fn load(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn Lease>, clock: Clock, reports: mpsc::Sender<Report>) -> Result<(Brain, Revision), StoreError> {
+    pub async fn load(
+        store: Arc<dyn Store>,
+        devices: Arc<dyn Devices>,
+        lease: Arc<dyn Lease>,
+        clock: Clock,
+        reports: mpsc::Sender<Report>,
+        site: Site,
+    ) -> Result<(Brain, Revision), StoreError> {
         let (entries, revision) = store.list("").await?;
         let mut brain = Brain {
             world: World::default(),
@@ -96,25 +118,56 @@ impl Brain {
             failures: BTreeMap::new(),
             budget: Budget::default(),
             dirty_objects: BTreeSet::new(),
-            site: BTreeMap::new(),
+            site,
+            told: BTreeMap::new(),
+            rails: Rails::default(),
             devices,
             lanes: BTreeMap::new(),
             gates: BTreeMap::new(),
             lane_ids: 0,
+            todo: BTreeSet::new(),
+            settling: None,
             reports,
         };
         for entry in &entries {
             brain.absorb_entry(entry);
         }
+        brain.default_policy().await?;
         brain.all_lanes();
         brain.wake_all();
         Ok((brain, revision))
     }
 
+    /// A site without a Policy gets the one that holds anyway, so that there is an object to look at, to edit, and to hold the site's conditions.
+    /// The watch brings it back.
+    async fn default_policy(&self) -> Result<(), StoreError> {
+        let Ok(name) = crate::model::policy::DEFAULT.parse::<Name>() else { return Ok(()) };
+        let mut meta = crate::model::Meta::named(name.clone());
+        meta.uid = uuid::Uuid::new_v4().to_string();
+        meta.generation = 1;
+        meta.creation_timestamp = Some(timestamp());
+        let spec = crate::model::Spec::Policy(crate::model::PolicySpec::default());
+        let object = Object { meta, spec, status: serde_json::Value::Null };
+        let value = serde_json::to_vec(&object.to_json()).unwrap_or_default();
+        match self.store.put_if(&keys::object(Kind::Policy, &name), value, Expect::Absent).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Until the channel closes or the store's watch ends.
-    pub async fn run(&mut self, mut inbox: mpsc::Receiver<Message>, mut reports: mpsc::Receiver<Report>, mut watch: mpsc::Receiver<Result<Change, StoreError>>) {
+    pub async fn run(
+        &mut self,
+        mut inbox: mpsc::Receiver<Message>,
+        mut reports: mpsc::Receiver<Report>,
+        mut watch: mpsc::Receiver<Result<Change, StoreError>>,
+    ) {
+        let mut site = self.site.subscribe();
+        site.mark_changed();
         loop {
-            let due = self.queue.next_due().map_or_else(|| self.clock.now().plus(limits::IDLE), |t| t);
+            let due = self.queue.next_due().unwrap_or_else(|| self.clock.now().plus(limits::IDLE));
+            let due = if self.todo.is_empty() { due } else { self.clock.now() };
+            let due = self.settling.map_or(due, |(_, until)| due.max(until));
             tokio::select! {
                 biased;
                 change = watch.recv() => match change {
@@ -132,26 +185,72 @@ impl Brain {
                 message = inbox.recv() => match message {
                     Some(Message::Report(report)) => self.absorb_report(report).await,
                     Some(Message::Ask(ask)) => self.answer(ask).await,
-                    Some(Message::Site(word)) => self.site(word).await,
                     Some(Message::Boot { mac, arch, again, reply }) => {
                         let answer = self.boot(mac, arch, again);
                         let _ = reply.send(answer);
                     }
                     None => return,
                 },
+                // The sender is our own: it does not close while we run.
+                _ = site.changed() => self.tell_site().await,
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
             }
             self.work().await;
         }
     }
 
-    /// Everything that is due.
+    /// Everything that is due, in two passes: first how each server stands, then, when the rails know of all of them, the steps.
     async fn work(&mut self) {
         self.expire();
-        while let Some(server) = self.queue.pop(self.clock.now()) {
+        let now = self.clock.now();
+        match self.settling {
+            Some((_, until)) if now < until => return,
+            Some(_) => self.settling = None,
+            None => {}
+        }
+        let mut due = Vec::new();
+        while let Some(server) = self.queue.pop(now) {
+            due.push(server);
+        }
+        for server in due {
+            if !self.todo.contains(&server) && self.glance(&server).await {
+                self.todo.insert(server);
+            }
+        }
+        self.raise_rails().await;
+        // In portions: a boot request must not wait for a thousand servers.
+        for _ in 0..limits::RECONCILES_AT_ONCE {
+            let Some(server) = self.todo.pop_first() else { break };
             self.reconcile(&server).await;
         }
         self.write_device_statuses().await;
+    }
+
+    /// What the rails say of all servers together.
+    async fn raise_rails(&mut self) {
+        let policy = self.world.objects.policy();
+        let bodies = self.world.objects.servers.len();
+        self.rails.hold(bodies, &policy.limits);
+        self.world.railed = self.rails.held();
+        let breaker = self.rails.breaker(bodies, &policy.limits, policy.bmc.poll_interval.0 * 2, self.clock.now());
+        if breaker.is_some() != self.world.breaker.is_some() {
+            let word = match &breaker {
+                Some(trouble) => SiteWord { ok: false, reason: trouble.reason, message: trouble.message.clone() },
+                None => SiteWord { ok: true, reason: "BreakerClosed", message: String::new() },
+            };
+            tracing::warn!(open = breaker.is_some(), message = word.message, "the breaker");
+            self.world.breaker = breaker;
+            self.site.send_modify(|site| drop(site.insert("Correcting", word)));
+            self.wake_all();
+        }
+    }
+
+    /// One change of wishes arrives as many objects: what they ask for together is judged when the last of them is here.
+    fn wish_arrived(&mut self) {
+        let now = self.clock.now();
+        let first = self.settling.map_or(now, |(first, _)| first);
+        let until = now.plus(limits::SETTLE).min(first.plus(limits::SETTLE_MAX));
+        self.settling = Some((first, until));
     }
 
     pub(super) fn wake(&mut self, server: &Name) {
@@ -168,13 +267,13 @@ impl Brain {
 
     fn expire(&mut self) {
         let now = self.clock.now();
-        let old = |(_, at): &(crate::plan::seen::Approval, Tick)| now.since(*at) >= limits::APPROVAL_FOR;
-        let gone: Vec<Name> = self.world.approvals.iter().filter(|(_, a)| old(a)).map(|(n, _)| n.clone()).collect();
+        let gone: Vec<Name> = self.world.approvals.iter().filter(|(_, (_, until))| now >= *until).map(|(n, _)| n.clone()).collect();
         for binding in gone {
             self.world.approvals.remove(&binding);
             self.wake_binding(&binding);
         }
-        let over: Vec<String> = self.world.pauses.iter().filter(|(_, (_, until))| until.is_some_and(|u| now >= u)).map(|(k, _)| k.clone()).collect();
+        let over: Vec<String> =
+            self.world.pauses.iter().filter(|(_, (_, until))| until.is_some_and(|u| now >= u)).map(|(k, _)| k.clone()).collect();
         if !over.is_empty() {
             for key in over {
                 self.world.pauses.remove(&key);
@@ -186,7 +285,8 @@ impl Brain {
     pub(super) fn wake_binding(&mut self, binding: &Name) {
         let target = self.world.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone());
         let others = self.world.bodies.iter().filter(|(_, b)| {
-            b.value.held_by.as_ref().is_some_and(|h| h.binding == *binding) || b.value.release.as_ref().is_some_and(|h| h.binding == *binding)
+            b.value.held_by.as_ref().is_some_and(|h| h.binding == *binding)
+                || b.value.release.as_ref().is_some_and(|h| h.binding == *binding)
         });
         let names: Vec<Name> = target.into_iter().chain(others.map(|(s, _)| s.clone())).collect();
         for server in names {
@@ -200,6 +300,7 @@ impl Brain {
         match change {
             Change::Put(entry) => {
                 if let Some(touched) = self.absorb_entry(&entry) {
+                    self.wish_arrived();
                     self.touched(touched.0, &touched.1);
                 }
             }
@@ -209,6 +310,11 @@ impl Brain {
                     self.touched(kind, &name);
                     self.world.objects.remove(kind, &name);
                     self.world.stored.remove(&(kind, name.clone()));
+                    match kind {
+                        Kind::Binding => self.rails.is_up(&name),
+                        Kind::Server => self.rails.forget(&name),
+                        Kind::Policy | Kind::Secret | Kind::Network | Kind::Switch | Kind::Persona => {}
+                    }
                     self.touched(kind, &name);
                 }
             }
@@ -218,7 +324,10 @@ impl Brain {
     /// The object whose wishes differ now, if it is one.
     fn absorb_entry(&mut self, entry: &Entry) -> Option<(Kind, Name)> {
         if let Some(Key::Object(kind, name)) = Key::parse(&entry.key) {
-            let object = match serde_json::from_slice(&entry.value).map_err(|e| e.to_string()).and_then(|v| Object::from_json(v).map_err(|e| e.to_string())) {
+            let object = match serde_json::from_slice(&entry.value)
+                .map_err(|e| e.to_string())
+                .and_then(|v| Object::from_json(v).map_err(|e| e.to_string()))
+            {
                 Ok(object) => object,
                 Err(error) => {
                     tracing::error!(key = entry.key, error, "a stored object does not read; it is left alone");
@@ -275,7 +384,11 @@ impl Brain {
                 }
                 Err(error) => unreadable(error),
             },
-            Some(Key::Approval(_) | Key::Hold(_) | Key::Object(..)) | None => {}
+            Some(Key::Approval(binding)) => match serde_json::from_slice::<super::people::Approved>(&entry.value) {
+                Ok(approved) => drop(self.world.approvals.insert(binding, approved.restored(self.clock.now()))),
+                Err(error) => unreadable(error),
+            },
+            Some(Key::Object(..)) | None => {}
         }
     }
 
@@ -287,7 +400,13 @@ impl Brain {
                 self.wake(name);
                 self.dirty_objects.insert((kind, name.clone()));
                 // A port that moved from one server to another concerns both.
-                let switches: Vec<Name> = self.world.objects.servers.get(name).map(|s| crate::model::objects::server_switches(&s.spec).into_iter().collect()).unwrap_or_default();
+                let switches: Vec<Name> = self
+                    .world
+                    .objects
+                    .servers
+                    .get(name)
+                    .map(|s| crate::model::objects::server_switches(&s.spec).into_iter().collect())
+                    .unwrap_or_default();
                 for switch in switches {
                     self.wake_switch(&switch);
                 }
@@ -312,6 +431,7 @@ impl Brain {
             Kind::Policy => {
                 self.all_lanes();
                 self.wake_all();
+                self.dirty_objects.insert((kind, name.clone()));
             }
         }
     }
@@ -340,8 +460,11 @@ impl Brain {
         if self.lanes.get(device).map(|o| &o.made_from) == made_from.as_ref() {
             return;
         }
-        self.end_lane(device);
-        let Some(made_from) = made_from else { return };
+        let before = self.end_lane(device);
+        let Some(made_from) = made_from else {
+            tokio::spawn(before);
+            return;
+        };
         let policy = self.world.objects.policy();
         let built = match device {
             Device::Bmc(name) => self.world.objects.servers.get(name).map(|held| {
@@ -360,11 +483,15 @@ impl Brain {
         match built {
             Some(Ok((driver, pace, gate))) => {
                 self.lane_ids += 1;
-                let lane = Lane::start(self.lane_ids, device.clone(), driver, pace, gate, self.clock, self.reports.clone());
+                let setting = Setting { pace, gate, clock: self.clock, reports: self.reports.clone() };
+                let lane = Lane::start(self.lane_ids, device.clone(), driver, setting, before);
                 self.lanes.insert(device.clone(), Owned { lane, made_from });
             }
-            Some(Err(error)) => self.no_login(device, &error),
-            None => {}
+            Some(Err(error)) => {
+                tokio::spawn(before);
+                self.no_login(device, &error);
+            }
+            None => drop(tokio::spawn(before)),
         }
     }
 
@@ -392,8 +519,9 @@ impl Brain {
         Some(serde_json::json!([spec, secret, version]))
     }
 
-    fn end_lane(&mut self, device: &Device) {
-        self.lanes.remove(device);
+    /// Forgets what the device showed. Resolves when the lane has let go of it.
+    fn end_lane(&mut self, device: &Device) -> impl Future<Output = ()> + Send + 'static {
+        let end = self.lanes.remove(device).map(|owned| owned.lane.end());
         let lost: Vec<Op> = self.in_flight.keys().filter(|op| op.device() == *device).cloned().collect();
         for op in lost {
             self.in_flight.remove(&op);
@@ -403,6 +531,20 @@ impl Brain {
             Device::Bmc(name) => self.world.forget_device_of_server(name),
             Device::Switch(name) => drop(self.world.switches.remove(name)),
         }
+        async move {
+            if let Some(end) = end {
+                end.await;
+            }
+        }
+    }
+
+    /// Ends all lanes: the sessions of all BMCs are closed, side by side.
+    pub async fn close(mut self) {
+        let mut ends = tokio::task::JoinSet::new();
+        for (_, owned) in std::mem::take(&mut self.lanes) {
+            ends.spawn(owned.lane.end());
+        }
+        while ends.join_next().await.is_some() {}
     }
 
     /// Starts the lane of a device anew, with its refused credentials and failures forgotten.
@@ -414,19 +556,23 @@ impl Brain {
         if let Some(secret) = secret {
             self.gates.retain(|(s, _), _| *s != secret);
         }
-        self.end_lane(device);
+        if let Some(owned) = self.lanes.get_mut(device) {
+            owned.made_from = serde_json::Value::Null;
+        }
         self.lane_of(device);
     }
 
     fn bmc_login(&self, spec: &ServerSpec) -> Result<BmcLogin, BadSecret> {
         let name = &spec.bmc.secret_ref.name;
-        let missing = || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
+        let missing =
+            || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
         secrets::bmc_login(name.as_str(), &self.world.objects.secrets.get(name).ok_or_else(missing)?.spec)
     }
 
     fn snmp_login(&self, spec: &SwitchSpec) -> Result<SnmpLogin, BadSecret> {
         let name = &spec.snmp.secret_ref.name;
-        let missing = || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
+        let missing =
+            || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
         secrets::snmp_login(name.as_str(), spec.snmp.version, &self.world.objects.secrets.get(name).ok_or_else(missing)?.spec)
     }
 
@@ -444,6 +590,10 @@ impl Brain {
                 self.dirty_objects.insert((Kind::Switch, name.clone()));
             }
         }
+    }
+
+    pub(super) fn has_lane(&self, device: &Device) -> bool {
+        self.lanes.contains_key(device)
     }
 
     pub(super) fn send(&self, device: &Device, job: Job) -> bool {
@@ -464,6 +614,7 @@ impl Brain {
             self.remember(kind, name, pin).await;
         }
         if let Some(up) = changed.reachability {
+            self.rails.flipped(report.device.to_string(), self.clock.now());
             self.tell_reachability(&report.device, up).await;
         }
         for server in &changed.servers {
@@ -515,25 +666,38 @@ impl Brain {
     }
 
     pub(super) async fn event(&self, kind: &str, regarding: &str, reason: &str, message: &str) {
-        let event = Event { time: timestamp(), kind: kind.to_owned(), regarding: regarding.to_owned(), reason: reason.to_owned(), message: message.to_owned() };
+        let event = Event {
+            time: timestamp(),
+            kind: kind.to_owned(),
+            regarding: regarding.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
         if let Err(error) = self.store.record_event(serde_json::to_vec(&event).unwrap_or_default()).await {
             tracing::warn!(error = %error, "an event could not be stored");
         }
     }
 
-    async fn site(&mut self, word: SiteWord) {
-        let changed = self.site.get(word.condition).is_none_or(|w| w.ok != word.ok || w.message != word.message);
-        if changed {
-            let level = if word.ok { "Normal" } else { "Warning" };
-            self.event(level, "Policy/default", word.reason, &word.message).await;
-            self.site.insert(word.condition, word);
-            self.dirty_objects.extend("default".parse().ok().map(|name| (Kind::Policy, name)));
+    /// Tells what is new about the site.
+    async fn tell_site(&mut self) {
+        let site = self.site.borrow().clone();
+        if site == self.told {
+            return;
         }
+        for (condition, word) in &site {
+            if self.told.get(condition) != Some(word) {
+                let level = if word.ok { "Normal" } else { "Warning" };
+                self.event(level, "Policy/default", word.reason, &word.message).await;
+            }
+        }
+        self.told = site;
+        self.dirty_objects.extend(self.world.objects.policies.keys().next().map(|name| (Kind::Policy, name.clone())));
     }
 
     fn boot(&mut self, mac: Mac, arch: Arch, again: bool) -> Answer {
         let answer = crate::boot::answer::answer(mac, arch, &self.world);
-        if again {
+        // A machine that is parked, or asks again because its answer told it to, has not started anything.
+        if again || answer.persona.is_none() {
             return answer;
         }
         if let Some(server) = self.world.server_of(mac).cloned() {

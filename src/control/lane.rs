@@ -3,11 +3,12 @@
 //!
 //! Every report carries the tick at which the question was asked: taken before the request is sent.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -23,6 +24,8 @@ use crate::plan::op::{Device, Op};
 pub enum Job {
     Do(Op),
     Look(Depth),
+    /// What would be written for these operations, in words. Nothing is asked of the device.
+    Preview(Vec<Op>, oneshot::Sender<Vec<Vec<String>>>),
 }
 
 /// What comes back.
@@ -41,6 +44,14 @@ pub enum Said {
     Did(Op, Result<(), Fault>),
 }
 
+/// What a lane needs beside its driver.
+pub struct Setting {
+    pub pace: Pace,
+    pub gate: Arc<Gate>,
+    pub clock: Clock,
+    pub reports: mpsc::Sender<Report>,
+}
+
 #[derive(Clone, Copy)]
 pub struct Pace {
     pub poll_every: Duration,
@@ -50,13 +61,16 @@ pub struct Pace {
 pub struct Lane {
     pub id: u64,
     jobs: mpsc::Sender<Job>,
-    task: JoinHandle<()>,
+    stop: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Drop for Lane {
-    /// The lane may be in the middle of a request: what it then learns is of no use to anybody.
+    /// A lane that was not ended may be in the middle of a request: what it then learns is of no use to anybody.
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -66,11 +80,43 @@ impl Lane {
         self.jobs.try_send(job).is_ok()
     }
 
-    pub fn start(id: u64, device: Device, driver: Box<dyn Driver>, pace: Pace, gate: Arc<Gate>, clock: Clock, reports: mpsc::Sender<Report>) -> Lane {
+    /// Ends the lane: jobs that wait are dropped, the device's session is closed. A request that hangs is cut off. Resolves when nothing of
+    /// this lane speaks to the device any more.
+    pub fn end(mut self) -> impl Future<Output = ()> + Send + 'static {
+        if let Some(stop) = self.stop.take() {
+            // A lane that is gone already needs no telling.
+            let _ = stop.send(());
+        }
+        let task = self.task.take();
+        async move {
+            let Some(mut task) = task else { return };
+            if tokio::time::timeout(limits::LANE_END, &mut task).await.is_err() {
+                task.abort();
+                // Cancelled, as asked.
+                let _ = task.await;
+            }
+        }
+    }
+
+    /// `after`: the end of the lane that spoke to this device before.
+    pub fn start(
+        id: u64,
+        device: Device,
+        driver: Box<dyn Driver>,
+        setting: Setting,
+        after: impl Future<Output = ()> + Send + 'static,
+    ) -> Lane {
         let (jobs, inbox) = mpsc::channel(limits::LANE_JOBS);
+        let (stop, stopped) = oneshot::channel();
         let seed = device.to_string().bytes().fold(id, |h, b| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(b));
-        let work = Work { id, device, driver, pace, gate, clock, reports, rng: StdRng::seed_from_u64(seed), looks: 0, fast_until: None, denied: false };
-        Lane { id, jobs, task: tokio::spawn(work.run(inbox)) }
+        let Setting { pace, gate, clock, reports } = setting;
+        let rng = StdRng::seed_from_u64(seed);
+        let work = Work { id, device, driver, pace, gate, clock, reports, rng, looks: 0, fast_until: None, denied: false };
+        let task = tokio::spawn(async move {
+            after.await;
+            work.run(inbox, stopped).await;
+        });
+        Lane { id, jobs, stop: Some(stop), task: Some(task) }
     }
 }
 
@@ -91,15 +137,21 @@ struct Work {
 }
 
 impl Work {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Job>, mut stopped: oneshot::Receiver<()>) {
         let mut next_poll = Instant::now() + self.jitter(self.pace.poll_every.min(limits::FIRST_POLL_WITHIN));
         loop {
             tokio::select! {
                 biased;
+                _ = &mut stopped => break,
                 job = inbox.recv() => match job {
                     Some(Job::Do(op)) => self.act(op).await,
                     Some(Job::Look(depth)) => self.look(depth).await,
-                    None => break self.driver.close().await,
+                    // Not a look: the next poll stays where it is.
+                    Some(Job::Preview(ops, reply)) => {
+                        let _ = reply.send(self.driver.preview(&ops));
+                        continue;
+                    }
+                    None => break,
                 },
                 () = tokio::time::sleep_until(next_poll) => {
                     let depth = if self.looks.is_multiple_of(limits::LOOKS_PER_FULL_LOOK) { Depth::Everything } else { Depth::State };
@@ -108,6 +160,7 @@ impl Work {
             }
             next_poll = Instant::now() + self.pause();
         }
+        self.driver.close().await;
     }
 
     /// Until the next poll: the interval, ±10 % so that a fleet spreads out; soon after a power operation.

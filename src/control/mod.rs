@@ -9,6 +9,7 @@ pub mod brain;
 pub mod clock;
 pub mod lane;
 pub mod people;
+pub mod preview;
 pub mod queue;
 pub mod reconcile;
 pub mod secrets;

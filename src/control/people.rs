@@ -11,11 +11,13 @@ use super::brain::{Brain, Message};
 use super::world::{Pause, Stored};
 use crate::api::control::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use crate::drivers::switch::resolve;
+use crate::limits;
 use crate::model::body::Phase;
-use crate::model::fact::{Power, Tick};
+use crate::model::fact::Tick;
 use crate::model::{Kind, Name, Object, Objects};
+use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
-use crate::plan::op::{Device, Disruption};
+use crate::plan::op::{Device, Disruption, Op};
 use crate::plan::power::seconds;
 use crate::plan::record::Record;
 use crate::plan::seen::{Approval, ServerSeen};
@@ -36,6 +38,26 @@ pub enum Ask {
     Pause { scope: Scope, reason: String, seconds: Option<u64>, who: String, reply: Reply<Result<String, Refusal>> },
     Resume { scope: Scope, who: String, reply: Reply<Result<String, Refusal>> },
     MayDelete { kind: Kind, name: Name, reply: Reply<Result<(), Refusal>> },
+}
+
+/// An approval as it is stored.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Approved {
+    approval: Approval,
+    by: String,
+    /// RFC 3339.
+    at: String,
+}
+
+impl Approved {
+    /// Until when it holds in this process: an hour from when it was given, by the wall clock, and never longer than an hour from now.
+    pub fn restored(self, now: Tick) -> (Approval, Tick) {
+        let given: Option<i64> = self.at.parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
+        let today: Option<i64> = timestamp().parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
+        let age = given.zip(today).and_then(|(given, today)| u64::try_from(today - given).ok());
+        let left = age.map_or(Duration::ZERO, |age| limits::APPROVAL_FOR.saturating_sub(Duration::from_secs(age)));
+        (self.approval, now.plus(left))
+    }
 }
 
 /// The API's side. While this controller does not act there is no brain to ask.
@@ -107,7 +129,11 @@ impl Brain {
     pub(super) async fn answer(&mut self, ask: Ask) {
         // A reply that nobody waits for any more is no failure.
         match ask {
-            Ask::Forecast { changes, reply } => drop(reply.send(self.forecast(changes))),
+            Ask::Forecast { changes, reply } => {
+                let otherwise = self.reached_otherwise(&changes);
+                let (forecast, ops) = self.forecast(changes);
+                self.add_writes(forecast, ops, &otherwise, reply);
+            }
             Ask::Why { kind, name, reply } => drop(reply.send(self.why(kind, &name))),
             Ask::Ports { reply } => drop(reply.send(self.ports())),
             Ask::Approve { binding, adopt, who, reply } => drop(reply.send(self.approve(&binding, adopt, &who).await)),
@@ -121,8 +147,8 @@ impl Brain {
 
     // ---- forecast ------------------------------------------------------------------------------------------------------
 
-    /// With `changes` laid over the wishes; a new object gets the uid that it would have: one of its own.
-    fn forecast(&self, changes: Vec<Object>) -> Forecast {
+    /// With `changes` laid over the wishes; a new object gets the uid that it would have: one of its own. And the operations of its steps.
+    fn forecast(&self, changes: Vec<Object>) -> (Forecast, Vec<Op>) {
         let mut objects = self.world.objects.clone();
         for mut change in changes {
             let present = objects.bindings.get(change.name()).filter(|_| change.kind() == Kind::Binding).map(|b| b.meta.clone());
@@ -137,7 +163,7 @@ impl Brain {
         held.sort();
         held.dedup();
         let count = |d: Disruption| future.steps.iter().filter(|s| s.disruption == d).count();
-        Forecast {
+        let forecast = Forecast {
             servers: servers.len(),
             link_flaps: count(Disruption::LinkFlap),
             power_offs: count(Disruption::PowerOff),
@@ -145,7 +171,8 @@ impl Brain {
             steps: future.steps.iter().map(foreseen).collect(),
             waits: future.waits.iter().map(|(server, w)| format!("{server}: {}", w.message)).collect(),
             problems: future.problems.iter().map(|(server, p)| format!("{server}: {}", p.message)).collect(),
-        }
+        };
+        (forecast, future.steps.into_iter().map(|s| s.step.op).collect())
     }
 
     fn future(&self, objects: &Objects) -> Future {
@@ -215,16 +242,33 @@ impl Brain {
             text.push_str(&format!(" In flight: {}.", list(&busy)));
         }
         for problem in &plan.problems {
-            text.push_str(&format!(" Problem: {} [{}, {}:{}].", problem.message, problem.reason, problem.decided_at.file(), problem.decided_at.line()));
+            text.push_str(&format!(
+                " Problem: {} [{}, {}:{}].",
+                problem.message,
+                problem.reason,
+                problem.decided_at.file(),
+                problem.decided_at.line()
+            ));
         }
         for wait in &plan.waits {
-            text.push_str(&format!(" It waits: {} [{}, {}:{}].", wait.message, wait.reason, wait.decided_at.file(), wait.decided_at.line()));
+            text.push_str(&format!(
+                " It waits: {} [{}, {}:{}].",
+                wait.message,
+                wait.reason,
+                wait.decided_at.file(),
+                wait.decided_at.line()
+            ));
         }
         for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
             text.push_str(&format!(" Next: {} ({}).", step.op, step.because));
         }
         for failure in self.failures.iter().filter(|((s, _), f)| s == server && f.again_at > now).map(|(_, f)| f) {
-            text.push_str(&format!(" Failed {} times: {}; next try in {}.", failure.count, failure.trouble.message, seconds(failure.again_at.since(now))));
+            text.push_str(&format!(
+                " Failed {} times: {}; next try in {}.",
+                failure.count,
+                failure.trouble.message,
+                seconds(failure.again_at.since(now))
+            ));
         }
         if let Some(at) = plan.wake_at.filter(|at| *at > now) {
             text.push_str(&format!(" It is looked at again in {} at the latest.", seconds(at.since(now))));
@@ -324,14 +368,18 @@ impl Brain {
         let ops: std::collections::BTreeSet<String> = mine.map(|s| gate::signature(&s.step.op)).collect();
         if ops.is_empty() {
             let waits: Vec<String> = future.waits.iter().filter(|(s, _)| *s == server).map(|(_, w)| w.message.clone()).collect();
-            let why = if waits.is_empty() { "nothing of it waits for an approval".to_owned() } else { format!("nothing can be planned yet: {}", list(&waits)) };
+            let why = if waits.is_empty() {
+                "nothing of it waits for an approval".to_owned()
+            } else {
+                format!("nothing can be planned yet: {}", list(&waits))
+            };
             return Err(Refusal::Refused { why });
         }
         let what: Vec<String> = ops.iter().cloned().collect();
         let approval = Approval { uid, generation, ops };
-        let value = serde_json::to_vec(&serde_json::json!({ "approval": approval, "by": who, "at": timestamp() })).unwrap_or_default();
-        self.put(&keys::approval(binding), value).await?;
-        self.world.approvals.insert(binding.clone(), (approval, self.clock.now()));
+        let approved = Approved { approval: approval.clone(), by: who.to_owned(), at: timestamp() };
+        self.put(&keys::approval(binding), serde_json::to_vec(&approved).unwrap_or_default()).await?;
+        self.world.approvals.insert(binding.clone(), (approval, self.clock.now().plus(limits::APPROVAL_FOR)));
         self.world.railed.remove(&server);
         self.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}: {}", list(&what))).await;
         self.wake_binding(binding);
@@ -339,27 +387,15 @@ impl Brain {
     }
 
     async fn adopt(&mut self, binding: &Name, server: &Name, persona: &Name, who: &str) -> Result<String, Refusal> {
-        let refuse = |why: String| Err(Refusal::Refused { why });
-        let body = self.world.body(server);
         let want = self.world.want(server);
         let seen = self.world.seen(server, &want);
-        if body.held_by.as_ref().is_none_or(|h| h.binding != *binding) {
-            return refuse(format!("binding {binding} does not hold server {server} yet; `embody why {binding}` says why"));
-        }
-        if body.may_run.contains_key(persona) {
-            return refuse(format!("server {server} is known to run persona {persona} already"));
-        }
-        if let Some(other) = body.may_run.keys().next() {
-            return refuse(format!("by evidence server {server} may run persona {other}"));
-        }
-        if seen.power.as_ref().is_none_or(|p| p.value != Power::On) {
-            return refuse(format!("server {server} is not seen running"));
-        }
-        let elsewhere: Vec<String> = seen.elsewhere.values().flatten().map(|e| e.server.to_string()).collect();
-        if want.holder.as_ref().is_some_and(|h| h.exclusive) && !elsewhere.is_empty() {
-            return refuse(format!("persona {persona} may run on {}", list(&elsewhere)));
-        }
-        if !self.record(server, &[Record::Adopt(persona.clone())]).await {
+        let Some(holder) = want.holder.as_ref().filter(|h| h.authority.binding == *binding) else {
+            return Err(Refusal::Refused {
+                why: format!("binding {binding} does not hold server {server}; `embody why {binding}` says why"),
+            });
+        };
+        let record = fence::adopt(holder, &seen).map_err(|p| Refusal::Refused { why: p.message })?;
+        if !self.record(server, &[record]).await {
             return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
         }
         let message = format!("{who} declares that server {server} runs persona {persona}");
@@ -394,11 +430,13 @@ impl Brain {
                 self.world.objects.servers_on_switch(name).cloned().collect()
             }
             Kind::Binding => self.world.objects.bindings.get(name).and_then(|b| b.spec.target.server.clone()).into_iter().collect(),
-            Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona => return Err(Refusal::Refused { why: format!("there is nothing to retry for a {kind}") }),
+            Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona => {
+                return Err(Refusal::Refused { why: format!("there is nothing to retry for a {kind}") });
+            }
         };
         for server in &servers {
             self.failures.retain(|(s, _), _| s != server);
-            self.world.railed.remove(server);
+            self.rails.forgive(server);
             let memory = self.world.memory_of(server);
             memory.on_tries = 0;
             memory.on_sent_at = None;
@@ -410,7 +448,7 @@ impl Brain {
             }
             self.wake(server);
         }
-        self.world.breaker = None;
+        self.rails.let_go();
         self.event("Normal", &format!("{kind}/{name}"), "Retry", &format!("by {who}")).await;
         Ok(format!("{kind} {name}: failures are forgotten, it is looked at now"))
     }
@@ -457,9 +495,11 @@ impl Brain {
         if resumed == 0 && *scope != Scope::Everything {
             return Err(Refusal::Refused { why: "that is not paused".to_owned() });
         }
-        self.world.breaker = None;
+        let let_go = *scope == Scope::Everything && self.world.breaker.is_some();
+        self.rails.let_go();
         self.wake_all();
-        Ok(format!("{resumed} pauses ended"))
+        let breaker = if let_go { "; correction goes on after the breaker" } else { "" };
+        Ok(format!("{resumed} pauses ended{breaker}"))
     }
 
     fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {
@@ -504,6 +544,7 @@ fn foreseen(step: &forecast::Foreseen) -> ForecastStep {
         op: step.step.op.to_string(),
         disruption: step.disruption.to_string(),
         because: step.step.because.clone(),
+        writes: Vec::new(),
     }
 }
 

@@ -9,40 +9,92 @@ use super::status;
 use super::world::Stored;
 use crate::drivers::Depth;
 use crate::limits;
+use crate::model::binding::RunState;
 use crate::model::body::Body;
 use crate::model::fact::Tick;
 use crate::model::{Kind, Name};
-use crate::plan::op::Op;
+use crate::plan::op::{Disruption, Op};
+use crate::plan::rails::Glance;
 use crate::plan::record::Record;
-use crate::plan::seen::{Memory, ServerSeen};
+use crate::plan::seen::{ServerSeen, Trouble};
 use crate::plan::want::Want;
 use crate::plan::{self, Plan, Step, gate};
 use crate::store::{Entry, Expect, StoreError, keys};
 
+/// How far a plan is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Up to the first record that follows from a wish: a withdrawn answer cannot be taken back without a restart.
+    Withdrawal,
+    Done,
+}
+
 impl Brain {
+    /// The first of two passes over what is due: records what the facts prove, and tells the rails how the server stands, before any server's
+    /// wishes are acted on. False when it could not be planned.
+    pub(super) async fn glance(&mut self, server: &Name) -> bool {
+        let Some((want, seen, plan)) = self.settle(server, Until::Withdrawal).await else { return false };
+        let wish = want.holder.as_ref().map(|h| (h.authority.uid.clone(), h.authority.generation));
+        let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
+        let disrupts = withdraws || plan.steps.iter().any(|s| gate::disruption(&s.op, &seen) != Disruption::None);
+        let approved = self.is_approved(&want, &plan);
+        let busy = self.in_flight.values().any(|s| s == server);
+        let converged = plan.is_converged() && plan.looks.is_empty() && !busy;
+        let differs = withdraws || !plan.steps.is_empty() || !plan.held.is_empty();
+        self.rails.glance(&Glance { server, wish, converged, differs, disrupts: disrupts && !approved });
+        if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped) {
+            self.rails.is_up(&holder.authority.binding);
+        }
+        true
+    }
+
+    /// An approval in force covers this generation of every binding that this plan acts for.
+    fn is_approved(&self, want: &Want, plan: &Plan) -> bool {
+        let authorities = want.holder.iter().map(|h| &h.authority).chain(&want.releaser);
+        let approved = |binding: &Name| {
+            let authority = authorities.clone().find(|a| a.binding == *binding);
+            let approval = self.world.approvals.get(binding).map(|(a, _)| a);
+            authority.zip(approval).is_some_and(|(a, approval)| approval.uid == a.uid && approval.generation == a.generation)
+        };
+        let mut acting: Vec<&Name> = plan.steps.iter().map(|s| &s.binding).collect();
+        if acting.is_empty() {
+            acting = authorities.clone().map(|a| &a.binding).collect();
+        }
+        acting.into_iter().all(approved)
+    }
+
+    /// The second pass: plans again, with the rails as they stand now, and sends what may start.
     pub(super) async fn reconcile(&mut self, server: &Name) {
-        let Some((want, seen, mut plan)) = self.settle(server).await else { return };
+        let Some((want, seen, mut plan)) = self.settle(server, Until::Done).await else { return };
         let steps = std::mem::take(&mut plan.steps);
         for step in steps {
-            self.begin(server, step, &mut plan).await;
+            self.begin(server, &want, step, &mut plan).await;
         }
         for device in &plan.looks {
             self.send(device, Job::Look(Depth::State));
         }
         if let Some(at) = plan.wake_at {
-            self.queue.wake(server, at.plus(std::time::Duration::from_millis(1)));
+            // What is past already waits for a look, not for time: its report wakes the server. Without this the loop would never hear it.
+            let at = at.plus(std::time::Duration::from_millis(1));
+            let now = self.clock.now();
+            self.queue.wake(server, if at > now { at } else { now.plus(limits::FAST_POLL) });
         }
         tracing::debug!(server = %server, waits = plan.waits.len(), problems = plan.problems.len(), "reconciled");
         self.write_statuses(server, &want, &seen, &plan).await;
     }
 
     /// Plans, and stores what the facts prove, until there is nothing left to record.
-    async fn settle(&mut self, server: &Name) -> Option<(Want, ServerSeen, Plan)> {
+    async fn settle(&mut self, server: &Name, until: Until) -> Option<(Want, ServerSeen, Plan)> {
         for _ in 0..limits::RECORD_ROUNDS {
             let want = self.world.want(server);
-            let seen = self.world.seen(server, &want);
+            let mut seen = self.world.seen(server, &want);
+            if until == Until::Withdrawal {
+                // What is held must go on to count as what it would do, or the hold would lift itself.
+                seen.stopped.retain(|_, trouble| trouble.reason != "Held");
+            }
             let plan = plan::plan(&want, &seen, self.clock.now());
-            if plan.records.is_empty() {
+            let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
+            if plan.records.is_empty() || (until == Until::Withdrawal && withdraws) {
                 return Some((want, seen, plan));
             }
             if !self.record(server, &plan.records).await {
@@ -66,7 +118,8 @@ impl Brain {
                 let now = self.clock.now();
                 let withdrawn = records.iter().filter_map(|r| if let Record::Withdraw(p) = r { Some(p) } else { None });
                 withdrawn.for_each(|persona| tracing::info!(server = %server, persona = %persona, "the boot answer is withdrawn"));
-                remember(self.world.memory_of(server), records, now);
+                let memory = self.world.memory_of(server);
+                records.iter().for_each(|r| memory.recorded(r, now));
                 self.world.set_body(server, body, revision);
                 self.neighbours_of(&before, server);
                 self.queue.succeeded(server);
@@ -116,7 +169,7 @@ impl Brain {
     }
 
     /// Sends a step, unless it is in flight, failed a moment ago, or a limit is reached.
-    async fn begin(&mut self, server: &Name, step: Step, plan: &mut Plan) {
+    async fn begin(&mut self, server: &Name, want: &Want, step: Step, plan: &mut Plan) {
         let now = self.clock.now();
         if self.lease.remaining().is_zero() {
             plan.wait("LeaseOver", "this controller's lease is over; another one acts");
@@ -141,6 +194,13 @@ impl Brain {
             plan.held.push(step);
             return;
         }
+        if let Err((trouble, again)) = self.ask_rails(server, want, &step, now) {
+            self.budget.release(&step.op);
+            plan.wait(trouble.reason, trouble.message);
+            plan.wake(again);
+            plan.held.push(step);
+            return;
+        }
         if let Some(record) = &step.write_ahead
             && !self.record(server, std::slice::from_ref(record)).await
         {
@@ -148,6 +208,29 @@ impl Brain {
             return;
         }
         self.dispatch(server, &step).await;
+    }
+
+    /// The rails that count what is really begun.
+    fn ask_rails(&mut self, server: &Name, want: &Want, step: &Step, now: Tick) -> Result<(), (Trouble, Tick)> {
+        if let Op::PowerOff { .. } = step.op {
+            let bindings = &self.world.objects.bindings;
+            let wanted_running = bindings.get(&step.binding).is_some_and(|b| b.spec.state == RunState::Running);
+            let ran = self.world.body(server).may_run.values().next().is_some();
+            if wanted_running && ran {
+                let running = bindings.values().filter(|b| b.spec.state == RunState::Running).count();
+                let here: Vec<Name> = self.world.objects.bindings_of_server(server).cloned().collect();
+                let needed = here.iter().any(|b| *b != step.binding && self.rails.is_down(b));
+                let limits = self.world.objects.policy().limits;
+                if let Err(message) = self.rails.take_down(&step.binding, running, needed, &limits) {
+                    return Err((Trouble { reason: "Limit", message }, now.plus(limits::RETRY_FIRST)));
+                }
+            }
+        }
+        let wish = want.holder.as_ref().map(|h| (h.authority.uid.clone(), h.authority.generation));
+        if self.rails.is_drift(server, wish.as_ref()) {
+            return self.rails.correct(server, &step.op, now);
+        }
+        Ok(())
     }
 
     async fn dispatch(&mut self, server: &Name, step: &Step) {
@@ -158,12 +241,8 @@ impl Brain {
             return;
         }
         self.in_flight.insert(step.op.clone(), server.clone());
-        if let Op::PowerOn { .. } = step.op {
-            let now = self.clock.now();
-            let memory = self.world.memory_of(server);
-            memory.on_sent_at = Some(now);
-            memory.on_tries += 1;
-        }
+        let now = self.clock.now();
+        self.world.memory_of(server).sent(&step.op, now);
         tracing::info!(server = %server, op = %step.op, because = step.because, binding = %step.binding, "sent");
         self.event("Normal", &format!("Binding/{}", step.binding), "Sent", &format!("{} ({})", step.op, step.because)).await;
     }
@@ -186,7 +265,7 @@ impl Brain {
         for (kind, name) in std::mem::take(&mut self.dirty_objects) {
             let value = match kind {
                 Kind::Switch => status::switch(&self.world, &name).map(serde_json::to_value),
-                Kind::Policy => status::policy(&self.world, &self.site).map(serde_json::to_value),
+                Kind::Policy => status::policy(&self.world, &self.site.borrow()).map(serde_json::to_value),
                 Kind::Secret | Kind::Network | Kind::Server | Kind::Persona | Kind::Binding => None,
             };
             if let Some(Ok(value)) = value {
@@ -215,15 +294,26 @@ impl Brain {
         match self.store.put_if(&key, serde_json::to_vec(&object).unwrap_or_default(), Expect::At(entry.revision)).await {
             Ok(revision) => {
                 self.world.stored.insert((kind, name.clone()), Stored { value, revision });
-                if kind == Kind::Binding && ready != was_ready {
-                    let (status, reason, message) = ready;
-                    let level = if status == "True" { "Normal" } else { "Warning" };
-                    let what = if status == "True" { "Ready".to_owned() } else { format!("not ready: {reason}: {message}") };
-                    self.event(level, &format!("{kind}/{name}"), &reason, &what).await;
+                if kind == Kind::Binding {
+                    self.tell_ready(&format!("{kind}/{name}"), ready, &was_ready).await;
                 }
             }
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => tracing::warn!(error = %error, "a status could not be stored"),
+        }
+    }
+}
+
+impl Brain {
+    /// An event when a binding becomes ready, ceases to be, or does not become ready for another reason than that it is being worked on.
+    async fn tell_ready(&self, regarding: &str, now: (String, String, String), before: &(String, String, String)) {
+        let (status, reason, message) = now;
+        let moves = ["Working", "Waiting", "SwitchingOn", "SwitchingOff", "LookingAgain", "PortsFirst"].contains(&reason.as_str());
+        match (status == "True", before.0 == "True") {
+            (true, false) => self.event("Normal", regarding, &reason, "ready: power, boot and ports are as wished").await,
+            (false, true) => self.event("Warning", regarding, &reason, &format!("no longer ready: {message}")).await,
+            (false, false) if !moves && reason != before.1 => self.event("Warning", regarding, &reason, &message).await,
+            (false, false) | (true, true) => {}
         }
     }
 }
@@ -233,28 +323,4 @@ fn condition(status: &serde_json::Value, kind: &str) -> (String, String, String)
     let found = all.and_then(|all| all.iter().find(|c| c.get("type").and_then(|t| t.as_str()) == Some(kind)));
     let text = |key: &str| found.and_then(|c| c.get(key)).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
     (text("status"), text("reason"), text("message"))
-}
-
-/// When each thing was recorded in this process.
-fn remember(memory: &mut Memory, records: &[Record], now: Tick) {
-    for record in records {
-        match record {
-            Record::Take { .. } => memory.taken_at = now,
-            Record::Answer(persona) | Record::Adopt(persona) => drop(memory.answered_at.insert(persona.clone(), now)),
-            Record::Withdraw(persona) => drop(memory.withdrawn_at.insert(persona.clone(), now)),
-            Record::Off(_) => memory.attempt_at = now,
-            Record::End(persona) => {
-                memory.answered_at.remove(persona);
-                memory.withdrawn_at.remove(persona);
-            }
-            Record::FoundAs(_)
-            | Record::Owe(_)
-            | Record::Leave
-            | Record::Released
-            | Record::Arm(_)
-            | Record::Start(_)
-            | Record::OffDone
-            | Record::Restarted(_) => {}
-        }
-    }
 }

@@ -52,7 +52,10 @@ impl Gate {
             (known.refused.iter().map(Device::to_string).collect::<Vec<_>>(), !known.worked.is_empty())
         };
         if refused.len() >= CANARIES {
-            let why = format!("they were refused by {}; they are not tried here before the Secret changes or `embody retry`", refused.join(" and "));
+            let why = format!(
+                "they were refused by {}; they are not tried here before the Secret changes or `embody retry`",
+                refused.join(" and ")
+            );
             return Err(Fault::Denied { device: device.to_string(), why });
         }
         Ok(Turn { _permit: permit.filter(|_| !proven) })
@@ -113,9 +116,15 @@ pub fn snmp_login(name: &str, version: SnmpVersion, secret: &SecretSpec) -> Resu
         SnmpVersion::V2c => Ok(SnmpLogin::V2c { community: get("community")? }),
         SnmpVersion::V3 => Ok(SnmpLogin::V3 {
             username: get("username")?.reveal().to_owned(),
-            auth: get("authProtocol")?.reveal().parse().map_err(|e: crate::model::secret::BadProtocol| bad("authProtocol", e.to_string()))?,
+            auth: get("authProtocol")?
+                .reveal()
+                .parse()
+                .map_err(|e: crate::model::secret::BadProtocol| bad("authProtocol", e.to_string()))?,
             auth_password: get("authPassword")?,
-            privacy: get("privProtocol")?.reveal().parse().map_err(|e: crate::model::secret::BadProtocol| bad("privProtocol", e.to_string()))?,
+            privacy: get("privProtocol")?
+                .reveal()
+                .parse()
+                .map_err(|e: crate::model::secret::BadProtocol| bad("privProtocol", e.to_string()))?,
             priv_password: get("privPassword")?,
         }),
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::brain::{Brain, Devices, Message};
+use super::brain::{Brain, Devices, Message, Site};
 use super::clock::Clock;
 use super::people::People;
 use crate::api;
@@ -48,15 +48,20 @@ pub enum ServeError {
 pub async fn run(options: Options) -> Result<(), ServeError> {
     let shutdown = signals().map_err(ServeError::Signals)?;
     let store = store::open(&options.store).await.map_err(ServeError::Store)?;
-    if let StoreSpec::Etcd { .. } = options.store {
-        tracing::warn!("Secrets are kept in etcd in the clear: whoever reads etcd reads them. Use `from:` in Secrets to keep them out of it");
+    for warning in store.warnings() {
+        tracing::warn!("{warning}");
     }
+    // The API takes wishes whoever acts; the writes of the handle that has the lease are refused once it is lost.
+    let wishes = match options.store {
+        StoreSpec::Etcd { .. } => store::open(&options.store).await.map_err(ServeError::Store)?,
+        StoreSpec::Embedded { .. } => Arc::clone(&store),
+    };
     let devices: Arc<dyn Devices> = Arc::new(UdpDevices::bind().await.map_err(ServeError::Sockets)?);
     let (to_brain, brain) = watch::channel(None);
-    let people = Arc::new(People { brain: brain.clone(), store: Arc::clone(&store), lease: LEASE });
+    let people = Arc::new(People { brain: brain.clone(), store: Arc::clone(&wishes), lease: LEASE });
     let listener = api::Listener::bind(&options.socket).map_err(ServeError::Api)?;
     tracing::info!(socket = %options.socket.display(), "the API is served");
-    let backend = Arc::new(api::Backend::new(Arc::clone(&store), people, check()));
+    let backend = Arc::new(api::Backend::new(wishes, people, check()));
     let mut tasks = JoinSet::new();
     let mut stop = shutdown.clone();
     tasks.spawn({
@@ -68,14 +73,14 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
             }
         }
     });
+    let site: Site = watch::Sender::default();
     if let Some(address) = options.boot_address {
-        let (bound, _) = watch::channel(None);
-        tasks.spawn(crate::boot::http::serve(address, brain.clone(), bound));
+        tasks.spawn(crate::boot::http::serve(address, brain.clone(), site.clone()));
     }
     if let Some(directory) = options.manifests {
-        tasks.spawn(gitops::directory::run(directory, options.prune, backend, brain));
+        tasks.spawn(gitops::directory::run(directory, options.prune, backend, brain, site.clone()));
     }
-    act(store, devices, to_brain, shutdown).await;
+    act(Parts { store, devices, site }, to_brain, shutdown).await;
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
     Ok(())
@@ -88,14 +93,23 @@ pub fn check() -> api::Check {
     })
 }
 
+/// What every brain of this process is made of.
+struct Parts {
+    store: Arc<dyn Store>,
+    devices: Arc<dyn Devices>,
+    site: Site,
+}
+
+type ToBrain = watch::Sender<Option<mpsc::Sender<Message>>>;
+
 /// Acts while it holds the lease; waits for it while it does not.
-async fn act(store: Arc<dyn Store>, devices: Arc<dyn Devices>, to_brain: watch::Sender<Option<mpsc::Sender<Message>>>, mut shutdown: watch::Receiver<bool>) {
+async fn act(parts: Parts, to_brain: ToBrain, mut shutdown: watch::Receiver<bool>) {
     let holder = format!("{}:{}", hostname(), std::process::id());
-    loop {
+    while !*shutdown.borrow() {
         let lease = tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop) => return,
-            lease = store.acquire(LEASE, &holder, limits::LEASE_TTL) => lease,
+            lease = parts.store.acquire(LEASE, &holder, limits::LEASE_TTL) => lease,
         };
         let lease: Arc<dyn Lease> = match lease {
             Ok(lease) => Arc::from(lease),
@@ -106,42 +120,45 @@ async fn act(store: Arc<dyn Store>, devices: Arc<dyn Devices>, to_brain: watch::
             }
         };
         tracing::info!(holder, "this controller acts");
-        tokio::select! {
-            biased;
-            _ = shutdown.wait_for(|stop| *stop) => {}
-            () = lease.lost() => tracing::warn!("the lease is lost: this controller acts no longer"),
-            () = think(&store, &devices, &lease, &to_brain) => {}
-        }
-        to_brain.send_replace(None);
+        think(&parts, &lease, &to_brain, &mut shutdown).await;
         lease.release().await;
-        if *shutdown.borrow() {
-            return;
-        }
     }
 }
 
-/// A brain, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh looks.
-async fn think(store: &Arc<dyn Store>, devices: &Arc<dyn Devices>, lease: &Arc<dyn Lease>, to_brain: &watch::Sender<Option<mpsc::Sender<Message>>>) {
-    loop {
-        let clock = Clock::start();
+/// A brain, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh looks. Returns when the
+/// lease is lost or the process is to end.
+async fn think(parts: &Parts, lease: &Arc<dyn Lease>, to_brain: &ToBrain, shutdown: &mut watch::Receiver<bool>) {
+    let mut ends = false;
+    while !ends {
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
         let (messages, inbox) = mpsc::channel(limits::REPORTS);
-        let loaded = Brain::load(Arc::clone(store), Arc::clone(devices), Arc::clone(lease), clock, reports).await;
+        let (store, devices) = (Arc::clone(&parts.store), Arc::clone(&parts.devices));
+        let loaded = Brain::load(store, devices, Arc::clone(lease), Clock::start(), reports, parts.site.clone()).await;
         let watched = match loaded {
-            Ok((brain, revision)) => store.watch("", revision).await.map(|watch| (brain, watch)),
+            Ok((brain, revision)) => parts.store.watch("", revision).await.map(|watch| (brain, watch)),
             Err(error) => Err(error),
         };
-        match watched {
-            Ok((mut brain, watch)) => {
-                to_brain.send_replace(Some(messages));
-                brain.run(inbox, inbound, watch).await;
-                to_brain.send_replace(None);
-            }
+        let (mut brain, watch) = match watched {
+            Ok(both) => both,
             Err(error) => {
                 tracing::warn!(error = %error, "the store cannot be read; it is tried again");
                 tokio::time::sleep(limits::RETRY_FIRST).await;
+                ends = *shutdown.borrow() || lease.remaining().is_zero();
+                continue;
             }
+        };
+        to_brain.send_replace(Some(messages));
+        tokio::select! {
+            biased;
+            _ = shutdown.wait_for(|stop| *stop) => ends = true,
+            () = lease.lost() => {
+                tracing::warn!("the lease is lost: this controller acts no longer");
+                ends = true;
+            }
+            () = brain.run(inbox, inbound, watch) => {}
         }
+        to_brain.send_replace(None);
+        brain.close().await;
     }
 }
 

@@ -17,7 +17,11 @@ use crate::plan::{Plan, network};
 use crate::telemetry::timestamp;
 
 /// Waits that only a person ends.
-const NEEDS_A_PERSON: [&str; 8] = ["ApprovalNeeded", "Observing", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
+const NEEDS_A_PERSON: [&str; 8] =
+    ["ApprovalNeeded", "Observing", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
+
+/// Said by `plan::power` of a server whose ports are not ready.
+const PORTS_FIRST: &str = "PortsFirst";
 
 pub struct Conditions<'a> {
     before: Vec<Condition>,
@@ -101,16 +105,31 @@ pub fn binding(world: &World, holder: &Holder, want: &Want, seen: &ServerSeen, p
     }
 }
 
-fn summarise(conditions: &mut Conditions<'_>, holder: &Holder, seen: &ServerSeen, plan: &Plan, planes: &BTreeMap<String, PlaneStatus>, busy: &[String]) {
+fn summarise(
+    conditions: &mut Conditions<'_>,
+    holder: &Holder,
+    seen: &ServerSeen,
+    plan: &Plan,
+    planes: &BTreeMap<String, PlaneStatus>,
+    busy: &[String],
+) {
     let lives = match holder.state {
         RunState::Running => seen.body.may_run.get(&holder.persona) == Some(&Phase::Started),
         RunState::Stopped => seen.body.may_run.is_empty(),
     };
     let in_sync = planes.values().all(|p| p.in_sync);
     let blind = seen.power.is_none() || seen.bmc_trouble.is_some();
-    let ready = lives && in_sync && !blind && plan.problems.is_empty() && plan.steps.is_empty();
+    // A restart that was only begun looks like the state before it.
+    let under_way = !busy.is_empty() || !plan.steps.is_empty() || !plan.held.is_empty() || seen.body.off.is_some();
+    let ready = lives && in_sync && !blind && plan.problems.is_empty() && !under_way;
     let (reason, message) = reason(plan, seen, busy, ready);
-    let status = if ready { Truth::True } else if blind { Truth::Unknown } else { Truth::False };
+    let status = if ready {
+        Truth::True
+    } else if blind {
+        Truth::Unknown
+    } else {
+        Truth::False
+    };
     conditions.set("Ready", status, reason, message.clone());
     let stalled = plan.problems.first().map(|p| (p.reason, p.message.clone())).or_else(|| {
         let person = plan.waits.iter().find(|w| NEEDS_A_PERSON.contains(&w.reason));
@@ -136,7 +155,9 @@ fn reason(plan: &Plan, seen: &ServerSeen, busy: &[String], ready: bool) -> (&'st
     if let Some(op) = busy.first() {
         return ("Working", op.clone());
     }
-    if let Some(wait) = plan.waits.first() {
+    // That it waits for its ports is a consequence of what keeps the ports.
+    let cause = plan.waits.iter().find(|w| w.reason != PORTS_FIRST);
+    if let Some(wait) = cause.or(plan.waits.first()) {
         return (wait.reason, wait.message.clone());
     }
     match plan.steps.first() {
@@ -215,7 +236,8 @@ pub fn server(world: &World, name: &Name, want: &Want, seen: &ServerSeen, plan: 
     let mut obligations = Vec::new();
     if let Some(release) = &seen.body.release {
         let open: Vec<String> = plan.steps.iter().chain(&plan.held).map(|s| s.op.to_string()).collect();
-        obligations.push(format!("released by binding {}: off, ports in quarantine {}", release.binding, open.join(", ")).trim_end().to_owned());
+        obligations
+            .push(format!("released by binding {}: off, ports in quarantine {}", release.binding, open.join(", ")).trim_end().to_owned());
     }
     let blind = seen.bmc_trouble.is_some();
     ServerStatus {
@@ -240,7 +262,8 @@ pub fn switch(world: &World, name: &Name) -> Option<SwitchStatus> {
     reachable(&mut conditions, known.and_then(|k| k.trouble.as_ref()), seen.is_some());
     if let Some(seen) = seen {
         let writable = seen.writable.admin && seen.writable.access;
-        let message = if writable { String::new() } else { format!("the profile {} cannot write this switch: it is only observed", seen.profile) };
+        let message =
+            if writable { String::new() } else { format!("the profile {} cannot write this switch: it is only observed", seen.profile) };
         conditions.set("Writable", truth(writable), if writable { "Writable" } else { "ObserveOnly" }, message);
     }
     Some(SwitchStatus {
@@ -263,8 +286,8 @@ pub fn policy(world: &World, site: &BTreeMap<&'static str, SiteWord>) -> Option<
     let bad = site.values().find(|w| !w.ok);
     let (reason, message) = bad.map_or(("AllWell", String::new()), |w| (w.reason, w.message.clone()));
     conditions.set("Ready", truth(bad.is_none()), reason, message);
-    for word in site.values() {
-        conditions.set(word.condition, truth(word.ok), word.reason, word.message.clone());
+    for (condition, word) in site {
+        conditions.set(condition, truth(word.ok), word.reason, word.message.clone());
     }
     Some(PlainStatus { observed_generation: held.meta.generation, conditions: conditions.done() })
 }
@@ -278,4 +301,3 @@ fn reachable(conditions: &mut Conditions<'_>, trouble: Option<&Trouble>, seen: b
     conditions.set("Reachable", status, reason, message.clone());
     conditions.set("Ready", status, reason, message);
 }
-

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::control::Scope;
 use crate::drivers::switch::resolve;
-use crate::limits;
 use crate::model::body::Body;
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
 use crate::model::objects::server_switches;
@@ -73,6 +72,7 @@ pub struct World {
     pub memory: BTreeMap<Name, Memory>,
     pub bmcs: BTreeMap<Name, BmcFacts>,
     pub switches: BTreeMap<Name, Known<SwitchSeen>>,
+    /// Each with the tick until which it holds.
     pub approvals: BTreeMap<Name, (Approval, Tick)>,
     pub pauses: BTreeMap<String, (Pause, Option<Tick>)>,
     /// What identifies a device, as remembered: a GUID, a serial number, an engine id.
@@ -188,7 +188,10 @@ impl World {
         }
         if let Some(n) = found.neighbour.as_ref().filter(|n| n.bridge == Some(true)) {
             let who = n.system.as_deref().unwrap_or(&n.chassis);
-            return because("CableContradicted", format!("port {port} of switch {switch} leads to the switch or router {who} ({} {})", n.chassis, n.port));
+            return because(
+                "CableContradicted",
+                format!("port {port} of switch {switch} leads to the switch or router {who} ({} {})", n.chassis, n.port),
+            );
         }
         let foreign = |mac: &Mac| self.objects.server_of_mac(*mac).filter(|owner| *owner != server).map(|owner| (*mac, owner.clone()));
         if let Some((mac, owner)) = found.macs.iter().find_map(foreign) {
@@ -202,7 +205,10 @@ impl World {
         }
         if !all.writable.admin || !all.writable.access {
             let profile = all.profile;
-            return because("SwitchNotWritable", format!("switch {switch} cannot be written by the profile {profile}: it is only observed"));
+            return because(
+                "SwitchNotWritable",
+                format!("switch {switch} cannot be written by the profile {profile}: it is only observed"),
+            );
         }
         None
     }
@@ -227,7 +233,9 @@ impl World {
         if let Some((pause, _)) = self.pauses.values().find(paused) {
             return Some(Trouble { reason: "Paused", message: format!("paused by {}: {}", pause.by, pause.reason) });
         }
-        self.breaker.clone().or_else(|| self.railed.get(server).cloned())
+        // An approval says that what is held may go.
+        let railed = self.railed.get(server).filter(|_| !self.approvals.contains_key(binding));
+        self.breaker.clone().or_else(|| railed.cloned())
     }
 
     /// Remembers which servers show which GUID; the others that show the same one.
@@ -265,10 +273,10 @@ impl PortNames for World {
 
 fn switch_here(switch: &Name, spec: &SwitchSpec, known: Option<&Known<SwitchSeen>>) -> SwitchSeenHere {
     let seen = known.and_then(|k| k.seen.as_ref());
-    let maintenance = spec.maintenance.as_ref().map(|m| Trouble {
-        reason: "Maintenance",
-        message: format!("switch {switch} is in maintenance: {}", m.reason),
-    });
+    let maintenance = spec
+        .maintenance
+        .as_ref()
+        .map(|m| Trouble { reason: "Maintenance", message: format!("switch {switch} is in maintenance: {}", m.reason) });
     let unseen = || Some(Trouble { reason: "SwitchUnknown", message: format!("switch {switch} was not seen yet") });
     let trouble = match known {
         Some(known) => known.trouble.clone().or_else(|| if known.seen.is_none() { unseen() } else { None }),
@@ -280,9 +288,4 @@ fn switch_here(switch: &Name, spec: &SwitchSpec, known: Option<&Known<SwitchSeen
         protected: spec.protected_vlans.iter().copied().collect(),
         trouble: maintenance.or(trouble),
     }
-}
-
-/// What must be asked again within this time to count as known: three polls, and at least a minute.
-pub fn stale_after(poll_every: std::time::Duration) -> std::time::Duration {
-    (poll_every * 3).max(limits::FAST_POLL * 30)
 }

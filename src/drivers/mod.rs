@@ -31,6 +31,11 @@ pub enum Observation {
     Switch(Box<SwitchSeen>),
 }
 
+/// What `Driver::preview` says of a device that was not looked at yet.
+pub const NOT_READ: &str = "not read yet";
+/// What it says where the driver does not tell.
+const NOT_TOLD: &str = "this driver does not tell its writes";
+
 #[async_trait]
 pub trait Driver: Send {
     /// Look, in as few requests as the protocol allows. The first look is always at everything.
@@ -39,6 +44,12 @@ pub trait Driver: Send {
     /// Do these operations in this order. `Ok` means that the device accepted all of them and showed the effect of those that take
     /// effect at once (boot device, VLAN, port); power takes its time, and is for the next look to say.
     async fn execute(&mut self, ops: &[Op], deadline: Instant) -> Result<(), Fault>;
+
+    /// The writes that these operations would be, each operation on the effects of the ones before, in the order in which they would be
+    /// sent, in words. From what was last read: nothing is asked of the device.
+    fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
+        ops.iter().map(|_| vec![NOT_TOLD.to_owned()]).collect()
+    }
 
     /// End the session, if there is one. The driver can be used again afterwards.
     async fn close(&mut self);

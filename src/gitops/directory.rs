@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use crate::api::apply::apply;
 use crate::api::objects::{Preconditions, SOURCE};
 use crate::api::{Backend, DryRun};
-use crate::control::brain::{Message, SiteWord};
+use crate::control::brain::{Message, Site, SiteWord};
 use crate::limits;
 use crate::manifest;
 use crate::model::{Kind, Name, Object};
@@ -23,20 +23,16 @@ type ToBrain = watch::Receiver<Option<mpsc::Sender<Message>>>;
 /// The condition that tells how the last scan went.
 const CONDITION: &str = "ManifestsApplied";
 
-pub async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut brain: ToBrain) {
+pub async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut brain: ToBrain, site: Site) {
     let (hint, mut hints) = mpsc::channel(1);
     let _watcher = watch_directory(&directory, hint);
-    let mut last = None;
     loop {
         // Only the controller that acts writes wishes from its directory.
         if brain.wait_for(Option::is_some).await.is_err() {
             return;
         }
         let outcome = scan(&directory, prune, &backend).await;
-        if last.as_ref() != Some(&outcome) {
-            tell(&outcome, &brain).await;
-            last = Some(outcome);
-        }
+        tell(outcome, &site);
         tokio::select! {
             biased;
             hinted = hints.recv() => if hinted.is_some() {
@@ -66,19 +62,18 @@ fn watch_directory(directory: &Path, hint: mpsc::Sender<()>) -> Option<notify::R
     }
 }
 
-async fn tell(outcome: &Result<String, String>, brain: &ToBrain) {
+fn tell(outcome: Result<String, String>, site: &Site) {
     let word = match outcome {
-        Ok(message) => SiteWord { condition: CONDITION, ok: true, reason: "Applied", message: message.clone() },
-        Err(message) => {
-            tracing::warn!(error = message, "the directory of manifests was not applied");
-            SiteWord { condition: CONDITION, ok: false, reason: "Broken", message: message.clone() }
-        }
+        Ok(message) => SiteWord { ok: true, reason: "Applied", message },
+        Err(message) => SiteWord { ok: false, reason: "Broken", message },
     };
-    let to_brain = brain.borrow().clone();
-    if let Some(to_brain) = to_brain {
-        // A brain that ends now is told by the next scan.
-        let _ = to_brain.send(Message::Site(word)).await;
-    }
+    site.send_if_modified(|site| {
+        let new = site.insert(CONDITION, word.clone()).as_ref() != Some(&word);
+        if new && !word.ok {
+            tracing::warn!(error = word.message, "the directory of manifests was not applied");
+        }
+        new
+    });
 }
 
 /// One scan: what was done, or why nothing was.
@@ -86,7 +81,8 @@ async fn scan(directory: &Path, prune: bool, backend: &Backend) -> Result<String
     let (existing, _) = backend.all().await.map_err(|e| e.message)?;
     let path = directory.to_owned();
     let beneath = existing.clone();
-    let loaded = tokio::task::spawn_blocking(move || manifest::load(&manifest::read(&[path], true), &beneath)).await.map_err(|e| e.to_string())?;
+    let loaded =
+        tokio::task::spawn_blocking(move || manifest::load(&manifest::read(&[path], true), &beneath)).await.map_err(|e| e.to_string())?;
     if loaded.has_errors() {
         return Err(loaded.render(false));
     }
@@ -94,7 +90,8 @@ async fn scan(directory: &Path, prune: bool, backend: &Backend) -> Result<String
     let present: BTreeSet<(Kind, Name)> = loaded.objects.iter().map(|o| (o.kind(), o.name().clone())).collect();
     let files = loaded.files;
     apply(backend, loaded.objects, Some(&source), DryRun::No).await.map_err(|e| e.message)?;
-    let gone: Vec<&Object> = existing.iter().filter(|o| created_by(o, &source) && !present.contains(&(o.kind(), o.name().clone()))).collect();
+    let gone: Vec<&Object> =
+        existing.iter().filter(|o| created_by(o, &source) && !present.contains(&(o.kind(), o.name().clone()))).collect();
     let mut message = format!("{} objects of {files} files", present.len());
     if prune && !present.is_empty() {
         message.push_str(&delete(backend, &gone).await?);
@@ -115,10 +112,9 @@ async fn delete(backend: &Backend, gone: &[&Object]) -> Result<String, String> {
     let mut done = 0;
     for object in order {
         let same = Preconditions { uid: Some(object.meta.uid.clone()), ..Preconditions::default() };
-        backend
-            .delete(object.kind(), object.name(), &same, DryRun::No)
-            .await
-            .map_err(|e| format!("{}/{} is no longer in the directory but cannot be deleted: {}", object.kind(), object.name(), e.message))?;
+        backend.delete(object.kind(), object.name(), &same, DryRun::No).await.map_err(|e| {
+            format!("{}/{} is no longer in the directory but cannot be deleted: {}", object.kind(), object.name(), e.message)
+        })?;
         done += 1;
     }
     Ok(if done == 0 { String::new() } else { format!("; {done} deleted") })

@@ -63,13 +63,32 @@ impl Fault {
 pub fn path_text(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
-        match step {
-            Step::Key(key) if text.is_empty() => text.push_str(&super::diagnostic::shown(key)),
-            Step::Key(key) => text.push_str(&format!(".{}", super::diagnostic::shown(key))),
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        let key = match step {
+            Step::Index(index) => {
+                text.push_str(&format!("[{index}]"));
+                continue;
+            }
+            // With a space forgotten, `{ password:"x" }` makes a key of the value.
+            Step::Key(key) if text.starts_with("stringData") && !SECRET_KEYS.contains(&key.as_str()) => "(hidden)".to_owned(),
+            Step::Key(key) => shown_key(key),
+        };
+        if !text.is_empty() {
+            text.push('.');
         }
+        text.push_str(&key);
     }
     text
+}
+
+/// The keys that a Secret can have.
+pub const SECRET_KEYS: [&str; 8] =
+    ["username", "password", "kg", "community", "authProtocol", "authPassword", "privProtocol", "privPassword"];
+
+/// A key, up to the first character that a key of ours cannot have.
+pub fn shown_key(key: &str) -> String {
+    let end = key.find([':', '"', '\'', '=', ' ']).unwrap_or(key.len());
+    let cut = if end < key.len() { "…" } else { "" };
+    format!("{}{cut}", super::diagnostic::shown(&key[..end]))
 }
 
 /// The nearest of `known` to a misspelt word, where one is near enough to be meant.

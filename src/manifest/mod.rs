@@ -24,7 +24,10 @@ pub mod yaml;
 pub use diagnostic::{Diagnostic, Place, Severity, Spot, render};
 pub use source::{Content, Source, read};
 
+use std::collections::BTreeMap;
+
 use crate::model::{Kind, Name, Object};
+use diagnostic::Veil;
 use fault::{At, Fault, path_text};
 use lint::Known;
 use parse::{Item, Parsed};
@@ -53,7 +56,7 @@ impl Loaded {
 
 /// Reads and judges a file set, laid over the objects that exist already (none: references are resolved within the files).
 pub fn load(sources: &[Source], existing: &[Object]) -> Loaded {
-    let Parsed { items, faults, mut diagnostics, lost } = parse::parse(sources);
+    let Parsed { items, faults, mut diagnostics, lost, .. } = parse::parse(sources);
     let mut known: Vec<Option<Known<'_>>> = items.iter().map(of_file).collect();
     known.extend(existing.iter().map(|o| Some(of_object(o, false))));
     let names: Vec<Option<(Kind, &Name)>> = known.iter().map(|k| k.as_ref().map(|k| (k.kind, k.name))).collect();
@@ -65,11 +68,13 @@ pub fn load(sources: &[Source], existing: &[Object]) -> Loaded {
     for (count, fault) in all.into_iter().enumerate() {
         diagnostics.push(diagnose(fault, &|at| if count < placed { place(at, &items, &names) } else { unplaced(at, &names) }));
     }
-    let order = |d: &Diagnostic| {
+    let files: BTreeMap<String, usize> = sources.iter().enumerate().rev().map(|(i, f)| (diagnostic::escaped(&f.name), i)).collect();
+    diagnostics.sort_by_cached_key(|d| {
         let spot = d.place.as_ref().and_then(|p| p.spot.as_ref());
-        (spot.map(|s| sources.iter().position(|f| diagnostic::escaped(&f.name) == s.file)), spot.map(|s| (s.line, s.column)), d.severity)
-    };
-    diagnostics.sort_by_key(|d| (order(d).0.is_none(), order(d)));
+        // What has no place in a file comes last.
+        let file = spot.and_then(|s| files.get(&s.file)).copied().unwrap_or(usize::MAX);
+        (file, spot.map(|s| (s.line, s.column)), d.severity)
+    });
     let mut objects: Vec<Object> = items.into_iter().filter(|i| i.whole).filter_map(|i| i.object).collect();
     objects.sort_by_key(Object::kind);
     Loaded { objects, diagnostics, files: sources.len() }
@@ -83,6 +88,18 @@ pub fn check(changed: &[Object], existing: &[Object]) -> Vec<Diagnostic> {
     let mut faults = lint::judge(&known, &[]);
     faults.sort_by(|a, b| a.severity.cmp(&b.severity).then_with(|| a.at.cmp(&b.at)));
     faults.into_iter().map(|fault| diagnose(fault, &|at| unplaced(at, &names))).collect()
+}
+
+/// One object as a request carries it. Places are paths.
+pub fn object(json: &serde_json::Value) -> Result<Object, Vec<Diagnostic>> {
+    let node = yaml::Node::from_json(json);
+    let parse::Judged { kind, name, object, whole, mut faults } = parse::judge(0, &node);
+    let names = [kind.zip(name.as_ref())];
+    faults.sort_by(|a, b| a.at.cmp(&b.at));
+    match object.filter(|_| whole) {
+        Some(object) => Ok(object),
+        None => Err(faults.into_iter().map(|fault| diagnose(fault, &|at| unplaced(at, &names))).collect()),
+    }
 }
 
 fn of_file<'a>(item: &'a Item<'_>) -> Option<Known<'a>> {
@@ -117,8 +134,11 @@ fn place(at: &At, items: &[Item<'_>], names: &[Option<(Kind, &Name)>]) -> Place 
     let whole: Vec<yaml::Step> = item.base.iter().chain(&at.path).cloned().collect();
     let mark = item.origin.document.locate(&whole, at.part);
     let open = matches!(at.path.first(), Some(yaml::Step::Key(key)) if matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
-    let secret = !open && parse::holds_secret(item.origin.document.text);
-    let veil = if secret { diagnostic::Veil::Values } else { diagnostic::Veil::SecretKeys };
+    let veil = match item.kind {
+        None => item.origin.veil(),
+        Some(Kind::Secret) if !open => Veil::Values,
+        Some(_) => Veil::SecretKeys,
+    };
     place.spot = Some(Spot::new(item.origin.file, item.origin.text, mark, veil));
     place
 }

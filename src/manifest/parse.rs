@@ -20,6 +20,15 @@ pub struct Origin<'a> {
     pub file: &'a str,
     pub text: &'a str,
     pub document: Document<'a>,
+    /// This document or one beside it mentions secrets: a stray `---` may have cut one in two.
+    pub near_secret: bool,
+}
+
+impl Origin<'_> {
+    /// What of its lines must not be seen where it is not certain what they belong to.
+    pub fn veil(&self) -> Veil {
+        if self.near_secret { Veil::Everything } else { Veil::SecretKeys }
+    }
 }
 
 pub struct Item<'a> {
@@ -41,6 +50,8 @@ pub struct Parsed<'a> {
     pub faults: Vec<Fault>,
     /// Faults of files and documents.
     pub diagnostics: Vec<Diagnostic>,
+    /// There were more objects than one apply takes, and that is said.
+    full: bool,
     /// Documents whose objects are not known.
     pub lost: Vec<&'a str>,
 }
@@ -72,9 +83,15 @@ impl<'a> Parsed<'a> {
     }
 
     fn file(&mut self, file: &'a str, text: &'a str) {
-        let secret =
-            |at: Mark| yaml::documents(text).iter().rev().find(|d| d.lines_before < at.line).is_some_and(|d| mentions_secret(d.text));
-        let veil = |at| if secret(at) { Veil::Everything } else { Veil::SecretKeys };
+        let documents = yaml::documents(text);
+        let mentions: Vec<bool> = documents.iter().map(|d| mentions_secret(d.text)).collect();
+        let near = |i: usize| mentions[i.saturating_sub(1)..mentions.len().min(i + 2)].contains(&true);
+        let origins: Vec<Origin<'a>> =
+            documents.into_iter().enumerate().map(|(i, document)| Origin { file, text, document, near_secret: near(i) }).collect();
+        let veil = |at: Mark| match origins.iter().rev().find(|o| o.document.lines_before < at.line) {
+            Some(origin) if !mentions_secret(origin.document.text) => Veil::SecretKeys,
+            Some(_) | None => Veil::Everything,
+        };
         let place = |at: Mark| Place { spot: Some(Spot::new(file, text, at, veil(at))), ..Place::default() };
         let found: Scan = scan(text);
         if let Some(at) = found.too_deep {
@@ -90,7 +107,7 @@ impl<'a> Parsed<'a> {
         }
         for word in found.words {
             let mut message = format!("other YAML tools read the plain word `{}` as {}", word.text, word.reads_as);
-            if secret(word.at) {
+            if veil(word.at) != Veil::SecretKeys {
                 message = format!("other YAML tools read this plain word as {}", word.reads_as);
             }
             let code = if word.reads_as == "a boolean" { codes::BOOLEAN_WORD } else { codes::NUMBER_WORD };
@@ -99,8 +116,8 @@ impl<'a> Parsed<'a> {
                 last.severity = Severity::Warning;
             }
         }
-        for document in yaml::documents(text) {
-            let origin = Origin { file, text, document };
+        for origin in origins {
+            let document = origin.document;
             match document.parse() {
                 Ok(node) => self.document(origin, &node),
                 Err(error) => {
@@ -112,7 +129,7 @@ impl<'a> Parsed<'a> {
     }
 
     fn syntax(&mut self, origin: Origin<'a>, error: yaml::Syntax) {
-        let veil = if mentions_secret(origin.document.text) { Veil::Everything } else { Veil::SecretKeys };
+        let veil = origin.veil();
         if self.diagnostics.len() >= limits::DIAGNOSTICS {
             let place = Place { spot: Some(Spot::of_file(origin.file)), ..Place::default() };
             return self.refuse(codes::YAML_SYNTAX, place, "another document is not YAML".to_owned(), "");
@@ -140,59 +157,65 @@ impl<'a> Parsed<'a> {
     }
 
     fn item(&mut self, origin: Origin<'a>, base: Vec<Step>, node: &Node) {
-        if self.items.len() == limits::MANIFEST_OBJECTS {
+        if self.items.len() == limits::MANIFEST_OBJECTS && !std::mem::replace(&mut self.full, true) {
             let at = origin.document.locate(&base, Part::Value);
             let place = Place { spot: Some(Spot::new(origin.file, origin.text, at, Veil::Values)), ..Place::default() };
             let message = format!("one apply takes at most {} objects", limits::MANIFEST_OBJECTS);
             self.refuse(codes::TOO_MANY_OBJECTS, place, message, "apply them in several parts");
         }
         if self.items.len() >= limits::MANIFEST_OBJECTS {
-            // Counted no further; one more item stands for all the rest.
             return;
         }
-        let index = self.items.len();
-        let kind = node.get("kind").and_then(Node::text).and_then(|text| KINDS.into_iter().find(|k| k.singular() == text));
-        let name = node.get("metadata").and_then(|m| m.get("name")).and_then(Node::text).and_then(|n| n.parse().ok());
-        let before = self.faults.len();
-        match kind {
-            Some(kind) => {
-                let version = node.get("apiVersion").and_then(Node::text);
-                let mut shape = Shape { item: index, kind, faults: Vec::new() };
-                shape.check(node);
-                let version_at = vec![Step::from("apiVersion")];
-                shape.faults.retain(|f| f.at.path != version_at || f.code == codes::DUPLICATE_KEY);
-                if node.get("apiVersion").is_some() && version != Some(API_VERSION) {
-                    let fault =
-                        Fault::error(codes::WRONG_API_VERSION, At::value(index, version_at), "this version of the schema is not known");
-                    self.faults.push(fault.label(format!("expected `{API_VERSION}`")).hint(format!("write `apiVersion: {API_VERSION}`")));
-                }
-                self.faults.extend(shape.faults);
-            }
-            None => self.faults.push(no_kind(index, node)),
-        }
-        let faults = &self.faults[before..];
-        let whole = !faults.iter().any(|f| f.severity == Severity::Error);
-        let object = kind.and_then(|_| typed(node, faults));
+        let Judged { kind, name, object, whole, faults } = judge(self.items.len(), node);
+        self.faults.extend(faults);
         if kind.is_none() || name.is_none() {
             self.lost.push(origin.document.text);
         }
-        if whole && object.is_none() {
-            let at = At::value(index, Vec::new());
-            self.faults.push(Fault::error(codes::BAD_VALUE, at, "the object does not read").hint("compare it with `explain`"));
-        }
-        self.items.push(Item { origin, base, kind, name, whole: whole && object.is_some(), object });
+        self.items.push(Item { origin, base, kind, name, whole, object });
     }
 }
 
-/// Whether lines of this document may hold values of a Secret: told by its text, as it may not parse.
-pub fn holds_secret(text: &str) -> bool {
-    text.contains("Secret") && text.lines().any(|l| l.contains("kind") && l.contains("Secret")) || text.contains("stringData")
+/// One object by its form.
+pub struct Judged {
+    pub kind: Option<Kind>,
+    pub name: Option<Name>,
+    pub object: Option<Object>,
+    pub whole: bool,
+    pub faults: Vec<Fault>,
 }
 
-/// Whether any key of this document names a secret: where the lines of its value end is not certain then.
+pub fn judge(index: usize, node: &Node) -> Judged {
+    let kind = node.get("kind").and_then(Node::text).and_then(|text| KINDS.into_iter().find(|k| k.singular() == text));
+    let name = node.get("metadata").and_then(|m| m.get("name")).and_then(Node::text).and_then(|n| n.parse().ok());
+    let mut faults = Vec::new();
+    match kind {
+        Some(kind) => {
+            let mut shape = Shape { item: index, kind, faults: Vec::new() };
+            shape.check(node);
+            let version_at = vec![Step::from("apiVersion")];
+            shape.faults.retain(|f| f.at.path != version_at || f.code == codes::DUPLICATE_KEY);
+            if node.get("apiVersion").is_some_and(|v| v.text() != Some(API_VERSION)) {
+                let fault = Fault::error(codes::WRONG_API_VERSION, At::value(index, version_at), "this version of the schema is not known");
+                faults.push(fault.label(format!("expected `{API_VERSION}`")).hint(format!("write `apiVersion: {API_VERSION}`")));
+            }
+            faults.extend(shape.faults);
+        }
+        None => faults.push(no_kind(index, node)),
+    }
+    let sound = faults.is_empty();
+    let object = kind.and_then(|_| typed(node, &faults));
+    if sound && object.is_none() {
+        let fault = Fault::error(codes::BAD_VALUE, At::value(index, Vec::new()), "the object does not read");
+        faults.push(fault.hint("compare it with `explain`"));
+    }
+    Judged { kind, name, whole: sound && object.is_some(), object, faults }
+}
+
+/// Whether lines of this document may hold values of secrets: told by its text, as it may not parse.
 fn mentions_secret(text: &str) -> bool {
     let key = |before: &str| names_a_secret(last_key(before));
-    holds_secret(text) || text.lines().any(|l| l.match_indices(':').any(|(at, _)| key(&l[..at])))
+    let says_so = |l: &str| l.contains("kind") && l.to_ascii_lowercase().contains("secr");
+    text.lines().any(|l| says_so(l) || l.match_indices(':').any(|(at, _)| key(&l[..at])))
 }
 
 fn no_kind(item: usize, node: &Node) -> Fault {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::codes;
 use super::diagnostic::{names_a_secret, shown};
-use super::fault::{At, Fault, did_you_mean, listed, path_text};
+use super::fault::{At, Fault, SECRET_KEYS, did_you_mean, listed, path_text, shown_key};
 use super::schema;
 use super::yaml::{Node, Part, Step};
 use crate::model::{HostPort, Kind, Mac, Name, Period, policy::Share, server::Bytes};
@@ -33,8 +33,11 @@ impl Shape {
                     path.push(Step::Key(key.clone()));
                     if *nth > 0 {
                         let at = |n| At { item: self.item, path: path.clone(), part: Part::Key(n) };
-                        let fault =
-                            Fault::error(codes::DUPLICATE_KEY, at(*nth), format!("the key `{}` stands twice in one map", shown(key)));
+                        let fault = Fault::error(
+                            codes::DUPLICATE_KEY,
+                            at(*nth),
+                            format!("the key `{}` stands twice in one map", self.key(key, path)),
+                        );
                         self.faults.push(fault.label("again here").also("first", at(0)).hint("keep one of the two"));
                     } else {
                         self.duplicates(value, path);
@@ -141,6 +144,11 @@ impl Shape {
     fn hidden(&self, path: &[Step]) -> bool {
         let open = |key: &str| matches!(key, "apiVersion" | "kind" | "metadata");
         self.kind == Kind::Secret && !matches!(path.first(), Some(Step::Key(key)) if open(key))
+    }
+
+    /// The last key of a path, fit for a message.
+    fn key(&self, key: &str, path: &[Step]) -> String {
+        if self.hidden(path) && path.len() > 1 && !SECRET_KEYS.contains(&key) { "(hidden)".to_owned() } else { shown_key(key) }
     }
 
     fn found(&self, node: &Node, path: &[Step]) -> String {

@@ -23,9 +23,9 @@ pub enum WiringError {
     OneForTwo { first: Name, second: Name, on: Name },
     #[error("the persona boots over NIC `{nic}`, and the binding puts `{other}` on the server's boot NIC `{on}`")]
     BootTaken { nic: Name, other: Name, on: Name },
-    #[error("the persona has {} more NICs than the server has places for: {}", .left.len() - .free.len(), list(.left))]
+    #[error("no place is certain for the persona's {}: the server has {} left", list(.left), if .free.is_empty() { "none".to_owned() } else { list(.free) })]
     TooFew { left: Vec<Name>, free: Vec<Name> },
-    #[error("it is not certain where the persona's {} belong: the server has {}", list(.left), list(.free))]
+    #[error("it is not certain where the persona's {} belongs: the server has {} left", list(.left), list(.free))]
     Ambiguous { left: Vec<Name>, free: Vec<Name> },
 }
 
@@ -205,7 +205,7 @@ mod tests {
         assert!(matches!(err(json!([{ "name": "san", "on": "nic1" }, { "name": "front", "on": "nic1" }])), WiringError::OneForTwo { .. }));
         let many = persona(json!([{ "name": "a" }, { "name": "b" }, { "name": "c" }]));
         let few = matched(&two, &many, json!([])).unwrap_err();
-        assert_eq!(few.to_string(), "the persona has 1 more NICs than the server has places for: `a`, `b`, `c`");
+        assert_eq!(few.to_string(), "no place is certain for the persona's `a`, `b`, `c`: the server has `nic1`, `nic2` left");
     }
 
     proptest::proptest! {

@@ -207,6 +207,18 @@ impl Node {
         if let Node::Text(text) = self { Some(text) } else { None }
     }
 
+    pub fn from_json(json: &serde_json::Value) -> Node {
+        use serde_json::Value;
+        match json {
+            Value::Null => Node::Null,
+            Value::Bool(b) => Node::Bool(*b),
+            Value::Number(n) => n.as_i128().map(Node::Int).or_else(|| n.as_f64().map(Node::Float)).unwrap_or(Node::Null),
+            Value::String(text) => Node::Text(text.clone()),
+            Value::Array(items) => Node::List(items.iter().map(Node::from_json).collect()),
+            Value::Object(map) => Node::Map(map.iter().map(|(k, v)| (k.clone(), Node::from_json(v))).collect()),
+        }
+    }
+
     /// As JSON; the first of duplicate keys counts.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::{Map, Number, Value};

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod network;
 pub mod op;
 pub mod power;
+pub mod rails;
 pub mod record;
 pub mod seen;
 pub mod want;

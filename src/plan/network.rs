@@ -73,7 +73,8 @@ fn ports(authority: &Authority, wishes: &BTreeMap<PortKey, PortWish>, seen: &Ser
             plan.wait(trouble.reason, trouble.message.clone());
             continue;
         }
-        if vlans_exist(authority, switch, &to, seen, &mut creating, plan) {
+        let added = added(&sight.config, &to);
+        if vlans_exist(authority, switch, &added, seen, &mut creating, plan) {
             let op = Op::SetPort { switch: switch.clone(), port: port.clone(), from: sight.config.clone(), to };
             gate::admit(authority, step(authority, op, &wish.because), seen, plan);
         }
@@ -84,22 +85,30 @@ fn step(authority: &Authority, op: Op, because: &str) -> Step {
     Step { op, binding: authority.binding.clone(), plane: Plane::Network, because: because.to_owned(), write_ahead: None }
 }
 
+/// What the port does not carry so already: a protected VLAN may be kept, and a port that is shut may lie in it.
+fn added(from: &PortConfig, to: &PortConfig) -> Vec<Vlan> {
+    let untagged = to.untagged.filter(|v| from.untagged != Some(*v));
+    untagged.into_iter().chain(to.tagged.difference(&from.tagged).copied()).collect()
+}
+
 /// Whether the switch has every VLAN that a port is to carry; those that it may make are made first.
 fn vlans_exist(
     authority: &Authority,
     switch: &Name,
-    to: &PortConfig,
+    needed: &[Vlan],
     seen: &ServerSeen,
     creating: &mut BTreeSet<(Name, Vlan)>,
     plan: &mut Plan,
 ) -> bool {
-    let Some(here) = seen.switches.get(switch) else { return false };
-    let needed: Vec<Vlan> = to.untagged.iter().chain(&to.tagged).copied().collect();
+    let Some(here) = seen.switches.get(switch) else {
+        plan.wait("PortUnknown", format!("switch {switch} was not seen yet"));
+        return false;
+    };
     if let Some(vlan) = needed.iter().find(|v| here.protected.contains(v)) {
         plan.problem("VlanProtected", format!("VLAN {vlan} is protected on switch {switch}"));
         return false;
     }
-    let missing: Vec<Vlan> = needed.into_iter().filter(|v| !here.vlans.contains(v)).collect();
+    let missing: Vec<Vlan> = needed.iter().copied().filter(|v| !here.vlans.contains(v)).collect();
     for vlan in &missing {
         if !here.creates_vlans {
             plan.problem("VlanMissing", format!("switch {switch} has no VLAN {vlan}; make it there, or set `vlans: Create`"));

@@ -194,13 +194,15 @@ fn on_in_time(server: &Name, seen: &ServerSeen, now: Tick, plan: &mut Plan) -> b
     off_since
 }
 
-/// Another boot device than ours on a running body is drift. None at all is not, unless the BMC is known to keep what we set.
+/// Another boot device than ours on a running body is drift. None at all is not, unless the BMC is known to keep what we set; nor is any,
+/// where the BMC showed another one right after ours was set: it would be set for ever. Before the next start it is set again anyway.
 fn boot_device_of_running(want: &Want, holder: &Holder, seen: &ServerSeen, plan: &mut Plan) {
     let Some(boot) = &seen.boot else { return };
     let keeps = seen.memory.boot_echo.is_some_and(|e| e.persistent && e.device == holder.boot);
+    let in_vain = seen.memory.boot_echo.is_some_and(|e| e.device != holder.boot);
     let drifted = match boot.value.device {
         BootDevice::None => keeps,
-        device => device != holder.boot,
+        device => device != holder.boot && !in_vain,
     };
     if drifted && seen.bmc_trouble.is_none() {
         let step = Step {

@@ -54,7 +54,7 @@ pub struct Memory {
     pub boot_echo: Option<BootOverride>,
     /// Since when the body is seen off: the first answer Off after another one, or after the start of this process.
     pub off_seen_at: Option<Tick>,
-    /// When power-on was last sent, and how often since the body was last seen on.
+    /// When power-on was last sent, and how often, since the body was last seen on and since the boot answer stands.
     pub on_sent_at: Option<Tick>,
     pub on_tries: u32,
     /// The last sign of a new start: a boot request that was answered with a persona, an agent's hello. A request that was only parked
@@ -68,7 +68,11 @@ impl Memory {
     pub fn recorded(&mut self, record: &Record, at: Tick) {
         match record {
             Record::Take { .. } => self.taken_at = at,
-            Record::Answer(persona) | Record::Adopt(persona) => drop(self.answered_at.insert(persona.clone(), at)),
+            Record::Answer(persona) | Record::Adopt(persona) => {
+                self.answered_at.insert(persona.clone(), at);
+                // A power-on for another persona is not this one's.
+                (self.on_sent_at, self.on_tries) = (None, 0);
+            }
             Record::Withdraw(persona) => drop(self.withdrawn_at.insert(persona.clone(), at)),
             Record::End(persona) => {
                 self.answered_at.remove(persona);
@@ -96,7 +100,7 @@ impl Memory {
         match seen.value {
             Power::Off if before != Some(Power::Off) => self.off_seen_at = Some(seen.asked_at),
             Power::Off => {}
-            Power::On => self.on_tries = 0,
+            Power::On => (self.on_sent_at, self.on_tries) = (None, 0),
         }
     }
 

@@ -77,7 +77,11 @@ fn plugs(server: &Name, spec: &ServerSpec, names: &dyn PortNames, problems: &mut
 
 /// The binding whose target this is. Of several (which lint refuses) the one that holds the body already, else none.
 fn binding_of<'a>(server: &Name, objects: &'a Objects, body: &Body) -> Option<&'a Held<BindingSpec>> {
-    let all: Vec<&Held<BindingSpec>> = objects.bindings_of_server(server).filter_map(|b| objects.bindings.get(b)).filter(|b| b.meta.deletion_timestamp.is_none()).collect();
+    let all: Vec<&Held<BindingSpec>> = objects
+        .bindings_of_server(server)
+        .filter_map(|b| objects.bindings.get(b))
+        .filter(|b| b.meta.deletion_timestamp.is_none())
+        .collect();
     match all.as_slice() {
         [one] => Some(one),
         several => several.iter().copied().find(|b| body.held_by.as_ref().is_some_and(|h| h.uid == b.meta.uid)),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::drivers::bmc::ipmi::commands::{self, ChassisControl};
-use crate::model::fact::{BootOverride, Power, Tick};
+use crate::model::fact::{BmcIdentity, BootOverride, Power, Tick};
 
 /// Events kept; the oldest go first.
 const LOG: usize = 4096;
@@ -92,16 +92,31 @@ impl Default for BmcConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BmcFault {
     /// Silent, and all sessions lost; the server is not touched.
-    Reboot { takes: Duration },
+    Reboot {
+        takes: Duration,
+    },
     /// No packet gets through; nothing is lost.
-    Unplugged { until: Tick },
+    Unplugged {
+        until: Tick,
+    },
     /// Chassis controls are acknowledged and not done.
-    AckOnly { until: Tick },
+    AckOnly {
+        until: Tick,
+    },
     /// Chassis controls take effect this much later than usual.
-    Late { by: Duration, until: Tick },
+    Late {
+        by: Duration,
+        until: Tick,
+    },
     /// Every command is answered with this completion code (C0h, C3h, D2h).
-    Busy { code: u8, until: Tick },
-    Boot { lie: BootLie, until: Tick },
+    Busy {
+        code: u8,
+        until: Tick,
+    },
+    Boot {
+        lie: BootLie,
+        until: Tick,
+    },
 }
 
 /// Chassis Control as received: also those that embody never sends.
@@ -124,10 +139,21 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BmcEvent {
     /// A chassis control arrived, whatever came of it.
-    Control { control: Control, at: Tick },
+    Control {
+        control: Control,
+        at: Tick,
+    },
     /// The power changed. At a start: what the firmware was told to boot from, if anything.
-    Power { power: Power, cause: Cause, boot: Option<BootOverride>, at: Tick },
-    BootFlags { flags: [u8; 2], at: Tick },
+    Power {
+        power: Power,
+        cause: Cause,
+        boot: Option<BootOverride>,
+        at: Tick,
+    },
+    BootFlags {
+        flags: [u8; 2],
+        at: Tick,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -277,10 +303,41 @@ impl Bmc {
 
     // ---- commands -------------------------------------------------------------------------------------------------------
 
+    /// With which completion code every command is answered now, if it is busy.
+    pub fn busy(&mut self, now: Tick) -> Option<u8> {
+        self.settle(now);
+        self.faults.iter().find_map(|f| if let BmcFault::Busy { code, .. } = f { Some(*code) } else { None })
+    }
+
+    /// What a driver reads of who it is, for a face without packets.
+    pub fn identity(&self) -> BmcIdentity {
+        let (major, minor) = self.config.firmware;
+        BmcIdentity {
+            guid: Some(self.config.guid.iter().map(|b| format!("{b:02x}")).collect()),
+            manufacturer_id: self.config.manufacturer_id,
+            product_id: self.config.product_id,
+            firmware: format!("{major}.{minor:02}"),
+            ipmi_version: "2.0".to_owned(),
+        }
+    }
+
+    /// The boot flags as they read, lies included, for a face without packets.
+    pub fn boot_as_read(&mut self, now: Tick) -> BootOverride {
+        self.settle(now);
+        commands::flags_of(self.flags_as_read())
+    }
+
+    /// Parameter 3, then 5, as the driver sends them, for a face without packets.
+    pub fn set_boot(&mut self, want: BootOverride, now: Tick) -> u8 {
+        self.settle(now);
+        self.keep |= KEEP_ON_TIMEOUT;
+        let [flags, device] = commands::flag_bytes(want);
+        self.set_boot_option(&[0x05, flags, device, 0, 0, 0], now)
+    }
+
     /// A command from a session at this privilege level: completion code and data. `netfn` is the request's.
     pub fn command(&mut self, level: u8, netfn: u8, cmd: u8, data: &[u8], now: Tick) -> Vec<u8> {
-        self.settle(now);
-        if let Some(code) = self.faults.iter().find_map(|f| if let BmcFault::Busy { code, .. } = f { Some(*code) } else { None }) {
+        if let Some(code) = self.busy(now) {
             return vec![code];
         }
         // The least level: IPMI 2.0, table G-1.
@@ -308,7 +365,7 @@ impl Bmc {
 
     fn device_id(&self) -> Vec<u8> {
         let (major, minor) = self.config.firmware;
-        let bcd = (minor / 10 % 10) << 4 | minor % 10;
+        let bcd = ((minor / 10 % 10) << 4) | (minor % 10);
         let [m0, m1, m2, _] = self.config.manufacturer_id.to_le_bytes();
         let [p0, p1] = self.config.product_id.to_le_bytes();
         // Device 20h, revision 1, IPMI 2.0, a chassis device that has SEL and SDR.
@@ -375,6 +432,14 @@ impl Bmc {
         self.faults.iter().find_map(|f| if let BmcFault::Boot { lie, .. } = f { Some(*lie) } else { None })
     }
 
+    fn flags_as_read(&self) -> [u8; 2] {
+        match self.lie() {
+            Some(BootLie::LosesBits) => [0, self.flags[1]],
+            Some(BootLie::ReadsEmpty) => [0, 0],
+            Some(BootLie::ForgetsWrites) | None => self.flags,
+        }
+    }
+
     fn set_boot_option(&mut self, data: &[u8], now: Tick) -> u8 {
         let [parameter, rest @ ..] = data else { return 0xc7 };
         match (parameter & 0x7f, rest) {
@@ -409,11 +474,7 @@ impl Bmc {
             3 => vec![self.keep],
             4 => vec![0, 0],
             5 => {
-                let [flags, device] = match self.lie() {
-                    Some(BootLie::LosesBits) => [0, self.flags[1]],
-                    Some(BootLie::ReadsEmpty) => [0, 0],
-                    Some(BootLie::ForgetsWrites) | None => self.flags,
-                };
+                let [flags, device] = self.flags_as_read();
                 vec![flags, device, 0, 0, 0]
             }
             _ => return vec![0x80],

@@ -4,9 +4,16 @@
 
 pub mod agent;
 pub mod bmc;
+pub mod centre;
+pub mod checkers;
 pub mod direct;
+pub mod line;
 pub mod mib;
 pub mod rack;
 pub mod recording;
 pub mod rmcp;
 pub mod switch;
+pub mod trace;
+pub mod trial_store;
+pub mod virtual_bmc;
+pub mod virtual_switch;

@@ -15,7 +15,6 @@ pub const BODIES: &str = "bodies/";
 pub const APPROVALS: &str = "approvals/";
 pub const PAUSES: &str = "pauses/";
 /// Changes that wait for a person, such as mass changes.
-pub const HOLDS: &str = "holds/";
 /// Identities that devices had when they were first seen, or accepted.
 pub const PINS: &str = "pins/";
 
@@ -40,10 +39,6 @@ pub fn pause(id: impl Display) -> String {
     format!("{PAUSES}{id}")
 }
 
-pub fn hold(id: impl Display) -> String {
-    format!("{HOLDS}{id}")
-}
-
 pub fn pin(kind: Kind, name: &Name) -> String {
     format!("{PINS}{}/{name}", kind.plural())
 }
@@ -55,7 +50,6 @@ pub enum Key {
     Body(Name),
     Approval(Name),
     Pause(String),
-    Hold(String),
     Pin(Kind, Name),
 }
 
@@ -76,8 +70,6 @@ impl Key {
             rest.parse().ok().map(Key::Approval)
         } else if let Some(rest) = key.strip_prefix(PAUSES) {
             id(rest).map(Key::Pause)
-        } else if let Some(rest) = key.strip_prefix(HOLDS) {
-            id(rest).map(Key::Hold)
         } else if let Some(rest) = key.strip_prefix(PINS) {
             kind_and_name(rest).map(|(kind, name)| Key::Pin(kind, name))
         } else {
@@ -93,7 +85,6 @@ impl Display for Key {
             Key::Body(server) => body(server),
             Key::Approval(binding) => approval(binding),
             Key::Pause(id) => pause(id),
-            Key::Hold(id) => hold(id),
             Key::Pin(kind, name) => pin(*kind, name),
         })
     }
@@ -107,7 +98,7 @@ mod tests {
     #[test]
     fn what_is_built_is_read_back() {
         let name: Name = "web-1.rack2".parse().unwrap();
-        let mut keys = vec![Key::Body(name.clone()), Key::Approval(name.clone()), Key::Pause("everything".into()), Key::Hold("h1".into())];
+        let mut keys = vec![Key::Body(name.clone()), Key::Approval(name.clone()), Key::Pause("everything".into())];
         keys.extend(KINDS.map(|kind| Key::Object(kind, name.clone())));
         keys.extend(KINDS.map(|kind| Key::Pin(kind, name.clone())));
         let texts: std::collections::BTreeSet<String> = keys.iter().map(Key::to_string).collect();
@@ -121,7 +112,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_nothing() {
         for alien in
-            ["", "objects/", "objects/servers", "objects/servers/A", "objects/Server/a", "bodies/a/b", "holds/", "holds/a/b", "x/y"]
+            ["", "objects/", "objects/servers", "objects/servers/A", "objects/Server/a", "bodies/a/b", "pauses/", "pauses/a/b", "x/y"]
         {
             assert_eq!(Key::parse(alien), None, "{alien}");
         }

@@ -6,7 +6,9 @@
 SUBTREE is one of `bridge` (1.3.6.1.2.1.17), `if` (1.3.6.1.2.1.2.2) or `ifx` (1.3.6.1.2.1.31.1.1); snmpd starts one process for
 each. Port P (1..PORTS, the base port) has ifIndex 100+P, ifName `portP`, ifDescr `Ethernet port P`; at first all are up and
 untagged in VLAN 1. State is kept in memory and in STATE_DIR/SUBTREE.json, so that a restart keeps it (remove the file and restart:
-a switch that forgot everything).
+a switch that forgot everything). Every SET that is accepted or refused here is a line of STATE_DIR/sets: OID, value, answer.
+STATE_DIR/fdb.json, where it exists, is the forwarding table: [{"vlan": 1, "mac": "52:54:00:77:00:01", "port": 1}, ...], all
+learned; it is read again whenever it changes.
 
 Rules: untagged members are egress members after every single SET; the PVID's VLAN exists; a VLAN that is some port's PVID cannot
 be destroyed; RowStatus 4 and 5 create, 6 destroys. snmpd hands over one varbind at a time, in the order of the PDU, without
@@ -105,6 +107,8 @@ BRIDGE, IF, IFX = MIB2 + (17,), MIB2 + (2, 2, 1), MIB2 + (31, 1, 1, 1)
 STATIC = BRIDGE + (7, 1, 4, 3, 1)  # dot1qVlanStaticTable: 1 name, 2 egress, 3 forbidden, 4 untagged, 5 row status
 CURRENT = BRIDGE + (7, 1, 4, 2, 1)  # dot1qVlanCurrentTable: 3 fdb id, 4 egress, 5 untagged, 6 status
 PVID = BRIDGE + (7, 1, 4, 5, 1, 1)
+FDB = BRIDGE + (7, 1, 2, 2, 1)  # dot1qTpFdbTable: 2 port, 3 status
+LEARNED = os.path.join(STATE, 'fdb.json')
 
 
 def bridge_tree():
@@ -126,7 +130,26 @@ def bridge_tree():
         t[STATIC + (3, n)] = port_list([])
         t[STATIC + (4, n)] = port_list(v['untagged'])
         t[STATIC + (5, n)] = ('integer', 1)
+    for entry in learned():
+        at = (entry['vlan'],) + tuple(int(o, 16) for o in entry['mac'].split(':'))
+        t[FDB + (2,) + at] = ('integer', entry['port'])
+        t[FDB + (3,) + at] = ('integer', 3)
     return t
+
+
+def learned():
+    try:
+        with open(LEARNED) as f:
+            return json.load(f)
+    except FileNotFoundError:
+        return []
+
+
+def learned_when():
+    try:
+        return os.stat(LEARNED).st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def if_tree():
@@ -199,7 +222,8 @@ def set_value(oid, kind, text):
 # ---- the protocol of pass_persist --------------------------------------------------------------------------------------
 
 def tree():
-    global TREE, ORDER
+    global TREE, ORDER, WHEN
+    WHEN = learned_when()
     TREE = {'bridge': bridge_tree, 'if': if_tree, 'ifx': ifx_tree}[SUBTREE]()
     ORDER = sorted(TREE)
 
@@ -246,6 +270,8 @@ def serve():
         elif verb in ('get', 'getnext'):
             where = line()
             try:
+                if SUBTREE == 'bridge' and WHEN != learned_when():
+                    tree()
                 reply = answer((get if verb == 'get' else get_next)(parse(where)))
             except Exception:
                 reply = 'NONE'
@@ -260,6 +286,8 @@ def serve():
                 reply = str(refused)
             except Exception:
                 reply = 'not-writable'
+            with open(os.path.join(STATE, 'sets'), 'a') as f:
+                f.write('%s %s %s: %s\n' % (where, kind, value, reply))
         else:
             reply = 'NONE'
         print(reply, flush=True)

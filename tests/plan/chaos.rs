@@ -3,6 +3,7 @@
 //!
 //! Deterministic: the seed is fixed (`EMBODY_SEED` chooses another, `EMBODY_CASES` how many), and a failing case prints its history.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use embody::model::Name;
 use embody::model::binding::{Correct, Mode, RunState};
 use embody::model::body::Found;
 use embody::model::fact::Power;
+use embody::plan::forecast::Future;
+use embody::plan::op::Op;
 use embody::plan::record::Record;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -29,8 +32,14 @@ enum Event {
     Look(usize),
     Pass(u64),
     Button(usize, Power),
+    Reboot(usize),
     PortByHand(usize, i64),
-    Bind { binding: usize, persona: usize, server: usize, mode: Mode },
+    Bind {
+        binding: usize,
+        persona: usize,
+        server: usize,
+        mode: Mode,
+    },
     Swap(usize, usize),
     Unbind(usize),
     State(usize, RunState),
@@ -53,6 +62,7 @@ fn event() -> impl Strategy<Value = Event> {
         16 => (0..3usize).prop_map(Event::Look),
         4 => prop_oneof![Just(1u64), Just(11), Just(61)].prop_map(Event::Pass),
         3 => (0..3usize, power).prop_map(|(s, power)| Event::Button(s, power)),
+        2 => (0..3usize).prop_map(Event::Reboot),
         2 => (0..3usize, prop_oneof![Just(1i64), Just(50), Just(QUARANTINE)]).prop_map(|(s, vlan)| Event::PortByHand(s, vlan)),
         8 => bind.prop_map(|(binding, persona, server, mode)| Event::Bind { binding, persona, server, mode }),
         2 => (0..3usize, 0..3usize).prop_map(|(a, b)| Event::Swap(a, b)),
@@ -77,8 +87,14 @@ impl Rack {
             Event::Look(s) => self.look(&name(SERVERS[*s])),
             Event::Pass(seconds) => self.pass(Duration::from_secs(*seconds)),
             Event::Button(s, power) => {
-                self.note(format!("a person switches {} {power}", SERVERS[*s]));
+                self.note(format_args!("a person switches {} {power}", SERVERS[*s]));
                 self.press(&name(SERVERS[*s]), *power);
+            }
+            Event::Reboot(s) => {
+                if self.truth[SERVERS[*s]].power == Power::On {
+                    self.note(format_args!("{} starts again", SERVERS[*s]));
+                    self.starts(&name(SERVERS[*s]));
+                }
             }
             Event::PortByHand(s, vlan) => drop(self.ports.insert(port_of(SERVERS[*s]), access(*vlan))),
             Event::Bind { binding, persona, server, mode } => {
@@ -137,7 +153,16 @@ impl Rack {
         for binding in BINDINGS {
             self.edit(binding, |spec| spec.correct = Some(Correct::All(Mode::Enforce)));
         }
+        for server in SERVERS {
+            self.look(&name(server));
+        }
+        let sent = self.ops.len();
+        let foreseen = self.seen.values().all(|seen| seen.body.off.is_none() && seen.memory.on_tries == 0).then(|| self.forecast());
         let (_, plans) = self.calm(60);
+        if let Some(future) = foreseen.filter(|future| future.steps.iter().all(|f| !f.held)) {
+            self.came_true(&future, sent);
+            self.foreseen += future.steps.len();
+        }
         for server in SERVERS.map(name) {
             let body = self.seen[&server].body.clone();
             if body.held_by.is_none() && body.release.is_none() {
@@ -146,6 +171,23 @@ impl Rack {
             if body.found == Found::Running {
                 let held: BTreeSet<&str> = plans[&server].held.iter().map(|step| step.binding.as_str()).collect();
                 held.into_iter().for_each(|binding| self.approve(binding));
+            }
+        }
+    }
+
+    /// What was foreseen is what was sent, server by server and in order on each device, and nothing else.
+    fn came_true(&self, future: &Future, before: usize) {
+        for server in SERVERS.map(name) {
+            let mut foreseen: Vec<&Op> = future.steps.iter().filter(|f| f.server == server).map(|f| &f.step.op).collect();
+            let mut sent: Vec<&Op> = self.ops[before..].iter().filter(|(s, _)| *s == server).map(|(_, op)| op).collect();
+            for ops in [&mut foreseen, &mut sent] {
+                ops.sort_by_key(|op| op.device());
+            }
+            if foreseen != sent {
+                self.fail(&format!(
+                    "of {server} was foreseen {foreseen:#?}
+and sent {sent:#?}"
+                ));
             }
         }
     }
@@ -180,10 +222,8 @@ fn chaos_is_safe_and_calm_follows() {
         max_shrink_iters: 20_000,
         ..Config::default()
     };
-    let (mut sent, mut lives) = (0, 0);
-    let mut runner = TestRunner::new(config);
-    let (sent_ref, lives_ref) = (std::cell::RefCell::new(&mut sent), std::cell::RefCell::new(&mut lives));
-    let outcome = runner.run(&prop::collection::vec(event(), 1..120), |events| {
+    let count = [Cell::new(0), Cell::new(0), Cell::new(0)];
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(event(), 1..120), |events| {
         let mut rack = Rack::new(&SERVERS, &PERSONAS, EXCLUSIVE);
         for event in &events {
             rack.suffer(event);
@@ -194,15 +234,18 @@ fn chaos_is_safe_and_calm_follows() {
             rack.fail(&format!("{server} does not converge: {plan:#?}"));
         }
         rack.is_as_wished();
-        **sent_ref.borrow_mut() += rack.sent;
-        **lives_ref.borrow_mut() += rack.truth.values().filter(|t| t.runs.is_some()).count();
+        let lives = rack.truth.values().filter(|t| t.runs.is_some()).count();
+        for (sum, n) in count.iter().zip([rack.sent, rack.foreseen, lives]) {
+            sum.set(sum.get() + n);
+        }
         Ok(())
     });
     if let Err(error) = outcome {
         panic!("{error}");
     }
-    eprintln!("chaos: {sent} operations sent, {lives} personas alive at the end");
-    assert!(sent > 5_000 && lives > 500, "the chaos has become empty: {sent} operations, {lives} lives");
+    let [sent, foreseen, lives] = count.map(Cell::into_inner);
+    eprintln!("chaos: {sent} operations sent, {foreseen} of them foreseen, {lives} personas alive at the end");
+    assert!(sent > 5_000 && foreseen > 1_000 && lives > 500, "the chaos has become empty: {sent}, {foreseen}, {lives}");
 }
 
 /// A record that a person causes is checked like the others.

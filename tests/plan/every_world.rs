@@ -9,12 +9,13 @@
 //! The other server counts for one server's plan only by its evidence, so the first test varies the one in all detail and the other in that.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
+use embody::model::Name;
 use embody::model::binding::{Mode, RunState};
 use embody::model::body::{Body, Found, Hold, OffIntent, Phase};
 use embody::model::fact::{PortConfig, Power, Seen, Tick};
-use embody::model::Name;
+use embody::plan::Plan;
 use embody::plan::seen::{Approval, Memory, PortSeenHere, ServerSeen};
 
 use crate::rack::{GRACE, Luck, QUARANTINE, Rack, Truth, access, name, port_of};
@@ -107,7 +108,7 @@ fn rack_of(wish: &Wish) -> Rack {
             Consent::Enforce | Consent::ApproveNone | Consent::Observe => false,
         };
         if approved {
-            rack.approvals.insert(name(binding), everything(binding));
+            rack.consent(binding, &everything(binding));
         }
     }
     rack
@@ -182,11 +183,12 @@ fn put(rack: &mut Rack, server: &str, place: &Place) {
         ..Memory::default()
     };
     let seen = rack.seen.get_mut(server).unwrap();
-    let switches = std::mem::take(&mut seen.switches);
+    let (switches, approvals) = (std::mem::take(&mut seen.switches), std::mem::take(&mut seen.approvals));
     let config: PortConfig = access(place.port);
     let sight = PortSeenHere { config: config.clone(), asked_at: STALE, refuse: None };
     let power = place.seen.map(|(value, asked_at)| Seen { value, asked_at });
-    *seen = ServerSeen { body, memory, power, switches, ports: [(port_of(server), sight)].into(), ..ServerSeen::default() };
+    let ports = [(port_of(server), sight)].into();
+    *seen = ServerSeen { body, memory, power, switches, approvals, ports, ..ServerSeen::default() };
     let seen_off = place.seen == Some((Power::Off, FRESH));
     let off_since_taken = place.seen.is_some_and(|(power, at)| power == Power::Off && at > taken_at);
     let stranger = place.power == Power::On && matches!(place.found, Found::Unknown | Found::Running) && !off_since_taken;
@@ -244,7 +246,8 @@ fn both_claim(wish: &Wish, one: &Place, other: &Place) -> bool {
 
 /// Every combination of lucks for the requests of one pass.
 fn fates(requests: usize) -> impl Iterator<Item = Vec<Luck>> {
-    let digits = move |n: usize| (0..requests).map(move |i| [Luck::Good, Luck::Lost, Luck::Unheard][n / 3usize.pow(i as u32) % 3]).collect();
+    let digits =
+        move |n: usize| (0..requests).map(move |i| [Luck::Good, Luck::Lost, Luck::Unheard][n / 3usize.pow(i as u32) % 3]).collect();
     (1..3usize.pow(requests as u32)).map(digits)
 }
 
@@ -252,11 +255,10 @@ fn pass_safely(rack: &mut Rack, one: &Place, other: &Place) -> usize {
     let a = name("a");
     put(rack, "a", one);
     put(rack, "b", other);
-    let mut requests = 0;
-    rack.reconcile(&a, &mut || {
-        requests += 1;
-        Luck::Good
-    });
+    let before = rack.sent;
+    rack.reconcile(&a, &mut || Luck::Good);
+    // A look that is lost changes nothing: only what is sent has a fate.
+    let requests = rack.sent - before;
     for fate in fates(requests) {
         put(rack, "a", one);
         let mut fate = fate.into_iter();
@@ -266,11 +268,28 @@ fn pass_safely(rack: &mut Rack, one: &Place, other: &Place) -> usize {
     requests
 }
 
-fn walk(places: &[Place], wishes: &[Wish]) -> (usize, usize) {
+/// What makes no difference to the plans of a: how a binding on b is to be, and whether a persona is exclusive that is not wished on a.
+fn makes_a_difference(wish: &Wish) -> bool {
+    let stopped_there = |at: At| at == At::B(RunState::Stopped);
+    let q_here = matches!(wish.y, At::A(_));
+    !stopped_there(wish.x) && !stopped_there(wish.y) && (q_here || wish.q_exclusive)
+}
+
+/// The evidence on b counts where that persona is wished on a.
+fn counts(wish: &Wish, other: &Place) -> bool {
+    match other.evidence {
+        Some(("p", _)) => matches!(wish.x, At::A(_)),
+        Some(_) => matches!(wish.y, At::A(_)),
+        None => true,
+    }
+}
+
+/// Worlds, and those in which something is sent.
+fn walk(places: &[Place], consents: &[Consent]) -> (usize, usize) {
     let (mut worlds, mut acting) = (0, 0);
-    for wish in wishes {
+    for wish in wishes(consents).iter().filter(|w| makes_a_difference(w)) {
         let mut rack = rack_of(wish);
-        for other in others().iter().filter(|o| wish.q_exclusive || o.evidence.is_none_or(|(p, _)| p == "p")) {
+        for other in others().iter().filter(|o| counts(wish, o)) {
             for one in places.iter().filter(|one| !both_claim(wish, one, other)) {
                 worlds += 1;
                 acting += usize::from(pass_safely(&mut rack, one, other) > 0);
@@ -282,7 +301,141 @@ fn walk(places: &[Place], wishes: &[Wish]) -> (usize, usize) {
 
 #[test]
 fn no_step_from_any_world_is_unsafe() {
-    let (worlds, acting) = walk(&places(&[50]), &wishes(&[Consent::Enforce]));
-    eprintln!("safety: {worlds} worlds, {acting} of them with something to do");
-    assert!(worlds > 100_000 && acting > 10_000, "{worlds} worlds, {acting} with something to do");
+    let (worlds, acting) = walk(&places(&[50]), &[Consent::Enforce]);
+    eprintln!("safety, enforced: {worlds} worlds, something is sent in {acting}");
+    assert!(worlds > 150_000 && acting > 10_000, "{worlds} worlds, {acting} with something to do");
+}
+
+#[test]
+fn no_step_from_any_world_goes_beyond_the_consent() {
+    let mut places = places(&[50]);
+    places.retain(|p| p.off.is_none() && p.seen.is_none_or(|(_, at)| at == FRESH));
+    let consents = [Consent::EnforceApproved, Consent::ApproveNone, Consent::ApproveX, Consent::Observe];
+    let (worlds, acting) = walk(&places, &consents);
+    eprintln!("safety, by consent: {worlds} worlds, something is sent in {acting}");
+    assert!(worlds > 30_000 && acting > 3_000, "{worlds} worlds, {acting} with something to do");
+}
+
+/// What the future depends on, when every device has just been asked and every deadline is over.
+fn state_of(rack: &Rack) -> u64 {
+    let mut state = DefaultHasher::new();
+    for (server, seen) in &rack.seen {
+        let (truth, memory) = (&rack.truth[server], &seen.memory);
+        let boot_set = memory.boot_set_at > memory.off_seen_at.max(memory.answered_at.values().max().copied());
+        (&seen.body, truth.power, &truth.runs, &rack.ports[&port_of(server.as_str())], boot_set, memory.on_tries).hash(&mut state);
+    }
+    state.finish()
+}
+
+/// Rounds without losses until nothing comes any more, or until a state that is known to end well.
+fn comes_to_rest(rack: &mut Rack, wish: &Wish, good: &mut BTreeSet<u64>) -> usize {
+    let mut path = Vec::new();
+    loop {
+        rack.pass(embody::limits::HARD_OFF_WAIT + GRACE);
+        let state = state_of(rack);
+        if good.contains(&state) {
+            break;
+        }
+        path.push(state);
+        let before = rack.events;
+        let mut plans = Vec::new();
+        for server in [name("a"), name("b")] {
+            rack.look(&server);
+            plans.push((server.clone(), rack.reconcile(&server, &mut || Luck::Good)));
+        }
+        if rack.events == before {
+            ends_well(rack, wish, &plans);
+            break;
+        }
+        if path.len() > 12 {
+            rack.fail(&format!("{wish:?} does not come to rest"));
+        }
+    }
+    let rounds = path.len();
+    good.extend(path);
+    rounds
+}
+
+/// The wish is met and the plans are empty, but for what needs a person: a persona that still lives where its binding was deleted.
+fn ends_well(rack: &Rack, wish: &Wish, plans: &[(Name, Plan)]) {
+    for (server, plan) in plans {
+        let waits_only = plan.steps.is_empty() && plan.problems.is_empty() && plan.waits.iter().all(|w| w.reason == "PersonaElsewhere");
+        let needs_a_person = waits_only && is_left_elsewhere(rack, server);
+        if !plan.is_converged() && !needs_a_person {
+            rack.fail(&format!("{wish:?} ends with {server}: {plan:?}"));
+        }
+        if plan.is_converged() && rack.body(server.as_str()).release.is_some() {
+            rack.fail(&format!("{wish:?} ends with a debt on {server}"));
+        }
+    }
+    for (binding, persona, vlan, at) in [("x", "p", 110, wish.x), ("y", "q", 120, wish.y)] {
+        let Some((server, state)) = at.server() else { continue };
+        let (truth, body) = (&rack.truth[&name(server)], rack.body(server));
+        let met = match state {
+            RunState::Running => truth.runs == Some(name(persona)),
+            RunState::Stopped => truth.power == Power::Off && body.may_run.is_empty(),
+        };
+        let held = body.held_by.as_ref().is_some_and(|h| h.binding.as_str() == binding);
+        let port = rack.ports[&port_of(server)] == access(vlan);
+        if !(held && met && port || state == RunState::Running && held && is_left_elsewhere(rack, &name(server))) {
+            rack.fail(&format!("{wish:?} ends, and {binding} is not as wished"));
+        }
+    }
+}
+
+/// A body that nobody holds runs, by evidence, the exclusive persona that is wished here.
+fn is_left_elsewhere(rack: &Rack, server: &Name) -> bool {
+    let Some(holder) = rack.want(server).holder.clone() else { return false };
+    rack.seen.iter().any(|(other, seen)| {
+        let nobodys = seen.body.held_by.is_none() && seen.body.release.is_none() && rack.truth[other].power == Power::On;
+        other != server && nobodys && holder.exclusive && seen.body.may_run.contains_key(&holder.persona)
+    })
+}
+
+/// As a new process finds it: nothing is seen yet. Rich: with every evidence, and a switching-off that was begun; else what lasts.
+fn unseen(owners: &[(Option<&'static str>, Option<&'static str>)], rich: bool) -> Vec<Place> {
+    let mut out = Vec::new();
+    for ((held, release), (evidence, power, runs)) in owners.iter().flat_map(|o| lives().into_iter().map(move |l| (*o, l))) {
+        let owned = held.or(release).is_some();
+        let on = power == Power::On;
+        let lasting = match evidence {
+            None => !on,
+            Some((_, Phase::Armed)) => !on,
+            Some((_, Phase::Started | Phase::Withdrawn)) => runs.is_some(),
+            Some((_, Phase::Answered)) => false,
+        };
+        let begun = on && owned && evidence.is_none_or(|(_, phase)| phase == Phase::Withdrawn);
+        let place = |found, off| Place { held, release, evidence, power, runs, found, off, port: 50, ..free() };
+        let usual = place(if owned { Found::Off } else { Found::Unknown }, None);
+        out.extend((rich || lasting).then(|| usual.clone()));
+        out.extend((rich && owned).then(|| place(Found::Unknown, None)));
+        out.extend((rich && begun).then(|| place(usual.found, Some((1, RECORDED)))));
+    }
+    out
+}
+
+#[test]
+fn every_world_comes_to_rest_as_wished() {
+    let ones = unseen(&owners(), true);
+    let singly: Vec<_> = owners().into_iter().filter(|(_, release)| release.is_none()).collect();
+    let others = unseen(&singly, false);
+    let (mut worlds, mut states, mut longest) = (0, 0, 0);
+    // Whether q is exclusive makes a difference only where it is to run.
+    let runs = |y: At| y.server().is_some_and(|(_, state)| state == RunState::Running);
+    for wish in wishes(&[Consent::EnforceApproved]).iter().filter(|w| w.q_exclusive || runs(w.y)) {
+        let mut rack = rack_of(wish);
+        let mut good = BTreeSet::new();
+        for (one, other) in others.iter().flat_map(|o| ones.iter().map(move |one| (one, o))) {
+            if both_claim(wish, one, other) {
+                continue;
+            }
+            worlds += 1;
+            put(&mut rack, "a", one);
+            put(&mut rack, "b", other);
+            longest = longest.max(comes_to_rest(&mut rack, wish, &mut good));
+        }
+        states += good.len();
+    }
+    eprintln!("liveness: {worlds} worlds, {states} states, at most {longest} rounds");
+    assert!(worlds > 100_000 && states > 10_000, "{worlds} worlds, {states} states");
 }

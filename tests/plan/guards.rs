@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use embody::model::binding::{Correct, Mode, RunState};
 use embody::model::body::{Found, Phase};
-use embody::model::fact::{Power, Seen, Tick};
+use embody::model::fact::{BootDevice, BootOverride, Power, Seen, Tick};
 use embody::plan::op::{Off, Op};
 use embody::plan::record::Record;
 
@@ -360,4 +360,133 @@ fn answered_keeps_the_order_of_evidence_over_a_restart_of_the_process() {
     rack.look(&a);
     rack.reconcile(&a, &mut || Luck::Lost);
     assert_eq!(rack.body("a").may_run.get("p"), Some(&Phase::Armed));
+}
+
+#[test]
+fn the_ports_of_a_released_body_are_touched_only_when_it_is_off() {
+    let mut rack = p_on_a();
+    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    rack.look(&name("a"));
+    let plan = rack.reconcile(&name("a"), &mut || Luck::Lost);
+    assert!(plan.steps.len() == 1 && matches!(plan.steps[0].op, Op::PowerOff { .. }), "{plan:?}");
+    // Nothing ran there by evidence, and a person starts it: it still goes off first.
+    rack.press(&name("a"), Power::Off);
+    rack.look(&name("a"));
+    rack.reconcile(&name("a"), &mut || Luck::Lost);
+    rack.press(&name("a"), Power::On);
+    rack.look(&name("a"));
+    let plan = rack.reconcile(&name("a"), &mut || Luck::Lost);
+    assert!(plan.steps.iter().all(|s| matches!(s.op, Op::PowerOff { .. })) && !plan.steps.is_empty(), "{plan:?}");
+}
+
+#[test]
+fn a_port_that_must_not_be_written_is_a_problem_and_no_step() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    let before = rack.sent;
+    rack.ports.insert(port_of("a"), access(50));
+    let refuse = embody::plan::seen::Trouble { reason: "CableContradicted", message: "another server is on it".to_owned() };
+    rack.seen.get_mut(&a).unwrap().ports.get_mut(&port_of("a")).unwrap().refuse = Some(refuse);
+    let (_, plans) = rack.calm(12);
+    assert_eq!((rack.sent, plans[&a].problems[0].reason), (before, "CableContradicted"));
+}
+
+#[test]
+fn a_protected_vlan_is_never_assigned_but_may_be_kept_or_left() {
+    let mut rack = p_on_a();
+    let protect = |rack: &mut Rack, id| {
+        let protected = [crate::rack::vlan(id)].into();
+        rack.seen.get_mut(&name("a")).unwrap().switches.get_mut(&name("sw")).unwrap().protected = protected;
+    };
+    rack.ports.insert(port_of("a"), access(50));
+    protect(&mut rack, 110);
+    let (_, plans) = rack.calm(12);
+    assert_eq!(plans[&name("a")].problems[0].reason, "VlanProtected");
+    protect(&mut rack, 50);
+    let (_, plans) = rack.calm(12);
+    assert!(plans[&name("a")].is_converged(), "{plans:?}");
+    // Released where there is no quarantine: the port is shut, and what it carried is kept.
+    protect(&mut rack, 110);
+    rack.objects.remove(embody::model::Kind::Network, &name("quarantine"));
+    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!(rack.ports[&port_of("a")].admin, embody::model::fact::Admin::Down);
+}
+
+#[test]
+fn a_missing_vlan_is_made_first_where_the_switch_allows_it() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    rack.ports.insert(port_of("a"), access(50));
+    rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap().vlans.remove(&crate::rack::vlan(110));
+    let (_, plans) = rack.calm(12);
+    assert_eq!(plans[&a].problems[0].reason, "VlanMissing");
+    rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap().creates_vlans = true;
+    rack.look(&a);
+    let plan = rack.plan(&a);
+    assert!(plan.steps.len() == 1 && matches!(plan.steps[0].op, Op::CreateVlan { .. }), "{plan:?}");
+    let (_, plans) = rack.calm(12);
+    assert!(plans[&a].is_converged(), "{plans:?}");
+}
+
+#[test]
+fn a_swap_in_approve_mode_waits_for_both_and_locks_nobody() {
+    let mut rack = Rack::new(&["a", "b"], &["p", "q"], 2);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.bind("y", "q", "b", RunState::Running, Mode::Enforce);
+    rack.calm(12);
+    rack.bind("x", "p", "b", RunState::Running, Mode::Approve);
+    rack.bind("y", "q", "a", RunState::Running, Mode::Approve);
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.waits.iter().any(|w| w.reason == "ApprovalNeeded")), "{plans:?}");
+    rack.approve("x");
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.waits.iter().any(|w| w.reason == "ApprovalNeeded")), "{plans:?}");
+    assert_eq!((rack.truth[&name("a")].power, rack.truth[&name("b")].runs.clone()), (Power::Off, Some(name("q"))));
+    rack.approve("y");
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!(rack.truth[&name("b")].runs, Some(name("p")));
+}
+
+#[test]
+fn whoever_takes_a_body_before_it_is_released_frees_it_by_the_older_debt() {
+    let rack = p_on_a();
+    // x moves away, y takes a, and moves away or is deleted before x has released it.
+    for deleted in [false, true] {
+        let mut rack = rack.clone();
+        rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+        rack.bind("y", "q", "a", RunState::Running, Mode::Enforce);
+        rack.reconcile(&name("a"), &mut || Luck::Lost);
+        assert!(rack.body("a").held_by.is_some() && rack.body("a").release.is_some());
+        if deleted {
+            rack.unbind("y")
+        } else {
+            rack.edit("y", |spec| spec.target.server = Some(name("nowhere")))
+        }
+        let (_, plans) = rack.calm(12);
+        assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+        assert_eq!((rack.truth[&name("a")].power, rack.truth[&name("b")].runs.clone()), (Power::Off, Some(name("p"))));
+        assert!(rack.body("a").release.is_none());
+    }
+}
+
+#[test]
+fn a_boot_device_is_corrected_unless_the_bmc_does_not_keep_it() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    let kept = rack.seen[&a].memory.boot_echo.unwrap();
+    let shows = |rack: &mut Rack, device, echo| {
+        let asked_at = rack.tick();
+        let seen = rack.seen.get_mut(&a).unwrap();
+        seen.boot = Some(Seen { value: BootOverride { device, ..kept }, asked_at });
+        seen.memory.boot_echo = Some(echo);
+        rack.plan(&a).steps.iter().filter(|s| matches!(s.op, Op::SetBoot { .. })).count()
+    };
+    let dropped = BootOverride { device: BootDevice::None, ..kept };
+    assert_eq!(shows(&mut rack, BootDevice::Disk, kept), 1);
+    assert_eq!(shows(&mut rack, BootDevice::None, kept), 1);
+    assert_eq!(shows(&mut rack, BootDevice::None, dropped), 0);
+    assert_eq!(shows(&mut rack, BootDevice::Disk, BootOverride { device: BootDevice::Disk, ..kept }), 0);
 }

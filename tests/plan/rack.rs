@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -66,20 +67,25 @@ pub enum Luck {
     Unheard,
 }
 
+type Owned = (Name, Option<Hold>, Option<Hold>);
+
 #[derive(Debug, Clone)]
 pub struct Rack {
     pub objects: Objects,
     pub seen: BTreeMap<Name, ServerSeen>,
     pub truth: BTreeMap<Name, Truth>,
     pub ports: BTreeMap<PortKey, PortConfig>,
-    pub approvals: BTreeMap<Name, Approval>,
     pub now: Tick,
     pub history: Vec<String>,
     pub sent: usize,
+    /// Operations that a forecast had named and that were then sent.
+    pub foreseen: usize,
+    /// What was sent to which server.
+    pub ops: Vec<(Name, Op)>,
     /// Lines of history, kept or not.
     pub events: usize,
     /// Wishes by server, holder and debt: until the next change of an object.
-    wants: RefCell<BTreeMap<(Name, Option<Hold>, Option<Hold>), Rc<Want>>>,
+    wants: RefCell<BTreeMap<Owned, Rc<Want>>>,
     /// No history: for worlds by the hundred thousand.
     pub quiet: bool,
 }
@@ -104,11 +110,12 @@ impl Rack {
             seen: BTreeMap::new(),
             truth: BTreeMap::new(),
             ports: BTreeMap::new(),
-            approvals: BTreeMap::new(),
             now: Tick(1_000_000),
             history: Vec::new(),
             sent: 0,
+            ops: Vec::new(),
             events: 0,
+            foreseen: 0,
             wants: RefCell::default(),
             quiet: false,
         };
@@ -158,7 +165,7 @@ impl Rack {
         let mut meta = old.map_or_else(|| Meta { uid: format!("uid-{binding}"), ..Meta::named(name(binding)) }, |o| o.meta);
         meta.generation += 1;
         self.wants.borrow_mut().clear();
-        self.note(format!("bind {binding}: {persona} on {server}, {state:?}, {mode:?}"));
+        self.note(format_args!("bind {binding}: {persona} on {server}, {state:?}, {mode:?}"));
         self.objects.insert(&Object { meta, spec: Spec::Binding(spec), status: serde_json::Value::Null });
     }
 
@@ -167,17 +174,17 @@ impl Rack {
         change(&mut held.spec);
         held.meta.generation += 1;
         self.wants.borrow_mut().clear();
-        self.note(format!("edit {binding}: {:?}", held.spec));
+        self.note(format_args!("edit {binding}: {:?}", held.spec));
         self.objects.insert(&Object { meta: held.meta, spec: Spec::Binding(held.spec), status: serde_json::Value::Null });
     }
 
     pub fn unbind(&mut self, binding: &str) {
-        self.note(format!("delete {binding}"));
+        self.note(format_args!("delete {binding}"));
         self.wants.borrow_mut().clear();
         self.objects.remove(embody::model::Kind::Binding, &name(binding));
     }
 
-    pub fn note(&mut self, what: String) {
+    pub fn note(&mut self, what: fmt::Arguments<'_>) {
         self.events += 1;
         if !self.quiet {
             self.history.push(format!("{:>12} {what}", self.now.0));
@@ -208,11 +215,9 @@ impl Rack {
             others.map(|(other, seen)| Elsewhere { server: other.clone(), asked_at: seen.power.as_ref().map(|p| p.asked_at) }).collect()
         };
         let elsewhere = persona.into_iter().map(|p| (p.clone(), runs(&p))).collect();
-        let approvals = self.approvals.clone();
         let silent = self.truth[server].silent;
         let seen = self.seen.get_mut(server).unwrap();
         seen.elsewhere = elsewhere;
-        seen.approvals = approvals;
         seen.bmc_trouble = silent.then(|| Trouble { reason: "NoAnswer", message: format!("bmc/{server} does not answer") });
         seen
     }
@@ -241,7 +246,7 @@ impl Rack {
 
     pub fn store(&mut self, server: &Name, record: &Record) {
         let at = self.tick();
-        self.note(format!("{server}: {record:?}"));
+        self.note(format_args!("{server}: {record:?}"));
         let seen = self.seen.get_mut(server).unwrap();
         let truth = self.truth.get_mut(server).unwrap();
         match record {
@@ -261,8 +266,11 @@ impl Rack {
             }
             let luck = luck();
             let at = self.tick();
-            self.note(format!("{server}: {} ({}) {luck:?}", step.op, step.because));
+            self.note(format_args!("{server}: {} ({}) {luck:?}", step.op, step.because));
             self.sent += 1;
+            if !self.quiet {
+                self.ops.push((server.clone(), step.op.clone()));
+            }
             self.seen.get_mut(server).unwrap().memory.sent(&step.op, at);
             if let Op::PowerOff { how, .. } = &step.op {
                 let wait = if *how == Off::Hard { limits::HARD_OFF_WAIT } else { GRACE };
@@ -300,20 +308,35 @@ impl Rack {
                     *config = to.clone();
                 }
             }
-            Op::SetBoot { .. } | Op::CreateVlan { .. } | Op::Save { .. } => {}
+            Op::CreateVlan { switch, vlan } => {
+                for sight in self.seen.values_mut().filter_map(|s| s.switches.get_mut(switch)) {
+                    sight.vlans.insert(*vlan);
+                }
+            }
+            Op::SetBoot { .. } | Op::Save { .. } => {}
         }
     }
 
     /// The button, whoever presses it: a start boots what the boot answer says.
     pub fn press(&mut self, server: &Name, power: Power) {
-        let standing = self.standing(server);
         let truth = self.truth.get_mut(server).unwrap();
         match (truth.power, power) {
-            (Power::Off, Power::On) => truth.runs = standing,
+            (Power::Off, Power::On) => return self.starts(server),
             (Power::On, Power::Off) => (truth.runs, truth.stranger, truth.off_again_at) = (None, false, None),
             (Power::On, Power::On) | (Power::Off, Power::Off) => {}
         }
         truth.power = power;
+    }
+
+    /// A start, cold or warm. The boot services see whom they serve.
+    pub fn starts(&mut self, server: &Name) {
+        let standing = self.standing(server);
+        let at = self.tick();
+        if standing.is_some() {
+            self.seen.get_mut(server).unwrap().memory.start_seen_at = Some(at);
+        }
+        let truth = self.truth.get_mut(server).unwrap();
+        (truth.power, truth.runs, truth.off_again_at) = (Power::On, standing, None);
     }
 
     fn standing(&self, server: &Name) -> Option<Name> {
@@ -330,16 +353,18 @@ impl Rack {
             seen.power = Some(power);
         }
         let port = port_of(server.as_str());
-        let sight = PortSeenHere { config: self.ports[&port].clone(), asked_at, refuse: None };
-        self.seen.get_mut(server).unwrap().ports.insert(port, sight);
+        let ports = &mut self.seen.get_mut(server).unwrap().ports;
+        let refuse = ports.get(&port).and_then(|sight| sight.refuse.clone());
+        ports.insert(port.clone(), PortSeenHere { config: self.ports[&port].clone(), asked_at, refuse });
         self.tick();
     }
 
     /// Another process: only what is stored is left.
     pub fn restart_process(&mut self) {
-        self.note("the process restarts".to_owned());
+        self.note(format_args!("the process restarts"));
         for seen in self.seen.values_mut() {
-            *seen = ServerSeen { body: seen.body.clone(), switches: seen.switches.clone(), ..ServerSeen::default() };
+            let (body, switches, approvals) = (seen.body.clone(), seen.switches.clone(), seen.approvals.clone());
+            *seen = ServerSeen { body, switches, approvals, ..ServerSeen::default() };
         }
         for truth in self.truth.values_mut() {
             truth.off_again_at = truth.off_again_at.map(|at| Tick(at.0.saturating_sub(self.now.0)));
@@ -377,9 +402,6 @@ impl Rack {
 
     pub fn forecast(&self) -> forecast::Future {
         let mut servers = self.seen.clone();
-        for seen in servers.values_mut() {
-            seen.approvals = self.approvals.clone();
-        }
         for (server, seen) in &mut servers {
             let silent = self.truth[server].silent;
             seen.bmc_trouble = silent.then(|| Trouble { reason: "NoAnswer", message: format!("bmc/{server} does not answer") });
@@ -394,8 +416,14 @@ impl Rack {
         let steps = self.forecast().steps;
         let mine = steps.iter().filter(|f| f.step.binding.as_str() == binding && f.disruption != Disruption::None);
         let ops: BTreeSet<String> = mine.map(|f| gate::signature(&f.step.op)).collect();
-        self.note(format!("approve {binding}: {ops:?}"));
-        self.approvals.insert(name(binding), Approval { uid, generation, ops });
+        self.note(format_args!("approve {binding}: {ops:?}"));
+        self.consent(binding, &Approval { uid, generation, ops });
+    }
+
+    pub fn consent(&mut self, binding: &str, approval: &Approval) {
+        for seen in self.seen.values_mut() {
+            seen.approvals.insert(name(binding), approval.clone());
+        }
     }
 
     pub fn body(&self, server: &str) -> &Body {
@@ -447,7 +475,7 @@ impl Rack {
             self.fail(&format!("{} in the name of binding {}, which does not exist", step.op, step.binding));
         };
         let signature = gate::signature(&step.op);
-        let approval = self.approvals.get(&step.binding);
+        let approval = seen.approvals.get(&step.binding);
         let approval = approval.filter(|a| a.uid == binding.meta.uid && a.generation == binding.meta.generation);
         match binding.spec.mode(step.plane, Mode::Approve) {
             Mode::Observe => self.fail(&format!("{} by a binding that only observes", step.op)),

@@ -170,8 +170,16 @@ impl Control for StandIn {
             op: format!("SNMP tor-1 Gi1/0/1 1 → {}", o.name()),
             disruption: "link flap".to_owned(),
             because: "network wanted".to_owned(),
+            writes: vec!["SET ifAdminStatus.101 = down(2)".to_owned(), "SET dot1qPvid.1 = 7\u{7}".to_owned()],
         };
-        Forecast { servers: 1, link_flaps: 2, held: 1, steps: changes.iter().map(step).collect(), waits: vec!["s1: power\u{7}".into()], ..Forecast::default() }
+        Forecast {
+            servers: 1,
+            link_flaps: 2,
+            held: 1,
+            steps: changes.iter().map(step).collect(),
+            waits: vec!["s1: power\u{7}".into()],
+            ..Forecast::default()
+        }
     }
 
     async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal> {
@@ -244,11 +252,18 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("run/embody.sock");
         let (store, control) = (Arc::new(MemoryStore::default()), Arc::new(StandIn::default()));
+        let mut site = Site { store, control, socket, dir, stop: None, served: None };
+        site.serve();
+        site
+    }
+
+    /// Serves what is in the store, at first or again.
+    pub fn serve(&mut self) {
         let (stop, stopped) = oneshot::channel::<()>();
-        let listener = api::Listener::bind(&socket).unwrap();
-        let backend = Arc::new(api::Backend::new(store.clone(), control.clone(), check()));
-        let served = tokio::spawn(listener.serve(backend, async move { drop(stopped.await) }));
-        Site { store, control, socket, dir, stop: Some(stop), served: Some(served) }
+        let listener = api::Listener::bind(&self.socket).unwrap();
+        let backend = Arc::new(api::Backend::new(self.store.clone(), self.control.clone(), check()));
+        self.served = Some(tokio::spawn(listener.serve(backend, async move { drop(stopped.await) })));
+        self.stop = Some(stop);
     }
 
     pub async fn stop(&mut self) -> Result<(), api::BindError> {
@@ -305,7 +320,11 @@ pub fn server(name: &str) -> Value {
 }
 
 pub fn persona(name: &str) -> Value {
-    object("Persona", name, json!({ "os": { "family": "linux" }, "root": { "disk": {} }, "nics": [{ "name": "front", "untagged": "web" }] }))
+    object(
+        "Persona",
+        name,
+        json!({ "os": { "family": "linux" }, "root": { "disk": {} }, "nics": [{ "name": "front", "untagged": "web" }] }),
+    )
 }
 
 pub fn binding(name: &str, persona: &str, server: &str) -> Value {

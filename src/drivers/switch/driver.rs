@@ -10,13 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
-use super::engine::Engine;
+use super::engine::{Copy, Engine, copy, new_row, vlan_name};
 use super::profiles::Grouping;
-use super::read::{self, Inventory, State};
-use super::snmp::Agent;
-use super::write::Target;
-use super::{resolve, seen};
-use crate::drivers::{Depth, Driver, Fault, Observation};
+use super::read::{self, Inventory, State, Vlans};
+use super::snmp::{Agent, Binding};
+use super::write::{Target, happens, writes};
+use super::{resolve, seen, words};
+use crate::drivers::{Depth, Driver, Fault, NOT_READ, Observation};
 use crate::model::Vlan;
 use crate::model::fact::{Lag, PortConfig, PortSeen, Quality, SwitchSeen};
 use crate::model::switch::{ProfileName, covers};
@@ -44,7 +44,7 @@ pub struct SwitchDriver {
 /// What is remembered of the switch.
 struct Known {
     inventory: Inventory,
-    up_time: Option<i64>,
+    state: State,
     grouping: Grouping,
 }
 
@@ -57,10 +57,13 @@ impl SwitchDriver {
     async fn look(&mut self, depth: Depth) -> Result<State, Fault> {
         let agent = self.agent.as_mut();
         if let (Depth::State, Some(known)) = (depth, &mut self.known) {
-            let state = read::state(agent, &known.inventory).await?;
-            let restarted = known.up_time.zip(state.up_time).is_some_and(|(before, now)| now < before);
+            let state = match read::poll(agent, &known.inventory, &known.state).await? {
+                Some(state) => state,
+                None => read::state(agent, &known.inventory).await?,
+            };
+            let restarted = known.state.up_time.zip(state.up_time).is_some_and(|(before, now)| now < before);
             if !restarted && known.inventory.if_change == state.if_change {
-                known.up_time = state.up_time;
+                known.state = state.clone();
                 return Ok(state);
             }
         }
@@ -70,7 +73,7 @@ impl SwitchDriver {
             Some(known) => known.grouping.min(inventory.profile.grouping),
             None => inventory.profile.grouping,
         };
-        self.known = Some(Known { inventory, up_time: state.up_time, grouping });
+        self.known = Some(Known { inventory, state: state.clone(), grouping });
         Ok(state)
     }
 
@@ -100,19 +103,29 @@ impl SwitchDriver {
         self.writable(&format!("set {port}"))?;
         let state = self.look(Depth::State).await?;
         let seen = seen::switch(&self.known()?.inventory, &state);
-        let (key, now) = self.port(&seen, port)?;
+        let Some((key, now)) = self.differs(&seen, port, from, to)? else { return Ok(()) };
+        let target = target(&self.known()?.inventory, key, now);
+        self.engine()?.set_port(target, to, state).await
+    }
+
+    /// The port, if it may be written and is as the operation expects it; nothing if it is as wanted already.
+    fn differs<'a>(
+        &self,
+        seen: &'a SwitchSeen,
+        port: &str,
+        from: &PortConfig,
+        to: &PortConfig,
+    ) -> Result<Option<(&'a str, &'a PortSeen)>, Fault> {
+        let (key, now) = self.port(seen, port)?;
         self.may_write(key, now, from, to)?;
         if now.config == *to && now.quality == Quality::Exact {
-            return Ok(());
+            return Ok(None);
         }
         if now.config != *from {
             let (expected, found) = (from.to_string(), now.config.to_string());
             return Err(Fault::Disagrees { device: self.device.clone(), place: port.to_owned(), expected, found });
         }
-        let place = self.known()?.inventory.places.0.get(&now.if_index).map(|place| place.base_ports.clone()).unwrap_or_default();
-        let base_port = if let [one] = place.as_slice() { Some(*one) } else { None };
-        let target = Target { key, if_index: now.if_index, base_port };
-        self.engine()?.set_port(target, to, state).await
+        Ok(Some((key, now)))
     }
 
     async fn create_vlan(&mut self, vlan: Vlan) -> Result<(), Fault> {
@@ -122,12 +135,23 @@ impl SwitchDriver {
             return Err(self.unsupported(what, "its manifest says `vlans: Expect`".to_owned()));
         }
         let state = self.look(Depth::State).await?;
+        let uplinks = self.uplinks(what, &state)?;
+        let made = self.engine()?.create_vlan(vlan, &uplinks, &state).await;
+        if let Some(known) = &mut self.known {
+            // Not every agent counts rightly: the next look walks.
+            known.state.num_vlans = None;
+        }
+        made
+    }
+
+    /// The base ports on which a new VLAN is tagged.
+    fn uplinks(&self, what: String, state: &State) -> Result<Vec<u32>, Fault> {
         let known = self.known()?;
-        if !seen::writable(&known.inventory, &state).vlan_create {
+        if !seen::writable(&known.inventory, state).vlan_create {
             let why = format!("VLANs of a {} are not made over SNMP here", known.inventory.profile.vendor);
             return Err(self.unsupported(what, why));
         }
-        let seen = seen::switch(&known.inventory, &state);
+        let seen = seen::switch(&known.inventory, state);
         let mut uplinks = Vec::new();
         for (_, port) in seen.ports.iter().filter(|(key, port)| listed(&self.settings.uplinks, key, port)) {
             let place = known.inventory.places.0.get(&port.if_index);
@@ -136,7 +160,7 @@ impl SwitchDriver {
         if uplinks.is_empty() && !self.settings.uplinks.is_empty() {
             return Err(self.unsupported(what, "none of its uplinks is a port of the bridge".to_owned()));
         }
-        self.engine()?.create_vlan(vlan, &uplinks, &state).await
+        Ok(uplinks)
     }
 
     fn engine(&mut self) -> Result<Engine<'_>, Fault> {
@@ -206,6 +230,59 @@ impl SwitchDriver {
     }
 }
 
+fn target<'a>(inventory: &Inventory, key: &'a str, port: &PortSeen) -> Target<'a> {
+    let place = inventory.places.0.get(&port.if_index).map(|place| place.base_ports.as_slice());
+    let base_port = if let Some([one]) = place { Some(*one) } else { None };
+    Target { key, if_index: port.if_index, base_port }
+}
+
+// ---- what would be written ------------------------------------------------------------------------------------------------
+
+impl SwitchDriver {
+    /// The PDUs of one operation in words; `state` becomes what the switch would then show.
+    fn foresee(&self, known: &Known, state: &mut State, op: &Op) -> Result<Vec<String>, Fault> {
+        let inventory = &known.inventory;
+        let pdus: Vec<Vec<Binding>> = match op {
+            Op::SetPort { port, from, to, switch: _ } => {
+                self.writable(&format!("set {port}"))?;
+                let seen = seen::switch(inventory, state);
+                let Some((key, now)) = self.differs(&seen, port, from, to)? else { return Ok(Vec::new()) };
+                let steps = writes(state, inventory.profile, known.grouping, target(inventory, key, now), to);
+                let steps = steps.map_err(|why| self.unsupported(format!("set {key}"), why.to_string()))?;
+                steps.into_iter().map(|step| step.bindings).collect()
+            }
+            Op::CreateVlan { vlan, switch: _ } => {
+                let what = format!("create VLAN {vlan}");
+                self.writable(&what)?;
+                let uplinks = self.uplinks(what.clone(), state)?;
+                let Vlans::Bridge(bridge) = &state.vlans else {
+                    return Err(self.unsupported(what, "it has no table of VLANs to write to".to_owned()));
+                };
+                let row = new_row(*vlan, &uplinks, bridge);
+                let row = row.ok_or_else(|| self.unsupported(what, "its lists of ports cannot be written".to_owned()))?;
+                vec![row, vec![vlan_name(*vlan)]]
+            }
+            Op::Save { switch: _ } => {
+                self.writable("save its configuration")?;
+                let Some(Copy { begin, watched }) = copy(inventory.profile.save) else {
+                    return Err(self.unsupported("save its configuration", "no object is known for it".to_owned()));
+                };
+                let clear = watched.map(|(clear, ..)| clear);
+                clear.clone().into_iter().chain([begin]).chain(clear).collect()
+            }
+            Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => {
+                return Err(self.unsupported(op, "it is a switch".to_owned()));
+            }
+        };
+        let mut said = Vec::new();
+        for bindings in pdus {
+            said.push(words::pdu(inventory, state, &bindings));
+            happens(state, &bindings);
+        }
+        Ok(said)
+    }
+}
+
 /// By key first, and by the other names of a port.
 fn listed(list: &[String], key: &str, port: &PortSeen) -> bool {
     covers(list, key) || port.also.iter().any(|name| list.iter().any(|wanted| wanted == name))
@@ -225,6 +302,13 @@ impl Driver for SwitchDriver {
             within(deadline, self.execute_one(op), || Fault::Unknown { device, what }).await?;
         }
         Ok(())
+    }
+
+    fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
+        let Some(known) = &self.known else { return ops.iter().map(|_| vec![NOT_READ.to_owned()]).collect() };
+        let mut state = known.state.clone();
+        let said = |op: &Op| self.foresee(known, &mut state, op).unwrap_or_else(|fault| vec![format!("nothing is sent: {fault}")]);
+        ops.iter().map(said).collect()
     }
 
     async fn close(&mut self) {

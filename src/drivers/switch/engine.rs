@@ -105,7 +105,11 @@ impl Engine<'_> {
     }
 
     fn refused(&self, what: String, status: u32, index: u32) -> Fault {
-        let code = if index == 0 { error_name(status) } else { format!("{} at varbind {index}", error_name(status)) };
+        let mut code = if index == 0 { error_name(status) } else { format!("{} at varbind {index}", error_name(status)) };
+        // RFC 3416: readOnly(4), noAccess(6), authorizationError(16). A community or user that may only read is the usual cause.
+        if matches!(status, 4 | 6 | 16) {
+            code.push_str(": with these credentials it may not be written");
+        }
         Fault::Refused { device: self.device.to_owned(), what, code }
     }
 
@@ -182,7 +186,7 @@ fn trimmed(list: &[u8]) -> &[u8] {
     &list[..list.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1)]
 }
 
-fn list_of<'a>(bridge: &'a Bridge, oid: &Oid) -> Option<&'a [u8]> {
+pub fn list_of<'a>(bridge: &'a Bridge, oid: &Oid) -> Option<&'a [u8]> {
     let row = |index: u32| bridge.rows.values().find(|row| row.index == index);
     match (oid.0.strip_prefix(o::STATIC_EGRESS), oid.0.strip_prefix(o::STATIC_UNTAGGED)) {
         (Some([index]), _) => row(*index).map(|row| row.egress.as_slice()),
@@ -228,23 +232,15 @@ impl Engine<'_> {
             let why = "its VLANs are made at its console or by VTP".to_owned();
             return Err(Fault::Unsupported { device: self.device.to_owned(), what: format!("create VLAN {vlan}"), why });
         };
-        let index = [u32::from(vlan.id())];
-        let width = bridge.rows.values().map(|row| row.egress.len()).max().unwrap_or(0);
-        let empty = vec![0u8; width];
-        let egress = uplinks
-            .iter()
-            .try_fold(empty.clone(), |list, port| portlist::with(bridge.form, &list, bridge.first_port, *port, true))
-            .ok_or_else(|| {
-                self.disagrees(format!("VLAN {vlan}"), "a PortList that can be written".to_owned(), "another form".to_owned())
-            })?;
-        let name = (at(o::STATIC_NAME, &index), Value::Octets(format!("VLAN{vlan}").into_bytes()));
-        let egress = (at(o::STATIC_EGRESS, &index), Value::Octets(egress));
-        let untagged = (at(o::STATIC_UNTAGGED, &index), Value::Octets(empty));
-        let status = |value| (at(o::STATIC_ROW_STATUS, &index), Value::Integer(value));
+        let status = |value| (at(o::STATIC_ROW_STATUS, &[u32::from(vlan.id())]), Value::Integer(value));
+        let name = vlan_name(vlan);
+        let row = new_row(vlan, uplinks, bridge).ok_or_else(|| {
+            self.disagrees(format!("VLAN {vlan}"), "a PortList that can be written".to_owned(), "another form".to_owned())
+        })?;
 
         let mut answer = SetAnswer::Accepted(Vec::new());
         if !self.row_exists(vlan).await? {
-            answer = self.agent.set(&[status(CREATE_AND_GO), name.clone(), egress.clone(), untagged]).await?;
+            answer = self.agent.set(&row).await?;
         }
         for (create, then) in [(CREATE_AND_GO, None), (CREATE_AND_WAIT, Some(ACTIVE))] {
             if !self.row_exists(vlan).await? {
@@ -294,6 +290,24 @@ impl Engine<'_> {
     }
 }
 
+pub fn vlan_name(vlan: Vlan) -> Binding {
+    (at(o::STATIC_NAME, &[u32::from(vlan.id())]), Value::Octets(format!("VLAN{vlan}").into_bytes()))
+}
+
+/// The row of a VLAN that does not exist, as the one PDU that most agents take. Nothing where this agent's lists cannot be written.
+pub fn new_row(vlan: Vlan, uplinks: &[u32], bridge: &Bridge) -> Option<Vec<Binding>> {
+    let index = [u32::from(vlan.id())];
+    let empty = vec![0u8; bridge.rows.values().map(|row| row.egress.len()).max().unwrap_or(0)];
+    let join = |list: Vec<u8>, port: &u32| portlist::with(bridge.form, &list, bridge.first_port, *port, true);
+    let egress = uplinks.iter().try_fold(empty.clone(), join)?;
+    Some(vec![
+        (at(o::STATIC_ROW_STATUS, &index), Value::Integer(CREATE_AND_GO)),
+        vlan_name(vlan),
+        (at(o::STATIC_EGRESS, &index), Value::Octets(egress)),
+        (at(o::STATIC_UNTAGGED, &index), Value::Octets(empty)),
+    ])
+}
+
 // ---- saving -----------------------------------------------------------------------------------------------------------------
 
 /// The row of a copy table that is ours, while a copy runs.
@@ -303,23 +317,21 @@ const COPY_POLL: Duration = Duration::from_millis(250);
 
 impl Engine<'_> {
     pub async fn save(&mut self) -> Result<(), Fault> {
-        let Save::Row { table, cells, row_status, state } = self.inventory.profile.save else {
+        let Some(copy) = copy(self.inventory.profile.save) else {
             let why = format!("no object is known that saves the configuration of {}", self.inventory.profile.vendor);
             return Err(Fault::Unsupported { device: self.device.to_owned(), what: "save its configuration".to_owned(), why });
         };
-        let cell = |column: u32, value: i64| (at(table, &[column, COPY_ROW]), Value::Integer(value));
-        if state.is_some() {
+        if let Some((clear, _, _)) = &copy.watched {
             // What an earlier copy left; an agent refuses to destroy a row that is not there.
-            self.agent.set(&[cell(row_status, DESTROY)]).await?;
+            self.agent.set(clear).await?;
         }
-        let mut bindings: Vec<Binding> = cells.iter().map(|(column, value)| cell(*column, *value)).collect();
-        bindings.push(cell(row_status, CREATE_AND_GO));
-        if let SetAnswer::Refused { status, index } = self.agent.set(&bindings).await? {
+        if let SetAnswer::Refused { status, index } = self.agent.set(&copy.begin).await? {
             return Err(self.refused("saving its configuration".to_owned(), status, index));
         }
-        let Some(state) = state else { return Ok(()) };
-        self.copied(table, state).await?;
-        self.agent.set(&[cell(row_status, DESTROY)]).await?;
+        if let Some((clear, table, state)) = copy.watched {
+            self.copied(table, state).await?;
+            self.agent.set(&clear).await?;
+        }
         Ok(())
     }
 
@@ -345,6 +357,21 @@ impl Engine<'_> {
             }
         }
     }
+}
+
+/// The PDUs of a save.
+pub struct Copy {
+    pub begin: Vec<Binding>,
+    /// Sent before and after, where the copy's row stays and shows how it goes.
+    pub watched: Option<(Vec<Binding>, Arcs, CopyState)>,
+}
+
+pub fn copy(save: Save) -> Option<Copy> {
+    let Save::Row { table, cells, row_status, state } = save else { return None };
+    let cell = |column: u32, value: i64| (at(table, &[column, COPY_ROW]), Value::Integer(value));
+    let mut begin: Vec<Binding> = cells.iter().map(|(column, value)| cell(*column, *value)).collect();
+    begin.push(cell(row_status, CREATE_AND_GO));
+    Some(Copy { begin, watched: state.map(|state| (vec![cell(row_status, DESTROY)], table, state)) })
 }
 
 /// error-status of RFC 3416, section 3.

@@ -14,6 +14,7 @@ pub mod read;
 pub mod seen;
 pub mod snmp;
 mod value;
+mod words;
 pub mod write;
 
 pub use driver::{SwitchDriver, SwitchSettings};

@@ -58,10 +58,8 @@ fn local_port(local: u32, names: [&Column; 2], places: &Places) -> Option<u32> {
 /// LldpChassisIdSubtype and LldpPortIdSubtype: `binary` are the subtypes that hold a MAC address and a network address.
 fn lldp_id(value: &Value, subtype: Option<i64>, [mac, network]: [i64; 2]) -> Option<String> {
     let bytes = octets(value)?;
-    if subtype == Some(mac) {
-        if let Some(mac) = mac_of_text(bytes) {
-            return Some(mac);
-        }
+    if let Some(mac) = mac_of_text(bytes).filter(|_| subtype == Some(mac)) {
+        return Some(mac);
     }
     match bytes {
         // networkAddress: an IANA address family (1 is IPv4), then the address

@@ -45,10 +45,13 @@ pub const BASE_BRIDGE_ADDRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 1, 1];
 pub const BASE_PORT_IF_INDEX: Arcs = &[1, 3, 6, 1, 2, 1, 17, 1, 4, 1, 2];
 pub const TP_FDB_PORT_OLD: Arcs = &[1, 3, 6, 1, 2, 1, 17, 4, 3, 1, 2];
 // Q-BRIDGE-MIB, RFC 4363
+/// dot1qFdbDynamicCount: how many addresses are learned, by FDB.
+pub const FDB_DYNAMIC_COUNT: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 1, 1, 2];
 pub const TP_FDB_PORT: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 2, 1, 2];
 pub const TP_FDB_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 2, 1, 3];
 pub const CURRENT_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 4];
 pub const CURRENT_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 5];
+pub const NUM_VLANS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 1, 4];
 pub const STATIC_NAME: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 1];
 pub const STATIC_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 2];
 pub const STATIC_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 4];

@@ -56,7 +56,7 @@ pub fn writes(
     // Twelve is more than twice what the longest change takes; a plan that does not end is a fault of this file.
     for _ in 0..12 + 2 * (to.tagged.len() + vlan_count(&state)) {
         let Some(step) = next(&state, profile, grouping, target, to)? else { return Ok(steps) };
-        step.bindings.iter().for_each(|(oid, value)| put(&mut state, oid, value));
+        happens(&mut state, &step.bindings);
         steps.push(step);
     }
     Err(Obstacle::Impossible("its plan does not end"))
@@ -335,6 +335,23 @@ fn with_serial(vtp: &Vtp, target: Target<'_>, bindings: Vec<Binding>) -> WriteSt
 }
 
 // ---- the effect of a binding -----------------------------------------------------------------------------------------------
+
+/// The effect of one PDU on a switch that does what it is told. (A row's status is only ever written to make one.)
+pub fn happens(state: &mut State, bindings: &[Binding]) {
+    for (oid, value) in bindings {
+        // TestAndIncr, RFC 2579: what is written is the old value, and 2147483647 is followed by 0.
+        let value = match number(value).filter(|_| *oid == at(o::TRUNK_SERIAL, &[0])) {
+            Some(serial) => &Value::Integer(if serial >= i64::from(i32::MAX) { 0 } else { serial + 1 }),
+            None => value,
+        };
+        if let (Vlans::Bridge(bridge), Some([index])) = (&mut state.vlans, oid.0.strip_prefix(o::STATIC_ROW_STATUS))
+            && let Ok(vlan) = Vlan::try_from(i64::from(*index))
+        {
+            bridge.rows.entry(vlan).or_insert_with(|| Row { index: *index, egress: Vec::new(), untagged: Vec::new() });
+        }
+        put(state, oid, value);
+    }
+}
 
 /// Note in a state what an object is now: what was written, or what a GET answered.
 pub fn put(state: &mut State, oid: &Oid, value: &Value) {

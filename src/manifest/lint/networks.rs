@@ -170,8 +170,12 @@ fn roots(lay: &mut Lay<'_>) {
 
 /// What is fixed in a persona that is not exclusive, once two bindings use it.
 fn shared_identity(lay: &mut Lay<'_>) {
+    let mut by_persona: BTreeMap<&Name, Vec<Of<'_, crate::model::BindingSpec>>> = BTreeMap::new();
+    for binding in lay.bindings() {
+        by_persona.entry(&binding.spec.persona).or_default().push(binding);
+    }
     for persona in lay.personas().into_iter().filter(|p| !p.spec.is_exclusive()) {
-        let users: Vec<_> = lay.bindings().into_iter().filter(|b| b.spec.persona == *persona.name).collect();
+        let users = by_persona.remove(persona.name).unwrap_or_default();
         let mut fixed = Vec::new();
         for (n, nic) in persona.spec.nics.iter().enumerate().filter(|(_, nic)| nic.address.is_some()) {
             let own = |b: &&Of<'_, crate::model::BindingSpec>| !b.spec.nics.iter().any(|v| v.name == nic.name && v.address.is_some());

@@ -1,6 +1,7 @@
 //! Every name that an object gives another kind of object exists.
 
 use super::Lay;
+use crate::limits;
 use crate::manifest::codes;
 use crate::manifest::fault::{At, Fault, did_you_mean, listed, steps};
 use crate::manifest::yaml::Step;
@@ -22,7 +23,16 @@ pub(super) fn lint(lay: &mut Lay<'_>) {
 }
 
 fn unknown(lay: &Lay<'_>, at: At, (kind, name): (Kind, &Name), (wanted, target): (Kind, &Name)) -> Option<Fault> {
-    if lay.find(wanted, target).is_some() || lay.lost.iter().any(|text| text.contains(target.as_str())) {
+    if lay.find(wanted, target).is_some() {
+        return None;
+    }
+    let fault = Fault::error(codes::UNKNOWN_REFERENCE, at, format!("{kind} `{name}` names the {wanted} `{target}`, which does not exist"));
+    let fault = fault.label(format!("no such {wanted}"));
+    if lay.faults.len() > limits::DIAGNOSTICS {
+        // Not shown any more: what follows costs a look at every name and every lost text.
+        return lay.lost.is_empty().then_some(fault);
+    }
+    if lay.lost.iter().any(|text| text.contains(target.as_str())) {
         return None;
     }
     let names: Vec<&str> = lay.by_name.keys().filter(|(k, _)| *k == wanted).map(|(_, n)| n.as_str()).collect();
@@ -33,8 +43,7 @@ fn unknown(lay: &Lay<'_>, at: At, (kind, name): (Kind, &Name), (wanted, target):
         (None, None) if names.is_empty() => format!("there is no {wanted} at all"),
         (None, None) => format!("known: {}", listed(names)),
     };
-    let fault = Fault::error(codes::UNKNOWN_REFERENCE, at, format!("{kind} `{name}` names the {wanted} `{target}`, which does not exist"));
-    Some(fault.label(format!("no such {wanted}")).hint(hint))
+    Some(fault.hint(hint))
 }
 
 fn references(spec: &Spec) -> Vec<(Kind, &Name, Vec<Step>)> {

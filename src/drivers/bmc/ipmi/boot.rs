@@ -50,6 +50,16 @@ fn words(boot: BootOverride) -> String {
     out
 }
 
+pub(super) fn wanted(device: BootDevice, efi: bool) -> BootOverride {
+    BootOverride { valid: true, persistent: true, efi, device }
+}
+
+/// What is written, in this order: advice, the flags, the end.
+pub(super) fn sequence(want: BootOverride, quirks: Quirks) -> ([SetBootOption; 3], SetBootOption, SetBootOption) {
+    let advices = [SetBootOption::KeepFlags, SetBootOption::InProgress(true), SetBootOption::Acknowledge];
+    (advices, SetBootOption::Flags(bytes(want, quirks)), SetBootOption::InProgress(false))
+}
+
 impl IpmiDriver {
     /// Nothing where the BMC does not tell.
     pub(super) async fn read_boot(&mut self, deadline: Instant) -> Result<Option<BootOverride>, Fault> {
@@ -73,18 +83,23 @@ impl IpmiDriver {
     }
 
     pub(super) async fn set_boot(&mut self, device: BootDevice, efi: bool, deadline: Instant) -> Result<(), Fault> {
-        let want = BootOverride { valid: true, persistent: true, efi, device };
+        let want = wanted(device, efi);
         self.prepare(deadline).await?;
+        if self.identity.is_none() {
+            // Which bytes mean a disk depends on the board.
+            self.read_identity(deadline).await?;
+        }
         self.boot.last = None;
+        let (advices, flags, end) = sequence(want, self.quirks);
         // OpenBMC refuses 3, ipmi_sim refuses 0, and 81h at 0 means that somebody else began: none of it is in our way.
-        for advice in [SetBootOption::KeepFlags, SetBootOption::InProgress(true), SetBootOption::Acknowledge] {
+        for advice in advices {
             let _refused = self.option(advice, deadline).await?;
         }
-        let set = self.option(SetBootOption::Flags(bytes(want, self.quirks)), deadline).await;
+        let set = self.option(flags, deadline).await;
         if let Err(Fault::Unknown { .. }) = set {
             return set.map(|_| ());
         }
-        let _refused = self.option(SetBootOption::InProgress(false), deadline).await?;
+        let _refused = self.option(end, deadline).await?;
         set?.map_err(|code| self.refused("Set System Boot Options", code))?;
         self.compare(want, deadline).await
     }

@@ -74,6 +74,21 @@ pub enum ChassisControl {
     SoftShutdown = 5,
 }
 
+impl ChassisControl {
+    pub fn name(self) -> &'static str {
+        match self {
+            ChassisControl::PowerDown => "Chassis Control: power down",
+            ChassisControl::PowerUp => "Chassis Control: power up",
+            ChassisControl::SoftShutdown => "Chassis Control: ACPI soft-off",
+        }
+    }
+
+    /// `Chassis Control: ACPI soft-off (05h)`.
+    pub fn in_words(self) -> String {
+        format!("{} ({:02x}h)", self.name(), self as u8)
+    }
+}
+
 impl From<ChassisControl> for Message {
     fn from(control: ChassisControl) -> Self {
         Message::new_request(NetFn::Chassis, 0x02, vec![control as u8])
@@ -154,6 +169,15 @@ pub enum SetBootOption {
     Acknowledge,
     /// Parameter 5: flags and device, as bytes 1 and 2; the other three are 0.
     Flags([u8; 2]),
+}
+
+impl SetBootOption {
+    /// `Set System Boot Options: parameter 5 = e0 04 00 00 00`.
+    pub fn in_words(self) -> String {
+        let message = Message::from(self);
+        let data: Vec<String> = message.data().iter().skip(1).map(|byte| format!("{byte:02x}")).collect();
+        format!("Set System Boot Options: parameter {} = {}", message.data().first().unwrap_or(&0), data.join(" "))
+    }
 }
 
 impl From<SetBootOption> for Message {

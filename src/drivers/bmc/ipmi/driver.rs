@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::boot::BootMemory;
 use super::commands::{self, ChassisControl, CloseSession, GetChassisStatus, GetSystemGuid, SetSessionPrivilege};
 use super::open::Link;
+use super::preview::{off, preview};
 use super::quirks::{self, Quirks};
 use super::session::{BadLogin, Credentials, Heard, Reply, level};
 use super::socket::BmcSocket;
@@ -24,7 +25,7 @@ use crate::model::HostPort;
 use crate::model::fact::{BmcIdentity, BmcSeen, Power};
 use crate::model::secret::BmcLogin;
 use crate::model::server::Privilege;
-use crate::plan::op::{Off, Op};
+use crate::plan::op::Op;
 
 /// The longest wait for one copy of a request: BMCs answer within a second, or are busy with themselves.
 const WAIT_MAX: Duration = Duration::from_secs(4);
@@ -40,6 +41,9 @@ const PROBE_AFTER: Duration = Duration::from_secs(10);
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// Insufficient privilege (IPMI 2.0, table 5-2).
 pub(super) const INSUFFICIENT_PRIVILEGE: u8 = 0xd4;
+
+/// Timeout while processing; response could not be provided (IPMI 2.0, table 5-2): the command may have been carried out.
+const UNCERTAIN: [u8; 2] = [0xc3, 0xce];
 
 /// How a BMC is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +80,10 @@ pub(super) enum Copies {
 pub(super) enum Trouble {
     /// Its time was over before it was sent.
     NotSent,
-    Silent { attempts: u32, waited: Duration },
+    Silent {
+        attempts: u32,
+        waited: Duration,
+    },
     Network(std::io::Error),
 }
 
@@ -148,7 +155,7 @@ impl IpmiDriver {
         answer.map_err(|code| self.refused(what, code))
     }
 
-    async fn read_identity(&mut self, deadline: Instant) -> Result<BmcIdentity, Fault> {
+    pub(super) async fn read_identity(&mut self, deadline: Instant) -> Result<BmcIdentity, Fault> {
         let what = "Get Device ID";
         let id = self.read(GetDeviceId, what, deadline).await?.map_err(|code| self.refused(what, code))?;
         // A BMC without a GUID says so by any code.
@@ -170,22 +177,15 @@ impl IpmiDriver {
         match op {
             Op::SetBoot { device, efi, .. } => self.set_boot(*device, *efi, deadline).await,
             Op::PowerOn { .. } => self.control(ChassisControl::PowerUp, Copies::Many, deadline).await,
-            Op::PowerOff { how: Off::Soft, .. } => self.control(ChassisControl::SoftShutdown, Copies::One, deadline).await,
-            Op::PowerOff { how: Off::Hard, .. } => self.control(ChassisControl::PowerDown, Copies::One, deadline).await,
-            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => Err(Fault::Unsupported {
-                device: self.device.clone(),
-                what: op.to_string(),
-                why: "it is a BMC, not a switch".to_owned(),
-            }),
+            Op::PowerOff { how, .. } => self.control(off(*how), Copies::One, deadline).await,
+            Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {
+                Err(Fault::Unsupported { device: self.device.clone(), what: op.to_string(), why: "it is a BMC, not a switch".to_owned() })
+            }
         }
     }
 
     async fn control(&mut self, control: ChassisControl, copies: Copies, deadline: Instant) -> Result<(), Fault> {
-        let what = match control {
-            ChassisControl::PowerDown => "Chassis Control: power down",
-            ChassisControl::PowerUp => "Chassis Control: power up",
-            ChassisControl::SoftShutdown => "Chassis Control: soft shutdown",
-        };
+        let what = control.name();
         self.prepare(deadline).await?;
         self.change(control, what, copies, deadline).await?.map_err(|code| self.refused(what, code))
     }
@@ -248,22 +248,19 @@ impl IpmiDriver {
     }
 
     /// Changes something, in the session there is: never in another one.
-    pub(super) async fn change<C>(
-        &mut self,
-        command: C,
-        what: &str,
-        copies: Copies,
-        deadline: Instant,
-    ) -> Result<Answer<C::Output>, Fault>
+    pub(super) async fn change<C>(&mut self, command: C, what: &str, copies: Copies, deadline: Instant) -> Result<Answer<C::Output>, Fault>
     where
         C: IpmiCommand,
     {
         let message: Message = command.into();
+        let unknown = Fault::Unknown { device: self.device.clone(), what: what.to_owned() };
         match self.round_trip(&message, copies, deadline).await {
+            // What must not be done twice: the BMC was too slow for itself, or could not say how it went.
+            Ok(reply) if copies == Copies::One && UNCERTAIN.contains(&reply.code) => Err(unknown),
             Ok(reply) => self.understand::<C>(reply, what),
             Err(Trouble::Silent { .. }) => {
                 self.link = None;
-                Err(Fault::Unknown { device: self.device.clone(), what: what.to_owned() })
+                Err(unknown)
             }
             Err(trouble @ (Trouble::NotSent | Trouble::Network(_))) => Err(self.unanswered(trouble)),
         }
@@ -369,6 +366,10 @@ impl Driver for IpmiDriver {
             self.perform(op, deadline).await?;
         }
         Ok(())
+    }
+
+    fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
+        preview(ops, self.identity.as_ref())
     }
 
     async fn close(&mut self) {

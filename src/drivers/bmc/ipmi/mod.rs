@@ -2,7 +2,7 @@
 //!
 //! From the wire up: `wire` (bytes), `crypto` (suites 3 and 17), `session` (the state machine, without I/O or clock), `commands` (what is
 //! asked), `socket` (one UDP socket for all BMCs), `driver` (one BMC as a `Driver`), `boot` (boot options as the driver writes and reads
-//! them), `open` (the handshake over the socket), `quirks` (what single boards taught).
+//! them), `preview` (what it would write, in words), `open` (the handshake over the socket), `quirks` (what single boards taught).
 //! Shown by `tests/ipmi.rs`, against ipmi_sim, ipmitool and FreeIPMI.
 
 mod boot;
@@ -10,10 +10,12 @@ pub mod commands;
 pub mod crypto;
 pub mod driver;
 mod open;
+mod preview;
 pub mod quirks;
 pub mod session;
 pub mod socket;
 pub mod wire;
 
 pub use driver::{IpmiDriver, IpmiSettings};
+pub use preview::preview;
 pub use socket::BmcSocket;

@@ -129,7 +129,10 @@ enum State {
     Opening,
     Rakp2,
     /// The keys are known already; the BMC has opened its side when it got RAKP 3.
-    Rakp4 { keys: Keys, check: zeroize::Zeroizing<Vec<u8>> },
+    Rakp4 {
+        keys: Keys,
+        check: zeroize::Zeroizing<Vec<u8>>,
+    },
     Active(Active),
 }
 
@@ -156,8 +159,7 @@ impl Session {
     /// A session that is not open yet. `console` is its id on our side, never 0: that means "no session".
     pub fn new(credentials: Credentials, suite: Suite, console: u32, random: [u8; 16]) -> Session {
         let role = credentials.level | NAME_ONLY;
-        let exchange =
-            Exchange { sid_m: console, random_m: random, role, name: credentials.name.clone(), ..Exchange::default() };
+        let exchange = Exchange { sid_m: console, random_m: random, role, name: credentials.name.clone(), ..Exchange::default() };
         Session { credentials, suite, tag: console as u8, exchange, state: State::Closed }
     }
 
@@ -326,7 +328,8 @@ impl Active {
     }
 
     fn reply(&mut self, console: u32, packet: &Packet<'_>) -> Option<Heard> {
-        if packet.session != console {
+        // Some boards leave the id out (FreeIPMI's `idzero`: Tyan); the authentication code still says whose it is.
+        if packet.session != console && packet.session != 0 {
             return None;
         }
         let payload = self.keys.open(packet)?;
@@ -382,7 +385,8 @@ mod tests {
     #[test]
     fn a_window_takes_each_number_once() {
         let mut w = Window::default();
-        for (sequence, taken) in [(0, false), (1, true), (1, false), (40, true), (9, true), (9, false), (8, false), (1, false), (39, true)] {
+        for (sequence, taken) in [(0, false), (1, true), (1, false), (40, true), (9, true), (9, false), (8, false), (1, false), (39, true)]
+        {
             assert_eq!(w.take(sequence), taken, "{sequence}");
         }
         assert!(w.take(u32::MAX));

@@ -47,7 +47,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn session_id(slot: u16, generation: u16) -> u32 {
-    u32::from(generation) << 16 | u32::from(slot)
+    (u32::from(generation) << 16) | u32::from(slot)
 }
 
 /// Generation 0 is left out, so that no session has the id 0: that means "outside of a session".
@@ -114,7 +114,6 @@ impl BmcSocket {
 
     /// A session id of our own for talking to `peer`, until the lease is dropped.
     pub(super) fn lease(self: &Arc<Self>, peer: SocketAddr) -> io::Result<Lease> {
-        // What comes in over the IPv6 socket carries no flow and the scope of its interface.
         let mailbox = Arc::new(Mailbox::default());
         let (slot, console) = locked(&self.table).lease(peer, mailbox.clone())?;
         Ok(Lease { socket: self.clone(), mailbox, peer, slot, console })

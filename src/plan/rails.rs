@@ -1,0 +1,261 @@
+//! The rails across servers: contention, the breaker, the hold on mass changes, bodies unavailable at one time. Pure: ticks in, words out.
+//!
+//! What one server's plan cannot know: how many others are in the same state. Nothing here is stored: after a restart everything is seen
+//! anew, and what is first seen is no drift. Invariant: a rail only ever stops steps.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::op::Op;
+use super::seen::Trouble;
+use crate::model::Name;
+use crate::model::fact::Tick;
+use crate::model::policy::Limits;
+
+/// Three corrections of one thing in ten minutes: something else changes it, and each correction disturbs.
+const CORRECTIONS: usize = 3;
+const CONTENTION_WINDOW: Duration = Duration::from_secs(600);
+/// Drift of up to five bodies is an accident of each, whatever the size of the fleet.
+const DRIFTED_AT_LEAST: usize = 5;
+
+#[derive(Debug, Default)]
+pub struct Rails {
+    /// For which wishes (binding uid, generation) a body was last seen as wished: what differs after that is drift.
+    settled: BTreeMap<Name, (String, u64)>,
+    drifted: BTreeSet<Name>,
+    /// Devices that began or ceased to answer, and when.
+    flipped: BTreeMap<String, Tick>,
+    /// Drift that a person has seen and let be corrected.
+    let_go: BTreeSet<Name>,
+    /// Bodies that the wishes of now disrupt, and that are held or on their way.
+    affected: BTreeSet<Name>,
+    held: BTreeSet<Name>,
+    corrections: BTreeMap<(Name, String), VecDeque<Tick>>,
+    /// Bindings whose persona embody has taken down and not yet brought back.
+    down: BTreeSet<Name>,
+}
+
+/// What a look at one server's plan tells the rails.
+#[derive(Debug)]
+pub struct Glance<'a> {
+    pub server: &'a Name,
+    /// uid and generation of the binding that holds it, if any.
+    pub wish: Option<(String, u64)>,
+    pub converged: bool,
+    /// Its plan has steps, or differs in a way that a mode only shows.
+    pub differs: bool,
+    /// A step of it disrupts, and no approval covers that step.
+    pub disrupts: bool,
+}
+
+impl Rails {
+    /// Whether what differs on this server differs although its wishes have been met before.
+    pub fn is_drift(&self, server: &Name, wish: Option<&(String, u64)>) -> bool {
+        wish.is_some() && self.settled.get(server) == wish
+    }
+
+    pub fn glance(&mut self, glance: &Glance<'_>) {
+        let server = glance.server;
+        let drift = glance.differs && self.is_drift(server, glance.wish.as_ref());
+        set(&mut self.drifted, server, drift);
+        set(&mut self.affected, server, glance.disrupts && !drift);
+        if glance.converged {
+            match &glance.wish {
+                Some(wish) => drop(self.settled.insert(server.clone(), wish.clone())),
+                None => drop(self.settled.remove(server)),
+            }
+            self.let_go.remove(server);
+        }
+        if !self.affected.contains(server) {
+            self.held.remove(server);
+        }
+    }
+
+    pub fn forget(&mut self, server: &Name) {
+        self.settled.remove(server);
+        self.drifted.remove(server);
+        self.affected.remove(server);
+        self.held.remove(server);
+        self.let_go.remove(server);
+    }
+
+    pub fn flipped(&mut self, device: String, now: Tick) {
+        self.flipped.insert(device, now);
+    }
+
+    /// The breaker: why all correction stops, when too many bodies drift or change reachability within two polls. `bodies`: all servers.
+    pub fn breaker(&mut self, bodies: usize, limits: &Limits, two_polls: Duration, now: Tick) -> Option<Trouble> {
+        self.flipped.retain(|_, at| now.since(*at) < two_polls);
+        let limit = limits.stop_if_drifted.0.of(bodies).max(DRIFTED_AT_LEAST);
+        let drifted: Vec<&Name> = self.drifted.difference(&self.let_go).collect();
+        let (count, what) = if drifted.len() > limit {
+            (drifted.len(), "bodies seem to drift")
+        } else if self.flipped.len() > limit {
+            (self.flipped.len(), "devices changed reachability within two polls")
+        } else {
+            return None;
+        };
+        let message = format!(
+            "{count} {what} at once, more than {limit}: correction has stopped. See `embody get bindings`; `embody resume --all` lets it go on"
+        );
+        Some(Trouble { reason: "BreakerOpen", message })
+    }
+
+    /// A person has looked: what drifts now may be corrected, and what flipped is forgotten.
+    pub fn let_go(&mut self) {
+        self.let_go = self.drifted.clone();
+        self.flipped.clear();
+    }
+
+    /// The hold: bodies that one change of wishes would disrupt, when they are more than the Policy lets go unasked.
+    pub fn hold(&mut self, bodies: usize, limits: &Limits) {
+        if self.affected.len() > limits.max_affected_by_change.of(bodies) {
+            self.held.extend(self.affected.iter().cloned());
+        }
+    }
+
+    /// The servers that are held, and why.
+    pub fn held(&self) -> BTreeMap<Name, Trouble> {
+        let message = format!(
+            "the wishes of now would disrupt {} servers, more than limits.maxAffectedByChange: each waits for `embody approve BINDING`",
+            self.held.len()
+        );
+        self.held.iter().map(|server| (server.clone(), Trouble { reason: "Held", message: message.clone() })).collect()
+    }
+
+    /// Counts a correction of drift; why it is not to be made, when the same thing was corrected too often.
+    pub fn correct(&mut self, server: &Name, op: &Op, now: Tick) -> Result<(), (Trouble, Tick)> {
+        let thing = thing(op);
+        let times = self.corrections.entry((server.clone(), thing.clone())).or_default();
+        while times.front().is_some_and(|t| now.since(*t) >= CONTENTION_WINDOW) {
+            times.pop_front();
+        }
+        match times.front() {
+            Some(first) if times.len() >= CORRECTIONS => {
+                let again = first.plus(CONTENTION_WINDOW);
+                let message = format!(
+                    "{thing} was corrected {CORRECTIONS} times in ten minutes: something else changes it. It is left alone for now; `embody retry server {server}` corrects it at once"
+                );
+                Err((Trouble { reason: "Contended", message }, again))
+            }
+            Some(_) | None => {
+                times.push_back(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// A person says: try again.
+    pub fn forgive(&mut self, server: &Name) {
+        self.corrections.retain(|(s, _), _| s != server);
+    }
+
+    /// Whether a body of a running binding may be taken down. `needed_by_down`: another binding that is down waits for this body.
+    pub fn take_down(&mut self, binding: &Name, running: usize, needed_by_down: bool, limits: &Limits) -> Result<(), String> {
+        let limit = limits.max_unavailable.of(running);
+        if self.down.contains(binding) || needed_by_down || self.down.len() < limit {
+            self.down.insert(binding.clone());
+            return Ok(());
+        }
+        let list: Vec<&str> = self.down.iter().map(Name::as_str).collect();
+        Err(format!("limit maxUnavailable ({limit}) is reached: {}", list.join(", ")))
+    }
+
+    pub fn is_down(&self, binding: &Name) -> bool {
+        self.down.contains(binding)
+    }
+
+    /// It runs again, is wished to be stopped, or is gone.
+    pub fn is_up(&mut self, binding: &Name) {
+        self.down.remove(binding);
+    }
+}
+
+fn set(of: &mut BTreeSet<Name>, server: &Name, is: bool) {
+    if is {
+        of.insert(server.clone());
+    } else {
+        of.remove(server);
+    }
+}
+
+/// What is corrected, whatever the correction is.
+fn thing(op: &Op) -> String {
+    match op {
+        Op::SetPort { switch, port, .. } => format!("port {port} of switch {switch}"),
+        Op::PowerOn { server } | Op::PowerOff { server, .. } => format!("the power of server {server}"),
+        Op::SetBoot { server, .. } => format!("the boot device of server {server}"),
+        Op::CreateVlan { switch, vlan } => format!("VLAN {vlan} of switch {switch}"),
+        Op::Save { switch } => format!("the saved configuration of switch {switch}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn look(rails: &mut Rails, server: &str, generation: u64, converged: bool, disrupts: bool) {
+        let server = name(server);
+        rails.glance(&Glance { server: &server, wish: Some(("u".into(), generation)), converged, differs: !converged, disrupts });
+    }
+
+    #[test]
+    fn six_bodies_that_drift_open_the_breaker_and_a_person_closes_it() {
+        let (mut rails, limits) = (Rails::default(), Limits::default());
+        for n in 0..6 {
+            look(&mut rails, &format!("s{n}"), 1, true, false);
+        }
+        for n in 0..6 {
+            assert_eq!(rails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None, "before body {n} drifts");
+            look(&mut rails, &format!("s{n}"), 1, false, true);
+        }
+        assert_eq!(rails.breaker(20, &limits, Duration::from_secs(120), Tick(9)).map(|t| t.reason), Some("BreakerOpen"));
+        rails.let_go();
+        assert_eq!(rails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None);
+    }
+
+    #[test]
+    fn what_was_never_as_wished_is_no_drift_and_is_held_when_it_is_much() {
+        let (mut rails, limits) = (Rails::default(), Limits::default());
+        for n in 0..6 {
+            look(&mut rails, &format!("s{n}"), 2, false, true);
+        }
+        assert_eq!(rails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None);
+        rails.hold(20, &limits);
+        assert_eq!(rails.held().len(), 6);
+        look(&mut rails, "s0", 2, false, false);
+        let held = rails.held();
+        assert!(!held.contains_key(&name("s0")), "an approval covers it now");
+        assert!(held.contains_key(&name("s1")), "the others stay held");
+    }
+
+    #[test]
+    fn the_fourth_correction_of_one_thing_in_ten_minutes_is_not_made() {
+        let mut rails = Rails::default();
+        let (server, op) = (name("s"), Op::PowerOn { server: name("s") });
+        let at = |s: u64| Tick(1 + s * 1_000_000);
+        for n in 0..3 {
+            assert!(rails.correct(&server, &op, at(n)).is_ok());
+        }
+        let (trouble, again) = rails.correct(&server, &op, at(100)).unwrap_err();
+        assert_eq!((trouble.reason, again), ("Contended", at(600)));
+        assert!(rails.correct(&server, &op, again).is_ok());
+        rails.forgive(&server);
+        assert!(rails.correct(&server, &op, at(601)).is_ok());
+    }
+
+    #[test]
+    fn no_more_bodies_are_taken_down_than_may_be_unavailable() {
+        let (mut rails, limits) = (Rails::default(), Limits::default());
+        assert!(rails.take_down(&name("a"), 2, false, &limits).is_ok());
+        assert!(rails.take_down(&name("b"), 2, false, &limits).unwrap_err().contains("maxUnavailable (1)"));
+        assert!(rails.take_down(&name("b"), 2, true, &limits).is_ok(), "a swap must end");
+        rails.is_up(&name("a"));
+        rails.is_up(&name("b"));
+        assert!(rails.take_down(&name("c"), 2, false, &limits).is_ok());
+    }
+}

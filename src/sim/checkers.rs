@@ -1,0 +1,402 @@
+//! The referee of a simulation: invariants 5 to 8 of the product, checked at every step against the truth, not against what embody thinks.
+//!
+//! It hears what the devices really did, what was stored, and what people said. The first sentence that is violated stands. Leaves out:
+//! whether things converge (`tests/simulate.rs`, which also shows that the checkers bite).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::bmc::Control;
+use super::centre::Runs;
+use super::switch::{Change, PortView, Who};
+use crate::limits;
+use crate::model::body::{Body, OffIntent};
+use crate::model::fact::{Admin, Power, Tick};
+use crate::model::network::Role;
+use crate::model::switch::VlanPolicy;
+use crate::model::{Kind, Name, Object, Objects, Vlan};
+use crate::plan::op::Op;
+use crate::store::keys::Key;
+
+/// An operation on its way may still carry an earlier wish: a queue of slow requests to one switch.
+const OLD_WISH: Duration = Duration::from_secs(600);
+/// A person and embody at one port at one time.
+const AT_ONCE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Clone)]
+pub struct Violation {
+    pub sentence: String,
+    pub about: Vec<Name>,
+}
+
+/// What one port is to carry, and for which persona.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wish {
+    persona: Option<Name>,
+    vlans: BTreeSet<Vlan>,
+}
+
+#[derive(Debug, Clone)]
+struct Attempt {
+    intent: OffIntent,
+    stored_at: Tick,
+    sent: u32,
+    /// A start, or an off, since then.
+    was_off: bool,
+    /// Nobody may have wanted it any more.
+    wishes_changed: bool,
+}
+
+/// A switch, and a port of it.
+pub type PortName = (Name, String);
+
+#[derive(Default)]
+pub struct Judge {
+    pub violation: Option<Violation>,
+    /// Operations of the controller so far.
+    pub ops: u64,
+    /// Switchings-off so far.
+    pub offs: u64,
+    objects: Objects,
+    bodies: BTreeMap<Name, Body>,
+    power: BTreeMap<Name, Power>,
+    running: BTreeMap<Name, Name>,
+    /// Running something that embody was never asked to care for.
+    strange: BTreeSet<Name>,
+    wishes: BTreeMap<PortName, Vec<(Tick, Wish)>>,
+    by_hand: BTreeMap<PortName, (Tick, BTreeSet<Vlan>)>,
+    attempts: BTreeMap<Name, Attempt>,
+    /// The last question about power that was answered On.
+    on_asked_at: BTreeMap<Name, Tick>,
+}
+
+impl Judge {
+    fn violated(&mut self, about: &[&Name], sentence: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { sentence, about: about.iter().map(|n| (*n).clone()).collect() });
+        }
+    }
+
+    pub fn found(&mut self, server: &Name, running: bool) {
+        self.power.insert(server.clone(), if running { Power::On } else { Power::Off });
+        if running {
+            self.strange.insert(server.clone());
+        }
+    }
+
+    pub fn is_strange(&self, server: &Name) -> bool {
+        self.strange.contains(server)
+    }
+
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    pub fn body(&self, server: &Name) -> Body {
+        self.bodies.get(server).cloned().unwrap_or_default()
+    }
+
+    // ---- what people say, and what is stored ------------------------------------------------------------------------------
+
+    /// A person approves what is planned for a binding, or says that its server runs the persona.
+    pub fn approved(&mut self, binding: &Name) {
+        if let Some(server) = self.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone()) {
+            self.strange.remove(&server);
+        }
+    }
+
+    pub fn stored(&mut self, key: &str, value: Option<&[u8]>, now: Tick) {
+        match (Key::parse(key), value) {
+            (Some(Key::Object(..)), Some(value)) => {
+                if let Ok(object) = serde_json::from_slice(value).map_err(drop).and_then(|v| Object::from_json(v).map_err(drop)) {
+                    self.objects.insert(&object);
+                    self.wishes_changed(now, object.kind());
+                }
+            }
+            (Some(Key::Object(kind, name)), None) => {
+                self.objects.remove(kind, &name);
+                self.wishes_changed(now, kind);
+            }
+            (Some(Key::Body(server)), Some(value)) => {
+                if let Ok(body) = serde_json::from_slice::<Body>(value) {
+                    self.body_stored(&server, body, now);
+                }
+            }
+            (_, _) => {}
+        }
+    }
+
+    fn wishes_changed(&mut self, now: Tick, kind: Kind) {
+        if matches!(kind, Kind::Binding | Kind::Persona | Kind::Network | Kind::Server) {
+            for attempt in self.attempts.values_mut() {
+                attempt.wishes_changed = true;
+            }
+        }
+        for (port, wish) in self.wished() {
+            let history = self.wishes.entry(port).or_default();
+            if history.last().is_none_or(|(_, last)| *last != wish) {
+                history.push((now, wish));
+            }
+        }
+    }
+
+    /// By the names of NICs alone: the worlds of the simulator name them alike on servers and personas.
+    fn wished(&self) -> Vec<(PortName, Wish)> {
+        let quarantine = self.objects.networks.values().find(|n| n.spec.role == Role::Quarantine);
+        let mut out = Vec::new();
+        for (server, held) in &self.objects.servers {
+            let mut bindings = self.objects.bindings_of_server(server).filter_map(|b| self.objects.bindings.get(b));
+            let binding = bindings.next();
+            let persona = binding.map(|b| &b.spec.persona);
+            for nic in &held.spec.nics {
+                let (Some(switch), Some(port)) = (&nic.switch, &nic.port) else { continue };
+                let labels = self.objects.switches.get(switch).map(|s| s.meta.labels.clone()).unwrap_or_default();
+                let spec = persona.and_then(|p| self.objects.personas.get(p)).map(|p| &p.spec);
+                let wanted = spec.and_then(|p| p.nics.iter().find(|n| n.name == nic.name));
+                let networks = wanted.into_iter().flat_map(|n| n.untagged.iter().chain(&n.tagged));
+                let mut vlans: BTreeSet<Vlan> =
+                    networks.filter_map(|n| self.objects.networks.get(n)).map(|n| n.spec.vlan_on(&labels)).collect();
+                if vlans.is_empty() {
+                    vlans.extend(quarantine.map(|n| n.spec.vlan_on(&labels)));
+                }
+                out.push(((switch.clone(), port.clone()), Wish { persona: persona.cloned(), vlans }));
+            }
+        }
+        out
+    }
+
+    /// What the ports of a server are to carry now.
+    pub fn wished_ports(&self, server: &Name) -> Vec<(PortName, BTreeSet<Vlan>)> {
+        let wired = |port: &PortName| self.wired(&port.0, &port.1).as_ref() == Some(server);
+        self.wished().into_iter().filter(|(port, _)| wired(port)).map(|(port, wish)| (port, wish.vlans)).collect()
+    }
+
+    fn body_stored(&mut self, server: &Name, body: Body, now: Tick) {
+        let before = self.body(server);
+        if body.off != before.off {
+            match &body.off {
+                Some(intent) => self.off_stored(server, &before, intent, now),
+                None => {}
+            }
+        }
+        let nobodys = body.held_by.is_none() && body.release.is_none();
+        if nobodys && self.power.get(server) == Some(&Power::On) {
+            self.strange.insert(server.clone());
+        }
+        self.bodies.insert(server.clone(), body);
+    }
+
+    // ---- invariant 5 ------------------------------------------------------------------------------------------------------
+
+    pub fn runs(&mut self, server: &Name, persona: Option<&Name>, _now: Tick) {
+        let Some(persona) = persona else {
+            self.running.remove(server);
+            return;
+        };
+        let exclusive = self.objects.personas.get(persona).is_some_and(|p| p.spec.is_exclusive());
+        let elsewhere = self.running.iter().find(|(s, p)| *s != server && *p == persona).map(|(s, _)| s.clone());
+        self.running.insert(server.clone(), persona.clone());
+        if let Some(other) = elsewhere.filter(|_| exclusive) {
+            self.violated(&[server, &other, persona], format!("invariant 5: persona {persona} runs on {server} while it runs on {other}"));
+        }
+    }
+
+    pub fn power(&mut self, server: &Name, power: Power, _now: Tick) {
+        self.power.insert(server.clone(), power);
+        if let Some(attempt) = self.attempts.get_mut(server) {
+            attempt.was_off = true;
+        }
+        match power {
+            Power::Off => {
+                self.running.remove(server);
+                self.strange.remove(server);
+            }
+            Power::On => {
+                let body = self.body(server);
+                if body.held_by.is_none() && body.release.is_none() {
+                    self.strange.insert(server.clone());
+                }
+            }
+        }
+    }
+
+    // ---- invariant 7 ------------------------------------------------------------------------------------------------------
+
+    pub fn observed(&mut self, server: &Name, asked_at: Tick, power: Power) {
+        if power == Power::On {
+            self.on_asked_at.insert(server.clone(), asked_at);
+        }
+    }
+
+    fn grace(&self, server: &Name) -> Duration {
+        let graces = self.objects.bindings.values().map(|b| b.spec.shutdown.grace.0);
+        let _ = server;
+        graces.min().unwrap_or_default()
+    }
+
+    fn off_stored(&mut self, server: &Name, before: &Body, intent: &OffIntent, now: Tick) {
+        let last = self.attempts.get(server).cloned();
+        match (&before.off, last) {
+            (None, last) => {
+                if intent.attempt != 1 {
+                    self.violated(&[server], format!("invariant 7: the first attempt to switch {server} off is number {}", intent.attempt));
+                }
+                // Of an intent that ended: it was off since, or nobody wanted it any more, or its time was over.
+                if let Some(last) = last {
+                    let wait = if last.intent.hard { limits::HARD_OFF_WAIT } else { self.grace(server) };
+                    if !last.was_off && !last.wishes_changed && now.since(last.stored_at) < wait {
+                        self.violated(
+                            &[server],
+                            format!("invariant 7: a new intent to switch {server} off, though nothing shows that the last one was obeyed"),
+                        );
+                    }
+                }
+            }
+            (Some(old), Some(last)) => {
+                let wait = if old.hard { limits::HARD_OFF_WAIT } else { self.grace(server) };
+                if intent.attempt != old.attempt + 1 || intent.attempt > limits::OFF_ATTEMPTS || !intent.hard {
+                    self.violated(
+                        &[server],
+                        format!(
+                            "invariant 7: attempt {} (hard: {}) to switch {server} off follows attempt {}",
+                            intent.attempt, intent.hard, old.attempt
+                        ),
+                    );
+                }
+                let seen_on = self.on_asked_at.get(server).is_some_and(|at| *at >= last.stored_at.plus(wait));
+                if now.since(last.stored_at) < wait || !seen_on {
+                    self.violated(
+                        &[server],
+                        format!("invariant 7: {server} is switched off again before it was seen on after the deadline of the last attempt"),
+                    );
+                }
+            }
+            (Some(_), None) => {}
+        }
+        self.attempts
+            .insert(server.clone(), Attempt { intent: intent.clone(), stored_at: now, sent: 0, was_off: false, wishes_changed: false });
+    }
+
+    /// The controller is about to send an operation.
+    pub fn sending(&mut self, server: &Name, op: &Op, _now: Tick) {
+        self.ops += 1;
+        let Op::PowerOff { .. } = op else { return };
+        self.offs += 1;
+        let stands = self.body(server).off.is_some();
+        match self.attempts.get_mut(server) {
+            Some(attempt) if stands && attempt.sent == 0 => attempt.sent += 1,
+            Some(attempt) if stands => {
+                let n = attempt.intent.attempt;
+                self.violated(&[server], format!("invariant 7: attempt {n} to switch {server} off is sent twice"));
+            }
+            Some(_) | None => self.violated(&[server], format!("invariant 7: {server} is switched off without a stored intent")),
+        }
+    }
+
+    // ---- invariant 8 ------------------------------------------------------------------------------------------------------
+
+    pub fn control(&mut self, server: &Name, control: Control, _now: Tick) {
+        let on = self.power.get(server) == Some(&Power::On);
+        match control {
+            Control::Cycle | Control::Reset => self.violated(&[server], format!("{server} was sent {control:?}, which embody never sends")),
+            Control::Off | Control::Soft if on && self.is_strange(server) => {
+                self.violated(&[server], format!("invariant 8: {server} was found running, and is switched off without approval"));
+            }
+            Control::Off | Control::Soft | Control::On => {}
+        }
+    }
+
+    pub fn boot_flags(&mut self, server: &Name, _now: Tick) {
+        if self.is_strange(server) {
+            self.violated(&[server], format!("invariant 8: {server} was found running, and its boot device is written without approval"));
+        }
+    }
+
+    // ---- invariant 6 ------------------------------------------------------------------------------------------------------
+
+    /// The server at the other end of a port.
+    pub fn wired(&self, switch: &Name, port: &str) -> Option<Name> {
+        let here = |n: &crate::model::server::Nic| n.switch.as_ref() == Some(switch) && n.port.as_deref() == Some(port);
+        self.objects.servers.iter().find(|(_, s)| s.spec.nics.iter().any(here)).map(|(name, _)| name.clone())
+    }
+
+    pub fn port(&mut self, switch: &Name, change: &Change, runs: &Runs, now: Tick) {
+        let key = (switch.clone(), change.port.clone());
+        if change.who == Who::Human {
+            self.by_hand.insert(key, (now, carried(&change.to).union(&carried(&change.from)).copied().collect()));
+            return;
+        }
+        let Some(server) = self.wired(switch, &change.port) else { return self.unnamed(switch, change) };
+        if !self.objects.switches.get(switch).is_some_and(|s| s.spec.manages(&change.port)) {
+            self.violated(&[switch, &server], format!("invariant 6: {switch} {} is not managed, and was written", change.port));
+        }
+        let flap = change.from.admin == Admin::Up && (change.to.admin == Admin::Down || change.from.untagged != change.to.untagged);
+        if flap && *runs != Runs::Nothing && self.is_strange(&server) {
+            self.violated(
+                &[&server, switch],
+                format!("invariant 8: {server} was found running, and its port {} is disturbed without approval", change.port),
+            );
+        }
+        if change.to.admin == Admin::Down {
+            return;
+        }
+        self.carries_what_is_wished(&server, &key, change, runs, now);
+    }
+
+    fn carries_what_is_wished(&mut self, server: &Name, key: &PortName, change: &Change, runs: &Runs, now: Tick) {
+        let history = self.wishes.get(key).map(Vec::as_slice).unwrap_or_default();
+        // In force at some time since: the last one before, and all after.
+        let since = history.iter().rposition(|(at, _)| now.since(*at) >= OLD_WISH).unwrap_or(0);
+        let recent = &history[since.min(history.len())..];
+        let mut allowed: BTreeSet<Vlan> = recent.iter().flat_map(|(_, w)| w.vlans.iter().copied()).collect();
+        let quarantine = self.objects.networks.values().find(|n| n.spec.role == Role::Quarantine).map(|n| n.spec.vlan);
+        allowed.extend(quarantine);
+        allowed.extend(self.by_hand.get(key).filter(|(at, _)| now.since(*at) < AT_ONCE).into_iter().flat_map(|(_, v)| v.iter().copied()));
+        let opens = change.from.admin == Admin::Down;
+        let was = if opens { BTreeSet::new() } else { carried(&change.from) };
+        let foreign: Vec<Vlan> = carried(&change.to).into_iter().filter(|v| !was.contains(v) && !allowed.contains(v)).collect();
+        if !foreign.is_empty() {
+            let (switch, port) = key;
+            let sentence = format!(
+                "invariant 6: {switch} {port} is up and carries {} ({foreign:?}), which is neither the old wish nor the new one",
+                change.to
+            );
+            return self.violated(&[server, switch], sentence);
+        }
+        if let Runs::Persona(persona) = runs {
+            let of_it: BTreeSet<Vlan> =
+                recent.iter().filter(|(_, w)| w.persona.as_ref() == Some(persona)).flat_map(|(_, w)| w.vlans.iter().copied()).collect();
+            let by_hand = self.by_hand.get(key).filter(|(at, _)| now.since(*at) < AT_ONCE).map(|(_, v)| v.clone()).unwrap_or_default();
+            let added: Vec<Vlan> =
+                carried(&change.to).into_iter().filter(|v| !was.contains(v) && !of_it.contains(v) && !by_hand.contains(v)).collect();
+            if !added.is_empty() {
+                let (switch, port) = key;
+                let sentence = format!(
+                    "invariant 6: {switch} {port} is opened to {} ({added:?}), while {server} runs persona {persona}, which has no wish for it",
+                    change.to
+                );
+                self.violated(&[server, switch, persona], sentence);
+            }
+        }
+    }
+
+    /// A port that no server names: an uplink may get the tags of VLANs that embody made, and nothing else.
+    fn unnamed(&mut self, switch: &Name, change: &Change) {
+        let spec = self.objects.switches.get(switch).map(|s| &s.spec);
+        let creates = spec.is_some_and(|s| s.vlans == VlanPolicy::Create && s.uplinks.contains(&change.port));
+        let PortView { admin, ingress, untagged, tagged } = &change.to;
+        let same = (admin, ingress, untagged) == (&change.from.admin, &change.from.ingress, &change.from.untagged);
+        let named: BTreeSet<Vlan> = self.objects.networks.values().map(|n| n.spec.vlan).collect();
+        let only_more = tagged.is_superset(&change.from.tagged) && tagged.difference(&change.from.tagged).all(|v| named.contains(v));
+        if !(creates && same && only_more) {
+            self.violated(
+                &[switch],
+                format!("invariant 6: {switch} {} is named by no manifest, and was written: {} → {}", change.port, change.from, change.to),
+            );
+        }
+    }
+}
+
+fn carried(view: &PortView) -> BTreeSet<Vlan> {
+    view.ingress.iter().chain(&view.untagged).chain(&view.tagged).copied().collect()
+}

@@ -1,0 +1,245 @@
+//! A store that has bad days: slow, failing before or after the write, losing its watch, or the last thing that a controller touches.
+//!
+//! It wraps any store; the checkers hear of every write that happened. Leaves out: persistence. Shown by `tests/simulate.rs`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::sleep;
+
+use super::centre::Centre;
+use crate::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError};
+
+/// How often things go wrong, each from 0.0 to 1.0.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StoreLuck {
+    pub unreachable: f64,
+    /// The write happened, and nobody says so.
+    pub applied_unknown: f64,
+    /// It did not happen, and nobody says so.
+    pub lost_unknown: f64,
+    /// It happened, and a conflict with it is reported, as a client says that retries by itself.
+    pub applied_conflict: f64,
+    /// The controller is killed right before or right after a write.
+    pub crash: f64,
+    /// At most, per call.
+    pub takes: Duration,
+}
+
+pub struct TrialStore {
+    inner: Arc<dyn Store>,
+    centre: Arc<Centre>,
+    /// Nothing: this is how people reach the store, who have no bad days here.
+    luck: Option<Mutex<(StoreLuck, StdRng)>>,
+    watches_end: broadcast::Sender<()>,
+}
+
+enum Day {
+    Good,
+    Unreachable,
+    AppliedUnknown,
+    LostUnknown,
+    AppliedConflict,
+    CrashBefore,
+    CrashAfter,
+}
+
+fn trouble() -> Box<dyn std::error::Error + Send + Sync> {
+    "simulated".into()
+}
+
+fn unreachable() -> StoreError {
+    StoreError::Unreachable { place: "simulation".to_owned(), source: trouble() }
+}
+
+impl TrialStore {
+    pub fn of_people(inner: Arc<dyn Store>, centre: Arc<Centre>) -> TrialStore {
+        TrialStore { inner, centre, luck: None, watches_end: broadcast::channel(1).0 }
+    }
+
+    pub fn of_controller(inner: Arc<dyn Store>, centre: Arc<Centre>, seed: u64) -> TrialStore {
+        let luck = Some(Mutex::new((StoreLuck::default(), StdRng::seed_from_u64(seed))));
+        TrialStore { inner, centre, luck, watches_end: broadcast::channel(1).0 }
+    }
+
+    pub fn set_luck(&self, new: StoreLuck) {
+        if let Some(luck) = &self.luck {
+            luck.lock().unwrap_or_else(PoisonError::into_inner).0 = new;
+        }
+    }
+
+    /// All watches end with an error.
+    pub fn end_watches(&self) {
+        // Nobody watches: nothing ends.
+        let _ = self.watches_end.send(());
+    }
+
+    async fn day(&self, writes: bool) -> Day {
+        let Some(luck) = &self.luck else { return Day::Good };
+        let (day, takes) = {
+            let mut luck = luck.lock().unwrap_or_else(PoisonError::into_inner);
+            let (now, rng) = &mut *luck;
+            let takes = now.takes.mul_f64(rng.random_range(0.0..1.0));
+            let (x, side) = (rng.random_range(0.0..1.0), rng.random_range(0.0..1.0));
+            let write = |chance: f64| if writes { chance } else { 0.0 };
+            let crash = if side < 0.5 { Day::CrashBefore } else { Day::CrashAfter };
+            let mut sum = 0.0;
+            let days = [
+                (now.unreachable, Day::Unreachable),
+                (write(now.applied_unknown), Day::AppliedUnknown),
+                (write(now.lost_unknown), Day::LostUnknown),
+                (write(now.applied_conflict), Day::AppliedConflict),
+                (write(now.crash), crash),
+            ];
+            let found = days.into_iter().find(|(chance, _)| {
+                sum += chance;
+                x < sum
+            });
+            (found.map_or(Day::Good, |(_, day)| day), takes)
+        };
+        if !takes.is_zero() {
+            sleep(takes).await;
+        }
+        day
+    }
+
+    async fn crash(&self, when: &str, key: &str) {
+        self.centre.note(&[], format!("the controller is killed {when} {key} is written"));
+        self.centre.crash.notify_one();
+        std::future::pending::<()>().await;
+    }
+
+    fn tell(&self, key: &str, value: Option<&[u8]>) {
+        let what = if value.is_some() { "stored" } else { "deleted" };
+        let server: Option<crate::model::Name> = key.strip_prefix("bodies/").and_then(|s| s.parse().ok());
+        let mut text = format!("{what} {key}");
+        if let (Some(_), Some(value)) = (&server, value) {
+            text.push_str(&without_uids(value));
+        }
+        let about: Vec<&crate::model::Name> = server.iter().collect();
+        self.centre.note(&about, text);
+        self.centre.judge(|judge, now| judge.stored(key, value, now));
+    }
+
+    async fn write(
+        &self,
+        key: &str,
+        value: Option<Vec<u8>>,
+        write: impl Future<Output = Result<Revision, StoreError>>,
+    ) -> Result<Revision, StoreError> {
+        let apply = async {
+            let done = write.await;
+            if done.is_ok() {
+                self.tell(key, value.as_deref());
+            }
+            done
+        };
+        match self.day(true).await {
+            Day::Good => apply.await,
+            Day::Unreachable => Err(unreachable()),
+            Day::LostUnknown => Err(StoreError::Unknown { source: trouble() }),
+            Day::AppliedUnknown => {
+                apply.await?;
+                Err(StoreError::Unknown { source: trouble() })
+            }
+            Day::AppliedConflict => {
+                apply.await?;
+                Err(StoreError::Conflict { key: key.to_owned(), found: self.inner.get(key).await? })
+            }
+            Day::CrashBefore => {
+                self.crash("before", key).await;
+                Err(unreachable())
+            }
+            Day::CrashAfter => {
+                let done = apply.await;
+                self.crash("after", key).await;
+                done
+            }
+        }
+    }
+}
+
+/// A body's record as people may read it, the same in every run.
+fn without_uids(value: &[u8]) -> String {
+    let Ok(mut body) = serde_json::from_slice::<serde_json::Value>(value) else { return String::new() };
+    for hold in ["heldBy", "release"] {
+        if let Some(hold) = body.get_mut(hold) {
+            *hold = hold.get("binding").cloned().unwrap_or_default();
+        }
+    }
+    format!(" {body}")
+}
+
+#[async_trait]
+impl Store for TrialStore {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        if let Day::Unreachable = self.day(false).await {
+            return Err(unreachable());
+        }
+        self.inner.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError> {
+        if let Day::Unreachable = self.day(false).await {
+            return Err(unreachable());
+        }
+        self.inner.list(prefix).await
+    }
+
+    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError> {
+        self.write(key, Some(value.clone()), self.inner.put_if(key, value, expect)).await
+    }
+
+    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError> {
+        self.write(key, None, self.inner.delete_if(key, at)).await
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {
+        let mut changes = self.inner.watch(prefix, after).await?;
+        let mut over = self.watches_end.subscribe();
+        let (to, out) = mpsc::channel(crate::limits::WATCH_BACKLOG);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = to.closed() => return,
+                    _ = over.recv() => {
+                        let _ = to.send(Err(unreachable())).await;
+                        return;
+                    }
+                    change = changes.recv() => match change {
+                        Some(change) => if to.send(change).await.is_err() { return },
+                        None => return,
+                    },
+                }
+            }
+        });
+        Ok(out)
+    }
+
+    async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Box<dyn Lease>, StoreError> {
+        self.inner.acquire(name, holder, ttl).await
+    }
+
+    async fn holder(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.inner.holder(name).await
+    }
+
+    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
+        if let Day::Unreachable = self.day(false).await {
+            return Err(unreachable());
+        }
+        self.inner.record_event(value).await
+    }
+
+    async fn events(&self, most: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.inner.events(most).await
+    }
+
+    async fn compact(&self, through: Revision) -> Result<(), StoreError> {
+        self.inner.compact(through).await
+    }
+}

@@ -1,0 +1,86 @@
+//! The virtual-time face of a simulated switch: an SNMP agent without packets, over a line that delays and loses.
+//!
+//! The real `SwitchDriver` works on it. Leaves out: SNMP itself. Invariant: a SET without a reply is `Unknown` and is not repeated here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::centre::Centre;
+use super::line::{Line, NoReply};
+use super::mib::Mib;
+use super::switch::SimSwitch;
+use crate::drivers::Fault;
+use crate::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
+use crate::model::Name;
+use crate::plan::op::Device;
+
+/// How long one copy of a request is waited for, and how many there are of a read.
+const WAIT: Duration = Duration::from_secs(10);
+const COPIES: u32 = 3;
+
+pub struct VirtualAgent {
+    centre: Arc<Centre>,
+    switch: Name,
+    line: Line,
+}
+
+impl VirtualAgent {
+    pub fn new(centre: Arc<Centre>, switch: Name, line: Line) -> VirtualAgent {
+        VirtualAgent { centre, switch, line }
+    }
+
+    async fn once<T: Send + 'static>(&self, what: impl FnOnce(&mut SimSwitch) -> T + Send + 'static) -> Result<T, NoReply> {
+        let (centre, switch) = (Arc::clone(&self.centre), self.switch.clone());
+        self.line.ask(WAIT, move || centre.with_agent(&switch, what)).await
+    }
+
+    async fn read<T: Send + 'static>(&self, what: impl FnOnce(&mut SimSwitch) -> T + Clone + Send + 'static) -> Result<T, Fault> {
+        let begun = Instant::now();
+        for _ in 0..COPIES {
+            if let Ok(said) = self.once(what.clone()).await {
+                return Ok(said);
+            }
+        }
+        Err(Fault::Silent { device: Device::Switch(self.switch.clone()).to_string(), attempts: COPIES, waited: begun.elapsed() })
+    }
+}
+
+#[async_trait]
+impl Agent for VirtualAgent {
+    async fn get(&mut self, oids: &[Oid]) -> Result<Vec<Binding>, Fault> {
+        let oids = oids.to_vec();
+        self.read(move |sim| oids.iter().map(|oid| (oid.clone(), sim.get(oid).unwrap_or(Value::NoSuchInstance))).collect()).await
+    }
+
+    /// All columns at one moment: a real walk takes several requests, and what changes in between shows with the next look.
+    async fn walk(&mut self, columns: &[Oid], _rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+        let columns = columns.to_vec();
+        let column = |sim: &mut SimSwitch, column: &Oid| {
+            let (mut rows, mut at) = (Vec::new(), column.clone());
+            while let Some((oid, value)) = sim.next(&at).filter(|(oid, _)| oid.starts_with(column)) {
+                at = oid.clone();
+                rows.push((oid, value));
+            }
+            rows
+        };
+        self.read(move |sim| columns.iter().map(|c| column(sim, c)).collect()).await
+    }
+
+    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
+        let bindings = bindings.to_vec();
+        let set = move |sim: &mut SimSwitch| match sim.set(&bindings) {
+            Ok(()) => SetAnswer::Accepted(bindings),
+            Err((status, index)) => SetAnswer::Refused { status, index },
+        };
+        self.once(set)
+            .await
+            .map_err(|NoReply| Fault::Unknown { device: Device::Switch(self.switch.clone()).to_string(), what: "a SET".to_owned() })
+    }
+
+    fn engine_id(&self) -> Option<Vec<u8>> {
+        None
+    }
+}

@@ -1,0 +1,167 @@
+//! kill -9 of the controller in the middle of a move, at several moments and on both stores: the move ends, the old body is switched off
+//! once, and no machine runs beside the other.
+//!
+//! How many times something was sent is the machines' own log; a soft-off that a deaf machine ignores is followed by one hard one.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::boot::ask;
+use super::controller::Controller;
+use super::etcd::etcd_or_skip;
+use super::moves::{comes_to_life, moves};
+use super::programs::{PEERS, free_tcp_port, missing, until};
+use super::site::{LIVES, MACS, Manifests, RELEASED, Site, binding};
+
+/// When the controller is killed, counted from the apply.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// At once: the wish is stored, what was done about it is anybody's guess.
+    Applied,
+    /// The machine has heard the soft-off.
+    Told,
+    /// The next body's boot device is set.
+    Prepared,
+    /// The next body was switched on.
+    Started,
+}
+
+fn web(server: &str) -> String {
+    binding("web", "apache", server, "correct: enforce, shutdown: { grace: 5s }")
+}
+
+async fn reached(site: &Site, moment: Moment, old: &str, new: &str, before: usize) {
+    let (machine, what) = match moment {
+        Moment::Applied => return,
+        Moment::Told => (old, "shutdown 1"),
+        Moment::Prepared => (new, "boot pxe"),
+        Moment::Started => (new, "power 1"),
+    };
+    // No pause between looks: what is killed shall be in the middle of it.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !site.changes()[before..].iter().any(|c| c.machine == machine && c.what == what) {
+        assert!(Instant::now() < deadline, "{what} at {machine} did not come: {:#?}", site.changes());
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// What was done to the power of the old body since.
+fn offs(site: &Site, old: &str, before: usize) -> Vec<String> {
+    let all = site.changes();
+    all[before..].iter().filter(|c| c.machine == old && !c.what.starts_with("boot")).map(|c| c.what.clone()).collect()
+}
+
+async fn killed_and_started_again(site: &mut Site, to: &str, moment: Moment) {
+    let old = if to == "b" { "a" } else { "b" };
+    let before = site.changes().len();
+    site.controller.apply(&web(to)).await;
+    reached(site, moment, old, to, before).await;
+    site.controller.kill().await;
+    site.controller.start().await;
+    site.controller.ready("web", 90).await;
+    let (a, b) = if to == "b" { (RELEASED, LIVES) } else { (LIVES, RELEASED) };
+    site.ports_become(a, b, 60).await;
+    site.never_both_on();
+    let offs = offs(site, old, before);
+    // Stored and never sent: then the grace passes, and the hard one is the only one.
+    assert!(offs == ["shutdown 1"] || (offs == ["power 0"] && matches!(moment, Moment::Applied)), "{moment:?}: {:#?}", site.changes());
+    let starts = site.changes()[before..].iter().filter(|c| c.machine == to && c.what == "power 1").count();
+    assert_eq!(starts, 1, "{moment:?}: {:#?}", site.changes());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_controller_killed_in_the_middle_of_a_move_switches_off_once() {
+    if missing(&PEERS) {
+        return;
+    }
+    let mut site = Site::start(&[]).await;
+    comes_to_life(&site, &Manifests::default()).await;
+    for (to, moment) in [("b", Moment::Applied), ("a", Moment::Told), ("b", Moment::Prepared), ("a", Moment::Started)] {
+        killed_and_started_again(&mut site, to, moment).await;
+    }
+}
+
+/// Killed while the machine takes its time, and while it does not listen at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_controller_killed_during_the_grace_sends_no_second_soft_off() {
+    if missing(&PEERS) {
+        return;
+    }
+    let mut site = Site::start(&[]).await;
+    comes_to_life(&site, &Manifests::default()).await;
+    site.a.mark("slow", true);
+    let before = site.changes().len();
+    site.controller.apply(&web("b")).await;
+    reached(&site, Moment::Told, "a", "b", before).await;
+    site.controller.kill().await;
+    assert!(site.a.is_on().await, "it takes its time");
+    site.controller.start().await;
+    site.controller.ready("web", 60).await;
+    site.ports_become(RELEASED, LIVES, 30).await;
+    assert_eq!(offs(&site, "a", before), ["shutdown 1", "went off"], "{:#?}", site.changes());
+
+    site.b.mark("deaf", true);
+    let before = site.changes().len();
+    site.controller.apply(&web("a")).await;
+    reached(&site, Moment::Told, "b", "a", before).await;
+    sleep(Duration::from_secs(1)).await;
+    site.controller.kill().await;
+    site.controller.start().await;
+    site.controller.ready("web", 60).await;
+    site.ports_become(LIVES, RELEASED, 30).await;
+    assert_eq!(offs(&site, "b", before), ["shutdown 1", "power 0"], "{:#?}", site.changes());
+    site.never_both_on();
+    site.stays_silent(3).await;
+}
+
+/// Two controllers on one etcd: one acts. When it is killed in the middle of a move, the other ends the move after the lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn over_etcd_the_second_controller_takes_over_in_the_middle_of_a_move() {
+    if missing(&PEERS) {
+        return;
+    }
+    let Some(etcd) = etcd_or_skip() else { return };
+    let _up = etcd.connect("/rack-is-up/").await;
+    let store = format!("etcd://{}", etcd.endpoint());
+    let boots = [free_tcp_port(), free_tcp_port()];
+    let address = |n: usize| format!("127.0.0.1:{}", boots[n]);
+    let mut site = Site::start(&["--store", &store, "--boot-address", &address(0)]).await;
+    until("the first controller acts", Duration::from_secs(20), async || acts(&site.controller)).await;
+    let mut second = Controller::new(site.dir.path(), "second", &["--store", &store, "--boot-address", &address(1)]);
+    second.start().await;
+    comes_to_life(&site, &Manifests::default()).await;
+    assert!(acts(&second).is_err(), "{}", second.log());
+    moves(&site, "b", &["shutdown 1"]).await;
+
+    assert_eq!(ask(boots[0], MACS[2]).await.0, 200);
+    assert_eq!(ask(boots[1], MACS[2]).await.0, 503, "only the one that acts may answer");
+    let asked = second.say(&["why", "web"]).await;
+    assert!(asked.code != 0 && asked.err.contains("act"), "{asked:?}");
+
+    site.b.mark("slow", true);
+    let before = site.changes().len();
+    // Wishes may be told to any of them.
+    second.apply(&web("a")).await;
+    reached(&site, Moment::Told, "b", "a", before).await;
+    site.controller.kill().await;
+    let killed = Instant::now();
+    second.reads("binding", "web", "Ready", &["True AsWished"], 60).await;
+    second.ready("web", 60).await;
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(35), "the lease is 15 s, the rest of the move some more: {took:?}\n{}", second.log());
+    assert_eq!(offs(&site, "b", before), ["shutdown 1", "went off"], "{:#?}", site.changes());
+    assert!(site.a.is_on().await);
+    assert_eq!(ask(boots[1], MACS[0]).await.0, 200);
+    site.never_both_on();
+
+    // The one that was killed comes back as the one that waits.
+    site.controller.start().await;
+    assert_eq!(ask(boots[0], MACS[0]).await.0, 503);
+    site.ports_become(LIVES, RELEASED, 30).await;
+}
+
+fn acts(controller: &Controller) -> Result<(), String> {
+    let log = controller.log();
+    if log.contains("this controller acts") { Ok(()) } else { Err(log) }
+}

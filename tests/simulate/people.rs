@@ -1,0 +1,296 @@
+//! The people of the simulated data centre: what they wish, through the API's own checks, and what they do with their hands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use embody::api::control::Control;
+use embody::api::objects::Preconditions;
+use embody::api::{Backend, DryRun, apply};
+use embody::control::people::People as Words;
+use embody::model::fact::{Admin, PortConfig, Power};
+use embody::model::{Kind, Name, Object, Vlan};
+use embody::plan::op::Device;
+use embody::sim::centre::{Centre, Runs};
+use serde_json::{Value, json};
+
+use crate::plan::{Act, Plan};
+
+pub const QUARANTINE: u16 = 999;
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub fn server(n: usize) -> Name {
+    name(&format!("s{n}"))
+}
+
+pub fn switch(n: usize) -> Name {
+    name(["tor-1", "tor-2"][n])
+}
+
+/// The port of server n on each switch.
+pub fn port(server: usize) -> String {
+    format!("port{}", server + 1)
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Wish {
+    persona: usize,
+    server: usize,
+    state: &'static str,
+    restart: u64,
+    mode: &'static str,
+}
+
+pub struct People {
+    pub backend: Backend,
+    pub words: Arc<Words>,
+    centre: Arc<Centre>,
+    plan: Plan,
+    wishes: BTreeMap<usize, Wish>,
+    vlans: [u16; 3],
+}
+
+fn object(json: Value) -> Object {
+    Object::from_json(json).unwrap()
+}
+
+fn of(kind: &str, name: &str, spec: Value) -> Object {
+    object(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec }))
+}
+
+fn secret(name: &str, data: Value) -> Object {
+    object(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Secret", "metadata": { "name": name }, "stringData": data }))
+}
+
+fn network(n: usize, vlan: u16) -> Object {
+    of("Network", ["web", "db", "backup"][n], json!({ "vlan": vlan, "role": "service" }))
+}
+
+impl People {
+    pub fn new(plan: &Plan, centre: Arc<Centre>, backend: Backend, words: Arc<Words>) -> People {
+        let wish = |(n, server): (usize, &usize)| (n, Wish { persona: n, server: *server, state: "Running", restart: 0, mode: "enforce" });
+        let wishes = plan.bindings.iter().enumerate().map(wish).collect();
+        People { backend, words, centre, plan: plan.clone(), wishes, vlans: [110, 120, 130] }
+    }
+
+    /// The first manifests.
+    pub async fn move_in(&self) {
+        let mut all = vec![
+            secret("bmc", json!({ "username": "admin", "password": "admin" })),
+            secret("snmp", json!({ "community": "private" })),
+            of("Policy", "default", json!({ "limits": { "maxUnavailable": "100%" } })),
+            of("Network", "quarantine", json!({ "vlan": QUARANTINE, "role": "quarantine" })),
+        ];
+        all.extend((0..3).map(|n| network(n, self.vlans[n])));
+        for n in 0..2 {
+            let mut spec = json!({
+                "address": format!("192.0.2.{}", n + 1), "snmp": { "version": "v2c", "insecure": true, "secretRef": { "name": "snmp" } },
+                "manage": { "ports": ["port1-8"] }, "protectedVlans": [1],
+            });
+            if n == 0 {
+                spec["vlans"] = json!("Create");
+                spec["uplinks"] = json!(["port16"]);
+            }
+            all.push(of("Switch", switch(n).as_str(), spec));
+        }
+        for n in 0..self.plan.machines.len() {
+            let nic = |k: usize| json!({ "name": format!("nic{}", k + 1), "mac": format!("02:00:00:00:{n:02x}:{k:02x}"), "switch": switch(k), "port": port(n), "boot": k == 0 });
+            let bmc = json!({ "address": format!("192.0.2.{}", 100 + n), "secretRef": { "name": "bmc" } });
+            all.push(of("Server", server(n).as_str(), json!({ "arch": "x86_64", "bmc": bmc, "nics": [nic(0), nic(1)] })));
+        }
+        for (n, exclusive) in self.plan.exclusive.iter().enumerate() {
+            let mode = if *exclusive { "writable" } else { "overlay" };
+            let mut nics = vec![json!({ "name": "nic1", "untagged": if n % 2 == 0 { "web" } else { "db" }, "boot": true })];
+            if n % 3 != 2 {
+                nics.push(json!({ "name": "nic2", "untagged": "db", "tagged": ["backup"] }));
+            }
+            let root = json!({ "nfs": { "server": "10.0.20.5", "path": format!("/personas/p{n}"), "mode": mode } });
+            let spec = json!({
+                "os": { "family": "linux", "arch": "x86_64" }, "root": root, "kernel": { "path": "boot/vmlinuz" }, "exclusive": exclusive, "nics": nics,
+            });
+            all.push(of("Persona", &format!("p{n}"), spec));
+        }
+        all.extend(self.wishes.iter().map(|(n, wish)| self.binding(*n, wish)));
+        apply::apply(&self.backend, all, None, DryRun::No).await.unwrap_or_else(|e| panic!("the first manifests are refused: {e:?}"));
+    }
+
+    fn binding(&self, n: usize, wish: &Wish) -> Object {
+        let spec = json!({
+            "persona": format!("p{}", wish.persona), "target": { "server": server(wish.server) }, "state": wish.state, "correct": wish.mode,
+            "restart": wish.restart, "shutdown": { "grace": format!("{}s", self.plan.grace.as_secs()) },
+        });
+        of("Binding", &format!("b{n}"), spec)
+    }
+
+    async fn wish(&mut self, changes: Vec<(usize, Wish)>) {
+        let objects: Vec<Object> = changes.iter().map(|(n, wish)| self.binding(*n, wish)).collect();
+        match apply::apply(&self.backend, objects, None, DryRun::No).await {
+            Ok(_) => self.wishes.extend(changes),
+            Err(error) => self.centre.note(&[], format!("a person's wish is refused: {}", error.message)),
+        }
+    }
+
+    fn on(&self, server: usize) -> Option<usize> {
+        self.wishes.iter().find(|(_, w)| w.server == server).map(|(n, _)| *n)
+    }
+
+    pub async fn act(&mut self, act: &Act) {
+        match act {
+            Act::Move { binding, server } => {
+                let Some(mine) = self.wishes.get(binding).cloned() else { return };
+                let mut changes = Vec::new();
+                if let Some(other) = self.on(*server).filter(|o| o != binding) {
+                    changes.push((other, Wish { server: mine.server, ..self.wishes[&other].clone() }));
+                }
+                changes.push((*binding, Wish { server: *server, ..mine }));
+                self.wish(changes).await;
+            }
+            Act::SwapPersonas(a, b) => {
+                if let (Some(one), Some(two)) = (self.wishes.get(a).cloned(), self.wishes.get(b).cloned()) {
+                    let (p, q) = (one.persona, two.persona);
+                    self.wish(vec![(*a, Wish { persona: q, ..one }), (*b, Wish { persona: p, ..two })]).await;
+                }
+            }
+            Act::Stop(n) => self.change(*n, |w| w.state = "Stopped").await,
+            Act::Run(n) => self.change(*n, |w| w.state = "Running").await,
+            Act::Restart(n) => self.change(*n, |w| w.restart += 1).await,
+            Act::Mode { binding, mode } => self.change(*binding, |w| w.mode = mode).await,
+            Act::Delete(n) => self.delete(*n).await,
+            Act::Create { binding, server } => {
+                let persona =
+                    (0..self.plan.exclusive.len()).find(|p| !self.plan.exclusive[*p] || !self.wishes.values().any(|w| w.persona == *p));
+                if let (None, None, Some(persona)) = (self.wishes.get(binding), self.on(*server), persona) {
+                    self.wish(vec![(*binding, Wish { persona, server: *server, state: "Running", restart: 0, mode: "enforce" })]).await;
+                }
+            }
+            Act::Renumber { network: n, vlan } => {
+                if apply::apply(&self.backend, vec![network(*n, *vlan)], None, DryRun::No).await.is_ok() {
+                    self.vlans[*n] = *vlan;
+                    // Whoever renumbers a network makes its VLAN where embody may not.
+                    self.make_vlans();
+                }
+            }
+            Act::Approve(n) => self.approve(*n).await,
+            Act::Retry(n) => self.retry(*n).await,
+            by_hand => self.by_hand(by_hand),
+        }
+    }
+
+    async fn change(&mut self, n: usize, how: impl FnOnce(&mut Wish)) {
+        if let Some(mut wish) = self.wishes.get(&n).cloned() {
+            how(&mut wish);
+            self.wish(vec![(n, wish)]).await;
+        }
+    }
+
+    async fn delete(&mut self, n: usize) {
+        match self.backend.delete(Kind::Binding, &name(&format!("b{n}")), &Preconditions::default(), DryRun::No).await {
+            Ok(_) => drop(self.wishes.remove(&n)),
+            Err(error) => self.centre.note(&[], format!("a person's deletion is refused: {}", error.message)),
+        }
+    }
+
+    pub async fn approve(&self, n: usize) {
+        let binding = name(&format!("b{n}"));
+        self.centre.judge(|judge, _| judge.approved(&binding));
+        let said = self.words.approve(&binding, false, "a person").await;
+        self.centre.note(&[&binding], format!("a person approves: {}", said.unwrap_or_else(|e| e.to_string())));
+    }
+
+    pub async fn retry(&self, n: usize) {
+        let binding = name(&format!("b{n}"));
+        let said = self.words.retry(Kind::Binding, &binding, "a person").await;
+        self.centre.note(&[&binding], format!("a person says retry: {}", said.unwrap_or_else(|e| e.to_string())));
+    }
+
+    fn make_vlans(&self) {
+        self.centre.switch(&switch(1), |sim| {
+            for vlan in self.vlans.iter().chain(&[QUARANTINE]) {
+                sim.add_vlan(Vlan::try_from(i64::from(*vlan)).unwrap());
+            }
+            sim.save();
+        });
+    }
+
+    fn by_hand(&self, act: &Act) {
+        match act {
+            Act::Button(n) => self.button(*n),
+            Act::PortByHand { switch: s, server: n, vlan, shut } => {
+                let admin = if *shut { Admin::Down } else { Admin::Up };
+                let config = PortConfig { admin, untagged: Vlan::try_from(i64::from(*vlan)).ok(), tagged: Default::default() };
+                self.centre.switch(&switch(*s), |sim| sim.set_port(&port(*n), &config));
+            }
+            Act::Bmc(n, fault) => drop(self.centre.touch(&server(*n), |bmc, now| bmc.inject(fault.from(now), now))),
+            Act::BmcWeather(n, weather) => self.centre.set_weather(&Device::Bmc(server(*n)), *weather),
+            Act::SwitchWeather(n, weather) => self.centre.set_weather(&Device::Switch(switch(*n)), *weather),
+            Act::SwitchReboot(n, takes) => self.centre.reboot_switch(&switch(*n), *takes),
+            Act::SwitchFaults(n, faults) => drop(self.centre.switch(&switch(*n), |sim| sim.faults = *faults)),
+            _ => {}
+        }
+    }
+
+    fn button(&self, n: usize) {
+        self.centre.touch(&server(n), |bmc, now| bmc.press_button(now));
+    }
+
+    /// All faults end.
+    pub fn heal(&self) {
+        for n in 0..self.plan.machines.len() {
+            self.centre.set_weather(&Device::Bmc(server(n)), embody::sim::line::Weather::FAIR);
+            self.centre.touch(&server(n), |bmc, now| bmc.heal(now));
+        }
+        for n in 0..2 {
+            self.centre.set_weather(&Device::Switch(switch(n)), embody::sim::line::Weather::FAIR);
+            self.centre.switch(&switch(n), |sim| sim.faults = Default::default());
+        }
+        self.make_vlans();
+    }
+
+    /// What a diligent person does about what the status says. How much that was.
+    pub async fn tend(&self) -> usize {
+        let mut done = 0;
+        for n in self.wishes.keys() {
+            let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };
+            let reasons = reasons(&object);
+            if reasons.iter().any(|r| ["ApprovalNeeded", "Held"].contains(&r.as_str())) {
+                self.approve(*n).await;
+                done += 1;
+            } else if reasons.iter().any(|r| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended", "BreakerOpen"].contains(&r.as_str())) {
+                self.retry(*n).await;
+                done += 1;
+            }
+        }
+        // What runs on a body that nobody holds, and is wished elsewhere, is switched off by hand: embody says so, and may not.
+        for n in 0..self.plan.machines.len() {
+            let body = self.centre.judge(|judge, _| judge.body(&server(n)));
+            let nobodys = self.on(n).is_none() && body.held_by.is_none() && body.release.is_none();
+            let wished = |p: &Name| self.wishes.values().any(|w| p.as_str() == format!("p{}", w.persona));
+            let holds = body.may_run.keys().any(wished) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if wished(&p));
+            if nobodys && holds && self.centre.power(&server(n)) == Some(Power::On) {
+                self.centre.note(&[&server(n)], "a person switches it off, since its persona is wished elsewhere");
+                self.button(n);
+                done += 1;
+            }
+        }
+        done
+    }
+
+    /// Bindings that only observe cannot converge: at the end all are enforced.
+    pub async fn enforce(&mut self) {
+        let changes = self.wishes.iter().map(|(n, w)| (*n, Wish { mode: "enforce", ..w.clone() })).collect();
+        self.wish(changes).await;
+    }
+}
+
+/// The reasons of all conditions and waits of a binding that is not ready.
+pub fn reasons(object: &Object) -> Vec<String> {
+    let list = |key: &str| object.status.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let stalled = list("conditions").into_iter().filter(|c| text(c, "type") == "Stalled" && text(c, "status") == "True");
+    stalled.chain(list("waits")).map(|v| text(&v, "reason")).collect()
+}
+
+pub const TEND_EVERY: Duration = Duration::from_secs(60);

@@ -1,0 +1,253 @@
+//! What will go wrong, drawn from the seed before anything begins: a world, and a list of what people and devices do to it.
+//!
+//! A swarm: each seed has its own kinds of trouble, so that rare combinations get their turn.
+
+use std::fmt;
+use std::time::Duration;
+
+use embody::sim::bmc::{BmcFault, BootLie, SoftOff};
+use embody::sim::line::Weather;
+use embody::sim::switch::Faults;
+use embody::sim::trial_store::StoreLuck;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+/// Something that happens. Servers, switches, bindings are numbers: whoever does it takes the one that there is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    Button(usize),
+    PortByHand {
+        switch: usize,
+        server: usize,
+        vlan: u16,
+        shut: bool,
+    },
+    /// To a server; where another binding has it, that one goes the other way.
+    Move {
+        binding: usize,
+        server: usize,
+    },
+    SwapPersonas(usize, usize),
+    Stop(usize),
+    Run(usize),
+    Delete(usize),
+    Create {
+        binding: usize,
+        server: usize,
+    },
+    Restart(usize),
+    Renumber {
+        network: usize,
+        vlan: u16,
+    },
+    Mode {
+        binding: usize,
+        mode: &'static str,
+    },
+    Approve(usize),
+    Retry(usize),
+    Bmc(usize, Bmc),
+    BmcWeather(usize, Weather),
+    SwitchWeather(usize, Weather),
+    SwitchReboot(usize, Duration),
+    SwitchFaults(usize, Faults),
+    Store(StoreLuck),
+    WatchesEnd,
+    Kill {
+        down: Duration,
+    },
+    KillAtNextOp,
+}
+
+/// A fault with a length instead of an end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bmc {
+    Reboot(Duration),
+    AckOnly(Duration),
+    Late(Duration, Duration),
+    Busy(Duration),
+    Boot(BootLie, Duration),
+}
+
+impl Bmc {
+    pub fn from(self, now: embody::model::fact::Tick) -> BmcFault {
+        match self {
+            Bmc::Reboot(takes) => BmcFault::Reboot { takes },
+            Bmc::AckOnly(takes) => BmcFault::AckOnly { until: now.plus(takes) },
+            Bmc::Late(by, takes) => BmcFault::Late { by, until: now.plus(takes) },
+            Bmc::Busy(takes) => BmcFault::Busy { code: 0xc0, until: now.plus(takes) },
+            Bmc::Boot(lie, takes) => BmcFault::Boot { lie, until: now.plus(takes) },
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Machine {
+    pub on: bool,
+    pub soft_off: SoftOff,
+    pub on_takes: Duration,
+    pub off_takes: Duration,
+    pub firmware_takes: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub machines: Vec<Machine>,
+    /// Of them, the first is exclusive; whether each of the others is.
+    pub exclusive: Vec<bool>,
+    /// How many bindings begin, and on which server each.
+    pub bindings: Vec<usize>,
+    pub grace: Duration,
+    pub acts: Vec<(Duration, Act)>,
+    pub chaos: Duration,
+}
+
+fn secs(rng: &mut StdRng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(rng.random_range(from * 1000..=to * 1000))
+}
+
+impl Plan {
+    pub fn draw(seed: u64) -> Plan {
+        let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let count = rng.random_range(4..=6);
+        let machines = (0..count).map(|_| machine(&mut rng)).collect();
+        let personas = rng.random_range(3..=5);
+        let exclusive = (0..personas).map(|n| n == 0 || rng.random_bool(0.7)).collect();
+        let mut free: Vec<usize> = (0..count).collect();
+        let bindings = (0..usize::min(personas, count - 1)).map(|_| free.swap_remove(rng.random_range(0..free.len()))).collect();
+        let grace = Duration::from_secs(*pick(&mut rng, &[0, 10, 20, 30]));
+        let chaos = secs(&mut rng, 900, 2400);
+        let mut plan = Plan { seed, machines, exclusive, bindings, grace, acts: Vec::new(), chaos };
+        let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.5)).collect();
+        let number = rng.random_range(8..=40);
+        for _ in 0..number {
+            let at = secs(&mut rng, 1, plan.chaos.as_secs());
+            let kind = kinds.get(rng.random_range(0..kinds.len().max(1))).copied().unwrap_or(0);
+            let act = plan.act(kind, &mut rng);
+            plan.acts.push((at, act));
+        }
+        plan.acts.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    fn act(&self, kind: u32, rng: &mut StdRng) -> Act {
+        let servers = self.machines.len();
+        let (server, binding, switch) = (rng.random_range(0..servers), rng.random_range(0..self.exclusive.len()), rng.random_range(0..2));
+        match kind {
+            0 | 1 => Act::Move { binding, server },
+            2 => Act::Button(server),
+            3 => Act::PortByHand { switch, server, vlan: *pick(rng, &[1, 50, 110, 120, 999]), shut: rng.random_bool(0.2) },
+            4 => Act::SwapPersonas(binding, rng.random_range(0..self.exclusive.len())),
+            5 => {
+                if rng.random_bool(0.5) {
+                    Act::Stop(binding)
+                } else {
+                    Act::Run(binding)
+                }
+            }
+            6 => {
+                if rng.random_bool(0.5) {
+                    Act::Delete(binding)
+                } else {
+                    Act::Create { binding, server }
+                }
+            }
+            7 => Act::Restart(binding),
+            8 => Act::Renumber { network: rng.random_range(0..3), vlan: rng.random_range(200..260) },
+            9 => Act::Mode { binding, mode: MODES[rng.random_range(0..MODES.len())] },
+            10 => {
+                if rng.random_bool(0.7) {
+                    Act::Approve(binding)
+                } else {
+                    Act::Retry(binding)
+                }
+            }
+            11 => Act::Bmc(server, Bmc::Reboot(secs(rng, 60, 180))),
+            12 => Act::Bmc(server, bmc_fault(rng)),
+            13 => Act::BmcWeather(server, weather(rng, true)),
+            14 => Act::SwitchWeather(switch, weather(rng, false)),
+            15 => Act::SwitchReboot(switch, secs(rng, 30, 120)),
+            16 => Act::SwitchFaults(switch, switch_faults(rng)),
+            17 => Act::Store(store_luck(rng)),
+            18 => Act::WatchesEnd,
+            19 => Act::Kill { down: secs(rng, 0, 60) },
+            _ => Act::KillAtNextOp,
+        }
+    }
+}
+
+const MODES: [&str; 4] = ["enforce", "enforce", "approve", "observe"];
+/// Kinds of `Plan::act`.
+const KINDS: u32 = 21;
+
+fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
+    &from[rng.random_range(0..from.len())]
+}
+
+fn machine(rng: &mut StdRng) -> Machine {
+    let soft_off = if rng.random_bool(0.3) { SoftOff::Ignored } else { SoftOff::TakesEffectAfter(secs(rng, 3, 60)) };
+    Machine { on: rng.random_bool(0.25), soft_off, on_takes: secs(rng, 1, 6), off_takes: secs(rng, 1, 6), firmware_takes: secs(rng, 5, 60) }
+}
+
+fn bmc_fault(rng: &mut StdRng) -> Bmc {
+    let takes = secs(rng, 20, 200);
+    match rng.random_range(0..4) {
+        0 => Bmc::AckOnly(takes),
+        1 => Bmc::Late(secs(rng, 5, 30), takes),
+        2 => Bmc::Busy(takes),
+        _ => Bmc::Boot(*pick(rng, &[BootLie::LosesBits, BootLie::ReadsEmpty, BootLie::ForgetsWrites]), takes),
+    }
+}
+
+fn weather(rng: &mut StdRng, late: bool) -> Weather {
+    let chance = |rng: &mut StdRng, most: f64| if rng.random_bool(0.5) { rng.random_range(0.0..most) } else { 0.0 };
+    let slow = *pick(rng, &[20, 200, 2000, 4500]);
+    Weather {
+        request_lost: chance(rng, 0.4),
+        reply_lost: chance(rng, 0.4),
+        late: if late { chance(rng, 0.1) } else { 0.0 },
+        takes: (Duration::from_millis(10), Duration::from_millis(slow)),
+    }
+}
+
+fn switch_faults(rng: &mut StdRng) -> Faults {
+    let mut is = |chance| rng.random_bool(chance);
+    Faults {
+        first_varbind_only: is(0.2),
+        error_but_applied: is(0.2),
+        ok_but_not_applied: is(0.2),
+        not_atomic: is(0.3),
+        read_only: is(0.1),
+        pvid_follows: is(0.2),
+        row_status_alone: is(0.2),
+    }
+}
+
+fn store_luck(rng: &mut StdRng) -> StoreLuck {
+    let mut chance = |most: f64| if rng.random_bool(0.5) { rng.random_range(0.0..most) } else { 0.0 };
+    StoreLuck {
+        unreachable: chance(0.3),
+        applied_unknown: chance(0.2),
+        lost_unknown: chance(0.2),
+        applied_conflict: chance(0.1),
+        crash: chance(0.05),
+        takes: Duration::from_secs_f64(chance(0.5)),
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "world of seed {}: exclusive {:?}, bindings on servers {:?}, grace {:?}",
+            self.seed, self.exclusive, self.bindings, self.grace
+        )?;
+        for (n, machine) in self.machines.iter().enumerate() {
+            writeln!(f, "  s{n}: {machine:?}")?;
+        }
+        for (at, act) in &self.acts {
+            writeln!(f, "  {:>7.1} s: {act:?}", at.as_secs_f64())?;
+        }
+        write!(f, "  {:>7.1} s: calm", self.chaos.as_secs_f64())
+    }
+}

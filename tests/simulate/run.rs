@@ -1,0 +1,339 @@
+//! One seed: the whole controller in virtual time, chaos, calm, convergence, silence.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use embody::api::Backend;
+use embody::control::brain::{Brain, Devices, Message};
+use embody::control::clock::Clock;
+use embody::control::people::People as Words;
+use embody::control::serve;
+use embody::limits;
+use embody::model::fact::{Admin, Power};
+use embody::model::{Kind, Mac, Name};
+use embody::sim::bmc::BmcConfig;
+use embody::sim::centre::{Centre, Runs, VirtualDevices};
+use embody::sim::line::Line;
+use embody::sim::switch::{Kind as SwitchKind, SimSwitch};
+use embody::sim::trial_store::{StoreLuck, TrialStore};
+use embody::store::{EmbeddedStore, Lease, Store};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::people::{People, TEND_EVERY, server, switch};
+use crate::plan::{Act, Plan};
+
+/// Calm begins; so long may it take until everything is as wished, people's words included.
+pub const CONVERGES_WITHIN: Duration = Duration::from_secs(3600);
+const SILENT_FOR: Duration = Duration::from_secs(3600);
+
+/// Changes of the rules, for the tests of the checkers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    None,
+    /// The BMCs report Off while the machines are on.
+    ReportsOff,
+}
+
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub hash: u64,
+    pub events: usize,
+    pub ops: u64,
+    pub offs: u64,
+    /// From the beginning of calm.
+    pub converged_after: Duration,
+    pub tended: usize,
+}
+
+pub struct Failure {
+    pub sentence: String,
+    pub story: String,
+}
+
+type ToBrain = watch::Sender<Option<mpsc::Sender<Message>>>;
+
+struct Site {
+    centre: Arc<Centre>,
+    inner: Arc<EmbeddedStore>,
+    store: Arc<TrialStore>,
+    lease: Arc<dyn Lease>,
+    to_brain: Arc<ToBrain>,
+    lines: Arc<AtomicU64>,
+}
+
+pub fn run(seed: u64, loud: bool, sabotage: Sabotage) -> Result<Outcome, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let plan = Plan::draw(seed);
+    if loud {
+        eprintln!("{plan}");
+    }
+    let lines = Arc::new(AtomicU64::new(0));
+    let _in = runtime.enter();
+    let centre = Arc::new(Centre::new(loud));
+    let ear = crate::ear::Ear { centre: Arc::clone(&centre), lines: Arc::clone(&lines) };
+    let out = tracing::subscriber::with_default(ear, || runtime.block_on(live(&plan, Arc::clone(&centre), lines, sabotage)));
+    // Tasks hold drivers that hold the centre: they end with the runtime.
+    out.map_err(|failure| tell(&plan, &centre, failure))
+}
+
+struct Broken {
+    sentence: String,
+    about: Vec<Name>,
+}
+
+fn tell(plan: &Plan, centre: &Centre, broken: Broken) -> Failure {
+    let mut story = format!("seed {}: {}\n{plan}\n", plan.seed, broken.sentence);
+    let state = centre.state();
+    let events: Vec<String> = state.trace.last(30, &broken.about).iter().map(|e| format!("  {e}\n")).collect();
+    story.push_str(&format!("the last {} events of {:?}:\n{}", events.len(), broken.about.iter().map(Name::as_str).collect::<Vec<_>>(), events.concat()));
+    story.push_str(&format!("replay: SEED={} cargo test --test simulate seeds -- --nocapture\n", plan.seed));
+    Failure { sentence: broken.sentence, story }
+}
+
+async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage: Sabotage) -> Result<Outcome, Broken> {
+    let inner = EmbeddedStore::in_memory().unwrap();
+    let lease: Arc<dyn Lease> = Arc::from(inner.acquire(serve::LEASE, "simulation", limits::LEASE_TTL).await.unwrap());
+    let (to_brain, brain) = watch::channel(None);
+    let store = Arc::new(TrialStore::of_controller(inner.clone(), Arc::clone(&centre), plan.seed));
+    let site = Site { centre: Arc::clone(&centre), inner: inner.clone(), store, lease, to_brain: Arc::new(to_brain), lines };
+    furnish(plan, &centre);
+    let public: Arc<dyn Store> = Arc::new(TrialStore::of_people(inner, Arc::clone(&centre)));
+    let words = Arc::new(Words { brain: brain.clone(), store: Arc::clone(&public), lease: serve::LEASE });
+    let backend = Backend::new(public, words.clone(), serve::check());
+    let people = People::new(plan, Arc::clone(&centre), backend, words);
+    people.heal();
+    people.move_in().await;
+    for n in 0..plan.machines.len() {
+        tokio::spawn(Arc::clone(&centre).live(server(n), brain.clone()));
+        if sabotage == Sabotage::ReportsOff {
+            centre.report_off(&server(n), true);
+        }
+    }
+    let mut controller = Some(site.start());
+    let mut people = site.chaos(plan, people, &mut controller).await?;
+    people.heal();
+    site.store.set_luck(StoreLuck::default());
+    if controller.is_none() {
+        controller = Some(site.start());
+    }
+    centre.note(&[], "calm");
+    people.enforce().await;
+    let (converged_after, tended) = site.converge(plan, &people, &mut controller).await?;
+    site.silence(&mut controller).await?;
+    let state = centre.state();
+    Ok(Outcome { hash: state.trace.hash(), events: state.trace.len(), ops: state.judge.ops, offs: state.judge.offs, converged_after, tended })
+}
+
+fn furnish(plan: &Plan, centre: &Centre) {
+    for (n, machine) in plan.machines.iter().enumerate() {
+        let mut guid = [0x20; 16];
+        guid[0] = n as u8;
+        let config = BmcConfig {
+            guid,
+            on_takes: machine.on_takes,
+            off_takes: machine.off_takes,
+            soft_off: machine.soft_off,
+            power: if machine.on { Power::On } else { Power::Off },
+            ..BmcConfig::default()
+        };
+        let mac: Mac = format!("02:00:00:00:{n:02x}:00").parse().unwrap();
+        centre.add_machine(&server(n), mac, config, machine.firmware_takes, Line::new(plan.seed * 100 + n as u64));
+    }
+    for (n, kind) in [SwitchKind::QBridge, SwitchKind::Cisco].into_iter().enumerate() {
+        let sim = SimSwitch::new(kind, switch(n).as_str(), 16);
+        centre.add_switch(&switch(n), sim, Line::new(plan.seed * 100 + 50 + n as u64));
+    }
+}
+
+/// As the product does it: a brain, and another one whenever the watch of the store ends.
+async fn think(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn Lease>, to_brain: Arc<ToBrain>) {
+    loop {
+        let (reports, inbound) = mpsc::channel(limits::REPORTS);
+        let (messages, inbox) = mpsc::channel(limits::REPORTS);
+        let loaded = Brain::load(Arc::clone(&store), Arc::clone(&devices), Arc::clone(&lease), Clock::start(), reports, watch::Sender::default()).await;
+        let watched = match loaded {
+            Ok((brain, revision)) => store.watch("", revision).await.map(|watch| (brain, watch)),
+            Err(error) => Err(error),
+        };
+        match watched {
+            Ok((mut brain, watch)) => {
+                to_brain.send_replace(Some(messages));
+                brain.run(inbox, inbound, watch).await;
+                to_brain.send_replace(None);
+                brain.close().await;
+            }
+            Err(_) => sleep(limits::RETRY_FIRST).await,
+        }
+    }
+}
+
+impl Site {
+    fn start(&self) -> JoinHandle<()> {
+        self.centre.note(&[], "the controller starts");
+        let devices: Arc<dyn Devices> = Arc::new(VirtualDevices(Arc::clone(&self.centre)));
+        tokio::spawn(think(self.store.clone(), devices, Arc::clone(&self.lease), Arc::clone(&self.to_brain)))
+    }
+
+    async fn kill(&self, controller: &mut Option<JoinHandle<()>>) {
+        if let Some(task) = controller.take() {
+            self.centre.note(&[], "the controller is dead");
+            task.abort();
+            let _ = task.await;
+            self.to_brain.send_replace(None);
+        }
+    }
+
+    fn verdict(&self) -> Result<(), Broken> {
+        match &self.centre.state().judge.violation {
+            Some(v) => Err(Broken { sentence: v.sentence.clone(), about: v.about.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Until `until`; the controller that is killed meanwhile is started again, a checker's word ends it.
+    async fn wait(&self, until: Instant, controller: &mut Option<JoinHandle<()>>, back_at: &mut Option<Instant>) -> Result<(), Broken> {
+        loop {
+            let next = back_at.map_or(until, |at| at.min(until));
+            tokio::select! {
+                biased;
+                () = self.centre.broken.notified() => return self.verdict(),
+                () = self.centre.crash.notified() => {
+                    self.kill(controller).await;
+                    *back_at = Some(Instant::now() + Duration::from_secs(3));
+                }
+                () = sleep_until(next) => {
+                    if back_at.is_some_and(|at| at <= Instant::now()) {
+                        *back_at = None;
+                        if controller.is_none() {
+                            *controller = Some(self.start());
+                        }
+                    }
+                    if Instant::now() >= until {
+                        return self.verdict();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn chaos(&self, plan: &Plan, mut people: People, controller: &mut Option<JoinHandle<()>>) -> Result<People, Broken> {
+        let begun = Instant::now();
+        let (to_people, mut acts) = mpsc::unbounded_channel::<Act>();
+        let hands = tokio::spawn(async move {
+            while let Some(act) = acts.recv().await {
+                // A controller that dies over a question leaves it unanswered.
+                let _ = timeout(Duration::from_secs(60), people.act(&act)).await;
+            }
+            people
+        });
+        let mut back_at = None;
+        for (at, act) in &plan.acts {
+            self.wait(begun + *at, controller, &mut back_at).await?;
+            self.centre.note(&[], format!("{act:?}"));
+            match act {
+                Act::Kill { down } => {
+                    self.kill(controller).await;
+                    back_at = Some(Instant::now() + *down);
+                }
+                Act::KillAtNextOp => self.centre.crash_at_next_op(),
+                Act::Store(luck) => self.store.set_luck(*luck),
+                Act::WatchesEnd => self.store.end_watches(),
+                other => drop(to_people.send(other.clone())),
+            }
+        }
+        self.wait(begun + plan.chaos, controller, &mut back_at).await?;
+        drop(to_people);
+        self.centre.no_more_crashes();
+        if let Some(at) = back_at {
+            self.wait(at, controller, &mut back_at).await?;
+        }
+        let mut hands = hands;
+        loop {
+            tokio::select! {
+                biased;
+                people = &mut hands => return Ok(people.unwrap()),
+                waited = self.wait(Instant::now() + Duration::from_secs(5), controller, &mut back_at) => waited?,
+            }
+        }
+    }
+
+    async fn converge(&self, plan: &Plan, people: &People, controller: &mut Option<JoinHandle<()>>) -> Result<(Duration, usize), Broken> {
+        let (begun, mut tended, mut tend_at) = (Instant::now(), 0, Instant::now() + TEND_EVERY);
+        let mut back_at = None;
+        loop {
+            let lacking = self.lacking(plan, people).await;
+            let Some((about, what)) = lacking else { return Ok((begun.elapsed(), tended)) };
+            if begun.elapsed() > CONVERGES_WITHIN {
+                return Err(Broken { sentence: format!("it does not converge: {what}"), about });
+            }
+            self.wait(Instant::now() + Duration::from_secs(5), controller, &mut back_at).await?;
+            if Instant::now() >= tend_at {
+                tended += people.tend().await;
+                tend_at = Instant::now() + TEND_EVERY;
+            }
+        }
+    }
+
+    /// What is not as wished, in truth or in the status.
+    async fn lacking(&self, plan: &Plan, people: &People) -> Option<(Vec<Name>, String)> {
+        let bindings = self.centre.judge(|judge, _| judge.objects().bindings.clone());
+        for (name, held) in &bindings {
+            let target = held.spec.target.server.clone()?;
+            let about = vec![name.clone(), target.clone(), held.spec.persona.clone(), switch(0), switch(1)];
+            let runs = self.centre.runs(&target);
+            let running = held.spec.state == embody::model::binding::RunState::Running;
+            let wanted = if running { Runs::Persona(held.spec.persona.clone()) } else { Runs::Nothing };
+            if runs.as_ref() != Some(&wanted) {
+                return Some((about, format!("binding {name} wishes {wanted:?} on {target}, and it runs {runs:?}")));
+            }
+            if let Some(what) = self.ports_lacking(&target) {
+                return Some((about, what));
+            }
+            let Ok(object) = people.backend.read(Kind::Binding, name.as_str()).await else { continue };
+            let ready = object.status.get("conditions").and_then(|c| c.as_array()).into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            if !ready || object.status["observedGeneration"] != object.meta.generation {
+                let conditions = &object.status["conditions"];
+                return Some((about, format!("binding {name} is not Ready: {conditions} {}", object.status["waits"])));
+            }
+        }
+        for n in 0..plan.machines.len() {
+            let body = self.centre.judge(|judge, _| judge.body(&server(n)));
+            if let Some(release) = &body.release {
+                return Some((vec![server(n), release.binding.clone()], format!("{} is not released by {}", server(n), release.binding)));
+            }
+        }
+        None
+    }
+
+    fn ports_lacking(&self, server: &Name) -> Option<String> {
+        for (key, vlans) in self.centre.judge(|judge, _| judge.wished_ports(server)) {
+            let (sw, port) = key;
+            let view = self.centre.switch(&sw, |sim| sim.views().get(&port).cloned()).flatten()?;
+            let carried: std::collections::BTreeSet<_> = view.untagged.iter().chain(&view.tagged).copied().collect();
+            if view.admin != Admin::Up || carried != vlans || view.ingress.is_none_or(|v| !view.untagged.contains(&v)) {
+                return Some(format!("{sw} {port} of {server} is {view}, and {vlans:?} are wished"));
+            }
+        }
+        None
+    }
+
+    /// An hour in which nothing is done, said or written.
+    async fn silence(&self, controller: &mut Option<JoinHandle<()>>) -> Result<(), Broken> {
+        // What was under way when the last thing became true may end first.
+        self.wait(Instant::now() + limits::FAST_POLL_FOR + Duration::from_secs(60), controller, &mut None).await?;
+        let count = || (self.centre.state().judge.ops, self.lines.load(Ordering::Relaxed));
+        let (before, from, revision) = (count(), self.centre.state().trace.len(), self.inner.list("").await.unwrap().1);
+        self.wait(Instant::now() + SILENT_FOR, controller, &mut None).await?;
+        let (after, now) = (count(), self.inner.list("").await.unwrap().1);
+        if before != after || revision != now {
+            let state = self.centre.state();
+            let said: Vec<String> = state.trace.since(from).iter().filter(|e| !e.text.starts_with("is parked")).take(12).map(|e| format!("\n  {e}")).collect();
+            let sentence = format!("invariant 9: a converged site is not silent: ops and lines {before:?} → {after:?}, revision {revision} → {now}{}", said.concat());
+            return Err(Broken { sentence, about: Vec::new() });
+        }
+        Ok(())
+    }
+}
