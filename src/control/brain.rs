@@ -22,7 +22,7 @@ use crate::model::server::Arch;
 use crate::model::status::Event;
 use crate::model::{Kind, Mac, Name, Object, ServerSpec, SwitchSpec};
 use crate::plan::budget::Budget;
-use crate::plan::op::{Device, Op};
+use crate::plan::op::{Device, Off, Op};
 use crate::plan::rails::Rails;
 use crate::plan::seen::Trouble;
 use crate::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, keys, keys::Key};
@@ -606,8 +606,10 @@ impl Brain {
         if self.lanes.get(&report.device).is_none_or(|o| o.lane.id != report.lane) {
             return;
         }
-        if let Said::Did(op, result) = &report.said {
-            self.came_back(op, result.as_ref().err());
+        match &report.said {
+            Said::Did(op, result) => self.came_back(op, result.as_ref().err()),
+            Said::Recalled(op) => self.came_back(op, None),
+            Said::Looked(_) => {}
         }
         let changed = absorb::report(&mut self.world, &report);
         if let Some((kind, name, pin)) = changed.pin {
@@ -621,6 +623,17 @@ impl Brain {
             self.wake(server);
         }
         self.dirty_objects.extend(changed.device);
+    }
+
+    /// A switching-off that still waits for its turn belongs to an attempt that is over: carried out later, it would hit what runs then.
+    pub(super) fn recall_offs(&self, server: &Name) {
+        let Some(owned) = self.lanes.get(&Device::Bmc(server.clone())) else { return };
+        for how in [Off::Soft, Off::Hard] {
+            let op = Op::PowerOff { server: server.clone(), how };
+            if self.in_flight.contains_key(&op) {
+                owned.lane.recall(&op);
+            }
+        }
     }
 
     fn came_back(&mut self, op: &Op, fault: Option<&crate::drivers::Fault>) {
