@@ -106,7 +106,7 @@ fn the_checkers_bite() {
     let at = Duration::from_secs;
     let moves = Act::Move { binding: 0, server: 2 };
     let cases = [
-        ("invariant 5", Sabotage::ReportsOff, vec![(at(300), moves.clone())]),
+        ("invariant 6", Sabotage::ReportsOff, vec![(at(300), moves.clone())]),
         ("invariant 5", Sabotage::BootsFromMemory, vec![(at(300), moves.clone()), (at(600), Act::Button(0))]),
         ("invariant 6", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::Port))]),
         ("invariant 7", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::OffWithoutIntent(0)))]),

@@ -337,7 +337,13 @@ impl Site {
         for kind in [Kind::Binding, Kind::Server, Kind::Switch, Kind::Policy] {
             for object in people.backend.list(kind).await.map(|(all, _)| all).unwrap_or_default() {
                 let s = &object.status;
-                let bad: Vec<String> = s["conditions"].as_array().into_iter().flatten().filter(|c| c["status"] != "True" && c["message"] != "").map(|c| format!("{}: {}", c["type"], c["message"])).collect();
+                let bad: Vec<String> = s["conditions"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|c| c["status"] != "True" && c["message"] != "")
+                    .map(|c| format!("{}: {}", c["type"], c["message"]))
+                    .collect();
                 out.push_str(&format!("\n  {kind}/{}: {} waits {} owes {}", object.name(), bad.join("; "), s["waits"], s["obligations"]));
             }
         }
