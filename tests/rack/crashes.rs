@@ -115,6 +115,38 @@ async fn a_controller_killed_during_the_grace_sends_no_second_soft_off() {
     site.stays_silent(3).await;
 }
 
+/// A restart is one restart, and a swap one swap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_controller_killed_in_a_restart_and_in_a_swap_does_neither_twice() {
+    if missing(&PEERS) {
+        return;
+    }
+    let mut site = Site::start(&[]).await;
+    comes_to_life(&site, &Manifests::default()).await;
+    let before = site.changes().len();
+    site.controller.run(&["restart", "web"]).await;
+    reached(&site, Moment::Told, "a", "a", before).await;
+    site.controller.kill().await;
+    site.controller.start().await;
+    site.controller.ready("web", 60).await;
+    assert_eq!(offs(&site, "a", before), ["shutdown 1", "power 1"], "{:#?}", site.changes());
+
+    let db = |server: &str| binding("db", "mysql", server, "correct: enforce, shutdown: { grace: 5s }");
+    site.controller.apply(&db("b")).await;
+    site.controller.ready("db", 30).await;
+    let before = site.changes().len();
+    site.controller.apply(&format!("{}---\n{}", web("b"), db("a"))).await;
+    reached(&site, Moment::Started, "a", "a", before).await;
+    site.controller.kill().await;
+    site.controller.start().await;
+    site.controller.ready("web", 60).await;
+    site.controller.ready("db", 60).await;
+    assert_eq!(offs(&site, "a", before), ["shutdown 1", "power 1"], "{:#?}", site.changes());
+    assert_eq!(offs(&site, "b", before), ["shutdown 1", "power 1"], "{:#?}", site.changes());
+    site.ports_are(LIVES, LIVES).await;
+    site.stays_silent(3).await;
+}
+
 /// Two controllers on one etcd: one acts. When it is killed in the middle of a move, the other ends the move after the lease.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn over_etcd_the_second_controller_takes_over_in_the_middle_of_a_move() {
