@@ -89,7 +89,9 @@ fn measure(servers: usize) -> Result<(), Failure> {
     let mut line = String::new();
     BufReader::new(child.stdout.take().ok_or("no pipe")?).read_line(&mut line)?;
     let simulator = Running(child);
-    let mut manifest = String::from("apiVersion: embody.dev/v1alpha1\nkind: Secret\nmetadata: { name: bmc }\nstringData: { username: admin, password: admin }\n");
+    let mut manifest = String::from(
+        "apiVersion: embody.dev/v1alpha1\nkind: Secret\nmetadata: { name: bmc }\nstringData: { username: admin, password: admin }\n",
+    );
     for (n, port) in line.split_whitespace().take(servers).enumerate() {
         manifest.push_str(&format!("---\napiVersion: embody.dev/v1alpha1\nkind: Server\nmetadata: {{ name: s{n} }}\nspec: {{ bmc: {{ address: \"127.0.0.1:{port}\", secretRef: {{ name: bmc }} }} }}\n"));
     }

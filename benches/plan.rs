@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use embody::control::world::{BmcFacts, Known, World};
 use embody::model::fact::{
-    Admin, BmcIdentity, BmcSeen, BootDevice, BootOverride, Lag, Oper, PortConfig, PortMode, PortSeen, Power, Quality, Seen, SwitchIdentity, SwitchSeen,
-    Tick, Writable,
+    Admin, BmcIdentity, BmcSeen, BootDevice, BootOverride, Lag, Oper, PortConfig, PortMode, PortSeen, Power, Quality, Seen, SwitchIdentity,
+    SwitchSeen, Tick, Writable,
 };
 use embody::model::{Name, Object, Vlan};
 use embody::plan::plan;
@@ -94,7 +94,8 @@ fn ports() -> Result<Known<SwitchSeen>, Failure> {
         let config = PortConfig { admin: Admin::Up, untagged: Some(vlan(1)?), tagged: BTreeSet::new() };
         let (oper, mode) = (Oper::Up, PortMode::Access);
         let (also, macs) = (Vec::new(), BTreeSet::new());
-        let port = PortSeen { if_index: n as u32, also, config, oper, mode, neighbour: None, macs, lag: Lag::None, quality: Quality::Exact };
+        let port =
+            PortSeen { if_index: n as u32, also, config, oper, mode, neighbour: None, macs, lag: Lag::None, quality: Quality::Exact };
         Ok((format!("Gi1/0/{n}"), port))
     };
     let writable = Writable { admin: true, access: true, trunk: true, vlan_create: true, save: false };

@@ -91,11 +91,8 @@ fn cpu() -> Result<u64, Failure> {
 }
 
 async fn measure(vlans: u16) -> Result<(), Failure> {
-    let mut process = Command::new(std::env::current_exe()?)
-        .args([SERVE, &vlans.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut process =
+        Command::new(std::env::current_exe()?).args([SERVE, &vlans.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let out = BufReader::new(process.stdout.take().ok_or("no pipe")?);
     let mut simulator = Simulator { process, out };
     let address = format!("127.0.0.1:{}", simulator.line()?).parse()?;

@@ -18,6 +18,8 @@ mod crashes;
 #[allow(dead_code, reason = "the test of the store uses the rest")]
 #[path = "store/peers.rs"]
 mod etcd;
+#[path = "rack/faults.rs"]
+mod faults;
 #[path = "rack/moves.rs"]
 mod moves;
 #[path = "rack/programs.rs"]
@@ -26,3 +28,5 @@ mod programs;
 mod site;
 #[path = "rack/switch.rs"]
 mod switch;
+#[path = "rack/tap.rs"]
+mod tap;

@@ -77,8 +77,17 @@ fn seeds_keep_the_invariants_converge_and_fall_silent() {
     let mut all: Vec<Duration> = good.iter().map(|o| o.converged_after).collect();
     all.sort();
     let median = all.get(all.len() / 2).copied().unwrap_or_default();
-    eprintln!("{} seeds: {ops} operations, {offs} of them offs; converged after {median:?} (median), {longest:?} (longest); {tended} words of people in calm", results.len());
-    assert!(failed.is_empty(), "{} of {} seeds failed: {:?}", failed.len(), results.len(), failed.iter().map(|(s, _)| **s).collect::<Vec<_>>());
+    eprintln!(
+        "{} seeds: {ops} operations, {offs} of them offs; converged after {median:?} (median), {longest:?} (longest); {tended} words of people in calm",
+        results.len()
+    );
+    assert!(
+        failed.is_empty(),
+        "{} of {} seeds failed: {:?}",
+        failed.len(),
+        results.len(),
+        failed.iter().map(|(s, _)| **s).collect::<Vec<_>>()
+    );
     assert!(ops > 0 && offs > 0, "nothing was done at all");
 }
 

@@ -15,6 +15,8 @@ pub struct Answer {
     pub script: String,
     /// `persona apache on web-1`, `parked`: for logs.
     pub says: String,
+    /// Nothing: parked.
+    pub persona: Option<Name>,
 }
 
 /// The answer for a NIC's address. `arch` is what the firmware says it runs on.
@@ -34,7 +36,8 @@ pub fn answer(mac: Mac, arch: Arch, world: &World) -> Answer {
     let lines = start(&persona.spec, server, &hostname, mac);
     match lines {
         Ok(lines) => {
-            Answer { script: script(&format!("persona {name} on {server}"), &lines, mac), says: format!("persona {name} on {server}") }
+            let says = format!("persona {name} on {server}");
+            Answer { script: script(&says, &lines, mac), says, persona: Some(name.clone()) }
         }
         Err(why) => parked(mac, &format!("persona {name}: {why}")),
     }
@@ -105,5 +108,5 @@ fn script(says: &str, lines: &[String], mac: Mac) -> String {
 
 fn parked(mac: Mac, why: &str) -> Answer {
     let lines = format!("#!ipxe\necho embody: parked: {why}\n:again\nsleep {PARKED_S}\nchain {mac}?again=1 || goto again\n");
-    Answer { script: lines, says: format!("parked: {why}") }
+    Answer { script: lines, says: format!("parked: {why}"), persona: None }
 }

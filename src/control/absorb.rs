@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::lane::{Report, Said};
 use super::world::World;
 use crate::drivers::{Fault, Observation};
-use crate::model::fact::{BmcSeen, Power, Seen, SwitchSeen, Tick};
+use crate::model::fact::{BmcSeen, Seen, SwitchSeen, Tick};
 use crate::model::{Kind, Name};
 use crate::plan::op::{Device, Op};
 use crate::plan::seen::Trouble;
@@ -48,9 +48,9 @@ pub fn report(world: &mut World, report: &Report) -> Changed {
         }
         (Device::Bmc(server), Said::Did(op, result)) => {
             if let (Op::SetBoot { .. }, Ok(())) = (op, result) {
-                let memory = world.memory_of(server);
-                memory.boot_set_at = Some(report.asked_at);
-                memory.boot_echo = None;
+                // The lane has looked after the operation, before it reports it: what was read then is the echo.
+                let echo = world.bmcs.get(server).and_then(|f| f.boot.as_ref()).filter(|b| b.asked_at > report.asked_at).map(|b| b.value);
+                world.memory_of(server).boot_was_set(echo, report.asked_at);
             }
             Changed { servers: [server.clone()].into(), ..Changed::default() }
         }
@@ -114,21 +114,11 @@ fn bmc(world: &mut World, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
     if facts.power.as_ref().map(|p| p.value) != Some(seen.power) {
         facts.power_since = timestamp();
     }
-    let was_off = facts.power.as_ref().is_some_and(|p| p.value == Power::Off);
-    facts.power = Some(Seen { value: seen.power, asked_at });
+    let before = facts.power.as_ref().map(|p| p.value);
+    let power = Seen { value: seen.power, asked_at };
+    facts.power = Some(power.clone());
     facts.boot = seen.boot.map(|value| Seen { value, asked_at });
-    let memory = world.memory.entry(server.clone()).or_default();
-    match seen.power {
-        Power::Off if !was_off => memory.off_seen_at = Some(asked_at),
-        Power::Off => {}
-        Power::On => {
-            memory.on_tries = 0;
-            memory.on_sent_at = None;
-        }
-    }
-    if memory.boot_echo.is_none() && memory.boot_set_at.is_some_and(|at| asked_at > at) {
-        memory.boot_echo = seen.boot;
-    }
+    world.memory_of(server).saw_power(before, &power);
     changed
 }
 

@@ -431,6 +431,7 @@ impl Brain {
             Kind::Policy => {
                 self.all_lanes();
                 self.wake_all();
+                self.dirty_objects.insert((kind, name.clone()));
             }
         }
     }
@@ -695,7 +696,8 @@ impl Brain {
 
     fn boot(&mut self, mac: Mac, arch: Arch, again: bool) -> Answer {
         let answer = crate::boot::answer::answer(mac, arch, &self.world);
-        if again {
+        // A machine that is parked, or asks again because its answer told it to, has not started anything.
+        if again || answer.persona.is_none() {
             return answer;
         }
         if let Some(server) = self.world.server_of(mac).cloned() {

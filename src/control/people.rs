@@ -13,8 +13,9 @@ use crate::api::control::{Control, Forecast, ForecastStep, PortRow, Refusal, Sco
 use crate::drivers::switch::resolve;
 use crate::limits;
 use crate::model::body::Phase;
-use crate::model::fact::{Power, Tick};
+use crate::model::fact::Tick;
 use crate::model::{Kind, Name, Object, Objects};
+use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
 use crate::plan::op::{Device, Disruption, Op};
 use crate::plan::power::seconds;
@@ -386,27 +387,15 @@ impl Brain {
     }
 
     async fn adopt(&mut self, binding: &Name, server: &Name, persona: &Name, who: &str) -> Result<String, Refusal> {
-        let refuse = |why: String| Err(Refusal::Refused { why });
-        let body = self.world.body(server);
         let want = self.world.want(server);
         let seen = self.world.seen(server, &want);
-        if body.held_by.as_ref().is_none_or(|h| h.binding != *binding) {
-            return refuse(format!("binding {binding} does not hold server {server} yet; `embody why {binding}` says why"));
-        }
-        if body.may_run.contains_key(persona) {
-            return refuse(format!("server {server} is known to run persona {persona} already"));
-        }
-        if let Some(other) = body.may_run.keys().next() {
-            return refuse(format!("by evidence server {server} may run persona {other}"));
-        }
-        if seen.power.as_ref().is_none_or(|p| p.value != Power::On) {
-            return refuse(format!("server {server} is not seen running"));
-        }
-        let elsewhere: Vec<String> = seen.elsewhere.values().flatten().map(|e| e.server.to_string()).collect();
-        if want.holder.as_ref().is_some_and(|h| h.exclusive) && !elsewhere.is_empty() {
-            return refuse(format!("persona {persona} may run on {}", list(&elsewhere)));
-        }
-        if !self.record(server, &[Record::Adopt(persona.clone())]).await {
+        let Some(holder) = want.holder.as_ref().filter(|h| h.authority.binding == *binding) else {
+            return Err(Refusal::Refused {
+                why: format!("binding {binding} does not hold server {server}; `embody why {binding}` says why"),
+            });
+        };
+        let record = fence::adopt(holder, &seen).map_err(|p| Refusal::Refused { why: p.message })?;
+        if !self.record(server, &[record]).await {
             return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
         }
         let message = format!("{who} declares that server {server} runs persona {persona}");

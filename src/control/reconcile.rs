@@ -16,7 +16,7 @@ use crate::model::{Kind, Name};
 use crate::plan::op::{Disruption, Op};
 use crate::plan::rails::Glance;
 use crate::plan::record::Record;
-use crate::plan::seen::{Memory, ServerSeen, Trouble};
+use crate::plan::seen::{ServerSeen, Trouble};
 use crate::plan::want::Want;
 use crate::plan::{self, Plan, Step, gate};
 use crate::store::{Entry, Expect, StoreError, keys};
@@ -118,7 +118,8 @@ impl Brain {
                 let now = self.clock.now();
                 let withdrawn = records.iter().filter_map(|r| if let Record::Withdraw(p) = r { Some(p) } else { None });
                 withdrawn.for_each(|persona| tracing::info!(server = %server, persona = %persona, "the boot answer is withdrawn"));
-                remember(self.world.memory_of(server), records, now);
+                let memory = self.world.memory_of(server);
+                records.iter().for_each(|r| memory.recorded(r, now));
                 self.world.set_body(server, body, revision);
                 self.neighbours_of(&before, server);
                 self.queue.succeeded(server);
@@ -240,12 +241,8 @@ impl Brain {
             return;
         }
         self.in_flight.insert(step.op.clone(), server.clone());
-        if let Op::PowerOn { .. } = step.op {
-            let now = self.clock.now();
-            let memory = self.world.memory_of(server);
-            memory.on_sent_at = Some(now);
-            memory.on_tries += 1;
-        }
+        let now = self.clock.now();
+        self.world.memory_of(server).sent(&step.op, now);
         tracing::info!(server = %server, op = %step.op, because = step.because, binding = %step.binding, "sent");
         self.event("Normal", &format!("Binding/{}", step.binding), "Sent", &format!("{} ({})", step.op, step.because)).await;
     }
@@ -326,28 +323,4 @@ fn condition(status: &serde_json::Value, kind: &str) -> (String, String, String)
     let found = all.and_then(|all| all.iter().find(|c| c.get("type").and_then(|t| t.as_str()) == Some(kind)));
     let text = |key: &str| found.and_then(|c| c.get(key)).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
     (text("status"), text("reason"), text("message"))
-}
-
-/// When each thing was recorded in this process.
-fn remember(memory: &mut Memory, records: &[Record], now: Tick) {
-    for record in records {
-        match record {
-            Record::Take { .. } => memory.taken_at = now,
-            Record::Answer(persona) | Record::Adopt(persona) => drop(memory.answered_at.insert(persona.clone(), now)),
-            Record::Withdraw(persona) => drop(memory.withdrawn_at.insert(persona.clone(), now)),
-            Record::Off(_) => memory.attempt_at = now,
-            Record::End(persona) => {
-                memory.answered_at.remove(persona);
-                memory.withdrawn_at.remove(persona);
-            }
-            Record::FoundAs(_)
-            | Record::Owe(_)
-            | Record::Leave
-            | Record::Released
-            | Record::Arm(_)
-            | Record::Start(_)
-            | Record::OffDone
-            | Record::Restarted(_) => {}
-        }
-    }
 }

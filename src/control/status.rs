@@ -20,6 +20,9 @@ use crate::telemetry::timestamp;
 const NEEDS_A_PERSON: [&str; 8] =
     ["ApprovalNeeded", "Observing", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
 
+/// Said by `plan::power` of a server whose ports are not ready.
+const PORTS_FIRST: &str = "PortsFirst";
+
 pub struct Conditions<'a> {
     before: Vec<Condition>,
     generation: u64,
@@ -152,7 +155,9 @@ fn reason(plan: &Plan, seen: &ServerSeen, busy: &[String], ready: bool) -> (&'st
     if let Some(op) = busy.first() {
         return ("Working", op.clone());
     }
-    if let Some(wait) = plan.waits.first() {
+    // That it waits for its ports is a consequence of what keeps the ports.
+    let cause = plan.waits.iter().find(|w| w.reason != PORTS_FIRST);
+    if let Some(wait) = cause.or(plan.waits.first()) {
         return (wait.reason, wait.message.clone());
     }
     match plan.steps.first() {

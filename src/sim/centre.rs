@@ -86,7 +86,13 @@ pub struct Centre {
 impl Centre {
     pub fn new(loud: bool) -> Centre {
         let state = State { machines: BTreeMap::new(), switches: BTreeMap::new(), judge: Judge::default(), trace: Trace::new(loud) };
-        Centre { clock: Clock::start(), state: Mutex::new(state), crash: Notify::new(), broken: Notify::new(), crashes_before_sending: Mutex::new(0) }
+        Centre {
+            clock: Clock::start(),
+            state: Mutex::new(state),
+            crash: Notify::new(),
+            broken: Notify::new(),
+            crashes_before_sending: Mutex::new(0),
+        }
     }
 
     pub fn now(&self) -> Tick {
@@ -280,7 +286,14 @@ impl Centre {
         Some((Arc::clone(&machine.wake), next.map(|at| at.plus(Duration::from_micros(1)))))
     }
 
-    async fn ask_what_to_boot(self: Arc<Self>, server: Name, mac: Mac, start: u64, again: bool, brain: watch::Receiver<Option<mpsc::Sender<Message>>>) {
+    async fn ask_what_to_boot(
+        self: Arc<Self>,
+        server: Name,
+        mac: Mac,
+        start: u64,
+        again: bool,
+        brain: watch::Receiver<Option<mpsc::Sender<Message>>>,
+    ) {
         let to_brain = brain.borrow().clone();
         let says = match to_brain {
             None => None,

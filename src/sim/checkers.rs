@@ -245,23 +245,36 @@ impl Judge {
                 if let Some(last) = last {
                     let wait = if last.intent.hard { limits::HARD_OFF_WAIT } else { self.grace(server) };
                     if !last.was_off && !last.wishes_changed && now.since(last.stored_at) < wait {
-                        self.violated(&[server], format!("invariant 7: a new intent to switch {server} off, though nothing shows that the last one was obeyed"));
+                        self.violated(
+                            &[server],
+                            format!("invariant 7: a new intent to switch {server} off, though nothing shows that the last one was obeyed"),
+                        );
                     }
                 }
             }
             (Some(old), Some(last)) => {
                 let wait = if old.hard { limits::HARD_OFF_WAIT } else { self.grace(server) };
                 if intent.attempt != old.attempt + 1 || intent.attempt > limits::OFF_ATTEMPTS || !intent.hard {
-                    self.violated(&[server], format!("invariant 7: attempt {} (hard: {}) to switch {server} off follows attempt {}", intent.attempt, intent.hard, old.attempt));
+                    self.violated(
+                        &[server],
+                        format!(
+                            "invariant 7: attempt {} (hard: {}) to switch {server} off follows attempt {}",
+                            intent.attempt, intent.hard, old.attempt
+                        ),
+                    );
                 }
                 let seen_on = self.on_asked_at.get(server).is_some_and(|at| *at >= last.stored_at.plus(wait));
                 if now.since(last.stored_at) < wait || !seen_on {
-                    self.violated(&[server], format!("invariant 7: {server} is switched off again before it was seen on after the deadline of the last attempt"));
+                    self.violated(
+                        &[server],
+                        format!("invariant 7: {server} is switched off again before it was seen on after the deadline of the last attempt"),
+                    );
                 }
             }
             (Some(_), None) => {}
         }
-        self.attempts.insert(server.clone(), Attempt { intent: intent.clone(), stored_at: now, sent: 0, was_off: false, wishes_changed: false });
+        self.attempts
+            .insert(server.clone(), Attempt { intent: intent.clone(), stored_at: now, sent: 0, was_off: false, wishes_changed: false });
     }
 
     /// The controller is about to send an operation.
@@ -319,7 +332,10 @@ impl Judge {
         }
         let flap = change.from.admin == Admin::Up && (change.to.admin == Admin::Down || change.from.untagged != change.to.untagged);
         if flap && *runs != Runs::Nothing && self.is_strange(&server) {
-            self.violated(&[&server, switch], format!("invariant 8: {server} was found running, and its port {} is disturbed without approval", change.port));
+            self.violated(
+                &[&server, switch],
+                format!("invariant 8: {server} was found running, and its port {} is disturbed without approval", change.port),
+            );
         }
         if change.to.admin == Admin::Down {
             return;
@@ -341,16 +357,24 @@ impl Judge {
         let foreign: Vec<Vlan> = carried(&change.to).into_iter().filter(|v| !was.contains(v) && !allowed.contains(v)).collect();
         if !foreign.is_empty() {
             let (switch, port) = key;
-            let sentence = format!("invariant 6: {switch} {port} is up and carries {} ({foreign:?}), which is neither the old wish nor the new one", change.to);
+            let sentence = format!(
+                "invariant 6: {switch} {port} is up and carries {} ({foreign:?}), which is neither the old wish nor the new one",
+                change.to
+            );
             return self.violated(&[server, switch], sentence);
         }
         if let Runs::Persona(persona) = runs {
-            let of_it: BTreeSet<Vlan> = recent.iter().filter(|(_, w)| w.persona.as_ref() == Some(persona)).flat_map(|(_, w)| w.vlans.iter().copied()).collect();
+            let of_it: BTreeSet<Vlan> =
+                recent.iter().filter(|(_, w)| w.persona.as_ref() == Some(persona)).flat_map(|(_, w)| w.vlans.iter().copied()).collect();
             let by_hand = self.by_hand.get(key).filter(|(at, _)| now.since(*at) < AT_ONCE).map(|(_, v)| v.clone()).unwrap_or_default();
-            let added: Vec<Vlan> = carried(&change.to).into_iter().filter(|v| !was.contains(v) && !of_it.contains(v) && !by_hand.contains(v)).collect();
+            let added: Vec<Vlan> =
+                carried(&change.to).into_iter().filter(|v| !was.contains(v) && !of_it.contains(v) && !by_hand.contains(v)).collect();
             if !added.is_empty() {
                 let (switch, port) = key;
-                let sentence = format!("invariant 6: {switch} {port} is opened to {} ({added:?}), while {server} runs persona {persona}, which has no wish for it", change.to);
+                let sentence = format!(
+                    "invariant 6: {switch} {port} is opened to {} ({added:?}), while {server} runs persona {persona}, which has no wish for it",
+                    change.to
+                );
                 self.violated(&[server, switch, persona], sentence);
             }
         }
@@ -365,7 +389,10 @@ impl Judge {
         let named: BTreeSet<Vlan> = self.objects.networks.values().map(|n| n.spec.vlan).collect();
         let only_more = tagged.is_superset(&change.from.tagged) && tagged.difference(&change.from.tagged).all(|v| named.contains(v));
         if !(creates && same && only_more) {
-            self.violated(&[switch], format!("invariant 6: {switch} {} is named by no manifest, and was written: {} → {}", change.port, change.from, change.to));
+            self.violated(
+                &[switch],
+                format!("invariant 6: {switch} {} is named by no manifest, and was written: {} → {}", change.port, change.from, change.to),
+            );
         }
     }
 }

@@ -70,7 +70,11 @@ impl Line {
     }
 
     /// One request: `deliver` is what the device does when it arrives, and says nothing where it does not answer.
-    pub async fn ask<T: Send + 'static>(&self, patience: Duration, deliver: impl FnOnce() -> Option<T> + Send + 'static) -> Result<T, NoReply> {
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        deliver: impl FnOnce() -> Option<T> + Send + 'static,
+    ) -> Result<T, NoReply> {
         let until = Instant::now() + patience;
         let fate = self.fate();
         let (reply, answer) = oneshot::channel();

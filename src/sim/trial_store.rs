@@ -124,7 +124,12 @@ impl TrialStore {
         self.centre.judge(|judge, now| judge.stored(key, value, now));
     }
 
-    async fn write(&self, key: &str, value: Option<Vec<u8>>, write: impl Future<Output = Result<Revision, StoreError>>) -> Result<Revision, StoreError> {
+    async fn write(
+        &self,
+        key: &str,
+        value: Option<Vec<u8>>,
+        write: impl Future<Output = Result<Revision, StoreError>>,
+    ) -> Result<Revision, StoreError> {
         let apply = async {
             let done = write.await;
             if done.is_ok() {

@@ -39,14 +39,23 @@ impl VirtualBmc {
         Device::Bmc(self.server.clone()).to_string()
     }
 
-    async fn once<T: Send + 'static>(&self, wait: Duration, until: Instant, what: impl FnOnce(&mut Bmc, Tick) -> T + Send + 'static) -> Result<T, NoReply> {
+    async fn once<T: Send + 'static>(
+        &self,
+        wait: Duration,
+        until: Instant,
+        what: impl FnOnce(&mut Bmc, Tick) -> T + Send + 'static,
+    ) -> Result<T, NoReply> {
         let (centre, server) = (Arc::clone(&self.centre), self.server.clone());
         let patience = wait.min(until.saturating_duration_since(Instant::now()));
         self.line.ask(patience, move || centre.with_bmc(&server, what)).await
     }
 
     /// Asked again until the deadline.
-    async fn read<T: Send + 'static>(&self, until: Instant, what: impl FnOnce(&mut Bmc, Tick) -> T + Clone + Send + 'static) -> Result<T, Fault> {
+    async fn read<T: Send + 'static>(
+        &self,
+        until: Instant,
+        what: impl FnOnce(&mut Bmc, Tick) -> T + Clone + Send + 'static,
+    ) -> Result<T, Fault> {
         let begun = Instant::now();
         let mut attempts = 0;
         while Instant::now() < until {
@@ -144,7 +153,9 @@ impl Driver for VirtualBmc {
             match op {
                 Op::SetBoot { device, efi, .. } => self.set_boot(*device, *efi, deadline).await?,
                 Op::PowerOn { .. } => self.control(ChassisControl::PowerUp, "power up", READ_WAIT, deadline).await?,
-                Op::PowerOff { how: Off::Soft, .. } => self.control(ChassisControl::SoftShutdown, "soft shutdown", ONCE_WAIT, deadline).await?,
+                Op::PowerOff { how: Off::Soft, .. } => {
+                    self.control(ChassisControl::SoftShutdown, "soft shutdown", ONCE_WAIT, deadline).await?
+                }
                 Op::PowerOff { how: Off::Hard, .. } => self.control(ChassisControl::PowerDown, "power down", ONCE_WAIT, deadline).await?,
                 Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {
                     return Err(Fault::Unsupported { device: self.device(), what: op.to_string(), why: "it is a BMC".to_owned() });

@@ -75,7 +75,9 @@ impl Agent for VirtualAgent {
             Ok(()) => SetAnswer::Accepted(bindings),
             Err((status, index)) => SetAnswer::Refused { status, index },
         };
-        self.once(set).await.map_err(|NoReply| Fault::Unknown { device: Device::Switch(self.switch.clone()).to_string(), what: "a SET".to_owned() })
+        self.once(set)
+            .await
+            .map_err(|NoReply| Fault::Unknown { device: Device::Switch(self.switch.clone()).to_string(), what: "a SET".to_owned() })
     }
 
     fn engine_id(&self) -> Option<Vec<u8>> {

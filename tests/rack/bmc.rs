@@ -75,7 +75,8 @@ impl Bmc {
 
     async fn run(&mut self) {
         let (dir, site) = (self.dir(), self.site.display());
-        let auths: String = ["callback", "user", "operator", "admin"].map(|who| format!("    allowed_auths_{who} none md2 md5 straight\n")).concat();
+        let auths: String =
+            ["callback", "user", "operator", "admin"].map(|who| format!("    allowed_auths_{who} none md2 md5 straight\n")).concat();
         let lan = format!(
             "name \"{name}\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {port}\n    priv_limit admin\n{auths}    guid {guid}\n  endlan\n  \
              chassis_control \"/bin/sh {site}/chassis {site} {name}\"\n  user 1 true \"\" \"test\" user 10 none md2 md5 straight\n  \
@@ -85,11 +86,15 @@ impl Bmc {
             guid = self.guid,
         );
         fs::write(dir.join("lan"), lan).unwrap();
-        fs::write(dir.join("emu"), "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nmc_enable 0x20\n").unwrap();
+        fs::write(dir.join("emu"), "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nmc_enable 0x20\n")
+            .unwrap();
         let mut command = Command::new("ipmi_sim");
         command.arg("-n").arg("-c").arg(dir.join("lan")).arg("-f").arg(dir.join("emu")).arg("-s").arg(dir.join("state"));
         self.process = Some(Process::start(&mut command, &dir.join("log")));
-        until(&format!("the BMC of {}", self.name), Duration::from_secs(20), async || self.try_tool(&["chassis", "power", "status"]).await.map(drop)).await;
+        until(&format!("the BMC of {}", self.name), Duration::from_secs(20), async || {
+            self.try_tool(&["chassis", "power", "status"]).await.map(drop)
+        })
+        .await;
     }
 
     /// Another machine at the same address: its BMC shows another GUID.

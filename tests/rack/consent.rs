@@ -79,7 +79,15 @@ async fn observe_sends_nothing_approve_waits_and_a_pause_stops() {
     site.stays_silent(3).await;
     assert!(site.changes().is_empty() && site.switch.sets().is_empty());
     let plan = site.controller.run(&["plan"]).await;
-    for step in ["1 server affected", "0 power-offs", "boot device Pxe", "create VLAN 130", "port1 1 → 130", "port2 1 → 120+t(130)", "IPMI a power on"] {
+    for step in [
+        "1 server affected",
+        "0 power-offs",
+        "boot device Pxe",
+        "create VLAN 130",
+        "port1 1 → 130",
+        "port2 1 → 120+t(130)",
+        "IPMI a power on",
+    ] {
         assert!(plan.contains(step), "{step} is not in\n{plan}");
     }
     assert!(site.changes().is_empty() && site.switch.sets().is_empty(), "a plan is only a plan");
@@ -139,8 +147,14 @@ async fn stopped_restarted_and_swapped() {
     site.controller.ready("web", 60).await;
     site.controller.ready("db", 60).await;
     site.ports_are(LIVES, LIVES).await;
-    let power: Vec<(bool, String)> = site.changes()[before..].iter().filter(|c| !c.what.starts_with("boot")).map(|c| (c.on, c.machine.clone())).collect();
-    assert_eq!(power.iter().map(|(on, _)| *on).collect::<Vec<_>>(), [false, false, true, true], "both off before either starts: {:#?}", site.changes());
+    let power: Vec<(bool, String)> =
+        site.changes()[before..].iter().filter(|c| !c.what.starts_with("boot")).map(|c| (c.on, c.machine.clone())).collect();
+    assert_eq!(
+        power.iter().map(|(on, _)| *on).collect::<Vec<_>>(),
+        [false, false, true, true],
+        "both off before either starts: {:#?}",
+        site.changes()
+    );
     assert!(ask(boot, MACS[0]).await.1.contains("/personas/mysql") && ask(boot, MACS[2]).await.1.contains("/personas/apache"));
     site.stays_silent(3).await;
 }

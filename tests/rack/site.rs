@@ -84,7 +84,10 @@ impl Site {
         };
         let documents = [
             secret("tor", &format!("community: {}", m.community)),
-            secret("tor3", "username: admin, authProtocol: SHA-256, authPassword: authpass123, privProtocol: AES, privPassword: privpass123"),
+            secret(
+                "tor3",
+                "username: admin, authProtocol: SHA-256, authPassword: authpass123, privProtocol: AES, privPassword: privpass123",
+            ),
             secret("bmc-a", &format!("username: {}, password: {}", super::bmc::USER, m.password)),
             secret("bmc-b", &format!("username: {}, password: {}", super::bmc::USER, super::bmc::PASSWORD)),
             network("web", "vlan: 120"),

@@ -32,7 +32,9 @@ impl Switch {
         fs::create_dir_all(dir.join("conf")).unwrap();
         let port = free_udp_port();
         let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/qbridge.py");
-        let table = |oid: &str, name: &str| format!("pass_persist {oid} /usr/bin/env python3 {} {PORTS} {} {name}\n", peer.display(), dir.display());
+        let table = |oid: &str, name: &str| {
+            format!("pass_persist {oid} /usr/bin/env python3 {} {PORTS} {} {name}\n", peer.display(), dir.display())
+        };
         let conf = format!(
             "agentaddress udp:127.0.0.1:{port}\nrocommunity public\nrwcommunity private\nrwcommunity {BACK_DOOR}\n\
              createUser admin SHA-256 authpass123 AES privpass123\nrwuser admin authpriv\nsysName lab-sw0\n{}{}{}",
@@ -120,7 +122,9 @@ impl Switch {
         };
         let mut sets: BTreeMap<(&str, u32), BTreeSet<usize>> = BTreeMap::new();
         for other in 1..=PORTS {
-            for (oid, vlans) in [(EGRESS, self.members(EGRESS, other).await.unwrap()), (UNTAGGED, self.members(UNTAGGED, other).await.unwrap())] {
+            for (oid, vlans) in
+                [(EGRESS, self.members(EGRESS, other).await.unwrap()), (UNTAGGED, self.members(UNTAGGED, other).await.unwrap())]
+            {
                 for vlan in vlans {
                     sets.entry((oid, vlan)).or_default().insert(other);
                 }
@@ -147,7 +151,8 @@ impl Switch {
 
     /// MAC addresses that the switch has learned: `52:54:00:77:00:03` on port 1, in a VLAN.
     pub fn learn(&self, entries: &[(u32, &str, usize)]) {
-        let rows: Vec<serde_json::Value> = entries.iter().map(|(vlan, mac, port)| serde_json::json!({ "vlan": vlan, "mac": mac, "port": port })).collect();
+        let rows: Vec<serde_json::Value> =
+            entries.iter().map(|(vlan, mac, port)| serde_json::json!({ "vlan": vlan, "mac": mac, "port": port })).collect();
         fs::write(self.dir.join("fdb.new"), serde_json::to_vec(&rows).unwrap()).unwrap();
         fs::rename(self.dir.join("fdb.new"), self.dir.join("fdb.json")).unwrap();
     }

@@ -8,7 +8,7 @@ use embody::api::control::Control;
 use embody::api::objects::Preconditions;
 use embody::api::{Backend, DryRun, apply};
 use embody::control::people::People as Words;
-use embody::model::fact::{Admin, Power, PortConfig};
+use embody::model::fact::{Admin, PortConfig, Power};
 use embody::model::{Kind, Name, Object, Vlan};
 use embody::plan::op::Device;
 use embody::sim::centre::{Centre, Runs};
@@ -160,7 +160,8 @@ impl People {
             Act::Mode { binding, mode } => self.change(*binding, |w| w.mode = mode).await,
             Act::Delete(n) => self.delete(*n).await,
             Act::Create { binding, server } => {
-                let persona = (0..self.plan.exclusive.len()).find(|p| !self.plan.exclusive[*p] || !self.wishes.values().any(|w| w.persona == *p));
+                let persona =
+                    (0..self.plan.exclusive.len()).find(|p| !self.plan.exclusive[*p] || !self.wishes.values().any(|w| w.persona == *p));
                 if let (None, None, Some(persona)) = (self.wishes.get(binding), self.on(*server), persona) {
                     self.wish(vec![(*binding, Wish { persona, server: *server, state: "Running", restart: 0, mode: "enforce" })]).await;
                 }

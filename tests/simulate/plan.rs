@@ -15,17 +15,34 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
     Button(usize),
-    PortByHand { switch: usize, server: usize, vlan: u16, shut: bool },
+    PortByHand {
+        switch: usize,
+        server: usize,
+        vlan: u16,
+        shut: bool,
+    },
     /// To a server; where another binding has it, that one goes the other way.
-    Move { binding: usize, server: usize },
+    Move {
+        binding: usize,
+        server: usize,
+    },
     SwapPersonas(usize, usize),
     Stop(usize),
     Run(usize),
     Delete(usize),
-    Create { binding: usize, server: usize },
+    Create {
+        binding: usize,
+        server: usize,
+    },
     Restart(usize),
-    Renumber { network: usize, vlan: u16 },
-    Mode { binding: usize, mode: &'static str },
+    Renumber {
+        network: usize,
+        vlan: u16,
+    },
+    Mode {
+        binding: usize,
+        mode: &'static str,
+    },
     Approve(usize),
     Retry(usize),
     Bmc(usize, Bmc),
@@ -35,7 +52,9 @@ pub enum Act {
     SwitchFaults(usize, Faults),
     Store(StoreLuck),
     WatchesEnd,
-    Kill { down: Duration },
+    Kill {
+        down: Duration,
+    },
     KillAtNextOp,
 }
 
@@ -119,12 +138,30 @@ impl Plan {
             2 => Act::Button(server),
             3 => Act::PortByHand { switch, server, vlan: *pick(rng, &[1, 50, 110, 120, 999]), shut: rng.random_bool(0.2) },
             4 => Act::SwapPersonas(binding, rng.random_range(0..self.exclusive.len())),
-            5 => if rng.random_bool(0.5) { Act::Stop(binding) } else { Act::Run(binding) },
-            6 => if rng.random_bool(0.5) { Act::Delete(binding) } else { Act::Create { binding, server } },
+            5 => {
+                if rng.random_bool(0.5) {
+                    Act::Stop(binding)
+                } else {
+                    Act::Run(binding)
+                }
+            }
+            6 => {
+                if rng.random_bool(0.5) {
+                    Act::Delete(binding)
+                } else {
+                    Act::Create { binding, server }
+                }
+            }
             7 => Act::Restart(binding),
             8 => Act::Renumber { network: rng.random_range(0..3), vlan: rng.random_range(200..260) },
             9 => Act::Mode { binding, mode: MODES[rng.random_range(0..MODES.len())] },
-            10 => if rng.random_bool(0.7) { Act::Approve(binding) } else { Act::Retry(binding) },
+            10 => {
+                if rng.random_bool(0.7) {
+                    Act::Approve(binding)
+                } else {
+                    Act::Retry(binding)
+                }
+            }
             11 => Act::Bmc(server, Bmc::Reboot(secs(rng, 60, 180))),
             12 => Act::Bmc(server, bmc_fault(rng)),
             13 => Act::BmcWeather(server, weather(rng, true)),
@@ -200,7 +237,11 @@ fn store_luck(rng: &mut StdRng) -> StoreLuck {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "world of seed {}: exclusive {:?}, bindings on servers {:?}, grace {:?}", self.seed, self.exclusive, self.bindings, self.grace)?;
+        writeln!(
+            f,
+            "world of seed {}: exclusive {:?}, bindings on servers {:?}, grace {:?}",
+            self.seed, self.exclusive, self.bindings, self.grace
+        )?;
         for (n, machine) in self.machines.iter().enumerate() {
             writeln!(f, "  s{n}: {machine:?}")?;
         }

@@ -153,7 +153,7 @@ async fn think(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn 
     loop {
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
         let (messages, inbox) = mpsc::channel(limits::REPORTS);
-        let loaded = Brain::load(Arc::clone(&store), Arc::clone(&devices), Arc::clone(&lease), Clock::start(), reports).await;
+        let loaded = Brain::load(Arc::clone(&store), Arc::clone(&devices), Arc::clone(&lease), Clock::start(), reports, watch::Sender::default()).await;
         let watched = match loaded {
             Ok((brain, revision)) => store.watch("", revision).await.map(|watch| (brain, watch)),
             Err(error) => Err(error),
@@ -163,6 +163,7 @@ async fn think(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn 
                 to_brain.send_replace(Some(messages));
                 brain.run(inbox, inbound, watch).await;
                 to_brain.send_replace(None);
+                brain.close().await;
             }
             Err(_) => sleep(limits::RETRY_FIRST).await,
         }

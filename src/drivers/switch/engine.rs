@@ -105,7 +105,11 @@ impl Engine<'_> {
     }
 
     fn refused(&self, what: String, status: u32, index: u32) -> Fault {
-        let code = if index == 0 { error_name(status) } else { format!("{} at varbind {index}", error_name(status)) };
+        let mut code = if index == 0 { error_name(status) } else { format!("{} at varbind {index}", error_name(status)) };
+        // RFC 3416: readOnly(4), noAccess(6), authorizationError(16). A community or user that may only read is the usual cause.
+        if matches!(status, 4 | 6 | 16) {
+            code.push_str(": with these credentials it may not be written");
+        }
         Fault::Refused { device: self.device.to_owned(), what, code }
     }
 
