@@ -11,6 +11,7 @@ use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, S
 use crate::model::objects::server_switches;
 use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects};
+use crate::plan::save::Unsaved;
 use crate::plan::seen::{Approval, Elsewhere, Memory, PortKey, PortSeenHere, ServerSeen, SwitchSeenHere, Trouble};
 use crate::plan::want::Want;
 use crate::plan::wishes::{self, PortNames};
@@ -72,6 +73,8 @@ pub struct World {
     pub memory: BTreeMap<Name, Memory>,
     pub bmcs: BTreeMap<Name, BmcFacts>,
     pub switches: BTreeMap<Name, Known<SwitchSeen>>,
+    /// Switches that we changed, and that were not saved since.
+    pub unsaved: BTreeMap<Name, Unsaved>,
     /// Each with the tick until which it holds.
     pub approvals: BTreeMap<Name, (Approval, Tick)>,
     pub pauses: BTreeMap<String, (Pause, Option<Tick>)>,
@@ -250,6 +253,24 @@ impl World {
             servers.remove(server);
         });
         self.bmcs.remove(server);
+    }
+
+    /// Its lane ended: what it was about to save is to be saved all the same.
+    pub fn forget_device_of_switch(&mut self, switch: &Name) {
+        self.switches.remove(switch);
+        self.unsaved.get_mut(switch).into_iter().for_each(|unsaved| unsaved.sent = false);
+    }
+
+    /// Whether anything may be written to a switch as such.
+    pub fn may_save(&self, switch: &Name) -> bool {
+        let Some(held) = self.objects.switches.get(switch) else { return false };
+        let paused = |(pause, _): &(Pause, Option<Tick>)| match &pause.scope {
+            Scope::Everything => true,
+            Scope::Object { kind, name } => *kind == Kind::Switch && name == switch,
+            Scope::Labels { match_labels } => match_labels.iter().all(|(k, v)| held.meta.labels.get(k) == Some(v)),
+        };
+        let answers = self.switches.get(switch).is_some_and(|known| known.trouble.is_none() && known.seen.is_some());
+        answers && held.spec.maintenance.is_none() && self.breaker.is_none() && !self.pauses.values().any(paused)
     }
 
     /// The server that owns a MAC address.
