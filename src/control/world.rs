@@ -189,7 +189,11 @@ impl World {
             let of = of.as_deref().unwrap_or("an aggregation");
             return because("LinkAggregation", format!("port {port} of switch {switch} is a member of {of}: it is not written by itself"));
         }
-        if let Some(n) = found.neighbour.as_ref().filter(|n| n.bridge == Some(true)) {
+        // Who is at the other end of an aggregation is heard on its members.
+        let part = |p: &&PortSeen| matches!(&p.lag, Lag::Member(Some(of)) if of == port || found.also.contains(of));
+        let members = all.ports.values().filter(part).filter(|_| found.lag == Lag::Aggregate);
+        let mut neighbours = std::iter::once(found).chain(members).filter_map(|p| p.neighbour.as_ref());
+        if let Some(n) = neighbours.find(|n| n.bridge == Some(true)) {
             let who = n.system.as_deref().unwrap_or(&n.chassis);
             return because(
                 "CableContradicted",
