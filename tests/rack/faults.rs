@@ -89,7 +89,9 @@ async fn a_switch_that_may_only_be_read_an_unknown_port_and_a_wrong_cable() {
     site.controller.start().await;
     let with = |community, port| site.manifests(&Manifests { community, port, ..Manifests::default() });
     site.controller.apply(&format!("{}---\n{}---\n{}", with("public", "port1"), web("a"), db("b"))).await;
-    site.controller.reads("binding", "db", "Ready", &["False Refused", "sw0 refused creating VLAN", "may not be written", "tried again"], 30).await;
+    site.controller
+        .reads("binding", "db", "Ready", &["False Refused", "sw0 refused creating VLAN", "may not be written", "tried again"], 30)
+        .await;
     is_calm(&site, 6).await;
     assert!(site.switch.sets().is_empty() && site.power_of("b").is_empty() && site.power_of("a").is_empty(), "{:#?}", site.switch.sets());
 

@@ -125,7 +125,8 @@ async fn over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace() {
     site.never_both_on();
     site.stays_silent(4).await;
     // What must be secret is nowhere but in the store.
-    let shown = [site.controller.log(), site.controller.run(&["get", "all", "-o", "yaml"]).await, site.controller.run(&["events"]).await].concat();
+    let shown =
+        [site.controller.log(), site.controller.run(&["get", "all", "-o", "yaml"]).await, site.controller.run(&["events"]).await].concat();
     for secret in ["authpass123", "privpass123", "password: secret", "community: private"] {
         assert!(!shown.contains(secret), "{secret} is in\n{shown}");
     }

@@ -43,7 +43,9 @@ async fn a_directory_is_applied_and_what_is_broken_in_it_changes_nothing() {
     let directory = site.dir.path().join("manifests");
     fs::create_dir_all(&directory).unwrap();
     let file = |name: &str| directory.join(name);
-    let network = |name: &str, vlan: u32| format!("apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: {{ name: {name} }}\nspec: {{ vlan: {vlan} }}\n");
+    let network = |name: &str, vlan: u32| {
+        format!("apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: {{ name: {name} }}\nspec: {{ vlan: {vlan} }}\n")
+    };
     fs::write(file("site.yaml"), site.manifests(&Manifests::default())).unwrap();
     fs::write(file("web.yaml"), web("a")).unwrap();
     fs::write(file("lab.yaml"), network("lab", 200)).unwrap();
