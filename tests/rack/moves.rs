@@ -45,6 +45,13 @@ async fn is_kept(site: &Site) {
     assert_eq!(site.switch.sees(4).await, "shut 120 tagged 130", "the referee can do it");
     site.ports_become(RELEASED, LIVES, 10).await;
 
+    // A wish that changes under a running persona.
+    let network = |vlan: u32| format!("apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: {{ name: web }}\nspec: {{ vlan: {vlan} }}\n");
+    site.controller.apply(&network(121)).await;
+    site.ports_become(RELEASED, ["up 130", "up 121 tagged 130"], 10).await;
+    site.controller.apply(&network(120)).await;
+    site.ports_become(RELEASED, LIVES, 10).await;
+
     site.b.tool(&["chassis", "bootdev", "disk"]).await;
     until("the boot device", Duration::from_secs(10), async || match site.b.boots_by().await.as_str() {
         "Force PXE" => Ok(()),
