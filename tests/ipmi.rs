@@ -270,7 +270,10 @@ async fn boot_flags_are_read_back() {
     bmc.face.lock().unwrap().bmc.heal(bmc.now());
     bmc.inject(BmcFault::Boot { lie: BootLie::LosesBits, until });
     driver.execute(&[set_boot(BootDevice::Disk)], soon()).await.unwrap();
-    assert_eq!(look(&mut driver, Depth::State).await.unwrap().boot, Some(BootOverride { device: BootDevice::Disk, persistent: false, ..pxe }));
+    assert_eq!(
+        look(&mut driver, Depth::State).await.unwrap().boot,
+        Some(BootOverride { device: BootDevice::Disk, persistent: false, ..pxe })
+    );
 }
 
 #[tokio::test]
