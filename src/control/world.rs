@@ -247,6 +247,10 @@ impl World {
 
     /// Remembers which servers show which GUID; the others that show the same one.
     pub fn same_guid(&mut self, server: &Name, guid: &str) -> Option<Name> {
+        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.identity.guid.as_deref());
+        if let Some(holders) = before.filter(|b| *b != guid).and_then(|b| self.guids.get_mut(b)) {
+            holders.remove(server);
+        }
         let holders = self.guids.entry(guid.to_owned()).or_default();
         holders.insert(server.clone());
         holders.iter().find(|s| *s != server).cloned()

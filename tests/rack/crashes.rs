@@ -70,11 +70,23 @@ async fn killed_and_started_again(site: &mut Site, to: &str, moment: Moment) {
     assert_eq!(starts, 1, "{moment:?}: {:#?}", site.changes());
 }
 
+/// Side by side: they mostly wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_controller_killed_in_the_middle_of_a_move_switches_off_once() {
+async fn what_was_interrupted_is_done_once() {
     if missing(&PEERS) {
         return;
     }
+    tokio::join!(
+        a_controller_killed_in_the_middle_of_a_move_switches_off_once(),
+        a_controller_killed_during_the_grace_sends_no_second_soft_off(),
+        an_approval_and_a_pause_outlive_a_killed_controller(),
+        a_controller_killed_in_a_restart_and_in_a_swap_does_neither_twice(),
+        over_etcd_the_second_controller_takes_over_in_the_middle_of_a_move(),
+        over_etcd_an_outage_is_survived(),
+    );
+}
+
+async fn a_controller_killed_in_the_middle_of_a_move_switches_off_once() {
     let mut site = Site::start(&[]).await;
     comes_to_life(&site, &Manifests::default()).await;
     for (to, moment) in [("b", Moment::Applied), ("a", Moment::Told), ("b", Moment::Prepared), ("a", Moment::Started)] {
@@ -83,11 +95,7 @@ async fn a_controller_killed_in_the_middle_of_a_move_switches_off_once() {
 }
 
 /// Killed while the machine takes its time, and while it does not listen at all.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_controller_killed_during_the_grace_sends_no_second_soft_off() {
-    if missing(&PEERS) {
-        return;
-    }
     let mut site = Site::start(&[]).await;
     comes_to_life(&site, &Manifests::default()).await;
     site.a.mark("slow", true);
@@ -116,11 +124,7 @@ async fn a_controller_killed_during_the_grace_sends_no_second_soft_off() {
 }
 
 /// What a person said outlives the controller that heard it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_approval_and_a_pause_outlive_a_killed_controller() {
-    if missing(&PEERS) {
-        return;
-    }
     let mut site = Site::start(&[]).await;
     comes_to_life(&site, &Manifests::default()).await;
     let careful = |server: &str| binding("web", "apache", server, "correct: approve, shutdown: { grace: 5s }");
@@ -151,11 +155,7 @@ async fn an_approval_and_a_pause_outlive_a_killed_controller() {
 }
 
 /// A restart is one restart, and a swap one swap.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_controller_killed_in_a_restart_and_in_a_swap_does_neither_twice() {
-    if missing(&PEERS) {
-        return;
-    }
     let mut site = Site::start(&[]).await;
     comes_to_life(&site, &Manifests::default()).await;
     let before = site.changes().len();
@@ -183,11 +183,7 @@ async fn a_controller_killed_in_a_restart_and_in_a_swap_does_neither_twice() {
 }
 
 /// Two controllers on one etcd: one acts. When it is killed in the middle of a move, the other ends the move after the lease.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn over_etcd_the_second_controller_takes_over_in_the_middle_of_a_move() {
-    if missing(&PEERS) {
-        return;
-    }
     let Some(etcd) = etcd_or_skip() else { return };
     let _up = etcd.connect("/rack-is-up/").await;
     let store = format!("etcd://{}", etcd.endpoint());
@@ -251,11 +247,7 @@ async fn freezes_and_wakes_too_late(site: &mut Site, acting: &mut Controller, it
 }
 
 /// etcd does not answer for longer than the lease lasts. Nothing is lost, and nothing is done twice.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn over_etcd_an_outage_is_survived() {
-    if missing(&PEERS) {
-        return;
-    }
     let Some(mut etcd) = etcd_or_skip() else { return };
     let _up = etcd.connect("/rack-is-up/").await;
     let site = Site::start(&["--store", &format!("etcd://{}", etcd.endpoint())]).await;

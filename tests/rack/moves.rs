@@ -45,6 +45,14 @@ async fn is_kept(site: &Site) {
     assert_eq!(site.switch.sees(4).await, "shut 120 tagged 130", "the referee can do it");
     site.ports_become(RELEASED, LIVES, 10).await;
 
+    // A wish that changes under a running persona.
+    let network =
+        |vlan: u32| format!("apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: {{ name: web }}\nspec: {{ vlan: {vlan} }}\n");
+    site.controller.apply(&network(121)).await;
+    site.ports_become(RELEASED, ["up 130", "up 121 tagged 130"], 10).await;
+    site.controller.apply(&network(120)).await;
+    site.ports_become(RELEASED, LIVES, 10).await;
+
     site.b.tool(&["chassis", "bootdev", "disk"]).await;
     until("the boot device", Duration::from_secs(10), async || match site.b.boots_by().await.as_str() {
         "Force PXE" => Ok(()),
@@ -82,11 +90,16 @@ async fn is_let_go(site: &Site) {
     site.controller.run(&["delete", "server", "b"]).await;
 }
 
+/// Side by side: they mostly wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_persona_comes_to_life_moves_is_kept_and_is_let_go() {
+async fn a_persona_lives_moves_and_is_let_go() {
     if missing(&PEERS) {
         return;
     }
+    tokio::join!(a_persona_comes_to_life_moves_is_kept_and_is_let_go(), over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace(),);
+}
+
+async fn a_persona_comes_to_life_moves_is_kept_and_is_let_go() {
     let site = Site::start(&[]).await;
     comes_to_life(&site, &Manifests::default()).await;
     moves(&site, "b", &["shutdown 1"]).await;
@@ -94,11 +107,7 @@ async fn a_persona_comes_to_life_moves_is_kept_and_is_let_go() {
     is_let_go(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace() {
-    if missing(&PEERS) {
-        return;
-    }
     let boot = free_tcp_port();
     let site = Site::start(&["--boot-address", &format!("127.0.0.1:{boot}")]).await;
     // Boot options that last for one start, as many BMCs have them: that is no drift.
