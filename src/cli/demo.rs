@@ -31,6 +31,8 @@ use crate::store::StoreSpec;
 use rack::RackProcess;
 use show::{Ending, View};
 
+/// Where boot scripts are served. Where it is taken, a condition says so, and all the rest goes on.
+const BOOT_ADDRESS: &str = "127.0.0.1:16080";
 /// How long the controller may take to answer the first time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -135,7 +137,7 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
         crate::telemetry::start();
     }
     let store = StoreSpec::Embedded { dir: scratch.0.clone() };
-    let options = Options { socket: place.api.clone(), store, manifests: None, prune: false, boot_address: None };
+    let options = Options { socket: place.api.clone(), store, manifests: None, prune: false, boot_address: BOOT_ADDRESS.parse().ok() };
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| Failure::failed(format!("signals cannot be awaited: {e}")))?;
     let ended = tokio::select! {
         biased;
