@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::absorb;
 use super::clock::Clock;
 use super::lane::{Job, Lane, Pace, Report, Said, Setting};
+use super::outcome::Failure;
 use super::people::Ask;
 use super::queue::Queue;
 use super::secrets::{self, BadSecret, Gate};
@@ -64,14 +65,6 @@ struct Owned {
     made_from: serde_json::Value,
 }
 
-/// What an operation that failed is waiting for.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    pub trouble: Trouble,
-    pub count: u32,
-    pub again_at: Tick,
-}
-
 pub struct Brain {
     pub(super) world: World,
     pub(super) queue: Queue,
@@ -90,6 +83,8 @@ pub struct Brain {
     lanes: BTreeMap<Device, Owned>,
     gates: BTreeMap<(Name, Revision), Arc<Gate>>,
     lane_ids: u64,
+    /// When the next switch is to be saved.
+    save_at: Option<Tick>,
     /// Glanced at, and still to be reconciled.
     todo: BTreeSet<Name>,
     /// Wishes are arriving: since when, and until when to wait for more.
@@ -125,6 +120,7 @@ impl Brain {
             lanes: BTreeMap::new(),
             gates: BTreeMap::new(),
             lane_ids: 0,
+            save_at: None,
             todo: BTreeSet::new(),
             settling: None,
             reports,
@@ -166,6 +162,7 @@ impl Brain {
         site.mark_changed();
         loop {
             let due = self.queue.next_due().unwrap_or_else(|| self.clock.now().plus(limits::IDLE));
+            let due = self.save_at.map_or(due, |at| due.min(at));
             let due = if self.todo.is_empty() { due } else { self.clock.now() };
             let due = self.settling.map_or(due, |(_, until)| due.max(until));
             tokio::select! {
@@ -223,6 +220,7 @@ impl Brain {
             let Some(server) = self.todo.pop_first() else { break };
             self.reconcile(&server).await;
         }
+        self.save_at = self.save_switches();
         self.write_device_statuses().await;
     }
 
@@ -529,7 +527,7 @@ impl Brain {
         }
         match device {
             Device::Bmc(name) => self.world.forget_device_of_server(name),
-            Device::Switch(name) => drop(self.world.switches.remove(name)),
+            Device::Switch(name) => self.world.forget_device_of_switch(name),
         }
         async move {
             if let Some(end) = end {
@@ -607,7 +605,7 @@ impl Brain {
             return;
         }
         if let Said::Did(op, result) = &report.said {
-            self.came_back(op, result.as_ref().err());
+            self.came_back(op, report.asked_at, result.as_ref().err()).await;
         }
         let changed = absorb::report(&mut self.world, &report);
         if let Some((kind, name, pin)) = changed.pin {
@@ -621,23 +619,6 @@ impl Brain {
             self.wake(server);
         }
         self.dirty_objects.extend(changed.device);
-    }
-
-    fn came_back(&mut self, op: &Op, fault: Option<&crate::drivers::Fault>) {
-        self.budget.release(op);
-        let Some(server) = self.in_flight.remove(op) else { return };
-        let key = (server, crate::plan::gate::signature(op));
-        match fault {
-            None => drop(self.failures.remove(&key)),
-            Some(fault) => {
-                let now = self.clock.now();
-                let count = self.failures.get(&key).map_or(1, |f| f.count + 1);
-                let delay = limits::RETRY_FIRST.saturating_mul(1 << (count - 1).min(8)).min(limits::RETRY_MAX);
-                let trouble = absorb::trouble(fault);
-                tracing::warn!(op = %op, reason = trouble.reason, error = trouble.message, "an operation failed");
-                self.failures.insert(key, Failure { trouble, count, again_at: now.plus(delay) });
-            }
-        }
     }
 
     /// Remembers what identifies a device, on first sight.

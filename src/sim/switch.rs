@@ -40,6 +40,8 @@ pub struct Faults {
     pub pvid_follows: bool,
     /// A row is only made by RowStatus alone; its columns come afterwards.
     pub row_status_alone: bool,
+    /// Copies of the configuration fail (Cisco).
+    pub copy_fails: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +152,10 @@ pub struct SimSwitch {
     up_time: u32,
     serial: i64,
     copy_state: Option<i64>,
+    /// CISCO-CONFIG-MAN-MIB is served.
+    pub tells_unsaved: bool,
+    /// Copies of the configuration that were begun over SNMP.
+    pub copies: u32,
 }
 
 // ---- built, watched and handled by people ---------------------------------------------------------------------------------
@@ -215,6 +221,8 @@ impl SimSwitch {
             up_time: 100,
             serial: 1,
             copy_state: None,
+            tells_unsaved: false,
+            copies: 0,
         }
     }
 
@@ -301,6 +309,7 @@ impl SimSwitch {
     /// Save at the console.
     pub fn save(&mut self) {
         self.saved = self.config.clone();
+        self.served = None;
     }
 
     pub fn is_saved(&self) -> bool {

@@ -88,7 +88,12 @@ fn tell(plan: &Plan, centre: &Centre, broken: Broken) -> Failure {
     let mut story = format!("seed {}: {}\n{plan}\n", plan.seed, broken.sentence);
     let state = centre.state();
     let events: Vec<String> = state.trace.last(30, &broken.about).iter().map(|e| format!("  {e}\n")).collect();
-    story.push_str(&format!("the last {} events of {:?}:\n{}", events.len(), broken.about.iter().map(Name::as_str).collect::<Vec<_>>(), events.concat()));
+    story.push_str(&format!(
+        "the last {} events of {:?}:\n{}",
+        events.len(),
+        broken.about.iter().map(Name::as_str).collect::<Vec<_>>(),
+        events.concat()
+    ));
     story.push_str(&format!("replay: SEED={} cargo test --test simulate seeds -- --nocapture\n", plan.seed));
     Failure { sentence: broken.sentence, story }
 }
@@ -124,7 +129,14 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     let (converged_after, tended) = site.converge(plan, &people, &mut controller).await?;
     site.silence(&mut controller).await?;
     let state = centre.state();
-    Ok(Outcome { hash: state.trace.hash(), events: state.trace.len(), ops: state.judge.ops, offs: state.judge.offs, converged_after, tended })
+    Ok(Outcome {
+        hash: state.trace.hash(),
+        events: state.trace.len(),
+        ops: state.judge.ops,
+        offs: state.judge.offs,
+        converged_after,
+        tended,
+    })
 }
 
 fn furnish(plan: &Plan, centre: &Centre) {
@@ -153,7 +165,9 @@ async fn think(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn 
     loop {
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
         let (messages, inbox) = mpsc::channel(limits::REPORTS);
-        let loaded = Brain::load(Arc::clone(&store), Arc::clone(&devices), Arc::clone(&lease), Clock::start(), reports, watch::Sender::default()).await;
+        let loaded =
+            Brain::load(Arc::clone(&store), Arc::clone(&devices), Arc::clone(&lease), Clock::start(), reports, watch::Sender::default())
+                .await;
         let watched = match loaded {
             Ok((brain, revision)) => store.watch("", revision).await.map(|watch| (brain, watch)),
             Err(error) => Err(error),
@@ -293,7 +307,13 @@ impl Site {
                 return Some((about, what));
             }
             let Ok(object) = people.backend.read(Kind::Binding, name.as_str()).await else { continue };
-            let ready = object.status.get("conditions").and_then(|c| c.as_array()).into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            let ready = object
+                .status
+                .get("conditions")
+                .and_then(|c| c.as_array())
+                .into_iter()
+                .flatten()
+                .any(|c| c["type"] == "Ready" && c["status"] == "True");
             if !ready || object.status["observedGeneration"] != object.meta.generation {
                 let conditions = &object.status["conditions"];
                 return Some((about, format!("binding {name} is not Ready: {conditions} {}", object.status["waits"])));
@@ -330,8 +350,12 @@ impl Site {
         let (after, now) = (count(), self.inner.list("").await.unwrap().1);
         if before != after || revision != now {
             let state = self.centre.state();
-            let said: Vec<String> = state.trace.since(from).iter().filter(|e| !e.text.starts_with("is parked")).take(12).map(|e| format!("\n  {e}")).collect();
-            let sentence = format!("invariant 9: a converged site is not silent: ops and lines {before:?} → {after:?}, revision {revision} → {now}{}", said.concat());
+            let said: Vec<String> =
+                state.trace.since(from).iter().filter(|e| !e.text.starts_with("is parked")).take(12).map(|e| format!("\n  {e}")).collect();
+            let sentence = format!(
+                "invariant 9: a converged site is not silent: ops and lines {before:?} → {after:?}, revision {revision} → {now}{}",
+                said.concat()
+            );
             return Err(Broken { sentence, about: Vec::new() });
         }
         Ok(())

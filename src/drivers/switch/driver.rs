@@ -246,7 +246,9 @@ impl SwitchDriver {
             Op::SetPort { port, from, to, switch: _ } => {
                 self.writable(&format!("set {port}"))?;
                 let seen = seen::switch(inventory, state);
-                let Some((key, now)) = self.differs(&seen, port, from, to)? else { return Ok(Vec::new()) };
+                let Some((key, now)) = self.differs(&seen, port, from, to)? else {
+                    return Ok(vec![format!("nothing is sent: {port} is so already")]);
+                };
                 let steps = writes(state, inventory.profile, known.grouping, target(inventory, key, now), to);
                 let steps = steps.map_err(|why| self.unsupported(format!("set {key}"), why.to_string()))?;
                 steps.into_iter().map(|step| step.bindings).collect()

@@ -88,6 +88,10 @@ impl SimSwitch {
         }
         if self.kind == Kind::Cisco {
             put(o::TRUNK_SERIAL, &[0], Value::Integer(self.serial));
+            if self.tells_unsaved {
+                put(o::CCM_RUNNING_CHANGED, &[0], Value::TimeTicks(if self.is_saved() { 1 } else { 2 }));
+                put(o::CCM_STARTUP_CHANGED, &[0], Value::TimeTicks(1));
+            }
             if let Some(state) = self.copy_state {
                 put(CC_COPY_STATE, &[4_711], Value::Integer(state));
             }
@@ -327,14 +331,18 @@ impl SimSwitch {
         Ok(())
     }
 
-    /// A copy of the configuration is done at once: successful(3).
+    /// A copy of the configuration is done at once: successful(3), or failed(4).
     fn copy(&mut self, oid: &Oid, value: &Value) {
         if oid.0.starts_with(CC_COPY_ROW_STATUS) {
             let starts = *value == Value::Integer(4);
+            let fails = self.faults.copy_fails;
             if starts {
+                self.copies += 1;
+            }
+            if starts && !fails {
                 self.saved = self.config.clone();
             }
-            self.copy_state = starts.then_some(3);
+            self.copy_state = starts.then_some(if fails { 4 } else { 3 });
         }
     }
 }
