@@ -22,6 +22,8 @@ mod etcd;
 mod faults;
 #[path = "rack/moves.rs"]
 mod moves;
+#[path = "rack/process.rs"]
+mod process;
 #[path = "rack/programs.rs"]
 mod programs;
 #[path = "rack/site.rs"]

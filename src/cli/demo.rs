@@ -148,6 +148,9 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
     rack.end().await;
     drop(std::fs::remove_file(&place.rack));
     drop(scratch);
+    if ended.is_ok() {
+        super::say("The demo is over: its rack and its store are gone.");
+    }
     ended
 }
 

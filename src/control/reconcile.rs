@@ -14,7 +14,7 @@ use crate::model::body::Body;
 use crate::model::fact::Tick;
 use crate::model::{Kind, Name};
 use crate::plan::op::{Disruption, Op};
-use crate::plan::rails::Glance;
+use crate::plan::rails::{Glance, WishKey};
 use crate::plan::record::Record;
 use crate::plan::seen::{ServerSeen, Trouble};
 use crate::plan::want::Want;
@@ -34,7 +34,7 @@ impl Brain {
     /// wishes are acted on. False when it could not be planned.
     pub(super) async fn glance(&mut self, server: &Name) -> bool {
         let Some((want, seen, plan)) = self.settle(server, Until::Withdrawal).await else { return false };
-        let wish = want.holder.as_ref().map(|h| (h.authority.uid.clone(), h.authority.generation));
+        let wish = want.holder.as_ref().map(WishKey::of);
         let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
         let disrupts = withdraws || plan.steps.iter().any(|s| gate::disruption(&s.op, &seen) != Disruption::None);
         let approved = self.is_approved(&want, &plan);
@@ -226,8 +226,7 @@ impl Brain {
                 }
             }
         }
-        let wish = want.holder.as_ref().map(|h| (h.authority.uid.clone(), h.authority.generation));
-        if self.rails.is_drift(server, wish.as_ref()) {
+        if self.rails.is_drift(server, want.holder.as_ref().map(WishKey::of)) {
             return self.rails.correct(server, &step.op, now);
         }
         Ok(())
@@ -308,7 +307,7 @@ impl Brain {
     /// An event when a binding becomes ready, ceases to be, or does not become ready for another reason than that it is being worked on.
     async fn tell_ready(&self, regarding: &str, now: (String, String, String), before: &(String, String, String)) {
         let (status, reason, message) = now;
-        let moves = ["Working", "Waiting", "SwitchingOn", "SwitchingOff", "LookingAgain", "PortsFirst"].contains(&reason.as_str());
+        let moves = ["Working", "Waiting", "SwitchingOn", "SwitchingOff", "LookingAgain", "PortsFirst", "Limit"].contains(&reason.as_str());
         match (status == "True", before.0 == "True") {
             (true, false) => self.event("Normal", regarding, &reason, "ready: power, boot and ports are as wished").await,
             (false, true) => self.event("Warning", regarding, &reason, &format!("no longer ready: {message}")).await,

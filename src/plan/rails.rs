@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::op::Op;
 use super::seen::Trouble;
+use super::want::Holder;
 use crate::model::Name;
 use crate::model::fact::Tick;
 use crate::model::policy::Limits;
@@ -18,10 +19,26 @@ const CONTENTION_WINDOW: Duration = Duration::from_secs(600);
 /// Drift of up to five bodies is an accident of each, whatever the size of the fleet.
 const DRIFTED_AT_LEAST: usize = 5;
 
+/// Tells one set of wishes for a server from another: the binding, its generation, and what persona and networks make of it. Two that are
+/// equal by chance (1 in 2^64) would make a change of wishes count as drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WishKey(u64);
+
+impl WishKey {
+    pub fn of(holder: &Holder) -> WishKey {
+        let Holder { authority, persona, exclusive, state, boot, efi, restart, ports, problems: _ } = holder;
+        let text = format!("{:?}", (&authority.uid, authority.generation, persona, exclusive, state, boot, efi, restart, ports));
+        // Fixed keys: the same in every process.
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&text, &mut hasher);
+        WishKey(std::hash::Hasher::finish(&hasher))
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Rails {
-    /// For which wishes (binding uid, generation) a body was last seen as wished: what differs after that is drift.
-    settled: BTreeMap<Name, (String, u64)>,
+    /// For which wishes a body was last seen as wished: what differs after that, with the same wishes, is drift.
+    settled: BTreeMap<Name, WishKey>,
     drifted: BTreeSet<Name>,
     /// Devices that began or ceased to answer, and when.
     flipped: BTreeMap<String, Tick>,
@@ -39,8 +56,8 @@ pub struct Rails {
 #[derive(Debug)]
 pub struct Glance<'a> {
     pub server: &'a Name,
-    /// uid and generation of the binding that holds it, if any.
-    pub wish: Option<(String, u64)>,
+    /// What is wished of it, if a binding holds it.
+    pub wish: Option<WishKey>,
     pub converged: bool,
     /// Its plan has steps, or differs in a way that a mode only shows.
     pub differs: bool,
@@ -50,18 +67,18 @@ pub struct Glance<'a> {
 
 impl Rails {
     /// Whether what differs on this server differs although its wishes have been met before.
-    pub fn is_drift(&self, server: &Name, wish: Option<&(String, u64)>) -> bool {
-        wish.is_some() && self.settled.get(server) == wish
+    pub fn is_drift(&self, server: &Name, wish: Option<WishKey>) -> bool {
+        wish.is_some() && self.settled.get(server).copied() == wish
     }
 
     pub fn glance(&mut self, glance: &Glance<'_>) {
         let server = glance.server;
-        let drift = glance.differs && self.is_drift(server, glance.wish.as_ref());
+        let drift = glance.differs && self.is_drift(server, glance.wish);
         set(&mut self.drifted, server, drift);
         set(&mut self.affected, server, glance.disrupts && !drift);
         if glance.converged {
-            match &glance.wish {
-                Some(wish) => drop(self.settled.insert(server.clone(), wish.clone())),
+            match glance.wish {
+                Some(wish) => drop(self.settled.insert(server.clone(), wish)),
                 None => drop(self.settled.remove(server)),
             }
             self.let_go.remove(server);
@@ -198,9 +215,9 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn look(rails: &mut Rails, server: &str, generation: u64, converged: bool, disrupts: bool) {
+    fn look(rails: &mut Rails, server: &str, wish: u64, converged: bool, disrupts: bool) {
         let server = name(server);
-        rails.glance(&Glance { server: &server, wish: Some(("u".into(), generation)), converged, differs: !converged, disrupts });
+        rails.glance(&Glance { server: &server, wish: Some(WishKey(wish)), converged, differs: !converged, disrupts });
     }
 
     #[test]

@@ -82,6 +82,11 @@ impl Controller {
         Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
+    /// A call that goes on.
+    pub fn watch(&self, words: &[&str]) -> Process {
+        Process::start(self.command().args(words), &self.dir.join("watch"))
+    }
+
     /// One call that must succeed; what it printed.
     pub async fn run(&self, words: &[&str]) -> String {
         let said = self.say(words).await;

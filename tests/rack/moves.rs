@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::programs::{PEERS, missing, until};
-use super::site::{FRESH, LIVES, Manifests, RELEASED, Site, V3, web};
+use tokio::time::sleep;
+
+use super::boot::ask;
+use super::programs::{PEERS, free_tcp_port, missing, until};
+use super::site::{FRESH, LIVES, MACS, Manifests, RELEASED, Site, V3, binding, web};
 use super::switch::IF_ADMIN;
 
 /// From all ports in VLAN 1 and both machines off, to the persona living on `a`.
@@ -67,8 +70,16 @@ async fn is_let_go(site: &Site) {
     let refused = site.controller.say(&["delete", "server", "b"]).await;
     assert_eq!(refused.code, 5, "{refused:?}");
     assert!(refused.err.contains("may still run persona apache"), "{refused:?}");
-    site.controller.run(&["delete", "server", "a"]).await;
+    // Another binding of the same persona: the old body, which nobody holds any more, is waited for, not switched off.
+    site.controller.apply(&binding("again", "apache", "a", "correct: enforce")).await;
+    site.controller.reads("binding", "again", "Ready", &["False PersonaElsewhere", "may still run on b"], 10).await;
+    site.stays_silent(3).await;
     assert_eq!((site.changes(), site.switch.sets()), (changes, sets));
+    site.b.tool(&["chassis", "power", "off"]).await;
+    site.controller.ready("again", 30).await;
+    site.ports_are(LIVES, LIVES).await;
+    site.never_both_on();
+    site.controller.run(&["delete", "server", "b"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -88,17 +99,34 @@ async fn over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace() {
     if missing(&PEERS) {
         return;
     }
-    let site = Site::start(&[]).await;
+    let boot = free_tcp_port();
+    let site = Site::start(&["--boot-address", &format!("127.0.0.1:{boot}")]).await;
     // Boot options that last for one start, as many BMCs have them: that is no drift.
     site.a.mark("deaf", true);
     site.b.mark("loses-boot", true);
     comes_to_life(&site, &Manifests { snmp: V3, ..Manifests::default() }).await;
     site.controller.apply(&web("b")).await;
-    site.controller.ready("web", 15).await;
+    // Deaf, and starting over and over: it is parked each time, which is no sign that it was switched off.
+    let asks_for_ever = async {
+        loop {
+            ask(boot, MACS[0]).await;
+            sleep(Duration::from_millis(300)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = site.controller.ready("web", 60) => {}
+        () = asks_for_ever => {}
+    }
     site.ports_become(RELEASED, LIVES, 30).await;
     assert_eq!(site.power_of("a"), ["power 1", "shutdown 1", "power 0"], "{:#?}", site.changes());
     assert_eq!(site.power_of("b"), ["power 1"]);
     assert_eq!(site.b.boots_by().await, "No override", "its boot option was for one start");
     site.never_both_on();
     site.stays_silent(4).await;
+    // What must be secret is nowhere but in the store.
+    let shown = [site.controller.log(), site.controller.run(&["get", "all", "-o", "yaml"]).await, site.controller.run(&["events"]).await].concat();
+    for secret in ["authpass123", "privpass123", "password: secret", "community: private"] {
+        assert!(!shown.contains(secret), "{secret} is in\n{shown}");
+    }
 }

@@ -56,10 +56,6 @@ impl Process {
         assert!(Command::new("kill").args([name, &id]).status().await.unwrap().success());
     }
 
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
     pub async fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().await.unwrap()
     }

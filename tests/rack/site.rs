@@ -152,12 +152,17 @@ impl Site {
         .await;
     }
 
-    /// Nothing is sent for some time: no change of a machine, no SET, although looks go on.
+    /// Nothing happens for some time, although looks go on: no change of a machine, no SET, no line of log, no write of any object.
     pub async fn stays_silent(&self, seconds: u64) {
-        let (changes, sets, looks) = (self.changes(), self.switch.sets(), self.a.looks());
+        // What was last done is still being told.
+        sleep(Duration::from_millis(1500)).await;
+        let (changes, sets, looks, log) = (self.changes(), self.switch.sets(), self.a.looks(), self.controller.log());
+        let objects = self.controller.run(&["get", "all", "-o", "json"]).await;
         sleep(Duration::from_secs(seconds)).await;
         assert_eq!(self.changes(), changes);
         assert_eq!(self.switch.sets(), sets);
+        assert_eq!(self.controller.log(), log);
+        assert_eq!(self.controller.run(&["get", "all", "-o", "json"]).await, objects);
         assert!(self.a.looks() > looks, "nobody looks any more");
     }
 }

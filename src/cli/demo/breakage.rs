@@ -15,13 +15,17 @@ use super::super::output::{clean, print};
 use super::rack::Hands;
 use super::show::{sentence, worth};
 use super::site::{Bound, Site, Standing};
+use crate::api::columns::drift;
+use crate::api::control::PortRow;
+use crate::limits;
+use crate::model::name::BadName;
 use crate::model::{Name, Vlan};
 use crate::sim::rack::{Act, Scene};
 
 /// Where a hand puts a port: what a switch has when it comes out of its box.
 const DEFAULT_VLAN: u16 = 1;
-/// How long a BMC is silent: longer than the driver takes to be sure of it.
-const SILENCE_S: u64 = 20;
+/// How long a BMC is silent: longer than `limits::BMC_DEADLINE`, after which a look that nobody answers is given up.
+const SILENCE_S: u64 = 30;
 const REPAIRED_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -35,22 +39,51 @@ pub enum Breakage {
     Bmc,
 }
 
-/// What is broken, and what the rack shows when it is whole again.
+/// What is to be broken, and where its repair shows.
 struct Damage {
     bound: Bound,
     act: Act,
     tale: String,
-    /// What the rack shows of the thing; nothing where it shows nothing (a management cable).
-    shows: fn(&Scene, &str) -> Option<String>,
-    thing: String,
+    thing: Thing,
+}
+
+enum Thing {
+    Port {
+        switch: Name,
+        port: String,
+    },
+    Power(Name),
+    /// The rack shows nothing of it.
+    Cable,
+}
+
+impl Thing {
+    /// The truth about it.
+    fn shown(&self, scene: &Scene) -> Option<String> {
+        match self {
+            Thing::Port { switch, port } => scene.ports.get(&format!("{switch}/{port}")).cloned(),
+            Thing::Power(server) => scene.power.get(server).cloned(),
+            Thing::Cable => None,
+        }
+    }
+
+    fn is(&self, row: &PortRow) -> bool {
+        match self {
+            Thing::Port { switch, port } => row.switch == *switch && row.port == *port,
+            Thing::Power(_) | Thing::Cable => false,
+        }
+    }
 }
 
 pub async fn run(what: Breakage, client: &Client, rack: &Path) -> Result<(), Failure> {
     let mut hands = Hands::reach(rack).await?;
     let before = Site::look(client).await?;
     let scene = hands.act(&Act::Look {}).await?;
-    let damage = choose(what, &before, scene.acts)?;
-    let whole = (damage.shows)(&scene, &damage.thing);
+    let damage = match what {
+        Breakage::Port => port(&before, scene.acts),
+        Breakage::Power | Breakage::Bmc => server(what, &before, scene.acts),
+    }?;
+    let whole = damage.thing.shown(&scene);
     print(&format!("{}\n", damage.tale))?;
     hands.act(&damage.act).await?;
     let repaired = follow(client, &mut hands, &damage, whole, before.events.len()).await?;
@@ -59,51 +92,54 @@ pub async fn run(what: Breakage, client: &Client, rack: &Path) -> Result<(), Fai
 }
 
 /// Each time another one: the same thing three times in ten minutes would count as somebody else's doing, and be left alone.
-fn choose(what: Breakage, site: &Site, acts: usize) -> Result<Damage, Failure> {
-    let whole: Vec<&Bound> = site.bindings.iter().filter(|b| b.running && b.standing == Standing::AsWished).collect();
-    let pick = |n: usize| (n > 0).then(|| acts % n);
+fn pick<T>(all: &[T], acts: usize) -> Result<&T, Failure> {
     let none = || Failure::new(Exit::Refused, "nothing that runs is as wished yet").hint("wait until the demo says so");
-    let name = |text: &str| text.parse::<Name>().map_err(|e| Failure::failed(e.to_string()));
-    if what == Breakage::Port {
-        let owner = |wired: &Option<String>| {
-            let server = wired.as_deref().and_then(|w| w.split('/').next());
-            whole.iter().find(|b| Some(b.server.as_str()) == server).copied()
-        };
-        let ports: Vec<_> = site.ports.iter().filter(|p| p.have == p.want).filter_map(|p| Some((p, owner(&p.wired_to)?))).collect();
-        let (row, bound) = pick(ports.len()).and_then(|n| ports.get(n)).ok_or_else(none)?;
-        let vlan = Vlan::try_from(i64::from(DEFAULT_VLAN)).map_err(|e| Failure::failed(e.to_string()))?;
-        let (have, wired) = (row.have.as_deref().unwrap_or("?"), row.wired_to.as_deref().unwrap_or("?"));
-        return Ok(Damage {
-            bound: (*bound).clone(),
-            act: Act::Port { switch: row.switch.clone(), port: row.port.clone(), vlan },
-            tale: format!(
-                "Somebody at the console of {} puts port {} into VLAN {vlan}. It was {have}: {wired} is there, and {} needs it.",
-                row.switch, row.port, bound.name
-            ),
-            shows: |scene, thing| scene.ports.get(thing).cloned(),
-            thing: format!("{}/{}", row.switch, row.port),
-        });
-    }
-    let bound = pick(whole.len()).and_then(|n| whole.get(n)).ok_or_else(none)?;
-    let server = name(&bound.server)?;
-    let (act, tale, shows): (Act, String, fn(&Scene, &str) -> Option<String>) = match what {
-        Breakage::Power => (
-            Act::Button { server },
-            format!("Somebody presses the power button of {}, on which {} runs: it is off.", bound.server, bound.name),
-            |scene, thing| thing.parse().ok().and_then(|name: Name| scene.power.get(&name).cloned()),
-        ),
-        Breakage::Port | Breakage::Bmc => (
-            Act::Silence { server, seconds: SILENCE_S },
-            format!("The BMC of {}, on which {} runs, is silent for {SILENCE_S} s. The server itself goes on.", bound.server, bound.name),
-            |_, _| None,
-        ),
+    acts.checked_rem(all.len()).and_then(|n| all.get(n)).ok_or_else(none)
+}
+
+fn whole(site: &Site) -> Vec<&Bound> {
+    site.bindings.iter().filter(|b| b.running && b.standing == Standing::AsWished).collect()
+}
+
+fn port(site: &Site, acts: usize) -> Result<Damage, Failure> {
+    let whole = whole(site);
+    let owner = |row: &PortRow| {
+        let server = row.wired_to.as_deref().and_then(|w| w.split('/').next());
+        whole.iter().find(|b| Some(b.server.as_str()) == server).copied()
     };
-    Ok(Damage { bound: (*bound).clone(), act, tale, shows, thing: bound.server.clone() })
+    let all: Vec<(&PortRow, &Bound)> = site.ports.iter().filter(|p| p.have == p.want).filter_map(|p| Some((p, owner(p)?))).collect();
+    let (row, bound) = pick(&all, acts)?;
+    let vlan = Vlan::try_from(i64::from(DEFAULT_VLAN)).map_err(|e| Failure::failed(e.to_string()))?;
+    let (have, wired) = (row.have.as_deref().unwrap_or("?"), row.wired_to.as_deref().unwrap_or("?"));
+    let tale = format!(
+        "Somebody at the console of {} puts port {} into VLAN {vlan}. It was {have}: {wired} is there, and {} needs it.",
+        row.switch, row.port, bound.name
+    );
+    let (switch, port) = (row.switch.clone(), row.port.clone());
+    let act = Act::Port { switch: switch.clone(), port: port.clone(), vlan };
+    Ok(Damage { bound: (*bound).clone(), act, tale, thing: Thing::Port { switch, port } })
+}
+
+fn server(what: Breakage, site: &Site, acts: usize) -> Result<Damage, Failure> {
+    let whole = whole(site);
+    let bound = (*pick(&whole, acts)?).clone();
+    let server: Name = bound.server.parse().map_err(|e: BadName| Failure::failed(e.to_string()))?;
+    if what == Breakage::Power {
+        let tale = format!("Somebody presses the power button of {server}, on which {} runs: it is off.", bound.name);
+        return Ok(Damage { bound, act: Act::Button { server: server.clone() }, tale, thing: Thing::Power(server) });
+    }
+    let tale = format!(
+        "The BMC of {server}, on which {} runs, is silent for {SILENCE_S} s; the server goes on.\n\
+         It takes up to {} s to be sure that nobody answers.",
+        bound.name,
+        limits::BMC_DEADLINE.as_secs()
+    );
+    Ok(Damage { bound, act: Act::Silence { server, seconds: SILENCE_S }, tale, thing: Thing::Cable })
 }
 
 /// Tells what the controller sees and does until everything is as it was; how long that took.
 async fn follow(client: &Client, hands: &mut Hands, damage: &Damage, whole: Option<String>, mut told: usize) -> Result<Duration, Failure> {
-    let (begun, mut last, mut noticed) = (Instant::now(), seen(&damage.bound, None), false);
+    let (begun, mut last, mut noticed) = (Instant::now(), String::new(), false);
     let say = |text: &str| print(&format!("{:>6.1} s  {}\n", begun.elapsed().as_secs_f64(), clean(text)));
     loop {
         let site = Site::look(client).await?;
@@ -115,19 +151,19 @@ async fn follow(client: &Client, hands: &mut Hands, damage: &Damage, whole: Opti
         let Some(now) = site.binding(&damage.bound.name) else {
             return Err(Failure::failed(format!("binding {} is gone", damage.bound.name)));
         };
-        let port = site.ports.iter().find(|p| format!("{}/{}", p.switch, p.port) == damage.thing && p.have != p.want);
-        let sight = seen(now, port.and_then(|p| p.have.as_deref()));
-        if sight != last {
-            say(&format!("seen: {sight}"))?;
-            last = sight;
+        let port = site.ports.iter().find(|p| damage.thing.is(p) && p.have != p.want);
+        let sight = seen(now, port);
+        if sight != last && !sight.is_empty() {
+            say(&format!("{:<10} seen: {sight}", damage.bound.name))?;
         }
+        last = sight;
         for event in fresh.iter().filter(about).filter(|e| worth(e)) {
             say(&sentence(event))?;
         }
         noticed |= now.standing != Standing::AsWished || fresh.iter().any(|e| about(&e));
         if noticed && now.standing == Standing::AsWished {
             let scene = hands.act(&Act::Look {}).await?;
-            if (damage.shows)(&scene, &damage.thing) == whole {
+            if damage.thing.shown(&scene) == whole {
                 return Ok(begun.elapsed());
             }
         }
@@ -140,12 +176,19 @@ async fn follow(client: &Client, hands: &mut Hands, damage: &Damage, whole: Opti
     }
 }
 
-/// What the controller says that it sees.
-fn seen(bound: &Bound, port: Option<&str>) -> String {
-    let port = port.map(|have| format!(", the port in VLAN {have}")).unwrap_or_default();
-    match &bound.standing {
-        Standing::AsWished => format!("{} as wished{port}", bound.name),
-        Standing::Person(_, why) => format!("power {}{port}; {why}", bound.power),
-        Standing::Underway(_) => format!("power {}, boot {}{port}", bound.power, bound.boot),
-    }
+/// What the controller sees that is not as wished; empty where nothing is.
+fn seen(bound: &Bound, port: Option<&PortRow>) -> String {
+    let mut differs: Vec<String> = port
+        .map(|p| {
+            format!("{}/{} {}", p.switch, p.port, drift(p.have.as_deref().unwrap_or("Unknown"), p.want.as_deref().unwrap_or("-"), false))
+        })
+        .into_iter()
+        .collect();
+    differs.extend(
+        [("power", &bound.power), ("boot", &bound.boot)]
+            .iter()
+            .filter(|(_, p)| p.contains('→') || *p == "Unknown")
+            .map(|(name, p)| format!("{name} {p}")),
+    );
+    differs.join(", ")
 }

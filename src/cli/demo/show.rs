@@ -23,6 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Looks in a row at which everything must be at rest before the demo counts as ready.
 const STEADY: u32 = 4;
 
+/// Lines of a terminal from which on the page has headings and an introduction.
+const ROOMY: usize = 32;
+
 /// When the demo ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -48,8 +51,9 @@ impl View {
     pub fn new(server: &str, objects: &[Object], ending: Ending) -> View {
         let count = |kind: Kind| objects.iter().filter(|o| o.kind() == kind).count();
         let intro = format!(
-            "A simulated rack: {} switches that speak SNMP and {} servers whose BMCs speak IPMI, on 127.0.0.1 in a process of their own.\n\
-             Every port is in VLAN 1; every server is off, but {}. The manifests of examples/ want something else.",
+            "A simulated rack, in a process of its own: {} switches that speak SNMP,\n\
+             {} servers of several vendors whose BMCs speak IPMI. All ports are in VLAN 1,\n\
+             all servers are off, but {}. The manifests of examples/ want other things.",
             count(Kind::Switch),
             count(Kind::Server),
             examples::FOUND_RUNNING,
@@ -120,8 +124,8 @@ impl View {
     fn hints(&self) -> String {
         let me = this_program();
         format!(
-            "In another terminal:\n  export EMBODY_SERVER={}\n  {me} demo break port      # or power, or bmc: break something, and watch the repair\n  \
-             {me} get bindings         # or servers, switches, ports; why NAME; events",
+            "Ctrl-C ends it. In another terminal break something and watch the repair:\n  {me} demo break port        (or power, or bmc)\n\
+             and look around: export EMBODY_SERVER={}\n  {me} get bindings           (or servers, ports; why sql; plan; events)",
             self.server
         )
     }
@@ -133,7 +137,7 @@ impl View {
         }
         for bound in &site.bindings {
             if let Standing::Person(..) = bound.standing {
-                out.push_str(&format!("; {} waits for a person's word", bound.name));
+                out.push_str(&format!("; {} waits for a person: {} approve {}", bound.name, this_program(), bound.name));
             }
         }
         out
@@ -145,18 +149,25 @@ impl View {
         let (width, height) = terminal_size::terminal_size().map_or((100, 40), |(w, h)| (usize::from(w.0), usize::from(h.0)));
         let seconds = self.begun.elapsed().as_secs();
         let head = format!("{}   {}:{:02}", paint("embody demo", BOLD), seconds / 60, seconds % 60);
-        let mut page: Vec<String> = [head].into_iter().chain(self.intro.lines().map(|l| paint(l, DIM))).chain([String::new()]).collect();
+        let mut page = vec![head];
+        if height >= ROOMY {
+            page.extend(self.intro.lines().map(|l| paint(l, DIM)));
+        }
+        page.push(String::new());
         page.extend(self.tables(site));
         page.push(String::new());
-        let mut foot = vec![String::new()];
-        foot.push(paint(&self.summary(site), if site.at_rest() { GREEN } else { PLAIN }));
-        foot.extend(self.hints().lines().map(str::to_owned));
-        foot.push("Ctrl-C ends the demo and its rack.".to_owned());
+        let mut foot = vec![paint(&self.summary(site), if site.at_rest() { GREEN } else { PLAIN })];
+        foot.extend(self.hints().lines().map(|l| paint(l, DIM)));
+        if height >= ROOMY {
+            foot.insert(0, String::new());
+        }
         // The log takes the room that is left; one line stays empty, since a full page would scroll.
-        let room = height.saturating_sub(page.len() + foot.len() + 2);
+        let room = height.saturating_sub(page.len() + foot.len() + 1 + usize::from(height >= ROOMY));
         let told: Vec<&(Duration, Event)> = self.told.iter().filter(|(_, e)| worth(e)).collect();
         if room > 0 {
-            page.push(paint("WHAT HAPPENED", BOLD));
+            if height >= ROOMY {
+                page.push(paint("WHAT HAPPENED", BOLD));
+            }
             page.extend(told[told.len().saturating_sub(room)..].iter().map(|t| story(t)));
         }
         page.extend(foot);
@@ -171,7 +182,7 @@ impl View {
             let (note, style) = match &b.standing {
                 Standing::AsWished => ("as wished".to_owned(), GREEN),
                 Standing::Person(reason, _) if reason == "ApprovalNeeded" => {
-                    (format!("was found running: it waits for `{} approve {}`", this_program(), b.name), YELLOW)
+                    ("was found running: not touched before a person approves".to_owned(), YELLOW)
                 }
                 Standing::Person(_, why) => (why.clone(), YELLOW),
                 Standing::Underway(why) => (why.clone(), PLAIN),
@@ -216,7 +227,7 @@ const GREEN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::
 const YELLOW: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 
 fn paint(text: &str, style: Style) -> String {
-    if colour() && style != PLAIN { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    if colour() && style != PLAIN && !text.is_empty() { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
 /// Columns as wide as their widest cell.
@@ -253,15 +264,18 @@ fn cut(line: &str, width: usize) -> String {
 /// Why a binding is not ready, where only a person can end it: the reasons that pass by themselves would fill the page.
 const FOR_PEOPLE: [&str; 7] = ["ApprovalNeeded", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
 
-/// What is worth a line: what was done, what could not be reached, what waits for a person, and when something is as wished.
+/// What is worth a line: what was done, what could not be reached, what waits for a person, what is or ceased to be as wished.
 pub fn worth(event: &Event) -> bool {
-    !event.message.starts_with("not ready: ") || FOR_PEOPLE.contains(&event.reason.as_str())
+    let reason_only = event.kind == "Warning" && event.regarding.starts_with("Binding/") && !event.message.starts_with("no longer ready");
+    !reason_only || FOR_PEOPLE.contains(&event.reason.as_str())
 }
 
 /// `apache: SNMP tor-1 Gi1/0/1 1 → 110 (…)`.
 pub fn sentence(event: &Event) -> String {
     let name = event.regarding.split_once('/').map_or(event.regarding.as_str(), |(_, name)| name);
-    format!("{name:<10} {}", clean(&event.message))
+    // What people said is told in the message without the verb: `by root: …`.
+    let verb = if event.message.starts_with("by ") { format!("{} ", event.reason) } else { String::new() };
+    format!("{name:<10} {verb}{}", clean(&event.message))
 }
 
 fn story((at, event): &(Duration, Event)) -> String {
@@ -302,5 +316,23 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let mut out = std::io::stdout().lock();
         drop(out.write_all(b"\x1b[?25h\x1b[?1049l").and_then(|()| out.flush()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_where_it_is_seen() {
+        assert_eq!(cut("abcdef", 4), "abcd");
+        assert_eq!(cut("\u{1b}[1mab→d\u{1b}[0mef", 4), "\u{1b}[1mab→d\u{1b}[0m");
+        assert_eq!(cut("ab", 4), "ab");
+    }
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let row = |cells: &[&str]| cells.iter().map(|c| ((*c).to_owned(), PLAIN)).collect::<Vec<_>>();
+        assert_eq!(aligned(vec![row(&["NAME", "POWER", ""]), row(&["a", "Off→On", "x"])]), ["NAME   POWER", "a      Off→On   x"]);
     }
 }
