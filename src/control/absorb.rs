@@ -54,7 +54,8 @@ pub fn report(world: &mut World, report: &Report) -> Changed {
             }
             Changed { servers: [server.clone()].into(), ..Changed::default() }
         }
-        (Device::Switch(switch), Said::Did(..)) => {
+        (Device::Bmc(server), Said::Recalled(_)) => Changed { servers: [server.clone()].into(), ..Changed::default() },
+        (Device::Switch(switch), Said::Did(..) | Said::Recalled(_)) => {
             Changed { servers: world.objects.servers_on_switch(switch).cloned().collect(), ..Changed::default() }
         }
         (Device::Bmc(_), Said::Looked(Ok(Observation::Switch(_)))) | (Device::Switch(_), Said::Looked(Ok(Observation::Bmc(_)))) => {

@@ -287,8 +287,10 @@ impl Brain {
         if self.lanes.get(&report.device).is_none_or(|o| o.lane.id != report.lane) {
             return;
         }
-        if let Said::Did(op, result) = &report.said {
-            self.came_back(op, report.asked_at, result.as_ref().err()).await;
+        match &report.said {
+            Said::Did(op, result) => self.came_back(op, report.asked_at, result.as_ref().err()).await,
+            Said::Recalled(op) => self.came_back(op, report.asked_at, None).await,
+            Said::Looked(_) => {}
         }
         let changed = absorb::report(&mut self.world, &report);
         if let Some((kind, name, pin)) = changed.pin {

@@ -4,7 +4,8 @@
 //! Every report carries the tick at which the question was asked: taken before the request is sent.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -42,6 +43,8 @@ pub struct Report {
 pub enum Said {
     Looked(Result<Observation, Fault>),
     Did(Op, Result<(), Fault>),
+    /// It was not begun: it was recalled while it waited.
+    Recalled(Op),
 }
 
 /// What a lane needs beside its driver.
@@ -58,9 +61,13 @@ pub struct Pace {
     pub deadline: Duration,
 }
 
+/// Operations that are not to be begun any more.
+type Recalled = Arc<Mutex<BTreeSet<Op>>>;
+
 pub struct Lane {
     pub id: u64,
     jobs: mpsc::Sender<Job>,
+    recalled: Recalled,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<()>>,
 }
@@ -78,6 +85,11 @@ impl Lane {
     /// Queues a job; `false` when the lane is so far behind that its queue is full (the job is planned again later).
     pub fn send(&self, job: Job) -> bool {
         self.jobs.try_send(job).is_ok()
+    }
+
+    /// Takes back an operation that waits. One that was begun already goes on.
+    pub fn recall(&self, op: &Op) {
+        self.recalled.lock().unwrap_or_else(PoisonError::into_inner).insert(op.clone());
     }
 
     /// Ends the lane: jobs that wait are dropped, the device's session is closed. A request that hangs is cut off. Resolves when nothing of
@@ -111,12 +123,26 @@ impl Lane {
         let seed = device.to_string().bytes().fold(id, |h, b| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(b));
         let Setting { pace, gate, clock, reports } = setting;
         let rng = StdRng::seed_from_u64(seed);
-        let work = Work { id, device, driver, pace, gate, clock, reports, rng, looks: 0, fast_until: None, denied: false };
+        let recalled = Recalled::default();
+        let work = Work {
+            id,
+            device,
+            driver,
+            pace,
+            gate,
+            clock,
+            reports,
+            rng,
+            recalled: Arc::clone(&recalled),
+            looks: 0,
+            fast_until: None,
+            denied: false,
+        };
         let task = tokio::spawn(async move {
             after.await;
             work.run(inbox, stopped).await;
         });
-        Lane { id, jobs, stop: Some(stop), task: Some(task) }
+        Lane { id, jobs, recalled, stop: Some(stop), task: Some(task) }
     }
 }
 
@@ -129,6 +155,7 @@ struct Work {
     clock: Clock,
     reports: mpsc::Sender<Report>,
     rng: StdRng,
+    recalled: Recalled,
     looks: u32,
     /// After a power operation the device is looked at often, until it had its time.
     fast_until: Option<Instant>,
@@ -145,7 +172,19 @@ impl Work {
                 _ = &mut stopped => break,
                 job = inbox.recv() => match job {
                     Some(Job::Do(op)) => self.act(op).await,
-                    Some(Job::Look(depth)) => self.look(depth).await,
+                    Some(Job::Look(depth)) => {
+                        let (depth, next) = all_looks(depth, &mut inbox);
+                        self.look(depth).await;
+                        if !matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+                            break;
+                        }
+                        match next {
+                            Some(Job::Do(op)) => self.act(op).await,
+                            Some(Job::Look(depth)) => self.look(depth).await,
+                            Some(Job::Preview(ops, reply)) => drop(reply.send(self.driver.preview(&ops))),
+                            None => {}
+                        }
+                    }
                     // Not a look: the next poll stays where it is.
                     Some(Job::Preview(ops, reply)) => {
                         let _ = reply.send(self.driver.preview(&ops));
@@ -194,8 +233,15 @@ impl Work {
         self.report(asked_at, Said::Looked(result)).await;
     }
 
+    fn was_recalled(&self, op: &Op) -> bool {
+        self.recalled.lock().unwrap_or_else(PoisonError::into_inner).remove(op)
+    }
+
     async fn act(&mut self, op: Op) {
         let asked_at = self.clock.now();
+        if self.was_recalled(&op) {
+            return self.report(asked_at, Said::Recalled(op)).await;
+        }
         let result = match self.denied {
             true => Err(Fault::Denied { device: self.device.to_string(), why: "they were refused before".to_owned() }),
             false => self.driver.execute(std::slice::from_ref(&op), Instant::now() + self.pace.deadline).await,
@@ -203,6 +249,8 @@ impl Work {
         if matches!(op, Op::PowerOn { .. } | Op::PowerOff { .. }) {
             self.fast_until = Some(Instant::now() + limits::FAST_POLL_FOR);
         }
+        // Too late for this one, and not meant for the next.
+        self.was_recalled(&op);
         self.learn(result.as_ref().err(), false);
         // The look comes first: as long as the operation counts as in flight, it is not planned again on what was seen before it.
         self.look(Depth::State).await;
@@ -221,5 +269,17 @@ impl Work {
     async fn report(&mut self, asked_at: Tick, said: Said) {
         // A closed channel means that the controller is going down.
         let _ = self.reports.send(Report { device: self.device.clone(), lane: self.id, asked_at, said }).await;
+    }
+}
+
+/// The looks that wait in a row, as one, and the job behind them. One question answers all that wait for an answer: with a device that is
+/// slow to answer they would pile up, and what is to be done would wait behind them.
+fn all_looks(mut depth: Depth, inbox: &mut mpsc::Receiver<Job>) -> (Depth, Option<Job>) {
+    loop {
+        match inbox.try_recv() {
+            Ok(Job::Look(other)) => depth = depth.max(other),
+            Ok(other) => return (depth, Some(other)),
+            Err(_) => return (depth, None),
+        }
     }
 }

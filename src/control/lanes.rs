@@ -14,7 +14,7 @@ use crate::limits;
 use crate::model::fact::SwitchSeen;
 use crate::model::secret::{BmcLogin, SnmpLogin};
 use crate::model::{Kind, Name, ServerSpec, SwitchSpec};
-use crate::plan::op::{Device, Op};
+use crate::plan::op::{Device, Off, Op};
 use crate::plan::seen::Trouble;
 
 /// A lane, and what it was made from: another address or another Secret makes another lane.
@@ -177,5 +177,16 @@ impl Brain {
 
     pub(super) fn send(&self, device: &Device, job: Job) -> bool {
         self.lanes.get(device).is_some_and(|o| o.lane.send(job))
+    }
+
+    /// A switching-off that still waits for its turn belongs to an attempt that is over: carried out later, it would hit what runs then.
+    pub(super) fn recall_offs(&self, server: &Name) {
+        let Some(owned) = self.lanes.get(&Device::Bmc(server.clone())) else { return };
+        for how in [Off::Soft, Off::Hard] {
+            let op = Op::PowerOff { server: server.clone(), how };
+            if self.in_flight.contains_key(&op) {
+                owned.lane.recall(&op);
+            }
+        }
     }
 }

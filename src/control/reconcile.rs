@@ -121,6 +121,9 @@ impl Brain {
                 let memory = self.world.memory_of(server);
                 records.iter().for_each(|r| memory.recorded(r, now));
                 self.world.set_body(server, body, revision);
+                if records.iter().any(|r| matches!(r, Record::Off(_) | Record::OffDone)) {
+                    self.recall_offs(server);
+                }
                 self.neighbours_of(&before, server);
                 self.queue.succeeded(server);
                 true

@@ -238,6 +238,8 @@ pub fn server(world: &World, name: &Name, want: &Want, seen: &ServerSeen, plan: 
         let open: Vec<String> = plan.steps.iter().chain(&plan.held).map(|s| s.op.to_string()).collect();
         obligations
             .push(format!("released by binding {}: off, ports in quarantine {}", release.binding, open.join(", ")).trim_end().to_owned());
+        // Nobody may hold this body any more: then no binding's status says why its release does not go on.
+        obligations.extend(plan.problems.iter().map(|p| p.message.clone()).chain(plan.waits.iter().map(|w| w.message.clone())));
     }
     let blind = seen.bmc_trouble.is_some();
     ServerStatus {

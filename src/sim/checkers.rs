@@ -103,6 +103,9 @@ impl Judge {
         if let Some(server) = self.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone()) {
             self.strange.remove(&server);
         }
+        let owing = |body: &Body| body.release.as_ref().is_some_and(|r| r.binding == *binding);
+        let owed: Vec<Name> = self.bodies.iter().filter(|(_, b)| owing(b)).map(|(s, _)| s.clone()).collect();
+        self.strange.retain(|server| !owed.contains(server));
     }
 
     pub fn stored(&mut self, key: &str, value: Option<&[u8]>, now: Tick) {

@@ -1,6 +1,6 @@
 //! The people of the simulated data centre: what they wish, through the API's own checks, and what they do with their hands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,15 @@ use embody::api::{Backend, DryRun, apply};
 use embody::control::people::People as Words;
 use embody::model::fact::{Admin, PortConfig, Power};
 use embody::model::{Kind, Name, Object, Vlan};
-use embody::plan::op::Device;
+use embody::drivers::bmc::ipmi::commands::ChassisControl;
+use embody::drivers::switch::objects::{self, at};
+use embody::drivers::switch::snmp::Value as SnmpValue;
+use embody::plan::op::{Device, Off, Op};
+use embody::sim::mib::Mib;
 use embody::sim::centre::{Centre, Runs};
 use serde_json::{Value, json};
 
-use crate::plan::{Act, Plan};
+use crate::plan::{Act, Plan, Rogue};
 
 pub const QUARANTINE: u16 = 999;
 
@@ -88,11 +92,11 @@ impl People {
         for n in 0..2 {
             let mut spec = json!({
                 "address": format!("192.0.2.{}", n + 1), "snmp": { "version": "v2c", "insecure": true, "secretRef": { "name": "snmp" } },
-                "manage": { "ports": ["port1-8"] }, "protectedVlans": [1],
+                "manage": { "ports": ["port1-7"] }, "protectedVlans": [1],
             });
             if n == 0 {
                 spec["vlans"] = json!("Create");
-                spec["uplinks"] = json!(["port16"]);
+                spec["uplinks"] = json!(["port8"]);
             }
             all.push(of("Switch", switch(n).as_str(), spec));
         }
@@ -148,7 +152,7 @@ impl People {
                 changes.push((*binding, Wish { server: *server, ..mine }));
                 self.wish(changes).await;
             }
-            Act::SwapPersonas(a, b) => {
+            Act::SwapPersonas(a, b) if a != b => {
                 if let (Some(one), Some(two)) = (self.wishes.get(a).cloned(), self.wishes.get(b).cloned()) {
                     let (p, q) = (one.persona, two.persona);
                     self.wish(vec![(*a, Wish { persona: q, ..one }), (*b, Wish { persona: p, ..two })]).await;
@@ -228,7 +232,22 @@ impl People {
             Act::SwitchWeather(n, weather) => self.centre.set_weather(&Device::Switch(switch(*n)), *weather),
             Act::SwitchReboot(n, takes) => self.centre.reboot_switch(&switch(*n), *takes),
             Act::SwitchFaults(n, faults) => drop(self.centre.switch(&switch(*n), |sim| sim.faults = *faults)),
+            Act::Rogue(what) => self.rogue(*what),
             _ => {}
+        }
+    }
+
+    fn rogue(&self, what: Rogue) {
+        match what {
+            Rogue::Port => {
+                let shut = (at(objects::IF_ADMIN_STATUS, &[108]), SnmpValue::Integer(2));
+                self.centre.switch(&switch(0), |sim| sim.set(&[shut]).unwrap());
+            }
+            Rogue::OffOfStrange(n) => drop(self.centre.touch(&server(n), |bmc, now| bmc.chassis_control(ChassisControl::PowerDown, now))),
+            Rogue::OffWithoutIntent(n) => {
+                let off = Op::PowerOff { server: server(n), how: Off::Hard };
+                self.centre.judge(|judge, now| judge.sending(&server(n), &off, now));
+            }
         }
     }
 
@@ -254,12 +273,30 @@ impl People {
         let mut done = 0;
         for n in self.wishes.keys() {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };
-            let reasons = reasons(&object);
-            if reasons.iter().any(|r| ["ApprovalNeeded", "Held"].contains(&r.as_str())) {
-                self.approve(*n).await;
+            let said = said(&object);
+            let held = said.iter().any(|(reason, _)| reason == "Held");
+            let named = said.iter().filter_map(|(_, message)| named_approval(message));
+            for binding in named.chain(held.then_some(*n)).collect::<BTreeSet<usize>>() {
+                self.approve(binding).await;
                 done += 1;
-            } else if reasons.iter().any(|r| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended", "BreakerOpen"].contains(&r.as_str())) {
+            }
+            if said.iter().any(|(r, _)| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended", "BreakerOpen"].contains(&r.as_str())) {
                 self.retry(*n).await;
+                done += 1;
+            }
+        }
+        // A body that nobody holds any more says on its server what its release waits for.
+        for n in 0..self.plan.machines.len() {
+            let Ok(object) = self.backend.read(Kind::Server, server(n).as_str()).await else { continue };
+            let duties = object.status.get("obligations").and_then(Value::as_array).cloned().unwrap_or_default();
+            let duties: Vec<&str> = duties.iter().filter_map(Value::as_str).collect();
+            for binding in duties.iter().filter_map(|d| named_approval(d)).collect::<BTreeSet<usize>>() {
+                self.approve(binding).await;
+                done += 1;
+            }
+            if duties.iter().any(|d| d.contains("`embody retry`")) {
+                let _ = self.words.retry(Kind::Server, &server(n), "a person").await;
+                self.centre.note(&[&server(n)], "a person says retry");
                 done += 1;
             }
         }
@@ -285,12 +322,17 @@ impl People {
     }
 }
 
-/// The reasons of all conditions and waits of a binding that is not ready.
-pub fn reasons(object: &Object) -> Vec<String> {
+/// What the status of a binding says of why it does not go on: reason and message.
+fn said(object: &Object) -> Vec<(String, String)> {
     let list = |key: &str| object.status.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
     let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let stalled = list("conditions").into_iter().filter(|c| text(c, "type") == "Stalled" && text(c, "status") == "True");
-    stalled.chain(list("waits")).map(|v| text(&v, "reason")).collect()
+    stalled.chain(list("waits")).map(|v| (text(&v, "reason"), text(&v, "message"))).collect()
+}
+
+/// The binding that a message asks a person to approve.
+fn named_approval(message: &str) -> Option<usize> {
+    message.split_once("`embody approve b")?.1.split(['`', ' ']).next()?.parse().ok()
 }
 
 pub const TEND_EVERY: Duration = Duration::from_secs(60);

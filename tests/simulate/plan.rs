@@ -56,6 +56,18 @@ pub enum Act {
         down: Duration,
     },
     KillAtNextOp,
+    /// What embody must never do, done in its name: the checkers must say so.
+    Rogue(Rogue),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rogue {
+    /// A port that no manifest names is shut by SNMP.
+    Port,
+    /// A server that was found running is switched off.
+    OffOfStrange(usize),
+    /// An off without an intent.
+    OffWithoutIntent(usize),
 }
 
 /// A fault with a length instead of an end.
@@ -116,7 +128,7 @@ impl Plan {
         let mut free: Vec<usize> = (0..count).collect();
         let bindings = (0..usize::min(personas, count - 1)).map(|_| free.swap_remove(rng.random_range(0..free.len()))).collect();
         let grace = Duration::from_secs(*pick(&mut rng, &[0, 10, 20, 30]));
-        let chaos = secs(&mut rng, 900, 2400);
+        let chaos = secs(&mut rng, 600, 1500);
         let mut plan = Plan { seed, machines, exclusive, bindings, grace, acts: Vec::new(), chaos };
         let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.5)).collect();
         let number = rng.random_range(8..=40);
@@ -128,6 +140,14 @@ impl Plan {
         }
         plan.acts.sort_by_key(|(at, _)| *at);
         plan
+    }
+
+    /// A small world in which nothing goes wrong: two exclusive personas on the first two of four servers; the last one was found running.
+    pub fn fair(seed: u64, acts: Vec<(Duration, Act)>) -> Plan {
+        let secs = Duration::from_secs;
+        let machine = |on| Machine { on, soft_off: SoftOff::TakesEffectAfter(secs(5)), on_takes: secs(2), off_takes: secs(1), firmware_takes: secs(20) };
+        let machines = vec![machine(false), machine(false), machine(false), machine(true)];
+        Plan { seed, machines, exclusive: vec![true, true], bindings: vec![0, 1], grace: secs(10), acts, chaos: secs(900) }
     }
 
     fn act(&self, kind: u32, rng: &mut StdRng) -> Act {

@@ -35,6 +35,8 @@ pub enum Sabotage {
     None,
     /// The BMCs report Off while the machines are on.
     ReportsOff,
+    /// Machines boot what they booted before, whatever they are answered: as if a withdrawn answer still stood.
+    BootsFromMemory,
 }
 
 #[derive(Debug, Clone)]
@@ -64,9 +66,8 @@ struct Site {
     lines: Arc<AtomicU64>,
 }
 
-pub fn run(seed: u64, loud: bool, sabotage: Sabotage) -> Result<Outcome, Failure> {
+pub fn run(plan: &Plan, loud: bool, sabotage: Sabotage) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let plan = Plan::draw(seed);
     if loud {
         eprintln!("{plan}");
     }
@@ -74,9 +75,9 @@ pub fn run(seed: u64, loud: bool, sabotage: Sabotage) -> Result<Outcome, Failure
     let _in = runtime.enter();
     let centre = Arc::new(Centre::new(loud));
     let ear = crate::ear::Ear { centre: Arc::clone(&centre), lines: Arc::clone(&lines) };
-    let out = tracing::subscriber::with_default(ear, || runtime.block_on(live(&plan, Arc::clone(&centre), lines, sabotage)));
+    let out = tracing::subscriber::with_default(ear, || runtime.block_on(live(plan, Arc::clone(&centre), lines, sabotage)));
     // Tasks hold drivers that hold the centre: they end with the runtime.
-    out.map_err(|failure| tell(&plan, &centre, failure))
+    out.map_err(|failure| tell(plan, &centre, failure))
 }
 
 struct Broken {
@@ -113,8 +114,10 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     people.move_in().await;
     for n in 0..plan.machines.len() {
         tokio::spawn(Arc::clone(&centre).live(server(n), brain.clone()));
-        if sabotage == Sabotage::ReportsOff {
-            centre.report_off(&server(n), true);
+        match sabotage {
+            Sabotage::None => {}
+            Sabotage::ReportsOff => centre.report_off(&server(n), true),
+            Sabotage::BootsFromMemory => centre.boot_from_memory(&server(n)),
         }
     }
     let mut controller = Some(site.start());
@@ -155,7 +158,7 @@ fn furnish(plan: &Plan, centre: &Centre) {
         centre.add_machine(&server(n), mac, config, machine.firmware_takes, Line::new(plan.seed * 100 + n as u64));
     }
     for (n, kind) in [SwitchKind::QBridge, SwitchKind::Cisco].into_iter().enumerate() {
-        let sim = SimSwitch::new(kind, switch(n).as_str(), 16);
+        let sim = SimSwitch::new(kind, switch(n).as_str(), 8);
         centre.add_switch(&switch(n), sim, Line::new(plan.seed * 100 + 50 + n as u64));
     }
 }
@@ -281,7 +284,7 @@ impl Site {
             let lacking = self.lacking(plan, people).await;
             let Some((about, what)) = lacking else { return Ok((begun.elapsed(), tended)) };
             if begun.elapsed() > CONVERGES_WITHIN {
-                return Err(Broken { sentence: format!("it does not converge: {what}"), about });
+                return Err(Broken { sentence: format!("it does not converge: {what}{}", self.statuses(people).await), about });
             }
             self.wait(Instant::now() + Duration::from_secs(5), controller, &mut back_at).await?;
             if Instant::now() >= tend_at {
@@ -326,6 +329,19 @@ impl Site {
             }
         }
         None
+    }
+
+    /// What the product says of everything that is not well.
+    async fn statuses(&self, people: &People) -> String {
+        let mut out = String::new();
+        for kind in [Kind::Binding, Kind::Server, Kind::Switch, Kind::Policy] {
+            for object in people.backend.list(kind).await.map(|(all, _)| all).unwrap_or_default() {
+                let s = &object.status;
+                let bad: Vec<String> = s["conditions"].as_array().into_iter().flatten().filter(|c| c["status"] != "True" && c["message"] != "").map(|c| format!("{}: {}", c["type"], c["message"])).collect();
+                out.push_str(&format!("\n  {kind}/{}: {} waits {} owes {}", object.name(), bad.join("; "), s["waits"], s["obligations"]));
+            }
+        }
+        out
     }
 
     fn ports_lacking(&self, server: &Name) -> Option<String> {
