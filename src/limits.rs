@@ -54,6 +54,8 @@ pub const IDLE: Duration = Duration::from_secs(3600);
 /// Between attempts of one operation that failed: 2 s, doubled each time, at most 5 min.
 pub const RETRY_FIRST: Duration = Duration::from_secs(2);
 pub const RETRY_MAX: Duration = Duration::from_secs(300);
+/// Between attempts to save a switch: a minute, doubled each time, at most this. Each attempt wears its flash.
+pub const SAVE_RETRY_MAX: Duration = Duration::from_secs(3600);
 /// Rounds of bookkeeping in one reconcile: the longest chain (take, found, end, answer…) has six.
 pub const RECORD_ROUNDS: usize = 16;
 /// One request to the API: an apply of `MANIFEST_OBJECTS` objects of 3 KB each.

@@ -33,10 +33,10 @@ async fn ipmi_sim_is_seen_and_switched() {
     assert_eq!((seen.identity.firmware.as_str(), seen.identity.ipmi_version.as_str()), ("9.08", "2.0"));
     assert_eq!(seen.identity.guid.as_deref(), Some("a123456789abcdefa123456789abcdef"));
 
-    // It loses the bits for valid, persistent and EFI: what we wrote counts while what it shows does not change.
+    // It loses the bits for valid, persistent and EFI: what we wrote counts while what it shows does not change, but that it persists.
     bmc.execute(&[set_boot(BootDevice::Pxe), power_on()], soon()).await.unwrap();
     until_power(&mut bmc, Power::On).await;
-    let set = BootOverride { valid: true, persistent: true, efi: true, device: BootDevice::Pxe };
+    let set = BootOverride { valid: true, persistent: false, efi: true, device: BootDevice::Pxe };
     assert_eq!(look(&mut bmc, Depth::State).await.unwrap().boot, Some(set));
     assert!(sim.calls().contains("set boot pxe\n"), "{}", sim.calls());
     std::fs::write(sim.dir.path().join("boot"), "cdrom\n").unwrap();
@@ -270,7 +270,10 @@ async fn boot_flags_are_read_back() {
     bmc.face.lock().unwrap().bmc.heal(bmc.now());
     bmc.inject(BmcFault::Boot { lie: BootLie::LosesBits, until });
     driver.execute(&[set_boot(BootDevice::Disk)], soon()).await.unwrap();
-    assert_eq!(look(&mut driver, Depth::State).await.unwrap().boot, Some(BootOverride { device: BootDevice::Disk, ..pxe }));
+    assert_eq!(
+        look(&mut driver, Depth::State).await.unwrap().boot,
+        Some(BootOverride { device: BootDevice::Disk, persistent: false, ..pxe })
+    );
 }
 
 #[tokio::test]

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use embody::control::world::World;
 use embody::drivers::switch::{SwitchDriver, SwitchSettings, Unresolved, resolve, to_json};
 use embody::drivers::{Depth, Driver, Observation};
-use embody::model::fact::{Lag, Quality, SwitchSeen};
+use embody::model::fact::{Admin, Lag, PortSeen, Quality, Seen, SwitchSeen, Tick};
+use embody::model::{Meta, Name, Object, Spec, SwitchSpec};
+use embody::plan::want::{PortWish, Want};
 use embody::sim::direct::Direct;
 use embody::sim::recording::Tree;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 const OURS: [&str; 5] = ["cisco-c3560", "cisco-n5000", "hpe-procurve-516733-b21", "brocade-icx6430-24", "dlink-des3038"];
@@ -106,6 +109,9 @@ async fn aggregations_identities_and_macs() {
     let nexus = read(&data(), "cisco-n5000").await;
     assert_eq!(nexus.ports["Ethernet1/21"].lag, Lag::Member(Some("port-channel1".to_owned())));
     assert_eq!(nexus.ports["Ethernet1/1"].lag, Lag::None);
+    assert_eq!(nexus.ports["port-channel1"].lag, Lag::Aggregate);
+    assert_eq!(resolve(&nexus, "port-channel22"), Ok("port-channel22"), "also while no member is attached");
+    assert!(nexus.ports.keys().all(|name| !name.starts_with("Vlan")), "nor any other virtual interface");
     assert_eq!(nexus.identity.pin.as_deref(), Some("base:8c604f19167c"));
     let hp = read(&data(), "hpe-procurve-516733-b21").await;
     assert_eq!(hp.ports["23"].lag, Lag::None, "an aggregation of one is a port");
@@ -114,6 +120,48 @@ async fn aggregations_identities_and_macs() {
     assert_eq!(hp.vlans.iter().map(|v| v.id()).collect::<Vec<_>>(), [1, 50, 52, 53, 70, 71, 77, 78]);
     let cisco = read(&data(), "cisco-c3560").await;
     assert_eq!(cisco.vlans.iter().map(|v| v.id()).collect::<Vec<_>>(), [1, 2, 3, 1119], "not those of FDDI and token ring");
+}
+
+#[tokio::test]
+async fn a_stack_of_switches_shows_its_one_aggregation_by_the_layers_of_its_interfaces() {
+    let Some(folder) = elsewhere() else {
+        eprintln!("SKIP: neither EMBODY_RECORDINGS nor ../shared/recordings is there");
+        return;
+    };
+    let stack = read(&folder, "ios_2960x").await;
+    let of = |lag: &dyn Fn(&Lag) -> bool| stack.ports.iter().filter(|(_, p)| lag(&p.lag)).map(|(n, _)| n.as_str()).collect::<Vec<_>>();
+    assert_eq!(of(&|lag| *lag == Lag::Aggregate), ["Po1"]);
+    assert_eq!(of(&|lag| *lag == Lag::Member(Some("Po1".to_owned()))), ["Gi1/0/52", "Gi3/0/52"]);
+}
+
+/// Invariant 6, for an aggregation: the neighbour is heard on a member.
+#[tokio::test]
+async fn an_aggregation_that_leads_to_a_switch_is_never_written() {
+    let nexus = read(&data(), "cisco-n5000").await;
+    let mut world = World::default();
+    let spec = |value| serde_json::from_value(value).unwrap();
+    let snmp = json!({ "version": "v2c", "secretRef": { "name": "x" }, "insecure": true });
+    let switch: SwitchSpec = spec(json!({ "address": "192.0.2.1", "snmp": snmp, "manage": { "ports": ["port-channel1-60"] } }));
+    let name = |text: &str| text.parse::<Name>().unwrap();
+    world.objects.insert(&Object { meta: Meta::named(name("sw")), spec: Spec::Switch(switch), status: Value::Null });
+    world.switches.entry(name("sw")).or_default().seen = Some(Seen { value: nexus.clone(), asked_at: Tick(1) });
+    let refusal = |port: &str| {
+        let key = (name("sw"), port.to_owned());
+        let wish = PortWish { admin: Admin::Down, untagged: None, tagged: None, needed: false, carries_bmc: false, because: String::new() };
+        let released_ports = [(key.clone(), wish)].into();
+        let (holder, past, releaser, port_problems, maintenance) = (None, None, None, Vec::new(), None);
+        let want = Want { server: name("s"), holder, past, releaser, released_ports, port_problems, maintenance };
+        world.seen(&name("s"), &want).ports[&key].refuse.as_ref().map(|t| t.reason)
+    };
+    let leads = |of: &str| {
+        let member = |p: &&PortSeen| p.lag == Lag::Member(Some(of.to_owned()));
+        nexus.ports.values().filter(member).any(|p| p.neighbour.as_ref().is_some_and(|n| n.bridge == Some(true)))
+    };
+    let (to_switches, free): (Vec<&String>, Vec<&String>) =
+        nexus.ports.iter().filter(|(_, p)| p.lag == Lag::Aggregate).map(|(key, _)| key).partition(|key| leads(key));
+    assert!(!to_switches.is_empty() && !free.is_empty(), "{to_switches:?} {free:?}");
+    assert!(to_switches.iter().all(|port| refusal(port) == Some("CableContradicted")), "{to_switches:?}");
+    assert!(free.iter().all(|port| refusal(port).is_none()), "{free:?}");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub fn columns(kind: Kind) -> (&'static [&'static str], &'static [&'static str])
         }
         Kind::Network => (&["NAME", "VLAN", "ROLE", "SUBNET", "AGE"], &["GATEWAY", "SEGMENTS"]),
         Kind::Persona => (&["NAME", "OS", "ARCH", "ROOT", "NICS", "AGE"], &["EXCLUSIVE", "REVISION", "NEEDS"]),
-        Kind::Policy => (&["NAME", "CORRECT", "AGE"], &["READY", "REASON", "MESSAGE"]),
+        Kind::Policy => (&["NAME", "CORRECT", "READY", "AGE"], &["REASON", "MESSAGE"]),
         Kind::Secret => (&["NAME", "KEYS", "AGE"], &[]),
     }
 }
@@ -60,7 +60,7 @@ pub fn cells(kind: Kind, object: &Value) -> Vec<String> {
             vec![name, at("/spec/vlan"), spec("role", "service"), at("/spec/subnet"), age, at("/spec/gateway"), segments.to_string()]
         }
         Kind::Persona => persona(object, name, age),
-        Kind::Policy => vec![name, spec("correct", "approve"), age, ready, reason, message],
+        Kind::Policy => vec![name, spec("correct", "approve"), ready, age, reason, message],
         Kind::Secret => vec![name, secret_keys(object), age],
     };
     cells.iter().map(|c| clean(c)).collect()
@@ -96,7 +96,34 @@ pub fn drift(have: &str, want: &str, in_sync: bool) -> String {
 fn plane(object: &Value, name: &str) -> String {
     let Some(plane) = object.pointer(&format!("/status/planes/{name}")) else { return NOTHING.to_owned() };
     let in_sync = plane.get("inSync").and_then(Value::as_bool).unwrap_or(false);
-    drift(&text(plane.get("have")), &text(plane.get("want")), in_sync)
+    let (have, want) = (text(plane.get("have")), text(plane.get("want")));
+    if in_sync {
+        return have;
+    }
+    match (by_port(&have), by_port(&want)) {
+        // Port by port: which of them differs is the question.
+        (Some(have), Some(want)) if have.iter().map(|(port, _)| port).eq(want.iter().map(|(port, _)| port)) => {
+            let each = have.iter().zip(&want).map(|((port, have), (_, want))| format!("{port}={}", drift(have, want, false)));
+            each.collect::<Vec<_>>().join(" ")
+        }
+        _ => drift(&have, &want, false),
+    }
+}
+
+/// `tor-1/Gi1/0/1=120 tor-2/Gi1/0/1=120 down` as ports and what they are; nothing where it is no such list.
+fn by_port(list: &str) -> Option<Vec<(String, String)>> {
+    let mut ports: Vec<(String, String)> = Vec::new();
+    for word in list.split(' ') {
+        match word.split_once('=') {
+            Some((port, config)) => ports.push((port.to_owned(), config.to_owned())),
+            None => {
+                let (_, config) = ports.last_mut()?;
+                config.push(' ');
+                config.push_str(word);
+            }
+        }
+    }
+    Some(ports)
 }
 
 fn target(object: &Value) -> String {
@@ -193,6 +220,15 @@ mod tests {
             let (narrow, wide) = columns(kind);
             assert_eq!(cells(kind, &json!({})).len(), narrow.len() + wide.len(), "{kind}");
         }
+    }
+
+    #[test]
+    fn ports_differ_one_by_one() {
+        let cell =
+            |have: &str, want: &str| plane(&json!({ "status": { "planes": { "network": { "have": have, "want": want } } } }), "network");
+        assert_eq!(cell("a/1=1 down b/2=120", "a/1=120 b/2=120"), "a/1=1 down→120 b/2=120");
+        assert_eq!(cell("Unknown", "a/1=120"), "Unknown→a/1=120");
+        assert_eq!(cell("Unknown b/2=1", "a/1=120 b/2=1"), "Unknown b/2=1→a/1=120 b/2=1");
     }
 
     #[test]

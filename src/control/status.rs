@@ -268,6 +268,10 @@ pub fn switch(world: &World, name: &Name) -> Option<SwitchStatus> {
             if writable { String::new() } else { format!("the profile {} cannot write this switch: it is only observed", seen.profile) };
         conditions.set("Writable", truth(writable), if writable { "Writable" } else { "ObserveOnly" }, message);
     }
+    let ours = world.unsaved.get(name);
+    if let Some(trouble) = ours.and_then(|unsaved| unsaved.trouble.as_ref()) {
+        conditions.set("Saved", Truth::False, trouble.reason, trouble.message.clone());
+    }
     Some(SwitchStatus {
         observed_generation: held.meta.generation,
         conditions: conditions.done(),
@@ -275,7 +279,7 @@ pub fn switch(world: &World, name: &Name) -> Option<SwitchStatus> {
         profile: seen.map_or_else(String::new, |s| s.profile.to_owned()),
         writable: seen.map(|s| s.writable).unwrap_or_default(),
         ports: seen.map_or(0, |s| s.ports.len()),
-        unsaved: seen.and_then(|s| s.unsaved),
+        unsaved: seen.and_then(|s| s.unsaved).or(ours.map(|_| true)),
     })
 }
 

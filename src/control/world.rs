@@ -11,6 +11,7 @@ use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, S
 use crate::model::objects::server_switches;
 use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects};
+use crate::plan::save::Unsaved;
 use crate::plan::seen::{Approval, Elsewhere, Memory, PortKey, PortSeenHere, ServerSeen, SwitchSeenHere, Trouble};
 use crate::plan::want::Want;
 use crate::plan::wishes::{self, PortNames};
@@ -72,6 +73,8 @@ pub struct World {
     pub memory: BTreeMap<Name, Memory>,
     pub bmcs: BTreeMap<Name, BmcFacts>,
     pub switches: BTreeMap<Name, Known<SwitchSeen>>,
+    /// Switches that we changed, and that were not saved since.
+    pub unsaved: BTreeMap<Name, Unsaved>,
     /// Each with the tick until which it holds.
     pub approvals: BTreeMap<Name, (Approval, Tick)>,
     pub pauses: BTreeMap<String, (Pause, Option<Tick>)>,
@@ -186,7 +189,11 @@ impl World {
             let of = of.as_deref().unwrap_or("an aggregation");
             return because("LinkAggregation", format!("port {port} of switch {switch} is a member of {of}: it is not written by itself"));
         }
-        if let Some(n) = found.neighbour.as_ref().filter(|n| n.bridge == Some(true)) {
+        // Who is at the other end of an aggregation is heard on its members.
+        let part = |p: &&PortSeen| matches!(&p.lag, Lag::Member(Some(of)) if of == port || found.also.contains(of));
+        let members = all.ports.values().filter(part).filter(|_| found.lag == Lag::Aggregate);
+        let mut neighbours = std::iter::once(found).chain(members).filter_map(|p| p.neighbour.as_ref());
+        if let Some(n) = neighbours.find(|n| n.bridge == Some(true)) {
             let who = n.system.as_deref().unwrap_or(&n.chassis);
             return because(
                 "CableContradicted",
@@ -240,6 +247,10 @@ impl World {
 
     /// Remembers which servers show which GUID; the others that show the same one.
     pub fn same_guid(&mut self, server: &Name, guid: &str) -> Option<Name> {
+        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.identity.guid.as_deref());
+        if let Some(holders) = before.filter(|b| *b != guid).and_then(|b| self.guids.get_mut(b)) {
+            holders.remove(server);
+        }
         let holders = self.guids.entry(guid.to_owned()).or_default();
         holders.insert(server.clone());
         holders.iter().find(|s| *s != server).cloned()
@@ -250,6 +261,24 @@ impl World {
             servers.remove(server);
         });
         self.bmcs.remove(server);
+    }
+
+    /// Its lane ended: what it was about to save is to be saved all the same.
+    pub fn forget_device_of_switch(&mut self, switch: &Name) {
+        self.switches.remove(switch);
+        self.unsaved.get_mut(switch).into_iter().for_each(|unsaved| unsaved.sent = false);
+    }
+
+    /// Whether anything may be written to a switch as such.
+    pub fn may_save(&self, switch: &Name) -> bool {
+        let Some(held) = self.objects.switches.get(switch) else { return false };
+        let paused = |(pause, _): &(Pause, Option<Tick>)| match &pause.scope {
+            Scope::Everything => true,
+            Scope::Object { kind, name } => *kind == Kind::Switch && name == switch,
+            Scope::Labels { match_labels } => match_labels.iter().all(|(k, v)| held.meta.labels.get(k) == Some(v)),
+        };
+        let answers = self.switches.get(switch).is_some_and(|known| known.trouble.is_none() && known.seen.is_some());
+        answers && held.spec.maintenance.is_none() && self.breaker.is_none() && !self.pauses.values().any(paused)
     }
 
     /// The server that owns a MAC address.

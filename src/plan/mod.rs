@@ -5,7 +5,7 @@
 //! next observation. No list of steps is ever stored.
 //!
 //! Where to look: `ledger` (what facts prove), `fence` (why a body must be off, when a persona may start), `power`, `network`, `gate`
-//! (modes, approvals), `budget` (rails across servers), `forecast` (the whole future). Shown by `tests/plan.rs`.
+//! (modes, approvals), `budget` (rails across servers), `save` (switches), `forecast` (the whole future). Shown by `tests/plan.rs`.
 
 pub mod budget;
 pub mod fence;
@@ -17,6 +17,7 @@ pub mod op;
 pub mod power;
 pub mod rails;
 pub mod record;
+pub mod save;
 pub mod seen;
 pub mod want;
 pub mod wishes;

@@ -18,12 +18,22 @@ fn db(server: &str, more: &str) -> String {
 
 const ENFORCE: &str = ", correct: enforce";
 
-/// A machine that runs when it is first bound runs on until a person says otherwise.
+/// Side by side: they mostly wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_was_found_running_is_not_touched_before_a_person_speaks() {
+async fn nothing_is_disturbed_without_a_word() {
     if missing(&PEERS) {
         return;
     }
+    tokio::join!(
+        what_was_found_running_is_not_touched_before_a_person_speaks(),
+        a_move_onto_a_running_machine_waits_for_a_person_there(),
+        observe_sends_nothing_approve_waits_and_a_pause_stops(),
+        stopped_restarted_and_swapped(),
+    );
+}
+
+/// A machine that runs when it is first bound runs on until a person says otherwise.
+async fn what_was_found_running_is_not_touched_before_a_person_speaks() {
     let site = Site::start(&[]).await;
     site.a.tool(&["chassis", "power", "on"]).await;
     site.b.tool(&["chassis", "power", "on"]).await;
@@ -45,7 +55,7 @@ async fn what_was_found_running_is_not_touched_before_a_person_speaks() {
     site.ports_are(FRESH, LIVES).await;
     assert_eq!(site.power_of("b"), ["power 1"], "{:#?}", site.changes());
     let again = site.controller.say(&["approve", "db", "--adopt"]).await;
-    assert!(again.code == 5 && again.err.contains("already"), "{again:?}");
+    assert_eq!(again.code, 5, "{again:?}");
 
     // What it runs may go: off, and on with the persona.
     site.controller.run(&["approve", "web"]).await;
@@ -56,12 +66,36 @@ async fn what_was_found_running_is_not_touched_before_a_person_speaks() {
     site.stays_silent(3).await;
 }
 
+/// The same for a machine that a persona is to move to.
+async fn a_move_onto_a_running_machine_waits_for_a_person_there() {
+    let site = Site::start(&[]).await;
+    site.b.tool(&["chassis", "power", "on"]).await;
+    site.describe().await;
+    site.controller.apply(&web(ENFORCE)).await;
+    site.controller.ready("web", 30).await;
+    let there = |more: &str| binding("web", "apache", "b", &format!("shutdown: {{ grace: 3s }}{more}"));
+    site.controller.apply(&there(ENFORCE)).await;
+    site.controller.reads("binding", "web", "Ready", &["False ApprovalNeeded", "was running"], 20).await;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(site.power_of("b"), ["power 1"], "only the referee's: {:#?}", site.changes());
+    assert_eq!([site.switch.sees(3).await, site.switch.sees(4).await], FRESH);
+    // Back to where it came from: nothing was taken from `b`, and nothing is owed there.
+    site.controller.apply(&web(ENFORCE)).await;
+    site.controller.ready("web", 30).await;
+    site.ports_are(LIVES, FRESH).await;
+    assert_eq!(site.power_of("b"), ["power 1"], "{:#?}", site.changes());
+
+    site.controller.apply(&there(ENFORCE)).await;
+    site.controller.reads("binding", "web", "Ready", &["False ApprovalNeeded", "was running"], 20).await;
+    site.controller.run(&["approve", "web"]).await;
+    site.controller.ready("web", 30).await;
+    site.ports_become(super::site::RELEASED, LIVES, 20).await;
+    assert_eq!(site.power_of("b"), ["power 1", "shutdown 1", "power 1"], "{:#?}", site.changes());
+    assert!(!site.a.is_on().await);
+}
+
 /// The three modes, and a pause.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn observe_sends_nothing_approve_waits_and_a_pause_stops() {
-    if missing(&PEERS) {
-        return;
-    }
     let site = Site::start(&[]).await;
     site.describe().await;
     site.controller.apply(&web(", correct: observe")).await;
@@ -109,11 +143,7 @@ async fn observe_sends_nothing_approve_waits_and_a_pause_stops() {
 }
 
 /// Stopped, running again, restarted, and two personas that change places.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn stopped_restarted_and_swapped() {
-    if missing(&PEERS) {
-        return;
-    }
     let boot = free_tcp_port();
     let site = Site::start(&["--boot-address", &format!("127.0.0.1:{boot}")]).await;
     site.describe().await;

@@ -70,11 +70,23 @@ async fn killed_and_started_again(site: &mut Site, to: &str, moment: Moment) {
     assert_eq!(starts, 1, "{moment:?}: {:#?}", site.changes());
 }
 
+/// Side by side: they mostly wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_controller_killed_in_the_middle_of_a_move_switches_off_once() {
+async fn what_was_interrupted_is_done_once() {
     if missing(&PEERS) {
         return;
     }
+    tokio::join!(
+        a_controller_killed_in_the_middle_of_a_move_switches_off_once(),
+        a_controller_killed_during_the_grace_sends_no_second_soft_off(),
+        an_approval_and_a_pause_outlive_a_killed_controller(),
+        a_controller_killed_in_a_restart_and_in_a_swap_does_neither_twice(),
+        over_etcd_the_second_controller_takes_over_in_the_middle_of_a_move(),
+        over_etcd_an_outage_is_survived(),
+    );
+}
+
+async fn a_controller_killed_in_the_middle_of_a_move_switches_off_once() {
     let mut site = Site::start(&[]).await;
     comes_to_life(&site, &Manifests::default()).await;
     for (to, moment) in [("b", Moment::Applied), ("a", Moment::Told), ("b", Moment::Prepared), ("a", Moment::Started)] {
@@ -83,11 +95,7 @@ async fn a_controller_killed_in_the_middle_of_a_move_switches_off_once() {
 }
 
 /// Killed while the machine takes its time, and while it does not listen at all.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_controller_killed_during_the_grace_sends_no_second_soft_off() {
-    if missing(&PEERS) {
-        return;
-    }
     let mut site = Site::start(&[]).await;
     comes_to_life(&site, &Manifests::default()).await;
     site.a.mark("slow", true);
@@ -115,12 +123,67 @@ async fn a_controller_killed_during_the_grace_sends_no_second_soft_off() {
     site.stays_silent(3).await;
 }
 
+/// What a person said outlives the controller that heard it.
+async fn an_approval_and_a_pause_outlive_a_killed_controller() {
+    let mut site = Site::start(&[]).await;
+    comes_to_life(&site, &Manifests::default()).await;
+    let careful = |server: &str| binding("web", "apache", server, "correct: approve, shutdown: { grace: 5s }");
+    let before = site.changes().len();
+    site.controller.apply(&careful("b")).await;
+    site.controller.reads("binding", "web", "Ready", &["False ApprovalNeeded"], 20).await;
+    assert_eq!(site.changes().len(), before);
+    site.controller.run(&["approve", "web"]).await;
+    reached(&site, Moment::Told, "a", "b", before).await;
+    site.controller.kill().await;
+    site.controller.start().await;
+    site.controller.ready("web", 60).await;
+    site.ports_become(RELEASED, LIVES, 30).await;
+    assert_eq!(offs(&site, "a", before), ["shutdown 1"], "{:#?}", site.changes());
+
+    site.controller.apply(&web("b")).await;
+    site.controller.run(&["pause", "binding", "web", "--reason", "the cables are being changed"]).await;
+    site.controller.kill().await;
+    site.controller.start().await;
+    let before = site.changes().len();
+    site.controller.apply(&web("a")).await;
+    site.controller.reads("binding", "web", "Ready", &["False Paused", "the cables are being changed"], 20).await;
+    site.stays_silent(3).await;
+    assert_eq!(site.changes().len(), before);
+    site.controller.run(&["resume", "--all"]).await;
+    site.controller.ready("web", 60).await;
+    assert_eq!(offs(&site, "b", before), ["shutdown 1"], "{:#?}", site.changes());
+}
+
+/// A restart is one restart, and a swap one swap.
+async fn a_controller_killed_in_a_restart_and_in_a_swap_does_neither_twice() {
+    let mut site = Site::start(&[]).await;
+    comes_to_life(&site, &Manifests::default()).await;
+    let before = site.changes().len();
+    site.controller.run(&["restart", "web"]).await;
+    reached(&site, Moment::Told, "a", "a", before).await;
+    site.controller.kill().await;
+    site.controller.start().await;
+    site.controller.ready("web", 60).await;
+    assert_eq!(offs(&site, "a", before), ["shutdown 1", "power 1"], "{:#?}", site.changes());
+
+    let db = |server: &str| binding("db", "mysql", server, "correct: enforce, shutdown: { grace: 5s }");
+    site.controller.apply(&db("b")).await;
+    site.controller.ready("db", 30).await;
+    let before = site.changes().len();
+    site.controller.apply(&format!("{}---\n{}", web("b"), db("a"))).await;
+    reached(&site, Moment::Started, "a", "a", before).await;
+    site.controller.kill().await;
+    site.controller.start().await;
+    site.controller.ready("web", 60).await;
+    site.controller.ready("db", 60).await;
+    assert_eq!(offs(&site, "a", before), ["shutdown 1", "power 1"], "{:#?}", site.changes());
+    assert_eq!(offs(&site, "b", before), ["shutdown 1", "power 1"], "{:#?}", site.changes());
+    site.ports_are(LIVES, LIVES).await;
+    site.stays_silent(3).await;
+}
+
 /// Two controllers on one etcd: one acts. When it is killed in the middle of a move, the other ends the move after the lease.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn over_etcd_the_second_controller_takes_over_in_the_middle_of_a_move() {
-    if missing(&PEERS) {
-        return;
-    }
     let Some(etcd) = etcd_or_skip() else { return };
     let _up = etcd.connect("/rack-is-up/").await;
     let store = format!("etcd://{}", etcd.endpoint());
@@ -159,6 +222,53 @@ async fn over_etcd_the_second_controller_takes_over_in_the_middle_of_a_move() {
     site.controller.start().await;
     assert_eq!(ask(boots[0], MACS[0]).await.0, 503);
     site.ports_become(LIVES, RELEASED, 30).await;
+    freezes_and_wakes_too_late(&mut site, &mut second, boots[1]).await;
+}
+
+/// The acting controller stands still in the middle of a move, longer than its lease, and goes on when another one has done the work.
+async fn freezes_and_wakes_too_late(site: &mut Site, acting: &mut Controller, its_boot: u16) {
+    site.a.mark("deaf", true);
+    let before = site.changes().len();
+    site.controller.apply(&web("b")).await;
+    reached(site, Moment::Told, "a", "b", before).await;
+    acting.process().signal("-STOP").await;
+    site.controller.reads("binding", "web", "Ready", &["True AsWished"], 60).await;
+    site.ports_become(RELEASED, LIVES, 30).await;
+    acting.process().signal("-CONT").await;
+    until("it knows that it acts no longer", Duration::from_secs(20), async || match ask(its_boot, MACS[2]).await {
+        (503, _) => Ok(()),
+        other => Err(format!("{other:?}\n{}", acting.log())),
+    })
+    .await;
+    site.stays_silent(4).await;
+    assert_eq!(offs(site, "a", before), ["shutdown 1", "power 0"], "{:#?}", site.changes());
+    assert_eq!(offs(site, "b", before), ["power 1"], "{:#?}", site.changes());
+    site.never_both_on();
+}
+
+/// etcd does not answer for longer than the lease lasts. Nothing is lost, and nothing is done twice.
+async fn over_etcd_an_outage_is_survived() {
+    let Some(mut etcd) = etcd_or_skip() else { return };
+    let _up = etcd.connect("/rack-is-up/").await;
+    let site = Site::start(&["--store", &format!("etcd://{}", etcd.endpoint())]).await;
+    until("the controller acts", Duration::from_secs(20), async || acts(&site.controller)).await;
+    comes_to_life(&site, &Manifests::default()).await;
+    site.a.mark("deaf", true);
+    let before = site.changes().len();
+    site.controller.apply(&web("b")).await;
+    reached(&site, Moment::Told, "a", "b", before).await;
+    etcd.signal("-STOP");
+    sleep(Duration::from_secs(20)).await;
+    etcd.signal("-CONT");
+    etcd.kill();
+    let sent = site.changes()[before..].iter().filter(|c| c.what == "power 0").count();
+    assert!(sent <= 1, "{:#?}", site.changes());
+    etcd.restart();
+    site.controller.ready("web", 90).await;
+    site.ports_become(RELEASED, LIVES, 30).await;
+    assert_eq!(offs(&site, "a", before), ["shutdown 1", "power 0"], "{:#?}", site.changes());
+    site.never_both_on();
+    site.stays_silent(3).await;
 }
 
 fn acts(controller: &Controller) -> Result<(), String> {

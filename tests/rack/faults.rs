@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::programs::{PEERS, missing};
-use super::site::{FRESH, LIVES, MACS, Manifests, RELEASED, Site, binding, web};
+use super::programs::{PEERS, missing, until};
+use super::site::{FRESH, LIVES, MACS, Manifests, RELEASED, Site, V3, binding, web};
 use super::tap::Tap;
 
 fn db(server: &str) -> String {
@@ -27,11 +27,22 @@ async fn b_goes_on(site: &Site, a: [&str; 2]) {
     site.ports_become(a, LIVES, 10).await;
 }
 
+/// Side by side: they mostly wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_wrong_password_is_tried_once_and_a_silent_bmc_is_waited_for() {
+async fn each_fault_is_told_and_the_others_go_on() {
     if missing(&PEERS) {
         return;
     }
+    tokio::join!(
+        a_wrong_password_is_tried_once_and_a_silent_bmc_is_waited_for(),
+        a_switch_that_may_only_be_read_an_unknown_port_and_a_wrong_cable(),
+        another_machine_at_the_same_address_is_not_touched_before_it_is_accepted(),
+        two_machines_that_show_one_guid_are_not_touched_while_they_do(),
+        a_switch_that_restarts_and_one_that_is_exchanged(),
+    );
+}
+
+async fn a_wrong_password_is_tried_once_and_a_silent_bmc_is_waited_for() {
     let mut site = Site::prepare(&[]).await;
     let tap = Tap::before(site.a.port).await;
     site.controller.start().await;
@@ -78,18 +89,16 @@ async fn a_wrong_password_is_tried_once_and_a_silent_bmc_is_waited_for() {
     assert!(tap.logins() <= logins + 12, "{} attempts since the silence", tap.logins() - logins);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_switch_that_may_only_be_read_an_unknown_port_and_a_wrong_cable() {
-    if missing(&PEERS) {
-        return;
-    }
     let mut site = Site::prepare(&[]).await;
     // The MAC address of one of `b`'s NICs, on a port that is declared for `a`; an unknown one is no contradiction.
     site.switch.learn(&[(1, MACS[3], 1), (1, "02:00:00:00:00:99", 2)]);
     site.controller.start().await;
     let with = |community, port| site.manifests(&Manifests { community, port, ..Manifests::default() });
     site.controller.apply(&format!("{}---\n{}---\n{}", with("public", "port1"), web("a"), db("b"))).await;
-    site.controller.reads("binding", "db", "Ready", &["False Refused", "sw0 refused creating VLAN", "may not be written", "tried again"], 30).await;
+    site.controller
+        .reads("binding", "db", "Ready", &["False Refused", "sw0 refused creating VLAN", "may not be written", "tried again"], 30)
+        .await;
     is_calm(&site, 6).await;
     assert!(site.switch.sets().is_empty() && site.power_of("b").is_empty() && site.power_of("a").is_empty(), "{:#?}", site.switch.sets());
 
@@ -115,11 +124,7 @@ async fn a_switch_that_may_only_be_read_an_unknown_port_and_a_wrong_cable() {
     assert_eq!(site.power_of("b"), ["power 1"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn another_machine_at_the_same_address_is_not_touched_before_it_is_accepted() {
-    if missing(&PEERS) {
-        return;
-    }
     let mut site = Site::start(&[]).await;
     site.describe().await;
     site.controller.apply(&format!("{}---\n{}", web("a"), db("b"))).await;
@@ -137,4 +142,66 @@ async fn another_machine_at_the_same_address_is_not_touched_before_it_is_accepte
     site.controller.ready("web", 30).await;
     assert!(!site.a.is_on().await);
     site.controller.reads("server", "a", "Reachable", &["True"], 10).await;
+}
+
+async fn two_machines_that_show_one_guid_are_not_touched_while_they_do() {
+    let mut site = Site::start(&[]).await;
+    site.describe().await;
+    site.controller.apply(&web("a")).await;
+    site.controller.ready("web", 30).await;
+    // A board was exchanged, and the wrong one was cloned.
+    site.b.exchange("a123456789abcdefa123456789abcdea").await;
+    site.controller.reads("server", "b", "Reachable", &["False IdentityChanged", "GUID"], 60).await;
+    site.controller.reads("server", "a", "Reachable", &["False IdentityChanged", "GUID", "cannot be told"], 60).await;
+    site.controller.apply(&db("b")).await;
+    is_calm(&site, 4).await;
+    assert!(site.power_of("b").is_empty());
+    site.b.exchange("b123456789abcdefa123456789abcdeb").await;
+    site.controller.reads("server", "a", "Reachable", &["True"], 60).await;
+    site.controller.ready("db", 60).await;
+    site.controller.ready("web", 10).await;
+    assert_eq!(site.power_of("a"), ["power 1"]);
+    // Another address of the same machine: looked at anew, and nothing is done to it.
+    let tap = Tap::before(site.a.port).await;
+    site.controller.apply(&site.manifests(&Manifests { bmc: Some(tap.port), ..Manifests::default() })).await;
+    until("it is asked there", Duration::from_secs(20), async || if tap.logins() > 0 { Ok(()) } else { Err(String::new()) }).await;
+    site.controller.reads("server", "a", "Reachable", &["True"], 20).await;
+    site.controller.ready("web", 20).await;
+    assert_eq!(site.power_of("a"), ["power 1"]);
+}
+
+async fn a_switch_that_restarts_and_one_that_is_exchanged() {
+    let mut site = Site::start(&[]).await;
+    site.controller.apply(&format!("{}---\n{}", site.manifests(&Manifests { snmp: V3, ..Manifests::default() }), web("a"))).await;
+    site.controller.ready("web", 30).await;
+    site.switch.kill().await;
+    site.controller.reads("switch", "sw0", "Reachable", &["False NoAnswer", "does not answer"], 60).await;
+    // Power never waits for a switch.
+    site.controller.apply(&web("b")).await;
+    until(
+        "off without the switch",
+        Duration::from_secs(20),
+        async || if site.a.is_on().await { Err(site.controller.log()) } else { Ok(()) },
+    )
+    .await;
+    let said = site.controller.reads("binding", "web", "Ready", &["False NoAnswer", "sw0"], 20).await;
+    is_calm(&site, 4).await;
+    assert!(!site.b.is_on().await, "its ports are not ready: {said}");
+    // The same one, which has booted again: its clock has begun anew.
+    site.switch.run().await;
+    site.controller.ready("web", 60).await;
+    site.ports_become(RELEASED, LIVES, 30).await;
+
+    site.switch.exchange().await;
+    site.controller.reads("switch", "sw0", "Reachable", &["False IdentityChanged", "embody accept switch sw0"], 60).await;
+    let sets = site.switch.sets();
+    site.switch.move_by_hand(3, 130, 1).await;
+    let by_hand = site.switch.sets().len();
+    assert!(by_hand > sets.len());
+    is_calm(&site, 4).await;
+    assert_eq!(site.switch.sets().len(), by_hand, "writes wait");
+    site.controller.run(&["accept", "switch", "sw0"]).await;
+    site.ports_become(RELEASED, LIVES, 30).await;
+    site.controller.ready("web", 20).await;
+    assert_eq!(site.power_of("b"), ["power 1"]);
 }

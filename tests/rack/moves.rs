@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::programs::{PEERS, missing, until};
-use super::site::{FRESH, LIVES, Manifests, RELEASED, Site, V3, web};
+use tokio::time::sleep;
+
+use super::boot::ask;
+use super::programs::{PEERS, free_tcp_port, missing, until};
+use super::site::{FRESH, LIVES, MACS, Manifests, RELEASED, Site, V3, binding, web};
 use super::switch::IF_ADMIN;
 
 /// From all ports in VLAN 1 and both machines off, to the persona living on `a`.
@@ -42,6 +45,14 @@ async fn is_kept(site: &Site) {
     assert_eq!(site.switch.sees(4).await, "shut 120 tagged 130", "the referee can do it");
     site.ports_become(RELEASED, LIVES, 10).await;
 
+    // A wish that changes under a running persona.
+    let network =
+        |vlan: u32| format!("apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: {{ name: web }}\nspec: {{ vlan: {vlan} }}\n");
+    site.controller.apply(&network(121)).await;
+    site.ports_become(RELEASED, ["up 130", "up 121 tagged 130"], 10).await;
+    site.controller.apply(&network(120)).await;
+    site.ports_become(RELEASED, LIVES, 10).await;
+
     site.b.tool(&["chassis", "bootdev", "disk"]).await;
     until("the boot device", Duration::from_secs(10), async || match site.b.boots_by().await.as_str() {
         "Force PXE" => Ok(()),
@@ -67,15 +78,28 @@ async fn is_let_go(site: &Site) {
     let refused = site.controller.say(&["delete", "server", "b"]).await;
     assert_eq!(refused.code, 5, "{refused:?}");
     assert!(refused.err.contains("may still run persona apache"), "{refused:?}");
-    site.controller.run(&["delete", "server", "a"]).await;
+    // Another binding of the same persona: the old body, which nobody holds any more, is waited for, not switched off.
+    site.controller.apply(&binding("again", "apache", "a", "correct: enforce")).await;
+    site.controller.reads("binding", "again", "Ready", &["False PersonaElsewhere", "may still run on b"], 10).await;
+    site.stays_silent(3).await;
     assert_eq!((site.changes(), site.switch.sets()), (changes, sets));
+    site.b.tool(&["chassis", "power", "off"]).await;
+    site.controller.ready("again", 30).await;
+    site.ports_are(LIVES, LIVES).await;
+    site.never_both_on();
+    site.controller.run(&["delete", "server", "b"]).await;
 }
 
+/// Side by side: they mostly wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_persona_comes_to_life_moves_is_kept_and_is_let_go() {
+async fn a_persona_lives_moves_and_is_let_go() {
     if missing(&PEERS) {
         return;
     }
+    tokio::join!(a_persona_comes_to_life_moves_is_kept_and_is_let_go(), over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace(),);
+}
+
+async fn a_persona_comes_to_life_moves_is_kept_and_is_let_go() {
     let site = Site::start(&[]).await;
     comes_to_life(&site, &Manifests::default()).await;
     moves(&site, "b", &["shutdown 1"]).await;
@@ -83,22 +107,36 @@ async fn a_persona_comes_to_life_moves_is_kept_and_is_let_go() {
     is_let_go(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace() {
-    if missing(&PEERS) {
-        return;
-    }
-    let site = Site::start(&[]).await;
+    let boot = free_tcp_port();
+    let site = Site::start(&["--boot-address", &format!("127.0.0.1:{boot}")]).await;
     // Boot options that last for one start, as many BMCs have them: that is no drift.
     site.a.mark("deaf", true);
     site.b.mark("loses-boot", true);
     comes_to_life(&site, &Manifests { snmp: V3, ..Manifests::default() }).await;
     site.controller.apply(&web("b")).await;
-    site.controller.ready("web", 15).await;
+    // Deaf, and starting over and over: it is parked each time, which is no sign that it was switched off.
+    let asks_for_ever = async {
+        loop {
+            ask(boot, MACS[0]).await;
+            sleep(Duration::from_millis(300)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = site.controller.ready("web", 60) => {}
+        () = asks_for_ever => {}
+    }
     site.ports_become(RELEASED, LIVES, 30).await;
     assert_eq!(site.power_of("a"), ["power 1", "shutdown 1", "power 0"], "{:#?}", site.changes());
     assert_eq!(site.power_of("b"), ["power 1"]);
     assert_eq!(site.b.boots_by().await, "No override", "its boot option was for one start");
     site.never_both_on();
     site.stays_silent(4).await;
+    // What must be secret is nowhere but in the store.
+    let shown =
+        [site.controller.log(), site.controller.run(&["get", "all", "-o", "yaml"]).await, site.controller.run(&["events"]).await].concat();
+    for secret in ["authpass123", "privpass123", "password: secret", "community: private"] {
+        assert!(!shown.contains(secret), "{secret} is in\n{shown}");
+    }
 }

@@ -34,16 +34,26 @@ async fn watching(site: &mut Site, name: &str, directory: &Path, prune: &[&str])
     site.controller.start().await;
 }
 
+/// Side by side: they mostly wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_directory_is_applied_and_what_is_broken_in_it_changes_nothing() {
+async fn the_process_is_a_good_citizen() {
     if missing(&PEERS) {
         return;
     }
+    tokio::join!(
+        a_directory_is_applied_and_what_is_broken_in_it_changes_nothing(),
+        sigterm_ends_it_in_seconds_and_a_socket_left_behind_is_replaced(),
+    );
+}
+
+async fn a_directory_is_applied_and_what_is_broken_in_it_changes_nothing() {
     let mut site = Site::prepare(&[]).await;
     let directory = site.dir.path().join("manifests");
     fs::create_dir_all(&directory).unwrap();
     let file = |name: &str| directory.join(name);
-    let network = |name: &str, vlan: u32| format!("apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: {{ name: {name} }}\nspec: {{ vlan: {vlan} }}\n");
+    let network = |name: &str, vlan: u32| {
+        format!("apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: {{ name: {name} }}\nspec: {{ vlan: {vlan} }}\n")
+    };
     fs::write(file("site.yaml"), site.manifests(&Manifests::default())).unwrap();
     fs::write(file("web.yaml"), web("a")).unwrap();
     fs::write(file("lab.yaml"), network("lab", 200)).unwrap();
@@ -89,11 +99,7 @@ async fn a_directory_is_applied_and_what_is_broken_in_it_changes_nothing() {
     assert!(site.a.is_on().await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn sigterm_ends_it_in_seconds_and_a_socket_left_behind_is_replaced() {
-    if missing(&PEERS) {
-        return;
-    }
     let mut site = Site::start(&[]).await;
     site.describe().await;
     site.controller.apply(&web("a")).await;

@@ -23,7 +23,7 @@ pub const IF_ADMIN: &str = ".1.3.6.1.2.1.2.2.1.7"; // IF-MIB::ifAdminStatus
 pub struct Switch {
     pub port: u16,
     dir: PathBuf,
-    _process: Process,
+    process: Option<Process>,
 }
 
 impl Switch {
@@ -43,13 +43,33 @@ impl Switch {
             table(".1.3.6.1.2.1.31.1.1", "ifx"),
         );
         fs::write(dir.join("conf/my.conf"), conf).unwrap();
+        let mut switch = Switch { port, dir, process: None };
+        switch.run().await;
+        switch
+    }
+
+    /// It keeps its ports, its engine id and the count of its boots in its directory.
+    pub async fn run(&mut self) {
+        let dir = &self.dir;
         let mut command = Command::new("snmpd");
         command.args(["-f", "-Lo", "-I", "-ifTable,-ifXTable,-smux", "-c"]).arg(dir.join("conf/my.conf")).arg("-p").arg(dir.join("pid"));
-        command.env("SNMP_PERSISTENT_DIR", &dir).env("SNMPCONFPATH", &dir).env("MIBS", "");
-        let process = Process::start(&mut command, &dir.join("log"));
-        let switch = Switch { port, dir, _process: process };
-        until("the switch", Duration::from_secs(20), async || switch.walk(PVID).await.map(drop)).await;
-        switch
+        command.env("SNMP_PERSISTENT_DIR", dir).env("SNMPCONFPATH", dir).env("MIBS", "");
+        self.process = Some(Process::start(&mut command, &dir.join("log")));
+        until("the switch", Duration::from_secs(20), async || self.walk(PVID).await.map(drop)).await;
+    }
+
+    /// Power is cut.
+    pub async fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().await;
+        }
+    }
+
+    /// Another switch with the same configuration in its place: it has another engine id.
+    pub async fn exchange(&mut self) {
+        self.kill().await;
+        fs::remove_file(self.dir.join("snmpd.conf")).unwrap();
+        self.run().await;
     }
 
     async fn tool(&self, program: &str, words: &[&str]) -> Result<String, String> {

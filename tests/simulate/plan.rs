@@ -246,6 +246,7 @@ fn switch_faults(rng: &mut StdRng) -> Faults {
         read_only: is(0.1),
         pvid_follows: is(0.2),
         row_status_alone: is(0.2),
+        copy_fails: false,
     }
 }
 

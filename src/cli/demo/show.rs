@@ -264,9 +264,10 @@ fn cut(line: &str, width: usize) -> String {
 /// Why a binding is not ready, where only a person can end it: the reasons that pass by themselves would fill the page.
 const FOR_PEOPLE: [&str; 7] = ["ApprovalNeeded", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
 
-/// What is worth a line: what was done, what could not be reached, what waits for a person, and when something is as wished.
+/// What is worth a line: what was done, what could not be reached, what waits for a person, what is or ceased to be as wished.
 pub fn worth(event: &Event) -> bool {
-    !event.message.starts_with("not ready: ") || FOR_PEOPLE.contains(&event.reason.as_str())
+    let reason_only = event.kind == "Warning" && event.regarding.starts_with("Binding/") && !event.message.starts_with("no longer ready");
+    !reason_only || FOR_PEOPLE.contains(&event.reason.as_str())
 }
 
 /// `apache: SNMP tor-1 Gi1/0/1 1 → 110 (…)`.

@@ -105,7 +105,12 @@ impl SwitchDriver {
         let seen = seen::switch(&self.known()?.inventory, &state);
         let Some((key, now)) = self.differs(&seen, port, from, to)? else { return Ok(()) };
         let target = target(&self.known()?.inventory, key, now);
-        self.engine()?.set_port(target, to, state).await
+        let after = self.engine()?.set_port(target, to, state).await?;
+        if let (Some(known), Vlans::Bridge(bridge)) = (&mut self.known, after.vlans) {
+            // Polls do not ask for it.
+            known.inventory.frame_types = bridge.frame_types;
+        }
+        Ok(())
     }
 
     /// The port, if it may be written and is as the operation expects it; nothing if it is as wanted already.
@@ -246,7 +251,9 @@ impl SwitchDriver {
             Op::SetPort { port, from, to, switch: _ } => {
                 self.writable(&format!("set {port}"))?;
                 let seen = seen::switch(inventory, state);
-                let Some((key, now)) = self.differs(&seen, port, from, to)? else { return Ok(Vec::new()) };
+                let Some((key, now)) = self.differs(&seen, port, from, to)? else {
+                    return Ok(vec![format!("nothing is sent: {port} is so already")]);
+                };
                 let steps = writes(state, inventory.profile, known.grouping, target(inventory, key, now), to);
                 let steps = steps.map_err(|why| self.unsupported(format!("set {key}"), why.to_string()))?;
                 steps.into_iter().map(|step| step.bindings).collect()

@@ -30,6 +30,8 @@ pub struct Inventory {
     /// Members of aggregations: ifIndex → the aggregation's name, where it has one.
     pub lag_members: BTreeMap<u32, Option<String>>,
     pub if_change: Option<i64>,
+    /// dot1qPortAcceptableFrameTypes by base port, where it is served and the switch is written through Q-BRIDGE-MIB.
+    pub frame_types: BTreeMap<u32, i64>,
     /// The interfaces of VLANs, `Vlan 2515`: some agents (Force10) index the static table by them.
     pub vlan_interfaces: BTreeMap<u32, Vlan>,
 }
@@ -84,6 +86,8 @@ pub struct Bridge {
     /// dot1qPvid as it was sent (some agents send INTEGER), by base port; nothing where the agent does not serve it.
     pub pvid: Option<BTreeMap<u32, Value>>,
     pub rows: BTreeMap<Vlan, Row>,
+    /// dot1qPortAcceptableFrameTypes, by base port: as of the last look at everything, or of our own last write.
+    pub frame_types: BTreeMap<u32, i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,13 +159,19 @@ pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inv
         // Some agents (Supermicro) have no dot1dBasePortTable: there a base port is the ifIndex.
         base = pvids.iter().map(|port| (*port, i64::from(*port))).collect();
     }
-    let (places, names) = places(agent, &base).await?;
+    let groups = groups(agent).await?;
+    let channels = (profile.membership == Membership::Vtp).then_some(&groups);
+    let (places, names) = places(agent, &base, channels).await?;
     let first_port = u32::from(!base.contains_key(&0));
     let neighbours = neighbour::read(agent, &places).await?;
     let macs = macs(agent, &places).await?;
-    let lag_members = lag_members(agent, &places, &names).await?;
+    let lag_members = lag_members(&groups, &places, &names);
     let vlan_interfaces = names.iter().filter_map(|(index, name)| Some((*index, vlan_of_name(name)?))).collect();
-    Ok(Inventory { identity, profile, places, first_port, source, neighbours, macs, lag_members, if_change, vlan_interfaces })
+    let frame_types = match profile.family {
+        Family::QBridge => numbers(&columns(agent, [o::FRAME_TYPES], 64).await?[0]),
+        Family::CiscoVtp | Family::ObserveOnly => BTreeMap::new(),
+    };
+    Ok(Inventory { identity, profile, places, first_port, source, neighbours, macs, lag_members, if_change, frame_types, vlan_interfaces })
 }
 
 /// What tells this switch from another: the chassis' serial number, else the engine id, else the bridge address.
@@ -199,12 +209,28 @@ async fn profile(
     Ok((profile, source, pvid.keys().filter_map(|index| single(index)).collect()))
 }
 
-/// The ports, and the names of all interfaces (an aggregation may be one of a type that is not listed).
-async fn places(agent: &mut dyn Agent, base: &BTreeMap<u32, i64>) -> Result<(Places, BTreeMap<u32, String>), Fault> {
+/// The ports, and the names of all interfaces. `channels`: where aggregations may be propVirtual, as on a Cisco, what tells them from its
+/// VLAN and stacking interfaces. (Junos stacks propVirtual units over every port.)
+async fn places(
+    agent: &mut dyn Agent,
+    base: &BTreeMap<u32, i64>,
+    channels: Option<&Groups>,
+) -> Result<(Places, BTreeMap<u32, String>), Fault> {
     let [types, names, descrs, aliases] = columns(agent, [o::IF_TYPE, o::IF_NAME, o::IF_DESCR, o::IF_ALIAS], 64).await?;
     let (types, names, descrs, aliases) = (numbers(&types), texts(&names), texts(&descrs), texts(&aliases));
-    let ports: Vec<(u32, bool)> =
-        types.iter().filter(|(_, t)| o::ETHERNET_TYPES.contains(t) || **t == o::LAG_TYPE).map(|(i, t)| (*i, *t == o::LAG_TYPE)).collect();
+    let ethernet = |index: &u32| types.get(index).is_some_and(|kind| o::ETHERNET_TYPES.contains(kind));
+    let channel = |index: &u32| {
+        let stacked = |groups: &Groups| groups.stack.iter().any(|(higher, lower)| higher == index && ethernet(lower));
+        let grouped = |groups: &Groups| groups.of.values().any(|group| group == index);
+        let named = || names.get(index).is_some_and(|name| names_a_channel(name));
+        channels.is_some_and(|groups| stacked(groups) || grouped(groups) || named())
+    };
+    let port = |(index, kind): (&u32, &i64)| match *kind {
+        o::LAG_TYPE => Some((*index, true)),
+        o::PROP_VIRTUAL_TYPE if channel(index) => Some((*index, true)),
+        _ => ethernet(index).then_some((*index, false)),
+    };
+    let ports: Vec<(u32, bool)> = types.iter().filter_map(port).collect();
     let count = |column: &BTreeMap<u32, String>| {
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
         ports.iter().filter_map(|(i, _)| column.get(i)).for_each(|name| *times.entry(name.clone()).or_default() += 1);
@@ -263,32 +289,38 @@ fn vlan_of_name(name: &str) -> Option<Vlan> {
     Vlan::try_from(number).ok()
 }
 
-async fn lag_members(
-    agent: &mut dyn Agent,
-    places: &Places,
-    names: &BTreeMap<u32, String>,
-) -> Result<BTreeMap<u32, Option<String>>, Fault> {
+/// Which ports belong together, by ifIndex.
+struct Groups {
+    /// By IEEE8023-LAG-MIB, and before it was by CISCO-PAGP-MIB: port → aggregation.
+    of: BTreeMap<u32, u32>,
+    /// ifStackHigherLayer, ifStackLowerLayer.
+    stack: Vec<(u32, u32)>,
+}
+
+async fn groups(agent: &mut dyn Agent) -> Result<Groups, Fault> {
     let [attached, pagp] = columns(agent, [o::LAG_ATTACHED, o::PAGP_GROUP], 64).await?;
     let [stack] = columns(agent, [o::IF_STACK_STATUS], 64).await?;
-    let mut members = BTreeMap::new();
-    for (port, group) in numbers(&pagp).into_iter().chain(numbers(&attached)) {
-        // 0: of no group; its own index: an aggregation of one, which is a port.
-        if let Some(group) = u32::try_from(group).ok().filter(|group| *group != 0 && *group != port) {
-            members.insert(port, names.get(&group).cloned());
-        }
-    }
+    // 0: of no group; its own index: an aggregation of one, which is a port.
+    let group = |(port, group): (u32, i64)| Some((port, u32::try_from(group).ok().filter(|group| *group != 0 && *group != port)?));
+    let layers = |index: &Vec<u32>| if let [higher, lower] = index.as_slice() { Some((*higher, *lower)) } else { None };
+    Ok(Groups {
+        of: numbers(&pagp).into_iter().chain(numbers(&attached)).filter_map(group).collect(),
+        stack: stack.keys().filter_map(layers).collect(),
+    })
+}
+
+/// `Po1`, `port-channel11`: also while it has no member.
+fn names_a_channel(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let number = name.strip_prefix("port-channel").or_else(|| name.strip_prefix("po"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn lag_members(groups: &Groups, places: &Places, names: &BTreeMap<u32, String>) -> BTreeMap<u32, Option<String>> {
     let is = |index: &u32, aggregate| places.0.get(index).is_some_and(|p| p.aggregate == aggregate);
-    for index in stack.keys() {
-        // ifStackHigherLayer, ifStackLowerLayer
-        if let [higher, lower] = index.as_slice()
-            && is(higher, true)
-            && is(lower, false)
-        {
-            members.insert(*lower, names.get(higher).cloned());
-        }
-    }
-    members.retain(|port, _| places.0.contains_key(port));
-    Ok(members)
+    let stacked = groups.stack.iter().filter(|(higher, lower)| is(higher, true) && is(lower, false)).map(|(higher, lower)| (lower, higher));
+    let members = groups.of.iter().chain(stacked).filter(|(port, _)| places.0.contains_key(port));
+    members.map(|(port, group)| (*port, names.get(group).cloned())).collect()
 }
 
 // ---- what the planner compares ------------------------------------------------------------------------------------------
@@ -338,7 +370,7 @@ pub async fn poll(agent: &mut dyn Agent, inventory: &Inventory, last: &State) ->
     let row = |row: &Row| Row { index: row.index, egress: list(&egress, row.index), untagged: list(&untagged, row.index) };
     let rows = bridge.rows.iter().map(|(vlan, old)| (*vlan, row(old))).collect();
     let pvid = bridge.pvid.as_ref().map(|_| column(o::PVID));
-    let vlans = Vlans::Bridge(Bridge { pvid, rows, ..bridge.clone() });
+    let vlans = Vlans::Bridge(Bridge { pvid, rows, frame_types: inventory.frame_types.clone(), ..bridge.clone() });
     Ok(Some(State { up_time, if_change, num_vlans, admin: numbers(o::IF_ADMIN_STATUS), oper: numbers(o::IF_OPER_STATUS), vlans }))
 }
 
@@ -361,7 +393,8 @@ async fn bridge_state(agent: &mut dyn Agent, inventory: &Inventory, ports: usize
         Source::Static | Source::Current => rows(&egress, &untagged, &inventory.vlan_interfaces),
     };
     let pvid = (!pvid.is_empty()).then(|| pvid.into_iter().filter_map(|(i, v)| Some((single(&i)?, v))).collect());
-    let bridge = Bridge { form, first_port: inventory.first_port, source: inventory.source, pvid, rows };
+    let frame_types = inventory.frame_types.clone();
+    let bridge = Bridge { form, first_port: inventory.first_port, source: inventory.source, pvid, rows, frame_types };
     Ok((admin, oper, Vlans::Bridge(bridge), [up, changed, count]))
 }
 

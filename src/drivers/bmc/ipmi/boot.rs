@@ -2,7 +2,8 @@
 //!
 //! Parameter 3 first (else the flags are gone after 60 s), 0 and 4 as advice, 5 with every bit, 0 again at the end. Some BMCs take the
 //! bits and show others (persistence or EFI lost, IPMI's most common lie): what was shown right after our write is remembered, and as long
-//! as exactly that is shown, what we wrote counts as what is there. A BMC that shows another device than was written `Disagrees`.
+//! as exactly that is shown, what we wrote counts as what is there, but for persistence: where it is lost the option is gone after a start
+//! or a minute, and that is no drift. A BMC that shows another device than was written `Disagrees`.
 //! Shown by `tests/ipmi.rs`: ipmi_sim loses all three bits.
 
 use tokio::time::Instant;
@@ -63,9 +64,12 @@ pub(super) fn sequence(want: BootOverride, quirks: Quirks) -> ([SetBootOption; 3
 impl IpmiDriver {
     /// Nothing where the BMC does not tell.
     pub(super) async fn read_boot(&mut self, deadline: Instant) -> Result<Option<BootOverride>, Fault> {
-        let seen = self.read_flags(deadline).await?.map(|shown| match &self.boot.written {
-            Some(written) if written.shows == shown => written.want,
-            Some(_) | None => meaning(shown, self.quirks),
+        let seen = self.read_flags(deadline).await?.map(|shown| {
+            let plain = meaning(shown, self.quirks);
+            match &self.boot.written {
+                Some(written) if written.shows == shown => BootOverride { persistent: plain.persistent, ..written.want },
+                Some(_) | None => plain,
+            }
         });
         self.boot.last = seen;
         Ok(seen)
@@ -122,7 +126,7 @@ impl IpmiDriver {
             });
         }
         self.boot.written = (seen != want).then_some(Written { want, shows: shown });
-        self.boot.last = Some(want);
+        self.boot.last = Some(BootOverride { persistent: seen.persistent, ..want });
         Ok(())
     }
 }

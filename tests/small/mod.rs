@@ -1,0 +1,166 @@
+//! A site of one server and one switch in virtual time, with the whole controller, for tests that watch one thing.
+//!
+//! Leaves out: faults, and more than one of anything (`tests/simulate.rs`).
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use embody::api::control::{Control, Forecast};
+use embody::api::{Backend, DryRun, apply};
+use embody::control::brain::{Brain, Message};
+use embody::control::clock::Clock;
+use embody::control::people::People;
+use embody::control::serve;
+use embody::limits;
+use embody::model::fact::Power;
+use embody::model::{Kind as ObjectKind, Name, Object};
+use embody::sim::bmc::BmcConfig;
+use embody::sim::centre::{Centre, VirtualDevices};
+use embody::sim::line::Line;
+use embody::sim::switch::{Kind, SimSwitch};
+use embody::store::{EmbeddedStore, Lease, Store};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub struct Small {
+    pub centre: Arc<Centre>,
+    pub store: Arc<EmbeddedStore>,
+    pub words: Arc<People>,
+    backend: Backend,
+    lease: Arc<dyn Lease>,
+    to_brain: Arc<watch::Sender<Option<mpsc::Sender<Message>>>>,
+    controller: Option<JoinHandle<()>>,
+}
+
+fn of(kind: &str, name: &str, spec: Value) -> Object {
+    Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })).unwrap()
+}
+
+fn secret(name: &str, data: Value) -> Object {
+    Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Secret", "metadata": { "name": name }, "stringData": data }))
+        .unwrap()
+}
+
+pub fn switch(more: &Value) -> Object {
+    let mut spec = json!({
+        "address": "192.0.2.1", "snmp": { "version": "v2c", "insecure": true, "secretRef": { "name": "snmp" } },
+        "manage": { "ports": ["port1-8"] },
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        spec[key] = value.clone();
+    }
+    of("Switch", "tor-1", spec)
+}
+
+pub fn network(name: &str, vlan: u16) -> Object {
+    of("Network", name, json!({ "vlan": vlan }))
+}
+
+pub fn binding(mode: &str) -> Object {
+    of("Binding", "b", json!({ "persona": "p", "target": { "server": "s" }, "correct": mode }))
+}
+
+impl Small {
+    /// Server s, off, on port1 of switch tor-1, to run persona p in the network web (VLAN 120).
+    pub async fn start(kind: Kind, more_of_switch: Value, mode: &str) -> Small {
+        let centre = Arc::new(Centre::new(false));
+        let store = EmbeddedStore::in_memory().unwrap();
+        let lease: Arc<dyn Lease> = Arc::from(store.acquire(serve::LEASE, "test", limits::LEASE_TTL).await.unwrap());
+        let (to_brain, brain) = watch::channel(None);
+        let mut sim = SimSwitch::new(kind, "tor-1", 16);
+        [110, 120, 130].into_iter().for_each(|id: i64| sim.add_vlan(id.try_into().unwrap()));
+        sim.save();
+        centre.add_switch(&name("tor-1"), sim, Line::new(1));
+        let config = BmcConfig { power: Power::Off, ..BmcConfig::default() };
+        centre.add_machine(&name("s"), "02:00:00:00:00:01".parse().unwrap(), config, Duration::from_secs(5), Line::new(2));
+        tokio::spawn(Arc::clone(&centre).live(name("s"), brain.clone()));
+        let people: Arc<dyn Store> = store.clone();
+        let words = Arc::new(People { brain, store: Arc::clone(&people), lease: serve::LEASE });
+        let backend = Backend::new(people, words.clone(), serve::check());
+        let mut small = Small { centre, store, words, backend, lease, to_brain: Arc::new(to_brain), controller: None };
+        let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:01", "switch": "tor-1", "port": "port1", "boot": true });
+        let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
+        small
+            .apply(vec![
+                secret("bmc", json!({ "username": "admin", "password": "admin" })),
+                secret("snmp", json!({ "community": "private" })),
+                network("web", 120),
+                network("db", 130),
+                switch(&more_of_switch),
+                of("Server", "s", json!({ "bmc": { "address": "192.0.2.9", "secretRef": { "name": "bmc" } }, "nics": [nic] })),
+                of(
+                    "Persona",
+                    "p",
+                    json!({ "os": { "family": "linux" }, "root": root, "kernel": { "path": "boot/vmlinuz" },
+                    "nics": [{ "name": "front", "untagged": "web", "boot": true }] }),
+                ),
+                binding(mode),
+            ])
+            .await;
+        small.restart();
+        small
+    }
+
+    pub async fn apply(&self, objects: Vec<Object>) {
+        apply::apply(&self.backend, objects, None, DryRun::No).await.unwrap_or_else(|e| panic!("the manifests are refused: {e:?}"));
+    }
+
+    /// The controller begins anew, from nothing but the store.
+    pub fn restart(&mut self) {
+        if let Some(before) = self.controller.take() {
+            before.abort();
+        }
+        let (store, lease, to_brain): (Arc<dyn Store>, _, _) = (self.store.clone(), Arc::clone(&self.lease), Arc::clone(&self.to_brain));
+        let devices = Arc::new(VirtualDevices(Arc::clone(&self.centre)));
+        self.controller = Some(tokio::spawn(async move {
+            let (reports, inbound) = mpsc::channel(limits::REPORTS);
+            let (messages, inbox) = mpsc::channel(limits::REPORTS);
+            let (mut brain, revision) =
+                Brain::load(Arc::clone(&store), devices, lease, Clock::start(), reports, watch::Sender::default()).await.unwrap();
+            let watch = store.watch("", revision).await.unwrap();
+            to_brain.send_replace(Some(messages));
+            brain.run(inbox, inbound, watch).await;
+        }));
+    }
+
+    pub async fn plan(&self, changes: Vec<Object>) -> Forecast {
+        self.words.forecast(changes).await
+    }
+
+    pub async fn status(&self, kind: ObjectKind, name: &str) -> Value {
+        self.backend.read(kind, name).await.unwrap().status
+    }
+
+    pub async fn is_ready(&self) -> bool {
+        let status = self.status(ObjectKind::Binding, "b").await;
+        let ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+        status["conditions"].as_array().is_some_and(|all| all.iter().any(ready))
+    }
+
+    /// Until the binding is as wished.
+    pub async fn ready(&self) {
+        for _ in 0..600 {
+            if self.is_ready().await {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        panic!("it is not ready after ten minutes: {}", self.status(ObjectKind::Binding, "b").await);
+    }
+
+    pub async fn events(&self) -> Vec<String> {
+        let all = self.store.events(1000).await.unwrap();
+        let line = |bytes: &Vec<u8>| {
+            let event: Value = serde_json::from_slice(bytes).unwrap();
+            format!("{} {} {}", event["regarding"].as_str().unwrap(), event["reason"].as_str().unwrap(), event["message"].as_str().unwrap())
+        };
+        all.iter().map(line).collect()
+    }
+}
