@@ -367,7 +367,8 @@ impl Site {
         // What was under way when the last thing became true may end first.
         self.wait(Instant::now() + limits::FAST_POLL_FOR + Duration::from_secs(60), controller, &mut None).await?;
         let count = || (self.centre.state().judge.ops, self.lines.load(Ordering::Relaxed));
-        let (before, from, revision) = (count(), self.centre.state().trace.len(), self.inner.list("").await.unwrap().1);
+        let (before, revision) = (count(), self.inner.list("").await.unwrap().1);
+        let from = self.centre.state().trace.len();
         self.wait(Instant::now() + SILENT_FOR, controller, &mut None).await?;
         let (after, now) = (count(), self.inner.list("").await.unwrap().1);
         if before != after || revision != now {
