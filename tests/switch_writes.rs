@@ -16,7 +16,7 @@ use embody::plan::op::Op;
 use embody::sim::direct::Direct;
 use embody::sim::mib::Mib;
 use embody::sim::recording::Tree;
-use embody::sim::switch::{Announced, Faults, Kind, SimSwitch, Who};
+use embody::sim::switch::{Announced, Faults, FrameTypes, Kind, SimSwitch, Who};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -146,6 +146,28 @@ async fn down_and_none_and_back() {
         assert_eq!(cisco.truth("port1"), to);
     }
     assert!(matches!(cisco.set("port1", config(Admin::Up, None, &[])).await, Err(Fault::Unsupported { .. })));
+}
+
+#[tokio::test]
+async fn a_port_without_untagged_vlan_lets_no_untagged_frame_in_where_the_switch_can() {
+    for (types, ingress) in [(FrameTypes::Writable, None), (FrameTypes::ReadOnly, Some(vlan(1))), (FrameTypes::NotServed, Some(vlan(1)))] {
+        let mut bench = Bench::with_vlans(Kind::QBridge, &[10, 20]);
+        bench.sim().frame_types = types;
+        bench.set("port1", config(Admin::Up, None, &[10])).await.unwrap();
+        assert_eq!(bench.sim().views()["port1"].ingress, ingress, "{types:?}");
+        let while_up = bench.sim().log.iter().any(|c| c.to.admin == Admin::Up && c.to.ingress == Some(vlan(1)) && c.to.untagged.is_empty());
+        assert_eq!(while_up, ingress.is_some(), "not even for a moment");
+        bench.set("port1", config(Admin::Up, None, &[10, 20])).await.unwrap();
+        assert_eq!(bench.sim().views()["port1"].ingress, ingress, "{types:?}");
+        bench.set("port1", config(Admin::Up, 20, &[])).await.unwrap();
+        assert_eq!(bench.sim().views()["port1"].ingress, Some(vlan(20)), "{types:?}: and they are let in again");
+    }
+    // Somebody made it so that untagged frames go nowhere: what is set works.
+    let mut bench = Bench::with_vlans(Kind::QBridge, &[10]);
+    let only_tagged = ("1.3.6.1.2.1.17.7.1.4.5.1.2.1".parse().unwrap(), Value::Integer(2));
+    bench.sim().set(&[only_tagged]).unwrap();
+    bench.set("port1", config(Admin::Up, 10, &[])).await.unwrap();
+    assert_eq!(bench.sim().views()["port1"].ingress, Some(vlan(10)));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub fn columns(kind: Kind) -> (&'static [&'static str], &'static [&'static str])
         }
         Kind::Network => (&["NAME", "VLAN", "ROLE", "SUBNET", "AGE"], &["GATEWAY", "SEGMENTS"]),
         Kind::Persona => (&["NAME", "OS", "ARCH", "ROOT", "NICS", "AGE"], &["EXCLUSIVE", "REVISION", "NEEDS"]),
-        Kind::Policy => (&["NAME", "CORRECT", "AGE"], &["READY", "REASON", "MESSAGE"]),
+        Kind::Policy => (&["NAME", "CORRECT", "READY", "AGE"], &["REASON", "MESSAGE"]),
         Kind::Secret => (&["NAME", "KEYS", "AGE"], &[]),
     }
 }
@@ -60,7 +60,7 @@ pub fn cells(kind: Kind, object: &Value) -> Vec<String> {
             vec![name, at("/spec/vlan"), spec("role", "service"), at("/spec/subnet"), age, at("/spec/gateway"), segments.to_string()]
         }
         Kind::Persona => persona(object, name, age),
-        Kind::Policy => vec![name, spec("correct", "approve"), age, ready, reason, message],
+        Kind::Policy => vec![name, spec("correct", "approve"), ready, age, reason, message],
         Kind::Secret => vec![name, secret_keys(object), age],
     };
     cells.iter().map(|c| clean(c)).collect()

@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use breakage::Breakage;
 
@@ -31,8 +31,12 @@ use crate::store::StoreSpec;
 use rack::RackProcess;
 use show::{Ending, View};
 
+/// Where boot scripts are served. Where it is taken, a condition says so, and all the rest goes on.
+const BOOT_ADDRESS: &str = "127.0.0.1:16080";
 /// How long the controller may take to answer the first time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to end after its API did.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -135,15 +139,20 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
         crate::telemetry::start();
     }
     let store = StoreSpec::Embedded { dir: scratch.0.clone() };
-    let options = Options { socket: place.api.clone(), store, manifests: None, prune: false, boot_address: None };
+    let options = Options { socket: place.api.clone(), store, manifests: None, prune: false, boot_address: BOOT_ADDRESS.parse().ok() };
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| Failure::failed(format!("signals cannot be awaited: {e}")))?;
+    let mut serving = std::pin::pin!(serve::run(options));
     let ended = tokio::select! {
         biased;
         // Ends at SIGINT and SIGTERM.
-        served = serve::run(options) => stopped(served),
+        served = &mut serving => stopped(served),
         _ = hangup.recv() => Ok(()),
         failure = rack.ended() => Err(failure),
-        shown = watch(args, place, &objects) => shown,
+        shown = watch(args, place, &objects) => match shown {
+            // The API goes before its controller: what the controller says about its end counts.
+            Err(gone) if gone.exit == Exit::NoController => timeout(ENDS_WITHIN, &mut serving).await.map_or(Err(gone), stopped),
+            shown => shown,
+        },
     };
     rack.end().await;
     drop(std::fs::remove_file(&place.rack));

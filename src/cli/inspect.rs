@@ -17,7 +17,7 @@ use crate::api::columns::NOTHING;
 use crate::api::fault::chain;
 use crate::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
 use crate::drivers::switch::snmp::{SnmpSocket, Timing, UdpAgent};
-use crate::drivers::switch::{SwitchDriver, SwitchSettings};
+use crate::drivers::switch::{SwitchDriver, SwitchSettings, to_json};
 use crate::drivers::{Depth, Driver, Fault, Observation};
 use crate::model::fact::{BmcSeen, Lag, PortSeen, Quality, SwitchSeen};
 use crate::model::secret::{AuthProtocol, BmcLogin, Hidden, PrivProtocol, SnmpLogin};
@@ -90,7 +90,7 @@ pub async fn run(verb: InspectVerb) -> Result<(), Failure> {
             let seen = look_at_switch(&args.address, login).await.map_err(|f| fault(&f))?;
             match args.output {
                 Format::Table => switch_table(&seen),
-                Format::Json => output::json(&switch_json(&seen)),
+                Format::Json => output::json(&to_json(&seen)),
                 Format::Manifest => switch_manifest(&args.address, &seen, v3),
             }
         }
@@ -177,20 +177,6 @@ fn ordered(seen: &SwitchSeen) -> Vec<(&String, &PortSeen)> {
     let mut ports: Vec<_> = seen.ports.iter().collect();
     ports.sort_by_key(|(_, p)| p.if_index);
     ports
-}
-
-pub fn switch_json(seen: &SwitchSeen) -> Value {
-    let port = |(name, p): (&String, &PortSeen)| {
-        json!({
-            "name": name, "ifIndex": p.if_index, "admin": p.config.admin, "oper": p.oper, "mode": p.mode,
-            "untagged": p.config.untagged, "tagged": p.config.tagged, "neighbour": p.neighbour, "quality": quality(&p.quality),
-        })
-    };
-    let ports: Vec<Value> = ordered(seen).into_iter().map(port).collect();
-    json!({
-        "sysObjectID": seen.identity.sys_object_id, "sysDescr": seen.identity.sys_descr, "profile": seen.profile,
-        "writable": seen.writable, "ports": ports,
-    })
 }
 
 pub fn switch_table(seen: &SwitchSeen) -> String {
@@ -374,7 +360,7 @@ mod tests {
                   "neighbour": null, "quality": "Unknown: no PVID" },
             ],
         });
-        assert_eq!(switch_json(&switch()), expected);
+        assert_eq!(to_json(&switch()), expected);
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! The one task that owns the world. Messages in (store, lanes, people, boot requests), reconciles when names are due.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::absorb;
 use super::clock::Clock;
-use super::lane::{Job, Lane, Pace, Report, Said, Setting};
+use super::lane::{Job, Report, Said};
+use super::lanes::Owned;
 use super::outcome::Failure;
 use super::people::Ask;
 use super::queue::Queue;
-use super::secrets::{self, BadSecret, Gate};
-use super::world::{Known, Stored, World};
+use super::secrets::Gate;
+use super::world::{Stored, World};
 use crate::boot::answer::Answer;
 use crate::drivers::{Depth, Driver};
 use crate::limits;
-use crate::model::fact::{SwitchSeen, Tick};
+use crate::model::fact::Tick;
 use crate::model::secret::{BmcLogin, SnmpLogin};
 use crate::model::server::Arch;
 use crate::model::status::Event;
@@ -25,8 +25,7 @@ use crate::model::{Kind, Mac, Name, Object, ServerSpec, SwitchSpec};
 use crate::plan::budget::Budget;
 use crate::plan::op::{Device, Op};
 use crate::plan::rails::Rails;
-use crate::plan::seen::Trouble;
-use crate::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, keys, keys::Key};
+use crate::store::{Change, Expect, Lease, Revision, Store, StoreError, keys};
 use crate::telemetry::timestamp;
 
 /// Makes drivers: real ones over UDP, or simulated ones.
@@ -37,7 +36,6 @@ pub trait Devices: Send + Sync {
 
 #[derive(Debug)]
 pub enum Message {
-    Report(Report),
     Ask(Ask),
     /// `again`: the machine asks as its last answer told it to, not because it started.
     Boot {
@@ -59,12 +57,6 @@ pub struct SiteWord {
 /// By condition. It outlives brains: what the boot endpoint or the directory said holds until they say something else.
 pub type Site = watch::Sender<BTreeMap<&'static str, SiteWord>>;
 
-/// A lane, and what it was made from: another address or another Secret makes another lane.
-struct Owned {
-    lane: Lane,
-    made_from: serde_json::Value,
-}
-
 pub struct Brain {
     pub(super) world: World,
     pub(super) queue: Queue,
@@ -79,17 +71,17 @@ pub struct Brain {
     /// What of it is known to people.
     told: BTreeMap<&'static str, SiteWord>,
     pub(super) rails: Rails,
-    devices: Arc<dyn Devices>,
-    lanes: BTreeMap<Device, Owned>,
-    gates: BTreeMap<(Name, Revision), Arc<Gate>>,
-    lane_ids: u64,
+    pub(super) devices: Arc<dyn Devices>,
+    pub(super) lanes: BTreeMap<Device, Owned>,
+    pub(super) gates: BTreeMap<(Name, Revision), Arc<Gate>>,
+    pub(super) lane_ids: u64,
     /// When the next switch is to be saved.
     save_at: Option<Tick>,
     /// Glanced at, and still to be reconciled.
     todo: BTreeSet<Name>,
     /// Wishes are arriving: since when, and until when to wait for more.
     settling: Option<(Tick, Tick)>,
-    reports: mpsc::Sender<Report>,
+    pub(super) reports: mpsc::Sender<Report>,
 }
 
 impl Brain {
@@ -180,7 +172,6 @@ impl Brain {
                     None => return,
                 },
                 message = inbox.recv() => match message {
-                    Some(Message::Report(report)) => self.absorb_report(report).await,
                     Some(Message::Ask(ask)) => self.answer(ask).await,
                     Some(Message::Boot { mac, arch, again, reply }) => {
                         let answer = self.boot(mac, arch, again);
@@ -244,7 +235,7 @@ impl Brain {
     }
 
     /// One change of wishes arrives as many objects: what they ask for together is judged when the last of them is here.
-    fn wish_arrived(&mut self) {
+    pub(super) fn wish_arrived(&mut self) {
         let now = self.clock.now();
         let first = self.settling.map_or(now, |(first, _)| first);
         let until = now.plus(limits::SETTLE).min(first.plus(limits::SETTLE_MAX));
@@ -291,314 +282,6 @@ impl Brain {
             self.wake(&server);
         }
     }
-
-    // ---- the store -----------------------------------------------------------------------------------------------------
-
-    fn absorb_change(&mut self, change: Change) {
-        match change {
-            Change::Put(entry) => {
-                if let Some(touched) = self.absorb_entry(&entry) {
-                    self.wish_arrived();
-                    self.touched(touched.0, &touched.1);
-                }
-            }
-            Change::Deleted { key, .. } => {
-                if let Some(Key::Object(kind, name)) = Key::parse(&key) {
-                    // Who was bound is woken before the index forgets it.
-                    self.touched(kind, &name);
-                    self.world.objects.remove(kind, &name);
-                    self.world.stored.remove(&(kind, name.clone()));
-                    match kind {
-                        Kind::Binding => self.rails.is_up(&name),
-                        Kind::Server => self.rails.forget(&name),
-                        Kind::Policy | Kind::Secret | Kind::Network | Kind::Switch | Kind::Persona => {}
-                    }
-                    self.touched(kind, &name);
-                }
-            }
-        }
-    }
-
-    /// The object whose wishes differ now, if it is one.
-    fn absorb_entry(&mut self, entry: &Entry) -> Option<(Kind, Name)> {
-        if let Some(Key::Object(kind, name)) = Key::parse(&entry.key) {
-            let object = match serde_json::from_slice(&entry.value)
-                .map_err(|e| e.to_string())
-                .and_then(|v| Object::from_json(v).map_err(|e| e.to_string()))
-            {
-                Ok(object) => object,
-                Err(error) => {
-                    tracing::error!(key = entry.key, error, "a stored object does not read; it is left alone");
-                    return None;
-                }
-            };
-            let stored = Stored { value: object.status.clone(), revision: entry.revision };
-            self.world.stored.insert((kind, name.clone()), stored);
-            let same = self.same_wish(&object);
-            self.world.objects.insert(&object);
-            return (!same).then_some((kind, name));
-        }
-        self.absorb_record(entry);
-        None
-    }
-
-    fn same_wish(&self, object: &Object) -> bool {
-        let o = &self.world.objects;
-        let name = object.name();
-        let held = match object.kind() {
-            Kind::Policy => o.policies.get(name).map(|h| &h.meta),
-            Kind::Secret => o.secrets.get(name).map(|h| &h.meta),
-            Kind::Network => o.networks.get(name).map(|h| &h.meta),
-            Kind::Switch => o.switches.get(name).map(|h| &h.meta),
-            Kind::Server => o.servers.get(name).map(|h| &h.meta),
-            Kind::Persona => o.personas.get(name).map(|h| &h.meta),
-            Kind::Binding => o.bindings.get(name).map(|h| &h.meta),
-        };
-        held.is_some_and(|m| m.uid == object.meta.uid && m.generation == object.meta.generation && m.labels == object.meta.labels)
-    }
-
-    /// Records about bodies and pins are ours: they are taken from the store at the start only, since nobody else writes them while we act.
-    fn absorb_record(&mut self, entry: &Entry) {
-        let unreadable = |error: serde_json::Error| tracing::error!(key = entry.key, error = %error, "a stored record does not read");
-        match Key::parse(&entry.key) {
-            Some(Key::Body(server)) => {
-                if self.world.bodies.get(&server).is_some_and(|b| b.revision >= entry.revision) {
-                    return;
-                }
-                match serde_json::from_slice(&entry.value) {
-                    Ok(body) => self.world.set_body(&server, body, entry.revision),
-                    Err(error) => unreadable(error),
-                }
-            }
-            Some(Key::Pin(kind, name)) => match serde_json::from_slice(&entry.value) {
-                Ok(value) => drop(self.world.pins.insert((kind, name), Stored { value, revision: entry.revision })),
-                Err(error) => unreadable(error),
-            },
-            Some(Key::Pause(id)) => match serde_json::from_slice::<super::world::Pause>(&entry.value) {
-                Ok(pause) => {
-                    let left = pause.until.as_deref().map(super::people::seconds_until);
-                    let until = left.map(|s| self.clock.now().plus(std::time::Duration::from_secs(s)));
-                    self.world.pauses.insert(id, (pause, until));
-                }
-                Err(error) => unreadable(error),
-            },
-            Some(Key::Approval(binding)) => match serde_json::from_slice::<super::people::Approved>(&entry.value) {
-                Ok(approved) => drop(self.world.approvals.insert(binding, approved.restored(self.clock.now()))),
-                Err(error) => unreadable(error),
-            },
-            Some(Key::Object(..)) | None => {}
-        }
-    }
-
-    /// An object's wishes changed: its lane, and the servers that it concerns.
-    fn touched(&mut self, kind: Kind, name: &Name) {
-        match kind {
-            Kind::Server => {
-                self.lane_of(&Device::Bmc(name.clone()));
-                self.wake(name);
-                self.dirty_objects.insert((kind, name.clone()));
-                // A port that moved from one server to another concerns both.
-                let switches: Vec<Name> = self
-                    .world
-                    .objects
-                    .servers
-                    .get(name)
-                    .map(|s| crate::model::objects::server_switches(&s.spec).into_iter().collect())
-                    .unwrap_or_default();
-                for switch in switches {
-                    self.wake_switch(&switch);
-                }
-            }
-            Kind::Switch => {
-                self.lane_of(&Device::Switch(name.clone()));
-                self.wake_switch(name);
-                self.dirty_objects.insert((kind, name.clone()));
-            }
-            Kind::Binding => self.wake_binding(name),
-            Kind::Secret => {
-                self.gates.retain(|(secret, _), _| secret != name);
-                self.all_lanes();
-            }
-            Kind::Persona => {
-                let bindings: Vec<Name> = self.world.objects.bindings_of_persona(name).cloned().collect();
-                for binding in bindings {
-                    self.wake_binding(&binding);
-                }
-            }
-            Kind::Network => self.wake_all(),
-            Kind::Policy => {
-                self.all_lanes();
-                self.wake_all();
-                self.dirty_objects.insert((kind, name.clone()));
-            }
-        }
-    }
-
-    fn wake_switch(&mut self, switch: &Name) {
-        let servers: Vec<Name> = self.world.objects.servers_on_switch(switch).cloned().collect();
-        for server in servers {
-            self.wake(&server);
-        }
-    }
-
-    // ---- lanes ---------------------------------------------------------------------------------------------------------
-
-    fn all_lanes(&mut self) {
-        let servers = self.world.objects.servers.keys().cloned().map(Device::Bmc);
-        let switches = self.world.objects.switches.keys().cloned().map(Device::Switch);
-        let gone: Vec<Device> = self.lanes.keys().cloned().collect();
-        for device in servers.chain(switches).chain(gone).collect::<BTreeSet<Device>>() {
-            self.lane_of(&device);
-        }
-    }
-
-    /// Makes the lane of a device what the objects say: started, replaced, ended, or left as it is.
-    fn lane_of(&mut self, device: &Device) {
-        let made_from = self.made_from(device);
-        if self.lanes.get(device).map(|o| &o.made_from) == made_from.as_ref() {
-            return;
-        }
-        let before = self.end_lane(device);
-        let Some(made_from) = made_from else {
-            tokio::spawn(before);
-            return;
-        };
-        let policy = self.world.objects.policy();
-        let built = match device {
-            Device::Bmc(name) => self.world.objects.servers.get(name).map(|held| {
-                let gate = self.gate(&held.spec.bmc.secret_ref.name);
-                let login = self.bmc_login(&held.spec);
-                let pace = Pace { poll_every: policy.bmc.poll_interval.0, deadline: limits::BMC_DEADLINE };
-                login.map(|login| (self.devices.bmc(name, &held.spec, login, policy.bmc.spacing.0), pace, gate))
-            }),
-            Device::Switch(name) => self.world.objects.switches.get(name).map(|held| {
-                let gate = self.gate(&held.spec.snmp.secret_ref.name);
-                let login = self.snmp_login(&held.spec);
-                let pace = Pace { poll_every: policy.switch.poll_interval.0, deadline: limits::SWITCH_DEADLINE };
-                login.map(|login| (self.devices.switch(name, &held.spec, login), pace, gate))
-            }),
-        };
-        match built {
-            Some(Ok((driver, pace, gate))) => {
-                self.lane_ids += 1;
-                let setting = Setting { pace, gate, clock: self.clock, reports: self.reports.clone() };
-                let lane = Lane::start(self.lane_ids, device.clone(), driver, setting, before);
-                self.lanes.insert(device.clone(), Owned { lane, made_from });
-            }
-            Some(Err(error)) => {
-                tokio::spawn(before);
-                self.no_login(device, &error);
-            }
-            None => drop(tokio::spawn(before)),
-        }
-    }
-
-    fn gate(&self, secret: &Name) -> Arc<Gate> {
-        let revision = self.world.objects.secrets.get(secret).map_or(0, |s| s.meta.generation);
-        self.gates.get(&(secret.clone(), revision)).cloned().unwrap_or_default()
-    }
-
-    /// What a lane depends on. Nothing: there is no such object. The gate of its Secret is made here, so that all its lanes share it.
-    fn made_from(&mut self, device: &Device) -> Option<serde_json::Value> {
-        let policy = self.world.objects.policy();
-        let (spec, secret) = match device {
-            Device::Bmc(name) => {
-                let held = self.world.objects.servers.get(name)?;
-                (serde_json::json!([held.meta.uid, held.spec.bmc, policy.bmc]), held.spec.bmc.secret_ref.name.clone())
-            }
-            Device::Switch(name) => {
-                let held = self.world.objects.switches.get(name)?;
-                (serde_json::json!([held.meta.uid, held.spec, policy.switch]), held.spec.snmp.secret_ref.name.clone())
-            }
-        };
-        let version = self.world.objects.secrets.get(&secret).map(|s| (s.meta.uid.clone(), s.meta.generation));
-        let generation = version.as_ref().map_or(0, |v| v.1);
-        self.gates.entry((secret.clone(), generation)).or_default();
-        Some(serde_json::json!([spec, secret, version]))
-    }
-
-    /// Forgets what the device showed. Resolves when the lane has let go of it.
-    fn end_lane(&mut self, device: &Device) -> impl Future<Output = ()> + Send + 'static {
-        let end = self.lanes.remove(device).map(|owned| owned.lane.end());
-        let lost: Vec<Op> = self.in_flight.keys().filter(|op| op.device() == *device).cloned().collect();
-        for op in lost {
-            self.in_flight.remove(&op);
-            self.budget.release(&op);
-        }
-        match device {
-            Device::Bmc(name) => self.world.forget_device_of_server(name),
-            Device::Switch(name) => self.world.forget_device_of_switch(name),
-        }
-        async move {
-            if let Some(end) = end {
-                end.await;
-            }
-        }
-    }
-
-    /// Ends all lanes: the sessions of all BMCs are closed, side by side.
-    pub async fn close(mut self) {
-        let mut ends = tokio::task::JoinSet::new();
-        for (_, owned) in std::mem::take(&mut self.lanes) {
-            ends.spawn(owned.lane.end());
-        }
-        while ends.join_next().await.is_some() {}
-    }
-
-    /// Starts the lane of a device anew, with its refused credentials and failures forgotten.
-    pub(super) fn retry_device(&mut self, device: &Device) {
-        let secret = match device {
-            Device::Bmc(name) => self.world.objects.servers.get(name).map(|s| s.spec.bmc.secret_ref.name.clone()),
-            Device::Switch(name) => self.world.objects.switches.get(name).map(|s| s.spec.snmp.secret_ref.name.clone()),
-        };
-        if let Some(secret) = secret {
-            self.gates.retain(|(s, _), _| *s != secret);
-        }
-        if let Some(owned) = self.lanes.get_mut(device) {
-            owned.made_from = serde_json::Value::Null;
-        }
-        self.lane_of(device);
-    }
-
-    fn bmc_login(&self, spec: &ServerSpec) -> Result<BmcLogin, BadSecret> {
-        let name = &spec.bmc.secret_ref.name;
-        let missing =
-            || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
-        secrets::bmc_login(name.as_str(), &self.world.objects.secrets.get(name).ok_or_else(missing)?.spec)
-    }
-
-    fn snmp_login(&self, spec: &SwitchSpec) -> Result<SnmpLogin, BadSecret> {
-        let name = &spec.snmp.secret_ref.name;
-        let missing =
-            || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
-        secrets::snmp_login(name.as_str(), spec.snmp.version, &self.world.objects.secrets.get(name).ok_or_else(missing)?.spec)
-    }
-
-    fn no_login(&mut self, device: &Device, error: &BadSecret) {
-        let trouble = Some(Trouble { reason: "NoCredentials", message: error.to_string() });
-        match device {
-            Device::Bmc(name) => {
-                let facts = self.world.bmcs.entry(name.clone()).or_default();
-                facts.known.trouble = trouble;
-                self.wake(name);
-            }
-            Device::Switch(name) => {
-                self.world.switches.insert(name.clone(), Known::<SwitchSeen> { trouble, ..Known::default() });
-                self.wake_switch(name);
-                self.dirty_objects.insert((Kind::Switch, name.clone()));
-            }
-        }
-    }
-
-    pub(super) fn has_lane(&self, device: &Device) -> bool {
-        self.lanes.contains_key(device)
-    }
-
-    pub(super) fn send(&self, device: &Device, job: Job) -> bool {
-        self.lanes.get(device).is_some_and(|o| o.lane.send(job))
-    }
-
-    // ---- reports -------------------------------------------------------------------------------------------------------
 
     async fn absorb_report(&mut self, report: Report) {
         if self.lanes.get(&report.device).is_none_or(|o| o.lane.id != report.lane) {

@@ -157,6 +157,8 @@ pub struct Scene {
     /// `tor-1/Gi1/0/1`: `120+t(130)`.
     pub ports: BTreeMap<String, String>,
     pub power: BTreeMap<Name, String>,
+    /// Servers whose BMC hears nothing.
+    pub silent: BTreeSet<Name>,
 }
 
 /// A switch that its agent and people share.
@@ -249,7 +251,8 @@ impl Rack {
             ports.extend(lock(switch).ports().into_iter().map(|(port, config)| (format!("{name}/{port}"), config.to_string())));
         }
         let power = self.servers.iter().map(|(name, face)| (name.clone(), lock(face).bmc.power(now).to_string())).collect();
-        Scene { refused, acts: self.acts, ports, power }
+        let silent = self.servers.iter().filter(|(_, face)| !lock(face).bmc.reachable(now)).map(|(name, _)| name.clone()).collect();
+        Scene { refused, acts: self.acts, ports, power, silent }
     }
 }
 

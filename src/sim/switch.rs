@@ -23,6 +23,14 @@ pub enum Kind {
     Cisco,
 }
 
+/// What an agent makes of dot1qPortAcceptableFrameTypes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameTypes {
+    NotServed,
+    ReadOnly,
+    Writable,
+}
+
 /// What agents do that they should not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Faults {
@@ -103,6 +111,8 @@ struct Port {
     admin: Admin,
     /// PVID; access VLAN on a Cisco.
     pvid: Vlan,
+    /// dot1qPortAcceptableFrameTypes: admitOnlyVlanTagged(2).
+    tagged_only: bool,
     /// Cisco: trunk mode, native VLAN, the list of VLANs that pass.
     trunk: Trunk,
     link: bool,
@@ -152,6 +162,8 @@ pub struct SimSwitch {
     up_time: u32,
     serial: i64,
     copy_state: Option<i64>,
+    /// dot1qPortAcceptableFrameTypes is served, and can be written.
+    pub frame_types: FrameTypes,
     /// CISCO-CONFIG-MAN-MIB is served.
     pub tells_unsaved: bool,
     /// Copies of the configuration that were begun over SNMP.
@@ -185,6 +197,7 @@ impl SimSwitch {
                 if_index: 100 + n,
                 admin: Admin::Up,
                 pvid: vlan,
+                tagged_only: false,
                 trunk: Trunk { mode: 2, encapsulation: Some(5), native: vlan, lists: lists.clone() },
                 link: true,
             })
@@ -221,6 +234,7 @@ impl SimSwitch {
             up_time: 100,
             serial: 1,
             copy_state: None,
+            frame_types: FrameTypes::Writable,
             tells_unsaved: false,
             copies: 0,
         }
@@ -232,7 +246,11 @@ impl SimSwitch {
             Kind::QBridge => recorded::bridge(tree)?,
             Kind::Cisco => recorded::cisco(tree)?,
         };
-        Some(SimSwitch::of(kind, form, config, tree.clone()))
+        let mut sim = SimSwitch::of(kind, form, config, tree.clone());
+        if !tree.0.keys().any(|oid| oid.0.starts_with(o::FRAME_TYPES)) {
+            sim.frame_types = FrameTypes::NotServed;
+        }
+        Some(sim)
     }
 
     /// The truth, as a person at the console would read it. Of a port that contradicts itself: where untagged frames go in.
@@ -281,6 +299,7 @@ impl SimSwitch {
         let port = self.config.ports.get_mut(n)?;
         port.admin = to.admin;
         port.pvid = to.untagged.or(spare).unwrap_or(port.pvid);
+        port.tagged_only &= to.untagged.is_none();
         port.trunk.mode = if to.tagged.is_empty() { 2 } else { 1 };
         port.trunk.encapsulation = port.trunk.encapsulation.map(|_| if port.trunk.mode == 1 { 4 } else { 5 });
         port.trunk.native = port.pvid;
@@ -370,7 +389,7 @@ impl SimSwitch {
         let untagged: BTreeSet<Vlan> = self.config.vlans.iter().filter(|(_, row)| has(&row.untagged)).map(|(vlan, _)| *vlan).collect();
         let egress = self.config.vlans.iter().filter(|(_, row)| has(&row.egress)).map(|(vlan, _)| *vlan);
         let tagged = egress.filter(|vlan| !untagged.contains(vlan)).collect();
-        PortView { admin: port.admin, ingress: Some(port.pvid), untagged, tagged }
+        PortView { admin: port.admin, ingress: Some(port.pvid).filter(|_| !port.tagged_only), untagged, tagged }
     }
 
     fn cisco_view(&self, port: &Port) -> PortView {

@@ -27,6 +27,8 @@ const DEFAULT_VLAN: u16 = 1;
 /// How long a BMC is silent: longer than `limits::BMC_DEADLINE`, after which a look that nobody answers is given up.
 const SILENCE_S: u64 = 30;
 const REPAIRED_WITHIN: Duration = Duration::from_secs(120);
+/// How long after the repair the controller's word for it is waited for: a short silence may go unnoticed.
+const UNNOTICED: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,13 +50,9 @@ struct Damage {
 }
 
 enum Thing {
-    Port {
-        switch: Name,
-        port: String,
-    },
+    Port { switch: Name, port: String },
     Power(Name),
-    /// The rack shows nothing of it.
-    Cable,
+    Cable(Name),
 }
 
 impl Thing {
@@ -63,14 +61,14 @@ impl Thing {
         match self {
             Thing::Port { switch, port } => scene.ports.get(&format!("{switch}/{port}")).cloned(),
             Thing::Power(server) => scene.power.get(server).cloned(),
-            Thing::Cable => None,
+            Thing::Cable(server) => scene.silent.contains(server).then(|| "silent".to_owned()),
         }
     }
 
     fn is(&self, row: &PortRow) -> bool {
         match self {
             Thing::Port { switch, port } => row.switch == *switch && row.port == *port,
-            Thing::Power(_) | Thing::Cable => false,
+            Thing::Power(_) | Thing::Cable(_) => false,
         }
     }
 }
@@ -134,12 +132,13 @@ fn server(what: Breakage, site: &Site, acts: usize) -> Result<Damage, Failure> {
         bound.name,
         limits::BMC_DEADLINE.as_secs()
     );
-    Ok(Damage { bound, act: Act::Silence { server, seconds: SILENCE_S }, tale, thing: Thing::Cable })
+    Ok(Damage { bound, act: Act::Silence { server: server.clone(), seconds: SILENCE_S }, tale, thing: Thing::Cable(server) })
 }
 
 /// Tells what the controller sees and does until everything is as it was; how long that took.
 async fn follow(client: &Client, hands: &mut Hands, damage: &Damage, whole: Option<String>, mut told: usize) -> Result<Duration, Failure> {
     let (begun, mut last, mut noticed) = (Instant::now(), String::new(), false);
+    let mut whole_since = None;
     let say = |text: &str| print(&format!("{:>6.1} s  {}\n", begun.elapsed().as_secs_f64(), clean(text)));
     loop {
         let site = Site::look(client).await?;
@@ -161,9 +160,10 @@ async fn follow(client: &Client, hands: &mut Hands, damage: &Damage, whole: Opti
             say(&sentence(event))?;
         }
         noticed |= now.standing != Standing::AsWished || fresh.iter().any(|e| about(&e));
-        if noticed && now.standing == Standing::AsWished {
-            let scene = hands.act(&Act::Look {}).await?;
-            if damage.thing.shown(&scene) == whole {
+        if now.standing == Standing::AsWished && damage.thing.shown(&hands.act(&Act::Look {}).await?) == whole {
+            // What the controller saw and did is told before the end, where it noticed anything at all.
+            let since = *whole_since.get_or_insert_with(Instant::now);
+            if noticed || since.elapsed() > UNNOTICED {
                 return Ok(begun.elapsed());
             }
         }

@@ -105,7 +105,12 @@ impl SwitchDriver {
         let seen = seen::switch(&self.known()?.inventory, &state);
         let Some((key, now)) = self.differs(&seen, port, from, to)? else { return Ok(()) };
         let target = target(&self.known()?.inventory, key, now);
-        self.engine()?.set_port(target, to, state).await
+        let after = self.engine()?.set_port(target, to, state).await?;
+        if let (Some(known), Vlans::Bridge(bridge)) = (&mut self.known, after.vlans) {
+            // Polls do not ask for it.
+            known.inventory.frame_types = bridge.frame_types;
+        }
+        Ok(())
     }
 
     /// The port, if it may be written and is as the operation expects it; nothing if it is as wanted already.

@@ -38,16 +38,21 @@ enum Outcome {
 }
 
 impl Engine<'_> {
-    /// Bring one port to what is wanted, from a state just read.
-    pub async fn set_port(&mut self, target: Target<'_>, to: &PortConfig, mut state: State) -> Result<(), Fault> {
+    /// Bring one port to what is wanted, from a state just read; what it then shows.
+    pub async fn set_port(&mut self, target: Target<'_>, to: &PortConfig, mut state: State) -> Result<State, Fault> {
+        self.frame_types(&mut state, target).await?;
         let was_up = admin(state.admin.get(&target.if_index)) == Admin::Up;
         let mut all_read = true;
         for _ in 0..STEPS {
             let step = next(&state, self.inventory.profile, *self.grouping, target, to)
                 .map_err(|why| self.obstacle(target, &why, was_up, &state))?;
-            let Some(step) = step else { return Ok(()) };
+            let Some(step) = step else { return Ok(state) };
             if step.opens && !all_read {
-                state = read::state(self.agent, self.inventory).await?;
+                let before = std::mem::replace(&mut state, read::state(self.agent, self.inventory).await?);
+                if let (Vlans::Bridge(before), Vlans::Bridge(now)) = (before.vlans, &mut state.vlans) {
+                    now.frame_types = before.frame_types;
+                }
+                self.frame_types(&mut state, target).await?;
                 all_read = true;
                 continue;
             }
@@ -57,12 +62,26 @@ impl Engine<'_> {
             self.refresh(&mut state, target, to).await?;
             match outcome(&step, &before, &state, target) {
                 Outcome::Done | Outcome::Partly => {}
+                Outcome::Nothing if step.advice => forget_frame_types(&mut state, target),
                 Outcome::Nothing if *self.grouping != Grouping::Single && step.bindings.len() > 1 => *self.grouping = Grouping::Single,
                 Outcome::Nothing => return Err(self.no_effect(&step, &answer, was_up && is_down(&state, target))),
             }
         }
         let place = format!("{}{}", target.key, left_down(was_up && is_down(&state, target)));
         Err(self.disagrees(place, format!("{to} within {STEPS} writes"), "something else changes it all the time".to_owned()))
+    }
+
+    /// Which frames this port admits, where the switch tells.
+    async fn frame_types(&mut self, state: &mut State, target: Target<'_>) -> Result<(), Fault> {
+        let Vlans::Bridge(bridge) = &state.vlans else { return Ok(()) };
+        let served = target.base_port.filter(|port| bridge.frame_types.contains_key(port));
+        let wanted: Vec<Oid> = served.map(|port| at(o::FRAME_TYPES, &[port])).into_iter().collect();
+        if !wanted.is_empty() {
+            for (oid, value) in read::get(self.agent, &wanted).await? {
+                put(state, &oid, &value);
+            }
+        }
+        Ok(())
     }
 
     /// Read again what concerns this port: its admin state, its PVID or modes, and the lists of all VLANs.
@@ -130,10 +149,17 @@ fn bridge_objects(bridge: &Bridge, target: Target<'_>, to: &PortConfig) -> Vec<O
             || listed(row.untagged_ports(bridge))
     };
     let mut oids: Vec<Oid> = target.base_port.iter().map(|port| at(o::PVID, &[*port])).collect();
+    oids.extend(target.base_port.filter(|port| bridge.frame_types.contains_key(port)).map(|port| at(o::FRAME_TYPES, &[port])));
     for row in bridge.rows.iter().filter(|(vlan, row)| concerns(vlan, row)).map(|(_, row)| row) {
         oids.extend([at(o::STATIC_EGRESS, &[row.index]), at(o::STATIC_UNTAGGED, &[row.index])]);
     }
     oids
+}
+
+fn forget_frame_types(state: &mut State, target: Target<'_>) {
+    if let (Vlans::Bridge(bridge), Some(port)) = (&mut state.vlans, target.base_port) {
+        bridge.frame_types.remove(&port);
+    }
 }
 
 fn is_down(state: &State, target: Target<'_>) -> bool {
@@ -204,6 +230,8 @@ fn shown(state: &State, oid: &Oid) -> Option<Value> {
     of(o::IF_ADMIN_STATUS, &state.admin).or_else(|| match &state.vlans {
         Vlans::Bridge(bridge) => {
             let pvid = oid.0.strip_prefix(o::PVID).and_then(|index| bridge.pvid.as_ref()?.get(index.first()?)).cloned();
+            let types = oid.0.strip_prefix(o::FRAME_TYPES).and_then(|index| bridge.frame_types.get(index.first()?));
+            let pvid = pvid.or_else(|| types.copied().map(Value::Integer));
             pvid.or_else(|| list_of(bridge, oid).map(|list| Value::Octets(list.to_vec())))
         }
         Vlans::Vtp(vtp) => of(o::VM_VLAN, &vtp.vm_vlan)

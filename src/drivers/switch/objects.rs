@@ -59,6 +59,8 @@ pub const STATIC_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 2];
 pub const STATIC_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 4];
 pub const STATIC_ROW_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 5];
 pub const PVID: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 5, 1, 1];
+/// dot1qPortAcceptableFrameTypes: admitAll(1), admitOnlyVlanTagged(2).
+pub const FRAME_TYPES: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 5, 1, 2];
 // IEEE8023-LAG-MIB: dot3adAggPortAttachedAggID
 pub const LAG_ATTACHED: Arcs = &[1, 2, 840, 10006, 300, 43, 1, 2, 1, 1, 13];
 // CISCO-PAGP-MIB: pagpGroupIfIndex

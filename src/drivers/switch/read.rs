@@ -30,6 +30,8 @@ pub struct Inventory {
     /// Members of aggregations: ifIndex → the aggregation's name, where it has one.
     pub lag_members: BTreeMap<u32, Option<String>>,
     pub if_change: Option<i64>,
+    /// dot1qPortAcceptableFrameTypes by base port, where it is served and the switch is written through Q-BRIDGE-MIB.
+    pub frame_types: BTreeMap<u32, i64>,
     /// The interfaces of VLANs, `Vlan 2515`: some agents (Force10) index the static table by them.
     pub vlan_interfaces: BTreeMap<u32, Vlan>,
 }
@@ -84,6 +86,8 @@ pub struct Bridge {
     /// dot1qPvid as it was sent (some agents send INTEGER), by base port; nothing where the agent does not serve it.
     pub pvid: Option<BTreeMap<u32, Value>>,
     pub rows: BTreeMap<Vlan, Row>,
+    /// dot1qPortAcceptableFrameTypes, by base port: as of the last look at everything, or of our own last write.
+    pub frame_types: BTreeMap<u32, i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +167,11 @@ pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inv
     let macs = macs(agent, &places).await?;
     let lag_members = lag_members(&groups, &places, &names);
     let vlan_interfaces = names.iter().filter_map(|(index, name)| Some((*index, vlan_of_name(name)?))).collect();
-    Ok(Inventory { identity, profile, places, first_port, source, neighbours, macs, lag_members, if_change, vlan_interfaces })
+    let frame_types = match profile.family {
+        Family::QBridge => numbers(&columns(agent, [o::FRAME_TYPES], 64).await?[0]),
+        Family::CiscoVtp | Family::ObserveOnly => BTreeMap::new(),
+    };
+    Ok(Inventory { identity, profile, places, first_port, source, neighbours, macs, lag_members, if_change, frame_types, vlan_interfaces })
 }
 
 /// What tells this switch from another: the chassis' serial number, else the engine id, else the bridge address.
@@ -362,7 +370,7 @@ pub async fn poll(agent: &mut dyn Agent, inventory: &Inventory, last: &State) ->
     let row = |row: &Row| Row { index: row.index, egress: list(&egress, row.index), untagged: list(&untagged, row.index) };
     let rows = bridge.rows.iter().map(|(vlan, old)| (*vlan, row(old))).collect();
     let pvid = bridge.pvid.as_ref().map(|_| column(o::PVID));
-    let vlans = Vlans::Bridge(Bridge { pvid, rows, ..bridge.clone() });
+    let vlans = Vlans::Bridge(Bridge { pvid, rows, frame_types: inventory.frame_types.clone(), ..bridge.clone() });
     Ok(Some(State { up_time, if_change, num_vlans, admin: numbers(o::IF_ADMIN_STATUS), oper: numbers(o::IF_OPER_STATUS), vlans }))
 }
 
@@ -385,7 +393,8 @@ async fn bridge_state(agent: &mut dyn Agent, inventory: &Inventory, ports: usize
         Source::Static | Source::Current => rows(&egress, &untagged, &inventory.vlan_interfaces),
     };
     let pvid = (!pvid.is_empty()).then(|| pvid.into_iter().filter_map(|(i, v)| Some((single(&i)?, v))).collect());
-    let bridge = Bridge { form, first_port: inventory.first_port, source: inventory.source, pvid, rows };
+    let frame_types = inventory.frame_types.clone();
+    let bridge = Bridge { form, first_port: inventory.first_port, source: inventory.source, pvid, rows, frame_types };
     Ok((admin, oper, Vlans::Bridge(bridge), [up, changed, count]))
 }
 

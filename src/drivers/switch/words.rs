@@ -55,6 +55,7 @@ const CC_FILE: Shown = Shown::Words(&[(3, "startupConfig"), (4, "runningConfig")
 static OBJECTS: &[Object] = &[
     object(o::IF_ADMIN_STATUS, "ifAdminStatus", Index::Interface, Shown::Words(&[(1, "up"), (2, "down")])),
     object(o::PVID, "dot1qPvid", Index::BasePort, Shown::Number),
+    object(o::FRAME_TYPES, "dot1qPortAcceptableFrameTypes", Index::BasePort, Shown::Words(&[(1, "admitAll"), (2, "admitOnlyVlanTagged")])),
     object(o::STATIC_NAME, "dot1qVlanStaticName", Index::Other, Shown::Text),
     object(o::STATIC_EGRESS, "dot1qVlanStaticEgressPorts", Index::Other, Shown::PortList),
     object(o::STATIC_UNTAGGED, "dot1qVlanStaticUntaggedPorts", Index::Other, Shown::PortList),

@@ -1,7 +1,9 @@
 //! Plans the SETs that bring one port to what is wanted: pure, one step at a time, each from what the switch shows at that moment.
 //!
 //! Leaves out: sending and reading back (`engine`). Invariants: a port is shut before its untagged VLAN changes and opened only when all
-//! is right; of a PortList only this port's bit changes; untagged members stay egress members between any two SETs. Shown by
+//! is right; of a PortList only this port's bit changes; untagged members stay egress members between any two SETs; a port without untagged VLAN lets no
+//! untagged frame in, where the switch has dot1qPortAcceptableFrameTypes and takes it (Cisco's trunks: their native VLAN is one that does not
+//! pass). That object alone is not corrected when somebody else changes it: it is no part of what is compared. Shown by
 //! `sim::switch` and `tests/switch_writes.rs`, on simulated switches with faults and on recordings.
 
 use std::collections::BTreeSet;
@@ -24,6 +26,8 @@ pub struct WriteStep {
     pub expect: Vec<Binding>,
     /// It brings the port up.
     pub opens: bool,
+    /// A switch that does not take it is left as it is.
+    pub advice: bool,
 }
 
 /// Why there is no step.
@@ -108,7 +112,7 @@ fn set_admin(target: Target<'_>, admin: Admin) -> WriteStep {
 }
 
 fn plain(what: String, bindings: Vec<Binding>) -> WriteStep {
-    WriteStep { what, expect: bindings.clone(), bindings, opens: false }
+    WriteStep { what, expect: bindings.clone(), bindings, opens: false, advice: false }
 }
 
 // ---- Q-BRIDGE -----------------------------------------------------------------------------------------------------------
@@ -168,7 +172,31 @@ fn bridge_work(bridge: &Bridge, profile: &Profile, grouping: Grouping, target: T
         Grouping::Single => pdus.concat().into_iter().take(1).collect(),
     };
     let step = (!bindings.is_empty()).then(|| plain(describe(target, &bindings), bindings));
+    let admits = |types: i64| {
+        let binding = (at(o::FRAME_TYPES, &[port]), Value::Integer(types));
+        WriteStep { advice: types == ONLY_TAGGED, ..plain(describe(target, std::slice::from_ref(&binding)), vec![binding]) }
+    };
+    // Untagged frames are kept out first, and let in last.
+    let step = match frame_types(bridge, port, to) {
+        Some(ONLY_TAGGED) => Some(admits(ONLY_TAGGED)),
+        Some(types) => step.or_else(|| Some(admits(types))),
+        None => step,
+    };
     Ok(Work { disrupts, step })
+}
+
+/// dot1qPortAcceptableFrameTypes: admitAll(1), admitOnlyVlanTagged(2).
+const ADMIT_ALL: i64 = 1;
+const ONLY_TAGGED: i64 = 2;
+
+/// What to write there. Without it the untagged frames of a port without untagged VLAN go into its PVID; and with it those of a port that
+/// has one go nowhere.
+fn frame_types(bridge: &Bridge, port: u32, to: &PortConfig) -> Option<i64> {
+    match (bridge.frame_types.get(&port)?, to.untagged) {
+        (&ADMIT_ALL, None) => Some(ONLY_TAGGED),
+        (&ONLY_TAGGED, Some(_)) => Some(ADMIT_ALL),
+        (_, _) => None,
+    }
 }
 
 /// The PVID to write. A port without untagged VLAN keeps the one it has, unless it is a tagged member there: untagged frames would come in.
@@ -221,8 +249,9 @@ fn describe(target: Target<'_>, bindings: &[Binding]) -> String {
 }
 
 fn object_name(oid: &Oid, value: &Value) -> String {
-    let columns: [(Arcs, &str); 9] = [
+    let columns: [(Arcs, &str); 10] = [
         (o::PVID, "PVID"),
+        (o::FRAME_TYPES, "acceptable frame types"),
         (o::STATIC_EGRESS, "egress ports of VLAN"),
         (o::STATIC_UNTAGGED, "untagged ports of VLAN"),
         (o::STATIC_ROW_STATUS, "row status of VLAN"),
@@ -371,6 +400,10 @@ pub fn put(state: &mut State, oid: &Oid, value: &Value) {
 fn put_bridge(bridge: &mut Bridge, index: &dyn Fn(Arcs) -> Option<u32>, value: &Value) {
     if let (Some(port), Some(column)) = (index(o::PVID), bridge.pvid.as_mut()) {
         column.insert(port, value.clone());
+    }
+    // Only where it is served: what a switch did not take is not looked at again.
+    if let (Some(types), Some(n)) = (index(o::FRAME_TYPES).and_then(|port| bridge.frame_types.get_mut(&port)), number(value)) {
+        *types = n;
     }
     let list = |row: &mut Row, untagged: bool| {
         if let Some(list) = octets(value) {

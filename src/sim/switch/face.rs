@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, Kind, Port, SimSwitch, VlanRow, Who};
+use super::{Config, FrameTypes, Kind, Port, SimSwitch, VlanRow, Who};
 use crate::drivers::switch::objects::{self as o, Arcs, at};
 use crate::drivers::switch::portlist;
 use crate::drivers::switch::snmp::{Binding, Oid, Value};
@@ -59,7 +59,12 @@ impl SimSwitch {
             put(o::IF_ADMIN_STATUS, &index, Value::Integer(admin));
             put(o::IF_OPER_STATUS, &index, Value::Integer(if up { 1 } else { 2 }));
             match self.kind {
-                Kind::QBridge => put(o::PVID, &[number], Value::Unsigned32(u32::from(port.pvid.id()))),
+                Kind::QBridge => {
+                    put(o::PVID, &[number], Value::Unsigned32(u32::from(port.pvid.id())));
+                    if self.frame_types != FrameTypes::NotServed {
+                        put(o::FRAME_TYPES, &[number], Value::Integer(if port.tagged_only { 2 } else { 1 }));
+                    }
+                }
                 Kind::Cisco => cisco_columns(port, &mut put),
             }
         }
@@ -235,6 +240,16 @@ impl SimSwitch {
             let Value::Unsigned32(id) = value else { return Err(WRONG_TYPE) };
             port.pvid = Vlan::try_from(i64::from(*id)).map_err(|_| WRONG_VALUE)?;
             return if config.vlans.contains_key(&port.pvid) { Ok(()) } else { Err(INCONSISTENT_VALUE) };
+        }
+        if let Some(port) = index(o::FRAME_TYPES).and_then(|n| config.ports.get_mut(n.checked_sub(1)? as usize)) {
+            port.tagged_only = match value {
+                Value::Integer(_) if self.frame_types != FrameTypes::Writable => return Err(NOT_WRITABLE),
+                Value::Integer(1) => false,
+                Value::Integer(2) => true,
+                Value::Integer(_) => return Err(WRONG_VALUE),
+                other => return Err(wrong_type(other)),
+            };
+            return Ok(());
         }
         if let Some(vlan) = index(o::STATIC_ROW_STATUS).and_then(|id| Vlan::try_from(i64::from(id)).ok()) {
             return self.set_row_status(config, vlan, value);

@@ -42,6 +42,7 @@ fn recorded_port(tree: &Tree, if_index: u32, pvid: Vlan) -> Port {
         if_index,
         admin: if admin == Some(1) { Admin::Up } else { Admin::Down },
         pvid,
+        tagged_only: false,
         trunk: Trunk {
             mode: number(o::TRUNK_DYNAMIC_STATE).and_then(integer).unwrap_or(2),
             encapsulation: number(o::TRUNK_ENCAPSULATION).and_then(integer),
@@ -56,7 +57,11 @@ fn recorded_port(tree: &Tree, if_index: u32, pvid: Vlan) -> Port {
 pub fn bridge(tree: &Tree) -> Option<Config> {
     let (base, pvid) = (column(tree, o::BASE_PORT_IF_INDEX), column(tree, o::PVID));
     let (egress, untagged) = (column(tree, o::STATIC_EGRESS), column(tree, o::STATIC_UNTAGGED));
-    let port = |number: u32| Some(recorded_port(tree, u32::try_from(integer(base.get(&number)?)?).ok()?, vlan(pvid.get(&number)?)?));
+    let only_tagged = |number: u32| tree.0.get(&at(o::FRAME_TYPES, &[number])).and_then(integer) == Some(2);
+    let port = |number: u32| {
+        let if_index = u32::try_from(integer(base.get(&number)?)?).ok()?;
+        Some(Port { tagged_only: only_tagged(number), ..recorded_port(tree, if_index, vlan(pvid.get(&number)?)?) })
+    };
     let ports: Vec<Port> = (1..).map_while(port).collect();
     let row = |(index, list): (&u32, &Value)| {
         let vlan = Vlan::try_from(i64::from(*index)).ok()?;
