@@ -3,8 +3,8 @@
 //!
 //! Every report carries the tick at which the question was asked: taken before the request is sent.
 
-use std::future::Future;
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

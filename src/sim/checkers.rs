@@ -176,11 +176,8 @@ impl Judge {
 
     fn body_stored(&mut self, server: &Name, body: Body, now: Tick) {
         let before = self.body(server);
-        if body.off != before.off {
-            match &body.off {
-                Some(intent) => self.off_stored(server, &before, intent, now),
-                None => {}
-            }
+        if let Some(intent) = body.off.as_ref().filter(|_| body.off != before.off) {
+            self.off_stored(server, &before, intent, now);
         }
         let nobodys = body.held_by.is_none() && body.release.is_none();
         if nobodys && self.power.get(server) == Some(&Power::On) {

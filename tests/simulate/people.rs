@@ -8,14 +8,14 @@ use embody::api::control::Control;
 use embody::api::objects::Preconditions;
 use embody::api::{Backend, DryRun, apply};
 use embody::control::people::People as Words;
-use embody::model::fact::{Admin, PortConfig, Power};
-use embody::model::{Kind, Name, Object, Vlan};
 use embody::drivers::bmc::ipmi::commands::ChassisControl;
 use embody::drivers::switch::objects::{self, at};
 use embody::drivers::switch::snmp::Value as SnmpValue;
+use embody::model::fact::{Admin, PortConfig, Power};
+use embody::model::{Kind, Name, Object, Vlan};
 use embody::plan::op::{Device, Off, Op};
-use embody::sim::mib::Mib;
 use embody::sim::centre::{Centre, Runs};
+use embody::sim::mib::Mib;
 use serde_json::{Value, json};
 
 use crate::plan::{Act, Plan, Rogue};

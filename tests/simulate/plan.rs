@@ -145,7 +145,13 @@ impl Plan {
     /// A small world in which nothing goes wrong: two exclusive personas on the first two of four servers; the last one was found running.
     pub fn fair(seed: u64, acts: Vec<(Duration, Act)>) -> Plan {
         let secs = Duration::from_secs;
-        let machine = |on| Machine { on, soft_off: SoftOff::TakesEffectAfter(secs(5)), on_takes: secs(2), off_takes: secs(1), firmware_takes: secs(20) };
+        let machine = |on| Machine {
+            on,
+            soft_off: SoftOff::TakesEffectAfter(secs(5)),
+            on_takes: secs(2),
+            off_takes: secs(1),
+            firmware_takes: secs(20),
+        };
         let machines = vec![machine(false), machine(false), machine(false), machine(true)];
         Plan { seed, machines, exclusive: vec![true, true], bindings: vec![0, 1], grace: secs(10), acts, chaos: secs(900) }
     }

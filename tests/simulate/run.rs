@@ -337,7 +337,13 @@ impl Site {
         for kind in [Kind::Binding, Kind::Server, Kind::Switch, Kind::Policy] {
             for object in people.backend.list(kind).await.map(|(all, _)| all).unwrap_or_default() {
                 let s = &object.status;
-                let bad: Vec<String> = s["conditions"].as_array().into_iter().flatten().filter(|c| c["status"] != "True" && c["message"] != "").map(|c| format!("{}: {}", c["type"], c["message"])).collect();
+                let bad: Vec<String> = s["conditions"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|c| c["status"] != "True" && c["message"] != "")
+                    .map(|c| format!("{}: {}", c["type"], c["message"]))
+                    .collect();
                 out.push_str(&format!("\n  {kind}/{}: {} waits {} owes {}", object.name(), bad.join("; "), s["waits"], s["obligations"]));
             }
         }
@@ -361,7 +367,8 @@ impl Site {
         // What was under way when the last thing became true may end first.
         self.wait(Instant::now() + limits::FAST_POLL_FOR + Duration::from_secs(60), controller, &mut None).await?;
         let count = || (self.centre.state().judge.ops, self.lines.load(Ordering::Relaxed));
-        let (before, from, revision) = (count(), self.centre.state().trace.len(), self.inner.list("").await.unwrap().1);
+        let (before, revision) = (count(), self.inner.list("").await.unwrap().1);
+        let from = self.centre.state().trace.len();
         self.wait(Instant::now() + SILENT_FOR, controller, &mut None).await?;
         let (after, now) = (count(), self.inner.list("").await.unwrap().1);
         if before != after || revision != now {
