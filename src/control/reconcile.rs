@@ -181,6 +181,11 @@ impl Brain {
         if self.in_flight.contains_key(&step.op) {
             return;
         }
+        if let Some(op) = self.port_on_its_way(want).filter(|_| matches!(step.op, Op::PowerOn { .. })) {
+            plan.wait("PortsFirst", format!("{op} is still on its way"));
+            plan.held.push(step);
+            return;
+        }
         if let Some(failure) = self.failures.get(&(server.clone(), gate::signature(&step.op)))
             && failure.again_at > now
         {
@@ -211,6 +216,16 @@ impl Brain {
             return;
         }
         self.dispatch(server, &step).await;
+    }
+
+    /// A write of one of the server's ports that has not come back: sent for earlier wishes, it would change the port under what is started
+    /// after the last look.
+    fn port_on_its_way(&self, want: &Want) -> Option<&Op> {
+        let ports = want.holder.as_ref().map(|h| &h.ports)?;
+        self.in_flight.keys().find(|op| match op {
+            Op::SetPort { switch, port, .. } => ports.contains_key(&(switch.clone(), port.clone())),
+            Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } | Op::CreateVlan { .. } | Op::Save { .. } => false,
+        })
     }
 
     /// The rails that count what is really begun.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::boot::ask;
 use super::controller::Controller;
@@ -250,7 +250,7 @@ async fn freezes_and_wakes_too_late(site: &mut Site, acting: &mut Controller, it
 async fn over_etcd_an_outage_is_survived() {
     let Some(mut etcd) = etcd_or_skip() else { return };
     let _up = etcd.connect("/rack-is-up/").await;
-    let site = Site::start(&["--store", &format!("etcd://{}", etcd.endpoint())]).await;
+    let mut site = Site::start(&["--store", &format!("etcd://{}", etcd.endpoint())]).await;
     until("the controller acts", Duration::from_secs(20), async || acts(&site.controller)).await;
     comes_to_life(&site, &Manifests::default()).await;
     site.a.mark("deaf", true);
@@ -269,6 +269,12 @@ async fn over_etcd_an_outage_is_survived() {
     assert_eq!(offs(&site, "a", before), ["shutdown 1", "power 0"], "{:#?}", site.changes());
     site.never_both_on();
     site.stays_silent(3).await;
+    // It can be stopped while etcd does not answer.
+    etcd.signal("-STOP");
+    site.controller.process().signal("-TERM").await;
+    let ended = timeout(Duration::from_secs(20), site.controller.process().wait()).await;
+    etcd.signal("-CONT");
+    assert!(ended.as_ref().is_ok_and(|status| status.success()), "{ended:?}\n{}", site.controller.log());
 }
 
 fn acts(controller: &Controller) -> Result<(), String> {

@@ -260,10 +260,22 @@ impl Site {
     /// Serves what is in the store, at first or again.
     pub fn serve(&mut self) {
         let (stop, stopped) = oneshot::channel::<()>();
-        let listener = api::Listener::bind(&self.socket).unwrap();
+        let listener = self.listener();
         let backend = Arc::new(api::Backend::new(self.store.clone(), self.control.clone(), check()));
         self.served = Some(tokio::spawn(listener.serve(backend, async move { drop(stopped.await) })));
         self.stop = Some(stop);
+    }
+
+    /// The lock of a listener that has just ended may live on for a moment, in a child that another test of this process is starting: it has
+    /// the descriptor until its exec.
+    fn listener(&self) -> api::Listener {
+        for _ in 0..200 {
+            match api::Listener::bind(&self.socket) {
+                Err(api::BindError::InUse { .. }) => drop(std::process::Command::new("true").status()),
+                bound => return bound.unwrap(),
+            }
+        }
+        api::Listener::bind(&self.socket).unwrap()
     }
 
     pub async fn stop(&mut self) -> Result<(), api::BindError> {
