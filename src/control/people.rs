@@ -260,7 +260,10 @@ impl Brain {
             ));
         }
         for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
-            text.push_str(&format!(" Next: {} ({}).", step.op, step.because));
+            match self.rails.contended(server, &step.op, now) {
+                Some((trouble, again)) => text.push_str(&format!(" It waits: {} [{}], for {}.", trouble.message, trouble.reason, seconds(again.since(now)))),
+                None => text.push_str(&format!(" Next: {} ({}).", step.op, step.because)),
+            }
         }
         for failure in self.failures.iter().filter(|((s, _), f)| s == server && f.again_at > now).map(|(_, f)| f) {
             text.push_str(&format!(
@@ -499,7 +502,8 @@ impl Brain {
         self.rails.let_go();
         self.wake_all();
         let breaker = if let_go { "; correction goes on after the breaker" } else { "" };
-        Ok(format!("{resumed} pauses ended{breaker}"))
+        let pauses = if resumed == 1 { "1 pause" } else { &format!("{resumed} pauses") };
+        Ok(format!("{pauses} ended{breaker}"))
     }
 
     fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {

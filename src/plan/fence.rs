@@ -78,6 +78,9 @@ pub fn grace(want: &Want, seen: &ServerSeen) -> Duration {
 /// that would claim an exclusive persona twice, or deny evidence of another one.
 pub fn adopt(holder: &Holder, seen: &ServerSeen) -> Result<Record, Problem> {
     let (binding, persona) = (&holder.authority.binding, &holder.persona);
+    if seen.body.found == Found::Managed && seen.body.may_run.contains_key(persona) {
+        return Err(Problem::new("NothingToAdopt", format!("the server of binding {binding} is known to run persona {persona} already")));
+    }
     let held = seen.body.held_by.as_ref().is_some_and(|h| h.uid == holder.authority.uid);
     if !held || seen.body.release.is_some() || seen.body.found != Found::Running {
         return Err(Problem::new("NothingToAdopt", format!("the server of binding {binding} was not found running when it was taken")));

@@ -86,11 +86,17 @@ fn in_time(server: &Name, seen: &ServerSeen, why: &WhyOff<'_>, now: Tick, plan: 
     let what = if intent.hard { "power off" } else { "soft-off" };
     let then = if now >= deadline { "it is asked again now".to_owned() } else { format!("hard off in {}", seconds(deadline.since(now))) };
     plan.wait(SWITCHING_OFF, format!("{what} was sent {} ago ({}); {then}", seconds(now.since(seen.memory.attempt_at)), intent.because));
-    plan.wake(deadline);
-    if now >= deadline {
-        plan.looks.push(Device::Bmc(server.clone()));
-    }
+    at(deadline, server, now, plan);
     false
+}
+
+/// When the deadline is over, a question asked after it decides.
+fn at(deadline: Tick, server: &Name, now: Tick, plan: &mut Plan) {
+    if now > deadline {
+        plan.looks.push(Device::Bmc(server.clone()));
+    } else {
+        plan.wake(deadline);
+    }
 }
 
 fn obeys(seen: &ServerSeen, plan: &mut Plan) -> bool {
@@ -186,10 +192,7 @@ fn on_in_time(server: &Name, seen: &ServerSeen, now: Tick, plan: &mut Plan) -> b
     }
     if !off_since {
         plan.wait(SWITCHING_ON, format!("power-on was sent to server {server} {} ago", seconds(now.since(sent))));
-        plan.wake(deadline);
-        if now >= deadline {
-            plan.looks.push(Device::Bmc(server.clone()));
-        }
+        at(deadline, server, now, plan);
     }
     off_since
 }

@@ -142,24 +142,27 @@ impl Rails {
 
     /// Counts a correction of drift; why it is not to be made, when the same thing was corrected too often.
     pub fn correct(&mut self, server: &Name, op: &Op, now: Tick) -> Result<(), (Trouble, Tick)> {
-        let thing = thing(op);
-        let times = self.corrections.entry((server.clone(), thing.clone())).or_default();
+        if let Some(refusal) = self.contended(server, op, now) {
+            return Err(refusal);
+        }
+        let times = self.corrections.entry((server.clone(), thing(op))).or_default();
         while times.front().is_some_and(|t| now.since(*t) >= CONTENTION_WINDOW) {
             times.pop_front();
         }
-        match times.front() {
-            Some(first) if times.len() >= CORRECTIONS => {
-                let again = first.plus(CONTENTION_WINDOW);
-                let message = format!(
-                    "{thing} was corrected {CORRECTIONS} times in ten minutes: something else changes it. It is left alone for now; `embody retry server {server}` corrects it at once"
-                );
-                Err((Trouble { reason: "Contended", message }, again))
-            }
-            Some(_) | None => {
-                times.push_back(now);
-                Ok(())
-            }
-        }
+        times.push_back(now);
+        Ok(())
+    }
+
+    /// Whether the thing was corrected too often to be corrected now, and when it is corrected again.
+    pub fn contended(&self, server: &Name, op: &Op, now: Tick) -> Option<(Trouble, Tick)> {
+        let thing = thing(op);
+        let times = self.corrections.get(&(server.clone(), thing.clone()))?;
+        let lately: Vec<&Tick> = times.iter().filter(|t| now.since(**t) < CONTENTION_WINDOW).collect();
+        let first = lately.first().filter(|_| lately.len() >= CORRECTIONS)?;
+        let message = format!(
+            "{thing} was corrected {CORRECTIONS} times in ten minutes: something else changes it. It is left alone for now; `embody retry server {server}` corrects it at once"
+        );
+        Some((Trouble { reason: "Contended", message }, first.plus(CONTENTION_WINDOW)))
     }
 
     /// A person says: try again.
