@@ -64,6 +64,8 @@ pub struct Brain {
     pub(super) store: Arc<dyn Store>,
     pub(super) lease: Arc<dyn Lease>,
     pub(super) in_flight: BTreeMap<Op, Name>,
+    /// Those in flight that correct drift.
+    pub(super) drifts: BTreeSet<Op>,
     pub(super) failures: BTreeMap<(Name, String), Failure>,
     pub(super) budget: Budget,
     pub(super) dirty_objects: BTreeSet<(Kind, Name)>,
@@ -102,6 +104,7 @@ impl Brain {
             store,
             lease,
             in_flight: BTreeMap::new(),
+            drifts: BTreeSet::new(),
             failures: BTreeMap::new(),
             budget: Budget::default(),
             dirty_objects: BTreeSet::new(),

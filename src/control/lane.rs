@@ -3,9 +3,10 @@
 //!
 //! Every report carries the tick at which the question was asked: taken before the request is sent.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -61,13 +62,18 @@ pub struct Pace {
     pub deadline: Duration,
 }
 
-/// Operations that are not to be begun any more.
-type Recalled = Arc<Mutex<BTreeSet<Op>>>;
+/// One sending of an operation: raised when it is not to be begun any more. The next sending of the same operation has another one, so that
+/// a word that comes too late hits nothing.
+type Recalled = Arc<AtomicBool>;
+
+/// A job on its way, with its flag.
+type Queued = (Job, Recalled);
 
 pub struct Lane {
     pub id: u64,
-    jobs: mpsc::Sender<Job>,
-    recalled: Recalled,
+    jobs: mpsc::Sender<Queued>,
+    /// The last sending of each switching-off; nothing else is ever recalled.
+    offs: Mutex<BTreeMap<Op, Recalled>>,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<()>>,
 }
@@ -84,12 +90,22 @@ impl Drop for Lane {
 impl Lane {
     /// Queues a job; `false` when the lane is so far behind that its queue is full (the job is planned again later).
     pub fn send(&self, job: Job) -> bool {
-        self.jobs.try_send(job).is_ok()
+        let recalled = Recalled::default();
+        if let Job::Do(op @ Op::PowerOff { .. }) = &job {
+            self.offs().insert(op.clone(), Arc::clone(&recalled));
+        }
+        self.jobs.try_send((job, recalled)).is_ok()
     }
 
-    /// Takes back an operation that waits. One that was begun already goes on.
+    /// Takes back a switching-off that waits. One that was begun already goes on.
     pub fn recall(&self, op: &Op) {
-        self.recalled.lock().unwrap_or_else(PoisonError::into_inner).insert(op.clone());
+        if let Some(recalled) = self.offs().get(op) {
+            recalled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn offs(&self) -> MutexGuard<'_, BTreeMap<Op, Recalled>> {
+        self.offs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the lane: jobs that wait are dropped, the device's session is closed. A request that hangs is cut off. Resolves when nothing of
@@ -123,26 +139,12 @@ impl Lane {
         let seed = device.to_string().bytes().fold(id, |h, b| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(b));
         let Setting { pace, gate, clock, reports } = setting;
         let rng = StdRng::seed_from_u64(seed);
-        let recalled = Recalled::default();
-        let work = Work {
-            id,
-            device,
-            driver,
-            pace,
-            gate,
-            clock,
-            reports,
-            rng,
-            recalled: Arc::clone(&recalled),
-            looks: 0,
-            fast_until: None,
-            denied: false,
-        };
+        let work = Work { id, device, driver, pace, gate, clock, reports, rng, looks: 0, fast_until: None, denied: false };
         let task = tokio::spawn(async move {
             after.await;
             work.run(inbox, stopped).await;
         });
-        Lane { id, jobs, recalled, stop: Some(stop), task: Some(task) }
+        Lane { id, jobs, offs: Mutex::default(), stop: Some(stop), task: Some(task) }
     }
 }
 
@@ -155,7 +157,6 @@ struct Work {
     clock: Clock,
     reports: mpsc::Sender<Report>,
     rng: StdRng,
-    recalled: Recalled,
     looks: u32,
     /// After a power operation the device is looked at often, until it had its time.
     fast_until: Option<Instant>,
@@ -164,29 +165,29 @@ struct Work {
 }
 
 impl Work {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Job>, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Queued>, mut stopped: oneshot::Receiver<()>) {
         let mut next_poll = Instant::now() + self.jitter(self.pace.poll_every.min(limits::FIRST_POLL_WITHIN));
         loop {
             tokio::select! {
                 biased;
                 _ = &mut stopped => break,
                 job = inbox.recv() => match job {
-                    Some(Job::Do(op)) => self.act(op).await,
-                    Some(Job::Look(depth)) => {
+                    Some((Job::Do(op), recalled)) => self.act(op, &recalled).await,
+                    Some((Job::Look(depth), _)) => {
                         let (depth, next) = all_looks(depth, &mut inbox);
                         self.look(depth).await;
                         if !matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
                             break;
                         }
                         match next {
-                            Some(Job::Do(op)) => self.act(op).await,
-                            Some(Job::Look(depth)) => self.look(depth).await,
-                            Some(Job::Preview(ops, reply)) => drop(reply.send(self.driver.preview(&ops))),
+                            Some((Job::Do(op), recalled)) => self.act(op, &recalled).await,
+                            Some((Job::Look(depth), _)) => self.look(depth).await,
+                            Some((Job::Preview(ops, reply), _)) => drop(reply.send(self.driver.preview(&ops))),
                             None => {}
                         }
                     }
                     // Not a look: the next poll stays where it is.
-                    Some(Job::Preview(ops, reply)) => {
+                    Some((Job::Preview(ops, reply), _)) => {
                         let _ = reply.send(self.driver.preview(&ops));
                         continue;
                     }
@@ -233,13 +234,9 @@ impl Work {
         self.report(asked_at, Said::Looked(result)).await;
     }
 
-    fn was_recalled(&self, op: &Op) -> bool {
-        self.recalled.lock().unwrap_or_else(PoisonError::into_inner).remove(op)
-    }
-
-    async fn act(&mut self, op: Op) {
+    async fn act(&mut self, op: Op, recalled: &Recalled) {
         let asked_at = self.clock.now();
-        if self.was_recalled(&op) {
+        if recalled.load(Ordering::Relaxed) {
             return self.report(asked_at, Said::Recalled(op)).await;
         }
         let result = match self.denied {
@@ -249,8 +246,6 @@ impl Work {
         if matches!(op, Op::PowerOn { .. } | Op::PowerOff { .. }) {
             self.fast_until = Some(Instant::now() + limits::FAST_POLL_FOR);
         }
-        // Too late for this one, and not meant for the next.
-        self.was_recalled(&op);
         self.learn(result.as_ref().err(), false);
         // The look comes first: as long as the operation counts as in flight, it is not planned again on what was seen before it.
         self.look(Depth::State).await;
@@ -274,10 +269,10 @@ impl Work {
 
 /// The looks that wait in a row, as one, and the job behind them. One question answers all that wait for an answer: with a device that is
 /// slow to answer they would pile up, and what is to be done would wait behind them.
-fn all_looks(mut depth: Depth, inbox: &mut mpsc::Receiver<Job>) -> (Depth, Option<Job>) {
+fn all_looks(mut depth: Depth, inbox: &mut mpsc::Receiver<Queued>) -> (Depth, Option<Queued>) {
     loop {
         match inbox.try_recv() {
-            Ok(Job::Look(other)) => depth = depth.max(other),
+            Ok((Job::Look(other), _)) => depth = depth.max(other),
             Ok(other) => return (depth, Some(other)),
             Err(_) => return (depth, None),
         }

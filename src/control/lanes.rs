@@ -104,6 +104,7 @@ impl Brain {
         let lost: Vec<Op> = self.in_flight.keys().filter(|op| op.device() == *device).cloned().collect();
         for op in lost {
             self.in_flight.remove(&op);
+            self.drifts.remove(&op);
             self.budget.release(&op);
         }
         match device {

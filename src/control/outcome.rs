@@ -33,6 +33,9 @@ impl Brain {
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => {}
         }
         let Some(server) = self.in_flight.remove(op) else { return };
+        if self.drifts.remove(op) && fault.is_none() {
+            self.rails.corrected(&server, op, self.clock.now());
+        }
         let key = (server, gate::signature(op));
         match fault {
             None => drop(self.failures.remove(&key)),

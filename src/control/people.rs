@@ -261,7 +261,9 @@ impl Brain {
         }
         for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
             match self.rails.contended(server, &step.op, now) {
-                Some((trouble, again)) => text.push_str(&format!(" It waits: {} [{}], for {}.", trouble.message, trouble.reason, seconds(again.since(now)))),
+                Some((trouble, again)) => {
+                    text.push_str(&format!(" It waits: {} [{}], for {}.", trouble.message, trouble.reason, seconds(again.since(now))))
+                }
                 None => text.push_str(&format!(" Next: {} ({}).", step.op, step.because)),
             }
         }

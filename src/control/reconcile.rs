@@ -245,7 +245,10 @@ impl Brain {
             }
         }
         if self.rails.is_drift(server, want.holder.as_ref().map(WishKey::of)) {
-            return self.rails.correct(server, &step.op, now);
+            if let Some(refusal) = self.rails.contended(server, &step.op, now) {
+                return Err(refusal);
+            }
+            self.drifts.insert(step.op.clone());
         }
         Ok(())
     }

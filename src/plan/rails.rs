@@ -140,17 +140,13 @@ impl Rails {
         self.held.iter().map(|server| (server.clone(), Trouble { reason: "Held", message: message.clone() })).collect()
     }
 
-    /// Counts a correction of drift; why it is not to be made, when the same thing was corrected too often.
-    pub fn correct(&mut self, server: &Name, op: &Op, now: Tick) -> Result<(), (Trouble, Tick)> {
-        if let Some(refusal) = self.contended(server, op, now) {
-            return Err(refusal);
-        }
+    /// Counts a correction of drift that was made.
+    pub fn corrected(&mut self, server: &Name, op: &Op, now: Tick) {
         let times = self.corrections.entry((server.clone(), thing(op))).or_default();
         while times.front().is_some_and(|t| now.since(*t) >= CONTENTION_WINDOW) {
             times.pop_front();
         }
         times.push_back(now);
-        Ok(())
     }
 
     /// Whether the thing was corrected too often to be corrected now, and when it is corrected again.
@@ -259,13 +255,14 @@ mod tests {
         let (server, op) = (name("s"), Op::PowerOn { server: name("s") });
         let at = |s: u64| Tick(1 + s * 1_000_000);
         for n in 0..3 {
-            assert!(rails.correct(&server, &op, at(n)).is_ok());
+            assert_eq!(rails.contended(&server, &op, at(n)), None);
+            rails.corrected(&server, &op, at(n));
         }
-        let (trouble, again) = rails.correct(&server, &op, at(100)).unwrap_err();
+        let (trouble, again) = rails.contended(&server, &op, at(100)).unwrap();
         assert_eq!((trouble.reason, again), ("Contended", at(600)));
-        assert!(rails.correct(&server, &op, again).is_ok());
+        assert_eq!(rails.contended(&server, &op, again), None);
         rails.forgive(&server);
-        assert!(rails.correct(&server, &op, at(601)).is_ok());
+        assert_eq!(rails.contended(&server, &op, at(100)), None);
     }
 
     #[test]
