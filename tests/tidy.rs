@@ -174,3 +174,13 @@ fn an_error_says_its_own_layer_only() {
     }
     none(offences);
 }
+
+#[test]
+fn the_test_command_names_every_test() {
+    let run = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run")).unwrap();
+    let tests = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")).unwrap().map(|e| e.unwrap().path());
+    let is_target = |p: &PathBuf| p.extension().is_some_and(|e| e == "rs") || p.join("main.rs").exists();
+    let names: Vec<String> = tests.filter(is_target).map(|p| p.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    assert!(names.len() > 10, "{names:?}");
+    none(names.iter().filter(|n| !run.contains(&format!("--test {n} ")) && !run.contains(&format!("--test {n}\n"))).cloned().collect());
+}
