@@ -65,6 +65,8 @@ pub struct Judge {
     strange: BTreeSet<Name>,
     wishes: BTreeMap<PortName, Vec<(Tick, Wish)>>,
     by_hand: BTreeMap<PortName, (Tick, BTreeSet<Vlan>)>,
+    /// Servers to which a switching-off is on its way that was right when it left.
+    allowed_offs: BTreeSet<Name>,
     attempts: BTreeMap<Name, Attempt>,
     /// The last question about power that was answered On.
     on_asked_at: BTreeMap<Name, Tick>,
@@ -291,17 +293,21 @@ impl Judge {
             }
             Some(_) | None => self.violated(&[server], format!("invariant 7: {server} is switched off without a stored intent")),
         }
-        // Judged when it leaves: a request that is late on its way may arrive when the body is somebody else's.
-        if self.power.get(server) == Some(&Power::On) && self.is_strange(server) {
-            self.violated(&[server], format!("invariant 8: {server} was found running, and is switched off without approval"));
+        // A request that is late on its way may arrive when the body is somebody else's: what counts is whose it was when it left.
+        if !self.is_strange(server) {
+            self.allowed_offs.insert(server.clone());
         }
     }
 
     // ---- invariant 8 ------------------------------------------------------------------------------------------------------
 
     pub fn control(&mut self, server: &Name, control: Control, _now: Tick) {
+        let on = self.power.get(server) == Some(&Power::On);
         match control {
             Control::Cycle | Control::Reset => self.violated(&[server], format!("{server} was sent {control:?}, which embody never sends")),
+            Control::Off | Control::Soft if !self.allowed_offs.remove(server) && on && self.is_strange(server) => {
+                self.violated(&[server], format!("invariant 8: {server} was found running, and is switched off without approval"));
+            }
             Control::Off | Control::Soft | Control::On => {}
         }
     }
