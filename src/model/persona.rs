@@ -1,7 +1,5 @@
 //! `kind: Persona`: an operating system with its root, kernel and networks, free of any hardware.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -191,11 +189,6 @@ impl PersonaSpec {
     /// At most one live body: as declared, else where the root is writable.
     pub fn is_exclusive(&self) -> bool {
         self.exclusive.unwrap_or(self.root.is_writable())
-    }
-
-    /// The address of its boot NIC, for the kernel's own network configuration.
-    pub fn boot_address(&self) -> Option<IpAddr> {
-        self.nics.iter().find(|n| n.boot).and_then(|n| n.address).map(|a| a.addr())
     }
 }
 
