@@ -11,6 +11,7 @@ use super::portlist;
 use super::profiles::{Grouping, Save, State as CopyState};
 use super::read::{self, Bridge, Inventory, State, Vlans};
 use super::seen::admin;
+use super::snmp::codec::status_word;
 use super::snmp::{Agent, Binding, Oid, SetAnswer, Value};
 use super::value::number;
 use super::write::{Obstacle, Target, WriteStep, next, put};
@@ -124,7 +125,7 @@ impl Engine<'_> {
     }
 
     fn refused(&self, what: String, status: u32, index: u32) -> Fault {
-        let mut code = if index == 0 { error_name(status) } else { format!("{} at varbind {index}", error_name(status)) };
+        let mut code = if index == 0 { status_word(status) } else { format!("{} at varbind {index}", status_word(status)) };
         // RFC 3416: readOnly(4), noAccess(6), authorizationError(16). A community or user that may only read is the usual cause.
         if matches!(status, 4 | 6 | 16) {
             code.push_str(": with these credentials it may not be written");
@@ -400,31 +401,4 @@ pub fn copy(save: Save) -> Option<Copy> {
     let mut begin: Vec<Binding> = cells.iter().map(|(column, value)| cell(*column, *value)).collect();
     begin.push(cell(row_status, CREATE_AND_GO));
     Some(Copy { begin, watched: state.map(|state| (vec![cell(row_status, DESTROY)], table, state)) })
-}
-
-/// error-status of RFC 3416, section 3.
-pub fn error_name(status: u32) -> String {
-    const NAMES: [&str; 19] = [
-        "noError",
-        "tooBig",
-        "noSuchName",
-        "badValue",
-        "readOnly",
-        "genErr",
-        "noAccess",
-        "wrongType",
-        "wrongLength",
-        "wrongEncoding",
-        "wrongValue",
-        "noCreation",
-        "inconsistentValue",
-        "resourceUnavailable",
-        "commitFailed",
-        "undoFailed",
-        "authorizationError",
-        "notWritable",
-        "inconsistentName",
-    ];
-    let name = usize::try_from(status).ok().and_then(|at| NAMES.get(at)).unwrap_or(&"unknown error");
-    format!("{name}({status})")
 }
