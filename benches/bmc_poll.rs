@@ -13,7 +13,7 @@ use embody::drivers::{Depth, Driver};
 use embody::model::fact::Tick;
 use embody::model::secret::{BmcLogin, Hidden};
 use embody::sim::bmc::{Bmc, BmcConfig};
-use embody::sim::rmcp::{Face, Line, serve_many};
+use embody::sim::rmcp::{Endpoint, Line, serve_many};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -40,15 +40,15 @@ fn main() -> Result<(), Failure> {
 /// `SUITE:BMCS`. Prints the ports; then, for each line read, how many datagrams were heard. Ends with its input.
 async fn simulate(what: Simulated) -> Result<(), Failure> {
     let mut served = Vec::new();
-    let mut faces = Vec::new();
+    let mut endpoints = Vec::new();
     let mut ports = Vec::new();
     for seed in 0..what.bmcs {
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
         ports.push(socket.local_addr()?.port().to_string());
         let config = BmcConfig { suites: vec![what.suite], ..BmcConfig::default() };
-        let face = Arc::new(Mutex::new(Face::new(Bmc::new(config), seed)));
-        faces.push(face.clone());
-        served.push((socket, face));
+        let endpoint = Arc::new(Mutex::new(Endpoint::new(Bmc::new(config), seed)));
+        endpoints.push(endpoint.clone());
+        served.push((socket, endpoint));
     }
     println!("{}", ports.join(" "));
     let begun = Instant::now();
@@ -56,7 +56,7 @@ async fn simulate(what: Simulated) -> Result<(), Failure> {
     let answers = tokio::task::spawn_blocking(move || {
         for line in io::stdin().lock().lines() {
             line?;
-            let heard: u64 = faces.iter().map(|f| f.lock().map_or(0, |f| f.heard())).sum();
+            let heard: u64 = endpoints.iter().map(|f| f.lock().map_or(0, |f| f.heard())).sum();
             println!("{heard}");
         }
         Ok::<(), io::Error>(())

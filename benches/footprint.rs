@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use embody::model::fact::Tick;
 use embody::sim::bmc::{Bmc, BmcConfig};
-use embody::sim::rmcp::{Face, Line, serve_many};
+use embody::sim::rmcp::{Endpoint, Line, serve_many};
 use tokio::time::Instant;
 
 const SERVE: &str = "--serve";
@@ -36,7 +36,7 @@ async fn simulate(bmcs: u8) -> Result<(), Failure> {
         ports.push(socket.local_addr()?.port().to_string());
         let mut guid = [0xb5; 16];
         guid[..8].copy_from_slice(&seed.to_be_bytes());
-        served.push((socket, Arc::new(Mutex::new(Face::new(Bmc::new(BmcConfig { guid, ..BmcConfig::default() }), seed)))));
+        served.push((socket, Arc::new(Mutex::new(Endpoint::new(Bmc::new(BmcConfig { guid, ..BmcConfig::default() }), seed)))));
     }
     println!("{}", ports.join(" "));
     let begun = Instant::now();
@@ -105,7 +105,7 @@ fn measure(servers: usize) -> Result<(), Failure> {
     for n in [0, servers / 2, servers - 1] {
         wait(|| Ok(String::from_utf8(embody(&socket).args(["get", "server", &format!("s{n}")]).output()?.stdout)?.contains(" Off ")))?;
     }
-    // The first look of every lane comes within a second, and its status is written soon after.
+    // The first poll of every worker comes within a second, and its status is written soon after.
     pause(Duration::from_secs(15));
     let seen = memory(&controller)?;
     let off = String::from_utf8(embody(&socket).args(["get", "servers"]).output()?.stdout)?.matches(" Off ").count();

@@ -1,11 +1,11 @@
-//! What planning costs: 2,000 bindings on 2,000 servers and 42 switches, from scratch, with the wishes resolved and the facts put together.
+//! What planning costs: 2,000 bindings on 2,000 servers and 42 switches, from scratch, with the desired state resolved and the facts put together.
 //!
 //! One thread; no device, no store. Aim: at most 0.5 s for all of them. BINDINGS sets how many.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use embody::control::world::{BmcFacts, Known, World};
+use embody::control::cache::{BmcFacts, Cache, Known};
 use embody::model::fact::{
     Admin, BmcIdentity, BmcSeen, BootDevice, BootOverride, Lag, Oper, PortConfig, PortMode, PortSeen, Power, Quality, Seen, SwitchIdentity,
     SwitchSeen, Tick, Writable,
@@ -47,8 +47,8 @@ fn object(kind: &str, name: &str, spec: Value) -> Result<Object, Failure> {
     Ok(Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec }))?)
 }
 
-fn world(bindings: usize) -> Result<World, Failure> {
-    let mut world = World::default();
+fn world(bindings: usize) -> Result<Cache, Failure> {
+    let mut world = Cache::default();
     for (name, vlan, role) in [("web", 120, "service"), ("san", 130, "storage"), ("quarantine", 666, "quarantine")] {
         world.objects.insert(&object("Network", name, json!({ "vlan": vlan, "role": role }))?);
     }
@@ -79,7 +79,7 @@ fn world(bindings: usize) -> Result<World, Failure> {
 
 fn off() -> BmcFacts {
     let boot = BootOverride { valid: true, persistent: true, efi: true, device: BootDevice::None };
-    let seen = BmcSeen { identity: BmcIdentity::default(), power: Power::Off, boot: Some(boot), suite: 17 };
+    let seen = BmcSeen { shown: Default::default(), identity: BmcIdentity::default(), power: Power::Off, boot: Some(boot), suite: 17 };
     BmcFacts {
         known: Known { seen: Some(Seen { value: seen, asked_at: Tick(1) }), ..Known::default() },
         power: Some(Seen { value: Power::Off, asked_at: Tick(1) }),
@@ -100,6 +100,7 @@ fn ports() -> Result<Known<SwitchSeen>, Failure> {
     };
     let writable = Writable { admin: true, access: true, trunk: true, vlan_create: true, save: false };
     let seen = SwitchSeen {
+        shown: Default::default(),
         identity: SwitchIdentity::default(),
         profile: "q-bridge",
         writable,

@@ -108,7 +108,7 @@ async fn measure(vlans: u16) -> Result<(), Failure> {
     let (wall, cpu_used) = (begun.elapsed(), cpu()? - cpu_before);
     let requests = simulator.requests()? - first;
     println!(
-        "{PORTS} ports, {vlans} VLANs: {:.2} requests and {:.0} µs CPU for each poll, {:.1} ms; the first look at everything took {first} requests",
+        "{PORTS} ports, {vlans} VLANs: {:.2} requests and {:.0} µs CPU for each poll, {:.1} ms; the first poll at everything took {first} requests",
         requests as f64 / POLLS as f64,
         cpu_used as f64 / POLLS as f64 / 1e3,
         wall.as_secs_f64() * 1e3 / POLLS as f64

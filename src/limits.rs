@@ -33,19 +33,19 @@ pub const ON_WAIT: Duration = Duration::from_secs(60);
 /// Attempts of one switching-on.
 pub const ON_ATTEMPTS: u32 = 3;
 /// Jobs waiting for one device: one per port of a large switch.
-pub const LANE_JOBS: usize = 512;
-/// The first look at a device happens within this time after its lane starts.
+pub const WORKER_JOBS: usize = 512;
+/// The first poll at a device happens within this time after its worker starts.
 pub const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
-/// How often a device is looked at after a power operation, and for how long: the time of one boot.
+/// How often a device is observed after a power operation, and for how long: the time of one boot.
 pub const FAST_POLL: Duration = Duration::from_secs(2);
 pub const FAST_POLL_FOR: Duration = Duration::from_secs(180);
-/// Every tenth look is at everything: neighbours and learned MACs change rarely.
-pub const LOOKS_PER_FULL_LOOK: u32 = 10;
-/// One look or operation at a BMC, retransmissions included.
+/// Every tenth poll is at everything: neighbours and learned MACs change rarely.
+pub const POLLS_PER_FULL_POLL: u32 = 10;
+/// One poll or operation at a BMC, retransmissions included.
 pub const BMC_DEADLINE: Duration = Duration::from_secs(20);
-/// One look or operation at a switch: a full look walks the forwarding table.
+/// One poll or operation at a switch: a full poll walks the forwarding table.
 pub const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
-/// How long a person who asks for a plan waits for the lanes of its devices.
+/// How long a person who asks for a plan waits for the workers of its devices.
 pub const PREVIEW_WAIT: Duration = Duration::from_secs(1);
 /// How long an approval holds.
 pub const APPROVAL_FOR: Duration = Duration::from_secs(3600);
@@ -64,15 +64,15 @@ pub const API_BODY_BYTES: usize = 32 << 20;
 pub const API_ATTEMPTS: usize = 10;
 /// How long requests that run may go on when the API stops.
 pub const API_DRAIN: Duration = Duration::from_secs(5);
-/// Reports and messages waiting for the brain: a look of every device of a large site.
+/// Reports and messages waiting for the controller: a poll of every device of a large site.
 pub const REPORTS: usize = 4_096;
 /// How often a directory of manifests is read again without a hint: notify is blind on NFS and to symlink swaps.
 pub const RESCAN: Duration = Duration::from_secs(30);
 /// Files written together are read together.
 pub const SETTLE: Duration = Duration::from_millis(300);
-/// Wishes that keep arriving are waited for no longer than this.
+/// Desired state that keep arriving are waited for no longer than this.
 pub const SETTLE_MAX: Duration = Duration::from_secs(5);
-/// A lane that is ended closes its session within this time, or is cut off.
-pub const LANE_END: Duration = Duration::from_secs(2);
-/// Servers that are reconciled before messages are looked at again.
+/// A worker that is ended closes its session within this time, or is cut off.
+pub const WORKER_END: Duration = Duration::from_secs(2);
+/// Servers that are reconciled before messages are observed again.
 pub const RECONCILES_AT_ONCE: usize = 32;

@@ -7,8 +7,8 @@ mod site;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use embody::api::{BindError, Listener};
 use embody::model::Kind;
+use embody::server::api::{BindError, Listener};
 use embody::store::Store;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;

@@ -7,7 +7,7 @@ mod site;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use embody::api::control::PortRow;
+use embody::control::operator::PortRow;
 use embody::model::Kind;
 use embody::store::Store;
 use serde_json::{Value, json};
@@ -203,8 +203,8 @@ async fn people_speak() {
     assert!(ok(&site, "pause --all --reason move --for 2h").await.contains("pause Everything because move for Some(7200)"));
     assert!(ok(&site, "pause -l rack=r7 --reason move").await.contains("\"rack\": \"r7\""));
     assert!(ok(&site, "resume server/s").await.contains("resume Object { kind: Server, name: \"s\" }"));
-    assert_eq!(ok(&site, "restart web-1").await, "Binding/web-1 restart 1 wished\n");
-    assert_eq!(ok(&site, "restart bindings web-1").await, "Binding/web-1 restart 2 wished\n");
+    assert_eq!(ok(&site, "restart web-1").await, "Binding/web-1 restart 1 desired\n");
+    assert_eq!(ok(&site, "restart bindings web-1").await, "Binding/web-1 restart 2 desired\n");
     assert_eq!(ok(&site, "why web-1").await, "Binding/web-1 waits for its ports.\n");
     assert_eq!(ok(&site, "why t").await, "Server/t waits for its ports.\n");
     fails(&site, "why nobody", 4, "no object of any kind is named `nobody`").await;
@@ -268,7 +268,7 @@ async fn wait_shows_progress_and_ends() {
     let site = rack().await;
     let (mut child, mut out, mut err) = spawned(&site, "wait binding web-1 --for=condition=Ready --timeout=60s");
     assert_eq!(line(&mut err).await, "Binding/web-1: Ready=False Moving: because Moving\n");
-    // A spec that nobody has looked at yet is not ready, whatever was said before.
+    // A spec that nobody has observed yet is not ready, whatever was said before.
     site.call("PATCH", "/bindings/web-1", json!({ "spec": { "restart": 1 } })).await;
     assert!(line(&mut err).await.contains("not said of the present spec"));
     site.store.set_status(Kind::Binding, "web-1", json!({ "conditions": [condition("True", "Converged", 1)] })).await;

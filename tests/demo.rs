@@ -99,7 +99,7 @@ fn it_converges_heals_and_leaves_nothing_behind() {
     let place = Place::new();
 
     let (ready, text) = place.run(&["demo", "--exit-when-ready", "--timeout", "90s"]);
-    assert!(ready && text.contains("7 of 8 bindings are as wished"), "{text}");
+    assert!(ready && text.contains("7 of 8 bindings are as desired"), "{text}");
     assert!(text.contains("sql waits for a person") && !text.contains("r640-02 soft-off"), "{text}");
     assert!(place.is_clean() && taken().is_none());
 

@@ -12,10 +12,11 @@ use std::time::Duration;
 use embody::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
 use embody::drivers::{Depth, Driver, Fault};
 use embody::model::fact::{BootDevice, BootOverride, Power, Tick};
+use embody::model::op::Off;
 use embody::model::server::Privilege;
-use embody::plan::op::Off;
 use embody::sim::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcFault, BootLie, Control, OPERATOR, User};
-use embody::sim::rmcp::{Face, Line};
+use embody::sim::rmcp::{Endpoint, Line};
+use embody::testing::carry_out;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
@@ -34,7 +35,7 @@ async fn ipmi_sim_is_seen_and_switched() {
     assert_eq!(seen.identity.guid.as_deref(), Some("a123456789abcdefa123456789abcdef"));
 
     // It loses the bits for valid, persistent and EFI: what we wrote counts while what it shows does not change, but that it persists.
-    bmc.execute(&[set_boot(BootDevice::Pxe), power_on()], soon()).await.unwrap();
+    carry_out(&mut bmc, &[set_boot(BootDevice::Pxe), power_on()], soon()).await.unwrap();
     until_power(&mut bmc, Power::On).await;
     let set = BootOverride { valid: true, persistent: false, efi: true, device: BootDevice::Pxe };
     assert_eq!(look(&mut bmc, Depth::State).await.unwrap().boot, Some(set));
@@ -43,12 +44,12 @@ async fn ipmi_sim_is_seen_and_switched() {
     let boot = look(&mut bmc, Depth::State).await.unwrap().boot.unwrap();
     assert_eq!((boot.device, boot.persistent), (BootDevice::Cdrom, false));
 
-    bmc.execute(&[power_off(Off::Soft)], soon()).await.unwrap();
+    carry_out(&mut bmc, &[power_off(Off::Soft)], soon()).await.unwrap();
     until_power(&mut bmc, Power::Off).await;
     assert!(sim.calls().contains("set shutdown 1\n"), "{}", sim.calls());
-    bmc.execute(&[power_on()], soon()).await.unwrap();
+    carry_out(&mut bmc, &[power_on()], soon()).await.unwrap();
     until_power(&mut bmc, Power::On).await;
-    bmc.execute(&[power_off(Off::Hard)], soon()).await.unwrap();
+    carry_out(&mut bmc, &[power_off(Off::Hard)], soon()).await.unwrap();
     until_power(&mut bmc, Power::Off).await;
     assert_eq!(sim.calls().matches("set power 0\n").count(), 1, "{}", sim.calls());
     bmc.close().await;
@@ -67,7 +68,7 @@ async fn ipmi_sim_refuses_in_words() {
     // OPERATOR is enough for power.
     let settings = IpmiSettings { privilege: Privilege::Operator, ..quick() };
     let mut bmc = driver(sim.port, login("oper", "oper", None), settings).await;
-    bmc.execute(&[power_on()], soon()).await.unwrap();
+    carry_out(&mut bmc, &[power_on()], soon()).await.unwrap();
     until_power(&mut bmc, Power::On).await;
     bmc.close().await;
 }
@@ -182,7 +183,7 @@ async fn the_suite_is_17_then_3_and_never_3_again() {
         assert_eq!(look(&mut driver, Depth::Everything).await.unwrap().suite, expected);
         driver.close().await;
         assert_eq!(bmc.sessions(), 0);
-        bmc.face.lock().unwrap().bmc.config.suites = vec![3];
+        bmc.endpoint.lock().unwrap().bmc.config.suites = vec![3];
         let again = look(&mut driver, Depth::State).await;
         match again {
             Ok(seen) => assert_eq!((expected, seen.suite), (3, 3)),
@@ -218,7 +219,7 @@ async fn refusals_are_told_apart() {
         (login("a name that is far too long", "admin", key), quick(), Some("16 bytes")),
     ] {
         let mut driver = driver(bmc.port, login, settings).await;
-        let done = driver.execute(&[set_boot(BootDevice::Disk), power_on()], soon()).await;
+        let done = carry_out(&mut driver, &[set_boot(BootDevice::Disk), power_on()], soon()).await;
         match (done, words) {
             (Ok(()), None) => {}
             (Err(Fault::Denied { why, .. }), Some(words)) => assert!(why.contains(words), "{why}"),
@@ -239,19 +240,19 @@ async fn busy_is_not_refused() {
     let busy = look(&mut second, Depth::State).await;
     assert!(matches!(&busy, Err(Fault::Busy { code, .. }) if code.contains("01h")), "{busy:?}");
     first.close().await;
-    second.execute(&[power_on()], soon()).await.unwrap();
+    carry_out(&mut second, &[power_on()], soon()).await.unwrap();
     for code in [0xc0, 0xc3, 0xd2] {
         bmc.inject(BmcFault::Busy { code, until: bmc.now().plus(LIMIT) });
         let busy = look(&mut second, Depth::State).await;
         assert!(matches!(&busy, Err(Fault::Busy { .. })), "{busy:?}");
-        let off = second.execute(&[power_off(Off::Hard)], soon()).await;
+        let off = carry_out(&mut second, &[power_off(Off::Hard)], soon()).await;
         match off {
             Err(Fault::Busy { .. }) => assert!(code != 0xc3),
             // A timeout inside the BMC: the power-off may have been carried out.
             Err(Fault::Unknown { .. }) => assert_eq!(code, 0xc3),
             other => panic!("{other:?}"),
         }
-        bmc.face.lock().unwrap().bmc.heal(bmc.now());
+        bmc.endpoint.lock().unwrap().bmc.heal(bmc.now());
     }
     look(&mut second, Depth::State).await.unwrap();
 }
@@ -261,15 +262,15 @@ async fn boot_flags_are_read_back() {
     let bmc = Served::new(fast(), Line::default()).await;
     let mut driver = driver(bmc.port, admin(), quick()).await;
     let pxe = BootOverride { valid: true, persistent: true, efi: true, device: BootDevice::Pxe };
-    driver.execute(&[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
+    carry_out(&mut driver, &[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
     assert_eq!((bmc.boot(), look(&mut driver, Depth::State).await.unwrap().boot), (pxe, Some(pxe)));
     let until = bmc.now().plus(LIMIT);
     bmc.inject(BmcFault::Boot { lie: BootLie::ForgetsWrites, until });
-    let lie = driver.execute(&[set_boot(BootDevice::Disk)], soon()).await;
+    let lie = carry_out(&mut driver, &[set_boot(BootDevice::Disk)], soon()).await;
     assert!(matches!(&lie, Err(Fault::Disagrees { found, .. }) if found == "Pxe, persistent, EFI"), "{lie:?}");
-    bmc.face.lock().unwrap().bmc.heal(bmc.now());
+    bmc.endpoint.lock().unwrap().bmc.heal(bmc.now());
     bmc.inject(BmcFault::Boot { lie: BootLie::LosesBits, until });
-    driver.execute(&[set_boot(BootDevice::Disk)], soon()).await.unwrap();
+    carry_out(&mut driver, &[set_boot(BootDevice::Disk)], soon()).await.unwrap();
     assert_eq!(
         look(&mut driver, Depth::State).await.unwrap().boot,
         Some(BootOverride { device: BootDevice::Disk, persistent: false, ..pxe })
@@ -281,12 +282,12 @@ async fn a_session_that_is_gone_is_opened_again_for_a_look() {
     let bmc = Served::new(fast(), Line::default()).await;
     let settings = IpmiSettings { retry_after: Duration::from_millis(50), ..quick() };
     let mut driver = driver(bmc.port, admin(), settings).await;
-    driver.execute(&[power_on()], soon()).await.unwrap();
+    carry_out(&mut driver, &[power_on()], soon()).await.unwrap();
     bmc.inject(BmcFault::Reboot { takes: Duration::from_millis(200) });
     assert_eq!(look(&mut driver, Depth::State).await.unwrap().power, Power::On);
     // But not for a change: whoever closed it may have had a reason.
-    bmc.face.lock().unwrap().drop_sessions();
-    let lost = driver.execute(&[power_on()], soon()).await;
+    bmc.endpoint.lock().unwrap().drop_sessions();
+    let lost = carry_out(&mut driver, &[power_on()], soon()).await;
     assert!(matches!(lost, Err(Fault::Silent { .. } | Fault::Unknown { .. })), "{lost:?}");
     assert_eq!(bmc.controls(), [Control::On]);
 }
@@ -299,16 +300,16 @@ async fn a_power_off_is_sent_once_and_its_outcome_may_be_unknown() {
     let settings = IpmiSettings { retry_after: Duration::from_millis(50), ..quick() };
     let mut driver = driver(port, admin(), settings).await;
     // The session is open and raised.
-    driver.execute(&[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
+    carry_out(&mut driver, &[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
     for (op, control, packets) in
         [(power_off(Off::Hard), Control::Off, 1), (power_off(Off::Soft), Control::Soft, 1), (power_on(), Control::On, 4)]
     {
         *swallow.lock().unwrap() = false;
         assert!(look(&mut driver, Depth::State).await.is_ok());
-        driver.execute(&[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
+        carry_out(&mut driver, &[set_boot(BootDevice::Pxe)], soon()).await.unwrap();
         let before = (bmc.controls().len(), *counted.lock().unwrap());
         *swallow.lock().unwrap() = true;
-        let unknown = driver.execute(&[op], Instant::now() + Duration::from_secs(1)).await;
+        let unknown = carry_out(&mut driver, &[op], Instant::now() + Duration::from_secs(1)).await;
         assert!(matches!(unknown, Err(Fault::Unknown { .. })), "{unknown:?}");
         // Close Session follows, unheard.
         let deadline = soon();
@@ -322,7 +323,7 @@ async fn a_power_off_is_sent_once_and_its_outcome_may_be_unknown() {
     task.abort();
 }
 
-/// The button changes the power between two looks: an old answer taken for a new one would show.
+/// The button changes the power between two polls: an old answer taken for a new one would show.
 #[tokio::test]
 async fn late_and_doubled_replies_never_answer_another_question() {
     let ms = Duration::from_millis;
@@ -333,7 +334,7 @@ async fn late_and_doubled_replies_never_answer_another_question() {
     let mut driver = driver(bmc.port, login("admin", "admin", Some(&kg)), settings).await;
     let (mut good, mut silent) = (0, 0);
     for round in 0..30 {
-        bmc.face.lock().unwrap().bmc.press_button(bmc.now());
+        bmc.endpoint.lock().unwrap().bmc.press_button(bmc.now());
         match look(&mut driver, Depth::State).await {
             Ok(seen) => {
                 assert_eq!(seen.power, bmc.power(), "round {round}");
@@ -344,7 +345,7 @@ async fn late_and_doubled_replies_never_answer_another_question() {
         }
         if round % 10 == 0 {
             let offs = bmc.controls().iter().filter(|c| **c == Control::Off).count();
-            let done = driver.execute(&[power_off(Off::Hard)], soon()).await;
+            let done = carry_out(&mut driver, &[power_off(Off::Hard)], soon()).await;
             assert!(matches!(done, Ok(()) | Err(Fault::Unknown { .. } | Fault::Silent { .. })), "{done:?}");
             assert!(bmc.controls().iter().filter(|c| **c == Control::Off).count() <= offs + 1);
         }
@@ -355,15 +356,15 @@ async fn late_and_doubled_replies_never_answer_another_question() {
 #[tokio::test]
 async fn one_socket_serves_many_and_ipv6() {
     let socket = BmcSocket::bind().await.unwrap();
-    let mut faces = Vec::new();
+    let mut endpoints = Vec::new();
     let mut drivers = Vec::new();
     for n in 1..=60u8 {
         let listening = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = format!("localhost:{}", listening.local_addr().unwrap().port()).parse().unwrap();
         drivers.push((n, IpmiDriver::new(format!("bmc/{n}"), socket.clone(), address, admin(), quick())));
-        faces.push((listening, Arc::new(Mutex::new(Face::new(Bmc::new(BmcConfig { guid: [n; 16], ..fast() }), n.into())))));
+        endpoints.push((listening, Arc::new(Mutex::new(Endpoint::new(Bmc::new(BmcConfig { guid: [n; 16], ..fast() }), n.into())))));
     }
-    let task = tokio::spawn(embody::sim::rmcp::serve_many(faces, || Tick::START, Line::default()));
+    let task = tokio::spawn(embody::sim::rmcp::serve_many(endpoints, || Tick::START, Line::default()));
     let looks = drivers.into_iter().map(|(n, mut driver)| {
         tokio::spawn(async move {
             for _ in 0..5 {
@@ -405,7 +406,7 @@ fn damaged_datagrams_are_nothing_to_either_side() {
         bytes
     };
     for suite in [Suite::Three, Suite::Seventeen] {
-        let mut face = Face::new(Bmc::new(fast()), 5);
+        let mut endpoint = Endpoint::new(Bmc::new(fast()), 5);
         let credentials = Credentials::new(&admin(), Privilege::Administrator).unwrap();
         let mut session = Session::new(credentials, suite, 0x0001_0001, [4; 16]);
         let mut asked = session.begin();
@@ -413,16 +414,16 @@ fn damaged_datagrams_are_nothing_to_either_side() {
         while open < 20 {
             for _ in 0..200 {
                 // Damage to a handshake may break it off, so it is done to a copy; an open session bears it.
-                let mut other = Face::new(Bmc::new(fast()), 5);
+                let mut other = Endpoint::new(Bmc::new(fast()), 5);
                 let _ = other.handle(&damaged(&asked), Tick::START);
                 let hit = damaged(&asked);
                 // The RMCP header before byte 4 is not authenticated; a packet outside of a session may be answered outside of it.
                 if open > 0 && hit.get(4..) != asked.get(4..) {
-                    let answer = face.handle(&hit, Tick::START);
+                    let answer = endpoint.handle(&hit, Tick::START);
                     assert!(answer.is_none_or(|a| a[4] != 0x06 || a[5] & 0xc0 == 0), "{hit:?}");
                 }
             }
-            let answer = face.handle(&asked, Tick::START).unwrap();
+            let answer = endpoint.handle(&asked, Tick::START).unwrap();
             for _ in 0..200 {
                 let hit = damaged(&answer);
                 if open > 0 && hit.get(4..) != answer.get(4..) {
@@ -441,6 +442,6 @@ fn damaged_datagrams_are_nothing_to_either_side() {
                 other @ (Heard::Nothing | Heard::Refused(_)) => panic!("{other:?}"),
             };
         }
-        assert_eq!(face.sessions(), 1);
+        assert_eq!(endpoint.sessions(), 1);
     }
 }

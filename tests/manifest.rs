@@ -242,7 +242,7 @@ fn bombs_are_refused_before_they_are_read() {
         assert_eq!(codes(&loaded.diagnostics), [code]);
         assert!(loaded.render(false).len() < 1_000);
     }
-    // Said once, however many there are: each look at a place costs a walk.
+    // Outcome once, however many there are: each poll at a place costs a walk.
     let many = load(&"kind: Secret\nx: on\n---\n".repeat(40_000));
     assert_eq!(codes(&many.diagnostics).iter().filter(|c| **c == "too-many-objects").count(), 1);
     let flood = load(&"on: [on, off]\nvlan: x\n---\n".repeat(2_000));
@@ -272,7 +272,7 @@ fn directories_are_read_in_the_order_of_names() {
     assert_eq!(codes(&manifest::load(&missing, &[]).diagnostics), ["file-unreadable", "file-unreadable"]);
     std::fs::create_dir(dir.path().join("empty")).unwrap();
     let empty = manifest::load(&manifest::read(&[dir.path().join("empty")], true), &[]);
-    assert!(empty.has_errors(), "an empty directory is not an empty wish");
+    assert!(empty.has_errors(), "an empty directory is not an empty desired state");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What `embody plan` says would be written is what is written: drivers are asked first, and then watched; and the whole way from a person's
-//! question to the lanes and back, past devices that were not read yet or do not answer.
+//! question to the workers and back, past devices that were not read yet or do not answer.
 
 mod small;
 
@@ -14,9 +14,10 @@ use embody::drivers::{Depth, Driver, Fault};
 use embody::limits;
 use embody::model::Vlan;
 use embody::model::fact::{Admin, BmcIdentity, BootDevice, PortConfig};
-use embody::plan::op::{Off, Op};
+use embody::model::op::{Off, Op};
 use embody::sim::direct::Direct;
 use embody::sim::switch::{Kind, SimSwitch};
+use embody::testing::carry_out;
 use serde_json::json;
 use small::{Small, binding, name, network, switch};
 use tokio::time::{Instant, sleep};
@@ -133,7 +134,7 @@ async fn what_a_switch_driver_says_is_what_it_sends() {
         assert!(bench.sets.lock().unwrap().is_empty(), "asking writes nothing");
         assert_eq!(bench.driver.preview(&ops), said, "and changes nothing that is known");
         for (op, said) in ops.iter().zip(&said) {
-            bench.driver.execute(std::slice::from_ref(op), soon()).await.unwrap();
+            carry_out(&mut bench.driver, std::slice::from_ref(op), soon()).await.unwrap();
             let sent = std::mem::take(&mut *bench.sets.lock().unwrap());
             assert!(!sent.is_empty(), "{op}");
             assert_said(said, &sent);
@@ -228,7 +229,7 @@ async fn a_person_is_told_the_writes_of_the_whole_future() {
     assert_eq!(on.writes, ["Chassis Control: power up (01h)"]);
     assert!(forecast.steps.iter().all(|s| !s.writes.is_empty()), "{forecast:?}");
 
-    // A network that is laid over the wishes: the writes are those of the changed future.
+    // A network that is laid over the desired state: the writes are those of the changed future.
     let other = site.plan(vec![network("web", 130)]).await;
     assert!(other.steps.iter().any(|s| s.writes.contains(&"SET dot1qPvid.1 = 130  # port1".to_owned())), "{other:?}");
     // A changed manifest of the switch itself makes another driver.
@@ -243,7 +244,7 @@ async fn a_device_that_does_not_answer_keeps_nobody_waiting() {
     let site = Small::start(Kind::QBridge, json!({}), "approve").await;
     sleep(Duration::from_secs(30)).await;
     site.centre.reboot_switch(&name("tor-1"), Duration::from_secs(3600));
-    // A wish that only the ports differ for, so that it is planned on what was seen; the lane looks at a switch that says nothing.
+    // A desired state that only the ports differ for, so that it is planned on what was seen; the worker observes a switch that says nothing.
     let mut busy = 0;
     for _ in 0..120 {
         let asked = Instant::now();
@@ -253,5 +254,5 @@ async fn a_device_that_does_not_answer_keeps_nobody_waiting() {
         busy += steps.filter(|s| s.writes == ["busy: what would be sent is not known at the moment"]).count();
         sleep(Duration::from_secs(1)).await;
     }
-    assert!(busy > 0, "the lane was never found busy");
+    assert!(busy > 0, "the worker was never found busy");
 }

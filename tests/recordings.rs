@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use embody::control::world::World;
+use embody::control::cache::Cache;
 use embody::drivers::switch::{SwitchDriver, SwitchSettings, Unresolved, resolve, to_json};
 use embody::drivers::{Depth, Driver, Observation};
 use embody::model::fact::{Admin, Lag, PortSeen, Quality, Seen, SwitchSeen, Tick};
 use embody::model::{Meta, Name, Object, Spec, SwitchSpec};
-use embody::plan::want::{PortWish, Want};
+use embody::plan::desired::{Desired, DesiredPort};
 use embody::sim::direct::Direct;
 use embody::sim::recording::Tree;
 use serde_json::{Value, json};
@@ -112,7 +112,7 @@ async fn aggregations_identities_and_macs() {
     assert_eq!(nexus.ports["port-channel1"].lag, Lag::Aggregate);
     assert_eq!(resolve(&nexus, "port-channel22"), Ok("port-channel22"), "also while no member is attached");
     assert!(nexus.ports.keys().all(|name| !name.starts_with("Vlan")), "nor any other virtual interface");
-    assert_eq!(nexus.identity.pin.as_deref(), Some("base:8c604f19167c"));
+    assert_eq!(nexus.shown.base.as_deref(), Some("8c604f19167c"));
     let hp = read(&data(), "hpe-procurve-516733-b21").await;
     assert_eq!(hp.ports["23"].lag, Lag::None, "an aggregation of one is a port");
     assert!(hp.ports["17"].macs.len() > 10, "{} addresses behind the uplink", hp.ports["17"].macs.len());
@@ -138,7 +138,7 @@ async fn a_stack_of_switches_shows_its_one_aggregation_by_the_layers_of_its_inte
 #[tokio::test]
 async fn an_aggregation_that_leads_to_a_switch_is_never_written() {
     let nexus = read(&data(), "cisco-n5000").await;
-    let mut world = World::default();
+    let mut world = Cache::default();
     let spec = |value| serde_json::from_value(value).unwrap();
     let snmp = json!({ "version": "v2c", "secretRef": { "name": "x" }, "insecure": true });
     let switch: SwitchSpec = spec(json!({ "address": "192.0.2.1", "snmp": snmp, "manage": { "ports": ["port-channel1-60"] } }));
@@ -147,10 +147,11 @@ async fn an_aggregation_that_leads_to_a_switch_is_never_written() {
     world.switches.entry(name("sw")).or_default().seen = Some(Seen { value: nexus.clone(), asked_at: Tick(1) });
     let refusal = |port: &str| {
         let key = (name("sw"), port.to_owned());
-        let wish = PortWish { admin: Admin::Down, untagged: None, tagged: None, needed: false, carries_bmc: false, because: String::new() };
-        let released_ports = [(key.clone(), wish)].into();
+        let desired =
+            DesiredPort { admin: Admin::Down, untagged: None, tagged: None, needed: false, carries_bmc: false, because: String::new() };
+        let released_ports = [(key.clone(), desired)].into();
         let (holder, past, releaser, port_problems, maintenance) = (None, None, None, Vec::new(), None);
-        let want = Want { server: name("s"), holder, past, releaser, released_ports, port_problems, maintenance };
+        let want = Desired { server: name("s"), holder, past, releaser, released_ports, port_problems, maintenance };
         world.seen(&name("s"), &want).ports[&key].refuse.as_ref().map(|t| t.reason)
     };
     let leads = |of: &str| {

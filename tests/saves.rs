@@ -5,7 +5,7 @@ mod small;
 
 use std::time::Duration;
 
-use embody::api::control::{Control, Scope};
+use embody::control::operator::{Control, Scope};
 use embody::model::fact::{Admin, PortConfig};
 use embody::model::{Kind as ObjectKind, Vlan};
 use embody::sim::switch::{Kind, SimSwitch};
@@ -113,7 +113,7 @@ async fn never_where_it_says_never_or_is_paused_or_cannot() {
     site.ready().await;
     sleep(10 * MINUTE).await;
     assert!(!site.copies().1);
-    assert_ne!(site.unsaved().await, json!(true), "what cannot be saved is not owed");
+    assert_ne!(site.unsaved().await, json!(true), "what cannot be saved is not still to be released");
 }
 
 #[tokio::test(start_paused = true)]

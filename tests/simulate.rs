@@ -3,10 +3,10 @@
 //! `SEEDS=1..400` selects, `SEED=46` replays one with a full trace. A failing seed prints what was violated, its fault plan, the last events
 //! and the command that replays it.
 
-#[path = "simulate/ear.rs"]
-mod ear;
-#[path = "simulate/people.rs"]
-mod people;
+#[path = "simulate/listener.rs"]
+mod listener;
+#[path = "simulate/operators.rs"]
+mod operators;
 #[path = "simulate/plan.rs"]
 mod plan;
 #[path = "simulate/run.rs"]

@@ -13,7 +13,8 @@ use embody::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::drivers::{Depth, Driver, Fault, Observation};
 use embody::model::Vlan;
 use embody::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
-use embody::plan::op::Op;
+use embody::model::op::Op;
+use embody::testing::carry_out;
 use tokio::time::Instant;
 
 /// snmpd with eight ports, ended with the test.
@@ -184,7 +185,7 @@ async fn look(driver: &mut SwitchDriver) -> SwitchSeen {
 
 async fn set(driver: &mut SwitchDriver, port: &str, to: PortConfig) -> Result<(), Fault> {
     let from = look(driver).await.ports[port].config.clone();
-    driver.execute(&[Op::SetPort { switch: "lab-sw0".parse().unwrap(), port: port.to_owned(), from, to }], soon()).await
+    carry_out(driver, &[Op::SetPort { switch: "lab-sw0".parse().unwrap(), port: port.to_owned(), from, to }], soon()).await
 }
 
 #[tokio::test]
@@ -198,7 +199,7 @@ async fn vlans_are_made_and_ports_move_on_snmpd() {
     assert!(before.writable.access && before.writable.vlan_create && !before.writable.save);
 
     for id in [30, 40] {
-        driver.execute(&[Op::CreateVlan { switch: "lab-sw0".parse().unwrap(), vlan: vlan(id) }], soon()).await.unwrap();
+        carry_out(&mut driver, &[Op::CreateVlan { switch: "lab-sw0".parse().unwrap(), vlan: vlan(id) }], soon()).await.unwrap();
     }
     set(&mut driver, "port2", config(Admin::Up, 30, &[40])).await.unwrap();
     set(&mut driver, "port3", config(Admin::Down, 40, &[])).await.unwrap();
@@ -227,12 +228,15 @@ async fn vlans_are_made_and_ports_move_on_snmpd() {
 async fn a_hand_at_the_switch_is_seen_and_a_read_only_community_is_named() {
     let Some(peer) = Snmpd::start().await else { return };
     let mut driver = peer.driver("private");
-    driver.execute(&[Op::CreateVlan { switch: "lab-sw0".parse().unwrap(), vlan: vlan(30) }], soon()).await.unwrap();
+    carry_out(&mut driver, &[Op::CreateVlan { switch: "lab-sw0".parse().unwrap(), vlan: vlan(30) }], soon()).await.unwrap();
     let from = look(&mut driver).await.ports["port1"].config.clone();
     let by_hand = peer.run("snmpset", "private", &[".1.3.6.1.2.1.2.2.1.7.101", "i", "2"].map(str::to_owned));
     assert!(by_hand.status.success());
     let op = Op::SetPort { switch: "lab-sw0".parse().unwrap(), port: "port1".to_owned(), from, to: config(Admin::Up, 30, &[]) };
-    assert!(matches!(driver.execute(&[op], soon()).await, Err(Fault::Disagrees { .. })), "it is not as it was when the plan was made");
+    assert!(
+        matches!(carry_out(&mut driver, &[op], soon()).await, Err(Fault::Disagrees { .. })),
+        "it is not as it was when the plan was made"
+    );
     set(&mut driver, "port1", config(Admin::Up, 30, &[])).await.unwrap();
 
     let fault = set(&mut peer.driver("public"), "port2", config(Admin::Up, 30, &[])).await.unwrap_err();

@@ -11,12 +11,13 @@ use embody::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
 use embody::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::drivers::{Depth, Driver, Fault, Observation};
 use embody::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
+use embody::model::op::Op;
 use embody::model::{Mac, Vlan};
-use embody::plan::op::Op;
 use embody::sim::direct::Direct;
 use embody::sim::mib::Mib;
 use embody::sim::recording::Tree;
 use embody::sim::switch::{Announced, Faults, FrameTypes, Kind, SimSwitch, Who};
+use embody::testing::carry_out;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -70,11 +71,11 @@ impl Bench {
 
     async fn set_from(&mut self, port: &str, from: PortConfig, to: PortConfig) -> Result<(), Fault> {
         let op = Op::SetPort { switch: "sw".parse().unwrap(), port: port.to_owned(), from, to };
-        self.driver.execute(&[op], soon()).await
+        carry_out(&mut self.driver, &[op], soon()).await
     }
 
     async fn create(&mut self, id: u16) -> Result<(), Fault> {
-        self.driver.execute(&[Op::CreateVlan { switch: "sw".parse().unwrap(), vlan: vlan(id) }], soon()).await
+        carry_out(&mut self.driver, &[Op::CreateVlan { switch: "sw".parse().unwrap(), vlan: vlan(id) }], soon()).await
     }
 
     fn truth(&self, port: &str) -> PortConfig {
@@ -253,14 +254,17 @@ async fn saving_and_what_a_reboot_forgets() {
     bench.sim().save();
     bench.set("port1", config(Admin::Up, 10, &[])).await.unwrap();
     assert!(!bench.sim().is_saved());
-    bench.driver.execute(&[Op::Save { switch: "sw".parse().unwrap() }], soon()).await.unwrap();
+    carry_out(&mut bench.driver, &[Op::Save { switch: "sw".parse().unwrap() }], soon()).await.unwrap();
     assert!(bench.sim().is_saved());
     bench.set("port1", config(Admin::Up, 1, &[])).await.unwrap();
     bench.sim().reboot();
     assert_eq!(bench.look(Depth::State).await.ports["port1"].config, config(Admin::Up, 10, &[]));
     let mut plain = Bench::with_vlans(Kind::QBridge, &[]);
     assert!(!plain.look(Depth::State).await.writable.save);
-    assert!(matches!(plain.driver.execute(&[Op::Save { switch: "sw".parse().unwrap() }], soon()).await, Err(Fault::Unsupported { .. })));
+    assert!(matches!(
+        carry_out(&mut plain.driver, &[Op::Save { switch: "sw".parse().unwrap() }], soon()).await,
+        Err(Fault::Unsupported { .. })
+    ));
 }
 
 #[tokio::test]
@@ -293,7 +297,7 @@ async fn who_is_plugged_in_is_seen_while_the_port_is_up() {
         assert_eq!((&seen.ports["port1"].macs, seen.ports["port2"].macs.len()), (&[nic].into(), 0));
         let neighbour = seen.ports["port8"].neighbour.clone().unwrap();
         assert_eq!((neighbour.chassis.as_str(), neighbour.port.as_str(), neighbour.bridge), ("00:1b:21:00:00:09", "49", Some(true)));
-        assert_eq!(seen.identity.pin.as_deref(), Some("serial:SIM-sw"));
+        assert!(seen.shown.serials.contains("SIM-sw"));
         // dot1qFdbDynamicCount of a core switch: its forwarding table is not read.
         bench.sim().show("1.3.6.1.2.1.17.7.1.2.1.1.2.1".parse().unwrap(), Value::Unsigned32(100_000));
         assert_eq!(bench.look(Depth::Everything).await.ports["port1"].macs.len(), 0);
@@ -358,7 +362,7 @@ async fn a_port_that_contradicts_itself_is_corrected() {
 
 // ---- every fault, any change ---------------------------------------------------------------------------------------------------
 
-fn wishes() -> impl Strategy<Value = PortConfig> {
+fn desired() -> impl Strategy<Value = PortConfig> {
     let admin = prop_oneof![3 => Just(Admin::Up), 1 => Just(Admin::Down)];
     let ids = || prop::sample::select(vec![1u16, 10, 20, 30]);
     (admin, prop::option::weighted(0.8, ids()), prop::collection::btree_set(ids(), 0..3)).prop_map(|(admin, untagged, tagged)| {
@@ -385,7 +389,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_change_on_any_bridge(old in wishes(), new in wishes(), faults in faults()) {
+    fn any_change_on_any_bridge(old in desired(), new in desired(), faults in faults()) {
         run(async {
             let mut bench = Bench::with_vlans(Kind::QBridge, &[10, 20, 30]);
             bench.sim().set_port("port2", &old).unwrap();
@@ -399,7 +403,7 @@ proptest! {
     }
 
     #[test]
-    fn any_change_on_any_cisco(old in wishes(), new in wishes(), faults in faults()) {
+    fn any_change_on_any_cisco(old in desired(), new in desired(), faults in faults()) {
         let possible = |config: &PortConfig| config.untagged.is_some() || !config.tagged.is_empty();
         prop_assume!(possible(&old) && possible(&new));
         run(async {

@@ -1,9 +1,8 @@
-//! The boot answer: which persona a MAC address starts now, as an iPXE script. Pure: reads the world, changes nothing.
+//! The boot answer: which persona a MAC address starts now, as an iPXE script. Pure: from a small view, changes nothing.
 //!
 //! Invariant: a persona is answered only while its record on that server stands (`Phase::stands`); everybody else is parked. The script
 //! never dead-ends: what fails is tried again, and a parked machine asks again.
 
-use crate::control::world::World;
 use crate::model::server::Arch;
 use crate::model::{Mac, Name, PersonaSpec};
 
@@ -19,22 +18,26 @@ pub struct Answer {
     pub persona: Option<Name>,
 }
 
+/// What is known of the machine that asks: all that an answer depends on.
+#[derive(Debug, Clone, Default)]
+pub struct BootView<'a> {
+    /// The server that has this MAC address.
+    pub server: Option<&'a Name>,
+    /// The persona whose answer stands there, and what it is; nothing in the second place where it is gone.
+    pub standing: Option<(&'a Name, Option<&'a PersonaSpec>)>,
+    pub hostname: Option<&'a str>,
+}
+
 /// The answer for a NIC's address. `arch` is what the firmware says it runs on.
-pub fn answer(mac: Mac, arch: Arch, world: &World) -> Answer {
-    let Some(server) = world.server_of(mac) else { return parked(mac, "no server has this MAC address") };
-    let body = world.body(server);
-    let Some((name, _)) = body.may_run.iter().find(|(_, phase)| phase.stands()) else {
-        return parked(mac, &format!("nothing is to run on {server}"));
-    };
-    let Some(persona) = world.objects.personas.get(name) else { return parked(mac, &format!("persona {name} is gone")) };
-    if persona.spec.os.arch != arch {
-        let (needs, has) = (persona.spec.os.arch.as_str(), arch.as_str());
+pub fn answer(mac: Mac, arch: Arch, view: &BootView<'_>) -> Answer {
+    let Some(server) = view.server else { return parked(mac, "no server has this MAC address") };
+    let Some((name, persona)) = view.standing else { return parked(mac, &format!("nothing is to run on {server}")) };
+    let Some(persona) = persona else { return parked(mac, &format!("persona {name} is gone")) };
+    if persona.os.arch != arch {
+        let (needs, has) = (persona.os.arch.as_str(), arch.as_str());
         return parked(mac, &format!("persona {name} is for {needs}, the machine says {has}"));
     }
-    let binding = body.held_by.as_ref().and_then(|h| world.objects.bindings.get(&h.binding));
-    let hostname = binding.and_then(|b| b.spec.hostname.clone()).unwrap_or_else(|| server.to_string());
-    let lines = start(&persona.spec, server, &hostname, mac);
-    match lines {
+    match start(persona, server, view.hostname.unwrap_or(server.as_str()), mac) {
         Ok(lines) => {
             let says = format!("persona {name} on {server}");
             Answer { script: script(&says, &lines, mac), says, persona: Some(name.clone()) }

@@ -3,4 +3,3 @@
 //! Leaves out DHCP, TFTP, NFS and iSCSI servers: whoever answers DHCP on the boot network points iPXE at `/boot/<mac>`.
 
 pub mod answer;
-pub mod http;

@@ -11,8 +11,8 @@ use super::failure::{Exit, Failure};
 use super::output::print;
 use super::source;
 use super::{say, subject, trouble};
-use crate::api::apply::Applied;
 use crate::model::Object;
+use crate::server::api::apply::Applied;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum DryRun {

@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::failure::{Exit, Failure};
-use crate::api::socket;
 use crate::model::{Kind, Name};
+use crate::server::api::socket;
 
 pub const API: &str = "/apis/embody.dev/v1alpha1";
 
@@ -156,7 +156,7 @@ impl Client {
 }
 
 fn lost(path: &Path, error: &dyn std::error::Error) -> Failure {
-    let text = crate::api::fault::chain(error);
+    let text = crate::server::api::fault::chain(error);
     Failure::new(Exit::NoController, format!("the controller at unix://{} went away: {text}", path.display()))
 }
 

@@ -1,4 +1,4 @@
-//! `embody demo`: a controller on a store of its own, a simulated rack in another process, and a view of how the rack becomes as wished.
+//! `embody demo`: a controller on a store of its own, a simulated rack in another process, and a view of how the rack becomes as desired.
 //!
 //! Everything between the two is real: packets on sockets of the loopback. Leaves out: the devices (`sim::rack`), and any word to a controller
 //! that is no demo: a demo has a socket of its own and ignores `--server`. Invariant: when it ends, however it ends, its rack ends too.
@@ -23,10 +23,10 @@ pub use breakage::Breakage;
 
 use super::client::{API, Client};
 use super::failure::{Exit, Failure};
-use crate::api::fault::chain;
-use crate::api::socket;
-use crate::control::serve::{self, Options, ServeError};
+use crate::cli::serve::run::{self, Options, ServeError};
 use crate::model::{Object, Period};
+use crate::server::api::fault::chain;
+use crate::server::api::socket;
 use crate::store::StoreSpec;
 use rack::RackProcess;
 use show::{Ending, View};
@@ -43,7 +43,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 pub struct DemoArgs {
     #[command(subcommand)]
     pub verb: Option<DemoVerb>,
-    /// End as soon as the rack is as wished; fail when it is not within --timeout
+    /// End as soon as the rack is as desired; fail when it is not within --timeout
     #[arg(long)]
     exit_when_ready: bool,
     /// How long --exit-when-ready waits
@@ -141,7 +141,7 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
     let store = StoreSpec::Embedded { dir: scratch.0.clone() };
     let options = Options { socket: place.api.clone(), store, manifests: None, prune: false, boot_address: BOOT_ADDRESS.parse().ok() };
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| Failure::failed(format!("signals cannot be awaited: {e}")))?;
-    let mut serving = std::pin::pin!(serve::run(options));
+    let mut serving = std::pin::pin!(run::run(options));
     let ended = tokio::select! {
         biased;
         // Ends at SIGINT and SIGTERM.

@@ -1,4 +1,4 @@
-//! `describe`, `why` and `events`: what people read when something is not as they wish. Leaves out: finding the reasons.
+//! `describe`, `why` and `events`: what people read when something is not as they desired state. Leaves out: finding the reasons.
 //!
 //! Shown by `tests/cli.rs`.
 
@@ -9,9 +9,9 @@ use super::client::{API, Client, path_of, query};
 use super::failure::Failure;
 use super::output::{clean, clean_lines, print, table, yaml};
 use super::subject::{self, Subject};
-use crate::api::columns::{NOTHING, age, drift};
 use crate::model::status::Event;
 use crate::model::{Kind, Name};
+use crate::server::api::columns::{NOTHING, age, drift};
 
 #[derive(Args)]
 pub struct DescribeArgs {

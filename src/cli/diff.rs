@@ -6,7 +6,7 @@ use serde_json::Value;
 use similar::TextDiff;
 
 use super::output::{clean_lines, colour, yaml};
-use crate::api::apply::Applied;
+use crate::server::api::apply::Applied;
 
 /// What a person wrote, or could have written.
 fn written(object: &Value) -> String {

@@ -13,10 +13,10 @@ use super::failure::{Exit, Failure};
 use super::output::{self, Format, Table, print};
 use super::say;
 use super::subject::{Subject, subjects};
-use crate::api::columns::{NOTHING, cells, columns, drift};
-use crate::api::control::PortRow;
+use crate::control::operator::PortRow;
 use crate::model::kind::API_VERSION;
 use crate::model::{Kind, Name};
+use crate::server::api::columns::{NOTHING, cells, columns, drift};
 
 #[derive(Args)]
 pub struct GetArgs {

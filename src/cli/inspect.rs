@@ -13,8 +13,6 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::output::{self, clean, print, table};
-use crate::api::columns::NOTHING;
-use crate::api::fault::chain;
 use crate::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
 use crate::drivers::switch::snmp::{SnmpSocket, Timing, UdpAgent};
 use crate::drivers::switch::{SwitchDriver, SwitchSettings, to_json};
@@ -22,6 +20,8 @@ use crate::drivers::{Depth, Driver, Fault, Observation};
 use crate::model::fact::{BmcSeen, Lag, PortSeen, Quality, SwitchSeen};
 use crate::model::secret::{AuthProtocol, BmcLogin, Hidden, PrivProtocol, SnmpLogin};
 use crate::model::{HostPort, Kind};
+use crate::server::api::columns::NOTHING;
+use crate::server::api::fault::chain;
 
 #[derive(Subcommand)]
 pub enum InspectVerb {
@@ -111,7 +111,7 @@ fn fault(fault: &Fault) -> Failure {
     Failure::failed(clean(&chain(fault)))
 }
 
-/// How long one look may take: a large switch's forwarding table, over a slow agent.
+/// How long one poll may take: a large switch's forwarding table, over a slow agent.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn look_at_switch(address: &HostPort, login: SnmpLogin) -> Result<SwitchSeen, Fault> {
@@ -309,6 +309,7 @@ pub fn bmc_manifest(address: &HostPort) -> String {
 mod tests {
     use super::*;
     use crate::model::fact::*;
+    use crate::model::identity::Identity;
     use crate::model::{Object, Vlan};
     use serde::Deserialize;
 
@@ -332,9 +333,9 @@ mod tests {
             sys_object_id: "1.3.6.1.4.1.11.2.3.7.11.1".into(),
             sys_descr: "ProCurve\u{1b}[2J".into(),
             sys_name: "TOR_1.example.org".into(),
-            pin: None,
         };
         SwitchSeen {
+            shown: Identity::default(),
             identity,
             profile: "q-bridge",
             writable: Writable { admin: true, access: true, ..Writable::default() },
@@ -366,6 +367,7 @@ mod tests {
     #[test]
     fn the_json_of_a_bmc() {
         let seen = BmcSeen {
+            shown: Identity::default(),
             identity: BmcIdentity {
                 guid: None,
                 manufacturer_id: 11,

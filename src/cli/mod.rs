@@ -2,6 +2,7 @@
 //!
 //! Invariants: data on stdout, everything else on stderr; exit codes are stable (`failure`). Shown by `tests/cli.rs`.
 
+mod actions;
 mod apply;
 pub mod client;
 mod completion;
@@ -13,7 +14,6 @@ pub mod failure;
 mod get;
 pub mod inspect;
 pub mod output;
-mod people;
 mod plan;
 pub mod serve;
 pub mod source;
@@ -49,13 +49,13 @@ enum Verb {
     /// Show the exact writes that would be sent to devices, in order
     Plan(plan::PlanArgs),
     /// Let a binding's plan do what it would disrupt
-    Approve(people::ApproveArgs),
+    Approve(actions::ApproveArgs),
     /// Accept the identity that a server's BMC or a switch shows now
-    Accept(people::ObjectArgs),
+    Accept(actions::ObjectArgs),
     /// Restart what bindings run: off, seen off, on
-    Restart(people::ObjectArgs),
+    Restart(actions::ObjectArgs),
     /// Forget failures, refused credentials and back-off of an object, and look now
-    Retry(people::ObjectArgs),
+    Retry(actions::ObjectArgs),
     /// Show objects, or switch ports
     Get(get::GetArgs),
     /// Show all about objects: spec, status, planes, waits, events
@@ -69,9 +69,9 @@ enum Verb {
     /// Delete objects; no device is touched by that
     Delete(apply::DeleteArgs),
     /// Correct nothing on an object, on those that match a selector, or anywhere
-    Pause(people::PauseArgs),
+    Pause(actions::PauseArgs),
     /// End a pause
-    Resume(people::ResumeArgs),
+    Resume(actions::ResumeArgs),
     /// Say what a field means: KIND, or KIND.field.field
     Explain(explain::ExplainArgs),
     /// Print the JSON Schema of the manifests
@@ -131,7 +131,7 @@ fn run(cli: Cli) -> Result<u8, Failure> {
     let mut builder = if many { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
     let runtime = builder.enable_all().build().map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
     let done = runtime.block_on(dispatch(cli));
-    // A lane may be in the middle of a blocking call; the store is durable without it.
+    // A worker may be in the middle of a blocking call; the store is durable without it.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     done
 }
@@ -144,18 +144,18 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Apply(args) => apply::apply(args, &client()?).await.map(|()| 0),
         Verb::Diff(args) => apply::diff(args, &client()?).await,
         Verb::Plan(args) => plan::run(args, &client()?).await.map(|()| 0),
-        Verb::Approve(args) => people::approve(args, &client()?).await.map(|()| 0),
-        Verb::Accept(args) => people::accept(args, &client()?).await.map(|()| 0),
-        Verb::Restart(args) => people::restart(args, &client()?).await.map(|()| 0),
-        Verb::Retry(args) => people::retry(args, &client()?).await.map(|()| 0),
+        Verb::Approve(args) => actions::approve(args, &client()?).await.map(|()| 0),
+        Verb::Accept(args) => actions::accept(args, &client()?).await.map(|()| 0),
+        Verb::Restart(args) => actions::restart(args, &client()?).await.map(|()| 0),
+        Verb::Retry(args) => actions::retry(args, &client()?).await.map(|()| 0),
         Verb::Get(args) => get::run(args, &client()?).await.map(|()| 0),
         Verb::Describe(args) => describe::run(args, &client()?).await.map(|()| 0),
         Verb::Why(args) => describe::why(args, &client()?).await.map(|()| 0),
         Verb::Events(args) => describe::events(args, &client()?).await.map(|()| 0),
         Verb::Wait(args) => wait::run(args, &client()?).await.map(|()| 0),
         Verb::Delete(args) => apply::delete(args, &client()?).await.map(|()| 0),
-        Verb::Pause(args) => people::pause(args, &client()?).await.map(|()| 0),
-        Verb::Resume(args) => people::resume(args, &client()?).await.map(|()| 0),
+        Verb::Pause(args) => actions::pause(args, &client()?).await.map(|()| 0),
+        Verb::Resume(args) => actions::resume(args, &client()?).await.map(|()| 0),
         Verb::Explain(args) => explain::run(args).map(|()| 0),
         Verb::Schema(args) => explain::schema(args).map(|()| 0),
         Verb::Inspect(verb) => inspect::run(verb).await.map(|()| 0),

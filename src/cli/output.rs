@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
 
-pub use crate::api::columns::clean;
+pub use crate::server::api::columns::clean;
 
 /// How `get` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -11,7 +11,7 @@ use super::client::{API, Client};
 use super::failure::Failure;
 use super::output::{clean, print, table};
 use super::source;
-use crate::api::control::Forecast;
+use crate::control::operator::Forecast;
 use crate::model::Object;
 
 #[derive(Args)]

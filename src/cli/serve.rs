@@ -2,6 +2,8 @@
 //!
 //! Invariant: after this file no flag is text any more. Shown by `tests/cli.rs`.
 
+pub mod run;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,9 +11,9 @@ use clap::Args;
 
 use super::client::socket_path;
 use super::failure::Failure;
-use crate::api::fault::chain;
-use crate::control::serve::{self, Options};
+use crate::server::api::fault::chain;
 use crate::store::{EtcdTls, StoreSpec};
+use run::Options;
 
 #[derive(Args)]
 pub struct ServeArgs {
@@ -46,7 +48,7 @@ fn default_data() -> Result<PathBuf, Failure> {
     if let Some(state) = absolute("XDG_STATE_HOME") {
         return Ok(state.join("embody"));
     }
-    if crate::api::socket::own_uid() == Some(0) {
+    if crate::server::api::socket::own_uid() == Some(0) {
         return Ok(PathBuf::from("/var/lib/embody"));
     }
     let home = absolute("HOME").ok_or_else(|| Failure::usage("there is no home directory to keep data in; say where with --data DIR"))?;
@@ -66,5 +68,5 @@ impl ServeArgs {
 
 pub async fn run(args: ServeArgs, server: Option<&str>) -> Result<(), Failure> {
     crate::telemetry::start();
-    serve::run(args.options(server)?).await.map_err(|e| Failure::failed(chain(&e)))
+    run::run(args.options(server)?).await.map_err(|e| Failure::failed(chain(&e)))
 }

@@ -4,17 +4,17 @@
 //! for a switch that we changed, and not while a person or the manifest says that nothing is written. Shown by `tests/saves.rs`.
 
 use super::absorb;
-use super::brain::Brain;
-use super::lane::Job;
+use super::controller::Controller;
+use super::worker::Job;
 use crate::drivers::{Depth, Fault};
 use crate::limits;
 use crate::model::fact::Tick;
+use crate::model::op::{Device, Op};
 use crate::model::switch::SavePolicy;
 use crate::model::{Kind, Name};
-use crate::plan::gate;
-use crate::plan::op::{Device, Op};
+use crate::plan::consent;
+use crate::plan::observed::Trouble;
 use crate::plan::save::{Next, Unsaved};
-use crate::plan::seen::Trouble;
 
 /// What an operation that failed is waiting for.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct Failure {
     pub again_at: Tick,
 }
 
-impl Brain {
+impl Controller {
     pub(super) async fn came_back(&mut self, op: &Op, asked_at: Tick, fault: Option<&Fault>) {
         self.budget.release(op);
         match op {
@@ -34,9 +34,9 @@ impl Brain {
         }
         let Some(server) = self.in_flight.remove(op) else { return };
         if self.drifts.remove(op) && fault.is_none() {
-            self.rails.corrected(&server, op, self.clock.now());
+            self.guardrails.corrected(&server, op, self.clock.now());
         }
-        let key = (server, gate::signature(op));
+        let key = (server, consent::signature(op));
         match fault {
             None => drop(self.failures.remove(&key)),
             Some(fault) => {
@@ -54,9 +54,9 @@ impl Brain {
 
     fn switch_was_written(&mut self, switch: &Name, asked_at: Tick, verified: bool) {
         let now = self.clock.now();
-        match self.world.unsaved.get_mut(switch) {
+        match self.cache.unsaved.get_mut(switch) {
             Some(unsaved) => unsaved.changed(asked_at, verified, now),
-            None if verified => drop(self.world.unsaved.insert(switch.clone(), Unsaved::new(asked_at, now))),
+            None if verified => drop(self.cache.unsaved.insert(switch.clone(), Unsaved::new(asked_at, now))),
             None => return,
         }
         self.dirty_objects.insert((Kind::Switch, switch.clone()));
@@ -66,13 +66,13 @@ impl Brain {
         let regarding = format!("{}/{switch}", Kind::Switch);
         self.dirty_objects.insert((Kind::Switch, switch.clone()));
         let Some(fault) = fault else {
-            self.world.unsaved.remove(switch);
+            self.cache.unsaved.remove(switch);
             tracing::info!(switch = %switch, "its configuration is saved");
             return self.event("Normal", &regarding, "Saved", "its running configuration is saved").await;
         };
         let now = self.clock.now();
         let trouble = absorb::trouble(fault);
-        let Some(unsaved) = self.world.unsaved.get_mut(switch) else { return };
+        let Some(unsaved) = self.cache.unsaved.get_mut(switch) else { return };
         let news = unsaved.trouble.as_ref().map(|t| t.reason) != Some(trouble.reason);
         tracing::warn!(switch = %switch, reason = trouble.reason, error = trouble.message, "its configuration could not be saved");
         unsaved.failed(trouble.clone(), now);
@@ -86,34 +86,34 @@ impl Brain {
     pub(super) fn save_switches(&mut self) -> Option<Tick> {
         let now = self.clock.now();
         let mut wake = None;
-        for switch in self.world.unsaved.keys().cloned().collect::<Vec<Name>>() {
+        for switch in self.cache.unsaved.keys().cloned().collect::<Vec<Name>>() {
             if !self.can_be_saved(&switch) {
-                self.world.unsaved.remove(&switch);
+                self.cache.unsaved.remove(&switch);
                 continue;
             }
-            if self.lease.remaining().is_zero() || !self.world.may_save(&switch) {
+            if self.lease.remaining().is_zero() || !self.cache.may_save(&switch) {
                 continue;
             }
             let device = Device::Switch(switch.clone());
             let busy = self.in_flight.keys().any(|op| op.device() == device);
-            let tells = self.world.switches.get(&switch).and_then(|k| k.seen.as_ref()).map(|s| (s.value.unsaved, s.asked_at));
-            let Some(next) = self.world.unsaved.get(&switch).map(|unsaved| unsaved.next(tells, busy, now)) else { continue };
+            let tells = self.cache.switches.get(&switch).and_then(|k| k.seen.as_ref()).map(|s| (s.value.unsaved, s.asked_at));
+            let Some(next) = self.cache.unsaved.get(&switch).map(|unsaved| unsaved.next(tells, busy, now)) else { continue };
             match next {
                 Next::Save => {
-                    let sent = self.send(&device, Job::Do(Op::Save { switch: switch.clone() }));
-                    if let Some(unsaved) = self.world.unsaved.get_mut(&switch).filter(|_| sent) {
+                    let sent = self.send_op(Op::Save { switch: switch.clone() });
+                    if let Some(unsaved) = self.cache.unsaved.get_mut(&switch).filter(|_| sent) {
                         unsaved.sent = true;
                         tracing::info!(switch = %switch, "sent: save configuration");
                     }
                 }
-                Next::Look => {
-                    self.send(&device, Job::Look(Depth::State));
-                    self.world.unsaved.get_mut(&switch).into_iter().for_each(|unsaved| unsaved.look_at = now);
+                Next::Observe => {
+                    self.send(&device, Job::Observe(Depth::State));
+                    self.cache.unsaved.get_mut(&switch).into_iter().for_each(|unsaved| unsaved.observe_at = now);
                 }
                 Next::At(at) => wake = Some(wake.map_or(at, |w: Tick| w.min(at))),
                 Next::Wait => {}
                 Next::Clean => {
-                    self.world.unsaved.remove(&switch);
+                    self.cache.unsaved.remove(&switch);
                     self.dirty_objects.insert((Kind::Switch, switch));
                 }
             }
@@ -123,8 +123,8 @@ impl Brain {
 
     /// Whether there is such a switch, its manifest lets it be saved, and its profile knows how (as far as it was seen).
     fn can_be_saved(&self, switch: &Name) -> bool {
-        let wished = self.world.objects.switches.get(switch).is_some_and(|held| held.spec.save == SavePolicy::Lazily);
-        let seen = self.world.switches.get(switch).and_then(|known| known.seen.as_ref());
-        wished && seen.is_none_or(|seen| seen.value.writable.save)
+        let desired = self.cache.objects.switches.get(switch).is_some_and(|held| held.spec.save == SavePolicy::Lazily);
+        let seen = self.cache.switches.get(switch).and_then(|known| known.seen.as_ref());
+        desired && seen.is_none_or(|seen| seen.value.writable.save)
     }
 }

@@ -1,6 +1,6 @@
-//! The writes of a forecast: asked of the lanes, whose drivers know what their devices last showed.
+//! The writes of a forecast: asked of the workers, whose drivers know what their devices last showed.
 //!
-//! Leaves out: which operations (`plan::forecast`), and the words (`Driver::preview`). Invariant: the brain never waits for a lane; a device
+//! Leaves out: which operations (`plan::forecast`), and the words (`Driver::preview`). Invariant: the controller never waits for a worker; a device
 //! that is slow or silent costs the person who asked `limits::PREVIEW_WAIT`, once. Shown by `tests/previews.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,18 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::brain::Brain;
-use super::lane::Job;
-use crate::api::control::Forecast;
+use super::controller::Controller;
+use super::worker::Job;
+use crate::control::operator::Forecast;
 use crate::drivers::NOT_READ;
 use crate::limits;
+use crate::model::op::{Device, Op};
 use crate::model::{Object, Spec};
-use crate::plan::op::{Device, Op};
 
 const BUSY: &str = "busy: what would be sent is not known at the moment";
 const OTHER_WISH: &str = "not known before this manifest of the device is applied";
 
-impl Brain {
+impl Controller {
     /// Answers with the forecast when its writes are known, or when the time for that is over. `ops` are those of its steps, one for each.
     pub(super) fn add_writes(&self, mut forecast: Forecast, ops: Vec<Op>, otherwise: &BTreeSet<Device>, reply: oneshot::Sender<Forecast>) {
         let mut by_device: BTreeMap<Device, Vec<(usize, Op)>> = BTreeMap::new();
@@ -38,7 +38,7 @@ impl Brain {
                 say(&places, OTHER_WISH);
                 continue;
             }
-            say(&places, if self.has_lane(&device) { BUSY } else { NOT_READ });
+            say(&places, if self.has_worker(&device) { BUSY } else { NOT_READ });
             let (answer, said) = oneshot::channel();
             if self.send(&device, Job::Preview(ops, answer)) {
                 asked.push((places, said));
@@ -61,11 +61,11 @@ impl Brain {
     pub(super) fn reached_otherwise(&self, changes: &[Object]) -> BTreeSet<Device> {
         let other = |change: &Object| match &change.spec {
             Spec::Switch(spec) => {
-                let same = self.world.objects.switches.get(change.name()).is_some_and(|held| held.spec == *spec);
+                let same = self.cache.objects.switches.get(change.name()).is_some_and(|held| held.spec == *spec);
                 (!same).then(|| Device::Switch(change.name().clone()))
             }
             Spec::Server(spec) => {
-                let same = self.world.objects.servers.get(change.name()).is_some_and(|held| held.spec.bmc == spec.bmc);
+                let same = self.cache.objects.servers.get(change.name()).is_some_and(|held| held.spec.bmc == spec.bmc);
                 (!same).then(|| Device::Bmc(change.name().clone()))
             }
             Spec::Policy(_) | Spec::Secret(_) | Spec::Network(_) | Spec::Persona(_) | Spec::Binding(_) => None,

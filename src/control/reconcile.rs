@@ -3,57 +3,57 @@
 //! It gets a name and nothing else. Invariants: what a step needs stored is stored before it is sent; a boot answer is withdrawn in memory
 //! before its withdrawal counts; nothing is sent twice while it is in flight.
 
-use super::brain::Brain;
-use super::lane::Job;
+use super::cache::Stored;
+use super::controller::Controller;
 use super::status;
-use super::world::Stored;
+use super::worker::Job;
 use crate::drivers::Depth;
 use crate::limits;
 use crate::model::binding::RunState;
 use crate::model::body::Body;
 use crate::model::fact::Tick;
+use crate::model::op::{Disruption, Op};
 use crate::model::{Kind, Name};
-use crate::plan::op::{Disruption, Op};
-use crate::plan::rails::{Glance, WishKey};
+use crate::plan::desired::Desired;
+use crate::plan::guardrails::{DesiredKey, Standing};
+use crate::plan::observed::{Observed, Trouble};
 use crate::plan::record::Record;
-use crate::plan::seen::{ServerSeen, Trouble};
-use crate::plan::want::Want;
-use crate::plan::{self, Plan, Step, gate};
+use crate::plan::{self, Plan, Step, consent};
 use crate::store::{Entry, Expect, StoreError, keys};
 
 /// How far a plan is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Until {
-    /// Up to the first record that follows from a wish: a withdrawn answer cannot be taken back without a restart.
+    /// Up to the first record that follows from a desired state: a withdrawn answer cannot be taken back without a restart.
     Withdrawal,
     Done,
 }
 
-impl Brain {
-    /// The first of two passes over what is due: records what the facts prove, and tells the rails how the server stands, before any server's
-    /// wishes are acted on. False when it could not be planned.
-    pub(super) async fn glance(&mut self, server: &Name) -> bool {
+impl Controller {
+    /// The first of two passes over what is due: records what the facts prove, and tells the guardrails how the server stands, before any server's
+    /// desired state are acted on. False when it could not be planned.
+    pub(super) async fn assess(&mut self, server: &Name) -> bool {
         let Some((want, seen, plan)) = self.settle(server, Until::Withdrawal).await else { return false };
-        let wish = want.holder.as_ref().map(WishKey::of);
+        let desired = want.holder.as_ref().map(DesiredKey::of);
         let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
-        let disrupts = withdraws || plan.steps.iter().any(|s| gate::disruption(&s.op, &seen) != Disruption::None);
+        let disrupts = withdraws || plan.steps.iter().any(|s| consent::disruption(&s.op, &seen) != Disruption::None);
         let approved = self.is_approved(&want, &plan);
         let busy = self.in_flight.values().any(|s| s == server);
         let converged = plan.is_converged() && plan.looks.is_empty() && !busy;
         let differs = withdraws || !plan.steps.is_empty() || !plan.held.is_empty();
-        self.rails.glance(&Glance { server, wish, converged, differs, disrupts: disrupts && !approved });
+        self.guardrails.assess(&Standing { server, desired, converged, differs, disrupts: disrupts && !approved });
         if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped) {
-            self.rails.is_up(&holder.authority.binding);
+            self.guardrails.is_up(&holder.authority.binding);
         }
         true
     }
 
     /// An approval in force covers this generation of every binding that this plan acts for.
-    fn is_approved(&self, want: &Want, plan: &Plan) -> bool {
+    fn is_approved(&self, want: &Desired, plan: &Plan) -> bool {
         let authorities = want.holder.iter().map(|h| &h.authority).chain(&want.releaser);
         let approved = |binding: &Name| {
             let authority = authorities.clone().find(|a| a.binding == *binding);
-            let approval = self.world.approvals.get(binding).map(|(a, _)| a);
+            let approval = self.cache.approvals.get(binding).map(|(a, _)| a);
             authority.zip(approval).is_some_and(|(a, approval)| approval.uid == a.uid && approval.generation == a.generation)
         };
         let mut acting: Vec<&Name> = plan.steps.iter().map(|s| &s.binding).collect();
@@ -63,7 +63,7 @@ impl Brain {
         acting.into_iter().all(approved)
     }
 
-    /// The second pass: plans again, with the rails as they stand now, and sends what may start.
+    /// The second pass: plans again, with the guardrails as they stand now, and sends what may start.
     pub(super) async fn reconcile(&mut self, server: &Name) {
         let Some((want, seen, mut plan)) = self.settle(server, Until::Done).await else { return };
         let steps = std::mem::take(&mut plan.steps);
@@ -71,10 +71,10 @@ impl Brain {
             self.begin(server, &want, step, &mut plan).await;
         }
         for device in &plan.looks {
-            self.send(device, Job::Look(Depth::State));
+            self.send(device, Job::Observe(Depth::State));
         }
         if let Some(at) = plan.wake_at {
-            // What is past already waits for a look, not for time: its report wakes the server. Without this the loop would never hear it.
+            // What is past already waits for a poll, not for time: its report wakes the server. Without this the loop would never hear it.
             let at = at.plus(std::time::Duration::from_millis(1));
             let now = self.clock.now();
             self.queue.wake(server, if at > now { at } else { now.plus(limits::FAST_POLL) });
@@ -84,10 +84,10 @@ impl Brain {
     }
 
     /// Plans, and stores what the facts prove, until there is nothing left to record.
-    async fn settle(&mut self, server: &Name, until: Until) -> Option<(Want, ServerSeen, Plan)> {
+    async fn settle(&mut self, server: &Name, until: Until) -> Option<(Desired, Observed, Plan)> {
         for _ in 0..limits::RECORD_ROUNDS {
-            let want = self.world.want(server);
-            let mut seen = self.world.seen(server, &want);
+            let want = self.cache.want(server);
+            let mut seen = self.cache.seen(server, &want);
             if until == Until::Withdrawal {
                 // What is held must go on to count as what it would do, or the hold would lift itself.
                 seen.stopped.retain(|_, trouble| trouble.reason != "Held");
@@ -108,7 +108,7 @@ impl Brain {
 
     /// Stores records about a body; false when that failed, and the server is planned again later.
     pub(super) async fn record(&mut self, server: &Name, records: &[Record]) -> bool {
-        let before = self.world.bodies.get(server).cloned().unwrap_or_default();
+        let before = self.cache.bodies.get(server).cloned().unwrap_or_default();
         let mut body = before.value.clone();
         records.iter().for_each(|r| r.apply(&mut body));
         let expect = if before.revision == 0 { Expect::Absent } else { Expect::At(before.revision) };
@@ -118,11 +118,11 @@ impl Brain {
                 let now = self.clock.now();
                 let withdrawn = records.iter().filter_map(|r| if let Record::Withdraw(p) = r { Some(p) } else { None });
                 withdrawn.for_each(|persona| tracing::info!(server = %server, persona = %persona, "the boot answer is withdrawn"));
-                let memory = self.world.memory_of(server);
+                let memory = self.cache.memory_of(server);
                 records.iter().for_each(|r| memory.recorded(r, now));
-                self.world.set_body(server, body, revision);
+                self.cache.set_body(server, body, revision);
                 if records.iter().any(|r| matches!(r, Record::Off(_) | Record::OffDone)) {
-                    self.recall_offs(server);
+                    self.void_power(server);
                 }
                 self.neighbours_of(&before, server);
                 self.queue.succeeded(server);
@@ -150,21 +150,21 @@ impl Brain {
         if let Ok(body) = serde_json::from_slice::<Body>(&entry.value) {
             // What was found may have been written by this attempt: everything in it counts as said now.
             let now = self.clock.now();
-            let memory = self.world.memory_of(server);
+            let memory = self.cache.memory_of(server);
             memory.withdrawn_at = body.may_run.keys().map(|p| (p.clone(), now)).collect();
             memory.answered_at = body.may_run.keys().map(|p| (p.clone(), now)).collect();
             memory.attempt_at = now;
             memory.taken_at = now;
-            self.world.set_body(server, body, entry.revision);
+            self.cache.set_body(server, body, entry.revision);
         }
     }
 
     /// Others wait for evidence here to end.
     fn neighbours_of(&mut self, before: &Stored<Body>, server: &Name) {
-        let now: Vec<Name> = self.world.body(server).may_run.keys().cloned().collect();
+        let now: Vec<Name> = self.cache.body(server).may_run.keys().cloned().collect();
         let ended: Vec<Name> = before.value.may_run.keys().filter(|p| !now.contains(p)).cloned().collect();
         for persona in ended {
-            let bindings: Vec<Name> = self.world.objects.bindings_of_persona(&persona).cloned().collect();
+            let bindings: Vec<Name> = self.cache.objects.bindings_of_persona(&persona).cloned().collect();
             for binding in bindings {
                 self.wake_binding(&binding);
             }
@@ -172,7 +172,7 @@ impl Brain {
     }
 
     /// Sends a step, unless it is in flight, failed a moment ago, or a limit is reached.
-    async fn begin(&mut self, server: &Name, want: &Want, step: Step, plan: &mut Plan) {
+    async fn begin(&mut self, server: &Name, want: &Desired, step: Step, plan: &mut Plan) {
         let now = self.clock.now();
         if self.lease.remaining().is_zero() {
             plan.wait("LeaseOver", "this controller's lease is over; another one acts");
@@ -186,7 +186,7 @@ impl Brain {
             plan.held.push(step);
             return;
         }
-        if let Some(failure) = self.failures.get(&(server.clone(), gate::signature(&step.op)))
+        if let Some(failure) = self.failures.get(&(server.clone(), consent::signature(&step.op)))
             && failure.again_at > now
         {
             let again = plan::power::seconds(failure.again_at.since(now));
@@ -195,14 +195,14 @@ impl Brain {
             plan.held.push(step);
             return;
         }
-        let policy = self.world.objects.policy();
+        let policy = self.cache.objects.policy();
         if let Err((why, again)) = self.budget.take(&step.op, &policy.limits, now) {
             plan.wait("Limit", why);
             plan.wake(again);
             plan.held.push(step);
             return;
         }
-        if let Err((trouble, again)) = self.ask_rails(server, want, &step, now) {
+        if let Err((trouble, again)) = self.ask_guardrails(server, want, &step, now) {
             self.budget.release(&step.op);
             plan.wait(trouble.reason, trouble.message);
             plan.wake(again);
@@ -218,9 +218,9 @@ impl Brain {
         self.dispatch(server, &step).await;
     }
 
-    /// A write of one of the server's ports that has not come back: sent for earlier wishes, it would change the port under what is started
-    /// after the last look.
-    fn port_on_its_way(&self, want: &Want) -> Option<&Op> {
+    /// A write of one of the server's ports that has not come back: sent for earlier desired state, it would change the port under what is started
+    /// after the last poll.
+    fn port_on_its_way(&self, want: &Desired) -> Option<&Op> {
         let ports = want.holder.as_ref().map(|h| &h.ports)?;
         self.in_flight.keys().find(|op| match op {
             Op::SetPort { switch, port, .. } => ports.contains_key(&(switch.clone(), port.clone())),
@@ -228,24 +228,24 @@ impl Brain {
         })
     }
 
-    /// The rails that count what is really begun.
-    fn ask_rails(&mut self, server: &Name, want: &Want, step: &Step, now: Tick) -> Result<(), (Trouble, Tick)> {
+    /// The guardrails that count what is really begun.
+    fn ask_guardrails(&mut self, server: &Name, want: &Desired, step: &Step, now: Tick) -> Result<(), (Trouble, Tick)> {
         if let Op::PowerOff { .. } = step.op {
-            let bindings = &self.world.objects.bindings;
+            let bindings = &self.cache.objects.bindings;
             let wanted_running = bindings.get(&step.binding).is_some_and(|b| b.spec.state == RunState::Running);
-            let ran = self.world.body(server).may_run.values().next().is_some();
+            let ran = self.cache.body(server).may_run.values().next().is_some();
             if wanted_running && ran {
                 let running = bindings.values().filter(|b| b.spec.state == RunState::Running).count();
-                let here: Vec<Name> = self.world.objects.bindings_of_server(server).cloned().collect();
-                let needed = here.iter().any(|b| *b != step.binding && self.rails.is_down(b));
-                let limits = self.world.objects.policy().limits;
-                if let Err(message) = self.rails.take_down(&step.binding, running, needed, &limits) {
+                let here: Vec<Name> = self.cache.objects.bindings_of_server(server).cloned().collect();
+                let needed = here.iter().any(|b| *b != step.binding && self.guardrails.is_down(b));
+                let limits = self.cache.objects.policy().limits;
+                if let Err(message) = self.guardrails.take_down(&step.binding, running, needed, &limits) {
                     return Err((Trouble { reason: "Limit", message }, now.plus(limits::RETRY_FIRST)));
                 }
             }
         }
-        if self.rails.is_drift(server, want.holder.as_ref().map(WishKey::of)) {
-            if let Some(refusal) = self.rails.contended(server, &step.op, now) {
+        if self.guardrails.is_drift(server, want.holder.as_ref().map(DesiredKey::of)) {
+            if let Some(refusal) = self.guardrails.contended(server, &step.op, now) {
                 return Err(refusal);
             }
             self.drifts.insert(step.op.clone());
@@ -254,29 +254,28 @@ impl Brain {
     }
 
     async fn dispatch(&mut self, server: &Name, step: &Step) {
-        let device = step.op.device();
-        if !self.send(&device, Job::Do(step.op.clone())) {
+        if !self.send_op(step.op.clone()) {
             self.budget.release(&step.op);
             self.queue.back_off(server, self.clock.now());
             return;
         }
         self.in_flight.insert(step.op.clone(), server.clone());
         let now = self.clock.now();
-        self.world.memory_of(server).sent(&step.op, now);
+        self.cache.memory_of(server).sent(&step.op, now);
         tracing::info!(server = %server, op = %step.op, because = step.because, binding = %step.binding, "sent");
         self.event("Normal", &format!("Binding/{}", step.binding), "Sent", &format!("{} ({})", step.op, step.because)).await;
     }
 
     // ---- status --------------------------------------------------------------------------------------------------------
 
-    async fn write_statuses(&mut self, server: &Name, want: &Want, seen: &ServerSeen, plan: &Plan) {
+    async fn write_statuses(&mut self, server: &Name, want: &Desired, seen: &Observed, plan: &Plan) {
         let busy: Vec<String> = self.in_flight.iter().filter(|(_, s)| *s == server).map(|(op, _)| op.to_string()).collect();
         if let Some(holder) = &want.holder {
-            let value = status::binding(&self.world, holder, want, seen, plan, &busy);
+            let value = status::binding(&self.cache, holder, want, seen, plan, &busy);
             self.put_status(Kind::Binding, &holder.authority.binding, serde_json::to_value(value).unwrap_or_default()).await;
         }
-        if self.world.objects.servers.contains_key(server) {
-            let value = status::server(&self.world, server, want, seen, plan);
+        if self.cache.objects.servers.contains_key(server) {
+            let value = status::server(&self.cache, server, want, seen, plan);
             self.put_status(Kind::Server, server, serde_json::to_value(value).unwrap_or_default()).await;
         }
     }
@@ -284,8 +283,8 @@ impl Brain {
     pub(super) async fn write_device_statuses(&mut self) {
         for (kind, name) in std::mem::take(&mut self.dirty_objects) {
             let value = match kind {
-                Kind::Switch => status::switch(&self.world, &name).map(serde_json::to_value),
-                Kind::Policy => status::policy(&self.world, &self.site.borrow()).map(serde_json::to_value),
+                Kind::Switch => status::switch(&self.cache, &name).map(serde_json::to_value),
+                Kind::Policy => status::policy(&self.cache, &self.site.borrow()).map(serde_json::to_value),
                 Kind::Secret | Kind::Network | Kind::Server | Kind::Persona | Kind::Binding => None,
             };
             if let Some(Ok(value)) = value {
@@ -296,7 +295,7 @@ impl Brain {
 
     /// Writes a status that says something new. A conflict is left to the watch, which brings the newer object and wakes its server.
     async fn put_status(&mut self, kind: Kind, name: &Name, value: serde_json::Value) {
-        let Some(stored) = self.world.stored.get(&(kind, name.clone())) else { return };
+        let Some(stored) = self.cache.stored.get(&(kind, name.clone())) else { return };
         if status::says_the_same(&stored.value, &value) {
             return;
         }
@@ -313,7 +312,7 @@ impl Brain {
         fields.insert("status".to_owned(), value.clone());
         match self.store.put_if(&key, serde_json::to_vec(&object).unwrap_or_default(), Expect::At(entry.revision)).await {
             Ok(revision) => {
-                self.world.stored.insert((kind, name.clone()), Stored { value, revision });
+                self.cache.stored.insert((kind, name.clone()), Stored { value, revision });
                 if kind == Kind::Binding {
                     self.tell_ready(&format!("{kind}/{name}"), ready, &was_ready).await;
                 }
@@ -324,13 +323,13 @@ impl Brain {
     }
 }
 
-impl Brain {
+impl Controller {
     /// An event when a binding becomes ready, ceases to be, or does not become ready for another reason than that it is being worked on.
     async fn tell_ready(&self, regarding: &str, now: (String, String, String), before: &(String, String, String)) {
         let (status, reason, message) = now;
-        let moves = ["Working", "Waiting", "SwitchingOn", "SwitchingOff", "LookingAgain", "PortsFirst", "Limit"].contains(&reason.as_str());
+        let moves = ["Working", "Waiting", "SwitchingOn", "SwitchingOff", "AskingAgain", "PortsFirst", "Limit"].contains(&reason.as_str());
         match (status == "True", before.0 == "True") {
-            (true, false) => self.event("Normal", regarding, &reason, "ready: power, boot and ports are as wished").await,
+            (true, false) => self.event("Normal", regarding, &reason, "ready: power, boot and ports are as desired").await,
             (false, true) => self.event("Warning", regarding, &reason, &format!("no longer ready: {message}")).await,
             (false, false) if !moves && reason != before.1 => self.event("Warning", regarding, &reason, &message).await,
             (false, false) | (true, true) => {}

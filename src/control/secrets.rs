@@ -1,78 +1,9 @@
-//! Credentials: from a Secret to a login, and the gate that keeps one typo from locking every BMC of a site.
+//! From a Secret to a login. Leaves out: who may try it where (`drivers::credentials`).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::drivers::Fault;
 use crate::model::secret::{BmcLogin, Hidden, SecretSpec, SnmpLogin};
 use crate::model::switch::SnmpVersion;
-use crate::plan::op::Device;
-
-/// Devices that may try unproven credentials side by side.
-const CANARIES: usize = 2;
-
-/// All devices that use one Secret in one version. Until the credentials have worked somewhere, two devices at a time may try them; when
-/// two have refused them, no device tries them where they have not worked before.
-pub struct Gate {
-    turns: Arc<Semaphore>,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    worked: BTreeSet<Device>,
-    refused: BTreeSet<Device>,
-}
-
-/// Held while unproven credentials are tried.
-pub struct Turn {
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Gate { turns: Arc::new(Semaphore::new(CANARIES)), known: Mutex::default() }
-    }
-}
-
-impl Gate {
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub async fn pass(&self, device: &Device) -> Result<Turn, Fault> {
-        if self.known().worked.contains(device) {
-            return Ok(Turn { _permit: None });
-        }
-        let permit = Arc::clone(&self.turns).acquire_owned().await.ok();
-        let (refused, proven) = {
-            let known = self.known();
-            (known.refused.iter().map(Device::to_string).collect::<Vec<_>>(), !known.worked.is_empty())
-        };
-        if refused.len() >= CANARIES {
-            let why = format!(
-                "they were refused by {}; they are not tried here before the Secret changes or `embody retry`",
-                refused.join(" and ")
-            );
-            return Err(Fault::Denied { device: device.to_string(), why });
-        }
-        Ok(Turn { _permit: permit.filter(|_| !proven) })
-    }
-
-    pub fn worked(&self, device: &Device) {
-        let mut known = self.known();
-        known.refused.remove(device);
-        known.worked.insert(device.clone());
-    }
-
-    pub fn refused(&self, device: &Device) {
-        let mut known = self.known();
-        known.worked.remove(device);
-        known.refused.insert(device.clone());
-    }
-}
 
 /// Why a Secret gives no login.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::brain::SiteWord;
-use super::world::World;
+use super::cache::Cache;
+use super::controller::SiteCondition;
 use crate::model::binding::RunState;
 use crate::model::body::Phase;
 use crate::model::fact::{PortConfig, Power};
 use crate::model::status::{BindingStatus, Condition, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus};
 use crate::model::{Kind, Name};
-use crate::plan::seen::{ServerSeen, Trouble};
-use crate::plan::want::{Holder, Want};
+use crate::plan::desired::{Desired, Holder};
+use crate::plan::observed::{Observed, Trouble};
 use crate::plan::{Plan, network};
 use crate::telemetry::timestamp;
 
@@ -20,7 +20,7 @@ use crate::telemetry::timestamp;
 const NEEDS_A_PERSON: [&str; 8] =
     ["ApprovalNeeded", "Observing", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
 
-/// Said by `plan::power` of a server whose ports are not ready.
+/// Outcome by `plan::power` of a server whose ports are not ready.
 const PORTS_FIRST: &str = "PortsFirst";
 
 pub struct Conditions<'a> {
@@ -78,9 +78,9 @@ fn without_ages(text: &str) -> String {
 }
 
 /// The status of the binding that holds, or wants to hold, the server.
-pub fn binding(world: &World, holder: &Holder, want: &Want, seen: &ServerSeen, plan: &Plan, busy: &[String]) -> BindingStatus {
+pub fn binding(cache: &Cache, holder: &Holder, want: &Desired, seen: &Observed, plan: &Plan, busy: &[String]) -> BindingStatus {
     let name = &holder.authority.binding;
-    let previous = world.stored.get(&(Kind::Binding, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
+    let previous = cache.stored.get(&(Kind::Binding, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
     let now = timestamp();
     let planes = planes(holder, want, seen, &previous, &now);
     let mut pending: Vec<String> = busy.to_vec();
@@ -108,7 +108,7 @@ pub fn binding(world: &World, holder: &Holder, want: &Want, seen: &ServerSeen, p
 fn summarise(
     conditions: &mut Conditions<'_>,
     holder: &Holder,
-    seen: &ServerSeen,
+    seen: &Observed,
     plan: &Plan,
     planes: &BTreeMap<String, PlaneStatus>,
     busy: &[String],
@@ -142,9 +142,9 @@ fn summarise(
 }
 
 /// The one thing to say first.
-fn reason(plan: &Plan, seen: &ServerSeen, busy: &[String], ready: bool) -> (&'static str, String) {
+fn reason(plan: &Plan, seen: &Observed, busy: &[String], ready: bool) -> (&'static str, String) {
     if ready {
-        return ("AsWished", "power, boot and ports are read back as wished".to_owned());
+        return ("AsDesired", "power, boot and ports are read back as desired".to_owned());
     }
     if let Some(problem) = plan.problems.first() {
         return (problem.reason, problem.message.clone());
@@ -162,7 +162,7 @@ fn reason(plan: &Plan, seen: &ServerSeen, busy: &[String], ready: bool) -> (&'st
     }
     match plan.steps.first() {
         Some(step) => ("Working", step.op.to_string()),
-        None => ("Waiting", "for the next look".to_owned()),
+        None => ("Waiting", "for the next poll".to_owned()),
     }
 }
 
@@ -178,7 +178,7 @@ fn waits(plan: &Plan, previous: &Value, now: &str) -> Vec<WaitStatus> {
     problems.chain(plan.waits.iter().map(|w| one(w.reason, &w.message, w.decided_at))).collect()
 }
 
-fn planes(holder: &Holder, want: &Want, seen: &ServerSeen, previous: &Value, now: &str) -> BTreeMap<String, PlaneStatus> {
+fn planes(holder: &Holder, want: &Desired, seen: &Observed, previous: &Value, now: &str) -> BTreeMap<String, PlaneStatus> {
     let server = &want.server;
     let since = |plane: &str, have: &str| {
         let old = previous.get("planes").and_then(|p| p.get(plane));
@@ -209,13 +209,14 @@ fn planes(holder: &Holder, want: &Want, seen: &ServerSeen, previous: &Value, now
 }
 
 /// All ports that the persona needs, as `tor-1/Gi1/0/1=120`; what is seen of them.
-fn network_text(holder: &Holder, seen: &ServerSeen) -> (String, String) {
+fn network_text(holder: &Holder, seen: &Observed) -> (String, String) {
     let (mut want, mut have) = (Vec::new(), Vec::new());
-    for ((switch, port), wish) in holder.ports.iter().filter(|(_, w)| w.needed) {
+    for ((switch, port), wanted) in holder.ports.iter().filter(|(_, w)| w.needed) {
         let sight = seen.ports.get(&(switch.clone(), port.clone()));
-        let wished: Option<PortConfig> = sight.map(|s| wish.over(&s.config));
-        let plain = PortConfig { admin: wish.admin, untagged: wish.untagged.flatten(), tagged: wish.tagged.clone().unwrap_or_default() };
-        want.push(format!("{switch}/{port}={}", wished.unwrap_or(plain)));
+        let desired: Option<PortConfig> = sight.map(|s| wanted.over(&s.config));
+        let plain =
+            PortConfig { admin: wanted.admin, untagged: wanted.untagged.flatten(), tagged: wanted.tagged.clone().unwrap_or_default() };
+        want.push(format!("{switch}/{port}={}", desired.unwrap_or(plain)));
         have.push(sight.map_or_else(|| "Unknown".to_owned(), |s| format!("{switch}/{port}={}", s.config)));
     }
     if want.is_empty() {
@@ -225,14 +226,14 @@ fn network_text(holder: &Holder, seen: &ServerSeen) -> (String, String) {
     (want.join(" "), if unknown { "Unknown".to_owned() } else { have.join(" ") })
 }
 
-pub fn server(world: &World, name: &Name, want: &Want, seen: &ServerSeen, plan: &Plan) -> ServerStatus {
-    let held = world.objects.servers.get(name);
+pub fn server(cache: &Cache, name: &Name, want: &Desired, seen: &Observed, plan: &Plan) -> ServerStatus {
+    let held = cache.objects.servers.get(name);
     let generation = held.map_or(0, |h| h.meta.generation);
-    let previous = world.stored.get(&(Kind::Server, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
+    let previous = cache.stored.get(&(Kind::Server, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
     let now = timestamp();
     let mut conditions = Conditions::over(&previous, generation, &now);
     reachable(&mut conditions, seen.bmc_trouble.as_ref(), seen.power.is_some());
-    let facts = world.bmcs.get(name);
+    let facts = cache.bmcs.get(name);
     let mut obligations = Vec::new();
     if let Some(release) = &seen.body.release {
         let open: Vec<String> = plan.steps.iter().chain(&plan.held).map(|s| s.op.to_string()).collect();
@@ -254,12 +255,12 @@ pub fn server(world: &World, name: &Name, want: &Want, seen: &ServerSeen, plan: 
     }
 }
 
-pub fn switch(world: &World, name: &Name) -> Option<SwitchStatus> {
-    let held = world.objects.switches.get(name)?;
-    let previous = world.stored.get(&(Kind::Switch, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
+pub fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
+    let held = cache.objects.switches.get(name)?;
+    let previous = cache.stored.get(&(Kind::Switch, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
     let now = timestamp();
     let mut conditions = Conditions::over(&previous, held.meta.generation, &now);
-    let known = world.switches.get(name);
+    let known = cache.switches.get(name);
     let seen = known.and_then(|k| k.seen.as_ref()).map(|s| &s.value);
     reachable(&mut conditions, known.and_then(|k| k.trouble.as_ref()), seen.is_some());
     if let Some(seen) = seen {
@@ -268,7 +269,7 @@ pub fn switch(world: &World, name: &Name) -> Option<SwitchStatus> {
             if writable { String::new() } else { format!("the profile {} cannot write this switch: it is only observed", seen.profile) };
         conditions.set("Writable", truth(writable), if writable { "Writable" } else { "ObserveOnly" }, message);
     }
-    let ours = world.unsaved.get(name);
+    let ours = cache.unsaved.get(name);
     if let Some(trouble) = ours.and_then(|unsaved| unsaved.trouble.as_ref()) {
         conditions.set("Saved", Truth::False, trouble.reason, trouble.message.clone());
     }
@@ -284,9 +285,9 @@ pub fn switch(world: &World, name: &Name) -> Option<SwitchStatus> {
 }
 
 /// The site's own conditions stand on its Policy.
-pub fn policy(world: &World, site: &BTreeMap<&'static str, SiteWord>) -> Option<PlainStatus> {
-    let (name, held) = world.objects.policies.iter().next()?;
-    let previous = world.stored.get(&(Kind::Policy, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
+pub fn policy(cache: &Cache, site: &BTreeMap<&'static str, SiteCondition>) -> Option<PlainStatus> {
+    let (name, held) = cache.objects.policies.iter().next()?;
+    let previous = cache.stored.get(&(Kind::Policy, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
     let now = timestamp();
     let mut conditions = Conditions::over(&previous, held.meta.generation, &now);
     let bad = site.values().find(|w| !w.ok);

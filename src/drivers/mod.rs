@@ -1,19 +1,27 @@
 //! Devices: look at them and act on them. What is asked and answered is neutral; how is each driver's own business.
 //!
-//! A driver makes one attempt within its deadline. It never sleeps for politeness, retries an operation, remembers wishes or decides;
-//! (retransmitting a request inside one attempt is the transport's business). Only a lane calls one, and owns it: `&mut`.
+//! A driver makes one attempt within its deadline. It never sleeps for politeness, retries an operation, remembers desired state or decides;
+//! (retransmitting a request inside one attempt is the transport's business). Only a worker calls one, and owns it: `&mut`.
 
 pub mod bmc;
+pub mod credentials;
+pub mod gate;
 pub mod switch;
 pub mod udp;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::model::fact::{BmcSeen, SwitchSeen};
-use crate::plan::op::Op;
+use credentials::Turns;
+use gate::Permit;
+
+use crate::model::op::Op;
+use crate::model::secret::{BmcLogin, SnmpLogin};
+use crate::model::{Name, ServerSpec, SwitchSpec};
 
 /// How much to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,19 +39,22 @@ pub enum Observation {
     Switch(Box<SwitchSeen>),
 }
 
-/// What `Driver::preview` says of a device that was not looked at yet.
+/// What was noticed on the way, in whole sentences for people: events, nothing to act on.
+pub type Notes = Vec<String>;
+
+/// What `Driver::preview` says of a device that was not observed yet.
 pub const NOT_READ: &str = "not read yet";
 /// What it says where the driver does not tell.
 const NOT_TOLD: &str = "this driver does not tell its writes";
 
 #[async_trait]
 pub trait Driver: Send {
-    /// Look, in as few requests as the protocol allows. The first look is always at everything.
+    /// Look, in as few requests as the protocol allows. The first poll is always at everything.
     async fn observe(&mut self, depth: Depth, deadline: Instant) -> Result<Observation, Fault>;
 
-    /// Do these operations in this order. `Ok` means that the device accepted all of them and showed the effect of those that take
-    /// effect at once (boot device, VLAN, port); power takes its time, and is for the next look to say.
-    async fn execute(&mut self, ops: &[Op], deadline: Instant) -> Result<(), Fault>;
+    /// Do it, once, on the device that the permit means, and only while its gate is open. `Ok` means that the device accepted it and showed
+    /// the effect where that is at once (boot device, VLAN, port); power takes its time, and is for the next poll to say.
+    async fn execute(&mut self, op: &Op, permit: &Permit, deadline: Instant) -> Result<Notes, Fault>;
 
     /// The writes that these operations would be, each operation on the effects of the ones before, in the order in which they would be
     /// sent, in words. From what was last read: nothing is asked of the device.
@@ -53,6 +64,12 @@ pub trait Driver: Send {
 
     /// End the session, if there is one. The driver can be used again afterwards.
     async fn close(&mut self);
+}
+
+/// Makes drivers: real ones over UDP, or simulated ones.
+pub trait Devices: Send + Sync {
+    fn bmc(&self, server: &Name, spec: &ServerSpec, login: BmcLogin, spacing: Duration, turns: Arc<Turns>) -> Box<dyn Driver>;
+    fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin, turns: Arc<Turns>) -> Box<dyn Driver>;
 }
 
 /// Why a device did not do what was asked, sorted by what the loop must do about it.
@@ -67,6 +84,15 @@ pub enum Fault {
     /// The device answered no.
     #[error("{device} refused {what}: {code}")]
     Refused { device: String, what: String, code: String },
+    /// Nothing was sent that changes anything: the gate was closed, or the device was not as the operation expects.
+    #[error("{device}: {what} was not sent: {why}")]
+    NotSent { device: String, what: String, why: String },
+    /// Another device answers at this address than the one that is meant. Nothing was sent that changes anything.
+    #[error("{device} shows {found}, not {expected}: it is another device, and nothing was sent to it")]
+    OtherDevice { device: String, expected: String, found: String },
+    /// The user may not do this one thing; everything else goes on.
+    #[error("{device}: the user may not do {what}: {code}")]
+    Forbidden { device: String, what: String, code: String },
     /// The device is busy (no free session, node busy, initialising): later.
     #[error("{device} is busy: {code}")]
     Busy { device: String, code: String },
@@ -91,13 +117,25 @@ pub enum Fault {
     },
 }
 
+/// What became of a power command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    Accepted,
+    /// It did not leave, or the device said that it did not begin: it is as if it had not been tried.
+    NotSent,
+    /// It may or may not have been carried out.
+    Unknown,
+    /// The device answered no, with this code, for another reason than being busy.
+    Refused(String),
+}
+
 /// What the loop does about a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// Again, after a back-off.
     Retry,
     /// Look first: the outcome is not known.
-    Look,
+    Observe,
     /// Not before a person or a manifest changes something.
     Stalled,
 }
@@ -105,9 +143,23 @@ pub enum Disposition {
 impl Fault {
     pub fn disposition(&self) -> Disposition {
         match self {
-            Fault::Silent { .. } | Fault::Busy { .. } | Fault::Network { .. } | Fault::Garbled { .. } => Disposition::Retry,
-            Fault::Unknown { .. } | Fault::Disagrees { .. } | Fault::Refused { .. } => Disposition::Look,
-            Fault::Denied { .. } | Fault::Unsupported { .. } => Disposition::Stalled,
+            Fault::Silent { .. } | Fault::Busy { .. } | Fault::Network { .. } | Fault::Garbled { .. } | Fault::NotSent { .. } => {
+                Disposition::Retry
+            }
+            Fault::Unknown { .. } | Fault::Disagrees { .. } | Fault::Refused { .. } => Disposition::Observe,
+            Fault::Denied { .. } | Fault::Unsupported { .. } | Fault::Forbidden { .. } | Fault::OtherDevice { .. } => Disposition::Stalled,
+        }
+    }
+
+    /// What became of the one request that changes something: a failed operation may have taken effect all the same.
+    pub fn delivery(&self) -> Delivery {
+        match self {
+            Fault::Unknown { .. } | Fault::Garbled { .. } => Delivery::Unknown,
+            Fault::Refused { code, .. } | Fault::Forbidden { code, .. } => Delivery::Refused(code.clone()),
+            Fault::Silent { .. } | Fault::Busy { .. } | Fault::Network { .. } | Fault::NotSent { .. } | Fault::OtherDevice { .. } => {
+                Delivery::NotSent
+            }
+            Fault::Disagrees { .. } | Fault::Denied { .. } | Fault::Unsupported { .. } => Delivery::NotSent,
         }
     }
 
@@ -117,6 +169,9 @@ impl Fault {
             Fault::Silent { .. } => "NoAnswer",
             Fault::Unknown { .. } => "OutcomeUnknown",
             Fault::Refused { .. } => "Refused",
+            Fault::NotSent { .. } => "NotSent",
+            Fault::OtherDevice { .. } => "IdentityChanged",
+            Fault::Forbidden { .. } => "ActionForbidden",
             Fault::Busy { .. } => "Busy",
             Fault::Disagrees { .. } => "Disagrees",
             Fault::Denied { .. } => "CredentialsRefused",

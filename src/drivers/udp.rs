@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::Driver;
 use super::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
+use super::credentials::Turns;
 use super::switch::snmp::{SnmpSocket, Timing, UdpAgent};
 use super::switch::{SwitchDriver, SwitchSettings};
-use crate::control::brain::Devices;
+use crate::drivers::Devices;
+use crate::model::op::Device;
 use crate::model::secret::{BmcLogin, SnmpLogin};
 use crate::model::switch::VlanPolicy;
 use crate::model::{Name, ServerSpec, SwitchSpec};
-use crate::plan::op::Device;
 
 pub struct UdpDevices {
     bmcs: Arc<BmcSocket>,
@@ -26,13 +27,13 @@ impl UdpDevices {
 }
 
 impl Devices for UdpDevices {
-    fn bmc(&self, server: &Name, spec: &ServerSpec, login: BmcLogin, spacing: Duration) -> Box<dyn Driver> {
+    fn bmc(&self, server: &Name, spec: &ServerSpec, login: BmcLogin, spacing: Duration, _turns: Arc<Turns>) -> Box<dyn Driver> {
         let settings = IpmiSettings { privilege: spec.bmc.privilege, spacing, ..IpmiSettings::default() };
         let device = Device::Bmc(server.clone()).to_string();
         Box::new(IpmiDriver::new(device, Arc::clone(&self.bmcs), spec.bmc.address.clone(), login, settings))
     }
 
-    fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin) -> Box<dyn Driver> {
+    fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin, _turns: Arc<Turns>) -> Box<dyn Driver> {
         let device = Device::Switch(switch.clone()).to_string();
         let agent = UdpAgent::new(device.clone(), Arc::clone(&self.switches), spec.address.clone(), login, Timing::default());
         let settings = SwitchSettings {

@@ -10,25 +10,25 @@ use std::sync::Arc;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
-use crate::api::apply::apply;
-use crate::api::objects::{Preconditions, SOURCE};
-use crate::api::{Backend, DryRun};
-use crate::control::brain::{Message, Site, SiteWord};
+use crate::control::controller::{Message, Site, SiteCondition};
 use crate::limits;
 use crate::manifest;
 use crate::model::{Kind, Name, Object};
+use crate::server::api::apply::apply;
+use crate::server::api::objects::{Preconditions, SOURCE};
+use crate::server::api::{Backend, DryRun};
 
-type ToBrain = watch::Receiver<Option<mpsc::Sender<Message>>>;
+type ToController = watch::Receiver<Option<mpsc::Sender<Message>>>;
 
 /// The condition that tells how the last scan went.
 const CONDITION: &str = "ManifestsApplied";
 
-pub async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut brain: ToBrain, site: Site) {
+pub async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut controller: ToController, site: Site) {
     let (hint, mut hints) = mpsc::channel(1);
     let _watcher = watch_directory(&directory, hint);
     loop {
-        // Only the controller that acts writes wishes from its directory.
-        if brain.wait_for(Option::is_some).await.is_err() {
+        // Only the controller that acts writes desired state from its directory.
+        if controller.wait_for(Option::is_some).await.is_err() {
             return;
         }
         let outcome = scan(&directory, prune, &backend).await;
@@ -64,8 +64,8 @@ fn watch_directory(directory: &Path, hint: mpsc::Sender<()>) -> Option<notify::R
 
 fn tell(outcome: Result<String, String>, site: &Site) {
     let word = match outcome {
-        Ok(message) => SiteWord { ok: true, reason: "Applied", message },
-        Err(message) => SiteWord { ok: false, reason: "Broken", message },
+        Ok(message) => SiteCondition { ok: true, reason: "Applied", message },
+        Err(message) => SiteCondition { ok: false, reason: "Broken", message },
     };
     site.send_if_modified(|site| {
         let new = site.insert(CONDITION, word.clone()).as_ref() != Some(&word);

@@ -1,3 +1,3 @@
-//! Wishes from places that people commit to. Today: a directory.
+//! Desired state from places that people commit to. Today: a directory.
 
 pub mod directory;

@@ -24,7 +24,7 @@ NUMBER_WORD "number-word" "A warning: a MAC address of decimal digits only, with
 NOT_AN_OBJECT "not-an-object" "A document of a manifest is a map with apiVersion, kind, metadata and spec (or a `kind: List` of such maps).";
 WRONG_API_VERSION "wrong-api-version" "This version reads `apiVersion: embody.dev/v1alpha1` and no other.";
 UNKNOWN_KIND "unknown-kind" "The kinds are Policy, Secret, Network, Switch, Server, Persona and Binding.";
-UNKNOWN_FIELD "unknown-field" "The object has a field that its kind does not have. It is refused and not ignored, because a misspelt wish that is ignored looks like a wish that is fulfilled. `explain KIND.spec` lists the fields.";
+UNKNOWN_FIELD "unknown-field" "The object has a field that its kind does not have. It is refused and not ignored, because a misspelt desired state that is ignored looks like a desired state that is fulfilled. `explain KIND.spec` lists the fields.";
 MISSING_FIELD "missing-field" "A field that must be there is not. `explain KIND.spec` marks the fields that are required.";
 WRONG_TYPE "wrong-type" "A value has another type than the field: a number where text is expected, a text where a list is expected. Numbers and words that are meant as text go in quotes.";
 BAD_VALUE "bad-value" "A value is of the right type but not one of those that the field can have. `explain` on the field lists them.";
@@ -53,11 +53,11 @@ ADDRESS_OUTSIDE_SUBNET "address-outside-subnet" "A NIC's fixed address is not in
 HALF_WIRED "half-wired" "A NIC names a switch without a port, or a port without a switch. A NIC with neither is fine: its network is not managed.";
 UNKNOWN_NIC "unknown-nic" "A field names a NIC that the server or the persona does not have.";
 OBJECT_TWICE "object-twice" "The file set holds two objects of one kind with one name. Which of them is meant cannot be told.";
-UNKNOWN_REFERENCE "unknown-reference" "A field names an object that is neither in the files nor (unless only the files are looked at) in the controller.";
+UNKNOWN_REFERENCE "unknown-reference" "A field names an object that is neither in the files nor (unless only the files are observed) in the controller.";
 PORT_WIRED_TWICE "port-wired-twice" "Two NICs or bonds are said to be plugged into one switch port. A cable has two ends: one of the two is wrong, and writing the port for either would rewire the other.";
 MAC_TWICE "mac-twice" "Two NICs have the same MAC address. embody recognises a server by it when it asks for its boot.";
 BMC_ADDRESS_TWICE "bmc-address-twice" "Two servers name the same BMC. Switching one off would switch off the other.";
-SWITCH_ADDRESS_TWICE "switch-address-twice" "Two switches have the same address. Their wishes would be written to one device in turn.";
+SWITCH_ADDRESS_TWICE "switch-address-twice" "Two switches have the same address. Their desired state would be written to one device in turn.";
 PERSONA_BOUND_TWICE "persona-bound-twice" "An exclusive persona (declared so, or with a writable root) is named by two bindings. It can have one live body.";
 SERVER_BOUND_TWICE "server-bound-twice" "Two bindings target one server. A body lives one persona at a time; moving both in one apply is fine as long as the result is one each.";
 ADDRESS_TWICE "address-twice" "Two personas, or two bindings, have one fixed IP address, or one is a network's gateway.";

@@ -1,7 +1,7 @@
 //! One fault as people see it: a code in words, a sentence, the place with a caret, the other place, a hint.
 //!
 //! Leaves out: finding faults. Invariant: what is shown of a file passes through `Spot::new`, which masks values of secrets and replaces
-//! control characters; what is shown of a value passes through `shown`. `tests/golden/manifest` holds the look.
+//! control characters; what is shown of a value passes through `shown`. `tests/golden/manifest` holds the poll.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 

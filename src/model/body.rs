@@ -1,4 +1,4 @@
-//! What is stored about a body: who holds it, what it may run by evidence, a switching-off that was begun, what is still owed.
+//! What is stored about a body: who holds it, what it may run by evidence, a switching-off that was begun, what is still still to be released.
 //!
 //! Evidence outlives the objects that it came from. There are no times in it: ticks of another process mean nothing here, so what a
 //! record says counts as said when this process started (`Tick::START`). `plan::record` alone changes it.
@@ -24,7 +24,7 @@ pub struct Body {
     /// A switching-off that was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub off: Option<OffIntent>,
-    /// What a binding that moved away still owes here.
+    /// What a binding that moved away still must still release here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<Hold>,
     /// The value of the holder's `restart` that this body has been off for.
@@ -80,7 +80,7 @@ impl Phase {
     }
 }
 
-/// One wish to have the body off, and how far it got. Stored before anything is sent.
+/// One desired state to have the body off, and how far it got. Stored before anything is sent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OffIntent {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::Identity;
 use super::{Mac, Vlan};
 
 /// A moment of this process, in microseconds since it started. Never stored: ticks of two processes do not compare.
@@ -36,6 +37,8 @@ pub struct Seen<T> {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BmcSeen {
+    /// What tells it from another one.
+    pub shown: Identity,
     pub identity: BmcIdentity,
     pub power: Power,
     /// Nothing where the BMC does not tell.
@@ -92,6 +95,8 @@ pub enum BootDevice {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SwitchSeen {
+    /// What tells it from another one.
+    pub shown: Identity,
     pub identity: SwitchIdentity,
     /// The profile that reads it: `q-bridge`, `cisco-vtp`, `observe-only`.
     pub profile: &'static str,
@@ -111,9 +116,6 @@ pub struct SwitchIdentity {
     pub sys_object_id: String,
     pub sys_descr: String,
     pub sys_name: String,
-    /// What pins it: `serial:…` (entPhysicalSerialNum of the chassis), else `engine:…` (snmpEngineID), else `base:…`
-    /// (dot1dBaseBridgeAddress). Nothing where it shows none of them.
-    pub pin: Option<String>,
 }
 
 /// What this profile may write on this switch.
@@ -208,7 +210,7 @@ pub enum Lag {
 pub enum Quality {
     /// Read without contradiction.
     Exact,
-    /// The switch contradicts itself: how. A wish can still be written over it.
+    /// The switch contradicts itself: how. A desired state can still be written over it.
     Inconsistent(String),
     /// The switch does not show what is needed: what is missing. Never written.
     Unknown(String),

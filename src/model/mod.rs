@@ -6,6 +6,7 @@
 pub mod binding;
 pub mod body;
 pub mod fact;
+pub mod identity;
 pub mod kind;
 pub mod meta;
 pub mod name;
@@ -13,6 +14,7 @@ pub mod net;
 pub mod network;
 pub mod object;
 pub mod objects;
+pub mod op;
 pub mod period;
 pub mod persona;
 pub mod policy;

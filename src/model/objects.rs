@@ -1,4 +1,4 @@
-//! All wishes at one moment, by kind and name, with the indexes that keep a look at one server independent of the fleet's size.
+//! All desired state at one moment, by kind and name, with the indexes that keep a poll at one server independent of the fleet's size.
 
 use std::collections::{BTreeMap, BTreeSet};
 

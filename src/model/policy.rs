@@ -30,7 +30,7 @@ pub struct Limits {
     pub max_port_writes: PortWrites,
     /// Bodies of running bindings that may be down because of embody at one time: a number or a percentage.
     pub max_unavailable: Share,
-    /// One change of wishes that disrupts more than this is held until approved: the larger of both.
+    /// One change of desired state that disrupts more than this is held until approved: the larger of both.
     pub max_affected_by_change: Affected,
     /// When more bodies than this (and more than 5) seem to drift or change reachability at once, correction stops.
     pub stop_if_drifted: Drifted,

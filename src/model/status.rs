@@ -31,7 +31,7 @@ pub enum Truth {
     Unknown,
 }
 
-/// Want and have of one plane of a binding: power, boot, network, agent.
+/// Desired and have of one plane of a binding: power, boot, network, agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlaneStatus {

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::op::{Device, Op};
 use crate::model::fact::Tick;
+use crate::model::op::{Device, Op};
 use crate::model::policy::Limits;
 
 const MINUTE: Duration = Duration::from_secs(60);

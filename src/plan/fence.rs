@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
+use super::desired::{Authority, Desired, Holder};
+use super::observed::Observed;
 use super::record::Record;
-use super::seen::ServerSeen;
-use super::want::{Authority, Holder, Want};
 use super::{Plan, Problem};
 use crate::limits;
 use crate::model::Name;
@@ -24,7 +24,7 @@ pub struct WhyOff<'a> {
     pub withdraw: Vec<Name>,
 }
 
-pub fn why_off<'a>(want: &'a Want, seen: &ServerSeen) -> Option<WhyOff<'a>> {
+pub fn why_off<'a>(want: &'a Desired, seen: &Observed) -> Option<WhyOff<'a>> {
     let standing = |but: Option<&Name>| -> Vec<Name> {
         let stands = |(p, phase): &(&Name, &Phase)| phase.stands() && Some(*p) != but;
         seen.body.may_run.iter().filter(stands).map(|(p, _)| p.clone()).collect()
@@ -49,7 +49,7 @@ pub fn why_off<'a>(want: &'a Want, seen: &ServerSeen) -> Option<WhyOff<'a>> {
 }
 
 /// Why a body that should run the persona must go off first, and whether the persona's own answer must be withdrawn for it.
-fn running_but_wrong(holder: &Holder, seen: &ServerSeen) -> Option<(String, Option<Name>)> {
+fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, Option<Name>)> {
     let persona = &holder.persona;
     let others: Vec<&Name> = seen.body.may_run.keys().filter(|p| *p != persona).collect();
     if let Some(other) = others.first() {
@@ -63,20 +63,20 @@ fn running_but_wrong(holder: &Holder, seen: &ServerSeen) -> Option<(String, Opti
         Some(Phase::Answered) => on
             .filter(|p| p.asked_at > answered_at)
             .map(|_| (format!("it was started before it was seen ready for persona {persona}"), Some(persona.clone()))),
-        Some(Phase::Started) if seen.body.restart_done < holder.restart => Some((format!("restart {} is wished", holder.restart), None)),
+        Some(Phase::Started) if seen.body.restart_done < holder.restart => Some((format!("restart {} is desired", holder.restart), None)),
         Some(Phase::Started | Phase::Armed) => None,
     }
 }
 
 /// How long a soft-off may take here; a bound where nobody is left to say.
-pub fn grace(want: &Want, seen: &ServerSeen) -> Duration {
+pub fn grace(want: &Desired, seen: &Observed) -> Duration {
     let releaser = want.releaser.as_ref().filter(|_| seen.body.release.is_some());
     releaser.or(want.holder.as_ref().map(|h| &h.authority)).map_or(limits::HARD_OFF_WAIT, |a| a.grace)
 }
 
 /// What `approve --adopt` records: a person declares that this body, which was found running, runs the holder's persona. Refused where
 /// that would claim an exclusive persona twice, or deny evidence of another one.
-pub fn adopt(holder: &Holder, seen: &ServerSeen) -> Result<Record, Problem> {
+pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Record, Problem> {
     let (binding, persona) = (&holder.authority.binding, &holder.persona);
     if seen.body.found == Found::Managed && seen.body.may_run.contains_key(persona) {
         return Err(Problem::new("NothingToAdopt", format!("the server of binding {binding} is known to run persona {persona} already")));
@@ -98,7 +98,7 @@ pub fn adopt(holder: &Holder, seen: &ServerSeen) -> Result<Record, Problem> {
 }
 
 /// Whether a persona may be answered here as far as other bodies are concerned; says why not.
-pub fn is_clear(holder: &Holder, seen: &ServerSeen, now: Tick, plan: &mut Plan) -> bool {
+pub fn is_clear(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
     if !holder.exclusive {
         return true;
     }

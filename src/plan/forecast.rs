@@ -1,20 +1,20 @@
-//! The whole future of the wishes, op by op: plan, let everything happen as `Op::apply` says, look, plan again, until nothing is left.
+//! The whole future of the desired state, op by op: plan, let everything happen as `Op::apply` says, look, plan again, until nothing is left.
 //!
-//! Pure, like `plan`. It shows what would be done if nothing fails and everything that needs a person were approved. Left out: the rails
+//! Pure, like `plan`. It shows what would be done if nothing fails and everything that needs a person were approved. Left out: the guardrails
 //! across servers (`budget`), and every hard power-off, since a soft one is taken to work. Shown by `tests/plan.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::op::{Disruption, Facets, Op};
+use super::desired::Desired;
+use super::observed::{Elsewhere, Observed, PortKey};
 use super::record::Record;
-use super::seen::{Elsewhere, PortKey, ServerSeen};
-use super::want::Want;
-use super::{Plan, Problem, Step, Wait, gate, plan, power};
+use super::{Plan, Problem, Step, Wait, consent, plan, power};
 use crate::limits;
 use crate::model::Name;
 use crate::model::body::Body;
 use crate::model::fact::{BootOverride, Power, Seen, Tick};
+use crate::model::op::{Disruption, Facets, Op};
 
 /// One operation of the future.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,9 +36,9 @@ pub struct Future {
     pub problems: Vec<(Name, Problem)>,
 }
 
-/// `want_of` gives the wishes for a server, whose record changes as the forecast goes on. The servers given are taken to be all that
+/// `want_of` gives the desired state for a server, whose record changes as the forecast goes on. The servers given are taken to be all that
 /// there are: evidence elsewhere is read from their records.
-pub fn forecast(servers: BTreeMap<Name, ServerSeen>, want_of: &dyn Fn(&Name, &Body) -> Want, now: Tick) -> Future {
+pub fn forecast(servers: BTreeMap<Name, Observed>, want_of: &dyn Fn(&Name, &Body) -> Desired, now: Tick) -> Future {
     let mut course = Course::new(servers, want_of, now);
     let mut future = Future::default();
     let mut wave = 0;
@@ -67,8 +67,8 @@ pub fn forecast(servers: BTreeMap<Name, ServerSeen>, want_of: &dyn Fn(&Name, &Bo
 
 /// The data centre as it would be.
 struct Course<'a> {
-    servers: BTreeMap<Name, ServerSeen>,
-    want_of: &'a dyn Fn(&Name, &Body) -> Want,
+    servers: BTreeMap<Name, Observed>,
+    want_of: &'a dyn Fn(&Name, &Body) -> Desired,
     now: Tick,
     /// The bodies that may run each persona.
     may_run: BTreeMap<Name, BTreeSet<Name>>,
@@ -77,7 +77,7 @@ struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    fn new(servers: BTreeMap<Name, ServerSeen>, want_of: &'a dyn Fn(&Name, &Body) -> Want, now: Tick) -> Course<'a> {
+    fn new(servers: BTreeMap<Name, Observed>, want_of: &'a dyn Fn(&Name, &Body) -> Desired, now: Tick) -> Course<'a> {
         let mut may_run: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
         let mut by_port: BTreeMap<PortKey, BTreeSet<Name>> = BTreeMap::new();
         for (server, seen) in &servers {
@@ -171,7 +171,7 @@ impl<'a> Course<'a> {
         for (server, plan) in plans.iter().filter(|(_, plan)| !plan.steps.is_empty()) {
             let today = self.plan(server, false);
             for step in &plan.steps {
-                let disruption = self.servers.get(server).map_or(Disruption::None, |seen| gate::disruption(&step.op, seen));
+                let disruption = self.servers.get(server).map_or(Disruption::None, |seen| consent::disruption(&step.op, seen));
                 let held = !today.steps.iter().any(|s| s.op == step.op);
                 out.push(Foreseen { wave: 0, server: server.clone(), step: step.clone(), disruption, held });
             }

@@ -1,26 +1,25 @@
 //! Desired and observed in, the next steps out. Pure: no I/O, no clock, no log, no failure.
 //!
-//! `plan` looks at one server. It returns bookkeeping first (`records`: what the facts prove), and steps only when there is none left
+//! `plan` observes one server. It returns bookkeeping first (`records`: what the facts prove), and steps only when there is none left
 //! to do: the caller stores the records and plans again. Steps are the ones whose preconditions are *seen*; the next wave comes with the
 //! next observation. No list of steps is ever stored.
 //!
 //! Where to look: `ledger` (what facts prove), `fence` (why a body must be off, when a persona may start), `power`, `network`, `gate`
-//! (modes, approvals), `budget` (rails across servers), `save` (switches), `forecast` (the whole future). Shown by `tests/plan.rs`.
+//! (modes, approvals), `budget` (guardrails across servers), `save` (switches), `forecast` (the whole future). Shown by `tests/plan.rs`.
 
 pub mod budget;
+pub mod consent;
+pub mod desired;
+pub mod evidence;
 pub mod fence;
 pub mod forecast;
-pub mod gate;
-pub mod ledger;
+pub mod guardrails;
 pub mod network;
-pub mod op;
+pub mod observed;
 pub mod power;
-pub mod rails;
 pub mod record;
+pub mod resolve;
 pub mod save;
-pub mod seen;
-pub mod want;
-pub mod wishes;
 
 use std::panic::Location;
 
@@ -28,10 +27,10 @@ use crate::model::Name;
 use crate::model::binding::Plane;
 use crate::model::body::Found;
 use crate::model::fact::Tick;
-use op::Op;
+use crate::model::op::Op;
+use desired::Desired;
+use observed::Observed;
 use record::Record;
-use seen::ServerSeen;
-use want::Want;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
@@ -44,7 +43,7 @@ pub struct Plan {
     pub waits: Vec<Wait>,
     pub problems: Vec<Problem>,
     /// Fresher evidence is needed of these before anything can go on.
-    pub looks: Vec<op::Device>,
+    pub looks: Vec<crate::model::op::Device>,
     /// When the plan may change by time alone.
     pub wake_at: Option<Tick>,
 }
@@ -118,8 +117,8 @@ impl Plan {
 }
 
 /// The next wave for one server.
-pub fn plan(want: &Want, seen: &ServerSeen, now: Tick) -> Plan {
-    let mut plan = Plan { records: ledger::records(want, seen), ..Plan::default() };
+pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
+    let mut plan = Plan { records: evidence::records(want, seen), ..Plan::default() };
     if !plan.records.is_empty() {
         return plan;
     }
@@ -139,7 +138,7 @@ pub fn plan(want: &Want, seen: &ServerSeen, now: Tick) -> Plan {
     if ours && seen.body.found == Found::Unknown {
         match &seen.power {
             None => power::unknown(want, seen, &mut plan),
-            Some(_) => power::look_again(want, &mut plan, "was last seen before it was taken"),
+            Some(_) => power::ask_again(want, &mut plan, "was last seen before it was taken"),
         }
         return plan;
     }

@@ -1,20 +1,20 @@
-//! The network facet: ports of a body that is ours are brought to the wish; those of a released body go to quarantine.
+//! The network facet: ports of a body that is ours are brought to the desired state; those of a released body go to quarantine.
 //!
 //! Invariant 6: a step exists only for a port that a manifest names and whose state was seen, from exactly that state. Ports that must
 //! not be written are problems, never steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::op::Op;
-use super::seen::{PortKey, ServerSeen};
-use super::want::{Authority, PortWish, Want};
-use super::{Plan, Step, gate};
+use super::desired::{Authority, Desired, DesiredPort};
+use super::observed::{Observed, PortKey};
+use super::{Plan, Step, consent};
 use crate::model::binding::{Plane, RunState};
 use crate::model::body::Phase;
 use crate::model::fact::{PortConfig, Power};
+use crate::model::op::Op;
 use crate::model::{Name, Vlan};
 
-pub fn plan(want: &Want, seen: &ServerSeen, plan: &mut Plan) {
+pub fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
     if let Some(holder) = want.holder.as_ref().filter(|h| h.problems.is_empty()) {
         let ours = match holder.state {
             RunState::Running => {
@@ -35,13 +35,13 @@ pub fn plan(want: &Want, seen: &ServerSeen, plan: &mut Plan) {
     }
 }
 
-fn is_off(seen: &ServerSeen) -> bool {
+fn is_off(seen: &Observed) -> bool {
     seen.power.as_ref().is_some_and(|p| p.value == Power::Off)
 }
 
-fn ports(authority: &Authority, wishes: &BTreeMap<PortKey, PortWish>, seen: &ServerSeen, plan: &mut Plan) {
+fn ports(authority: &Authority, desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed, plan: &mut Plan) {
     let mut creating: BTreeSet<(Name, Vlan)> = BTreeSet::new();
-    for (key, wish) in wishes {
+    for (key, desired) in desired {
         let (switch, port) = key;
         let trouble = seen.switches.get(switch).and_then(|s| s.trouble.as_ref());
         let Some(sight) = seen.ports.get(key) else {
@@ -51,15 +51,15 @@ fn ports(authority: &Authority, wishes: &BTreeMap<PortKey, PortWish>, seen: &Ser
             }
             continue;
         };
-        let to = wish.over(&sight.config);
+        let to = desired.over(&sight.config);
         if to == sight.config {
             continue;
         }
-        if wish.carries_bmc && sight.config.untagged.is_some() && to.untagged != sight.config.untagged {
+        if desired.carries_bmc && sight.config.untagged.is_some() && to.untagged != sight.config.untagged {
             plan.problem(
                 "CarriesBmc",
                 format!(
-                    "port {port} of switch {switch} carries the BMC: its untagged VLAN is not changed ({to} is wished, {} is seen)",
+                    "port {port} of switch {switch} carries the BMC: its untagged VLAN is not changed ({to} is desired, {} is seen)",
                     sight.config
                 ),
             );
@@ -76,7 +76,7 @@ fn ports(authority: &Authority, wishes: &BTreeMap<PortKey, PortWish>, seen: &Ser
         let added = added(&sight.config, &to);
         if vlans_exist(authority, switch, &added, seen, &mut creating, plan) {
             let op = Op::SetPort { switch: switch.clone(), port: port.clone(), from: sight.config.clone(), to };
-            gate::admit(authority, step(authority, op, &wish.because), seen, plan);
+            consent::admit(authority, step(authority, op, &desired.because), seen, plan);
         }
     }
 }
@@ -96,7 +96,7 @@ fn vlans_exist(
     authority: &Authority,
     switch: &Name,
     needed: &[Vlan],
-    seen: &ServerSeen,
+    seen: &Observed,
     creating: &mut BTreeSet<(Name, Vlan)>,
     plan: &mut Plan,
 ) -> bool {
@@ -114,21 +114,21 @@ fn vlans_exist(
             plan.problem("VlanMissing", format!("switch {switch} has no VLAN {vlan}; make it there, or set `vlans: Create`"));
         } else if creating.insert((switch.clone(), *vlan)) {
             let op = Op::CreateVlan { switch: switch.clone(), vlan: *vlan };
-            gate::admit(authority, step(authority, op, "a port needs it"), seen, plan);
+            consent::admit(authority, step(authority, op, "a port needs it"), seen, plan);
         }
     }
     missing.is_empty()
 }
 
-/// Every port that the persona uses is read back as wished.
-pub fn ready(wishes: &BTreeMap<PortKey, PortWish>, seen: &ServerSeen) -> bool {
-    wishes.iter().filter(|(_, w)| w.needed).all(|(key, wish)| is_met(key, wish, seen))
+/// Every port that the persona uses is read back as desired.
+pub fn ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
+    desired.iter().filter(|(_, w)| w.needed).all(|(key, desired)| is_met(key, desired, seen))
 }
 
-pub fn all_as_wished(wishes: &BTreeMap<PortKey, PortWish>, seen: &ServerSeen) -> bool {
-    wishes.iter().all(|(key, wish)| is_met(key, wish, seen))
+pub fn all_as_wished(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
+    desired.iter().all(|(key, desired)| is_met(key, desired, seen))
 }
 
-fn is_met(key: &PortKey, wish: &PortWish, seen: &ServerSeen) -> bool {
-    seen.ports.get(key).is_some_and(|s| wish.over(&s.config) == s.config)
+fn is_met(key: &PortKey, desired: &DesiredPort, seen: &Observed) -> bool {
+    seen.ports.get(key).is_some_and(|s| desired.over(&s.config) == s.config)
 }

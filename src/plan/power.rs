@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
+use super::desired::{Desired, Holder};
 use super::fence::{self, WhyOff};
-use super::op::{Device, Off, Op};
+use super::observed::Observed;
 use super::record::Record;
-use super::seen::ServerSeen;
-use super::want::{Holder, Want};
-use super::{Plan, Step, gate, network};
+use super::{Plan, Step, consent, network};
 use crate::limits;
 use crate::model::Name;
 use crate::model::binding::{Plane, RunState};
 use crate::model::body::{OffIntent, Phase};
 use crate::model::fact::{BootDevice, Power, Tick};
+use crate::model::op::{Device, Off, Op};
 
 /// Reasons of waits for what was sent already.
 pub const SWITCHING_OFF: &str = "SwitchingOff";
 pub const SWITCHING_ON: &str = "SwitchingOn";
 
 /// The way to off, when the body must be off.
-pub fn plan(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
+pub fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some(why) = fence::why_off(want, seen) else { return };
     let (hard, attempt) = next_attempt(&why, seen);
     let how = if hard { Off::Hard } else { Off::Soft };
@@ -32,7 +32,7 @@ pub fn plan(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
         because: why.because.clone(),
         write_ahead: Some(Record::Off(intent)),
     };
-    let refusal = gate::refusal(why.authority, Plane::Power, &step.op, seen);
+    let refusal = consent::refusal(why.authority, Plane::Power, &step.op, seen);
     if refusal.is_none() && !why.withdraw.is_empty() {
         plan.records.extend(why.withdraw.iter().cloned().map(Record::Withdraw));
         return;
@@ -40,14 +40,14 @@ pub fn plan(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
     let Some(power) = &seen.power else { return unknown(want, seen, plan) };
     match power.value {
         Power::Off => match refusal {
-            None => look_again(want, plan, "was seen off before its boot answer was withdrawn"),
+            None => ask_again(want, plan, "was seen off before its boot answer was withdrawn"),
             Some((reason, message)) => plan.wait(reason, message),
         },
         Power::On if in_time(&want.server, seen, &why, now, plan) && obeys(seen, plan) => {
             if let Some(trouble) = &seen.bmc_trouble {
                 plan.wait(trouble.reason, trouble.message.clone());
             } else {
-                gate::admit(why.authority, step, seen, plan);
+                consent::admit(why.authority, step, seen, plan);
             }
         }
         Power::On => {}
@@ -55,12 +55,12 @@ pub fn plan(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
 }
 
 /// What is known is older than what it is to show.
-pub fn look_again(want: &Want, plan: &mut Plan, why: &str) {
-    plan.wait("LookingAgain", format!("server {} {why}; it is asked again", want.server));
+pub fn ask_again(want: &Desired, plan: &mut Plan, why: &str) {
+    plan.wait("AskingAgain", format!("server {} {why}; it is asked again", want.server));
     plan.looks.push(Device::Bmc(want.server.clone()));
 }
 
-pub fn unknown(want: &Want, seen: &ServerSeen, plan: &mut Plan) {
+pub fn unknown(want: &Desired, seen: &Observed, plan: &mut Plan) {
     match &seen.bmc_trouble {
         Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
         None => plan.wait("PowerUnknown", format!("the power of server {} is not known yet", want.server)),
@@ -69,7 +69,7 @@ pub fn unknown(want: &Want, seen: &ServerSeen, plan: &mut Plan) {
 }
 
 /// Soft first; hard when the grace is over, and at once where there is none.
-fn next_attempt(why: &WhyOff<'_>, seen: &ServerSeen) -> (bool, u32) {
+fn next_attempt(why: &WhyOff<'_>, seen: &Observed) -> (bool, u32) {
     match &seen.body.off {
         None => (why.authority.grace.is_zero(), 1),
         Some(intent) => (true, intent.attempt + 1),
@@ -77,7 +77,7 @@ fn next_attempt(why: &WhyOff<'_>, seen: &ServerSeen) -> (bool, u32) {
 }
 
 /// Whether another attempt may be sent: there was none yet, or power was read On by a question asked after its deadline.
-fn in_time(server: &Name, seen: &ServerSeen, why: &WhyOff<'_>, now: Tick, plan: &mut Plan) -> bool {
+fn in_time(server: &Name, seen: &Observed, why: &WhyOff<'_>, now: Tick, plan: &mut Plan) -> bool {
     let Some(intent) = &seen.body.off else { return true };
     let deadline = seen.memory.attempt_at.plus(if intent.hard { limits::HARD_OFF_WAIT } else { why.authority.grace });
     if seen.power.as_ref().is_some_and(|p| p.asked_at > deadline) {
@@ -99,7 +99,7 @@ fn at(deadline: Tick, server: &Name, now: Tick, plan: &mut Plan) {
     }
 }
 
-fn obeys(seen: &ServerSeen, plan: &mut Plan) -> bool {
+fn obeys(seen: &Observed, plan: &mut Plan) -> bool {
     let tries = seen.body.off.as_ref().map_or(0, |i| i.attempt);
     if tries >= limits::OFF_ATTEMPTS {
         plan.problem(
@@ -112,7 +112,7 @@ fn obeys(seen: &ServerSeen, plan: &mut Plan) -> bool {
 }
 
 /// The way to on, when the body is ours and off; and the boot device of one that runs.
-pub fn start(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
+pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some(holder) = want.holder.as_ref().filter(|h| h.problems.is_empty() && h.state == RunState::Running) else { return };
     if fence::why_off(want, seen).is_some() || seen.body.release.is_some() || seen.body.held_by.is_none() {
         return;
@@ -121,7 +121,7 @@ pub fn start(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
     match (seen.body.may_run.get(&holder.persona), power.value) {
         (None, Power::Off) => answer(want, holder, seen, now, plan),
         (Some(Phase::Answered), Power::Off | Power::On) | (Some(Phase::Started), Power::Off) => {
-            look_again(want, plan, "was last seen before its boot answer stood");
+            ask_again(want, plan, "was last seen before its boot answer stood");
         }
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),
         (Some(Phase::Started), Power::On) => boot_device_of_running(want, holder, seen, plan),
@@ -131,9 +131,9 @@ pub fn start(want: &Want, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
 }
 
 /// The boot answer: the claim of the persona on this body. Everything that may start it follows from here.
-fn answer(want: &Want, holder: &Holder, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
+fn answer(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
     let like = Op::SetBoot { server: want.server.clone(), device: holder.boot, efi: holder.efi };
-    if let Some((reason, message)) = gate::refusal(&holder.authority, Plane::Boot, &like, seen) {
+    if let Some((reason, message)) = consent::refusal(&holder.authority, Plane::Boot, &like, seen) {
         plan.wait(reason, message);
         return;
     }
@@ -142,7 +142,7 @@ fn answer(want: &Want, holder: &Holder, seen: &ServerSeen, now: Tick, plan: &mut
     }
 }
 
-fn switch_on(want: &Want, holder: &Holder, seen: &ServerSeen, now: Tick, plan: &mut Plan) {
+fn switch_on(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
     let server = &want.server;
     let step = |op, plane, because: &str| Step {
         op,
@@ -162,21 +162,21 @@ fn switch_on(want: &Want, holder: &Holder, seen: &ServerSeen, now: Tick, plan: &
     let boot_ready = seen.memory.boot_set_at.is_some_and(|at| at > since);
     let watched_only = holder.authority.mode(Plane::Boot) == crate::model::binding::Mode::Observe;
     if !boot_ready && !watched_only {
-        gate::admit(&holder.authority, step(set, Plane::Boot, "before every start"), seen, plan);
+        consent::admit(&holder.authority, step(set, Plane::Boot, "before every start"), seen, plan);
         return;
     }
     if !want.port_problems.is_empty() || !network::ready(&holder.ports, seen) {
-        plan.wait("PortsFirst", format!("server {server} is switched on once its switch ports are read back as wished"));
+        plan.wait("PortsFirst", format!("server {server} is switched on once its switch ports are read back as desired"));
         return;
     }
     if on_in_time(server, seen, now, plan) {
         let because = format!("persona {} is to run here", holder.persona);
-        gate::admit(&holder.authority, step(Op::PowerOn { server: server.clone() }, Plane::Power, &because), seen, plan);
+        consent::admit(&holder.authority, step(Op::PowerOn { server: server.clone() }, Plane::Power, &because), seen, plan);
     }
 }
 
 /// Whether power-on may be sent now: not while the last one has its time, and not for ever.
-fn on_in_time(server: &Name, seen: &ServerSeen, now: Tick, plan: &mut Plan) -> bool {
+fn on_in_time(server: &Name, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
     let Some(sent) = seen.memory.on_sent_at else { return true };
     let deadline = sent.plus(limits::ON_WAIT);
     let off_since = seen.power.as_ref().is_some_and(|p| p.asked_at > deadline);
@@ -199,7 +199,7 @@ fn on_in_time(server: &Name, seen: &ServerSeen, now: Tick, plan: &mut Plan) -> b
 
 /// Another boot device than ours on a running body is drift. None at all is not, unless the BMC is known to keep what we set; nor is any,
 /// where the BMC showed another one right after ours was set: it would be set for ever. Before the next start it is set again anyway.
-fn boot_device_of_running(want: &Want, holder: &Holder, seen: &ServerSeen, plan: &mut Plan) {
+fn boot_device_of_running(want: &Desired, holder: &Holder, seen: &Observed, plan: &mut Plan) {
     let Some(boot) = &seen.boot else { return };
     let keeps = seen.memory.boot_echo.is_some_and(|e| e.persistent && e.device == holder.boot);
     let in_vain = seen.memory.boot_echo.is_some_and(|e| e.device != holder.boot);
@@ -215,7 +215,7 @@ fn boot_device_of_running(want: &Want, holder: &Holder, seen: &ServerSeen, plan:
             because: format!("the boot device is {}, not {}", boot.value.device, holder.boot),
             write_ahead: None,
         };
-        gate::admit(&holder.authority, step, seen, plan);
+        consent::admit(&holder.authority, step, seen, plan);
     }
 }
 

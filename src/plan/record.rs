@@ -9,11 +9,11 @@ pub enum Record {
     Take { hold: Hold, found: Found },
     /// How the body was found, now that its power was seen.
     FoundAs(Found),
-    /// The holder moved away: it owes the release of the body, unless an earlier holder still owes it.
-    Owe(Hold),
+    /// The holder moved away: it is to release of the body, unless an earlier holder still must still release it.
+    Release(Hold),
     /// The holder is deleted: the body is left as it is, with all evidence.
     Leave,
-    /// What was owed is done, or the binding that owed it is deleted.
+    /// What was still to be released is done, or the binding that still to be released it is deleted.
     Released,
     /// The boot answer for the persona stands from now on.
     Answer(Name),
@@ -31,7 +31,7 @@ pub enum Record {
     Off(OffIntent),
     /// Seen off, or no longer wanted.
     OffDone,
-    /// Seen off while this value of `restart` was wished; or it was taken with this value, or it was lowered to it.
+    /// Seen off while this value of `restart` was desired; or it was taken with this value, or it was lowered to it.
     Restarted(u64),
 }
 
@@ -43,7 +43,7 @@ impl Record {
                 body.found = *found;
             }
             Record::FoundAs(found) => body.found = *found,
-            Record::Owe(hold) => {
+            Record::Release(hold) => {
                 body.release.get_or_insert_with(|| hold.clone());
                 body.held_by = None;
             }

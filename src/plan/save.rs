@@ -5,7 +5,7 @@
 //! made again. Invariants: no save without a verified change of ours since the last one, none while a change is under way, and none where the
 //! switch says that there is nothing to save.
 
-use super::seen::Trouble;
+use super::observed::Trouble;
 use crate::limits;
 use crate::model::fact::Tick;
 use crate::model::switch::SAVE_AFTER;
@@ -19,8 +19,8 @@ pub struct Unsaved {
     active_at: Tick,
     /// The save is under way.
     pub sent: bool,
-    /// When a look was last asked for.
-    pub look_at: Tick,
+    /// When a poll was last asked for.
+    pub observe_at: Tick,
     failures: u32,
     again_at: Tick,
     /// What became of the last save, where it failed.
@@ -33,7 +33,7 @@ pub enum Next {
     Save,
     At(Tick),
     /// Ask the switch whether there is still anything to save: somebody may have done it.
-    Look,
+    Observe,
     /// For what is seen next.
     Wait,
     /// Nothing more: the switch says that it is saved.
@@ -47,7 +47,7 @@ impl Unsaved {
             changed_at: asked_at,
             active_at: now,
             sent: false,
-            look_at: Tick::START,
+            observe_at: Tick::START,
             failures: 0,
             again_at: Tick::START,
             trouble: None,
@@ -80,7 +80,7 @@ impl Unsaved {
             Some((None, _)) if now >= due => Next::Save,
             Some((Some(true), asked_at)) if now >= due && asked_at >= due => Next::Save,
             Some(_) if now < due => Next::At(due),
-            Some(_) if self.look_at < due => Next::Look,
+            Some(_) if self.observe_at < due => Next::Observe,
             Some(_) | None => Next::Wait,
         }
     }
@@ -119,8 +119,8 @@ mod tests {
         let mut unsaved = Unsaved::new(at(9), at(10));
         assert_eq!(unsaved.next(Some((Some(false), at(9))), false, at(69)), Next::At(at(70)), "it said so before the change");
         assert_eq!(unsaved.next(Some((Some(false), at(12))), false, at(13)), Next::Clean, "somebody else saved it");
-        assert_eq!(unsaved.next(Some((Some(true), at(12))), false, at(80)), Next::Look, "that was a minute ago");
-        unsaved.look_at = at(80);
+        assert_eq!(unsaved.next(Some((Some(true), at(12))), false, at(80)), Next::Observe, "that was a minute ago");
+        unsaved.observe_at = at(80);
         assert_eq!(unsaved.next(Some((Some(true), at(12))), false, at(80)), Next::Wait);
         assert_eq!(unsaved.next(Some((Some(true), at(80))), false, at(81)), Next::Save);
     }

@@ -1,7 +1,7 @@
 //! One simulated BMC and the server behind it: power, boot flags, identity, users, and the ways in which real ones misbehave.
 //!
 //! A state machine without clock, I/O or randomness: whoever calls says what time it is. Leaves out packets and sessions (`rmcp`); `command`
-//! takes IPMI messages, the methods behind it serve a face in virtual time. Truth is in `power` and `log`: what was received and what
+//! takes IPMI messages, the methods behind it serve a endpoint in virtual time. Truth is in `power` and `log`: what was received and what
 //! happened, for checkers. Shown by the tests below and by ipmitool and FreeIPMI in `tests/ipmi.rs`.
 
 use std::collections::VecDeque;
@@ -309,7 +309,7 @@ impl Bmc {
         self.faults.iter().find_map(|f| if let BmcFault::Busy { code, .. } = f { Some(*code) } else { None })
     }
 
-    /// What a driver reads of who it is, for a face without packets.
+    /// What a driver reads of who it is, for a endpoint without packets.
     pub fn identity(&self) -> BmcIdentity {
         let (major, minor) = self.config.firmware;
         BmcIdentity {
@@ -321,13 +321,13 @@ impl Bmc {
         }
     }
 
-    /// The boot flags as they read, lies included, for a face without packets.
+    /// The boot flags as they read, lies included, for a endpoint without packets.
     pub fn boot_as_read(&mut self, now: Tick) -> BootOverride {
         self.settle(now);
         commands::flags_of(self.flags_as_read())
     }
 
-    /// Parameter 3, then 5, as the driver sends them, for a face without packets.
+    /// Parameter 3, then 5, as the driver sends them, for a endpoint without packets.
     pub fn set_boot(&mut self, want: BootOverride, now: Tick) -> u8 {
         self.settle(now);
         self.keep |= KEEP_ON_TIMEOUT;
@@ -387,7 +387,7 @@ impl Bmc {
         self.control(control, now)
     }
 
-    /// One of the controls that the driver knows, for a face without packets.
+    /// One of the controls that the driver knows, for a endpoint without packets.
     pub fn chassis_control(&mut self, control: ChassisControl, now: Tick) -> u8 {
         self.settle(now);
         self.control(

@@ -17,16 +17,18 @@ use super::switch::SimSwitch;
 use super::trace::Trace;
 use super::virtual_bmc::VirtualBmc;
 use super::virtual_switch::VirtualAgent;
-use crate::control::brain::{Devices, Message};
-use crate::control::clock::Clock;
+use crate::clock::Clock;
+use crate::control::controller::Message;
+use crate::drivers::Devices;
 use crate::drivers::Driver;
+use crate::drivers::credentials::Turns;
 use crate::drivers::switch::{SwitchDriver, SwitchSettings};
 use crate::model::fact::{Power, Tick};
+use crate::model::op::{Device, Op};
 use crate::model::secret::{BmcLogin, SnmpLogin};
 use crate::model::server::Arch;
 use crate::model::switch::VlanPolicy;
 use crate::model::{Mac, Name, ServerSpec, SwitchSpec};
-use crate::plan::op::{Device, Op};
 
 /// How long a machine waits for a boot answer, and before it asks again (as the boot script does).
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -209,7 +211,7 @@ impl Centre {
         *self.crashes_before_sending.lock().unwrap_or_else(PoisonError::into_inner) = 0;
     }
 
-    // ---- the faces ------------------------------------------------------------------------------------------------------
+    // ---- the endpoints ------------------------------------------------------------------------------------------------------
 
     /// Whatever happens to a BMC, or is asked of it as by a person who stands there.
     pub fn touch<T>(&self, server: &Name, what: impl FnOnce(&mut Bmc, Tick) -> T) -> Option<T> {
@@ -265,9 +267,9 @@ impl Centre {
     // ---- the machines ---------------------------------------------------------------------------------------------------
 
     /// The life of one machine: its power, and what it boots. Never ends.
-    pub async fn live(self: Arc<Self>, server: Name, brain: watch::Receiver<Option<mpsc::Sender<Message>>>) {
+    pub async fn live(self: Arc<Self>, server: Name, controller: watch::Receiver<Option<mpsc::Sender<Message>>>) {
         loop {
-            let Some((wake, next)) = self.due(&server, &brain) else { return };
+            let Some((wake, next)) = self.due(&server, &controller) else { return };
             let woken = wake.notified();
             match next {
                 Some(at) => tokio::select! {
@@ -281,7 +283,11 @@ impl Centre {
     }
 
     /// Does what is due; when the next thing is.
-    fn due(self: &Arc<Self>, server: &Name, brain: &watch::Receiver<Option<mpsc::Sender<Message>>>) -> Option<(Arc<Notify>, Option<Tick>)> {
+    fn due(
+        self: &Arc<Self>,
+        server: &Name,
+        controller: &watch::Receiver<Option<mpsc::Sender<Message>>>,
+    ) -> Option<(Arc<Notify>, Option<Tick>)> {
         self.touch(server, |_, _| ())?;
         let now = self.now();
         let mut state = self.state();
@@ -289,7 +295,7 @@ impl Centre {
         if let Some((_, again)) = machine.ask_at.filter(|(at, _)| *at <= now) {
             machine.ask_at = None;
             let (start, mac) = (machine.start, machine.mac);
-            tokio::spawn(Arc::clone(self).ask_what_to_boot(server.clone(), mac, start, again, brain.clone()));
+            tokio::spawn(Arc::clone(self).ask_what_to_boot(server.clone(), mac, start, again, controller.clone()));
         }
         let next = machine.bmc.next().into_iter().chain(machine.ask_at.map(|(at, _)| at)).min();
         // A tick later: ticks round down, and nothing is due before its time.
@@ -302,14 +308,14 @@ impl Centre {
         mac: Mac,
         start: u64,
         again: bool,
-        brain: watch::Receiver<Option<mpsc::Sender<Message>>>,
+        controller: watch::Receiver<Option<mpsc::Sender<Message>>>,
     ) {
-        let to_brain = brain.borrow().clone();
-        let says = match to_brain {
+        let to_controller = controller.borrow().clone();
+        let says = match to_controller {
             None => None,
-            Some(to_brain) => {
+            Some(to_controller) => {
                 let (reply, answer) = oneshot::channel();
-                let sent = to_brain.send(Message::Boot { mac, arch: Arch::X86_64, again, reply }).await;
+                let sent = to_controller.send(Message::Boot { mac, arch: Arch::X86_64, again, reply }).await;
                 match sent {
                     Ok(()) => timeout(ANSWER_WAIT, answer).await.ok().and_then(Result::ok).map(|answer| answer.says),
                     Err(_) => None,
@@ -424,12 +430,12 @@ impl VirtualDevices {
 }
 
 impl Devices for VirtualDevices {
-    fn bmc(&self, server: &Name, _: &ServerSpec, _: BmcLogin, _: Duration) -> Box<dyn Driver> {
+    fn bmc(&self, server: &Name, _: &ServerSpec, _: BmcLogin, _: Duration, _: Arc<Turns>) -> Box<dyn Driver> {
         let line = self.line(&Device::Bmc(server.clone()));
         Box::new(VirtualBmc::new(Arc::clone(&self.0), server.clone(), line))
     }
 
-    fn switch(&self, switch: &Name, spec: &SwitchSpec, _: SnmpLogin) -> Box<dyn Driver> {
+    fn switch(&self, switch: &Name, spec: &SwitchSpec, _: SnmpLogin, _: Arc<Turns>) -> Box<dyn Driver> {
         let device = Device::Switch(switch.clone());
         let agent = VirtualAgent::new(Arc::clone(&self.0), switch.clone(), self.line(&device));
         let settings = SwitchSettings {

@@ -13,12 +13,12 @@ use crate::limits;
 use crate::model::body::{Body, OffIntent};
 use crate::model::fact::{Admin, Power, Tick};
 use crate::model::network::Role;
+use crate::model::op::Op;
 use crate::model::switch::VlanPolicy;
 use crate::model::{Kind, Name, Object, Objects, Vlan};
-use crate::plan::op::Op;
 use crate::store::keys::Key;
 
-/// An operation on its way may still carry an earlier wish: a queue of slow requests to one switch.
+/// An operation on its way may still carry an earlier desired state: a queue of slow requests to one switch.
 const OLD_WISH: Duration = Duration::from_secs(600);
 /// A person and embody at one port at one time.
 const AT_ONCE: Duration = Duration::from_secs(120);
@@ -31,7 +31,7 @@ pub struct Violation {
 
 /// What one port is to carry, and for which persona.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Wish {
+struct Intent {
     persona: Option<Name>,
     vlans: BTreeSet<Vlan>,
 }
@@ -44,7 +44,7 @@ struct Attempt {
     /// A start, or an off, since then.
     was_off: bool,
     /// Nobody may have wanted it any more.
-    wishes_changed: bool,
+    desired_changed: bool,
 }
 
 /// A switch, and a port of it.
@@ -63,7 +63,7 @@ pub struct Judge {
     running: BTreeMap<Name, Name>,
     /// Running something that embody was never asked to care for.
     strange: BTreeSet<Name>,
-    wishes: BTreeMap<PortName, Vec<(Tick, Wish)>>,
+    desired: BTreeMap<PortName, Vec<(Tick, Intent)>>,
     by_hand: BTreeMap<PortName, (Tick, BTreeSet<Vlan>)>,
     /// Servers to which a switching-off is on its way that was right when it left.
     allowed_offs: BTreeSet<Name>,
@@ -106,8 +106,8 @@ impl Judge {
             self.strange.remove(&server);
         }
         let owing = |body: &Body| body.release.as_ref().is_some_and(|r| r.binding == *binding);
-        let owed: Vec<Name> = self.bodies.iter().filter(|(_, b)| owing(b)).map(|(s, _)| s.clone()).collect();
-        self.strange.retain(|server| !owed.contains(server));
+        let releasing: Vec<Name> = self.bodies.iter().filter(|(_, b)| owing(b)).map(|(s, _)| s.clone()).collect();
+        self.strange.retain(|server| !releasing.contains(server));
     }
 
     pub fn stored(&mut self, key: &str, value: Option<&[u8]>, now: Tick) {
@@ -115,12 +115,12 @@ impl Judge {
             (Some(Key::Object(..)), Some(value)) => {
                 if let Ok(object) = serde_json::from_slice(value).map_err(drop).and_then(|v| Object::from_json(v).map_err(drop)) {
                     self.objects.insert(&object);
-                    self.wishes_changed(now, object.kind());
+                    self.desired_changed(now, object.kind());
                 }
             }
             (Some(Key::Object(kind, name)), None) => {
                 self.objects.remove(kind, &name);
-                self.wishes_changed(now, kind);
+                self.desired_changed(now, kind);
             }
             (Some(Key::Body(server)), Some(value)) => {
                 if let Ok(body) = serde_json::from_slice::<Body>(value) {
@@ -131,22 +131,22 @@ impl Judge {
         }
     }
 
-    fn wishes_changed(&mut self, now: Tick, kind: Kind) {
+    fn desired_changed(&mut self, now: Tick, kind: Kind) {
         if matches!(kind, Kind::Binding | Kind::Persona | Kind::Network | Kind::Server) {
             for attempt in self.attempts.values_mut() {
-                attempt.wishes_changed = true;
+                attempt.desired_changed = true;
             }
         }
-        for (port, wish) in self.wished() {
-            let history = self.wishes.entry(port).or_default();
-            if history.last().is_none_or(|(_, last)| *last != wish) {
-                history.push((now, wish));
+        for (port, desired) in self.desired() {
+            let history = self.desired.entry(port).or_default();
+            if history.last().is_none_or(|(_, last)| *last != desired) {
+                history.push((now, desired));
             }
         }
     }
 
     /// By the names of NICs alone: the worlds of the simulator name them alike on servers and personas.
-    fn wished(&self) -> Vec<(PortName, Wish)> {
+    fn desired(&self) -> Vec<(PortName, Intent)> {
         let quarantine = self.objects.networks.values().find(|n| n.spec.role == Role::Quarantine);
         let mut out = Vec::new();
         for (server, held) in &self.objects.servers {
@@ -164,16 +164,16 @@ impl Judge {
                 if vlans.is_empty() {
                     vlans.extend(quarantine.map(|n| n.spec.vlan_on(&labels)));
                 }
-                out.push(((switch.clone(), port.clone()), Wish { persona: persona.cloned(), vlans }));
+                out.push(((switch.clone(), port.clone()), Intent { persona: persona.cloned(), vlans }));
             }
         }
         out
     }
 
     /// What the ports of a server are to carry now.
-    pub fn wished_ports(&self, server: &Name) -> Vec<(PortName, BTreeSet<Vlan>)> {
+    pub fn desired_ports(&self, server: &Name) -> Vec<(PortName, BTreeSet<Vlan>)> {
         let wired = |port: &PortName| self.wired(&port.0, &port.1).as_ref() == Some(server);
-        self.wished().into_iter().filter(|(port, _)| wired(port)).map(|(port, wish)| (port, wish.vlans)).collect()
+        self.desired().into_iter().filter(|(port, _)| wired(port)).map(|(port, desired)| (port, desired.vlans)).collect()
     }
 
     fn body_stored(&mut self, server: &Name, body: Body, now: Tick) {
@@ -246,7 +246,7 @@ impl Judge {
                 // Of an intent that ended: it was off since, or nobody wanted it any more, or its time was over.
                 if let Some(last) = last {
                     let wait = if last.intent.hard { limits::HARD_OFF_WAIT } else { self.grace(server) };
-                    if !last.was_off && !last.wishes_changed && now.since(last.stored_at) < wait {
+                    if !last.was_off && !last.desired_changed && now.since(last.stored_at) < wait {
                         self.violated(
                             &[server],
                             format!("invariant 7: a new intent to switch {server} off, though nothing shows that the last one was obeyed"),
@@ -276,7 +276,7 @@ impl Judge {
             (Some(_), None) => {}
         }
         self.attempts
-            .insert(server.clone(), Attempt { intent: intent.clone(), stored_at: now, sent: 0, was_off: false, wishes_changed: false });
+            .insert(server.clone(), Attempt { intent: intent.clone(), stored_at: now, sent: 0, was_off: false, desired_changed: false });
     }
 
     /// The controller is about to send an operation.
@@ -350,7 +350,7 @@ impl Judge {
     }
 
     fn carries_what_is_wished(&mut self, server: &Name, key: &PortName, change: &Change, runs: &Runs, now: Tick) {
-        let history = self.wishes.get(key).map(Vec::as_slice).unwrap_or_default();
+        let history = self.desired.get(key).map(Vec::as_slice).unwrap_or_default();
         // In force at some time since: the last one before, and all after.
         let since = history.iter().rposition(|(at, _)| now.since(*at) >= OLD_WISH).unwrap_or(0);
         let recent = &history[since.min(history.len())..];
@@ -364,7 +364,7 @@ impl Judge {
         if !foreign.is_empty() {
             let (switch, port) = key;
             let sentence = format!(
-                "invariant 6: {switch} {port} is up and carries {} ({foreign:?}), which is neither the old wish nor the new one",
+                "invariant 6: {switch} {port} is up and carries {} ({foreign:?}), which is neither the old desired state nor the new one",
                 change.to
             );
             return self.violated(&[server, switch], sentence);
@@ -378,7 +378,7 @@ impl Judge {
             if !added.is_empty() {
                 let (switch, port) = key;
                 let sentence = format!(
-                    "invariant 6: {switch} {port} is opened to {} ({added:?}), while {server} runs persona {persona}, which has no wish for it",
+                    "invariant 6: {switch} {port} is opened to {} ({added:?}), while {server} runs persona {persona}, which has no desired state for it",
                     change.to
                 );
                 self.violated(&[server, switch, persona], sentence);

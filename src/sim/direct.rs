@@ -1,6 +1,6 @@
 //! A simulated agent without a wire: the SNMP manager's side, straight on a tree of objects.
 //!
-//! Leaves out: sockets, loss, time (`sim`'s wire face). Invariant: it counts the requests that a real manager needs with 64
+//! Leaves out: sockets, loss, time (`sim`'s wire endpoint). Invariant: it counts the requests that a real manager needs with 64
 //! varbinds to a reply.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! What a simulated SNMP agent serves, seen from its wire face.
+//! What a simulated SNMP agent serves, seen from its wire endpoint.
 
 use crate::drivers::switch::snmp::{Binding, Oid, Value};
 

@@ -1,4 +1,4 @@
-//! The simulated data centre: devices as state machines, and faces that answer real SNMP and RMCP+ on real sockets.
+//! The simulated data centre: devices as state machines, and endpoints that answer real SNMP and RMCP+ on real sockets.
 //!
 //! Product code: `embody demo`, the tests and the documentation use it. Conformance tests hold it to independent peers.
 

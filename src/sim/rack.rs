@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use super::agent::{self, Access, SimAgent, SimUser};
 use super::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcFault, SoftOff, User};
 use super::mib::Mib;
-use super::rmcp::{self, Face, Line, SharedFace};
+use super::rmcp::{self, Endpoint, Line, SharedEndpoint};
 use super::switch::{Kind, SimSwitch};
-use crate::control::clock::Clock;
+use crate::clock::Clock;
 use crate::control::secrets::{self, BadSecret};
 use crate::drivers::switch::snmp::keys::Extension;
 use crate::drivers::switch::snmp::{Binding, Oid, Value};
@@ -183,9 +183,9 @@ impl Mib for Shared {
 pub struct Rack {
     clock: Clock,
     switches: BTreeMap<Name, Arc<Mutex<SimSwitch>>>,
-    servers: BTreeMap<Name, SharedFace>,
+    servers: BTreeMap<Name, SharedEndpoint>,
     acts: usize,
-    /// The faces on their sockets; they end with the rack.
+    /// The endpoints on their sockets; they end with the rack.
     _tasks: JoinSet<()>,
 }
 
@@ -207,11 +207,11 @@ impl Rack {
             let socket = bind(format!("Server/{name}"), &held.spec.bmc.address, 623).await?;
             let make = MAKES.iter().find(|m| held.meta.labels.get("vendor").is_some_and(|v| v == m.vendor)).unwrap_or(&GENERIC);
             let power = if running.contains(name) { Power::On } else { Power::Off };
-            let face = Face::new(Bmc::new(board(name, &held.spec, make, power, seed, &objects)?), seed);
-            let face: SharedFace = Arc::new(Mutex::new(face));
+            let endpoint = Endpoint::new(Bmc::new(board(name, &held.spec, make, power, seed, &objects)?), seed);
+            let endpoint: SharedEndpoint = Arc::new(Mutex::new(endpoint));
             let line = Line { delay: make.delay, seed, ..Line::default() };
-            tasks.spawn(rmcp::serve(socket, Arc::clone(&face), move || clock.now(), line));
-            servers.insert(name.clone(), face);
+            tasks.spawn(rmcp::serve(socket, Arc::clone(&endpoint), move || clock.now(), line));
+            servers.insert(name.clone(), endpoint);
         }
         Ok(Rack { clock, switches, servers, acts: 0, _tasks: tasks })
     }
@@ -226,15 +226,15 @@ impl Rack {
                 set.is_none().then(|| format!("there is no port {switch}/{port} here"))
             }
             Act::Button { server } => match self.servers.get(server) {
-                Some(face) => {
-                    lock(face).bmc.press_button(now);
+                Some(endpoint) => {
+                    lock(endpoint).bmc.press_button(now);
                     None
                 }
                 None => Some(format!("there is no server {server} here")),
             },
             Act::Silence { server, seconds } => match self.servers.get(server) {
-                Some(face) => {
-                    lock(face).bmc.inject(BmcFault::Unplugged { until: now.plus(Duration::from_secs(*seconds)) }, now);
+                Some(endpoint) => {
+                    lock(endpoint).bmc.inject(BmcFault::Unplugged { until: now.plus(Duration::from_secs(*seconds)) }, now);
                     None
                 }
                 None => Some(format!("there is no server {server} here")),
@@ -250,8 +250,8 @@ impl Rack {
         for (name, switch) in &self.switches {
             ports.extend(lock(switch).ports().into_iter().map(|(port, config)| (format!("{name}/{port}"), config.to_string())));
         }
-        let power = self.servers.iter().map(|(name, face)| (name.clone(), lock(face).bmc.power(now).to_string())).collect();
-        let silent = self.servers.iter().filter(|(_, face)| !lock(face).bmc.reachable(now)).map(|(name, _)| name.clone()).collect();
+        let power = self.servers.iter().map(|(name, endpoint)| (name.clone(), lock(endpoint).bmc.power(now).to_string())).collect();
+        let silent = self.servers.iter().filter(|(_, endpoint)| !lock(endpoint).bmc.reachable(now)).map(|(name, _)| name.clone()).collect();
         Scene { refused, acts: self.acts, ports, power, silent }
     }
 }

@@ -1,4 +1,4 @@
-//! The face of a simulated BMC that speaks RMCP+: datagrams in, datagrams out; suites 3 and 17; and `serve`, which puts it on a real socket.
+//! The endpoint of a simulated BMC that speaks RMCP+: datagrams in, datagrams out; suites 3 and 17; and `serve`, which puts it on a real socket.
 //!
 //! Leaves out IPMI 1.5 sessions, SOL and bridging. Sessions are limited as the BMC's configuration says, end when idle, and are lost in a
 //! reboot. All chance comes from one seed. Repeated requests are carried out again, as ipmi_sim does, unless they are the same datagram.
@@ -74,7 +74,7 @@ impl Window {
 }
 
 /// A BMC and its sessions.
-pub struct Face {
+pub struct Endpoint {
     pub bmc: Bmc,
     sessions: BTreeMap<u32, Session>,
     random: StdRng,
@@ -82,9 +82,9 @@ pub struct Face {
     heard: u64,
 }
 
-impl Face {
-    pub fn new(bmc: Bmc, seed: u64) -> Face {
-        Face { bmc, sessions: BTreeMap::new(), random: StdRng::seed_from_u64(seed), reboots: 0, heard: 0 }
+impl Endpoint {
+    pub fn new(bmc: Bmc, seed: u64) -> Endpoint {
+        Endpoint { bmc, sessions: BTreeMap::new(), random: StdRng::seed_from_u64(seed), reboots: 0, heard: 0 }
     }
 
     /// Open sessions, without those whose handshake is not over.
@@ -163,8 +163,8 @@ impl Face {
     fn rmcp_plus(&mut self, packet: &Packet<'_>, now: Tick) -> Option<Vec<u8>> {
         match packet.payload_type {
             wire::OPEN_REQUEST => self.open(packet.payload, now),
-            wire::RAKP_1 => self.handshake(packet.payload, now, Face::rakp1),
-            wire::RAKP_3 => self.handshake(packet.payload, now, Face::rakp3),
+            wire::RAKP_1 => self.handshake(packet.payload, now, Endpoint::rakp1),
+            wire::RAKP_3 => self.handshake(packet.payload, now, Endpoint::rakp3),
             wire::PAYLOAD_IPMI if packet.session == 0 => {
                 // Outside of a session in 2.0 format: ipmitool asks for cipher suites so.
                 let message = wire::lan_message(packet.payload)?;
@@ -215,7 +215,7 @@ impl Face {
     }
 
     /// RAKP 1 and 3: find the session, answer doubles alike, drop the session where it is refused.
-    fn handshake(&mut self, payload: &[u8], now: Tick, step: fn(&mut Face, &mut Session, &[u8]) -> Option<Step>) -> Option<Vec<u8>> {
+    fn handshake(&mut self, payload: &[u8], now: Tick, step: fn(&mut Endpoint, &mut Session, &[u8]) -> Option<Step>) -> Option<Vec<u8>> {
         let id = wire::u32_at(payload, 4)?;
         let mut session = self.sessions.remove(&id)?;
         if let Some((asked, answer)) = &session.answered
@@ -384,10 +384,10 @@ impl Default for Line {
 }
 
 /// Shared with who plays the human, or checks.
-pub type SharedFace = Arc<Mutex<Face>>;
+pub type SharedEndpoint = Arc<Mutex<Endpoint>>;
 
 /// Answers on this socket until the future is dropped.
-pub async fn serve<C>(socket: UdpSocket, face: SharedFace, clock: C, line: Line)
+pub async fn serve<C>(socket: UdpSocket, endpoint: SharedEndpoint, clock: C, line: Line)
 where
     C: Fn() -> Tick + Send,
 {
@@ -406,7 +406,7 @@ where
             continue;
         }
         for _ in 0..copies(&mut chance, line) {
-            let answer = face.lock().unwrap_or_else(PoisonError::into_inner).handle(&buffer[..length], clock());
+            let answer = endpoint.lock().unwrap_or_else(PoisonError::into_inner).handle(&buffer[..length], clock());
             let Some(answer) = answer.filter(|_| !chance.random_bool(line.lost_out)) else { continue };
             for _ in 0..copies(&mut chance, line) {
                 let mut delay = line.delay.mul_f64(chance.random());
@@ -433,13 +433,13 @@ async fn send_later(socket: Arc<UdpSocket>, datagram: Vec<u8>, to: SocketAddr, d
 }
 
 /// Many BMCs, each on its own socket, in one task for each, until the future is dropped. The seed of each line is its own.
-pub async fn serve_many<C>(bmcs: Vec<(UdpSocket, SharedFace)>, clock: C, line: Line)
+pub async fn serve_many<C>(bmcs: Vec<(UdpSocket, SharedEndpoint)>, clock: C, line: Line)
 where
     C: Fn() -> Tick + Send + Clone + 'static,
 {
     let mut tasks = JoinSet::new();
-    for (seed, (socket, face)) in (line.seed..).zip(bmcs) {
-        tasks.spawn(serve(socket, face, clock.clone(), Line { seed, ..line }));
+    for (seed, (socket, endpoint)) in (line.seed..).zip(bmcs) {
+        tasks.spawn(serve(socket, endpoint, clock.clone(), Line { seed, ..line }));
     }
     while tasks.join_next().await.is_some() {}
 }

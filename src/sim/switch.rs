@@ -3,7 +3,7 @@
 //! Leaves out: packets. Invariants: untagged members are egress members, a PVID's VLAN exists, one PDU happens whole or not at all
 //! (unless a fault says otherwise), and every change is in `log` with who made it. Shown by `tests/switch_writes.rs`.
 
-mod face;
+mod endpoint;
 mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};

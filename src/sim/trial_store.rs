@@ -56,7 +56,7 @@ fn unreachable() -> StoreError {
 }
 
 impl TrialStore {
-    pub fn of_people(inner: Arc<dyn Store>, centre: Arc<Centre>) -> TrialStore {
+    pub fn of_operators(inner: Arc<dyn Store>, centre: Arc<Centre>) -> TrialStore {
         TrialStore { inner, centre, luck: None, watches_end: broadcast::channel(1).0 }
     }
 

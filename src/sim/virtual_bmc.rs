@@ -1,4 +1,4 @@
-//! The virtual-time face of a simulated BMC: a `Driver` without packets, over a line that delays, loses and delivers late.
+//! The virtual-time endpoint of a simulated BMC: a `Driver` without packets, over a line that delays, loses and delivers late.
 //!
 //! It tries as the real driver does: reads are asked again within the deadline, a switching-off once, a switching-on as often as it
 //! takes. Leaves out: sessions and credentials (`rmcp`). Invariant: an operation without a reply is `Unknown`, never done or failed.
@@ -14,10 +14,12 @@ use super::centre::Centre;
 use super::line::{Line, NoReply};
 use crate::drivers::bmc::ipmi::commands::{self, ChassisControl};
 use crate::drivers::bmc::ipmi::preview;
-use crate::drivers::{Depth, Driver, Fault, Observation};
+use crate::drivers::gate::Permit;
+use crate::drivers::{Depth, Driver, Fault, Notes, Observation};
 use crate::model::Name;
 use crate::model::fact::{BmcIdentity, BmcSeen, BootDevice, BootOverride, Power, Tick};
-use crate::plan::op::{Device, Off, Op};
+use crate::model::identity::Identity;
+use crate::model::op::{Device, Off, Op};
 
 /// How long one copy of a read is waited for, and a change that is sent only once (as `drivers::bmc::ipmi::driver`).
 const READ_WAIT: Duration = Duration::from_secs(5);
@@ -117,6 +119,14 @@ impl VirtualBmc {
         Ok(())
     }
 
+    fn shown(&self) -> Identity {
+        Identity {
+            guid: self.identity.as_ref().and_then(|i| i.guid.clone()),
+            address: Some(self.server.to_string()),
+            ..Identity::default()
+        }
+    }
+
     async fn identity(&self, until: Instant) -> Result<BmcIdentity, Fault> {
         let of = |bmc: &mut Bmc, _: Tick| {
             let c = &bmc.config;
@@ -144,11 +154,11 @@ impl Driver for VirtualBmc {
         }
         let boot = Some(self.boot_flags(deadline).await?);
         self.centre.observed(&self.server, asked_at, power);
-        Ok(Observation::Bmc(BmcSeen { identity: self.identity.clone().unwrap_or_default(), power, boot, suite: 17 }))
+        Ok(Observation::Bmc(BmcSeen { shown: self.shown(), identity: self.identity.clone().unwrap_or_default(), power, boot, suite: 17 }))
     }
 
-    async fn execute(&mut self, ops: &[Op], deadline: Instant) -> Result<(), Fault> {
-        for op in ops {
+    async fn execute(&mut self, op: &Op, _permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {
+        {
             self.centre.sending(&self.server, op).await;
             match op {
                 Op::SetBoot { device, efi, .. } => self.set_boot(*device, *efi, deadline).await?,
@@ -162,7 +172,7 @@ impl Driver for VirtualBmc {
                 }
             }
         }
-        Ok(())
+        Ok(Notes::new())
     }
 
     fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {

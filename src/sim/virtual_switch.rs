@@ -1,4 +1,4 @@
-//! The virtual-time face of a simulated switch: an SNMP agent without packets, over a line that delays and loses.
+//! The virtual-time endpoint of a simulated switch: an SNMP agent without packets, over a line that delays and loses.
 //!
 //! The real `SwitchDriver` works on it. Leaves out: SNMP itself. Invariant: a SET without a reply is `Unknown` and is not repeated here.
 
@@ -15,7 +15,7 @@ use super::switch::SimSwitch;
 use crate::drivers::Fault;
 use crate::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
 use crate::model::Name;
-use crate::plan::op::Device;
+use crate::model::op::Device;
 
 /// How long one copy of a request is waited for, and how many there are of a read.
 const WAIT: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ impl Agent for VirtualAgent {
         self.read(move |sim| oids.iter().map(|oid| (oid.clone(), sim.get(oid).unwrap_or(Value::NoSuchInstance))).collect()).await
     }
 
-    /// All columns at one moment: a real walk takes several requests, and what changes in between shows with the next look.
+    /// All columns at one moment: a real walk takes several requests, and what changes in between shows with the next poll.
     async fn walk(&mut self, columns: &[Oid], _rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
         let columns = columns.to_vec();
         let column = |sim: &mut SimSwitch, column: &Oid| {

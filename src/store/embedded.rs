@@ -27,16 +27,13 @@ use self::{
     engine::{Answer, Engine, Shared, Work},
     place::Place,
 };
-use super::{Change, Entry, Expect, Lease, Revision, Store, StoreError, check_size};
-use crate::limits;
+use super::{Change, Entry, Expect, Lease, LeaseEnd, Revision, Store, StoreError, check_size};
+use crate::{clock::BootClock, limits};
 
 /// Callers that may wait for the writer; more wait for room.
 const QUEUE: usize = 1_024;
 /// Bounds of one transaction.
 const BATCH: usize = 512;
-/// The lock is held for as long as the process lives; this is only a number that is large enough for every deadline.
-const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
-
 struct Ask {
     work: Work,
     answer: oneshot::Sender<Answer>,
@@ -221,9 +218,14 @@ impl Store for EmbeddedStore {
 
     async fn acquire(&self, name: &str, holder: &str, _: Duration) -> Result<Box<dyn Lease>, StoreError> {
         let over = Arc::new(watch::Sender::new(false));
+        // In memory is the simulator, where tokio's clock is the only one.
+        let clock = match self.writer {
+            Writer::Inline(_) => BootClock::virtual_from_now(),
+            Writer::Thread { .. } => BootClock::Kernel,
+        };
         *self.fence.lock().unwrap_or_else(PoisonError::into_inner) = Some((name.to_owned(), over.clone()));
         self.holders.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), holder.to_owned());
-        Ok(Box::new(EmbeddedLease { name: name.to_owned(), over, holders: self.holders.clone() }))
+        Ok(Box::new(EmbeddedLease { name: name.to_owned(), over, until: LeaseEnd::never(clock), holders: self.holders.clone() }))
     }
 
     async fn holder(&self, name: &str) -> Result<Option<String>, StoreError> {
@@ -299,11 +301,13 @@ impl Follower {
 struct EmbeddedLease {
     name: String,
     over: Arc<watch::Sender<bool>>,
+    until: Arc<LeaseEnd>,
     holders: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl EmbeddedLease {
     fn end(&self) {
+        self.until.end();
         if !self.over.send_replace(true) {
             self.holders.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
         }
@@ -312,8 +316,8 @@ impl EmbeddedLease {
 
 #[async_trait]
 impl Lease for EmbeddedLease {
-    fn remaining(&self) -> Duration {
-        if *self.over.borrow() { Duration::ZERO } else { FOR_EVER }
+    fn until(&self) -> Arc<LeaseEnd> {
+        Arc::clone(&self.until)
     }
 
     async fn lost(&self) {

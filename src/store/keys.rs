@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use crate::model::{Kind, Name};
 
-/// What people wish: one object each.
+/// What people desired state: one object each.
 pub const OBJECTS: &str = "objects/";
 /// What is stored about a server's body: claims, evidence, intents of destructive operations.
 pub const BODIES: &str = "bodies/";

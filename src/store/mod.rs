@@ -1,4 +1,4 @@
-//! Where wishes, evidence and events are kept: a small key-value store with revisions, compare-and-set, watches and leases.
+//! Where desired state, evidence and events are kept: a small key-value store with revisions, compare-and-set, watches and leases.
 //!
 //! Two backends with one meaning: `embedded` (redb, the default) and `etcd`. Only this module knows etcd. Values are bytes to it.
 //! Keys are paths (`objects/servers/web-1`), sorted bytewise; a revision counts all changes of the store, from 1, without holes.
@@ -8,6 +8,7 @@
 pub mod embedded;
 pub mod etcd;
 pub mod keys;
+mod lease;
 mod spec;
 
 use std::{sync::Arc, time::Duration};
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 pub use self::{
     embedded::EmbeddedStore,
     etcd::{EtcdLogin, EtcdStore, EtcdTls},
+    lease::LeaseEnd,
     spec::{BadStoreSpec, StoreSpec},
 };
 use crate::limits;
@@ -109,9 +111,13 @@ pub enum StoreError {
 /// once it is lost. Dropping it gives it up (as soon as possible; the time to live is the bound).
 #[async_trait]
 pub trait Lease: Send + Sync {
-    /// How long this controller may still send anything that changes a device, measured from when the last keep-alive was *sent*
-    /// (less a margin). Zero: step down now.
-    fn remaining(&self) -> Duration;
+    /// Until when this controller may send anything that changes a device, measured from when the last keep-alive was *sent* (less a
+    /// margin). The gate at the wire reads it live.
+    fn until(&self) -> Arc<LeaseEnd>;
+    /// Zero: step down now.
+    fn remaining(&self) -> Duration {
+        self.until().remaining()
+    }
     /// Resolves when the lease is lost.
     async fn lost(&self);
     /// Gives it up now, so that another need not wait.

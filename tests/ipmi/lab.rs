@@ -10,10 +10,10 @@ use std::time::Duration;
 use embody::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
 use embody::drivers::{Depth, Driver, Fault, Observation};
 use embody::model::fact::{BmcSeen, BootDevice, BootOverride, Power, Tick};
+use embody::model::op::{Off, Op};
 use embody::model::secret::{BmcLogin, Hidden};
-use embody::plan::op::{Off, Op};
 use embody::sim::bmc::{Bmc, BmcConfig, BmcEvent, BmcFault, Control, SoftOff};
-use embody::sim::rmcp::{Face, Line, SharedFace, serve};
+use embody::sim::rmcp::{Endpoint, Line, SharedEndpoint, serve};
 use tokio::net::UdpSocket;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -162,7 +162,7 @@ pub async fn ipmi_sim() -> Option<IpmiSim> {
 
 pub struct Served {
     pub port: u16,
-    pub face: SharedFace,
+    pub endpoint: SharedEndpoint,
     begun: Instant,
     task: tokio::task::JoinHandle<()>,
 }
@@ -181,11 +181,11 @@ impl Served {
     pub async fn at(address: &str, config: BmcConfig, line: Line) -> Served {
         let socket = UdpSocket::bind(address).await.unwrap();
         let port = socket.local_addr().unwrap().port();
-        let face = Arc::new(Mutex::new(Face::new(Bmc::new(config), 1)));
+        let endpoint = Arc::new(Mutex::new(Endpoint::new(Bmc::new(config), 1)));
         let begun = Instant::now();
         let clock = move || Tick(begun.elapsed().as_micros() as u64);
-        let task = tokio::spawn(serve(socket, face.clone(), clock, line));
-        Served { port, face, begun, task }
+        let task = tokio::spawn(serve(socket, endpoint.clone(), clock, line));
+        Served { port, endpoint, begun, task }
     }
 
     pub fn now(&self) -> Tick {
@@ -193,24 +193,24 @@ impl Served {
     }
 
     pub fn inject(&self, fault: BmcFault) {
-        self.face.lock().unwrap().bmc.inject(fault, self.now());
+        self.endpoint.lock().unwrap().bmc.inject(fault, self.now());
     }
 
     pub fn power(&self) -> Power {
-        self.face.lock().unwrap().bmc.power(self.now())
+        self.endpoint.lock().unwrap().bmc.power(self.now())
     }
 
     pub fn boot(&self) -> BootOverride {
-        self.face.lock().unwrap().bmc.boot(self.now())
+        self.endpoint.lock().unwrap().bmc.boot(self.now())
     }
 
     pub fn controls(&self) -> Vec<Control> {
-        let face = self.face.lock().unwrap();
-        face.bmc.log().filter_map(|e| if let BmcEvent::Control { control, .. } = e { Some(*control) } else { None }).collect()
+        let endpoint = self.endpoint.lock().unwrap();
+        endpoint.bmc.log().filter_map(|e| if let BmcEvent::Control { control, .. } = e { Some(*control) } else { None }).collect()
     }
 
     pub fn sessions(&self) -> usize {
-        self.face.lock().unwrap().sessions()
+        self.endpoint.lock().unwrap().sessions()
     }
 }
 

@@ -1,5 +1,5 @@
 //! Properties beyond two servers: three servers, three bindings, everything that people and devices do, in any order and with anything
-//! lost; the checks of `rack` at every step. Then calm: it must come to rest in the wished state, with empty plans.
+//! lost; the checks of `rack` at every step. Then calm: it must come to rest in the desired state, with empty plans.
 //!
 //! Deterministic: the seed is fixed (`EMBODY_SEED` chooses another, `EMBODY_CASES` how many), and a failing case prints its history.
 
@@ -11,8 +11,8 @@ use embody::model::Name;
 use embody::model::binding::{Correct, Mode, RunState};
 use embody::model::body::Found;
 use embody::model::fact::Power;
+use embody::model::op::Op;
 use embody::plan::forecast::Future;
-use embody::plan::op::Op;
 use embody::plan::record::Record;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -145,7 +145,7 @@ impl Rack {
         }
     }
 
-    /// People do their part: everything answers, every wish is enforced or approved, and what nobody holds is switched off.
+    /// Operators do their part: everything answers, every desired state is enforced or approved, and what nobody holds is switched off.
     fn hands(&mut self) {
         for truth in self.truth.values_mut() {
             truth.silent = false;
@@ -196,14 +196,14 @@ and sent {sent:#?}"
         for (binding, held) in &self.objects.bindings {
             let server = held.spec.target.server.clone().unwrap();
             let truth = &self.truth[&server];
-            let wished = match held.spec.state {
+            let desired = match held.spec.state {
                 RunState::Running => truth.runs.as_ref() == Some(&held.spec.persona) && self.body(server.as_str()).held_by.is_some(),
                 RunState::Stopped => truth.power == Power::Off && self.body(server.as_str()).may_run.is_empty(),
             };
             let network = self.objects.personas[&held.spec.persona].spec.nics[0].untagged.clone().unwrap();
             let vlan = i64::from(self.objects.networks[&network].spec.vlan.id());
-            if !wished || self.ports[&port_of(server.as_str())] != access(vlan) {
-                self.fail(&format!("binding {binding} is not as wished: {truth:?}, port {}", self.ports[&port_of(server.as_str())]));
+            if !desired || self.ports[&port_of(server.as_str())] != access(vlan) {
+                self.fail(&format!("binding {binding} is not as desired: {truth:?}, port {}", self.ports[&port_of(server.as_str())]));
             }
         }
     }

@@ -1,10 +1,10 @@
-//! Every world of two servers and two bindings: x wishes persona p (exclusive), y persona q (exclusive or not). A world is a wish, what is
+//! Every world of two servers and two bindings: x desired state persona p (exclusive), y persona q (exclusive or not). A world is a desired state, what is
 //! stored of the bodies, what truly runs, and what was last seen of it and when. Only sound worlds: what runs is in the evidence, and an
 //! answer that came after a record does not contradict it.
 //!
 //! `no_step_from_any_world_is_unsafe`: one pass for one server, from every world, with every subset of its requests lost or unheard, leads
 //! to a sound world again and breaks none of the checks of `rack`; since the start was any sound world, no run of passes does.
-//! `every_world_comes_to_rest_as_wished`: without losses, all lead to the wish and to empty plans.
+//! `every_world_comes_to_rest_as_wished`: without losses, all lead to the desired state and to empty plans.
 //!
 //! The other server counts for one server's plan only by its evidence, so the first test varies the one in all detail and the other in that.
 
@@ -16,7 +16,7 @@ use embody::model::binding::{Mode, RunState};
 use embody::model::body::{Body, Found, Hold, OffIntent, Phase};
 use embody::model::fact::{PortConfig, Power, Seen, Tick};
 use embody::plan::Plan;
-use embody::plan::seen::{Approval, Memory, PortSeenHere, ServerSeen};
+use embody::plan::observed::{Approval, Memory, Observed, PortSeenHere};
 
 use crate::rack::{GRACE, Luck, QUARANTINE, Rack, Truth, access, name, port_of};
 
@@ -27,7 +27,7 @@ const TAKEN: Tick = Tick(198_000_000);
 const FRESH: Tick = Tick(230_000_000);
 const NOW: Tick = Tick(231_000_000);
 
-/// Where a binding is wished: on a, on b, or nowhere.
+/// Where a binding is desired: on a, on b, or nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     A(RunState),
@@ -56,7 +56,7 @@ enum Consent {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Wish {
+struct Intent {
     x: At,
     y: At,
     q_exclusive: bool,
@@ -78,31 +78,31 @@ struct Place {
     port: i64,
 }
 
-fn wishes(consents: &[Consent]) -> Vec<Wish> {
+fn desired(consents: &[Consent]) -> Vec<Intent> {
     let states = [RunState::Running, RunState::Stopped];
     let all: Vec<At> = states.into_iter().flat_map(|s| [At::A(s), At::B(s)]).chain([At::Deleted]).collect();
     let mut out = Vec::new();
     for (x, y) in all.iter().flat_map(|x| all.iter().map(move |y| (*x, *y))) {
         let clash = x.server().zip(y.server()).is_some_and(|(x, y)| x.0 == y.0);
         for q_exclusive in [true, false] {
-            out.extend(consents.iter().filter(|_| !clash).map(|&consent| Wish { x, y, q_exclusive, consent }));
+            out.extend(consents.iter().filter(|_| !clash).map(|&consent| Intent { x, y, q_exclusive, consent }));
         }
     }
     out
 }
 
-fn rack_of(wish: &Wish) -> Rack {
-    let mut rack = Rack::new(&["a", "b"], &["p", "q"], if wish.q_exclusive { 2 } else { 1 });
+fn rack_of(desired: &Intent) -> Rack {
+    let mut rack = Rack::new(&["a", "b"], &["p", "q"], if desired.q_exclusive { 2 } else { 1 });
     rack.quiet = true;
-    let mode = match wish.consent {
+    let mode = match desired.consent {
         Consent::Enforce | Consent::EnforceApproved => Mode::Enforce,
         Consent::ApproveNone | Consent::ApproveX => Mode::Approve,
         Consent::Observe => Mode::Observe,
     };
-    for (binding, persona, at) in [("x", "p", wish.x), ("y", "q", wish.y)] {
+    for (binding, persona, at) in [("x", "p", desired.x), ("y", "q", desired.y)] {
         let Some((server, state)) = at.server() else { continue };
         rack.bind(binding, persona, server, state, mode);
-        let approved = match wish.consent {
+        let approved = match desired.consent {
             Consent::EnforceApproved => true,
             Consent::ApproveX => binding == "x",
             Consent::Enforce | Consent::ApproveNone | Consent::Observe => false,
@@ -124,7 +124,7 @@ fn everything(binding: &str) -> Approval {
     Approval { uid: format!("uid-{binding}"), generation: 1, ops: ops.collect() }
 }
 
-/// Who holds a body and who owes its release.
+/// Who holds a body and who must still release its release.
 fn owners() -> Vec<(Option<&'static str>, Option<&'static str>)> {
     let any = [None, Some("x"), Some("y")];
     let pairs = any.into_iter().flat_map(|held| any.into_iter().map(move |release| (held, release)));
@@ -188,7 +188,7 @@ fn put(rack: &mut Rack, server: &str, place: &Place) {
     let sight = PortSeenHere { config: config.clone(), asked_at: STALE, refuse: None };
     let power = place.seen.map(|(value, asked_at)| Seen { value, asked_at });
     let ports = [(port_of(server), sight)].into();
-    *seen = ServerSeen { body, memory, power, switches, approvals, ports, ..ServerSeen::default() };
+    *seen = Observed { body, memory, power, switches, approvals, ports, ..Observed::default() };
     let seen_off = place.seen == Some((Power::Off, FRESH));
     let off_since_taken = place.seen.is_some_and(|(power, at)| power == Power::Off && at > taken_at);
     let stranger = place.power == Power::On && matches!(place.found, Found::Unknown | Found::Running) && !off_since_taken;
@@ -239,8 +239,8 @@ fn others() -> Vec<Place> {
     out
 }
 
-fn both_claim(wish: &Wish, one: &Place, other: &Place) -> bool {
-    let exclusive = |p: &str| p == "p" || wish.q_exclusive;
+fn both_claim(desired: &Intent, one: &Place, other: &Place) -> bool {
+    let exclusive = |p: &str| p == "p" || desired.q_exclusive;
     one.evidence.zip(other.evidence).is_some_and(|((p, _), (q, _))| p == q && exclusive(p))
 }
 
@@ -257,7 +257,7 @@ fn pass_safely(rack: &mut Rack, one: &Place, other: &Place) -> usize {
     put(rack, "b", other);
     let before = rack.sent;
     rack.reconcile(&a, &mut || Luck::Good);
-    // A look that is lost changes nothing: only what is sent has a fate.
+    // A poll that is lost changes nothing: only what is sent has a fate.
     let requests = rack.sent - before;
     for fate in fates(requests) {
         put(rack, "a", one);
@@ -268,18 +268,18 @@ fn pass_safely(rack: &mut Rack, one: &Place, other: &Place) -> usize {
     requests
 }
 
-/// What makes no difference to the plans of a: how a binding on b is to be, and whether a persona is exclusive that is not wished on a.
-fn makes_a_difference(wish: &Wish) -> bool {
+/// What makes no difference to the plans of a: how a binding on b is to be, and whether a persona is exclusive that is not desired on a.
+fn makes_a_difference(desired: &Intent) -> bool {
     let stopped_there = |at: At| at == At::B(RunState::Stopped);
-    let q_here = matches!(wish.y, At::A(_));
-    !stopped_there(wish.x) && !stopped_there(wish.y) && (q_here || wish.q_exclusive)
+    let q_here = matches!(desired.y, At::A(_));
+    !stopped_there(desired.x) && !stopped_there(desired.y) && (q_here || desired.q_exclusive)
 }
 
-/// The evidence on b counts where that persona is wished on a.
-fn counts(wish: &Wish, other: &Place) -> bool {
+/// The evidence on b counts where that persona is desired on a.
+fn counts(desired: &Intent, other: &Place) -> bool {
     match other.evidence {
-        Some(("p", _)) => matches!(wish.x, At::A(_)),
-        Some(_) => matches!(wish.y, At::A(_)),
+        Some(("p", _)) => matches!(desired.x, At::A(_)),
+        Some(_) => matches!(desired.y, At::A(_)),
         None => true,
     }
 }
@@ -287,10 +287,10 @@ fn counts(wish: &Wish, other: &Place) -> bool {
 /// Worlds, and those in which something is sent.
 fn walk(places: &[Place], consents: &[Consent]) -> (usize, usize) {
     let (mut worlds, mut acting) = (0, 0);
-    for wish in wishes(consents).iter().filter(|w| makes_a_difference(w)) {
-        let mut rack = rack_of(wish);
-        for other in others().iter().filter(|o| counts(wish, o)) {
-            for one in places.iter().filter(|one| !both_claim(wish, one, other)) {
+    for desired in desired(consents).iter().filter(|w| makes_a_difference(w)) {
+        let mut rack = rack_of(desired);
+        for other in others().iter().filter(|o| counts(desired, o)) {
+            for one in places.iter().filter(|one| !both_claim(desired, one, other)) {
                 worlds += 1;
                 acting += usize::from(pass_safely(&mut rack, one, other) > 0);
             }
@@ -328,7 +328,7 @@ fn state_of(rack: &Rack) -> u64 {
 }
 
 /// Rounds without losses until nothing comes any more, or until a state that is known to end well.
-fn comes_to_rest(rack: &mut Rack, wish: &Wish, good: &mut BTreeSet<u64>) -> usize {
+fn comes_to_rest(rack: &mut Rack, desired: &Intent, good: &mut BTreeSet<u64>) -> usize {
     let mut path = Vec::new();
     loop {
         rack.pass(embody::limits::HARD_OFF_WAIT + GRACE);
@@ -344,11 +344,11 @@ fn comes_to_rest(rack: &mut Rack, wish: &Wish, good: &mut BTreeSet<u64>) -> usiz
             plans.push((server.clone(), rack.reconcile(&server, &mut || Luck::Good)));
         }
         if rack.events == before {
-            ends_well(rack, wish, &plans);
+            ends_well(rack, desired, &plans);
             break;
         }
         if path.len() > 12 {
-            rack.fail(&format!("{wish:?} does not come to rest"));
+            rack.fail(&format!("{desired:?} does not come to rest"));
         }
     }
     let rounds = path.len();
@@ -356,19 +356,19 @@ fn comes_to_rest(rack: &mut Rack, wish: &Wish, good: &mut BTreeSet<u64>) -> usiz
     rounds
 }
 
-/// The wish is met and the plans are empty, but for what needs a person: a persona that still lives where its binding was deleted.
-fn ends_well(rack: &Rack, wish: &Wish, plans: &[(Name, Plan)]) {
+/// The desired state is met and the plans are empty, but for what needs a person: a persona that still lives where its binding was deleted.
+fn ends_well(rack: &Rack, desired: &Intent, plans: &[(Name, Plan)]) {
     for (server, plan) in plans {
         let waits_only = plan.steps.is_empty() && plan.problems.is_empty() && plan.waits.iter().all(|w| w.reason == "PersonaElsewhere");
         let needs_a_person = waits_only && is_left_elsewhere(rack, server);
         if !plan.is_converged() && !needs_a_person {
-            rack.fail(&format!("{wish:?} ends with {server}: {plan:?}"));
+            rack.fail(&format!("{desired:?} ends with {server}: {plan:?}"));
         }
         if plan.is_converged() && rack.body(server.as_str()).release.is_some() {
-            rack.fail(&format!("{wish:?} ends with a debt on {server}"));
+            rack.fail(&format!("{desired:?} ends with a debt on {server}"));
         }
     }
-    for (binding, persona, vlan, at) in [("x", "p", 110, wish.x), ("y", "q", 120, wish.y)] {
+    for (binding, persona, vlan, at) in [("x", "p", 110, desired.x), ("y", "q", 120, desired.y)] {
         let Some((server, state)) = at.server() else { continue };
         let (truth, body) = (&rack.truth[&name(server)], rack.body(server));
         let met = match state {
@@ -378,12 +378,12 @@ fn ends_well(rack: &Rack, wish: &Wish, plans: &[(Name, Plan)]) {
         let held = body.held_by.as_ref().is_some_and(|h| h.binding.as_str() == binding);
         let port = rack.ports[&port_of(server)] == access(vlan);
         if !(held && met && port || state == RunState::Running && held && is_left_elsewhere(rack, &name(server))) {
-            rack.fail(&format!("{wish:?} ends, and {binding} is not as wished"));
+            rack.fail(&format!("{desired:?} ends, and {binding} is not as desired"));
         }
     }
 }
 
-/// A body that nobody holds runs, by evidence, the exclusive persona that is wished here.
+/// A body that nobody holds runs, by evidence, the exclusive persona that is desired here.
 fn is_left_elsewhere(rack: &Rack, server: &Name) -> bool {
     let Some(holder) = rack.want(server).holder.clone() else { return false };
     rack.seen.iter().any(|(other, seen)| {
@@ -422,17 +422,17 @@ fn every_world_comes_to_rest_as_wished() {
     let (mut worlds, mut states, mut longest) = (0, 0, 0);
     // Whether q is exclusive makes a difference only where it is to run.
     let runs = |y: At| y.server().is_some_and(|(_, state)| state == RunState::Running);
-    for wish in wishes(&[Consent::EnforceApproved]).iter().filter(|w| w.q_exclusive || runs(w.y)) {
-        let mut rack = rack_of(wish);
+    for desired in desired(&[Consent::EnforceApproved]).iter().filter(|w| w.q_exclusive || runs(w.y)) {
+        let mut rack = rack_of(desired);
         let mut good = BTreeSet::new();
         for (one, other) in others.iter().flat_map(|o| ones.iter().map(move |one| (one, o))) {
-            if both_claim(wish, one, other) {
+            if both_claim(desired, one, other) {
                 continue;
             }
             worlds += 1;
             put(&mut rack, "a", one);
             put(&mut rack, "b", other);
-            longest = longest.max(comes_to_rest(&mut rack, wish, &mut good));
+            longest = longest.max(comes_to_rest(&mut rack, desired, &mut good));
         }
         states += good.len();
     }

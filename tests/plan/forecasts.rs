@@ -3,7 +3,7 @@
 use embody::model::binding::{Mode, RunState};
 use embody::model::body::Found;
 use embody::model::fact::Power;
-use embody::plan::op::Disruption;
+use embody::model::op::Disruption;
 use embody::plan::record::Record;
 
 use crate::rack::{Luck, Rack, name};

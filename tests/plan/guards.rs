@@ -5,7 +5,7 @@ use std::time::Duration;
 use embody::model::binding::{Correct, Mode, RunState};
 use embody::model::body::{Found, Phase};
 use embody::model::fact::{BootDevice, BootOverride, Power, Seen, Tick};
-use embody::plan::op::{Off, Op};
+use embody::model::op::{Off, Op};
 use embody::plan::record::Record;
 
 use crate::rack::{GRACE, Luck, Rack, access, name, port_of};
@@ -62,7 +62,7 @@ fn an_off_that_was_asked_before_the_withdrawal_ends_nothing() {
     rack.seen.get_mut(&a).unwrap().power = Some(Seen { value: Power::Off, asked_at });
     rack.reconcile(&a, &mut || Luck::Lost);
     assert_eq!(rack.body("a").may_run.get("p"), Some(&Phase::Withdrawn));
-    assert!(reasons(&mut rack, "a").contains(&"LookingAgain"));
+    assert!(reasons(&mut rack, "a").contains(&"AskingAgain"));
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn a_server_is_not_started_before_its_ports_are_read_back() {
     assert!(rack.body("a").may_run.get("p") == Some(&Phase::Armed) && rack.truth[&a].power == Power::Off);
 }
 
-fn sight(rack: &Rack) -> embody::plan::seen::PortSeenHere {
-    embody::plan::seen::PortSeenHere { config: rack.ports[&port_of("a")].clone(), asked_at: rack.now, refuse: None }
+fn sight(rack: &Rack) -> embody::plan::observed::PortSeenHere {
+    embody::plan::observed::PortSeenHere { config: rack.ports[&port_of("a")].clone(), asked_at: rack.now, refuse: None }
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn stopped_and_running_again_and_restarts() {
 fn a_release_whose_switch_is_silent_does_not_block_the_next_holder() {
     let mut rack = p_on_a();
     rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
-    let trouble = embody::plan::seen::Trouble { reason: "NoAnswer", message: "switch/sw does not answer".to_owned() };
+    let trouble = embody::plan::observed::Trouble { reason: "NoAnswer", message: "switch/sw does not answer".to_owned() };
     rack.seen.get_mut(&name("a")).unwrap().switches.get_mut(&name("sw")).unwrap().trouble = Some(trouble);
     rack.calm(12);
     assert!(rack.truth[&name("b")].runs == Some(name("p")) && rack.body("a").release.is_some());
@@ -385,7 +385,7 @@ fn a_port_that_must_not_be_written_is_a_problem_and_no_step() {
     let a = name("a");
     let before = rack.sent;
     rack.ports.insert(port_of("a"), access(50));
-    let refuse = embody::plan::seen::Trouble { reason: "CableContradicted", message: "another server is on it".to_owned() };
+    let refuse = embody::plan::observed::Trouble { reason: "CableContradicted", message: "another server is on it".to_owned() };
     rack.seen.get_mut(&a).unwrap().ports.get_mut(&port_of("a")).unwrap().refuse = Some(refuse);
     let (_, plans) = rack.calm(12);
     assert_eq!((rack.sent, plans[&a].problems[0].reason), (before, "CableContradicted"));

@@ -13,13 +13,13 @@ use embody::limits;
 use embody::model::binding::{Mode, RunState};
 use embody::model::body::{Body, Hold, Phase};
 use embody::model::fact::{Admin, BootOverride, PortConfig, Power, Seen, Tick};
+use embody::model::op::{Disruption, Off, Op};
 use embody::model::{BindingSpec, Meta, Name, Object, Objects, Spec, Vlan};
-use embody::plan::op::{Disruption, Off, Op};
+use embody::plan::desired::Desired;
+use embody::plan::observed::{Approval, Elsewhere, Observed, PortKey, PortSeenHere, SwitchSeenHere, Trouble};
 use embody::plan::record::Record;
-use embody::plan::seen::{Approval, Elsewhere, PortKey, PortSeenHere, ServerSeen, SwitchSeenHere, Trouble};
-use embody::plan::want::Want;
-use embody::plan::wishes::{self, PortNames};
-use embody::plan::{Plan, Step, forecast, gate, plan};
+use embody::plan::resolve::{self, PortNames};
+use embody::plan::{Plan, Step, consent, forecast, plan};
 use serde_json::json;
 
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -63,7 +63,7 @@ pub enum Luck {
     Good,
     /// It is lost.
     Lost,
-    /// It happens; the reply is lost, and so is the look after it.
+    /// It happens; the reply is lost, and so is the poll after it.
     Unheard,
 }
 
@@ -72,7 +72,7 @@ type Owned = (Name, Option<Hold>, Option<Hold>);
 #[derive(Debug, Clone)]
 pub struct Rack {
     pub objects: Objects,
-    pub seen: BTreeMap<Name, ServerSeen>,
+    pub seen: BTreeMap<Name, Observed>,
     pub truth: BTreeMap<Name, Truth>,
     pub ports: BTreeMap<PortKey, PortConfig>,
     pub now: Tick,
@@ -84,8 +84,8 @@ pub struct Rack {
     pub ops: Vec<(Name, Op)>,
     /// Lines of history, kept or not.
     pub events: usize,
-    /// Wishes by server, holder and debt: until the next change of an object.
-    wants: RefCell<BTreeMap<Owned, Rc<Want>>>,
+    /// Desired state by server, holder and debt: until the next change of an object.
+    wants: RefCell<BTreeMap<Owned, Rc<Desired>>>,
     /// No history: for worlds by the hundred thousand.
     pub quiet: bool,
 }
@@ -138,7 +138,7 @@ impl Rack {
             rack.ports.insert(port_of(server), access(1));
             let vlans = [1, 50, QUARANTINE].into_iter().chain((0..personas.len() as i64).map(|i| 110 + 10 * i)).map(vlan).collect();
             let switches = [(name("sw"), SwitchSeenHere { vlans, ..SwitchSeenHere::default() })].into();
-            rack.seen.insert(name(server), ServerSeen { switches, ..ServerSeen::default() });
+            rack.seen.insert(name(server), Observed { switches, ..Observed::default() });
         }
         rack
     }
@@ -200,15 +200,15 @@ impl Rack {
         self.now = self.now.plus(time);
     }
 
-    pub fn want(&self, server: &Name) -> Rc<Want> {
+    pub fn want(&self, server: &Name) -> Rc<Desired> {
         let body = &self.seen[server].body;
         let key = (server.clone(), body.held_by.clone(), body.release.clone());
-        let fresh = || Rc::new(wishes::want(server, &self.objects, body, &AsWritten));
+        let fresh = || Rc::new(resolve::want(server, &self.objects, body, &AsWritten));
         self.wants.borrow_mut().entry(key).or_insert_with(fresh).clone()
     }
 
     /// What `plan` is to look at: the facts, with the evidence of the others.
-    pub fn sight(&mut self, server: &Name, want: &Want) -> &ServerSeen {
+    pub fn sight(&mut self, server: &Name, want: &Desired) -> &Observed {
         let persona = want.holder.as_ref().map(|h| h.persona.clone());
         let runs = |p: &Name| {
             let others = self.seen.iter().filter(|(other, seen)| *other != server && seen.body.may_run.contains_key(p));
@@ -364,7 +364,7 @@ impl Rack {
         self.note(format_args!("the process restarts"));
         for seen in self.seen.values_mut() {
             let (body, switches, approvals) = (seen.body.clone(), seen.switches.clone(), seen.approvals.clone());
-            *seen = ServerSeen { body, switches, approvals, ..ServerSeen::default() };
+            *seen = Observed { body, switches, approvals, ..Observed::default() };
         }
         for truth in self.truth.values_mut() {
             truth.off_again_at = truth.off_again_at.map(|at| Tick(at.0.saturating_sub(self.now.0)));
@@ -406,7 +406,7 @@ impl Rack {
             let silent = self.truth[server].silent;
             seen.bmc_trouble = silent.then(|| Trouble { reason: "NoAnswer", message: format!("bmc/{server} does not answer") });
         }
-        forecast::forecast(servers, &|server, body| wishes::want(server, &self.objects, body, &AsWritten), self.now)
+        forecast::forecast(servers, &|server, body| resolve::want(server, &self.objects, body, &AsWritten), self.now)
     }
 
     /// A person approves what a binding's forecast disturbs.
@@ -415,7 +415,7 @@ impl Rack {
         let (uid, generation) = (held.meta.uid.clone(), held.meta.generation);
         let steps = self.forecast().steps;
         let mine = steps.iter().filter(|f| f.step.binding.as_str() == binding && f.disruption != Disruption::None);
-        let ops: BTreeSet<String> = mine.map(|f| gate::signature(&f.step.op)).collect();
+        let ops: BTreeSet<String> = mine.map(|f| consent::signature(&f.step.op)).collect();
         self.note(format_args!("approve {binding}: {ops:?}"));
         self.consent(binding, &Approval { uid, generation, ops });
     }
@@ -474,7 +474,7 @@ impl Rack {
         let Some(binding) = self.objects.bindings.get(&step.binding) else {
             self.fail(&format!("{} in the name of binding {}, which does not exist", step.op, step.binding));
         };
-        let signature = gate::signature(&step.op);
+        let signature = consent::signature(&step.op);
         let approval = seen.approvals.get(&step.binding);
         let approval = approval.filter(|a| a.uid == binding.meta.uid && a.generation == binding.meta.generation);
         match binding.spec.mode(step.plane, Mode::Approve) {
@@ -520,10 +520,10 @@ impl Rack {
 
     fn is_restart(&self, server: &Name, persona: &Name) -> bool {
         let body = &self.seen[server].body;
-        let wished = |b: &&embody::model::objects::Held<BindingSpec>| {
+        let desired = |b: &&embody::model::objects::Held<BindingSpec>| {
             body.held_by.as_ref().is_some_and(|h| h.uid == b.meta.uid) && b.spec.persona == *persona && b.spec.restart > body.restart_done
         };
-        body.may_run.get(persona) == Some(&Phase::Started) && self.objects.bindings.values().any(|b| wished(&b))
+        body.may_run.get(persona) == Some(&Phase::Started) && self.objects.bindings.values().any(|b| desired(&b))
     }
 
     fn check_on(&self, server: &Name, step: &Step) {
@@ -533,7 +533,7 @@ impl Rack {
         let vlan = network.as_ref().map(|n| self.objects.networks[n].spec.vlan);
         let port = seen.ports.get(&port_of(server.as_str()));
         if port.is_none_or(|s| s.config.untagged != vlan || s.config.admin != Admin::Up) {
-            self.fail(&format!("{} before its port was read back as wished", step.op));
+            self.fail(&format!("{} before its port was read back as desired", step.op));
         }
         if self.standing(server).as_ref() != Some(&binding.spec.persona) || binding.spec.state != RunState::Running {
             self.fail(&format!("{} would not start persona {}", step.op, binding.spec.persona));

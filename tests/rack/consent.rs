@@ -79,7 +79,7 @@ async fn a_move_onto_a_running_machine_waits_for_a_person_there() {
     sleep(Duration::from_secs(3)).await;
     assert_eq!(site.power_of("b"), ["power 1"], "only the referee's: {:#?}", site.changes());
     assert_eq!([site.switch.sees(3).await, site.switch.sees(4).await], FRESH);
-    // Back to where it came from: nothing was taken from `b`, and nothing is owed there.
+    // Back to where it came from: nothing was taken from `b`, and nothing is still to be released there.
     site.controller.apply(&web(ENFORCE)).await;
     site.controller.ready("web", 30).await;
     site.ports_are(LIVES, FRESH).await;

@@ -11,7 +11,7 @@ use super::programs::{Process, until};
 
 /// How one call of the program ended.
 #[derive(Debug)]
-pub struct Said {
+pub struct Outcome {
     pub code: i32,
     pub out: String,
     pub err: String,
@@ -76,10 +76,10 @@ impl Controller {
     }
 
     /// One call of the program.
-    pub async fn say(&self, words: &[&str]) -> Said {
+    pub async fn say(&self, words: &[&str]) -> Outcome {
         let output = self.command().args(words).output().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+        Outcome { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
     /// A call that goes on.
@@ -105,7 +105,7 @@ impl Controller {
         serde_json::from_str(&self.run(&["get", kind, name, "-o", "json"]).await).unwrap()
     }
 
-    /// `True AsWished: …` of one condition of an object; empty where it has none.
+    /// `True AsDesired: …` of one condition of an object; empty where it has none.
     pub async fn condition(&self, kind: &str, name: &str, condition: &str) -> String {
         let object = self.object(kind, name).await;
         let all = object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();

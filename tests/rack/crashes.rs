@@ -17,7 +17,7 @@ use super::site::{LIVES, MACS, Manifests, RELEASED, Site, binding};
 /// When the controller is killed, counted from the apply.
 #[derive(Debug, Clone, Copy)]
 enum Moment {
-    /// At once: the wish is stored, what was done about it is anybody's guess.
+    /// At once: the desired state is stored, what was done about it is anybody's guess.
     Applied,
     /// The machine has heard the soft-off.
     Told,
@@ -38,7 +38,7 @@ async fn reached(site: &Site, moment: Moment, old: &str, new: &str, before: usiz
         Moment::Prepared => (new, "boot pxe"),
         Moment::Started => (new, "power 1"),
     };
-    // No pause between looks: what is killed shall be in the middle of it.
+    // No pause between polls: what is killed shall be in the middle of it.
     let deadline = Instant::now() + Duration::from_secs(60);
     while !site.changes()[before..].iter().any(|c| c.machine == machine && c.what == what) {
         assert!(Instant::now() < deadline, "{what} at {machine} did not come: {:#?}", site.changes());
@@ -204,12 +204,12 @@ async fn over_etcd_the_second_controller_takes_over_in_the_middle_of_a_move() {
 
     site.b.mark("slow", true);
     let before = site.changes().len();
-    // Wishes may be told to any of them.
+    // Desired state may be told to any of them.
     second.apply(&web("a")).await;
     reached(&site, Moment::Told, "b", "a", before).await;
     site.controller.kill().await;
     let killed = Instant::now();
-    second.reads("binding", "web", "Ready", &["True AsWished"], 60).await;
+    second.reads("binding", "web", "Ready", &["True AsDesired"], 60).await;
     second.ready("web", 60).await;
     let took = killed.elapsed();
     assert!(took < Duration::from_secs(35), "the lease is 15 s, the rest of the move some more: {took:?}\n{}", second.log());
@@ -232,7 +232,7 @@ async fn freezes_and_wakes_too_late(site: &mut Site, acting: &mut Controller, it
     site.controller.apply(&web("b")).await;
     reached(site, Moment::Told, "a", "b", before).await;
     acting.process().signal("-STOP").await;
-    site.controller.reads("binding", "web", "Ready", &["True AsWished"], 60).await;
+    site.controller.reads("binding", "web", "Ready", &["True AsDesired"], 60).await;
     site.ports_become(RELEASED, LIVES, 30).await;
     acting.process().signal("-CONT").await;
     until("it knows that it acts no longer", Duration::from_secs(20), async || match ask(its_boot, MACS[2]).await {

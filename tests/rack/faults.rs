@@ -161,7 +161,7 @@ async fn two_machines_that_show_one_guid_are_not_touched_while_they_do() {
     site.controller.ready("db", 60).await;
     site.controller.ready("web", 10).await;
     assert_eq!(site.power_of("a"), ["power 1"]);
-    // Another address of the same machine: looked at anew, and nothing is done to it.
+    // Another address of the same machine: observed anew, and nothing is done to it.
     let tap = Tap::before(site.a.port).await;
     site.controller.apply(&site.manifests(&Manifests { bmc: Some(tap.port), ..Manifests::default() })).await;
     until("it is asked there", Duration::from_secs(20), async || if tap.logins() > 0 { Ok(()) } else { Err(String::new()) }).await;

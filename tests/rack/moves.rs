@@ -45,7 +45,7 @@ async fn is_kept(site: &Site) {
     assert_eq!(site.switch.sees(4).await, "shut 120 tagged 130", "the referee can do it");
     site.ports_become(RELEASED, LIVES, 10).await;
 
-    // A wish that changes under a running persona.
+    // A desired state that changes under a running persona.
     let network =
         |vlan: u32| format!("apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: {{ name: web }}\nspec: {{ vlan: {vlan} }}\n");
     site.controller.apply(&network(121)).await;
@@ -68,7 +68,7 @@ async fn is_kept(site: &Site) {
 }
 
 /// Deleting the binding touches nothing, and does not make the evidence go away.
-async fn is_let_go(site: &Site) {
+async fn is_released(site: &Site) {
     site.stays_silent(3).await;
     let (changes, sets) = (site.changes(), site.switch.sets());
     site.controller.run(&["delete", "binding", "web"]).await;
@@ -104,7 +104,7 @@ async fn a_persona_comes_to_life_moves_is_kept_and_is_let_go() {
     comes_to_life(&site, &Manifests::default()).await;
     moves(&site, "b", &["shutdown 1"]).await;
     is_kept(&site).await;
-    is_let_go(&site).await;
+    is_released(&site).await;
 }
 
 async fn over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace() {

@@ -1,4 +1,4 @@
-//! The process itself: a directory as source of wishes, SIGTERM, a socket that was left behind.
+//! The process itself: a directory as source of desired state, SIGTERM, a socket that was left behind.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -87,7 +87,7 @@ async fn a_directory_is_applied_and_what_is_broken_in_it_changes_nothing() {
     is_gone(&site.controller, "network", "lab").await;
     is_gone(&site.controller, "binding", "web").await;
     site.controller.run(&["get", "network", "by-hand"]).await;
-    // An empty directory is a mistake rather than a wish.
+    // An empty directory is a mistake rather than a desired state.
     for entry in fs::read_dir(&directory).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }

@@ -143,7 +143,7 @@ impl Site {
         assert_eq!(self.switch.all().await, [a[0], a[1], b[0], b[1]]);
     }
 
-    /// The same, as soon as it is so: the quarantine of a released body is owed, and nothing waits for it.
+    /// The same, as soon as it is so: the quarantine of a released body is still to be released, and nothing waits for it.
     pub async fn ports_become(&self, a: [&str; 2], b: [&str; 2], within: u64) {
         until("the ports", Duration::from_secs(within), async || {
             let seen = self.switch.all().await;

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use embody::api::Backend;
-use embody::control::brain::{Brain, Devices, Message};
-use embody::control::clock::Clock;
-use embody::control::people::People as Words;
-use embody::control::serve;
+use embody::cli::serve::run as serve;
+use embody::clock::Clock;
+use embody::control::actions::Operators as Words;
+use embody::control::controller::{Controller, Message};
+use embody::drivers::Devices;
 use embody::limits;
 use embody::model::fact::{Admin, Power};
 use embody::model::{Kind, Mac, Name};
+use embody::server::api::Backend;
 use embody::sim::bmc::BmcConfig;
 use embody::sim::centre::{Centre, Runs, VirtualDevices};
 use embody::sim::line::Line;
@@ -22,10 +23,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::people::{People, TEND_EVERY, server, switch};
+use crate::operators::{Operators, TEND_EVERY, server, switch};
 use crate::plan::{Act, Plan};
 
-/// Calm begins; so long may it take until everything is as wished, people's words included.
+/// Calm begins; so long may it take until everything is as desired, people's words included.
 pub const CONVERGES_WITHIN: Duration = Duration::from_secs(3600);
 const SILENT_FOR: Duration = Duration::from_secs(3600);
 
@@ -55,14 +56,14 @@ pub struct Failure {
     pub story: String,
 }
 
-type ToBrain = watch::Sender<Option<mpsc::Sender<Message>>>;
+type ToController = watch::Sender<Option<mpsc::Sender<Message>>>;
 
 struct Site {
     centre: Arc<Centre>,
     inner: Arc<EmbeddedStore>,
     store: Arc<TrialStore>,
     lease: Arc<dyn Lease>,
-    to_brain: Arc<ToBrain>,
+    to_controller: Arc<ToController>,
     lines: Arc<AtomicU64>,
 }
 
@@ -74,7 +75,7 @@ pub fn run(plan: &Plan, loud: bool, sabotage: Sabotage) -> Result<Outcome, Failu
     let lines = Arc::new(AtomicU64::new(0));
     let _in = runtime.enter();
     let centre = Arc::new(Centre::new(loud));
-    let ear = crate::ear::Ear { centre: Arc::clone(&centre), lines: Arc::clone(&lines) };
+    let ear = crate::listener::Ear { centre: Arc::clone(&centre), lines: Arc::clone(&lines) };
     let out = tracing::subscriber::with_default(ear, || runtime.block_on(live(plan, Arc::clone(&centre), lines, sabotage)));
     // Tasks hold drivers that hold the centre: they end with the runtime.
     out.map_err(|failure| tell(plan, &centre, failure))
@@ -102,18 +103,18 @@ fn tell(plan: &Plan, centre: &Centre, broken: Broken) -> Failure {
 async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage: Sabotage) -> Result<Outcome, Broken> {
     let inner = EmbeddedStore::in_memory().unwrap();
     let lease: Arc<dyn Lease> = Arc::from(inner.acquire(serve::LEASE, "simulation", limits::LEASE_TTL).await.unwrap());
-    let (to_brain, brain) = watch::channel(None);
+    let (to_controller, controller) = watch::channel(None);
     let store = Arc::new(TrialStore::of_controller(inner.clone(), Arc::clone(&centre), plan.seed));
-    let site = Site { centre: Arc::clone(&centre), inner: inner.clone(), store, lease, to_brain: Arc::new(to_brain), lines };
+    let site = Site { centre: Arc::clone(&centre), inner: inner.clone(), store, lease, to_controller: Arc::new(to_controller), lines };
     furnish(plan, &centre);
-    let public: Arc<dyn Store> = Arc::new(TrialStore::of_people(inner, Arc::clone(&centre)));
-    let words = Arc::new(Words { brain: brain.clone(), store: Arc::clone(&public), lease: serve::LEASE });
+    let public: Arc<dyn Store> = Arc::new(TrialStore::of_operators(inner, Arc::clone(&centre)));
+    let words = Arc::new(Words { controller: controller.clone(), store: Arc::clone(&public), lease: serve::LEASE });
     let backend = Backend::new(public, words.clone(), serve::check());
-    let people = People::new(plan, Arc::clone(&centre), backend, words);
+    let people = Operators::new(plan, Arc::clone(&centre), backend, words);
     people.heal();
     people.move_in().await;
     for n in 0..plan.machines.len() {
-        tokio::spawn(Arc::clone(&centre).live(server(n), brain.clone()));
+        tokio::spawn(Arc::clone(&centre).live(server(n), controller.clone()));
         match sabotage {
             Sabotage::None => {}
             Sabotage::ReportsOff => centre.report_off(&server(n), true),
@@ -163,24 +164,30 @@ fn furnish(plan: &Plan, centre: &Centre) {
     }
 }
 
-/// As the product does it: a brain, and another one whenever the watch of the store ends.
-async fn think(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn Lease>, to_brain: Arc<ToBrain>) {
+/// As the product does it: a controller, and another one whenever the watch of the store ends.
+async fn think(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn Lease>, to_controller: Arc<ToController>) {
     loop {
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
         let (messages, inbox) = mpsc::channel(limits::REPORTS);
-        let loaded =
-            Brain::load(Arc::clone(&store), Arc::clone(&devices), Arc::clone(&lease), Clock::start(), reports, watch::Sender::default())
-                .await;
+        let loaded = Controller::load(
+            Arc::clone(&store),
+            Arc::clone(&devices),
+            Arc::clone(&lease),
+            Clock::start(),
+            reports,
+            watch::Sender::default(),
+        )
+        .await;
         let watched = match loaded {
-            Ok((brain, revision)) => store.watch("", revision).await.map(|watch| (brain, watch)),
+            Ok((controller, revision)) => store.watch("", revision).await.map(|watch| (controller, watch)),
             Err(error) => Err(error),
         };
         match watched {
-            Ok((mut brain, watch)) => {
-                to_brain.send_replace(Some(messages));
-                brain.run(inbox, inbound, watch).await;
-                to_brain.send_replace(None);
-                brain.close().await;
+            Ok((mut controller, watch)) => {
+                to_controller.send_replace(Some(messages));
+                controller.run(inbox, inbound, watch).await;
+                to_controller.send_replace(None);
+                controller.close().await;
             }
             Err(_) => sleep(limits::RETRY_FIRST).await,
         }
@@ -191,7 +198,7 @@ impl Site {
     fn start(&self) -> JoinHandle<()> {
         self.centre.note(&[], "the controller starts");
         let devices: Arc<dyn Devices> = Arc::new(VirtualDevices(Arc::clone(&self.centre)));
-        tokio::spawn(think(self.store.clone(), devices, Arc::clone(&self.lease), Arc::clone(&self.to_brain)))
+        tokio::spawn(think(self.store.clone(), devices, Arc::clone(&self.lease), Arc::clone(&self.to_controller)))
     }
 
     async fn kill(&self, controller: &mut Option<JoinHandle<()>>) {
@@ -199,7 +206,7 @@ impl Site {
             self.centre.note(&[], "the controller is dead");
             task.abort();
             let _ = task.await;
-            self.to_brain.send_replace(None);
+            self.to_controller.send_replace(None);
         }
     }
 
@@ -236,7 +243,7 @@ impl Site {
         }
     }
 
-    async fn chaos(&self, plan: &Plan, mut people: People, controller: &mut Option<JoinHandle<()>>) -> Result<People, Broken> {
+    async fn chaos(&self, plan: &Plan, mut people: Operators, controller: &mut Option<JoinHandle<()>>) -> Result<Operators, Broken> {
         let begun = Instant::now();
         let (to_people, mut acts) = mpsc::unbounded_channel::<Act>();
         let hands = tokio::spawn(async move {
@@ -277,7 +284,12 @@ impl Site {
         }
     }
 
-    async fn converge(&self, plan: &Plan, people: &People, controller: &mut Option<JoinHandle<()>>) -> Result<(Duration, usize), Broken> {
+    async fn converge(
+        &self,
+        plan: &Plan,
+        people: &Operators,
+        controller: &mut Option<JoinHandle<()>>,
+    ) -> Result<(Duration, usize), Broken> {
         let (begun, mut tended, mut tend_at) = (Instant::now(), 0, Instant::now() + TEND_EVERY);
         let mut back_at = None;
         loop {
@@ -294,8 +306,8 @@ impl Site {
         }
     }
 
-    /// What is not as wished, in truth or in the status.
-    async fn lacking(&self, plan: &Plan, people: &People) -> Option<(Vec<Name>, String)> {
+    /// What is not as desired, in truth or in the status.
+    async fn lacking(&self, plan: &Plan, people: &Operators) -> Option<(Vec<Name>, String)> {
         let bindings = self.centre.judge(|judge, _| judge.objects().bindings.clone());
         for (name, held) in &bindings {
             let target = held.spec.target.server.clone()?;
@@ -304,7 +316,7 @@ impl Site {
             let running = held.spec.state == embody::model::binding::RunState::Running;
             let wanted = if running { Runs::Persona(held.spec.persona.clone()) } else { Runs::Nothing };
             if runs.as_ref() != Some(&wanted) {
-                return Some((about, format!("binding {name} wishes {wanted:?} on {target}, and it runs {runs:?}")));
+                return Some((about, format!("binding {name} desired state {wanted:?} on {target}, and it runs {runs:?}")));
             }
             if let Some(what) = self.ports_lacking(&target) {
                 return Some((about, what));
@@ -332,7 +344,7 @@ impl Site {
     }
 
     /// What the product says of everything that is not well.
-    async fn statuses(&self, people: &People) -> String {
+    async fn statuses(&self, people: &Operators) -> String {
         let mut out = String::new();
         for kind in [Kind::Binding, Kind::Server, Kind::Switch, Kind::Policy] {
             for object in people.backend.list(kind).await.map(|(all, _)| all).unwrap_or_default() {
@@ -344,19 +356,25 @@ impl Site {
                     .filter(|c| c["status"] != "True" && c["message"] != "")
                     .map(|c| format!("{}: {}", c["type"], c["message"]))
                     .collect();
-                out.push_str(&format!("\n  {kind}/{}: {} waits {} owes {}", object.name(), bad.join("; "), s["waits"], s["obligations"]));
+                out.push_str(&format!(
+                    "\n  {kind}/{}: {} waits {} must still release {}",
+                    object.name(),
+                    bad.join("; "),
+                    s["waits"],
+                    s["obligations"]
+                ));
             }
         }
         out
     }
 
     fn ports_lacking(&self, server: &Name) -> Option<String> {
-        for (key, vlans) in self.centre.judge(|judge, _| judge.wished_ports(server)) {
+        for (key, vlans) in self.centre.judge(|judge, _| judge.desired_ports(server)) {
             let (sw, port) = key;
             let view = self.centre.switch(&sw, |sim| sim.views().get(&port).cloned()).flatten()?;
             let carried: std::collections::BTreeSet<_> = view.untagged.iter().chain(&view.tagged).copied().collect();
             if view.admin != Admin::Up || carried != vlans || view.ingress.is_none_or(|v| !view.untagged.contains(&v)) {
-                return Some(format!("{sw} {port} of {server} is {view}, and {vlans:?} are wished"));
+                return Some(format!("{sw} {port} of {server} is {view}, and {vlans:?} are desired"));
             }
         }
         None

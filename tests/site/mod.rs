@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::api;
-use embody::api::control::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use embody::control::operator::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use embody::model::{Kind, Name, Object};
+use embody::server::api;
 use embody::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};

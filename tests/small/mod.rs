@@ -6,15 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embody::api::control::{Control, Forecast};
-use embody::api::{Backend, DryRun, apply};
-use embody::control::brain::{Brain, Message};
-use embody::control::clock::Clock;
-use embody::control::people::People;
-use embody::control::serve;
+use embody::cli::serve::run as serve;
+use embody::clock::Clock;
+use embody::control::actions::Operators;
+use embody::control::controller::{Controller, Message};
+use embody::control::operator::{Control, Forecast};
 use embody::limits;
 use embody::model::fact::Power;
 use embody::model::{Kind as ObjectKind, Name, Object};
+use embody::server::api::{Backend, DryRun, apply};
 use embody::sim::bmc::BmcConfig;
 use embody::sim::centre::{Centre, VirtualDevices};
 use embody::sim::line::Line;
@@ -32,10 +32,10 @@ pub fn name(text: &str) -> Name {
 pub struct Small {
     pub centre: Arc<Centre>,
     pub store: Arc<EmbeddedStore>,
-    pub words: Arc<People>,
+    pub words: Arc<Operators>,
     backend: Backend,
     lease: Arc<dyn Lease>,
-    to_brain: Arc<watch::Sender<Option<mpsc::Sender<Message>>>>,
+    to_controller: Arc<watch::Sender<Option<mpsc::Sender<Message>>>>,
     controller: Option<JoinHandle<()>>,
 }
 
@@ -73,18 +73,18 @@ impl Small {
         let centre = Arc::new(Centre::new(false));
         let store = EmbeddedStore::in_memory().unwrap();
         let lease: Arc<dyn Lease> = Arc::from(store.acquire(serve::LEASE, "test", limits::LEASE_TTL).await.unwrap());
-        let (to_brain, brain) = watch::channel(None);
+        let (to_controller, controller) = watch::channel(None);
         let mut sim = SimSwitch::new(kind, "tor-1", 16);
         [110, 120, 130].into_iter().for_each(|id: i64| sim.add_vlan(id.try_into().unwrap()));
         sim.save();
         centre.add_switch(&name("tor-1"), sim, Line::new(1));
         let config = BmcConfig { power: Power::Off, ..BmcConfig::default() };
         centre.add_machine(&name("s"), "02:00:00:00:00:01".parse().unwrap(), config, Duration::from_secs(5), Line::new(2));
-        tokio::spawn(Arc::clone(&centre).live(name("s"), brain.clone()));
+        tokio::spawn(Arc::clone(&centre).live(name("s"), controller.clone()));
         let people: Arc<dyn Store> = store.clone();
-        let words = Arc::new(People { brain, store: Arc::clone(&people), lease: serve::LEASE });
+        let words = Arc::new(Operators { controller, store: Arc::clone(&people), lease: serve::LEASE });
         let backend = Backend::new(people, words.clone(), serve::check());
-        let mut small = Small { centre, store, words, backend, lease, to_brain: Arc::new(to_brain), controller: None };
+        let mut small = Small { centre, store, words, backend, lease, to_controller: Arc::new(to_controller), controller: None };
         let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:01", "switch": "tor-1", "port": "port1", "boot": true });
         let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
         small
@@ -117,16 +117,17 @@ impl Small {
         if let Some(before) = self.controller.take() {
             before.abort();
         }
-        let (store, lease, to_brain): (Arc<dyn Store>, _, _) = (self.store.clone(), Arc::clone(&self.lease), Arc::clone(&self.to_brain));
+        let (store, lease, to_controller): (Arc<dyn Store>, _, _) =
+            (self.store.clone(), Arc::clone(&self.lease), Arc::clone(&self.to_controller));
         let devices = Arc::new(VirtualDevices(Arc::clone(&self.centre)));
         self.controller = Some(tokio::spawn(async move {
             let (reports, inbound) = mpsc::channel(limits::REPORTS);
             let (messages, inbox) = mpsc::channel(limits::REPORTS);
-            let (mut brain, revision) =
-                Brain::load(Arc::clone(&store), devices, lease, Clock::start(), reports, watch::Sender::default()).await.unwrap();
+            let (mut controller, revision) =
+                Controller::load(Arc::clone(&store), devices, lease, Clock::start(), reports, watch::Sender::default()).await.unwrap();
             let watch = store.watch("", revision).await.unwrap();
-            to_brain.send_replace(Some(messages));
-            brain.run(inbox, inbound, watch).await;
+            to_controller.send_replace(Some(messages));
+            controller.run(inbox, inbound, watch).await;
         }));
     }
 
@@ -144,7 +145,7 @@ impl Small {
         status["conditions"].as_array().is_some_and(|all| all.iter().any(ready))
     }
 
-    /// Until the binding is as wished.
+    /// Until the binding is as desired.
     pub async fn ready(&self) {
         for _ in 0..600 {
             if self.is_ready().await {

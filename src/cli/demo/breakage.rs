@@ -15,16 +15,16 @@ use super::super::output::{clean, print};
 use super::rack::Hands;
 use super::show::{sentence, worth};
 use super::site::{Bound, Site, Standing};
-use crate::api::columns::drift;
-use crate::api::control::PortRow;
+use crate::control::operator::PortRow;
 use crate::limits;
 use crate::model::name::BadName;
 use crate::model::{Name, Vlan};
+use crate::server::api::columns::drift;
 use crate::sim::rack::{Act, Scene};
 
 /// Where a hand puts a port: what a switch has when it comes out of its box.
 const DEFAULT_VLAN: u16 = 1;
-/// How long a BMC is silent: longer than `limits::BMC_DEADLINE`, after which a look that nobody answers is given up.
+/// How long a BMC is silent: longer than `limits::BMC_DEADLINE`, after which a poll that nobody answers is given up.
 const SILENCE_S: u64 = 30;
 const REPAIRED_WITHIN: Duration = Duration::from_secs(120);
 /// How long after the repair the controller's word for it is waited for: a short silence may go unnoticed.
@@ -91,12 +91,12 @@ pub async fn run(what: Breakage, client: &Client, rack: &Path) -> Result<(), Fai
 
 /// Each time another one: the same thing three times in ten minutes would count as somebody else's doing, and be left alone.
 fn pick<T>(all: &[T], acts: usize) -> Result<&T, Failure> {
-    let none = || Failure::new(Exit::Refused, "nothing that runs is as wished yet").hint("wait until the demo says so");
+    let none = || Failure::new(Exit::Refused, "nothing that runs is as desired yet").hint("wait until the demo says so");
     acts.checked_rem(all.len()).and_then(|n| all.get(n)).ok_or_else(none)
 }
 
 fn whole(site: &Site) -> Vec<&Bound> {
-    site.bindings.iter().filter(|b| b.running && b.standing == Standing::AsWished).collect()
+    site.bindings.iter().filter(|b| b.running && b.standing == Standing::AsDesired).collect()
 }
 
 fn port(site: &Site, acts: usize) -> Result<Damage, Failure> {
@@ -159,8 +159,8 @@ async fn follow(client: &Client, hands: &mut Hands, damage: &Damage, whole: Opti
         for event in fresh.iter().filter(about).filter(|e| worth(e)) {
             say(&sentence(event))?;
         }
-        noticed |= now.standing != Standing::AsWished || fresh.iter().any(|e| about(&e));
-        if now.standing == Standing::AsWished && damage.thing.shown(&hands.act(&Act::Look {}).await?) == whole {
+        noticed |= now.standing != Standing::AsDesired || fresh.iter().any(|e| about(&e));
+        if now.standing == Standing::AsDesired && damage.thing.shown(&hands.act(&Act::Look {}).await?) == whole {
             // What the controller saw and did is told before the end, where it noticed anything at all.
             let since = *whole_since.get_or_insert_with(Instant::now);
             if noticed || since.elapsed() > UNNOTICED {
@@ -176,7 +176,7 @@ async fn follow(client: &Client, hands: &mut Hands, damage: &Damage, whole: Opti
     }
 }
 
-/// What the controller sees that is not as wished; empty where nothing is.
+/// What the controller sees that is not as desired; empty where nothing is.
 fn seen(bound: &Bound, port: Option<&PortRow>) -> String {
     let mut differs: Vec<String> = port
         .map(|p| {

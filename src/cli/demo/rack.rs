@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::super::failure::{Exit, Failure};
 use super::super::output::print;
 use super::examples;
-use crate::api::fault::chain;
+use crate::server::api::fault::chain;
 use crate::sim::rack::{Act, Rack, Scene};
 
 const READY: &str = "ready";

@@ -15,9 +15,9 @@ use super::super::failure::Failure;
 use super::super::output::{clean, colour, print};
 use super::examples;
 use super::site::{Site, Standing};
-use crate::api::columns::drift;
 use crate::model::status::Event;
 use crate::model::{Kind, Object};
+use crate::server::api::columns::drift;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Looks in a row at which everything must be at rest before the demo counts as ready.
@@ -105,10 +105,10 @@ impl View {
             Ending::AtRest { .. } if self.rest >= STEADY => Some(Ok(())),
             Ending::AtRest { within } => (self.begun.elapsed() >= within).then(|| {
                 let open = site.bindings.iter().filter_map(|b| match &b.standing {
-                    Standing::AsWished => None,
+                    Standing::AsDesired => None,
                     Standing::Person(_, why) | Standing::Underway(why) => Some(format!("\n  {}: {}", b.name, clean(why))),
                 });
-                Err(Failure::failed(format!("the rack is not as wished after {}s:{}", within.as_secs(), open.collect::<String>())))
+                Err(Failure::failed(format!("the rack is not as desired after {}s:{}", within.as_secs(), open.collect::<String>())))
             }),
         }
     }
@@ -131,7 +131,7 @@ impl View {
     }
 
     fn summary(&self, site: &Site) -> String {
-        let mut out = format!("{} of {} bindings are as wished", site.as_wished(), site.bindings.len());
+        let mut out = format!("{} of {} bindings are as desired", site.as_wished(), site.bindings.len());
         if let Some(after) = self.ready_after {
             out.push_str(&format!(" after {} s", after.as_secs()));
         }
@@ -180,7 +180,7 @@ impl View {
         let rows = site.bindings.iter().map(|b| {
             let (good, all) = site.network(&b.server);
             let (note, style) = match &b.standing {
-                Standing::AsWished => ("as wished".to_owned(), GREEN),
+                Standing::AsDesired => ("as desired".to_owned(), GREEN),
                 Standing::Person(reason, _) if reason == "ApprovalNeeded" => {
                     ("was found running: not touched before a person approves".to_owned(), YELLOW)
                 }
@@ -264,7 +264,7 @@ fn cut(line: &str, width: usize) -> String {
 /// Why a binding is not ready, where only a person can end it: the reasons that pass by themselves would fill the page.
 const FOR_PEOPLE: [&str; 7] = ["ApprovalNeeded", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
 
-/// What is worth a line: what was done, what could not be reached, what waits for a person, what is or ceased to be as wished.
+/// What is worth a line: what was done, what could not be reached, what waits for a person, what is or ceased to be as desired.
 pub fn worth(event: &Event) -> bool {
     let reason_only = event.kind == "Warning" && event.regarding.starts_with("Binding/") && !event.message.starts_with("no longer ready");
     !reason_only || FOR_PEOPLE.contains(&event.reason.as_str())

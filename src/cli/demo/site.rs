@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use super::super::client::{API, Client};
 use super::super::failure::Failure;
-use crate::api::columns::drift;
-use crate::api::control::PortRow;
+use crate::control::operator::PortRow;
 use crate::model::Kind;
 use crate::model::status::{BindingStatus, Event, Truth};
+use crate::server::api::columns::drift;
 
 /// How a binding stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    AsWished,
+    AsDesired,
     /// It waits for a person's word: the reason and the sentence.
     Person(String, String),
     Underway(String),
@@ -58,10 +58,10 @@ fn bound(object: &Value) -> Bound {
     let condition = |kind: &str| status.conditions.iter().find(|c| c.kind == kind && c.observed_generation >= generation);
     let plane = |name: &str| status.planes.get(name).map_or("-".to_owned(), |p| drift(&p.have, &p.want, p.in_sync));
     let standing = match (condition("Ready"), condition("Stalled")) {
-        (Some(ready), _) if ready.status == Truth::True => Standing::AsWished,
+        (Some(ready), _) if ready.status == Truth::True => Standing::AsDesired,
         (_, Some(stalled)) if stalled.status == Truth::True => Standing::Person(stalled.reason.clone(), stalled.message.clone()),
         (Some(ready), _) => Standing::Underway(ready.message.clone()),
-        (None, _) => Standing::Underway("not looked at yet".to_owned()),
+        (None, _) => Standing::Underway("not observed yet".to_owned()),
     };
     Bound {
         name: text(object, "/metadata/name"),
@@ -88,10 +88,10 @@ impl Site {
         (own().filter(|row| row.have == row.want).count(), own().count())
     }
 
-    /// Nothing is underway: each binding is as wished, or waits for the approval that a server found running needs.
+    /// Nothing is underway: each binding is as desired, or waits for the approval that a server found running needs.
     pub fn at_rest(&self) -> bool {
         let rests = |b: &Bound| match &b.standing {
-            Standing::AsWished => true,
+            Standing::AsDesired => true,
             Standing::Person(reason, _) => reason == "ApprovalNeeded",
             Standing::Underway(_) => false,
         };
@@ -99,7 +99,7 @@ impl Site {
     }
 
     pub fn as_wished(&self) -> usize {
-        self.bindings.iter().filter(|b| b.standing == Standing::AsWished).count()
+        self.bindings.iter().filter(|b| b.standing == Standing::AsDesired).count()
     }
 
     pub fn binding(&self, name: &str) -> Option<&Bound> {

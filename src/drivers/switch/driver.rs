@@ -1,4 +1,4 @@
-//! The switch as a lane drives it: what is known of it between two looks, and which writes are refused before they are tried.
+//! The switch as a worker drives it: what is known of it between two polls, and which writes are refused before they are tried.
 //!
 //! Leaves out: reading (`read`, `seen`) and writing (`write`, `engine`). Invariants: nothing is written outside `manage`, to a member of
 //! an aggregation, to an uplink (but the tags of a VLAN made there), into a protected VLAN, or to a port that is not as the operation
@@ -16,11 +16,12 @@ use super::read::{self, Inventory, State, Vlans};
 use super::snmp::{Agent, Binding};
 use super::write::{Target, happens, writes};
 use super::{resolve, seen, words};
-use crate::drivers::{Depth, Driver, Fault, NOT_READ, Observation};
+use crate::drivers::gate::Permit;
+use crate::drivers::{Depth, Driver, Fault, NOT_READ, Notes, Observation};
 use crate::model::Vlan;
 use crate::model::fact::{Lag, PortConfig, PortSeen, Quality, SwitchSeen};
+use crate::model::op::Op;
 use crate::model::switch::{ProfileName, covers};
-use crate::plan::op::Op;
 
 /// What the manifest says about a switch, as far as the driver minds it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -78,7 +79,7 @@ impl SwitchDriver {
     }
 
     fn known(&self) -> Result<&Known, Fault> {
-        self.known.as_ref().ok_or_else(|| Fault::Garbled { device: self.device.clone(), why: "it was not looked at".to_owned() })
+        self.known.as_ref().ok_or_else(|| Fault::Garbled { device: self.device.clone(), why: "it was not observed".to_owned() })
     }
 
     async fn observe_now(&mut self, depth: Depth) -> Result<SwitchSeen, Fault> {
@@ -143,7 +144,7 @@ impl SwitchDriver {
         let uplinks = self.uplinks(what, &state)?;
         let made = self.engine()?.create_vlan(vlan, &uplinks, &state).await;
         if let Some(known) = &mut self.known {
-            // Not every agent counts rightly: the next look walks.
+            // Not every agent counts rightly: the next poll walks.
             known.state.num_vlans = None;
         }
         made
@@ -171,7 +172,7 @@ impl SwitchDriver {
     fn engine(&mut self) -> Result<Engine<'_>, Fault> {
         let SwitchDriver { device, agent, known, .. } = self;
         let Some(known) = known else {
-            return Err(Fault::Garbled { device: device.clone(), why: "it was not looked at".to_owned() });
+            return Err(Fault::Garbled { device: device.clone(), why: "it was not observed".to_owned() });
         };
         Ok(Engine { agent: agent.as_mut(), inventory: &known.inventory, device, grouping: &mut known.grouping })
     }
@@ -303,12 +304,9 @@ impl Driver for SwitchDriver {
         Ok(Observation::Switch(Box::new(seen)))
     }
 
-    async fn execute(&mut self, ops: &[Op], deadline: Instant) -> Result<(), Fault> {
-        for op in ops {
-            let (device, what) = (self.device.clone(), op.to_string());
-            within(deadline, self.execute_one(op), || Fault::Unknown { device, what }).await?;
-        }
-        Ok(())
+    async fn execute(&mut self, op: &Op, _permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {
+        let (device, what) = (self.device.clone(), op.to_string());
+        within(deadline, self.execute_one(op), || Fault::Unknown { device, what }).await.map(|()| Notes::new())
     }
 
     fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {

@@ -1,6 +1,6 @@
 //! Switches, over SNMP: one engine, and profiles as data.
 //!
-//! `driver` is what a lane owns; `read` asks and `seen` interprets; `write` plans the PDUs of an operation and `engine` sends them, one at
+//! `driver` is what a worker owns; `read` asks and `seen` interprets; `write` plans the PDUs of an operation and `engine` sends them, one at
 //! a time, each on fresh knowledge; `snmp` is the transport.
 
 mod driver;

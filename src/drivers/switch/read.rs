@@ -14,11 +14,13 @@ use super::value::{Column, columns, mac_octets, number, numbers, octets, single,
 use crate::drivers::Fault;
 use crate::limits::MACS_PER_PORT;
 use crate::model::fact::{Neighbour, SwitchIdentity};
+use crate::model::identity::Identity;
 use crate::model::switch::ProfileName;
 use crate::model::{Mac, Vlan};
 
 /// What changes rarely.
 pub struct Inventory {
+    pub shown: Identity,
     pub identity: SwitchIdentity,
     pub profile: &'static Profile,
     pub places: Places,
@@ -86,7 +88,7 @@ pub struct Bridge {
     /// dot1qPvid as it was sent (some agents send INTEGER), by base port; nothing where the agent does not serve it.
     pub pvid: Option<BTreeMap<u32, Value>>,
     pub rows: BTreeMap<Vlan, Row>,
-    /// dot1qPortAcceptableFrameTypes, by base port: as of the last look at everything, or of our own last write.
+    /// dot1qPortAcceptableFrameTypes, by base port: as of the last poll at everything, or of our own last write.
     pub frame_types: BTreeMap<u32, i64>,
 }
 
@@ -147,9 +149,8 @@ pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inv
         Some(_) | None => Oid::default(),
     };
     let string = |arcs: Arcs| scalar(arcs).and_then(text).unwrap_or_default();
-    let pin = pin(agent, scalar(o::SNMP_ENGINE_ID), scalar(o::BASE_BRIDGE_ADDRESS)).await?;
-    let identity =
-        SwitchIdentity { sys_object_id: object_id.to_string(), sys_descr: string(o::SYS_DESCR), sys_name: string(o::SYS_NAME), pin };
+    let shown = shown(agent, scalar(o::SNMP_ENGINE_ID), scalar(o::BASE_BRIDGE_ADDRESS)).await?;
+    let identity = SwitchIdentity { sys_object_id: object_id.to_string(), sys_descr: string(o::SYS_DESCR), sys_name: string(o::SYS_NAME) };
     let if_change = scalar(o::IF_TABLE_LAST_CHANGE).and_then(number);
 
     let (profile, source, pvids) = profile(agent, &object_id, &identity.sys_descr, wanted).await?;
@@ -171,21 +172,32 @@ pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inv
         Family::QBridge => numbers(&columns(agent, [o::FRAME_TYPES], 64).await?[0]),
         Family::CiscoVtp | Family::ObserveOnly => BTreeMap::new(),
     };
-    Ok(Inventory { identity, profile, places, first_port, source, neighbours, macs, lag_members, if_change, frame_types, vlan_interfaces })
+    Ok(Inventory {
+        shown,
+        identity,
+        profile,
+        places,
+        first_port,
+        source,
+        neighbours,
+        macs,
+        lag_members,
+        if_change,
+        frame_types,
+        vlan_interfaces,
+    })
 }
 
-/// What tells this switch from another: the chassis' serial number, else the engine id, else the bridge address.
-async fn pin(agent: &mut dyn Agent, engine: Option<&Value>, address: Option<&Value>) -> Result<Option<String>, Fault> {
+/// What tells this switch from another: the serial numbers of its chassis, its engine id, its bridge address, as far as it tells them.
+async fn shown(agent: &mut dyn Agent, engine: Option<&Value>, address: Option<&Value>) -> Result<Identity, Fault> {
     let [classes, serials] = columns(agent, [o::ENT_PHYSICAL_CLASS, o::ENT_PHYSICAL_SERIAL], 32).await?;
     let chassis = |index: &&Vec<u32>| classes.get(*index).and_then(number) == Some(3); // entPhysicalClass: chassis(3)
-    if let Some(serial) = classes.keys().filter(chassis).find_map(|index| serials.get(index).and_then(text)) {
-        return Ok(Some(format!("serial:{serial}")));
-    }
+    let serials = classes.keys().filter(chassis).filter_map(|index| serials.get(index).and_then(text)).collect();
     let known = agent.engine_id();
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let tell = |kind: &str, bytes: Option<&[u8]>| bytes.filter(|b| b.iter().any(|o| *o != 0)).map(|b| format!("{kind}:{}", hex(b)));
-    let engine = engine.and_then(octets).or(known.as_deref());
-    Ok(tell("engine", engine).or_else(|| tell("base", address.and_then(octets))))
+    let told = |bytes: Option<&[u8]>| bytes.filter(|b| b.iter().any(|o| *o != 0)).map(hex);
+    let engine = told(engine.and_then(octets).or(known.as_deref()));
+    Ok(Identity { serials, engine, base: told(address.and_then(octets)), ..Identity::default() })
 }
 
 async fn profile(

@@ -28,6 +28,7 @@ pub fn switch(inventory: &Inventory, state: &State) -> SwitchSeen {
     };
     let ports = ports(inventory, state);
     SwitchSeen {
+        shown: inventory.shown.clone(),
         identity: inventory.identity.clone(),
         profile: inventory.profile.name(),
         writable: writable(inventory, state),

@@ -66,7 +66,7 @@ static OBJECTS: &[Object] = &[
         o::TRUNK_ENCAPSULATION,
         "vlanTrunkPortEncapsulationType",
         Index::Interface,
-        Shown::Words(&[(1, "isl"), (2, "dot10"), (3, "lane"), (4, "dot1Q"), (5, "negotiate")]),
+        Shown::Words(&[(1, "isl"), (2, "dot10"), (3, "worker"), (4, "dot1Q"), (5, "negotiate")]),
     ),
     object(o::TRUNK_NATIVE, "vlanTrunkPortNativeVlan", Index::Interface, Shown::Number),
     object(

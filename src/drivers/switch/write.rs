@@ -401,7 +401,7 @@ fn put_bridge(bridge: &mut Bridge, index: &dyn Fn(Arcs) -> Option<u32>, value: &
     if let (Some(port), Some(column)) = (index(o::PVID), bridge.pvid.as_mut()) {
         column.insert(port, value.clone());
     }
-    // Only where it is served: what a switch did not take is not looked at again.
+    // Only where it is served: what a switch did not take is not observed again.
     if let (Some(types), Some(n)) = (index(o::FRAME_TYPES).and_then(|port| bridge.frame_types.get_mut(&port)), number(value)) {
         *types = n;
     }

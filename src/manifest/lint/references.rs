@@ -29,7 +29,7 @@ fn unknown(lay: &Lay<'_>, at: At, (kind, name): (Kind, &Name), (wanted, target):
     let fault = Fault::error(codes::UNKNOWN_REFERENCE, at, format!("{kind} `{name}` names the {wanted} `{target}`, which does not exist"));
     let fault = fault.label(format!("no such {wanted}"));
     if lay.faults.len() > limits::DIAGNOSTICS {
-        // Not shown any more: what follows costs a look at every name and every lost text.
+        // Not shown any more: what follows costs a poll at every name and every lost text.
         return lay.lost.is_empty().then_some(fault);
     }
     if lay.lost.iter().any(|text| text.contains(target.as_str())) {

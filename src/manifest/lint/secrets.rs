@@ -1,4 +1,4 @@
-//! Secrets against those who use them: keys that are missing, values that cannot be right. The values are looked at and never shown.
+//! Secrets against those who use them: keys that are missing, values that cannot be right. The values are observed and never shown.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The wire face of a simulated SNMP agent: datagrams in, datagrams out, over any `Mib`.
+//! The wire endpoint of a simulated SNMP agent: datagrams in, datagrams out, over any `Mib`.
 //!
 //! `SimAgent::answer` has no sockets and no clock of its own making; `serve` puts it on a UDP socket and plays the faults of the network.
 //! Leaves out: what the objects mean and the rules between them (`Mib`). Invariant: no datagram makes it panic, and with the same seed
@@ -238,7 +238,7 @@ impl SimAgent {
     }
 }
 
-/// Answer on this socket until the socket fails or the future is dropped. The agent can be looked at and its faults changed meanwhile.
+/// Answer on this socket until the socket fails or the future is dropped. The agent can be observed and its faults changed meanwhile.
 pub async fn serve(socket: UdpSocket, agent: Arc<Mutex<SimAgent>>) -> io::Result<()> {
     let socket = Arc::new(socket);
     let mut late = JoinSet::new();

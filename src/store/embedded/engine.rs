@@ -30,7 +30,7 @@ const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 /// Above this, walking the whole file after a crash would take seconds: redb then keeps its free space list on disk, which costs a second
 /// fsync per commit.
 const QUICK_REPAIR_BYTES: u64 = 100 << 20;
-/// Log records looked at for forgetting in one transaction, beyond twice what the transaction writes (so that it always catches up).
+/// Log records observed for forgetting in one transaction, beyond twice what the transaction writes (so that it always catches up).
 const SWEEP: u64 = 64;
 /// The same while nobody writes.
 const IDLE_SWEEP: u64 = 1_024;
@@ -68,7 +68,7 @@ pub(super) struct Shared {
 /// Some changes after a revision.
 pub(super) struct Page {
     pub(super) changes: Vec<Change>,
-    /// Everything up to here was looked at.
+    /// Everything up to here was observed.
     pub(super) through: Revision,
     /// There was no more at that moment.
     pub(super) last: bool,

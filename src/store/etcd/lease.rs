@@ -5,7 +5,7 @@
 //! the next `acquire`. Tests: `tests/store.rs`, rows on leases.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -20,7 +20,8 @@ use super::{
     EtcdStore,
     call::{self, Failure, REQUEST, again, nothing_written, once},
 };
-use crate::store::{Lease, Revision, StoreError};
+use crate::clock::BootClock;
+use crate::store::{Lease, LeaseEnd, Revision, StoreError};
 
 /// Taken off what etcd grants: a packet that was sent in the last moment is still on its way.
 const MARGIN: Duration = Duration::from_secs(3);
@@ -28,33 +29,6 @@ const MARGIN: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How often whoever holds the lease lets etcd forget history.
 const COMPACT_EVERY: Duration = Duration::from_secs(300);
-
-/// A moment on two clocks: tokio's stands still while the machine is suspended, `/proc/uptime` (`CLOCK_BOOTTIME`, proc(5)) does not.
-#[derive(Debug, Clone, Copy)]
-struct Moment {
-    running: Instant,
-    booted: Option<Duration>,
-}
-
-impl Moment {
-    fn now() -> Moment {
-        Moment { running: Instant::now(), booted: uptime() }
-    }
-
-    /// By the clock that says more.
-    fn elapsed(&self) -> Duration {
-        let running = self.running.elapsed();
-        match (self.booted, uptime()) {
-            (Some(then), Some(now)) => running.max(now.saturating_sub(then)),
-            _ => running,
-        }
-    }
-}
-
-fn uptime() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/uptime").ok()?;
-    Duration::try_from_secs_f64(text.split_ascii_whitespace().next()?.parse().ok()?).ok()
-}
 
 /// A lease that is, or was, ours.
 pub(super) struct Held {
@@ -65,16 +39,13 @@ pub(super) struct Held {
     id: i64,
     /// How long it may be acted on after a keep-alive was sent.
     good_for: Duration,
-    sent: Mutex<Moment>,
+    until: Arc<LeaseEnd>,
     over: watch::Sender<bool>,
 }
 
 impl Held {
     pub(super) fn remaining(&self) -> Duration {
-        if *self.over.borrow() {
-            return Duration::ZERO;
-        }
-        self.good_for.saturating_sub(self.sent.lock().unwrap_or_else(PoisonError::into_inner).elapsed())
+        self.until.remaining()
     }
 
     /// Over, or so late that it must be taken as over.
@@ -84,6 +55,7 @@ impl Held {
 
     /// Whether it was held until now.
     pub(super) fn end(&self) -> bool {
+        self.until.end();
         !self.over.send_replace(true)
     }
 }
@@ -112,7 +84,7 @@ impl EtcdStore {
     async fn try_acquire(&self, name: &str, key: &str, holder: &str, ttl: Duration) -> Result<Option<Held>, StoreError> {
         let seconds = i64::try_from(ttl.as_secs().max(1)).unwrap_or(i64::MAX);
         let mut client = self.client.lease_client();
-        let sent = Moment::now();
+        let sent = BootClock::Kernel.now();
         let granted = once(client.grant(seconds, None)).await.map_err(|failure| nothing_written(&self.place, failure))?;
         let id = granted.id();
         let txn = || {
@@ -144,10 +116,11 @@ impl EtcdStore {
         let ttl = ttl.min(Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or(0)));
         let good_for = ttl.saturating_sub(MARGIN.min(ttl / 3));
         let (name, key) = (name.to_owned(), key.to_owned());
-        Ok(Some(Held { name, key, created, id, good_for, sent: Mutex::new(sent), over: watch::Sender::new(false) }))
+        let until = LeaseEnd::at(BootClock::Kernel, sent + good_for);
+        Ok(Some(Held { name, key, created, id, good_for, until, over: watch::Sender::new(false) }))
     }
 
-    /// Until the key is deleted, or for a while: what it finds is looked at again in any case.
+    /// Until the key is deleted, or for a while: what it finds is observed again in any case.
     async fn wait_until_free(&self, key: &str, seen: i64) {
         let wait = async {
             let options = WatchOptions::new().with_start_revision(seen + 1).with_fragment();
@@ -191,13 +164,13 @@ async fn keep(store: EtcdStore, held: Arc<Held>) {
             _ = over.wait_for(|over| *over) => return,
             () = sleep(pause.min(held.remaining())) => {}
         }
-        let sent = Moment::now();
+        let sent = BootClock::Kernel.now();
         let mut client = store.client.lease_client();
         // The answer counts only while it is of use.
         let limit = REQUEST.min(held.remaining());
         match timeout(limit, once(client.keep_alive(held.id))).await {
             Ok(Ok(_)) if !held.lost() => {
-                *held.sent.lock().unwrap_or_else(PoisonError::into_inner) = sent;
+                held.until.extend(sent + held.good_for);
                 pause = every;
             }
             Ok(Err(Failure::Refused { cause, .. })) => {
@@ -227,8 +200,8 @@ struct EtcdLease {
 
 #[async_trait]
 impl Lease for EtcdLease {
-    fn remaining(&self) -> Duration {
-        self.held.remaining()
+    fn until(&self) -> Arc<LeaseEnd> {
+        Arc::clone(&self.held.until)
     }
 
     async fn lost(&self) {

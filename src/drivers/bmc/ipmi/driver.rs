@@ -2,7 +2,7 @@
 //!
 //! One request in flight, at least `spacing` apart. A read is repeated and, where the session is gone, asked once more in a new one. What
 //! changes something is never sent in another session than the one that it was begun in: a power-off exactly once, power-on and boot
-//! options repeated within their session. Leaves out what to do next: no wish is remembered, nothing is decided.
+//! options repeated within their session. Leaves out what to do next: no desired state is remembered, nothing is decided.
 //! Shown by `tests/ipmi.rs`.
 
 use std::sync::Arc;
@@ -20,12 +20,14 @@ use super::preview::{off, preview};
 use super::quirks::{self, Quirks};
 use super::session::{BadLogin, Credentials, Heard, Reply, level};
 use super::socket::BmcSocket;
-use crate::drivers::{Depth, Driver, Fault, Observation};
+use crate::drivers::gate::Permit;
+use crate::drivers::{Depth, Driver, Fault, Notes, Observation};
 use crate::model::HostPort;
 use crate::model::fact::{BmcIdentity, BmcSeen, Power};
+use crate::model::identity::Identity;
+use crate::model::op::Op;
 use crate::model::secret::BmcLogin;
 use crate::model::server::Privilege;
-use crate::plan::op::Op;
 
 /// The longest wait for one copy of a request: BMCs answer within a second, or are busy with themselves.
 const WAIT_MAX: Duration = Duration::from_secs(4);
@@ -109,7 +111,7 @@ pub struct IpmiDriver {
 }
 
 impl IpmiDriver {
-    /// `device` is how faults name it. Nothing is sent before the first look.
+    /// `device` is how faults name it. Nothing is sent before the first poll.
     pub fn new(device: String, socket: Arc<BmcSocket>, address: HostPort, login: BmcLogin, settings: IpmiSettings) -> IpmiDriver {
         let credentials = Credentials::new(&login, settings.privilege);
         IpmiDriver {
@@ -140,7 +142,14 @@ impl IpmiDriver {
         let due = self.settings.boot_every != 0 && self.polls.is_multiple_of(self.settings.boot_every);
         let boot = if everything || due { self.read_boot(deadline).await? } else { self.boot.last };
         let suite = self.link.as_ref().map_or(0, |l| l.session.suite().id());
-        Ok(BmcSeen { identity, power, boot, suite })
+        Ok(BmcSeen { shown: self.shown(), identity, power, boot, suite })
+    }
+
+    /// Who answers in the session that is open.
+    pub(super) fn shown(&self) -> Identity {
+        let guid = self.link.as_ref().map(|l| l.session.guid()).filter(|g| *g != [0; 16] && *g != [0xff; 16]);
+        let guid = guid.map(|g| g.iter().map(|b| format!("{b:02x}")).collect());
+        Identity { guid, address: Some(self.address.to_string()), ..Identity::default() }
     }
 
     async fn read_power(&mut self, deadline: Instant) -> Result<Power, Fault> {
@@ -361,11 +370,8 @@ impl Driver for IpmiDriver {
         self.look(depth, deadline).await.map(Observation::Bmc)
     }
 
-    async fn execute(&mut self, ops: &[Op], deadline: Instant) -> Result<(), Fault> {
-        for op in ops {
-            self.perform(op, deadline).await?;
-        }
-        Ok(())
+    async fn execute(&mut self, op: &Op, _permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {
+        self.perform(op, deadline).await.map(|()| Notes::new())
     }
 
     fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {

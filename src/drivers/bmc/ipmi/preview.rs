@@ -8,7 +8,7 @@ use super::commands::ChassisControl;
 use super::quirks;
 use crate::drivers::NOT_READ;
 use crate::model::fact::BmcIdentity;
-use crate::plan::op::{Off, Op};
+use crate::model::op::{Off, Op};
 
 /// `identity`: which bytes mean a disk depends on the board; nothing where it was not read yet.
 pub fn preview(ops: &[Op], identity: Option<&BmcIdentity>) -> Vec<Vec<String>> {

@@ -17,7 +17,7 @@ use super::wire;
 
 /// The slot's half of a session id is 16 bits.
 const SLOTS: usize = 1 << 16;
-/// Datagrams that wait for one BMC's lane: one is in flight, the rest are late or doubled.
+/// Datagrams that wait for one BMC's worker: one is in flight, the rest are late or doubled.
 const WAITING: usize = 8;
 /// The longest datagram that is read; an answer to what we ask has less than 150 bytes.
 const DATAGRAM: usize = 1024;

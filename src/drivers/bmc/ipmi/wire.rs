@@ -110,7 +110,7 @@ pub struct LanMessage<'a> {
     pub data: &'a [u8],
 }
 
-/// The checksums are not looked at: inside a session the authentication code says more, and some boards get them wrong
+/// The checksums are not observed: inside a session the authentication code says more, and some boards get them wrong
 /// (FreeIPMI's `nochecksumcheck`: Supermicro X9SCM-iiF, X9DRi-F).
 pub fn lan_message(payload: &[u8]) -> Option<LanMessage<'_>> {
     let (&[_to, netfn, _check, _from, seq, cmd], rest) = payload.split_first_chunk::<6>()?;

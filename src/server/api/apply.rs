@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::decode;
 use super::fault::{ApiError, Cause};
-use super::objects::{Backend, DryRun, Outcome, Wish};
+use super::objects::{Backend, DryRun, Intent, Outcome};
 use crate::limits::MANIFEST_OBJECTS;
 use crate::model::Object;
 
@@ -68,14 +68,14 @@ pub async fn apply(backend: &Backend, objects: Vec<Object>, source: Option<&str>
     backend.checked(&objects).await?;
     // A first pass without writing: preconditions and hidden values of the last object must not fail after the first was written.
     for object in &objects {
-        backend.put(object.clone(), Wish::Apply, source, DryRun::All).await?;
+        backend.put(object.clone(), Intent::Apply, source, DryRun::All).await?;
     }
     let mut order: Vec<(usize, Object)> = objects.into_iter().enumerate().collect();
     order.sort_by_key(|(i, o)| (o.kind(), *i));
     let (mut done, all) = (Vec::new(), order.len());
     for (i, object) in order {
         let (kind, name) = (object.kind(), object.name().clone());
-        let (outcome, now) = backend.put(object, Wish::Apply, source, dry).await.map_err(|error| {
+        let (outcome, now) = backend.put(object, Intent::Apply, source, dry).await.map_err(|error| {
             let before = done.len();
             let message = format!("{kind}/{name}: {} (objects done before it: {before} of {all}; applying again goes on)", error.message);
             ApiError { message, ..error }

@@ -1,19 +1,19 @@
-//! The people of the simulated data centre: what they wish, through the API's own checks, and what they do with their hands.
+//! The people of the simulated data centre: what they desired state, through the API's own checks, and what they do with their hands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use embody::api::control::Control;
-use embody::api::objects::Preconditions;
-use embody::api::{Backend, DryRun, apply};
-use embody::control::people::People as Words;
+use embody::control::actions::Operators as Words;
+use embody::control::operator::Control;
 use embody::drivers::bmc::ipmi::commands::ChassisControl;
 use embody::drivers::switch::objects::{self, at};
 use embody::drivers::switch::snmp::Value as SnmpValue;
 use embody::model::fact::{Admin, PortConfig, Power};
+use embody::model::op::{Device, Off, Op};
 use embody::model::{Kind, Name, Object, Vlan};
-use embody::plan::op::{Device, Off, Op};
+use embody::server::api::objects::Preconditions;
+use embody::server::api::{Backend, DryRun, apply};
 use embody::sim::centre::{Centre, Runs};
 use embody::sim::mib::Mib;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ pub fn port(server: usize) -> String {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Wish {
+struct Intent {
     persona: usize,
     server: usize,
     state: &'static str,
@@ -48,12 +48,12 @@ struct Wish {
     mode: &'static str,
 }
 
-pub struct People {
+pub struct Operators {
     pub backend: Backend,
     pub words: Arc<Words>,
     centre: Arc<Centre>,
     plan: Plan,
-    wishes: BTreeMap<usize, Wish>,
+    desired: BTreeMap<usize, Intent>,
     vlans: [u16; 3],
 }
 
@@ -73,11 +73,12 @@ fn network(n: usize, vlan: u16) -> Object {
     of("Network", ["web", "db", "backup"][n], json!({ "vlan": vlan, "role": "service" }))
 }
 
-impl People {
-    pub fn new(plan: &Plan, centre: Arc<Centre>, backend: Backend, words: Arc<Words>) -> People {
-        let wish = |(n, server): (usize, &usize)| (n, Wish { persona: n, server: *server, state: "Running", restart: 0, mode: "enforce" });
-        let wishes = plan.bindings.iter().enumerate().map(wish).collect();
-        People { backend, words, centre, plan: plan.clone(), wishes, vlans: [110, 120, 130] }
+impl Operators {
+    pub fn new(plan: &Plan, centre: Arc<Centre>, backend: Backend, words: Arc<Words>) -> Operators {
+        let desired =
+            |(n, server): (usize, &usize)| (n, Intent { persona: n, server: *server, state: "Running", restart: 0, mode: "enforce" });
+        let desired = plan.bindings.iter().enumerate().map(desired).collect();
+        Operators { backend, words, centre, plan: plan.clone(), desired, vlans: [110, 120, 130] }
     }
 
     /// The first manifests.
@@ -117,45 +118,45 @@ impl People {
             });
             all.push(of("Persona", &format!("p{n}"), spec));
         }
-        all.extend(self.wishes.iter().map(|(n, wish)| self.binding(*n, wish)));
+        all.extend(self.desired.iter().map(|(n, desired)| self.binding(*n, desired)));
         apply::apply(&self.backend, all, None, DryRun::No).await.unwrap_or_else(|e| panic!("the first manifests are refused: {e:?}"));
     }
 
-    fn binding(&self, n: usize, wish: &Wish) -> Object {
+    fn binding(&self, n: usize, desired: &Intent) -> Object {
         let spec = json!({
-            "persona": format!("p{}", wish.persona), "target": { "server": server(wish.server) }, "state": wish.state, "correct": wish.mode,
-            "restart": wish.restart, "shutdown": { "grace": format!("{}s", self.plan.grace.as_secs()) },
+            "persona": format!("p{}", desired.persona), "target": { "server": server(desired.server) }, "state": desired.state, "correct": desired.mode,
+            "restart": desired.restart, "shutdown": { "grace": format!("{}s", self.plan.grace.as_secs()) },
         });
         of("Binding", &format!("b{n}"), spec)
     }
 
-    async fn wish(&mut self, changes: Vec<(usize, Wish)>) {
-        let objects: Vec<Object> = changes.iter().map(|(n, wish)| self.binding(*n, wish)).collect();
+    async fn desired(&mut self, changes: Vec<(usize, Intent)>) {
+        let objects: Vec<Object> = changes.iter().map(|(n, desired)| self.binding(*n, desired)).collect();
         match apply::apply(&self.backend, objects, None, DryRun::No).await {
-            Ok(_) => self.wishes.extend(changes),
-            Err(error) => self.centre.note(&[], format!("a person's wish is refused: {}", error.message)),
+            Ok(_) => self.desired.extend(changes),
+            Err(error) => self.centre.note(&[], format!("a person's desired state is refused: {}", error.message)),
         }
     }
 
     fn on(&self, server: usize) -> Option<usize> {
-        self.wishes.iter().find(|(_, w)| w.server == server).map(|(n, _)| *n)
+        self.desired.iter().find(|(_, w)| w.server == server).map(|(n, _)| *n)
     }
 
     pub async fn act(&mut self, act: &Act) {
         match act {
             Act::Move { binding, server } => {
-                let Some(mine) = self.wishes.get(binding).cloned() else { return };
+                let Some(mine) = self.desired.get(binding).cloned() else { return };
                 let mut changes = Vec::new();
                 if let Some(other) = self.on(*server).filter(|o| o != binding) {
-                    changes.push((other, Wish { server: mine.server, ..self.wishes[&other].clone() }));
+                    changes.push((other, Intent { server: mine.server, ..self.desired[&other].clone() }));
                 }
-                changes.push((*binding, Wish { server: *server, ..mine }));
-                self.wish(changes).await;
+                changes.push((*binding, Intent { server: *server, ..mine }));
+                self.desired(changes).await;
             }
             Act::SwapPersonas(a, b) if a != b => {
-                if let (Some(one), Some(two)) = (self.wishes.get(a).cloned(), self.wishes.get(b).cloned()) {
+                if let (Some(one), Some(two)) = (self.desired.get(a).cloned(), self.desired.get(b).cloned()) {
                     let (p, q) = (one.persona, two.persona);
-                    self.wish(vec![(*a, Wish { persona: q, ..one }), (*b, Wish { persona: p, ..two })]).await;
+                    self.desired(vec![(*a, Intent { persona: q, ..one }), (*b, Intent { persona: p, ..two })]).await;
                 }
             }
             Act::Stop(n) => self.change(*n, |w| w.state = "Stopped").await,
@@ -165,9 +166,10 @@ impl People {
             Act::Delete(n) => self.delete(*n).await,
             Act::Create { binding, server } => {
                 let persona =
-                    (0..self.plan.exclusive.len()).find(|p| !self.plan.exclusive[*p] || !self.wishes.values().any(|w| w.persona == *p));
-                if let (None, None, Some(persona)) = (self.wishes.get(binding), self.on(*server), persona) {
-                    self.wish(vec![(*binding, Wish { persona, server: *server, state: "Running", restart: 0, mode: "enforce" })]).await;
+                    (0..self.plan.exclusive.len()).find(|p| !self.plan.exclusive[*p] || !self.desired.values().any(|w| w.persona == *p));
+                if let (None, None, Some(persona)) = (self.desired.get(binding), self.on(*server), persona) {
+                    self.desired(vec![(*binding, Intent { persona, server: *server, state: "Running", restart: 0, mode: "enforce" })])
+                        .await;
                 }
             }
             Act::Renumber { network: n, vlan } => {
@@ -183,16 +185,16 @@ impl People {
         }
     }
 
-    async fn change(&mut self, n: usize, how: impl FnOnce(&mut Wish)) {
-        if let Some(mut wish) = self.wishes.get(&n).cloned() {
-            how(&mut wish);
-            self.wish(vec![(n, wish)]).await;
+    async fn change(&mut self, n: usize, how: impl FnOnce(&mut Intent)) {
+        if let Some(mut desired) = self.desired.get(&n).cloned() {
+            how(&mut desired);
+            self.desired(vec![(n, desired)]).await;
         }
     }
 
     async fn delete(&mut self, n: usize) {
         match self.backend.delete(Kind::Binding, &name(&format!("b{n}")), &Preconditions::default(), DryRun::No).await {
-            Ok(_) => drop(self.wishes.remove(&n)),
+            Ok(_) => drop(self.desired.remove(&n)),
             Err(error) => self.centre.note(&[], format!("a person's deletion is refused: {}", error.message)),
         }
     }
@@ -271,7 +273,7 @@ impl People {
     /// What a diligent person does about what the status says. How much that was.
     pub async fn tend(&self) -> usize {
         let mut done = 0;
-        for n in self.wishes.keys() {
+        for n in self.desired.keys() {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };
             let said = said(&object);
             let held = said.iter().any(|(reason, _)| reason == "Held");
@@ -300,14 +302,14 @@ impl People {
                 done += 1;
             }
         }
-        // What runs on a body that nobody holds, and is wished elsewhere, is switched off by hand: embody says so, and may not.
+        // What runs on a body that nobody holds, and is desired elsewhere, is switched off by hand: embody says so, and may not.
         for n in 0..self.plan.machines.len() {
             let body = self.centre.judge(|judge, _| judge.body(&server(n)));
             let nobodys = self.on(n).is_none() && body.held_by.is_none() && body.release.is_none();
-            let wished = |p: &Name| self.wishes.values().any(|w| p.as_str() == format!("p{}", w.persona));
-            let holds = body.may_run.keys().any(wished) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if wished(&p));
+            let desired = |p: &Name| self.desired.values().any(|w| p.as_str() == format!("p{}", w.persona));
+            let holds = body.may_run.keys().any(desired) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if desired(&p));
             if nobodys && holds && self.centre.power(&server(n)) == Some(Power::On) {
-                self.centre.note(&[&server(n)], "a person switches it off, since its persona is wished elsewhere");
+                self.centre.note(&[&server(n)], "a person switches it off, since its persona is desired elsewhere");
                 self.button(n);
                 done += 1;
             }
@@ -317,8 +319,8 @@ impl People {
 
     /// Bindings that only observe cannot converge: at the end all are enforced.
     pub async fn enforce(&mut self) {
-        let changes = self.wishes.iter().map(|(n, w)| (*n, Wish { mode: "enforce", ..w.clone() })).collect();
-        self.wish(changes).await;
+        let changes = self.desired.iter().map(|(n, w)| (*n, Intent { mode: "enforce", ..w.clone() })).collect();
+        self.desired(changes).await;
     }
 }
 

@@ -1,5 +1,5 @@
-//! What people say and ask, beside their wishes: approvals, pauses, retries, forecasts, `why`. The API's side (`People`) sends messages; the
-//! brain answers them in its own order.
+//! What people say and ask, beside their desired state: approvals, pauses, retries, forecasts, `why`. The API's side (`Operators`) sends messages; the
+//! controller answers them in its own order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::brain::{Brain, Message};
-use super::world::{Pause, Stored};
-use crate::api::control::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use super::cache::{Pause, Stored};
+use super::controller::{Controller, Message};
+use crate::control::operator::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use crate::drivers::switch::resolve;
 use crate::limits;
 use crate::model::body::Phase;
 use crate::model::fact::Tick;
+use crate::model::op::{Device, Disruption, Op};
 use crate::model::{Kind, Name, Object, Objects};
 use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
-use crate::plan::op::{Device, Disruption, Op};
+use crate::plan::observed::{Approval, Observed};
 use crate::plan::power::seconds;
 use crate::plan::record::Record;
-use crate::plan::seen::{Approval, ServerSeen};
-use crate::plan::{gate, plan};
+use crate::plan::{consent, plan};
 use crate::store::{Expect, Store, keys};
 use crate::telemetry::timestamp;
 
@@ -60,19 +60,19 @@ impl Approved {
     }
 }
 
-/// The API's side. While this controller does not act there is no brain to ask.
-pub struct People {
-    pub brain: watch::Receiver<Option<mpsc::Sender<Message>>>,
+/// The API's side. While this controller does not act there is no controller to ask.
+pub struct Operators {
+    pub controller: watch::Receiver<Option<mpsc::Sender<Message>>>,
     pub store: std::sync::Arc<dyn Store>,
     pub lease: &'static str,
 }
 
-impl People {
+impl Operators {
     async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Refusal> {
-        let to_brain = self.brain.borrow().clone();
-        let Some(to_brain) = to_brain else { return Err(self.not_leader().await) };
+        let to_controller = self.controller.borrow().clone();
+        let Some(to_controller) = to_controller else { return Err(self.not_leader().await) };
         let (reply, answer) = oneshot::channel();
-        if to_brain.send(Message::Ask(make(reply))).await.is_err() {
+        if to_controller.send(Message::Ask(make(reply))).await.is_err() {
             return Err(self.not_leader().await);
         }
         answer.await.map_err(|_| Refusal::Refused { why: "the controller was interrupted; ask again".to_owned() })
@@ -85,7 +85,7 @@ impl People {
 }
 
 #[async_trait]
-impl Control for People {
+impl Control for Operators {
     async fn forecast(&self, changes: Vec<Object>) -> Forecast {
         match self.ask(|reply| Ask::Forecast { changes, reply }).await {
             Ok(forecast) => forecast,
@@ -125,7 +125,7 @@ pub fn seconds_until(moment: &str) -> u64 {
     u64::try_from(until.as_second() - now.as_second()).unwrap_or(0)
 }
 
-impl Brain {
+impl Controller {
     pub(super) async fn answer(&mut self, ask: Ask) {
         // A reply that nobody waits for any more is no failure.
         match ask {
@@ -147,9 +147,9 @@ impl Brain {
 
     // ---- forecast ------------------------------------------------------------------------------------------------------
 
-    /// With `changes` laid over the wishes; a new object gets the uid that it would have: one of its own. And the operations of its steps.
+    /// With `changes` laid over the desired state; a new object gets the uid that it would have: one of its own. And the operations of its steps.
     fn forecast(&self, changes: Vec<Object>) -> (Forecast, Vec<Op>) {
-        let mut objects = self.world.objects.clone();
+        let mut objects = self.cache.objects.clone();
         for mut change in changes {
             let present = objects.bindings.get(change.name()).filter(|_| change.kind() == Kind::Binding).map(|b| b.meta.clone());
             change.meta.uid = present.map_or_else(|| format!("new-{}", change.name()), |m| m.uid);
@@ -176,22 +176,22 @@ impl Brain {
     }
 
     fn future(&self, objects: &Objects) -> Future {
-        let names = objects.servers.keys().chain(self.world.bodies.keys());
-        let mut servers: BTreeMap<Name, ServerSeen> = BTreeMap::new();
+        let names = objects.servers.keys().chain(self.cache.bodies.keys());
+        let mut servers: BTreeMap<Name, Observed> = BTreeMap::new();
         for name in names {
             if !servers.contains_key(name) {
-                let want = self.world.want_with(name, &self.world.body(name), objects);
-                servers.insert(name.clone(), self.world.seen(name, &want));
+                let want = self.cache.want_with(name, &self.cache.body(name), objects);
+                servers.insert(name.clone(), self.cache.seen(name, &want));
             }
         }
-        let want_of = |name: &Name, body: &crate::model::body::Body| self.world.want_with(name, body, objects);
+        let want_of = |name: &Name, body: &crate::model::body::Body| self.cache.want_with(name, body, objects);
         forecast::forecast(servers, &want_of, self.clock.now())
     }
 
     // ---- why -----------------------------------------------------------------------------------------------------------
 
     fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal> {
-        if !self.world.objects.has(kind, name) {
+        if !self.cache.objects.has(kind, name) {
             return Err(Refusal::NotFound { what: format!("{kind}/{name}") });
         }
         match kind {
@@ -199,23 +199,23 @@ impl Brain {
             Kind::Server => Ok(self.why_server(name)),
             Kind::Switch => Ok(self.why_switch(name)),
             Kind::Persona => {
-                let at: Vec<String> = self.world.may_run(name).map(Name::to_string).collect();
-                let bound: Vec<String> = self.world.objects.bindings_of_persona(name).map(Name::to_string).collect();
+                let at: Vec<String> = self.cache.may_run(name).map(Name::to_string).collect();
+                let bound: Vec<String> = self.cache.objects.bindings_of_persona(name).map(Name::to_string).collect();
                 Ok(format!("Persona {name} is bound by {}; by evidence it may run on {}.", list(&bound), list(&at)))
             }
-            Kind::Policy | Kind::Secret | Kind::Network => Ok(format!("{kind} {name} is a wish; nothing is done to it.")),
+            Kind::Policy | Kind::Secret | Kind::Network => Ok(format!("{kind} {name} is a desired state; nothing is done to it.")),
         }
     }
 
     fn why_binding(&self, name: &Name) -> String {
-        let Some(binding) = self.world.objects.bindings.get(name) else { return String::new() };
+        let Some(binding) = self.cache.objects.bindings.get(name) else { return String::new() };
         let Some(server) = &binding.spec.target.server else { return format!("Binding {name} names no server.") };
-        if !self.world.objects.servers.contains_key(server) {
+        if !self.cache.objects.servers.contains_key(server) {
             return format!("Binding {name} wants persona {} on server {server}, but there is no such server.", binding.spec.persona);
         }
         let mut text = format!("Binding {name} wants persona {} {:?} on server {server}. ", binding.spec.persona, binding.spec.state);
         text.push_str(&self.why_server(server));
-        for (other, body) in &self.world.bodies {
+        for (other, body) in &self.cache.bodies {
             if other != server && body.value.release.as_ref().is_some_and(|r| r.binding == *name) {
                 text.push_str(&format!(" It has left {other}, which is still to be released: {}", self.why_server(other)));
             }
@@ -225,8 +225,8 @@ impl Brain {
 
     fn why_server(&self, server: &Name) -> String {
         let now = self.clock.now();
-        let want = self.world.want(server);
-        let seen = self.world.seen(server, &want);
+        let want = self.cache.want(server);
+        let seen = self.cache.seen(server, &want);
         let plan = plan(&want, &seen, now);
         let mut text = match (&seen.power, &seen.bmc_trouble) {
             (_, Some(trouble)) => format!("Its power is unknown: {}.", trouble.message),
@@ -260,7 +260,7 @@ impl Brain {
             ));
         }
         for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
-            match self.rails.contended(server, &step.op, now) {
+            match self.guardrails.contended(server, &step.op, now) {
                 Some((trouble, again)) => {
                     text.push_str(&format!(" It waits: {} [{}], for {}.", trouble.message, trouble.reason, seconds(again.since(now))))
                 }
@@ -276,18 +276,18 @@ impl Brain {
             ));
         }
         if let Some(at) = plan.wake_at.filter(|at| *at > now) {
-            text.push_str(&format!(" It is looked at again in {} at the latest.", seconds(at.since(now))));
+            text.push_str(&format!(" It is observed again in {} at the latest.", seconds(at.since(now))));
         }
         if want.holder.is_none() && seen.body.release.is_none() {
             text.push_str(" No binding names it: it is left as it is.");
         } else if plan.is_converged() && busy.is_empty() {
-            text.push_str(" Everything is as wished.");
+            text.push_str(" Everything is as desired.");
         }
         text
     }
 
     fn why_switch(&self, name: &Name) -> String {
-        let known = self.world.switches.get(name);
+        let known = self.cache.switches.get(name);
         match known {
             Some(known) => match (&known.trouble, &known.seen) {
                 (Some(trouble), _) => format!("Switch {name}: {} (since {}).", trouble.message, known.trouble_since),
@@ -307,8 +307,8 @@ impl Brain {
 
     fn ports(&self) -> Vec<PortRow> {
         let mut rows: BTreeMap<(Name, String), PortRow> = BTreeMap::new();
-        for (switch, held) in &self.world.objects.switches {
-            let Some(seen) = self.world.switches.get(switch).and_then(|k| k.seen.as_ref()) else { continue };
+        for (switch, held) in &self.cache.objects.switches {
+            let Some(seen) = self.cache.switches.get(switch).and_then(|k| k.seen.as_ref()) else { continue };
             for (port, found) in seen.value.ports.iter().filter(|(p, _)| held.spec.manages(p)) {
                 let row = PortRow {
                     switch: switch.clone(),
@@ -322,20 +322,20 @@ impl Brain {
                 rows.insert((switch.clone(), port.clone()), row);
             }
         }
-        for server in self.world.objects.servers.keys() {
+        for server in self.cache.objects.servers.keys() {
             self.wires_of(server, &mut rows);
         }
         rows.into_values().collect()
     }
 
     fn wires_of(&self, server: &Name, rows: &mut BTreeMap<(Name, String), PortRow>) {
-        let Some(held) = self.world.objects.servers.get(server) else { return };
-        let want = self.world.want(server);
-        let seen = self.world.seen(server, &want);
+        let Some(held) = self.cache.objects.servers.get(server) else { return };
+        let want = self.cache.want(server);
+        let seen = self.cache.seen(server, &want);
         let nics = held.spec.nics.iter().filter_map(|n| Some((&n.name, n.switch.as_ref()?, n.port.as_ref()?)));
         let bonds = held.spec.bonds.iter().flat_map(|b| b.attach.iter().map(move |a| (&b.name, &a.switch, &a.port)));
         for (nic, switch, port) in nics.chain(bonds) {
-            let facts = self.world.switches.get(switch).and_then(|k| k.seen.as_ref()).map(|s| &s.value);
+            let facts = self.cache.switches.get(switch).and_then(|k| k.seen.as_ref()).map(|s| &s.value);
             let key = facts.and_then(|f| resolve(f, port).ok()).unwrap_or(port.as_str()).to_owned();
             let found = facts.and_then(|f| f.ports.get(&key));
             let at = (switch.clone(), key.clone());
@@ -349,11 +349,11 @@ impl Brain {
                 note: None,
             });
             row.wired_to = Some(format!("{server}/{nic}"));
-            let wishes = match &want.holder {
+            let desired = match &want.holder {
                 Some(holder) => holder.ports.get(&at),
                 None => want.released_ports.get(&at).filter(|_| seen.body.release.is_some()),
             };
-            row.want = wishes.and_then(|w| found.map(|f| w.over(&f.config).to_string()));
+            row.want = desired.and_then(|w| found.map(|f| w.over(&f.config).to_string()));
             row.note = seen.ports.get(&at).and_then(|p| p.refuse.as_ref()).map(|t| t.message.clone());
         }
     }
@@ -361,16 +361,16 @@ impl Brain {
     // ---- words of people -----------------------------------------------------------------------------------------------
 
     async fn approve(&mut self, binding: &Name, adopt: bool, who: &str) -> Result<String, Refusal> {
-        let held = self.world.objects.bindings.get(binding).ok_or_else(|| Refusal::NotFound { what: format!("Binding/{binding}") })?;
+        let held = self.cache.objects.bindings.get(binding).ok_or_else(|| Refusal::NotFound { what: format!("Binding/{binding}") })?;
         let (uid, generation) = (held.meta.uid.clone(), held.meta.generation);
         let server = held.spec.target.server.clone().ok_or_else(|| Refusal::Refused { why: "it names no server".to_owned() })?;
         let persona = held.spec.persona.clone();
         if adopt {
             return self.adopt(binding, &server, &persona, who).await;
         }
-        let future = self.future(&self.world.objects);
+        let future = self.future(&self.cache.objects);
         let mine = future.steps.iter().filter(|s| s.step.binding == *binding);
-        let ops: std::collections::BTreeSet<String> = mine.map(|s| gate::signature(&s.step.op)).collect();
+        let ops: std::collections::BTreeSet<String> = mine.map(|s| consent::signature(&s.step.op)).collect();
         if ops.is_empty() {
             let waits: Vec<String> = future.waits.iter().filter(|(s, _)| *s == server).map(|(_, w)| w.message.clone()).collect();
             let why = if waits.is_empty() {
@@ -384,16 +384,16 @@ impl Brain {
         let approval = Approval { uid, generation, ops };
         let approved = Approved { approval: approval.clone(), by: who.to_owned(), at: timestamp() };
         self.put(&keys::approval(binding), serde_json::to_vec(&approved).unwrap_or_default()).await?;
-        self.world.approvals.insert(binding.clone(), (approval, self.clock.now().plus(limits::APPROVAL_FOR)));
-        self.world.railed.remove(&server);
+        self.cache.approvals.insert(binding.clone(), (approval, self.clock.now().plus(limits::APPROVAL_FOR)));
+        self.cache.stopped_by_guardrails.remove(&server);
         self.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}: {}", list(&what))).await;
         self.wake_binding(binding);
         Ok(format!("approved for an hour, for this generation of {binding}: {}", list(&what)))
     }
 
     async fn adopt(&mut self, binding: &Name, server: &Name, persona: &Name, who: &str) -> Result<String, Refusal> {
-        let want = self.world.want(server);
-        let seen = self.world.seen(server, &want);
+        let want = self.cache.want(server);
+        let seen = self.cache.seen(server, &want);
         let Some(holder) = want.holder.as_ref().filter(|h| h.authority.binding == *binding) else {
             return Err(Refusal::Refused {
                 why: format!("binding {binding} does not hold server {server}; `embody why {binding}` says why"),
@@ -411,13 +411,13 @@ impl Brain {
 
     async fn accept(&mut self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
         let shown = match kind {
-            Kind::Server => self.world.bmcs.get(name).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.identity.guid.clone()),
-            Kind::Switch => self.world.switches.get(name).and_then(|k| k.seen.as_ref()).and_then(|s| s.value.identity.pin.clone()),
+            Kind::Server => self.cache.bmcs.get(name).and_then(|f| f.known.seen.as_ref()).map(|s| s.value.shown.clone()),
+            Kind::Switch => self.cache.switches.get(name).and_then(|k| k.seen.as_ref()).map(|s| s.value.shown.clone()),
             Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona | Kind::Binding => None,
         };
         let Some(pin) = shown else { return Err(Refusal::Refused { why: format!("{kind} {name} shows no identity now") }) };
         let revision = self.put(&keys::pin(kind, name), serde_json::to_vec(&pin).unwrap_or_default()).await?;
-        self.world.pins.insert((kind, name.clone()), Stored { value: pin.clone(), revision });
+        self.cache.pins.insert((kind, name.clone()), Stored { value: pin.clone(), revision });
         self.event("Normal", &format!("{kind}/{name}"), "Accepted", &format!("by {who}: {pin}")).await;
         let device = if kind == Kind::Server { Device::Bmc(name.clone()) } else { Device::Switch(name.clone()) };
         self.retry_device(&device);
@@ -425,27 +425,27 @@ impl Brain {
     }
 
     async fn retry(&mut self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
-        if !self.world.objects.has(kind, name) {
+        if !self.cache.objects.has(kind, name) {
             return Err(Refusal::NotFound { what: format!("{kind}/{name}") });
         }
         let servers: Vec<Name> = match kind {
             Kind::Server => vec![name.clone()],
             Kind::Switch => {
                 self.retry_device(&Device::Switch(name.clone()));
-                self.world.objects.servers_on_switch(name).cloned().collect()
+                self.cache.objects.servers_on_switch(name).cloned().collect()
             }
-            Kind::Binding => self.world.objects.bindings.get(name).and_then(|b| b.spec.target.server.clone()).into_iter().collect(),
+            Kind::Binding => self.cache.objects.bindings.get(name).and_then(|b| b.spec.target.server.clone()).into_iter().collect(),
             Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona => {
                 return Err(Refusal::Refused { why: format!("there is nothing to retry for a {kind}") });
             }
         };
         for server in &servers {
             self.failures.retain(|(s, _), _| s != server);
-            self.rails.forgive(server);
-            let memory = self.world.memory_of(server);
+            self.guardrails.forget_corrections(server);
+            let memory = self.cache.memory_of(server);
             memory.on_tries = 0;
             memory.on_sent_at = None;
-            if self.world.body(server).off.is_some() {
+            if self.cache.body(server).off.is_some() {
                 self.record(server, &[Record::OffDone]).await;
             }
             if kind != Kind::Switch {
@@ -453,14 +453,14 @@ impl Brain {
             }
             self.wake(server);
         }
-        self.rails.let_go();
+        self.guardrails.lift();
         self.event("Normal", &format!("{kind}/{name}"), "Retry", &format!("by {who}")).await;
-        Ok(format!("{kind} {name}: failures are forgotten, it is looked at now"))
+        Ok(format!("{kind} {name}: failures are forgotten, it is observed now"))
     }
 
     async fn pause(&mut self, scope: Scope, reason: String, seconds: Option<u64>, who: String) -> Result<String, Refusal> {
         if let Scope::Object { kind, name } = &scope
-            && !self.world.objects.has(*kind, name)
+            && !self.cache.objects.has(*kind, name)
         {
             return Err(Refusal::NotFound { what: format!("{kind}/{name}") });
         }
@@ -473,7 +473,7 @@ impl Brain {
         self.put(&keys::pause(&id), serde_json::to_vec(&pause).unwrap_or_default()).await?;
         let until: Option<Tick> = seconds.map(|s| self.clock.now().plus(Duration::from_secs(s)));
         self.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason)).await;
-        self.world.pauses.insert(id, (pause, until));
+        self.cache.pauses.insert(id, (pause, until));
         self.wake_all();
         Ok(match until_text {
             Some(until) => format!("paused until {until}: nothing is written, everything is still watched"),
@@ -483,12 +483,12 @@ impl Brain {
 
     async fn resume(&mut self, scope: &Scope, who: &str) -> Result<String, Refusal> {
         let ids: Vec<String> = match scope {
-            Scope::Everything => self.world.pauses.keys().cloned().collect(),
+            Scope::Everything => self.cache.pauses.keys().cloned().collect(),
             Scope::Object { .. } | Scope::Labels { .. } => vec![pause_id(scope)],
         };
         let mut resumed = 0;
         for id in ids {
-            if self.world.pauses.remove(&id).is_some() {
+            if self.cache.pauses.remove(&id).is_some() {
                 resumed += 1;
                 let key = keys::pause(&id);
                 if let Some(entry) = self.store.get(&key).await.map_err(in_words)? {
@@ -500,17 +500,17 @@ impl Brain {
         if resumed == 0 && *scope != Scope::Everything {
             return Err(Refusal::Refused { why: "that is not paused".to_owned() });
         }
-        let let_go = *scope == Scope::Everything && self.world.breaker.is_some();
-        self.rails.let_go();
+        let lift = *scope == Scope::Everything && self.cache.breaker.is_some();
+        self.guardrails.lift();
         self.wake_all();
-        let breaker = if let_go { "; correction goes on after the breaker" } else { "" };
+        let breaker = if lift { "; correction goes on after the breaker" } else { "" };
         let pauses = if resumed == 1 { "1 pause" } else { &format!("{resumed} pauses") };
         Ok(format!("{pauses} ended{breaker}"))
     }
 
     fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {
         if kind == Kind::Server {
-            let body = self.world.body(name);
+            let body = self.cache.body(name);
             if let Some(persona) = body.may_run.keys().next() {
                 let why = format!("by evidence server {name} may still run persona {persona}; stop it first (state: Stopped)");
                 return Err(Refusal::Refused { why });

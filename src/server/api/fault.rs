@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::control::Refusal;
+use crate::control::operator::Refusal;
 use crate::model::Kind;
 use crate::store::StoreError;
 

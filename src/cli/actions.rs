@@ -9,9 +9,9 @@ use super::client::{API, Client, path_of};
 use super::failure::{Exit, Failure};
 use super::output::{clean, print};
 use super::subject;
-use crate::api::control::Scope;
-use crate::api::selector::LabelSelector;
+use crate::control::operator::Scope;
 use crate::model::{Kind, Name, Period};
+use crate::server::api::selector::LabelSelector;
 
 #[derive(Args)]
 pub struct ObjectArgs {
@@ -122,7 +122,7 @@ async fn restart_one(client: &Client, name: &Name) -> Result<(), Failure> {
         match client.patch(&path, &change).await {
             Err(failure) if failure.exit == Exit::Refused && attempts > 0 => {}
             Err(failure) => return Err(failure),
-            Ok(_) => return Ok(print(&format!("Binding/{name} restart {next} wished\n"))?),
+            Ok(_) => return Ok(print(&format!("Binding/{name} restart {next} desired\n"))?),
         }
     }
 }

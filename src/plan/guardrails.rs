@@ -1,16 +1,16 @@
-//! The rails across servers: contention, the breaker, the hold on mass changes, bodies unavailable at one time. Pure: ticks in, words out.
+//! The guardrails across servers: contention, the breaker, the hold on mass changes, bodies unavailable at one time. Pure: ticks in, words out.
 //!
 //! What one server's plan cannot know: how many others are in the same state. Nothing here is stored: after a restart everything is seen
-//! anew, and what is first seen is no drift. Invariant: a rail only ever stops steps.
+//! anew, and what is first seen is no drift. Invariant: a guardrail only ever stops steps.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::op::Op;
-use super::seen::Trouble;
-use super::want::Holder;
+use super::desired::Holder;
+use super::observed::Trouble;
 use crate::model::Name;
 use crate::model::fact::Tick;
+use crate::model::op::Op;
 use crate::model::policy::Limits;
 
 /// Three corrections of one thing in ten minutes: something else changes it, and each correction disturbs.
@@ -19,32 +19,32 @@ const CONTENTION_WINDOW: Duration = Duration::from_secs(600);
 /// Drift of up to five bodies is an accident of each, whatever the size of the fleet.
 const DRIFTED_AT_LEAST: usize = 5;
 
-/// Tells one set of wishes for a server from another: the binding, its generation, and what persona and networks make of it. Two that are
-/// equal by chance (1 in 2^64) would make a change of wishes count as drift.
+/// Tells one set of desired state for a server from another: the binding, its generation, and what persona and networks make of it. Two that are
+/// equal by chance (1 in 2^64) would make a change of desired state count as drift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WishKey(u64);
+pub struct DesiredKey(u64);
 
-impl WishKey {
-    pub fn of(holder: &Holder) -> WishKey {
+impl DesiredKey {
+    pub fn of(holder: &Holder) -> DesiredKey {
         let Holder { authority, persona, exclusive, state, boot, efi, restart, ports, problems: _ } = holder;
         let text = format!("{:?}", (&authority.uid, authority.generation, persona, exclusive, state, boot, efi, restart, ports));
         // Fixed keys: the same in every process.
         let mut hasher = std::hash::DefaultHasher::new();
         std::hash::Hash::hash(&text, &mut hasher);
-        WishKey(std::hash::Hasher::finish(&hasher))
+        DesiredKey(std::hash::Hasher::finish(&hasher))
     }
 }
 
 #[derive(Debug, Default)]
-pub struct Rails {
-    /// For which wishes a body was last seen as wished: what differs after that, with the same wishes, is drift.
-    settled: BTreeMap<Name, WishKey>,
+pub struct Guardrails {
+    /// For which desired state a body was last seen as desired: what differs after that, with the same desired state, is drift.
+    settled: BTreeMap<Name, DesiredKey>,
     drifted: BTreeSet<Name>,
     /// Devices that began or ceased to answer, and when.
     flipped: BTreeMap<String, Tick>,
     /// Drift that a person has seen and let be corrected.
-    let_go: BTreeSet<Name>,
-    /// Bodies that the wishes of now disrupt, and that are held or on their way.
+    lift: BTreeSet<Name>,
+    /// Bodies that the desired state of now disrupt, and that are held or on their way.
     affected: BTreeSet<Name>,
     held: BTreeSet<Name>,
     corrections: BTreeMap<(Name, String), VecDeque<Tick>>,
@@ -52,12 +52,12 @@ pub struct Rails {
     down: BTreeSet<Name>,
 }
 
-/// What a look at one server's plan tells the rails.
+/// What a poll at one server's plan tells the guardrails.
 #[derive(Debug)]
-pub struct Glance<'a> {
+pub struct Standing<'a> {
     pub server: &'a Name,
-    /// What is wished of it, if a binding holds it.
-    pub wish: Option<WishKey>,
+    /// What is desired of it, if a binding holds it.
+    pub desired: Option<DesiredKey>,
     pub converged: bool,
     /// Its plan has steps, or differs in a way that a mode only shows.
     pub differs: bool,
@@ -65,23 +65,23 @@ pub struct Glance<'a> {
     pub disrupts: bool,
 }
 
-impl Rails {
-    /// Whether what differs on this server differs although its wishes have been met before.
-    pub fn is_drift(&self, server: &Name, wish: Option<WishKey>) -> bool {
-        wish.is_some() && self.settled.get(server).copied() == wish
+impl Guardrails {
+    /// Whether what differs on this server differs although its desired state have been met before.
+    pub fn is_drift(&self, server: &Name, desired: Option<DesiredKey>) -> bool {
+        desired.is_some() && self.settled.get(server).copied() == desired
     }
 
-    pub fn glance(&mut self, glance: &Glance<'_>) {
-        let server = glance.server;
-        let drift = glance.differs && self.is_drift(server, glance.wish);
+    pub fn assess(&mut self, assess: &Standing<'_>) {
+        let server = assess.server;
+        let drift = assess.differs && self.is_drift(server, assess.desired);
         set(&mut self.drifted, server, drift);
-        set(&mut self.affected, server, glance.disrupts && !drift);
-        if glance.converged {
-            match glance.wish {
-                Some(wish) => drop(self.settled.insert(server.clone(), wish)),
+        set(&mut self.affected, server, assess.disrupts && !drift);
+        if assess.converged {
+            match assess.desired {
+                Some(desired) => drop(self.settled.insert(server.clone(), desired)),
                 None => drop(self.settled.remove(server)),
             }
-            self.let_go.remove(server);
+            self.lift.remove(server);
         }
         if !self.affected.contains(server) {
             self.held.remove(server);
@@ -93,7 +93,7 @@ impl Rails {
         self.drifted.remove(server);
         self.affected.remove(server);
         self.held.remove(server);
-        self.let_go.remove(server);
+        self.lift.remove(server);
     }
 
     pub fn flipped(&mut self, device: String, now: Tick) {
@@ -104,7 +104,7 @@ impl Rails {
     pub fn breaker(&mut self, bodies: usize, limits: &Limits, two_polls: Duration, now: Tick) -> Option<Trouble> {
         self.flipped.retain(|_, at| now.since(*at) < two_polls);
         let limit = limits.stop_if_drifted.0.of(bodies).max(DRIFTED_AT_LEAST);
-        let drifted: Vec<&Name> = self.drifted.difference(&self.let_go).collect();
+        let drifted: Vec<&Name> = self.drifted.difference(&self.lift).collect();
         let (count, what) = if drifted.len() > limit {
             (drifted.len(), "bodies seem to drift")
         } else if self.flipped.len() > limit {
@@ -119,12 +119,12 @@ impl Rails {
     }
 
     /// A person has looked: what drifts now may be corrected, and what flipped is forgotten.
-    pub fn let_go(&mut self) {
-        self.let_go = self.drifted.clone();
+    pub fn lift(&mut self) {
+        self.lift = self.drifted.clone();
         self.flipped.clear();
     }
 
-    /// The hold: bodies that one change of wishes would disrupt, when they are more than the Policy lets go unasked.
+    /// The hold: bodies that one change of desired state would disrupt, when they are more than the Policy lets go unasked.
     pub fn hold(&mut self, bodies: usize, limits: &Limits) {
         if self.affected.len() > limits.max_affected_by_change.of(bodies) {
             self.held.extend(self.affected.iter().cloned());
@@ -134,7 +134,7 @@ impl Rails {
     /// The servers that are held, and why.
     pub fn held(&self) -> BTreeMap<Name, Trouble> {
         let message = format!(
-            "the wishes of now would disrupt {} servers, more than limits.maxAffectedByChange: each waits for `embody approve BINDING`",
+            "the desired state of now would disrupt {} servers, more than limits.maxAffectedByChange: each waits for `embody approve BINDING`",
             self.held.len()
         );
         self.held.iter().map(|server| (server.clone(), Trouble { reason: "Held", message: message.clone() })).collect()
@@ -162,7 +162,7 @@ impl Rails {
     }
 
     /// A person says: try again.
-    pub fn forgive(&mut self, server: &Name) {
+    pub fn forget_corrections(&mut self, server: &Name) {
         self.corrections.retain(|(s, _), _| s != server);
     }
 
@@ -181,7 +181,7 @@ impl Rails {
         self.down.contains(binding)
     }
 
-    /// It runs again, is wished to be stopped, or is gone.
+    /// It runs again, is desired to be stopped, or is gone.
     pub fn is_up(&mut self, binding: &Name) {
         self.down.remove(binding);
     }
@@ -214,65 +214,65 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn look(rails: &mut Rails, server: &str, wish: u64, converged: bool, disrupts: bool) {
+    fn look(guardrails: &mut Guardrails, server: &str, desired: u64, converged: bool, disrupts: bool) {
         let server = name(server);
-        rails.glance(&Glance { server: &server, wish: Some(WishKey(wish)), converged, differs: !converged, disrupts });
+        guardrails.assess(&Standing { server: &server, desired: Some(DesiredKey(desired)), converged, differs: !converged, disrupts });
     }
 
     #[test]
     fn six_bodies_that_drift_open_the_breaker_and_a_person_closes_it() {
-        let (mut rails, limits) = (Rails::default(), Limits::default());
+        let (mut guardrails, limits) = (Guardrails::default(), Limits::default());
         for n in 0..6 {
-            look(&mut rails, &format!("s{n}"), 1, true, false);
+            look(&mut guardrails, &format!("s{n}"), 1, true, false);
         }
         for n in 0..6 {
-            assert_eq!(rails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None, "before body {n} drifts");
-            look(&mut rails, &format!("s{n}"), 1, false, true);
+            assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None, "before body {n} drifts");
+            look(&mut guardrails, &format!("s{n}"), 1, false, true);
         }
-        assert_eq!(rails.breaker(20, &limits, Duration::from_secs(120), Tick(9)).map(|t| t.reason), Some("BreakerOpen"));
-        rails.let_go();
-        assert_eq!(rails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None);
+        assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)).map(|t| t.reason), Some("BreakerOpen"));
+        guardrails.lift();
+        assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None);
     }
 
     #[test]
     fn what_was_never_as_wished_is_no_drift_and_is_held_when_it_is_much() {
-        let (mut rails, limits) = (Rails::default(), Limits::default());
+        let (mut guardrails, limits) = (Guardrails::default(), Limits::default());
         for n in 0..6 {
-            look(&mut rails, &format!("s{n}"), 2, false, true);
+            look(&mut guardrails, &format!("s{n}"), 2, false, true);
         }
-        assert_eq!(rails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None);
-        rails.hold(20, &limits);
-        assert_eq!(rails.held().len(), 6);
-        look(&mut rails, "s0", 2, false, false);
-        let held = rails.held();
+        assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None);
+        guardrails.hold(20, &limits);
+        assert_eq!(guardrails.held().len(), 6);
+        look(&mut guardrails, "s0", 2, false, false);
+        let held = guardrails.held();
         assert!(!held.contains_key(&name("s0")), "an approval covers it now");
         assert!(held.contains_key(&name("s1")), "the others stay held");
     }
 
     #[test]
     fn the_fourth_correction_of_one_thing_in_ten_minutes_is_not_made() {
-        let mut rails = Rails::default();
+        let mut guardrails = Guardrails::default();
         let (server, op) = (name("s"), Op::PowerOn { server: name("s") });
         let at = |s: u64| Tick(1 + s * 1_000_000);
         for n in 0..3 {
-            assert_eq!(rails.contended(&server, &op, at(n)), None);
-            rails.corrected(&server, &op, at(n));
+            assert_eq!(guardrails.contended(&server, &op, at(n)), None);
+            guardrails.corrected(&server, &op, at(n));
         }
-        let (trouble, again) = rails.contended(&server, &op, at(100)).unwrap();
+        let (trouble, again) = guardrails.contended(&server, &op, at(100)).unwrap();
         assert_eq!((trouble.reason, again), ("Contended", at(600)));
-        assert_eq!(rails.contended(&server, &op, again), None);
-        rails.forgive(&server);
-        assert_eq!(rails.contended(&server, &op, at(100)), None);
+        assert_eq!(guardrails.contended(&server, &op, again), None);
+        guardrails.forget_corrections(&server);
+        assert_eq!(guardrails.contended(&server, &op, at(100)), None);
     }
 
     #[test]
     fn no_more_bodies_are_taken_down_than_may_be_unavailable() {
-        let (mut rails, limits) = (Rails::default(), Limits::default());
-        assert!(rails.take_down(&name("a"), 2, false, &limits).is_ok());
-        assert!(rails.take_down(&name("b"), 2, false, &limits).unwrap_err().contains("maxUnavailable (1)"));
-        assert!(rails.take_down(&name("b"), 2, true, &limits).is_ok(), "a swap must end");
-        rails.is_up(&name("a"));
-        rails.is_up(&name("b"));
-        assert!(rails.take_down(&name("c"), 2, false, &limits).is_ok());
+        let (mut guardrails, limits) = (Guardrails::default(), Limits::default());
+        assert!(guardrails.take_down(&name("a"), 2, false, &limits).is_ok());
+        assert!(guardrails.take_down(&name("b"), 2, false, &limits).unwrap_err().contains("maxUnavailable (1)"));
+        assert!(guardrails.take_down(&name("b"), 2, true, &limits).is_ok(), "a swap must end");
+        guardrails.is_up(&name("a"));
+        guardrails.is_up(&name("b"));
+        assert!(guardrails.take_down(&name("c"), 2, false, &limits).is_ok());
     }
 }

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::apply::{ApplyRequest, apply, decode_all};
-use super::control::Scope;
 use super::fault::ApiError;
 use super::objects::DryRun;
 use super::routes::{Answer, Input, Parameters, Site, kind_of, name_of};
 use super::socket::Caller;
+use crate::control::operator::Scope;
 use crate::limits;
 use crate::model::Kind;
 use crate::model::status::Event;
@@ -99,7 +99,7 @@ pub(super) async fn apply_all(State(site): State<Site>, Query(parameters): Query
     Ok(Json(json!({ "kind": "ApplyResult", "apiVersion": crate::model::kind::API_VERSION, "items": items })))
 }
 
-/// The forecast with objects laid over the wishes; they are checked as an apply would check them.
+/// The forecast with objects laid over the desired state; they are checked as an apply would check them.
 pub(super) async fn plan(State(site): State<Site>, body: Input) -> Answer {
     #[derive(Deserialize, Default)]
     #[serde(deny_unknown_fields, default)]

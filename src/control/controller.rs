@@ -1,4 +1,4 @@
-//! The one task that owns the world. Messages in (store, lanes, people, boot requests), reconciles when names are due.
+//! The one task that owns the cache. Messages in (store, workers, people, boot requests), reconciles when names are due.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,33 +6,27 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::absorb;
-use super::clock::Clock;
-use super::lane::{Job, Report, Said};
-use super::lanes::Owned;
+use super::actions::Ask;
+use super::cache::{Cache, Stored};
+use super::fleet::Owned;
 use super::outcome::Failure;
-use super::people::Ask;
 use super::queue::Queue;
-use super::secrets::Gate;
-use super::world::{Stored, World};
+use super::worker::{Job, Outcome, Report};
 use crate::boot::answer::Answer;
-use crate::drivers::{Depth, Driver};
+use crate::clock::Clock;
+use crate::drivers::credentials::Turns;
+use crate::drivers::{Depth, Devices};
 use crate::limits;
 use crate::model::fact::Tick;
-use crate::model::secret::{BmcLogin, SnmpLogin};
+use crate::model::identity::Identity;
+use crate::model::op::{Device, Op};
 use crate::model::server::Arch;
 use crate::model::status::Event;
-use crate::model::{Kind, Mac, Name, Object, ServerSpec, SwitchSpec};
+use crate::model::{Kind, Mac, Name, Object};
 use crate::plan::budget::Budget;
-use crate::plan::op::{Device, Op};
-use crate::plan::rails::Rails;
+use crate::plan::guardrails::Guardrails;
 use crate::store::{Change, Expect, Lease, Revision, Store, StoreError, keys};
 use crate::telemetry::timestamp;
-
-/// Makes drivers: real ones over UDP, or simulated ones.
-pub trait Devices: Send + Sync {
-    fn bmc(&self, server: &Name, spec: &ServerSpec, login: BmcLogin, spacing: std::time::Duration) -> Box<dyn Driver>;
-    fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin) -> Box<dyn Driver>;
-}
 
 #[derive(Debug)]
 pub enum Message {
@@ -48,17 +42,17 @@ pub enum Message {
 
 /// A word about the site as a whole: a condition of Policy/default.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteWord {
+pub struct SiteCondition {
     pub ok: bool,
     pub reason: &'static str,
     pub message: String,
 }
 
-/// By condition. It outlives brains: what the boot endpoint or the directory said holds until they say something else.
-pub type Site = watch::Sender<BTreeMap<&'static str, SiteWord>>;
+/// By condition. It outlives controllers: what the boot endpoint or the directory said holds until they say something else.
+pub type Site = watch::Sender<BTreeMap<&'static str, SiteCondition>>;
 
-pub struct Brain {
-    pub(super) world: World,
+pub struct Controller {
+    pub(super) cache: Cache,
     pub(super) queue: Queue,
     pub(super) clock: Clock,
     pub(super) store: Arc<dyn Store>,
@@ -71,22 +65,22 @@ pub struct Brain {
     pub(super) dirty_objects: BTreeSet<(Kind, Name)>,
     pub(super) site: Site,
     /// What of it is known to people.
-    told: BTreeMap<&'static str, SiteWord>,
-    pub(super) rails: Rails,
+    told: BTreeMap<&'static str, SiteCondition>,
+    pub(super) guardrails: Guardrails,
     pub(super) devices: Arc<dyn Devices>,
-    pub(super) lanes: BTreeMap<Device, Owned>,
-    pub(super) gates: BTreeMap<(Name, Revision), Arc<Gate>>,
-    pub(super) lane_ids: u64,
+    pub(super) workers: BTreeMap<Device, Owned>,
+    pub(super) credential_turns: BTreeMap<(Name, Revision), Arc<Turns>>,
+    pub(super) worker_ids: u64,
     /// When the next switch is to be saved.
     save_at: Option<Tick>,
-    /// Glanced at, and still to be reconciled.
+    /// Assessed at, and still to be reconciled.
     todo: BTreeSet<Name>,
-    /// Wishes are arriving: since when, and until when to wait for more.
+    /// Desired state are arriving: since when, and until when to wait for more.
     settling: Option<(Tick, Tick)>,
     pub(super) reports: mpsc::Sender<Report>,
 }
 
-impl Brain {
+impl Controller {
     /// Loads everything there is. The revision from which to watch on.
     pub async fn load(
         store: Arc<dyn Store>,
@@ -95,10 +89,10 @@ impl Brain {
         clock: Clock,
         reports: mpsc::Sender<Report>,
         site: Site,
-    ) -> Result<(Brain, Revision), StoreError> {
+    ) -> Result<(Controller, Revision), StoreError> {
         let (entries, revision) = store.list("").await?;
-        let mut brain = Brain {
-            world: World::default(),
+        let mut controller = Controller {
+            cache: Cache::default(),
             queue: Queue::default(),
             clock,
             store,
@@ -110,23 +104,23 @@ impl Brain {
             dirty_objects: BTreeSet::new(),
             site,
             told: BTreeMap::new(),
-            rails: Rails::default(),
+            guardrails: Guardrails::default(),
             devices,
-            lanes: BTreeMap::new(),
-            gates: BTreeMap::new(),
-            lane_ids: 0,
+            workers: BTreeMap::new(),
+            credential_turns: BTreeMap::new(),
+            worker_ids: 0,
             save_at: None,
             todo: BTreeSet::new(),
             settling: None,
             reports,
         };
         for entry in &entries {
-            brain.absorb_entry(entry);
+            controller.absorb_entry(entry);
         }
-        brain.default_policy().await?;
-        brain.all_lanes();
-        brain.wake_all();
-        Ok((brain, revision))
+        controller.default_policy().await?;
+        controller.all_workers();
+        controller.wake_all();
+        Ok((controller, revision))
     }
 
     /// A site without a Policy gets the one that holds anyway, so that there is an object to look at, to edit, and to hold the site's conditions.
@@ -190,7 +184,7 @@ impl Brain {
         }
     }
 
-    /// Everything that is due, in two passes: first how each server stands, then, when the rails know of all of them, the steps.
+    /// Everything that is due, in two passes: first how each server stands, then, when the guardrails know of all of them, the steps.
     async fn work(&mut self) {
         self.expire();
         let now = self.clock.now();
@@ -204,11 +198,11 @@ impl Brain {
             due.push(server);
         }
         for server in due {
-            if !self.todo.contains(&server) && self.glance(&server).await {
+            if !self.todo.contains(&server) && self.assess(&server).await {
                 self.todo.insert(server);
             }
         }
-        self.raise_rails().await;
+        self.apply_guardrails().await;
         // In portions: a boot request must not wait for a thousand servers.
         for _ in 0..limits::RECONCILES_AT_ONCE {
             let Some(server) = self.todo.pop_first() else { break };
@@ -218,27 +212,27 @@ impl Brain {
         self.write_device_statuses().await;
     }
 
-    /// What the rails say of all servers together.
-    async fn raise_rails(&mut self) {
-        let policy = self.world.objects.policy();
-        let bodies = self.world.objects.servers.len();
-        self.rails.hold(bodies, &policy.limits);
-        self.world.railed = self.rails.held();
-        let breaker = self.rails.breaker(bodies, &policy.limits, policy.bmc.poll_interval.0 * 2, self.clock.now());
-        if breaker.is_some() != self.world.breaker.is_some() {
+    /// What the guardrails say of all servers together.
+    async fn apply_guardrails(&mut self) {
+        let policy = self.cache.objects.policy();
+        let bodies = self.cache.objects.servers.len();
+        self.guardrails.hold(bodies, &policy.limits);
+        self.cache.stopped_by_guardrails = self.guardrails.held();
+        let breaker = self.guardrails.breaker(bodies, &policy.limits, policy.bmc.poll_interval.0 * 2, self.clock.now());
+        if breaker.is_some() != self.cache.breaker.is_some() {
             let word = match &breaker {
-                Some(trouble) => SiteWord { ok: false, reason: trouble.reason, message: trouble.message.clone() },
-                None => SiteWord { ok: true, reason: "BreakerClosed", message: String::new() },
+                Some(trouble) => SiteCondition { ok: false, reason: trouble.reason, message: trouble.message.clone() },
+                None => SiteCondition { ok: true, reason: "BreakerClosed", message: String::new() },
             };
             tracing::warn!(open = breaker.is_some(), message = word.message, "the breaker");
-            self.world.breaker = breaker;
+            self.cache.breaker = breaker;
             self.site.send_modify(|site| drop(site.insert("Correcting", word)));
             self.wake_all();
         }
     }
 
-    /// One change of wishes arrives as many objects: what they ask for together is judged when the last of them is here.
-    pub(super) fn wish_arrived(&mut self) {
+    /// One change of desired state arrives as many objects: what they ask for together is judged when the last of them is here.
+    pub(super) fn desired_changed(&mut self) {
         let now = self.clock.now();
         let first = self.settling.map_or(now, |(first, _)| first);
         let until = now.plus(limits::SETTLE).min(first.plus(limits::SETTLE_MAX));
@@ -251,7 +245,7 @@ impl Brain {
     }
 
     pub(super) fn wake_all(&mut self) {
-        let names: BTreeSet<Name> = self.world.objects.servers.keys().chain(self.world.bodies.keys()).cloned().collect();
+        let names: BTreeSet<Name> = self.cache.objects.servers.keys().chain(self.cache.bodies.keys()).cloned().collect();
         for name in names {
             self.wake(&name);
         }
@@ -259,24 +253,24 @@ impl Brain {
 
     fn expire(&mut self) {
         let now = self.clock.now();
-        let gone: Vec<Name> = self.world.approvals.iter().filter(|(_, (_, until))| now >= *until).map(|(n, _)| n.clone()).collect();
+        let gone: Vec<Name> = self.cache.approvals.iter().filter(|(_, (_, until))| now >= *until).map(|(n, _)| n.clone()).collect();
         for binding in gone {
-            self.world.approvals.remove(&binding);
+            self.cache.approvals.remove(&binding);
             self.wake_binding(&binding);
         }
         let over: Vec<String> =
-            self.world.pauses.iter().filter(|(_, (_, until))| until.is_some_and(|u| now >= u)).map(|(k, _)| k.clone()).collect();
+            self.cache.pauses.iter().filter(|(_, (_, until))| until.is_some_and(|u| now >= u)).map(|(k, _)| k.clone()).collect();
         if !over.is_empty() {
             for key in over {
-                self.world.pauses.remove(&key);
+                self.cache.pauses.remove(&key);
             }
             self.wake_all();
         }
     }
 
     pub(super) fn wake_binding(&mut self, binding: &Name) {
-        let target = self.world.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone());
-        let others = self.world.bodies.iter().filter(|(_, b)| {
+        let target = self.cache.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone());
+        let others = self.cache.bodies.iter().filter(|(_, b)| {
             b.value.held_by.as_ref().is_some_and(|h| h.binding == *binding)
                 || b.value.release.as_ref().is_some_and(|h| h.binding == *binding)
         });
@@ -287,20 +281,19 @@ impl Brain {
     }
 
     async fn absorb_report(&mut self, report: Report) {
-        if self.lanes.get(&report.device).is_none_or(|o| o.lane.id != report.lane) {
+        if self.workers.get(&report.device).is_none_or(|o| o.worker.id != report.worker) {
             return;
         }
         match &report.said {
-            Said::Did(op, result) => self.came_back(op, report.asked_at, result.as_ref().err()).await,
-            Said::Recalled(op) => self.came_back(op, report.asked_at, None).await,
-            Said::Looked(_) => {}
+            Outcome::Done(op, result) => self.came_back(op, report.asked_at, result.as_ref().err()).await,
+            Outcome::Observed(_) => {}
         }
-        let changed = absorb::report(&mut self.world, &report);
+        let changed = absorb::report(&mut self.cache, &report);
         if let Some((kind, name, pin)) = changed.pin {
             self.remember(kind, name, pin).await;
         }
         if let Some(up) = changed.reachability {
-            self.rails.flipped(report.device.to_string(), self.clock.now());
+            self.guardrails.flipped(report.device.to_string(), self.clock.now());
             self.tell_reachability(&report.device, up).await;
         }
         for server in &changed.servers {
@@ -310,10 +303,10 @@ impl Brain {
     }
 
     /// Remembers what identifies a device, on first sight.
-    async fn remember(&mut self, kind: Kind, name: Name, pin: String) {
+    async fn remember(&mut self, kind: Kind, name: Name, pin: Identity) {
         let value = serde_json::to_vec(&pin).unwrap_or_default();
         match self.store.put_if(&keys::pin(kind, &name), value, Expect::Absent).await {
-            Ok(revision) => drop(self.world.pins.insert((kind, name), Stored { value: pin, revision })),
+            Ok(revision) => drop(self.cache.pins.insert((kind, name), Stored { value: pin, revision })),
             Err(error) => tracing::warn!(error = %error, "the identity of a device could not be stored; it is tried again"),
         }
     }
@@ -324,8 +317,8 @@ impl Brain {
             Device::Switch(name) => (Kind::Switch, name),
         };
         let trouble = match device {
-            Device::Bmc(name) => self.world.bmcs.get(name).and_then(|f| f.known.trouble.clone()),
-            Device::Switch(name) => self.world.switches.get(name).and_then(|k| k.trouble.clone()),
+            Device::Bmc(name) => self.cache.bmcs.get(name).and_then(|f| f.known.trouble.clone()),
+            Device::Switch(name) => self.cache.switches.get(name).and_then(|k| k.trouble.clone()),
         };
         match trouble {
             Some(t) => self.event("Warning", &format!("{kind}/{name}"), t.reason, &t.message).await,
@@ -360,18 +353,18 @@ impl Brain {
             }
         }
         self.told = site;
-        self.dirty_objects.extend(self.world.objects.policies.keys().next().map(|name| (Kind::Policy, name.clone())));
+        self.dirty_objects.extend(self.cache.objects.policies.keys().next().map(|name| (Kind::Policy, name.clone())));
     }
 
     fn boot(&mut self, mac: Mac, arch: Arch, again: bool) -> Answer {
-        let answer = crate::boot::answer::answer(mac, arch, &self.world);
+        let answer = crate::boot::answer::answer(mac, arch, &self.cache.boot_view(mac));
         // A machine that is parked, or asks again because its answer told it to, has not started anything.
         if again || answer.persona.is_none() {
             return answer;
         }
-        if let Some(server) = self.world.server_of(mac).cloned() {
-            self.world.memory_of(&server).start_seen_at = Some(self.clock.now());
-            self.send(&Device::Bmc(server.clone()), Job::Look(Depth::State));
+        if let Some(server) = self.cache.server_of(mac).cloned() {
+            self.cache.memory_of(&server).start_seen_at = Some(self.clock.now());
+            self.send(&Device::Bmc(server.clone()), Job::Observe(Depth::State));
             self.wake(&server);
         }
         answer

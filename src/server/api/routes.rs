@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch as signal;
 
 use super::fault::{ApiError, chain};
-use super::objects::{Backend, DryRun, Preconditions, Wish};
+use super::objects::{Backend, DryRun, Intent, Preconditions};
 use super::selector::LabelSelector;
-use super::{columns, decode, discovery, people, watch};
+use super::{actions, columns, decode, discovery, watch};
 use crate::limits::API_BODY_BYTES;
 use crate::model::kind::{API_VERSION, KINDS};
 use crate::model::{Kind, Name, Object};
@@ -48,21 +48,21 @@ pub(super) struct Site {
 pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
     let group = Router::new()
         .route("/", get(discovery::resources))
-        .route("/apply", post(people::apply_all))
-        .route("/plan", post(people::plan))
-        .route("/pauses", post(people::pause))
-        .route("/resumes", post(people::resume))
-        .route("/ports", get(people::ports))
-        .route("/events", get(people::events))
+        .route("/apply", post(actions::apply_all))
+        .route("/plan", post(actions::plan))
+        .route("/pauses", post(actions::pause))
+        .route("/resumes", post(actions::resume))
+        .route("/ports", get(actions::ports))
+        .route("/events", get(actions::events))
         .route("/{plural}", get(list).post(create))
         .route("/{plural}/{name}", get(read).put(replace).patch(patch).delete(delete))
-        .route("/{plural}/{name}/{verb}", get(people::question).post(people::word));
+        .route("/{plural}/{name}/{verb}", get(actions::question).post(actions::word));
     Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/version", get(discovery::version))
         .route("/api", get(discovery::core))
         .route("/api/v1", get(discovery::core_resources))
-        .route("/api/v1/events", get(people::core_events))
+        .route("/api/v1/events", get(actions::core_events))
         .route("/apis", get(discovery::groups))
         .route("/apis/embody.dev", get(discovery::one_group))
         .nest("/apis/embody.dev/v1alpha1", group)
@@ -235,7 +235,7 @@ async fn create(
     body: Input,
 ) -> Result<Response, ApiError> {
     let object = decode::object(body.json()?, Some(kind_of(&plural)?))?;
-    let (_, now) = site.backend.write(object, Wish::Create, parameters.dry_run()?).await?;
+    let (_, now) = site.backend.write(object, Intent::Create, parameters.dry_run()?).await?;
     Ok((StatusCode::CREATED, Json(now.to_public_json())).into_response())
 }
 
@@ -247,7 +247,7 @@ async fn replace(
 ) -> Answer {
     let object = decode::object(body.json()?, Some(kind_of(&plural)?))?;
     same_name(&object, &name)?;
-    let (_, now) = site.backend.write(object, Wish::Replace, parameters.dry_run()?).await?;
+    let (_, now) = site.backend.write(object, Intent::Replace, parameters.dry_run()?).await?;
     Ok(Json(now.to_public_json()))
 }
 
@@ -283,7 +283,7 @@ async fn patch(
         let object = decode::object(json, Some(kind))?;
         same_name(&object, name.as_str())?;
         attempts -= 1;
-        match site.backend.write(object, Wish::Replace, dry).await {
+        match site.backend.write(object, Intent::Replace, dry).await {
             // Somebody else was faster, and the client does not mind what was there before.
             Err(error) if error.reason == "Conflict" && !asked && attempts > 0 => {}
             Err(error) => return Err(error),

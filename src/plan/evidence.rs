@@ -3,16 +3,16 @@
 //! Invariant: evidence that a persona may run ends only by `End`, and only when the body was seen off by a question that was asked after
 //! the boot answer had been withdrawn.
 
+use super::desired::{Desired, Holder, Past};
 use super::fence;
 use super::network;
+use super::observed::Observed;
 use super::record::Record;
-use super::seen::ServerSeen;
-use super::want::{Holder, Past, Want};
 use crate::limits;
 use crate::model::body::{Found, Hold, Phase};
 use crate::model::fact::{Power, Tick};
 
-pub fn records(want: &Want, seen: &ServerSeen) -> Vec<Record> {
+pub fn records(want: &Desired, seen: &Observed) -> Vec<Record> {
     let mut out = Vec::new();
     ownership(want, seen, &mut out);
     if !out.is_empty() {
@@ -29,15 +29,15 @@ pub fn records(want: &Want, seen: &ServerSeen) -> Vec<Record> {
 }
 
 /// Who holds the body.
-fn ownership(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
+fn ownership(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let body = &seen.body;
-    // The binding that owed the release is deleted: before `Owe`, which would keep the older debt.
+    // The binding that was to release it is deleted: before `Release`, which would keep the older debt.
     if body.release.is_some() && want.releaser.is_none() {
         out.push(Record::Released);
         return;
     }
     match (&want.past, &body.held_by) {
-        (Some(Past::Moved), Some(hold)) => out.push(if is_strange(seen) { Record::Leave } else { Record::Owe(hold.clone()) }),
+        (Some(Past::Moved), Some(hold)) => out.push(if is_strange(seen) { Record::Leave } else { Record::Release(hold.clone()) }),
         (Some(Past::Deleted), Some(_)) => out.push(Record::Leave),
         (_, None) => {
             if let Some(holder) = &want.holder {
@@ -48,13 +48,13 @@ fn ownership(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
     }
 }
 
-/// Found running something of somebody's, and nothing of ours was ever begun on it: whoever moves away owes nothing here.
-fn is_strange(seen: &ServerSeen) -> bool {
+/// Found running something of somebody's, and nothing of ours was ever begun on it: whoever moves away must still release nothing here.
+fn is_strange(seen: &Observed) -> bool {
     let body = &seen.body;
     matches!(body.found, Found::Unknown | Found::Running) && body.may_run.is_empty() && body.release.is_none()
 }
 
-fn take(holder: &Holder, seen: &ServerSeen, out: &mut Vec<Record>) {
+fn take(holder: &Holder, seen: &Observed, out: &mut Vec<Record>) {
     let body = &seen.body;
     let found = match (&body.release, body.found) {
         (None, _) => Found::Unknown,
@@ -72,9 +72,9 @@ fn take(holder: &Holder, seen: &ServerSeen, out: &mut Vec<Record>) {
     }
 }
 
-/// Nobody wishes anything of a body that is off: it keeps no boot answer. Else its evidence could never end, and a persona whose binding
+/// Nobody desired state anything of a body that is off: it keeps no boot answer. Else its evidence could never end, and a persona whose binding
 /// was deleted could never live anywhere else.
-fn nobodys(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
+fn nobodys(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let body = &seen.body;
     let nobody = body.held_by.is_none() && body.release.is_none() && want.holder.is_none();
     if nobody && out.is_empty() && seen.power.as_ref().is_some_and(|p| p.value == Power::Off) {
@@ -83,7 +83,7 @@ fn nobodys(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
 }
 
 /// What the last answer about power says of the personas that may run here.
-fn evidence(seen: &ServerSeen, out: &mut Vec<Record>) {
+fn evidence(seen: &Observed, out: &mut Vec<Record>) {
     let Some(power) = &seen.power else { return };
     let after = |at: Tick| power.asked_at > at;
     if (seen.body.held_by.is_some() || seen.body.release.is_some()) && after(seen.memory.taken_at) {
@@ -107,7 +107,7 @@ fn evidence(seen: &ServerSeen, out: &mut Vec<Record>) {
 
 /// An intent ends when the body was seen off after the last attempt, when a start shows that it was off in between, or when nobody
 /// wants it any more and the attempt has had its time.
-fn off_done(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
+fn off_done(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let (Some(intent), Some(power)) = (&seen.body.off, &seen.power) else { return };
     let attempt_at = seen.memory.attempt_at;
     let went_off = power.value == Power::Off && power.asked_at > attempt_at;
@@ -119,7 +119,7 @@ fn off_done(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
     }
 }
 
-fn restarted(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
+fn restarted(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let (Some(holder), Some(power)) = (&want.holder, &seen.power) else { return };
     let not_since_started = seen.memory.on_sent_at.is_none_or(|sent| power.asked_at > sent);
     if seen.body.held_by.is_some() && seen.body.restart_done > holder.restart {
@@ -130,8 +130,8 @@ fn restarted(want: &Want, seen: &ServerSeen, out: &mut Vec<Record>) {
     }
 }
 
-/// The obligation of a move is met: off, no evidence, and the ports released, or taken over by the next holder's wishes.
-fn released(want: &Want, seen: &ServerSeen) -> bool {
+/// The obligation of a move is met: off, no evidence, and the ports released, or taken over by the next holder's desired state.
+fn released(want: &Desired, seen: &Observed) -> bool {
     let off = seen.power.as_ref().is_some_and(|p| p.value == Power::Off);
     let ports = seen.body.held_by.is_some() || network::all_as_wished(&want.released_ports, seen);
     seen.body.release.is_some() && seen.body.may_run.is_empty() && off && seen.body.off.is_none() && ports

@@ -1,12 +1,12 @@
 //! Who allows a step: the mode of its plane, an approval, and the first law: a body that was found running is not disturbed.
 
-use super::op::{Disruption, Op};
-use super::seen::{Approval, ServerSeen};
-use super::want::Authority;
+use super::desired::Authority;
+use super::observed::{Approval, Observed};
 use super::{Plan, Step};
 use crate::model::binding::{Mode, Plane};
 use crate::model::body::Found;
 use crate::model::fact::Power;
+use crate::model::op::{Disruption, Op};
 
 /// What an approval lists: a disruptive operation without the state that it starts from, which may change before it is carried out.
 pub fn signature(op: &Op) -> String {
@@ -21,7 +21,7 @@ pub fn signature(op: &Op) -> String {
 }
 
 /// What an operation disturbs here: on a body that is seen off, nothing.
-pub fn disruption(op: &Op, seen: &ServerSeen) -> Disruption {
+pub fn disruption(op: &Op, seen: &Observed) -> Disruption {
     match seen.power.as_ref().map(|p| p.value) {
         Some(Power::Off) => Disruption::None,
         None | Some(Power::On) => op.disruption(),
@@ -29,7 +29,7 @@ pub fn disruption(op: &Op, seen: &ServerSeen) -> Disruption {
 }
 
 /// Puts a step where it belongs: among those that may start, or among the held ones with the reason. Whether it may start.
-pub fn admit(authority: &Authority, step: Step, seen: &ServerSeen, plan: &mut Plan) -> bool {
+pub fn admit(authority: &Authority, step: Step, seen: &Observed, plan: &mut Plan) -> bool {
     match refusal(authority, step.plane, &step.op, seen) {
         None => {
             plan.steps.push(step);
@@ -46,7 +46,7 @@ pub fn admit(authority: &Authority, step: Step, seen: &ServerSeen, plan: &mut Pl
 }
 
 /// Whether an operation may be carried out in this binding's name; if not, why.
-pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &ServerSeen) -> Option<(&'static str, String)> {
+pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Observed) -> Option<(&'static str, String)> {
     let binding = &authority.binding;
     let mode = authority.mode(plane);
     if seen.as_if_approved && mode != Mode::Observe {

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::model::fact::{Admin, BootDevice, PortConfig, Power};
 use crate::model::{Name, Vlan};
 
-/// A device that a lane owns.
+/// A device that a worker owns.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Device {
     /// The BMC of a server.

@@ -1,12 +1,12 @@
 //! What the API needs of a running controller, beside the store: the questions that only it can answer, and the words of people that are
-//! not wishes (approve, pause, retry). `control` implements it; the tests of the API stand in for it.
+//! not desired state (approve, pause, retry). `control` implements it; the tests of the API stand in for it.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Kind, Name, Object};
 
-/// The whole future of a set of wishes, as far as can be seen today.
+/// The whole future of a set of desired state, as far as can be seen today.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Forecast {
@@ -88,7 +88,7 @@ pub enum Scope {
 
 #[async_trait]
 pub trait Control: Send + Sync {
-    /// The forecast for the wishes as they are, with `changes` laid over them (nothing is applied).
+    /// The forecast for the desired state as they are, with `changes` laid over them (nothing is applied).
     async fn forecast(&self, changes: Vec<Object>) -> Forecast;
     /// One paragraph about an object.
     async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal>;

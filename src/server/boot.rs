@@ -13,12 +13,12 @@ use axum::routing::get;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::control::brain::{Message, Site, SiteWord};
+use crate::control::controller::{Message, Site, SiteCondition};
 use crate::model::Mac;
 use crate::model::server::Arch;
 
-/// The channel to the brain, while this controller acts.
-pub type Brain = watch::Receiver<Option<mpsc::Sender<Message>>>;
+/// The channel to the controller, while this controller acts.
+pub type Controller = watch::Receiver<Option<mpsc::Sender<Message>>>;
 
 #[derive(Debug, Deserialize)]
 struct Asked {
@@ -27,17 +27,17 @@ struct Asked {
     again: Option<String>,
 }
 
-pub fn router(brain: Brain) -> Router {
-    Router::new().route("/boot/{mac}", get(script)).with_state(brain)
+pub fn router(controller: Controller) -> Router {
+    Router::new().route("/boot/{mac}", get(script)).with_state(controller)
 }
 
 /// The condition that tells whether the address could be taken.
 const CONDITION: &str = "BootServed";
 
 /// Serves until the process ends, binding as soon as the address is free.
-pub async fn serve(address: SocketAddr, brain: Brain, site: Site) {
+pub async fn serve(address: SocketAddr, controller: Controller, site: Site) {
     let tell = |ok, reason, message: String| {
-        let word = SiteWord { ok, reason, message };
+        let word = SiteCondition { ok, reason, message };
         site.send_if_modified(|site| site.insert(CONDITION, word.clone()).as_ref() != Some(&word));
     };
     loop {
@@ -46,7 +46,7 @@ pub async fn serve(address: SocketAddr, brain: Brain, site: Site) {
                 let local = listener.local_addr().unwrap_or(address);
                 tracing::info!(address = %local, "boot answers are served");
                 tell(true, "Listening", format!("at http://{local}/boot/<mac>"));
-                if let Err(error) = axum::serve(listener, router(brain.clone())).await {
+                if let Err(error) = axum::serve(listener, router(controller.clone())).await {
                     tracing::warn!(error = %error, "the boot endpoint ended");
                 }
             }
@@ -58,7 +58,7 @@ pub async fn serve(address: SocketAddr, brain: Brain, site: Site) {
     }
 }
 
-async fn script(State(brain): State<Brain>, Path(mac): Path<String>, Query(asked): Query<Asked>) -> Response {
+async fn script(State(controller): State<Controller>, Path(mac): Path<String>, Query(asked): Query<Asked>) -> Response {
     let mac: Mac = match mac.parse() {
         Ok(mac) => mac,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
@@ -69,12 +69,12 @@ async fn script(State(brain): State<Brain>, Path(mac): Path<String>, Query(asked
         Some("sparc64") => Arch::Sparc64,
         Some(_) | None => Arch::X86_64,
     };
-    let to_brain = brain.borrow().clone();
+    let to_controller = controller.borrow().clone();
     let later =
         || (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "another controller acts, or none yet\n").into_response();
-    let Some(to_brain) = to_brain else { return later() };
+    let Some(to_controller) = to_controller else { return later() };
     let (reply, answer) = oneshot::channel();
-    if to_brain.send(Message::Boot { mac, arch, again: asked.again.is_some(), reply }).await.is_err() {
+    if to_controller.send(Message::Boot { mac, arch, again: asked.again.is_some(), reply }).await.is_err() {
         return later();
     }
     match answer.await {

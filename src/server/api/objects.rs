@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::Check;
-use super::control::Control;
 use super::fault::{ApiError, chain};
 use super::refer;
+use crate::control::operator::Control;
 use crate::limits::API_ATTEMPTS;
 use crate::model::{Kind, Name, Object, Spec, secret::Hidden};
 use crate::store::{Entry, Expect, Revision, Store, StoreError};
@@ -50,7 +50,7 @@ impl Outcome {
 
 /// What must be there for a write to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Intent {
     /// It must not exist.
     Create,
     /// It must exist.
@@ -70,7 +70,7 @@ pub struct Backend {
     pub store: Arc<dyn Store>,
     pub control: Arc<dyn Control>,
     pub(super) check: Check,
-    /// One writer of wishes at a time in this process, so that a check and the writes after it see the same objects. Writers elsewhere
+    /// One writer of desired state at a time in this process, so that a check and the writes after it see the same objects. Writers elsewhere
     /// are met by compare-and-set.
     pub(super) writing: Mutex<()>,
 }
@@ -116,17 +116,23 @@ impl Backend {
     }
 
     /// Checks and writes one object.
-    pub async fn write(&self, wanted: Object, wish: Wish, dry: DryRun) -> Result<(Outcome, Object), ApiError> {
+    pub async fn write(&self, wanted: Object, desired: Intent, dry: DryRun) -> Result<(Outcome, Object), ApiError> {
         let _alone = self.writing.lock().await;
-        if wish == Wish::Create && self.store.get(&key(wanted.kind(), wanted.name().as_str())).await?.is_some() {
+        if desired == Intent::Create && self.store.get(&key(wanted.kind(), wanted.name().as_str())).await?.is_some() {
             return Err(ApiError::exists(wanted.kind(), wanted.name().as_str()));
         }
         self.checked(std::slice::from_ref(&wanted)).await?;
-        self.put(wanted, wish, None, dry).await
+        self.put(wanted, desired, None, dry).await
     }
 
     /// Writes without a check; `writing` is held by the caller.
-    pub(super) async fn put(&self, wanted: Object, wish: Wish, source: Option<&str>, dry: DryRun) -> Result<(Outcome, Object), ApiError> {
+    pub(super) async fn put(
+        &self,
+        wanted: Object,
+        desired: Intent,
+        source: Option<&str>,
+        dry: DryRun,
+    ) -> Result<(Outcome, Object), ApiError> {
         let key = key(wanted.kind(), wanted.name().as_str());
         let uid = uuid::Uuid::new_v4().to_string();
         let mut lost = None;
@@ -137,7 +143,7 @@ impl Backend {
             if let Some(mine) = old.as_ref().filter(|o| o.meta.uid == uid) {
                 return Ok((Outcome::Created, mine.clone()));
             }
-            precondition(&wanted, old.as_ref(), wish)?;
+            precondition(&wanted, old.as_ref(), desired)?;
             let (next, outcome) = merge(old.as_ref(), &wanted, &uid, source)?;
             if outcome == Outcome::Unchanged || dry == DryRun::All {
                 return Ok((outcome, next));
@@ -212,13 +218,13 @@ fn modified(object: &Object) -> ApiError {
     ))
 }
 
-fn precondition(wanted: &Object, old: Option<&Object>, wish: Wish) -> Result<(), ApiError> {
+fn precondition(wanted: &Object, old: Option<&Object>, desired: Intent) -> Result<(), ApiError> {
     let (kind, name) = (wanted.kind(), wanted.name().as_str());
-    match (old, wish) {
-        (Some(_), Wish::Create) => Err(ApiError::exists(kind, name)),
-        (None, Wish::Replace) => Err(ApiError::not_found(kind, name)),
-        (None, Wish::Create | Wish::Apply) => Ok(()),
-        (Some(old), Wish::Replace | Wish::Apply) => {
+    match (old, desired) {
+        (Some(_), Intent::Create) => Err(ApiError::exists(kind, name)),
+        (None, Intent::Replace) => Err(ApiError::not_found(kind, name)),
+        (None, Intent::Create | Intent::Apply) => Ok(()),
+        (Some(old), Intent::Replace | Intent::Apply) => {
             let same = |given: &str, have: &str| given.is_empty() || given == have;
             if same(&wanted.meta.resource_version, &old.meta.resource_version) && same(&wanted.meta.uid, &old.meta.uid) {
                 Ok(())

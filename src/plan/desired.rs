@@ -1,25 +1,25 @@
-//! What is wished of one server, with all references resolved: which binding holds it, which ports must carry what. Pure.
+//! What is desired of one server, with all references resolved: which binding holds it, which ports must carry what. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Problem;
-use super::seen::PortKey;
+use super::observed::PortKey;
 use crate::model::binding::{Mode, Plane, RunState};
 use crate::model::fact::{Admin, BootDevice, PortConfig};
 use crate::model::{Name, Vlan};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Want {
+pub struct Desired {
     pub server: Name,
     /// The binding whose target this server is.
     pub holder: Option<Holder>,
     /// What became of the binding that the record names as holder, where that is not `holder`.
     pub past: Option<Past>,
-    /// The binding that moved away and owes a release here, if it still exists.
+    /// The binding that moved away and must still release a release here, if it still exists.
     pub releaser: Option<Authority>,
     /// Every port of this server when nobody holds it.
-    pub released_ports: BTreeMap<PortKey, PortWish>,
+    pub released_ports: BTreeMap<PortKey, DesiredPort>,
     /// Ports that do not resolve on their switch.
     pub port_problems: Vec<Problem>,
     pub maintenance: Option<String>,
@@ -53,14 +53,14 @@ pub struct Holder {
     pub efi: bool,
     pub restart: u64,
     /// Every port of this server, those that the persona does not use too.
-    pub ports: BTreeMap<PortKey, PortWish>,
+    pub ports: BTreeMap<PortKey, DesiredPort>,
     /// Why it cannot live here at all.
     pub problems: Vec<Problem>,
 }
 
 /// What a port must be. What is not said stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortWish {
+pub struct DesiredPort {
     pub admin: Admin,
     /// Nothing: keep.
     pub untagged: Option<Option<Vlan>>,
@@ -74,8 +74,8 @@ pub struct PortWish {
     pub because: String,
 }
 
-impl PortWish {
-    /// The wish for a port that is now so.
+impl DesiredPort {
+    /// The desired state for a port that is now so.
     pub fn over(&self, seen: &PortConfig) -> PortConfig {
         PortConfig {
             admin: self.admin,

@@ -1,20 +1,22 @@
-//! The world in memory: what is wished (objects), what is stored about bodies, what devices showed. One task owns it.
+//! The world in memory: what is desired (objects), what is stored about bodies, what devices showed. One task owns it.
 //!
-//! It is rebuilt from the store and from fresh looks at every start; losing it costs time, never correctness. Nothing here decides.
+//! It is rebuilt from the store and from fresh observations at every start; losing it costs time, never correctness. Nothing here decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::control::Scope;
+use crate::boot::answer::BootView;
+use crate::control::operator::Scope;
 use crate::drivers::switch::resolve;
 use crate::model::body::Body;
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
+use crate::model::identity::Identity;
 use crate::model::objects::server_switches;
 use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects};
+use crate::plan::desired::Desired;
+use crate::plan::observed::{Approval, Elsewhere, Memory, Observed, PortKey, PortSeenHere, SwitchSeenHere, Trouble};
+use crate::plan::resolve::{self, PortNames};
 use crate::plan::save::Unsaved;
-use crate::plan::seen::{Approval, Elsewhere, Memory, PortKey, PortSeenHere, ServerSeen, SwitchSeenHere, Trouble};
-use crate::plan::want::Want;
-use crate::plan::wishes::{self, PortNames};
 use crate::store::Revision;
 
 /// A value and the store's revision of it.
@@ -65,7 +67,7 @@ pub struct BmcFacts {
 }
 
 #[derive(Default)]
-pub struct World {
+pub struct Cache {
     pub objects: Objects,
     /// The revision and the status of each object, as last stored.
     pub stored: BTreeMap<(Kind, Name), Stored<serde_json::Value>>,
@@ -78,10 +80,10 @@ pub struct World {
     /// Each with the tick until which it holds.
     pub approvals: BTreeMap<Name, (Approval, Tick)>,
     pub pauses: BTreeMap<String, (Pause, Option<Tick>)>,
-    /// What identifies a device, as remembered: a GUID, a serial number, an engine id.
-    pub pins: BTreeMap<(Kind, Name), Stored<String>>,
-    /// Rails that have stopped a server's corrections: contended, held.
-    pub railed: BTreeMap<Name, Trouble>,
+    /// What identifies a device, as remembered.
+    pub pins: BTreeMap<(Kind, Name), Stored<Identity>>,
+    /// Guardrails that have stopped a server's corrections: contended, held.
+    pub stopped_by_guardrails: BTreeMap<Name, Trouble>,
     /// The site's breaker: while it is open nothing is sent.
     pub breaker: Option<Trouble>,
     /// Where each persona may run, by evidence.
@@ -89,7 +91,7 @@ pub struct World {
     guids: BTreeMap<String, BTreeSet<Name>>,
 }
 
-impl World {
+impl Cache {
     pub fn body(&self, server: &Name) -> Body {
         self.bodies.get(server).map(|b| b.value.clone()).unwrap_or_default()
     }
@@ -113,25 +115,25 @@ impl World {
         self.may_run_at.get(persona).into_iter().flatten()
     }
 
-    pub fn want(&self, server: &Name) -> Want {
+    pub fn want(&self, server: &Name) -> Desired {
         self.want_with(server, &self.body(server), &self.objects)
     }
 
-    pub fn want_with(&self, server: &Name, body: &Body, objects: &Objects) -> Want {
-        wishes::want(server, objects, body, self)
+    pub fn want_with(&self, server: &Name, body: &Body, objects: &Objects) -> Desired {
+        resolve::want(server, objects, body, self)
     }
 
     /// Everything that `plan` may know of one server.
-    pub fn seen(&self, server: &Name, want: &Want) -> ServerSeen {
+    pub fn seen(&self, server: &Name, want: &Desired) -> Observed {
         let facts = self.bmcs.get(server);
         let holder = want.holder.as_ref().map(|h| (&h.authority.binding, &h.persona));
-        let mut seen = ServerSeen {
+        let mut seen = Observed {
             body: self.body(server),
             memory: self.memory.get(server).cloned().unwrap_or_default(),
             power: facts.and_then(|f| f.power.clone()),
             boot: facts.and_then(|f| f.boot.clone()),
             bmc_trouble: facts.and_then(|f| f.known.trouble.clone()),
-            ..ServerSeen::default()
+            ..Observed::default()
         };
         if let Some((_, persona)) = holder {
             let others = self.may_run(persona).filter(|s| *s != server);
@@ -147,8 +149,8 @@ impl World {
                 seen.stopped.insert(binding.clone(), trouble);
             }
         }
-        let wished = want.holder.iter().flat_map(|h| h.ports.keys()).chain(want.released_ports.keys());
-        for key in wished.cloned().collect::<BTreeSet<PortKey>>() {
+        let desired = want.holder.iter().flat_map(|h| h.ports.keys()).chain(want.released_ports.keys());
+        for key in desired.cloned().collect::<BTreeSet<PortKey>>() {
             self.add_port(server, &key, &mut seen);
         }
         seen
@@ -158,7 +160,7 @@ impl World {
         self.bmcs.get(server)?.power.as_ref().map(|p| p.asked_at)
     }
 
-    fn add_port(&self, server: &Name, key: &PortKey, seen: &mut ServerSeen) {
+    fn add_port(&self, server: &Name, key: &PortKey, seen: &mut Observed) {
         let (switch, port) = key;
         let Some(held) = self.objects.switches.get(switch) else {
             let message = format!("there is no switch {switch}");
@@ -241,13 +243,13 @@ impl World {
             return Some(Trouble { reason: "Paused", message: format!("paused by {}: {}", pause.by, pause.reason) });
         }
         // An approval says that what is held may go.
-        let railed = self.railed.get(server).filter(|_| !self.approvals.contains_key(binding));
-        self.breaker.clone().or_else(|| railed.cloned())
+        let stopped_by_guardrails = self.stopped_by_guardrails.get(server).filter(|_| !self.approvals.contains_key(binding));
+        self.breaker.clone().or_else(|| stopped_by_guardrails.cloned())
     }
 
     /// Remembers which servers show which GUID; the others that show the same one.
     pub fn same_guid(&mut self, server: &Name, guid: &str) -> Option<Name> {
-        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.identity.guid.as_deref());
+        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.shown.guid.as_deref());
         if let Some(holders) = before.filter(|b| *b != guid).and_then(|b| self.guids.get_mut(b)) {
             holders.remove(server);
         }
@@ -263,7 +265,7 @@ impl World {
         self.bmcs.remove(server);
     }
 
-    /// Its lane ended: what it was about to save is to be saved all the same.
+    /// Its worker ended: what it was about to save is to be saved all the same.
     pub fn forget_device_of_switch(&mut self, switch: &Name) {
         self.switches.remove(switch);
         self.unsaved.get_mut(switch).into_iter().for_each(|unsaved| unsaved.sent = false);
@@ -281,9 +283,24 @@ impl World {
         answers && held.spec.maintenance.is_none() && self.breaker.is_none() && !self.pauses.values().any(paused)
     }
 
+    /// What a boot answer for this address depends on.
+    pub fn boot_view(&self, mac: Mac) -> BootView<'_> {
+        let Some(server) = self.server_of(mac) else { return BootView::default() };
+        let body = self.bodies.get(server).map(|b| &b.value);
+        let standing = body.and_then(|b| b.may_run.iter().find(|(_, phase)| phase.stands()));
+        let standing = standing.map(|(name, _)| (name, self.objects.personas.get(name).map(|p| &p.spec)));
+        let binding = body.and_then(|b| b.held_by.as_ref()).and_then(|h| self.objects.bindings.get(&h.binding));
+        BootView { server: Some(server), standing, hostname: binding.and_then(|b| b.spec.hostname.as_deref()) }
+    }
+
     /// The server that owns a MAC address.
     pub fn server_of(&self, mac: Mac) -> Option<&Name> {
         self.objects.server_of_mac(mac)
+    }
+
+    /// What is remembered of a device's identity; nothing, where it was never seen.
+    pub fn pinned(&self, kind: Kind, name: &Name) -> Identity {
+        self.pins.get(&(kind, name.clone())).map(|pin| pin.value.clone()).unwrap_or_default()
     }
 
     pub fn memory_of(&mut self, server: &Name) -> &mut Memory {
@@ -291,7 +308,7 @@ impl World {
     }
 }
 
-impl PortNames for World {
+impl PortNames for Cache {
     fn key(&self, switch: &Name, port: &str) -> Result<String, String> {
         match self.switches.get(switch).and_then(|k| k.seen.as_ref()) {
             Some(seen) => resolve(&seen.value, port).map(str::to_owned).map_err(|e| format!("switch {switch}: {e}")),

@@ -1,6 +1,6 @@
-//! `embody serve`: store, lease, API, boot answers and the brain, put together; and taken apart in order.
+//! `embody serve`: store, lease, API, boot answers and the controller, put together; and taken apart in order.
 //!
-//! Invariant: only the holder of the lease has a brain. The API answers without one (reads and wishes need only the store).
+//! Invariant: only the holder of the lease has a controller. The API answers without one (reads and desired state need only the store).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,15 +9,16 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::brain::{Brain, Devices, Message, Site};
-use super::clock::Clock;
-use super::people::People;
-use crate::api;
+use crate::clock::Clock;
+use crate::control::actions::Operators;
+use crate::control::controller::{Controller, Message, Site};
+use crate::drivers::Devices;
 use crate::drivers::udp::UdpDevices;
 use crate::gitops;
 use crate::limits;
 use crate::manifest;
 use crate::model::Object;
+use crate::server::api;
 use crate::store::{self, Lease, Store, StoreError, StoreSpec};
 
 /// The lease on the right to act.
@@ -51,17 +52,17 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     for warning in store.warnings() {
         tracing::warn!("{warning}");
     }
-    // The API takes wishes whoever acts; the writes of the handle that has the lease are refused once it is lost.
-    let wishes = match options.store {
+    // The API takes desired state whoever acts; the writes of the handle that has the lease are refused once it is lost.
+    let desired = match options.store {
         StoreSpec::Etcd { .. } => store::open(&options.store).await.map_err(ServeError::Store)?,
         StoreSpec::Embedded { .. } => Arc::clone(&store),
     };
     let devices: Arc<dyn Devices> = Arc::new(UdpDevices::bind().await.map_err(ServeError::Sockets)?);
-    let (to_brain, brain) = watch::channel(None);
-    let people = Arc::new(People { brain: brain.clone(), store: Arc::clone(&wishes), lease: LEASE });
+    let (to_controller, controller) = watch::channel(None);
+    let people = Arc::new(Operators { controller: controller.clone(), store: Arc::clone(&desired), lease: LEASE });
     let listener = api::Listener::bind(&options.socket).map_err(ServeError::Api)?;
     tracing::info!(socket = %options.socket.display(), "the API is served");
-    let backend = Arc::new(api::Backend::new(wishes, people, check()));
+    let backend = Arc::new(api::Backend::new(desired, people, check()));
     let mut tasks = JoinSet::new();
     let mut stop = shutdown.clone();
     tasks.spawn({
@@ -75,12 +76,12 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     });
     let site: Site = watch::Sender::default();
     if let Some(address) = options.boot_address {
-        tasks.spawn(crate::boot::http::serve(address, brain.clone(), site.clone()));
+        tasks.spawn(crate::server::boot::serve(address, controller.clone(), site.clone()));
     }
     if let Some(directory) = options.manifests {
-        tasks.spawn(gitops::directory::run(directory, options.prune, backend, brain, site.clone()));
+        tasks.spawn(gitops::directory::run(directory, options.prune, backend, controller, site.clone()));
     }
-    act(Parts { store, devices, site }, to_brain, shutdown).await;
+    act(Parts { store, devices, site }, to_controller, shutdown).await;
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
     Ok(())
@@ -93,17 +94,17 @@ pub fn check() -> api::Check {
     })
 }
 
-/// What every brain of this process is made of.
+/// What every controller of this process is made of.
 struct Parts {
     store: Arc<dyn Store>,
     devices: Arc<dyn Devices>,
     site: Site,
 }
 
-type ToBrain = watch::Sender<Option<mpsc::Sender<Message>>>;
+type ToController = watch::Sender<Option<mpsc::Sender<Message>>>;
 
 /// Acts while it holds the lease; waits for it while it does not.
-async fn act(parts: Parts, to_brain: ToBrain, mut shutdown: watch::Receiver<bool>) {
+async fn act(parts: Parts, to_controller: ToController, mut shutdown: watch::Receiver<bool>) {
     let holder = format!("{}:{}", hostname(), std::process::id());
     while !*shutdown.borrow() {
         let lease = tokio::select! {
@@ -120,25 +121,25 @@ async fn act(parts: Parts, to_brain: ToBrain, mut shutdown: watch::Receiver<bool
             }
         };
         tracing::info!(holder, "this controller acts");
-        think(&parts, &lease, &to_brain, &mut shutdown).await;
+        think(&parts, &lease, &to_controller, &mut shutdown).await;
         lease.release().await;
     }
 }
 
-/// A brain, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh looks. Returns when the
+/// A controller, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh observations. Returns when the
 /// lease is lost or the process is to end.
-async fn think(parts: &Parts, lease: &Arc<dyn Lease>, to_brain: &ToBrain, shutdown: &mut watch::Receiver<bool>) {
+async fn think(parts: &Parts, lease: &Arc<dyn Lease>, to_controller: &ToController, shutdown: &mut watch::Receiver<bool>) {
     let mut ends = false;
     while !ends {
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
         let (messages, inbox) = mpsc::channel(limits::REPORTS);
         let (store, devices) = (Arc::clone(&parts.store), Arc::clone(&parts.devices));
-        let loaded = Brain::load(store, devices, Arc::clone(lease), Clock::start(), reports, parts.site.clone()).await;
+        let loaded = Controller::load(store, devices, Arc::clone(lease), Clock::start(), reports, parts.site.clone()).await;
         let watched = match loaded {
-            Ok((brain, revision)) => parts.store.watch("", revision).await.map(|watch| (brain, watch)),
+            Ok((controller, revision)) => parts.store.watch("", revision).await.map(|watch| (controller, watch)),
             Err(error) => Err(error),
         };
-        let (mut brain, watch) = match watched {
+        let (mut controller, watch) = match watched {
             Ok(both) => both,
             Err(error) => {
                 tracing::warn!(error = %error, "the store cannot be read; it is tried again");
@@ -147,7 +148,7 @@ async fn think(parts: &Parts, lease: &Arc<dyn Lease>, to_brain: &ToBrain, shutdo
                 continue;
             }
         };
-        to_brain.send_replace(Some(messages));
+        to_controller.send_replace(Some(messages));
         tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop) => ends = true,
@@ -155,10 +156,10 @@ async fn think(parts: &Parts, lease: &Arc<dyn Lease>, to_brain: &ToBrain, shutdo
                 tracing::warn!("the lease is lost: this controller acts no longer");
                 ends = true;
             }
-            () = brain.run(inbox, inbound, watch) => {}
+            () = controller.run(inbox, inbound, watch) => {}
         }
-        to_brain.send_replace(None);
-        brain.close().await;
+        to_controller.send_replace(None);
+        controller.close().await;
     }
 }
 

@@ -1,18 +1,18 @@
-//! What `plan` looks at: one server's record, what devices showed of it, and when it was asked. Put together by `control::world`.
+//! What `plan` observes: one server's record, what devices showed of it, and when it was asked. Put together by `control::cache`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::op::Op;
 use super::record::Record;
 use crate::model::body::Body;
 use crate::model::fact::{BootOverride, PortConfig, Power, Seen, Tick};
+use crate::model::op::Op;
 use crate::model::{Name, Vlan};
 
 /// A port: the switch, and the port's key there (its ifName).
 pub type PortKey = (Name, String);
 
 #[derive(Debug, Clone, Default)]
-pub struct ServerSeen {
+pub struct Observed {
     pub body: Body,
     pub memory: Memory,
     /// The last answer about power. Nothing: not answered since this process started, or voided (another BMC, another address).
@@ -27,7 +27,7 @@ pub struct ServerSeen {
     pub elsewhere: BTreeMap<Name, Vec<Elsewhere>>,
     /// Approvals in force, by binding.
     pub approvals: BTreeMap<Name, Approval>,
-    /// Bindings that a person or a rail has stopped, and why.
+    /// Bindings that a person or a guardrail has stopped, and why.
     pub stopped: BTreeMap<Name, Trouble>,
     /// For the forecast alone: as if every approval were given.
     pub as_if_approved: bool,
@@ -79,7 +79,7 @@ impl Memory {
                 self.withdrawn_at.remove(persona);
             }
             Record::Off(_) => self.attempt_at = at,
-            Record::FoundAs(_) | Record::Owe(_) | Record::Leave | Record::Released | Record::Arm(_) | Record::Start(_) => {}
+            Record::FoundAs(_) | Record::Release(_) | Record::Leave | Record::Released | Record::Arm(_) | Record::Start(_) => {}
             Record::OffDone | Record::Restarted(_) => {}
         }
     }
@@ -142,6 +142,6 @@ pub struct Elsewhere {
 pub struct Approval {
     pub uid: String,
     pub generation: u64,
-    /// `gate::signature` of each disruptive operation of the forecast.
+    /// `consent::signature` of each disruptive operation of the forecast.
     pub ops: BTreeSet<String>,
 }

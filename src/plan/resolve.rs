@@ -1,10 +1,10 @@
-//! From the objects to the `Want` of one server: references resolved, NICs matched, networks turned into VLANs per switch. Pure.
+//! From the objects to the `Desired` of one server: references resolved, NICs matched, networks turned into VLANs per switch. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Problem;
-use super::seen::PortKey;
-use super::want::{Authority, Holder, Past, PortWish, Want};
+use super::desired::{Authority, Desired, DesiredPort, Holder, Past};
+use super::observed::PortKey;
 use crate::manifest::wiring::match_nics;
 use crate::model::binding::{Mode, Plane};
 use crate::model::body::{Body, Hold};
@@ -21,8 +21,8 @@ pub trait PortNames {
     fn key(&self, switch: &Name, port: &str) -> Result<String, String>;
 }
 
-/// Everything that is wished of one server.
-pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames) -> Want {
+/// Everything that is desired of one server.
+pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames) -> Desired {
     let held = objects.servers.get(server);
     let mut problems = Vec::new();
     let plugs = held.map_or_else(Vec::new, |s| plugs(server, &s.spec, names, &mut problems));
@@ -42,7 +42,7 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
     let releaser = body.release.as_ref().filter(|_| held.is_some()).and_then(|r| alive(r, objects)).map(|b| authority(b, objects));
     let released_ports = plugs.iter().filter_map(|plug| release(plug, objects).map(|w| (plug.key.clone(), w))).collect();
     let maintenance = held.and_then(|s| s.spec.maintenance.as_ref()).map(|m| m.reason.clone());
-    Want { server: server.clone(), holder, past, releaser, released_ports, port_problems: problems, maintenance }
+    Desired { server: server.clone(), holder, past, releaser, released_ports, port_problems: problems, maintenance }
 }
 
 /// One end of a cable: a NIC or bond, and a port.
@@ -112,7 +112,7 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects
     match persona {
         None => problems.push(Problem::new("PersonaMissing", format!("there is no persona {persona_name}"))),
         Some(persona) => match match_nics(spec, &persona.spec, &binding.spec) {
-            Ok(on) => ports = wishes(persona_name, &persona.spec, &on, objects, plugs, &mut problems),
+            Ok(on) => ports = desired(persona_name, &persona.spec, &on, objects, plugs, &mut problems),
             Err(error) => problems.push(Problem::new("NicsDoNotMatch", format!("{error} (server {server}); {}", error.hint()))),
         },
     }
@@ -130,34 +130,34 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects
     }
 }
 
-/// The wish for each port of the server: the networks of the persona's NIC on it, or release.
-fn wishes(
+/// The desired state for each port of the server: the networks of the persona's NIC on it, or release.
+fn desired(
     persona_name: &Name,
     persona: &PersonaSpec,
     on: &BTreeMap<Name, Name>,
     objects: &Objects,
     plugs: &[Plug],
     problems: &mut Vec<Problem>,
-) -> BTreeMap<PortKey, PortWish> {
+) -> BTreeMap<PortKey, DesiredPort> {
     let mut out = BTreeMap::new();
     for plug in plugs {
         let nic = persona.nics.iter().find(|n| on.get(&n.name) == Some(&plug.interface));
         let used = nic.filter(|n| n.untagged.is_some() || !n.tagged.is_empty());
-        let wish = match used {
+        let desired = match used {
             Some(nic) => Some(carry(persona_name, nic, plug, objects, problems)),
             None => release(plug, objects),
         };
-        out.extend(wish.map(|w| (plug.key.clone(), w)));
+        out.extend(desired.map(|w| (plug.key.clone(), w)));
     }
     out
 }
 
-fn carry(persona: &Name, nic: &PersonaNic, plug: &Plug, objects: &Objects, problems: &mut Vec<Problem>) -> PortWish {
+fn carry(persona: &Name, nic: &PersonaNic, plug: &Plug, objects: &Objects, problems: &mut Vec<Problem>) -> DesiredPort {
     let mut vlan = |network: &Name| vlan_of(network, &plug.key.0, objects, problems);
     let untagged = nic.untagged.as_ref().and_then(&mut vlan);
     let tagged: BTreeSet<Vlan> = nic.tagged.iter().filter_map(&mut vlan).collect();
     let networks: Vec<&str> = nic.untagged.iter().chain(&nic.tagged).map(Name::as_str).collect();
-    PortWish {
+    DesiredPort {
         admin: Admin::Up,
         untagged: Some(untagged),
         tagged: Some(tagged),
@@ -178,7 +178,7 @@ fn vlan_of(network: &Name, switch: &Name, objects: &Objects, problems: &mut Vec<
 
 /// Into quarantine, or shut where there is none. A port that carries the BMC only loses its tagged VLANs; one that embody does not
 /// manage is left alone.
-fn release(plug: &Plug, objects: &Objects) -> Option<PortWish> {
+fn release(plug: &Plug, objects: &Objects) -> Option<DesiredPort> {
     let switch = objects.switches.get(&plug.key.0)?;
     if !switch.spec.manages(&plug.written) && !switch.spec.manages(&plug.key.1) {
         return None;
@@ -191,5 +191,5 @@ fn release(plug: &Plug, objects: &Objects) -> Option<PortWish> {
         (false, Some(vlan)) => (Admin::Up, Some(Some(vlan)), none, "released: quarantine".to_owned()),
         (false, None) => (Admin::Down, None, None, "released: shut, since there is no network of role quarantine".to_owned()),
     };
-    Some(PortWish { admin, untagged, tagged, needed: false, carries_bmc: plug.carries_bmc, because })
+    Some(DesiredPort { admin, untagged, tagged, needed: false, carries_bmc: plug.carries_bmc, because })
 }

@@ -1,17 +1,16 @@
 //! The HTTP API: Kubernetes wire conventions over a unix socket.
 //!
-//! Objects are read, listed, watched and written here as Kubernetes clients expect; the words of people that are not wishes (approve,
-//! pause, retry, …) go to the running controller through [`control::Control`]. Leaves out: what an object means (`check` comes from
+//! Objects are read, listed, watched and written here as Kubernetes clients expect; the words of people that are not desired state (approve,
+//! pause, retry, …) go to the running controller through [`crate::control::operator::Control`]. Leaves out: what an object means (`check` comes from
 //! `manifest`), and all decisions. Invariant: no value of a Secret leaves, and no client writes a status. Shown by `tests/api.rs`.
 
+mod actions;
 pub mod apply;
 pub mod columns;
-pub mod control;
 pub mod decode;
 mod discovery;
 pub mod fault;
 pub mod objects;
-mod people;
 mod refer;
 mod routes;
 pub mod selector;
@@ -22,9 +21,9 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::control::operator::Control;
 use crate::model::Object;
 use crate::store::Store;
-use control::Control;
 
 pub use objects::{Backend, DryRun};
 pub use socket::{BindError, Listener};

@@ -1,0 +1,6 @@
+//! What listens: the Kubernetes-style API for people and programs (`api`), and the boot answers for machines (`boot`).
+//!
+//! Leaves out: what is decided. Invariant: a request that is slow or broken costs its own connection, never the controller's loop.
+
+pub mod api;
+pub mod boot;
