@@ -24,8 +24,16 @@ pub const WATCH_BACKLOG: usize = 1_024;
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
 /// How long a hard power-off may take before it is read as not obeyed: slow BMCs act seconds late, some half a minute.
 pub const HARD_OFF_WAIT: Duration = Duration::from_secs(60);
-/// Attempts of one switching-off: one soft, three hard.
-pub const OFF_ATTEMPTS: u32 = 4;
+/// Soft-offs of one intent of which nothing is known: a lost datagram is sent again, a machine that does not answer is not told for ever.
+pub const SOFT_OFF_TRIES: u32 = 3;
+/// How long a soft-off of which nothing is known may take to show before it is sent again: late requests are half a minute late, not more.
+pub const SOFT_OFF_UNKNOWN: Duration = Duration::from_secs(30);
+/// Hard offs of one intent.
+pub const HARD_OFF_TRIES: u32 = 3;
+/// A body is seen off by two answers to questions at least this far apart: a BMC that restarts answers Off for some seconds.
+pub const SEEN_OFF_APART: Duration = Duration::from_secs(10);
+/// Off says nothing for this long after a power-on that may still take effect.
+pub const OFF_AFTER_ON: Duration = Duration::from_secs(60);
 /// Rounds of a forecast: a move takes about ten, and swaps in a ring go side by side.
 pub const FORECAST_ROUNDS: usize = 64;
 /// How long a power-on may take to show.
@@ -47,6 +55,8 @@ pub const BMC_DEADLINE: Duration = Duration::from_secs(20);
 pub const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a person who asks for a plan waits for the workers of its devices.
 pub const PREVIEW_WAIT: Duration = Duration::from_secs(1);
+/// How long a pause waits for a port that is between two writes: a switch that is slower than that is named.
+pub const HALF_WAY_WAIT: Duration = Duration::from_secs(10);
 /// How long an approval holds.
 pub const APPROVAL_FOR: Duration = Duration::from_secs(3600);
 /// How long the loop sleeps when nothing is due.

@@ -1,10 +1,11 @@
 //! The boot answer: which persona a MAC address starts now, as an iPXE script. Pure: from a small view, changes nothing.
 //!
-//! Invariant: a persona is answered only while its record on that server stands (`Phase::stands`); everybody else is parked. The script
+//! Invariant: what is answered is the snapshot that stands on that server, never the spec of the moment; everybody else is parked. The script
 //! never dead-ends: what fails is tried again, and a parked machine asks again.
 
+use crate::model::body::Snapshot;
 use crate::model::server::Arch;
-use crate::model::{Mac, Name, PersonaSpec};
+use crate::model::{Mac, Name};
 
 /// How long a parked machine waits before it asks again.
 const PARKED_S: u32 = 30;
@@ -23,21 +24,32 @@ pub struct Answer {
 pub struct BootView<'a> {
     /// The server that has this MAC address.
     pub server: Option<&'a Name>,
-    /// The persona whose answer stands there, and what it is; nothing in the second place where it is gone.
-    pub standing: Option<(&'a Name, Option<&'a PersonaSpec>)>,
-    pub hostname: Option<&'a str>,
+    /// Why it is parked whatever stands there.
+    pub parked: Option<String>,
+    /// What stands there, as it was when it began to.
+    pub standing: Option<&'a Snapshot>,
+    /// The SMBIOS UUID that the machine showed at the first request of this start.
+    pub smbios: Option<&'a str>,
 }
 
-/// The answer for a NIC's address. `arch` is what the firmware says it runs on.
-pub fn answer(mac: Mac, arch: Arch, view: &BootView<'_>) -> Answer {
+/// The answer for a NIC's address. `arch` and `uuid` are what the firmware says of itself.
+pub fn answer(mac: Mac, uuid: Option<&str>, arch: Arch, view: &BootView<'_>) -> Answer {
     let Some(server) = view.server else { return parked(mac, "no server has this MAC address") };
-    let Some((name, persona)) = view.standing else { return parked(mac, &format!("nothing is to run on {server}")) };
-    let Some(persona) = persona else { return parked(mac, &format!("persona {name} is gone")) };
-    if persona.os.arch != arch {
-        let (needs, has) = (persona.os.arch.as_str(), arch.as_str());
+    if let Some(why) = &view.parked {
+        return parked(mac, why);
+    }
+    let Some(snapshot) = view.standing else { return parked(mac, &format!("nothing is to run on {server}")) };
+    if let (Some(pinned), Some(shown)) = (view.smbios, uuid)
+        && !pinned.eq_ignore_ascii_case(shown)
+    {
+        return parked(mac, &format!("the machine says it is {shown}, and {pinned} was started on {server}"));
+    }
+    let name = &snapshot.persona;
+    if snapshot.arch != arch {
+        let (needs, has) = (snapshot.arch.as_str(), arch.as_str());
         return parked(mac, &format!("persona {name} is for {needs}, the machine says {has}"));
     }
-    match start(persona, server, view.hostname.unwrap_or(server.as_str()), mac) {
+    match start(snapshot, server, mac) {
         Ok(lines) => {
             let says = format!("persona {name} on {server}");
             Answer { script: script(&says, &lines, mac), says, persona: Some(name.clone()) }
@@ -46,8 +58,8 @@ pub fn answer(mac: Mac, arch: Arch, view: &BootView<'_>) -> Answer {
     }
 }
 
-fn start(persona: &PersonaSpec, server: &Name, hostname: &str, mac: Mac) -> Result<Vec<String>, String> {
-    let root = &persona.root;
+fn start(snapshot: &Snapshot, server: &Name, mac: Mac) -> Result<Vec<String>, String> {
+    let root = &snapshot.root;
     if root.disk.is_some() {
         return Ok(vec!["iseq ${platform} efi && exit ||".to_owned(), "sanboot --no-describe --drive 0x80 || goto retry".to_owned()]);
     }
@@ -61,7 +73,7 @@ fn start(persona: &PersonaSpec, server: &Name, hostname: &str, mac: Mac) -> Resu
             format!("sanboot --drive 0x80 iscsi:{}::{port}:{:x}:{} || goto retry", word(&host)?, iscsi.lun, word(&iscsi.target)?),
         ]);
     }
-    let kernel = persona.kernel.as_ref().ok_or("it has no kernel")?;
+    let kernel = snapshot.kernel.as_ref().ok_or("it has no kernel")?;
     let mut arguments = Vec::new();
     if let Some(nfs) = &root.nfs {
         let mode = if nfs.mode == crate::model::persona::RootMode::Writable { "rw" } else { "ro" };
@@ -73,7 +85,7 @@ fn start(persona: &PersonaSpec, server: &Name, hostname: &str, mac: Mac) -> Resu
     // Two NFSv4 clients of one host name expire each other's leases: each server gets its own.
     arguments.push(format!(
         "ip=dhcp nfs.nfs4_unique_id={server} embody.hostname={} BOOTIF=01-{}",
-        word(hostname)?,
+        word(&snapshot.hostname)?,
         mac.to_string().replace(':', "-")
     ));
     if !kernel.cmdline.is_empty() {
@@ -109,7 +121,8 @@ fn script(says: &str, lines: &[String], mac: Mac) -> String {
     )
 }
 
-fn parked(mac: Mac, why: &str) -> Answer {
+/// Nothing is to be started: it waits, and asks again.
+pub fn parked(mac: Mac, why: &str) -> Answer {
     let lines = format!("#!ipxe\necho embody: parked: {why}\n:again\nsleep {PARKED_S}\nchain {mac}?again=1 || goto again\n");
     Answer { script: lines, says: format!("parked: {why}"), persona: None }
 }

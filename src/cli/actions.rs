@@ -28,6 +28,19 @@ pub struct ApproveArgs {
     /// Declare that the server already runs the persona: nothing is switched off
     #[arg(long)]
     adopt: bool,
+    /// Let a hard power-off follow where no soft-off was accepted
+    #[arg(long, conflicts_with = "adopt")]
+    hard: bool,
+}
+
+#[derive(Args)]
+pub struct DeclareArgs {
+    /// NAME, SERVER/NAME, or SERVER NAME, and what is so: `off` (its power is cut) or `foreign` (it runs nothing of embody's)
+    #[arg(value_name = "[SERVER/]NAME off|foreign", required = true, num_args = 2..=3)]
+    words: Vec<String>,
+    /// Why you know, for those who look later
+    #[arg(long)]
+    reason: String,
 }
 
 #[derive(Args)]
@@ -72,12 +85,27 @@ fn show(answer: &Value) -> Result<(), Failure> {
 pub async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Failure> {
     for name in subject::of_kind(&args.object, Kind::Binding)? {
         let path = format!("{}/approve", path_of(Kind::Binding, &name));
-        show(&client.post(&path, &json!({ "adopt": args.adopt })).await?)?;
+        show(&client.post(&path, &json!({ "adopt": args.adopt, "hard": args.hard })).await?)?;
+    }
+    Ok(())
+}
+
+pub async fn declare(args: DeclareArgs, client: &Client) -> Result<(), Failure> {
+    let Some((what, server)) = args.words.split_last() else { return Err(Failure::usage("say which server, and what is so")) };
+    if !["off", "foreign"].contains(&what.as_str()) {
+        return Err(Failure::usage(format!("found `{what}`, expected `off` or `foreign` after the server")));
+    }
+    for name in subject::of_kind(server, Kind::Server)? {
+        let path = format!("{}/declare", path_of(Kind::Server, &name));
+        show(&client.post(&path, &json!({ "what": what, "reason": args.reason })).await?)?;
     }
     Ok(())
 }
 
 pub async fn accept(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
+    if args.object == ["store"] {
+        return show(&client.post(&format!("{API}/store/accept"), &json!({})).await?);
+    }
     let (kind, name) = match args.object.as_slice() {
         [bare] if !bare.contains('/') => identified(client, bare).await?,
         words => subject::look_up(client, words).await?,

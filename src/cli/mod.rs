@@ -50,8 +50,10 @@ enum Verb {
     Plan(plan::PlanArgs),
     /// Let a binding's plan do what it would disrupt
     Approve(actions::ApproveArgs),
-    /// Accept the identity that a server's BMC or a switch shows now
+    /// Accept the identity that a server's BMC or a switch shows now; or `store`: the store as it is, although it holds less than it did
     Accept(actions::ObjectArgs),
+    /// Say what is so of a server that cannot be asked: that its power is cut, or that it runs nothing of embody's
+    Declare(actions::DeclareArgs),
     /// Restart what bindings run: off, seen off, on
     Restart(actions::ObjectArgs),
     /// Forget failures, refused credentials and back-off of an object, and look now
@@ -146,6 +148,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Plan(args) => plan::run(args, &client()?).await.map(|()| 0),
         Verb::Approve(args) => actions::approve(args, &client()?).await.map(|()| 0),
         Verb::Accept(args) => actions::accept(args, &client()?).await.map(|()| 0),
+        Verb::Declare(args) => actions::declare(args, &client()?).await.map(|()| 0),
         Verb::Restart(args) => actions::restart(args, &client()?).await.map(|()| 0),
         Verb::Retry(args) => actions::retry(args, &client()?).await.map(|()| 0),
         Verb::Get(args) => get::run(args, &client()?).await.map(|()| 0),

@@ -10,7 +10,7 @@ use crate::drivers::{Fault, Observation};
 use crate::model::fact::{BmcSeen, Seen, SwitchSeen, Tick};
 use crate::model::identity::{Identity, Sameness};
 use crate::model::op::{Device, Op};
-use crate::model::{Kind, Name};
+use crate::model::{Kind, Name, Reason};
 use crate::plan::observed::Trouble;
 use crate::telemetry::timestamp;
 
@@ -104,13 +104,14 @@ fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
     let facts = cache.bmcs.entry(server.clone()).or_default();
     let mut changed = Changed { servers: [server.clone()].into(), device: Some((Kind::Server, server.clone())), ..Changed::default() };
     let known = &mut facts.known;
-    let new = foreign.map(|message| Trouble { reason: "IdentityChanged", message });
+    let new = foreign.map(|message| Trouble { reason: Reason::IdentityChanged, message });
     let is_foreign = new.is_some();
     changed.reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, new);
     known.seen = Some(Seen { value: seen.clone(), asked_at });
     if is_foreign {
         facts.power = None;
         facts.boot = None;
+        cache.memory_of(server).may_be_on();
         return changed;
     }
     let extended = pinned.extended(&seen.shown);
@@ -118,11 +119,10 @@ fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
     if facts.power.as_ref().map(|p| p.value) != Some(seen.power) {
         facts.power_since = timestamp();
     }
-    let before = facts.power.as_ref().map(|p| p.value);
     let power = Seen { value: seen.power, asked_at };
     facts.power = Some(power.clone());
     facts.boot = seen.boot.map(|value| Seen { value, asked_at });
-    cache.memory_of(server).saw_power(before, &power);
+    cache.memory_of(server).saw_power(&power);
     changed
 }
 
@@ -139,7 +139,7 @@ fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Ti
         }
         Sameness::Same | Sameness::NotTold => None,
     };
-    let foreign = foreign.map(|message| Trouble { reason: "IdentityChanged", message });
+    let foreign = foreign.map(|message| Trouble { reason: Reason::IdentityChanged, message });
     let trouble_before = known.trouble.clone();
     let is_foreign = foreign.is_some();
     changed.reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, foreign);

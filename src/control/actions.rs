@@ -2,26 +2,27 @@
 //! controller answers them in its own order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::cache::{Pause, Stored};
+use super::cache::Pause;
 use super::controller::{Controller, Message};
+use super::operator::{Approving, Declaring};
 use crate::control::operator::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
-use crate::drivers::switch::resolve;
+use crate::drivers::gate::{Gate, Key};
 use crate::limits;
-use crate::model::body::Phase;
+use crate::model::body::Hold;
 use crate::model::fact::Tick;
-use crate::model::op::{Device, Disruption, Op};
+use crate::model::op::{Device, Disruption, Off, Op};
 use crate::model::{Kind, Name, Object, Objects};
+use crate::plan::consent;
 use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
 use crate::plan::observed::{Approval, Observed};
-use crate::plan::power::seconds;
-use crate::plan::record::Record;
-use crate::plan::{consent, plan};
 use crate::store::{Expect, Store, keys};
 use crate::telemetry::timestamp;
 
@@ -32,7 +33,9 @@ pub enum Ask {
     Forecast { changes: Vec<Object>, reply: Reply<Forecast> },
     Why { kind: Kind, name: Name, reply: Reply<Result<String, Refusal>> },
     Ports { reply: Reply<Vec<PortRow>> },
-    Approve { binding: Name, adopt: bool, who: String, reply: Reply<Result<String, Refusal>> },
+    Approve { binding: Name, word: Approving, who: String, reply: Reply<Result<String, Refusal>> },
+    Declare { server: Name, what: Declaring, reason: String, who: String, reply: Reply<Result<String, Refusal>> },
+    AcceptStore { who: String, reply: Reply<Result<String, Refusal>> },
     Accept { kind: Kind, name: Name, who: String, reply: Reply<Result<String, Refusal>> },
     Retry { kind: Kind, name: Name, who: String, reply: Reply<Result<String, Refusal>> },
     Pause { scope: Scope, reason: String, seconds: Option<u64>, who: String, reply: Reply<Result<String, Refusal>> },
@@ -98,8 +101,14 @@ impl Control for Operators {
     async fn ports(&self) -> Vec<PortRow> {
         self.ask(|reply| Ask::Ports { reply }).await.unwrap_or_default()
     }
-    async fn approve(&self, binding: &Name, adopt: bool, who: &str) -> Result<String, Refusal> {
-        self.ask(|reply| Ask::Approve { binding: binding.clone(), adopt, who: who.to_owned(), reply }).await?
+    async fn approve(&self, binding: &Name, word: Approving, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::Approve { binding: binding.clone(), word, who: who.to_owned(), reply }).await?
+    }
+    async fn declare(&self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::Declare { server: server.clone(), what, reason: reason.to_owned(), who: who.to_owned(), reply }).await?
+    }
+    async fn accept_store(&self, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::AcceptStore { who: who.to_owned(), reply }).await?
     }
     async fn accept(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::Accept { kind, name: name.clone(), who: who.to_owned(), reply }).await?
@@ -136,10 +145,12 @@ impl Controller {
             }
             Ask::Why { kind, name, reply } => drop(reply.send(self.why(kind, &name))),
             Ask::Ports { reply } => drop(reply.send(self.ports())),
-            Ask::Approve { binding, adopt, who, reply } => drop(reply.send(self.approve(&binding, adopt, &who).await)),
+            Ask::Approve { binding, word, who, reply } => drop(reply.send(self.approve(&binding, word, &who).await)),
+            Ask::Declare { server, what, reason, who, reply } => drop(reply.send(self.declare(&server, what, &reason, &who).await)),
+            Ask::AcceptStore { who, reply } => drop(reply.send(self.accept_store(&who).await)),
             Ask::Accept { kind, name, who, reply } => drop(reply.send(self.accept(kind, &name, &who).await)),
             Ask::Retry { kind, name, who, reply } => drop(reply.send(self.retry(kind, &name, &who).await)),
-            Ask::Pause { scope, reason, seconds, who, reply } => drop(reply.send(self.pause(scope, reason, seconds, who).await)),
+            Ask::Pause { scope, reason, seconds, who, reply } => self.pause(scope, reason, seconds, who, reply).await,
             Ask::Resume { scope, who, reply } => drop(reply.send(self.resume(&scope, &who).await)),
             Ask::MayDelete { kind, name, reply } => drop(reply.send(self.may_delete(kind, &name))),
         }
@@ -188,189 +199,23 @@ impl Controller {
         forecast::forecast(servers, &want_of, self.clock.now())
     }
 
-    // ---- why -----------------------------------------------------------------------------------------------------------
-
-    fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal> {
-        if !self.cache.objects.has(kind, name) {
-            return Err(Refusal::NotFound { what: format!("{kind}/{name}") });
-        }
-        match kind {
-            Kind::Binding => Ok(self.why_binding(name)),
-            Kind::Server => Ok(self.why_server(name)),
-            Kind::Switch => Ok(self.why_switch(name)),
-            Kind::Persona => {
-                let at: Vec<String> = self.cache.may_run(name).map(Name::to_string).collect();
-                let bound: Vec<String> = self.cache.objects.bindings_of_persona(name).map(Name::to_string).collect();
-                Ok(format!("Persona {name} is bound by {}; by evidence it may run on {}.", list(&bound), list(&at)))
-            }
-            Kind::Policy | Kind::Secret | Kind::Network => Ok(format!("{kind} {name} is a desired state; nothing is done to it.")),
-        }
-    }
-
-    fn why_binding(&self, name: &Name) -> String {
-        let Some(binding) = self.cache.objects.bindings.get(name) else { return String::new() };
-        let Some(server) = &binding.spec.target.server else { return format!("Binding {name} names no server.") };
-        if !self.cache.objects.servers.contains_key(server) {
-            return format!("Binding {name} wants persona {} on server {server}, but there is no such server.", binding.spec.persona);
-        }
-        let mut text = format!("Binding {name} wants persona {} {:?} on server {server}. ", binding.spec.persona, binding.spec.state);
-        text.push_str(&self.why_server(server));
-        for (other, body) in &self.cache.bodies {
-            if other != server && body.value.release.as_ref().is_some_and(|r| r.binding == *name) {
-                text.push_str(&format!(" It has left {other}, which is still to be released: {}", self.why_server(other)));
-            }
-        }
-        text
-    }
-
-    fn why_server(&self, server: &Name) -> String {
-        let now = self.clock.now();
-        let want = self.cache.want(server);
-        let seen = self.cache.seen(server, &want);
-        let plan = plan(&want, &seen, now);
-        let mut text = match (&seen.power, &seen.bmc_trouble) {
-            (_, Some(trouble)) => format!("Its power is unknown: {}.", trouble.message),
-            (Some(power), None) => format!("Its power is {}, asked {} ago.", power.value, seconds(now.since(power.asked_at))),
-            (None, None) => "Its power was not seen yet.".to_owned(),
-        };
-        let runs: Vec<String> = seen.body.may_run.iter().map(|(p, phase)| format!("{p} ({})", phase_in_words(*phase))).collect();
-        if !runs.is_empty() {
-            text.push_str(&format!(" By evidence it may run {}.", list(&runs)));
-        }
-        let busy: Vec<String> = self.in_flight.iter().filter(|(_, s)| *s == server).map(|(op, _)| op.to_string()).collect();
-        if !busy.is_empty() {
-            text.push_str(&format!(" In flight: {}.", list(&busy)));
-        }
-        for problem in &plan.problems {
-            text.push_str(&format!(
-                " Problem: {} [{}, {}:{}].",
-                problem.message,
-                problem.reason,
-                problem.decided_at.file(),
-                problem.decided_at.line()
-            ));
-        }
-        for wait in &plan.waits {
-            text.push_str(&format!(
-                " It waits: {} [{}, {}:{}].",
-                wait.message,
-                wait.reason,
-                wait.decided_at.file(),
-                wait.decided_at.line()
-            ));
-        }
-        for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
-            match self.guardrails.contended(server, &step.op, now) {
-                Some((trouble, again)) => {
-                    text.push_str(&format!(" It waits: {} [{}], for {}.", trouble.message, trouble.reason, seconds(again.since(now))))
-                }
-                None => text.push_str(&format!(" Next: {} ({}).", step.op, step.because)),
-            }
-        }
-        for failure in self.failures.iter().filter(|((s, _), f)| s == server && f.again_at > now).map(|(_, f)| f) {
-            text.push_str(&format!(
-                " Failed {} times: {}; next try in {}.",
-                failure.count,
-                failure.trouble.message,
-                seconds(failure.again_at.since(now))
-            ));
-        }
-        if let Some(at) = plan.wake_at.filter(|at| *at > now) {
-            text.push_str(&format!(" It is observed again in {} at the latest.", seconds(at.since(now))));
-        }
-        if want.holder.is_none() && seen.body.release.is_none() {
-            text.push_str(" No binding names it: it is left as it is.");
-        } else if plan.is_converged() && busy.is_empty() {
-            text.push_str(" Everything is as desired.");
-        }
-        text
-    }
-
-    fn why_switch(&self, name: &Name) -> String {
-        let known = self.cache.switches.get(name);
-        match known {
-            Some(known) => match (&known.trouble, &known.seen) {
-                (Some(trouble), _) => format!("Switch {name}: {} (since {}).", trouble.message, known.trouble_since),
-                (None, Some(seen)) => format!(
-                    "Switch {name} is read by the profile {}, {} ports, asked {} ago.",
-                    seen.value.profile,
-                    seen.value.ports.len(),
-                    seconds(self.clock.now().since(seen.asked_at))
-                ),
-                (None, None) => format!("Switch {name} was not seen yet."),
-            },
-            None => format!("Switch {name} was not seen yet."),
-        }
-    }
-
-    // ---- ports ---------------------------------------------------------------------------------------------------------
-
-    fn ports(&self) -> Vec<PortRow> {
-        let mut rows: BTreeMap<(Name, String), PortRow> = BTreeMap::new();
-        for (switch, held) in &self.cache.objects.switches {
-            let Some(seen) = self.cache.switches.get(switch).and_then(|k| k.seen.as_ref()) else { continue };
-            for (port, found) in seen.value.ports.iter().filter(|(p, _)| held.spec.manages(p)) {
-                let row = PortRow {
-                    switch: switch.clone(),
-                    port: port.clone(),
-                    link: format!("{:?}", found.oper),
-                    want: None,
-                    have: Some(found.config.to_string()),
-                    wired_to: None,
-                    note: None,
-                };
-                rows.insert((switch.clone(), port.clone()), row);
-            }
-        }
-        for server in self.cache.objects.servers.keys() {
-            self.wires_of(server, &mut rows);
-        }
-        rows.into_values().collect()
-    }
-
-    fn wires_of(&self, server: &Name, rows: &mut BTreeMap<(Name, String), PortRow>) {
-        let Some(held) = self.cache.objects.servers.get(server) else { return };
-        let want = self.cache.want(server);
-        let seen = self.cache.seen(server, &want);
-        let nics = held.spec.nics.iter().filter_map(|n| Some((&n.name, n.switch.as_ref()?, n.port.as_ref()?)));
-        let bonds = held.spec.bonds.iter().flat_map(|b| b.attach.iter().map(move |a| (&b.name, &a.switch, &a.port)));
-        for (nic, switch, port) in nics.chain(bonds) {
-            let facts = self.cache.switches.get(switch).and_then(|k| k.seen.as_ref()).map(|s| &s.value);
-            let key = facts.and_then(|f| resolve(f, port).ok()).unwrap_or(port.as_str()).to_owned();
-            let found = facts.and_then(|f| f.ports.get(&key));
-            let at = (switch.clone(), key.clone());
-            let row = rows.entry(at.clone()).or_insert_with(|| PortRow {
-                switch: switch.clone(),
-                port: key,
-                link: found.map_or_else(|| "Unknown".to_owned(), |f| format!("{:?}", f.oper)),
-                want: None,
-                have: found.map(|f| f.config.to_string()),
-                wired_to: None,
-                note: None,
-            });
-            row.wired_to = Some(format!("{server}/{nic}"));
-            let desired = match &want.holder {
-                Some(holder) => holder.ports.get(&at),
-                None => want.released_ports.get(&at).filter(|_| seen.body.release.is_some()),
-            };
-            row.want = desired.and_then(|w| found.map(|f| w.over(&f.config).to_string()));
-            row.note = seen.ports.get(&at).and_then(|p| p.refuse.as_ref()).map(|t| t.message.clone());
-        }
-    }
-
     // ---- words of people -----------------------------------------------------------------------------------------------
 
-    async fn approve(&mut self, binding: &Name, adopt: bool, who: &str) -> Result<String, Refusal> {
+    async fn approve(&mut self, binding: &Name, word: Approving, who: &str) -> Result<String, Refusal> {
         let held = self.cache.objects.bindings.get(binding).ok_or_else(|| Refusal::NotFound { what: format!("Binding/{binding}") })?;
         let (uid, generation) = (held.meta.uid.clone(), held.meta.generation);
         let server = held.spec.target.server.clone().ok_or_else(|| Refusal::Refused { why: "it names no server".to_owned() })?;
         let persona = held.spec.persona.clone();
-        if adopt {
+        if word == Approving::Adopt {
             return self.adopt(binding, &server, &persona, who).await;
         }
+        let hard = word == Approving::Hard;
         let future = self.future(&self.cache.objects);
         let mine = future.steps.iter().filter(|s| s.step.binding == *binding);
-        let ops: std::collections::BTreeSet<String> = mine.map(|s| consent::signature(&s.step.op)).collect();
+        let mut ops: std::collections::BTreeSet<String> = mine.map(|s| consent::signature(&s.step.op)).collect();
+        if hard {
+            ops.extend(self.bodies_of(binding).iter().map(|s| consent::signature(&Op::PowerOff { server: s.clone(), how: Off::Hard })));
+        }
         if ops.is_empty() {
             let waits: Vec<String> = future.waits.iter().filter(|(s, _)| *s == server).map(|(_, w)| w.message.clone()).collect();
             let why = if waits.is_empty() {
@@ -381,14 +226,24 @@ impl Controller {
             return Err(Refusal::Refused { why });
         }
         let what: Vec<String> = ops.iter().cloned().collect();
-        let approval = Approval { uid, generation, ops };
+        let approval = Approval { uid, generation, ops, hard };
         let approved = Approved { approval: approval.clone(), by: who.to_owned(), at: timestamp() };
         self.put(&keys::approval(binding), serde_json::to_vec(&approved).unwrap_or_default()).await?;
         self.cache.approvals.insert(binding.clone(), (approval, self.clock.now().plus(limits::APPROVAL_FOR)));
         self.cache.stopped_by_guardrails.remove(&server);
-        self.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}: {}", list(&what))).await;
+        let hard = if hard { ", hard where it must be" } else { "" };
+        self.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}{hard}: {}", list(&what))).await;
         self.wake_binding(binding);
-        Ok(format!("approved for an hour, for this generation of {binding}: {}", list(&what)))
+        Ok(format!("approved for an hour, for this generation of {binding}{hard}: {}", list(&what)))
+    }
+
+    /// The bodies that a binding holds, is to release, or names.
+    fn bodies_of(&self, binding: &Name) -> Vec<Name> {
+        let is = |hold: &Option<Hold>| hold.as_ref().is_some_and(|h| h.binding == *binding);
+        let mut bodies: Vec<Name> =
+            self.cache.bodies.iter().filter(|(_, b)| is(&b.value.held_by) || is(&b.value.release)).map(|(s, _)| s.clone()).collect();
+        bodies.extend(self.cache.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone()));
+        bodies
     }
 
     async fn adopt(&mut self, binding: &Name, server: &Name, persona: &Name, who: &str) -> Result<String, Refusal> {
@@ -407,21 +262,6 @@ impl Controller {
         self.event("Normal", &format!("Binding/{binding}"), "Adopted", &message).await;
         self.wake(server);
         Ok(format!("server {server} is taken to run persona {persona} already; it is not switched off"))
-    }
-
-    async fn accept(&mut self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
-        let shown = match kind {
-            Kind::Server => self.cache.bmcs.get(name).and_then(|f| f.known.seen.as_ref()).map(|s| s.value.shown.clone()),
-            Kind::Switch => self.cache.switches.get(name).and_then(|k| k.seen.as_ref()).map(|s| s.value.shown.clone()),
-            Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona | Kind::Binding => None,
-        };
-        let Some(pin) = shown else { return Err(Refusal::Refused { why: format!("{kind} {name} shows no identity now") }) };
-        let revision = self.put(&keys::pin(kind, name), serde_json::to_vec(&pin).unwrap_or_default()).await?;
-        self.cache.pins.insert((kind, name.clone()), Stored { value: pin.clone(), revision });
-        self.event("Normal", &format!("{kind}/{name}"), "Accepted", &format!("by {who}: {pin}")).await;
-        let device = if kind == Kind::Server { Device::Bmc(name.clone()) } else { Device::Switch(name.clone()) };
-        self.retry_device(&device);
-        Ok(format!("{kind} {name} is {pin} from now on"))
     }
 
     async fn retry(&mut self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
@@ -444,10 +284,6 @@ impl Controller {
             self.guardrails.forget_corrections(server);
             let memory = self.cache.memory_of(server);
             memory.on_tries = 0;
-            memory.on_sent_at = None;
-            if self.cache.body(server).off.is_some() {
-                self.record(server, &[Record::OffDone]).await;
-            }
             if kind != Kind::Switch {
                 self.retry_device(&Device::Bmc(server.clone()));
             }
@@ -458,11 +294,12 @@ impl Controller {
         Ok(format!("{kind} {name}: failures are forgotten, it is observed now"))
     }
 
-    async fn pause(&mut self, scope: Scope, reason: String, seconds: Option<u64>, who: String) -> Result<String, Refusal> {
+    /// It holds before it is stored; and it is answered when nothing leaves any more.
+    async fn pause(&mut self, scope: Scope, reason: String, seconds: Option<u64>, who: String, reply: Reply<Result<String, Refusal>>) {
         if let Scope::Object { kind, name } = &scope
             && !self.cache.objects.has(*kind, name)
         {
-            return Err(Refusal::NotFound { what: format!("{kind}/{name}") });
+            return drop(reply.send(Err(Refusal::NotFound { what: format!("{kind}/{name}") })));
         }
         let until_text = seconds.and_then(|s| {
             let now: jiff::Timestamp = timestamp().parse().ok()?;
@@ -470,15 +307,54 @@ impl Controller {
         });
         let pause = Pause { scope: scope.clone(), reason, by: who, since: timestamp(), until: until_text.clone() };
         let id = pause_id(&scope);
-        self.put(&keys::pause(&id), serde_json::to_vec(&pause).unwrap_or_default()).await?;
         let until: Option<Tick> = seconds.map(|s| self.clock.now().plus(Duration::from_secs(s)));
-        self.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason)).await;
-        self.cache.pauses.insert(id, (pause, until));
+        self.cache.pauses.insert(id.clone(), (pause.clone(), until));
+        let half_way = self.void_paused(scope == Scope::Everything);
         self.wake_all();
-        Ok(match until_text {
-            Some(until) => format!("paused until {until}: nothing is written, everything is still watched"),
-            None => "paused until resumed: nothing is written, everything is still watched".to_owned(),
-        })
+        let stored = self.put(&keys::pause(&id), serde_json::to_vec(&pause).unwrap_or_default()).await;
+        self.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason)).await;
+        tokio::spawn(async move {
+            let left = finished(half_way).await;
+            let text = match until_text {
+                Some(until) => format!("paused until {until}: nothing is written, everything is still watched"),
+                None => "paused until resumed: nothing is written, everything is still watched".to_owned(),
+            };
+            let half_way = if left.is_empty() { String::new() } else { format!("; left between two states: {}", list(&left)) };
+            let answer = match stored {
+                Ok(_) => Ok(format!("{text}{half_way}")),
+                Err(why) => Err(Refusal::Store {
+                    why: format!("{text}{half_way}; but it is not stored, and is over when this controller ends ({why})"),
+                }),
+            };
+            // A reply that nobody waits for any more is no failure.
+            let _ = reply.send(answer);
+        });
+    }
+
+    /// Takes back what is on its way and paused. What is between its first and its last datagram may finish: those are given back.
+    fn void_paused(&self, everything: bool) -> Vec<HalfWay> {
+        let mut half_way = Vec::new();
+        if everything {
+            for (device, owned) in &self.workers {
+                let gate = Arc::clone(owned.worker.gate());
+                let keys = gate.void_all_but_half_way();
+                half_way.extend(keys.into_iter().map(|key| HalfWay { gate: Arc::clone(&gate), device: device.clone(), key }));
+            }
+            return half_way;
+        }
+        for (op, server) in &self.in_flight {
+            let want = self.cache.want(server);
+            let bindings = want.holder.iter().map(|h| &h.authority.binding).chain(want.releaser.iter().map(|r| &r.binding));
+            let Some(gate) = self.gate_of(&op.device()).filter(|_| bindings.into_iter().any(|b| self.cache.is_paused(server, b))) else {
+                continue;
+            };
+            let key = Key::of(op);
+            match gate.half_way().contains(&key) {
+                true => half_way.push(HalfWay { gate: Arc::clone(gate), device: op.device(), key }),
+                false => gate.void(&key),
+            }
+        }
+        half_way
     }
 
     async fn resume(&mut self, scope: &Scope, who: &str) -> Result<String, Refusal> {
@@ -509,17 +385,20 @@ impl Controller {
     }
 
     fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {
-        if kind == Kind::Server {
-            let body = self.cache.body(name);
-            if let Some(persona) = body.may_run.keys().next() {
-                let why = format!("by evidence server {name} may still run persona {persona}; stop it first (state: Stopped)");
-                return Err(Refusal::Refused { why });
-            }
+        if kind != Kind::Server {
+            return Ok(());
         }
-        Ok(())
+        let refuse = |why: String| Err(Refusal::Refused { why });
+        if self.cache.unreadable.contains_key(name) {
+            return refuse(format!("what is stored of server {name} does not read, so it may run anything"));
+        }
+        match self.cache.body(name).evidence.keys().next() {
+            Some(persona) => refuse(format!("by evidence server {name} may still run persona {persona}; stop it first (state: Stopped)")),
+            None => Ok(()),
+        }
     }
 
-    async fn put(&mut self, key: &str, value: Vec<u8>) -> Result<u64, Refusal> {
+    pub(super) async fn put(&mut self, key: &str, value: Vec<u8>) -> Result<u64, Refusal> {
         let present = self.store.get(key).await.map_err(in_words)?;
         let expect = present.map_or(Expect::Absent, |e| Expect::At(e.revision));
         self.store.put_if(key, value, expect).await.map_err(in_words)
@@ -528,6 +407,25 @@ impl Controller {
 
 fn in_words(error: crate::store::StoreError) -> Refusal {
     Refusal::Store { why: error.to_string() }
+}
+
+/// An operation between its first and its last datagram.
+struct HalfWay {
+    gate: Arc<Gate>,
+    device: Device,
+    key: Key,
+}
+
+/// Waits until they are whole, for `limits::HALF_WAY_WAIT` at most; what is not then is taken back too, and named.
+async fn finished(half_way: Vec<HalfWay>) -> Vec<String> {
+    let until = Instant::now() + limits::HALF_WAY_WAIT;
+    let open = || half_way.iter().filter(|h| h.gate.half_way().contains(&h.key));
+    while open().next().is_some() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let left: Vec<String> = open().map(|h| format!("{} {:?}", h.device, h.key)).collect();
+    half_way.iter().for_each(|h| h.gate.void(&h.key));
+    left
 }
 
 /// One pause for each scope: pausing again replaces it.
@@ -554,15 +452,6 @@ fn foreseen(step: &forecast::Foreseen) -> ForecastStep {
     }
 }
 
-fn phase_in_words(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Answered => "its boot answer stands",
-        Phase::Armed => "seen off since its boot answer stands",
-        Phase::Started => "its start was seen",
-        Phase::Withdrawn => "its boot answer was withdrawn, the server was not seen off since",
-    }
-}
-
-fn list(items: &[String]) -> String {
+pub(super) fn list(items: &[String]) -> String {
     if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
 }

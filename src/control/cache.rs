@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::boot::answer::BootView;
 use crate::control::operator::Scope;
 use crate::drivers::switch::resolve;
-use crate::model::body::Body;
+use crate::model::body::{Body, Evidence};
+use crate::model::claim::{Claim, ClaimIndex, claims};
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
 use crate::model::identity::Identity;
 use crate::model::objects::server_switches;
 use crate::model::switch::SwitchSpec;
-use crate::model::{Kind, Mac, Name, Objects};
-use crate::plan::desired::Desired;
-use crate::plan::observed::{Approval, Elsewhere, Memory, Observed, PortKey, PortSeenHere, SwitchSeenHere, Trouble};
+use crate::model::{Kind, Mac, Name, Objects, Reason};
+use crate::plan::desired::{Desired, Holder, Past};
+use crate::plan::fence;
+use crate::plan::observed::{Approval, Elsewhere, Memory, Observed, PortKey, PortObserved, SwitchObserved, Trouble};
 use crate::plan::resolve::{self, PortNames};
 use crate::plan::save::Unsaved;
 use crate::store::Revision;
@@ -86,8 +88,22 @@ pub struct Cache {
     pub stopped_by_guardrails: BTreeMap<Name, Trouble>,
     /// The site's breaker: while it is open nothing is sent.
     pub breaker: Option<Trouble>,
-    /// Where each persona may run, by evidence.
-    may_run_at: BTreeMap<Name, BTreeSet<Name>>,
+    /// Records of bodies that do not read, by the revision at which they stand.
+    pub unreadable: BTreeMap<Name, Revision>,
+    /// Bodies of which nothing is known.
+    anything: BTreeSet<Name>,
+    /// Ports of which a write is on its way.
+    pub ports_in_flight: BTreeSet<PortKey>,
+    /// The store holds less than it once acknowledged: nothing is written to devices.
+    pub store_stop: Option<Trouble>,
+    /// What evidence claims, by body.
+    claimed: ClaimIndex<Name>,
+    /// What bindings reserve.
+    reserved: ClaimIndex<Name>,
+    reserved_by: BTreeMap<Name, BTreeSet<Claim>>,
+    /// The bodies whose snapshots hold a MAC, and those whose disks hold a persona.
+    by_snapshot_mac: BTreeMap<Mac, BTreeSet<Name>>,
+    on_disk_at: BTreeMap<Name, BTreeSet<Name>>,
     guids: BTreeMap<String, BTreeSet<Name>>,
 }
 
@@ -97,22 +113,116 @@ impl Cache {
     }
 
     pub fn set_body(&mut self, server: &Name, body: Body, revision: Revision) {
-        if let Some(old) = self.bodies.get(server) {
-            for persona in old.value.may_run.keys() {
-                if let Some(at) = self.may_run_at.get_mut(persona) {
-                    at.remove(server);
-                }
-            }
+        if let Some(old) = self.bodies.remove(server) {
+            self.index(server, &old.value, false);
         }
-        for persona in body.may_run.keys() {
-            self.may_run_at.entry(persona.clone()).or_default().insert(server.clone());
-        }
+        self.index(server, &body, true);
+        self.unreadable.remove(server);
         self.bodies.insert(server.clone(), Stored { value: body, revision });
     }
 
+    fn index(&mut self, server: &Name, body: &Body, is: bool) {
+        for evidence in body.evidence.values() {
+            for claim in &evidence.snapshot.claims {
+                match is {
+                    true => self.claimed.insert(claim, server),
+                    false => self.claimed.remove(claim, server),
+                }
+            }
+            for mac in &evidence.snapshot.macs {
+                note(&mut self.by_snapshot_mac, *mac, server, is);
+            }
+        }
+        match is && body.anything {
+            true => drop(self.anything.insert(server.clone())),
+            false => drop(self.anything.remove(server)),
+        }
+        for persona in &body.on_disk {
+            note(&mut self.on_disk_at, persona.clone(), server, is);
+        }
+    }
+
+    /// A binding or its persona changed: what it reserves.
+    pub fn reserve(&mut self, binding: &Name) {
+        for claim in self.reserved_by.remove(binding).unwrap_or_default() {
+            self.reserved.remove(&claim, binding);
+        }
+        let Some(held) = self.objects.bindings.get(binding) else { return };
+        let Some(persona) = self.objects.personas.get(&held.spec.persona) else { return };
+        let claims = claims(&held.spec.persona, &persona.spec, Some(&held.spec));
+        claims.iter().for_each(|claim| self.reserved.insert(claim, binding));
+        self.reserved_by.insert(binding.clone(), claims);
+    }
+
+    /// A record that does not read: its body may run anything, and nobody else gets what it might have.
+    pub fn does_not_read(&mut self, server: &Name, revision: Revision, why: &str) {
+        tracing::error!(server = %server, error = why, "what is stored of a body does not read: it may run anything");
+        if let Some(old) = self.bodies.remove(server) {
+            self.index(server, &old.value, false);
+        }
+        self.unreadable.insert(server.clone(), revision);
+    }
+
+    /// Whether a person has paused what is done in this binding's name here.
+    pub fn is_paused(&self, server: &Name, binding: &Name) -> bool {
+        self.paused_by(server, binding).is_some()
+    }
+
     /// The servers that may run a persona, by evidence.
-    pub fn may_run(&self, persona: &Name) -> impl Iterator<Item = &Name> {
-        self.may_run_at.get(persona).into_iter().flatten()
+    pub fn may_run<'a>(&'a self, persona: &'a Name) -> impl Iterator<Item = &'a Name> {
+        self.bodies.iter().filter(|(_, body)| body.value.evidence.contains_key(persona)).map(|(server, _)| server)
+    }
+
+    /// The bindings that wait for what this body claims.
+    pub fn waiting_for(&self, body: &Body) -> BTreeSet<Name> {
+        let claims = body.evidence.values().flat_map(|e| &e.snapshot.claims);
+        claims.flat_map(|claim| self.reserved.overlapping(claim)).collect()
+    }
+
+    /// Who else has what a holder claims.
+    fn elsewhere(&self, server: &Name, holder: &Holder) -> Vec<Elsewhere> {
+        let claims = &holder.snapshot.claims;
+        if claims.is_empty() {
+            return Vec::new();
+        }
+        let bodies: BTreeSet<Name> = claims.iter().flat_map(|claim| self.claimed.overlapping(claim)).collect();
+        let mut out: Vec<Elsewhere> = bodies.iter().filter(|s| *s != server).flat_map(|s| self.evidence_at(s, claims)).collect();
+        let unreadable = self.unreadable.keys().chain(&self.anything).filter(|s| *s != server);
+        out.extend(unreadable.map(|s| Elsewhere::Unreadable { server: s.clone(), asked_at: self.answered_at(s) }));
+        let on_disk = self.on_disk_at.get(&holder.persona).into_iter().flatten().filter(|s| *s != server);
+        let strays = |s: &&Name| self.power_is(s, Power::On) && self.body(s).evidence.is_empty();
+        out.extend(on_disk.filter(strays).map(|s| Elsewhere::Disk { server: s.clone() }));
+        out.extend(self.reserved_by_others(&holder.authority.binding, claims));
+        out
+    }
+
+    fn evidence_at(&self, server: &Name, claims: &BTreeSet<Claim>) -> Vec<Elsewhere> {
+        let Some(body) = self.bodies.get(server).map(|b| &b.value).filter(|b| b.fences()) else { return Vec::new() };
+        let asked_at = self.answered_at(server);
+        let found = |(persona, evidence): (&Name, &Evidence)| {
+            let claim = evidence.snapshot.overlap(claims)?.to_string();
+            Some(Elsewhere::Evidence { server: server.clone(), persona: persona.clone(), claim, asked_at })
+        };
+        body.evidence.iter().filter_map(found).collect()
+    }
+
+    /// Of two bindings that claim one thing, which manifests refuse, the older one has it.
+    fn reserved_by_others(&self, binding: &Name, claims: &BTreeSet<Claim>) -> Vec<Elsewhere> {
+        let age = |name: &Name| self.objects.bindings.get(name).map(|b| (b.meta.creation_timestamp.clone(), name.clone()));
+        let mut out = Vec::new();
+        for claim in claims {
+            for other in self.reserved.overlapping(claim).into_iter().filter(|o| o != binding) {
+                let is = Elsewhere::Reserved { binding: other.clone(), claim: claim.to_string() };
+                if age(&other) < age(binding) && !out.contains(&is) {
+                    out.push(is);
+                }
+            }
+        }
+        out
+    }
+
+    fn power_is(&self, server: &Name, power: Power) -> bool {
+        self.bmcs.get(server).and_then(|f| f.power.as_ref()).is_some_and(|p| p.value == power)
     }
 
     pub fn want(&self, server: &Name) -> Desired {
@@ -125,22 +235,39 @@ impl Cache {
 
     /// Everything that `plan` may know of one server.
     pub fn seen(&self, server: &Name, want: &Desired) -> Observed {
+        self.seen_with(server, want, &self.objects)
+    }
+
+    pub fn seen_with(&self, server: &Name, want: &Desired, objects: &Objects) -> Observed {
+        let mut seen = self.seen_alone(server, want);
+        let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved));
+        seen.takeover = moved.map(|hold| self.takeover(&hold.binding, objects));
+        seen
+    }
+
+    /// Whether the new body of a binding that has moved could take over now.
+    fn takeover(&self, binding: &Name, objects: &Objects) -> Result<(), String> {
+        let target = objects.bindings.get(binding).and_then(|b| b.spec.target.server.as_ref());
+        let Some(target) = target else { return Err(format!("binding {binding} names no server")) };
+        let want = self.want_with(target, &self.body(target), objects);
+        fence::can_take_over(&want, &self.seen_alone(target, &want), binding)
+    }
+
+    fn seen_alone(&self, server: &Name, want: &Desired) -> Observed {
         let facts = self.bmcs.get(server);
-        let holder = want.holder.as_ref().map(|h| (&h.authority.binding, &h.persona));
         let mut seen = Observed {
             body: self.body(server),
+            unreadable: self.unreadable.contains_key(server),
             memory: self.memory.get(server).cloned().unwrap_or_default(),
             power: facts.and_then(|f| f.power.clone()),
             boot: facts.and_then(|f| f.boot.clone()),
             bmc_trouble: facts.and_then(|f| f.known.trouble.clone()),
+            elsewhere: want.holder.as_ref().map(|h| self.elsewhere(server, h)).unwrap_or_default(),
+            hard_off_without_soft: self.objects.policy().limits.hard_off_without_soft,
             ..Observed::default()
         };
-        if let Some((_, persona)) = holder {
-            let others = self.may_run(persona).filter(|s| *s != server);
-            let elsewhere = others.map(|s| Elsewhere { server: s.clone(), asked_at: self.answered_at(s) }).collect();
-            seen.elsewhere.insert(persona.clone(), elsewhere);
-        }
-        let bindings: Vec<&Name> = holder.iter().map(|h| h.0).chain(want.releaser.iter().map(|r| &r.binding)).collect();
+        let bindings: Vec<&Name> =
+            want.holder.iter().map(|h| &h.authority.binding).chain(want.releaser.iter().map(|r| &r.binding)).collect();
         for binding in bindings {
             if let Some((approval, _)) = self.approvals.get(binding) {
                 seen.approvals.insert(binding.clone(), approval.clone());
@@ -149,8 +276,11 @@ impl Cache {
                 seen.stopped.insert(binding.clone(), trouble);
             }
         }
-        let desired = want.holder.iter().flat_map(|h| h.ports.keys()).chain(want.released_ports.keys());
-        for key in desired.cloned().collect::<BTreeSet<PortKey>>() {
+        let wanted = want.holder.iter().flat_map(|h| h.ports.keys()).chain(want.released_ports.keys()).chain(want.debts.keys());
+        for key in wanted.cloned().collect::<BTreeSet<PortKey>>() {
+            if self.ports_in_flight.contains(&key) {
+                seen.in_flight.insert(key.clone());
+            }
             self.add_port(server, &key, &mut seen);
         }
         seen
@@ -164,8 +294,8 @@ impl Cache {
         let (switch, port) = key;
         let Some(held) = self.objects.switches.get(switch) else {
             let message = format!("there is no switch {switch}");
-            let trouble = Some(Trouble { reason: "SwitchMissing", message });
-            seen.switches.insert(switch.clone(), SwitchSeenHere { trouble, ..SwitchSeenHere::default() });
+            let trouble = Some(Trouble { reason: Reason::SwitchMissing, message });
+            seen.switches.insert(switch.clone(), SwitchObserved { trouble, ..SwitchObserved::default() });
             return;
         };
         let known = self.switches.get(switch);
@@ -176,20 +306,26 @@ impl Cache {
         let Some(facts) = facts else { return };
         if let Some(found) = facts.value.ports.get(port) {
             let refuse = self.refuse(server, switch, port, found, &held.spec, &facts.value);
-            seen.ports.insert(key.clone(), PortSeenHere { config: found.config.clone(), asked_at: facts.asked_at, refuse });
+            seen.ports.insert(key.clone(), PortObserved { config: found.config.clone(), asked_at: facts.asked_at, refuse });
         }
     }
 
     /// Invariant 6: why a port is never written.
     fn refuse(&self, server: &Name, switch: &Name, port: &str, found: &PortSeen, spec: &SwitchSpec, all: &SwitchSeen) -> Option<Trouble> {
-        let because = |reason, message| Some(Trouble { reason, message });
+        let because = |reason: Reason, message: String| Some(Trouble { reason, message });
         let names = std::iter::once(port).chain(found.also.iter().map(String::as_str));
         if !names.into_iter().any(|name| spec.manages(name)) {
-            return because("PortNotManaged", format!("port {port} of switch {switch} is not in its manage.ports: it is only observed"));
+            return because(
+                Reason::PortNotManaged,
+                format!("port {port} of switch {switch} is not in its manage.ports: it is only observed"),
+            );
         }
         if let Lag::Member(of) = &found.lag {
             let of = of.as_deref().unwrap_or("an aggregation");
-            return because("LinkAggregation", format!("port {port} of switch {switch} is a member of {of}: it is not written by itself"));
+            return because(
+                Reason::LinkAggregation,
+                format!("port {port} of switch {switch} is a member of {of}: it is not written by itself"),
+            );
         }
         // Who is at the other end of an aggregation is heard on its members.
         let part = |p: &&PortSeen| matches!(&p.lag, Lag::Member(Some(of)) if of == port || found.also.contains(of));
@@ -198,24 +334,24 @@ impl Cache {
         if let Some(n) = neighbours.find(|n| n.bridge == Some(true)) {
             let who = n.system.as_deref().unwrap_or(&n.chassis);
             return because(
-                "CableContradicted",
+                Reason::CableContradicted,
                 format!("port {port} of switch {switch} leads to the switch or router {who} ({} {})", n.chassis, n.port),
             );
         }
         let foreign = |mac: &Mac| self.objects.server_of_mac(*mac).filter(|owner| *owner != server).map(|owner| (*mac, owner.clone()));
         if let Some((mac, owner)) = found.macs.iter().find_map(foreign) {
             return because(
-                "CableContradicted",
+                Reason::CableContradicted,
                 format!("port {port} of switch {switch} is declared for server {server}, but {mac} of server {owner} was learned on it"),
             );
         }
         if let Quality::Unknown(why) = &found.quality {
-            return because("PortUnreadable", format!("port {port} of switch {switch}: {why}"));
+            return because(Reason::PortUnreadable, format!("port {port} of switch {switch}: {why}"));
         }
         if !all.writable.admin || !all.writable.access {
             let profile = all.profile;
             return because(
-                "SwitchNotWritable",
+                Reason::SwitchNotWritable,
                 format!("switch {switch} cannot be written by the profile {profile}: it is only observed"),
             );
         }
@@ -224,6 +360,18 @@ impl Cache {
 
     /// Why nothing is done in this binding's name.
     fn stopped(&self, server: &Name, binding: &Name) -> Option<Trouble> {
+        if let Some(trouble) = &self.store_stop {
+            return Some(trouble.clone());
+        }
+        if let Some(pause) = self.paused_by(server, binding) {
+            return Some(Trouble { reason: Reason::Paused, message: format!("paused by {}: {}", pause.by, pause.reason) });
+        }
+        // An approval says that what is held may go.
+        let held = self.stopped_by_guardrails.get(server).filter(|_| !self.approvals.contains_key(binding));
+        self.breaker.clone().or_else(|| held.cloned())
+    }
+
+    fn paused_by(&self, server: &Name, binding: &Name) -> Option<&Pause> {
         let paused = |(pause, _): &&(Pause, Option<Tick>)| match &pause.scope {
             Scope::Everything => true,
             Scope::Object { kind: Kind::Binding, name } => name == binding,
@@ -239,12 +387,7 @@ impl Cache {
                     || self.objects.servers.get(server).is_some_and(|s| all_in(&s.meta.labels))
             }
         };
-        if let Some((pause, _)) = self.pauses.values().find(paused) {
-            return Some(Trouble { reason: "Paused", message: format!("paused by {}: {}", pause.by, pause.reason) });
-        }
-        // An approval says that what is held may go.
-        let stopped_by_guardrails = self.stopped_by_guardrails.get(server).filter(|_| !self.approvals.contains_key(binding));
-        self.breaker.clone().or_else(|| stopped_by_guardrails.cloned())
+        self.pauses.values().find(paused).map(|(pause, _)| pause)
     }
 
     /// Remembers which servers show which GUID; the others that show the same one.
@@ -263,6 +406,8 @@ impl Cache {
             servers.remove(server);
         });
         self.bmcs.remove(server);
+        // Another one may answer from now on: what was seen off was not that.
+        self.memory_of(server).may_be_on();
     }
 
     /// Its worker ended: what it was about to save is to be saved all the same.
@@ -285,12 +430,19 @@ impl Cache {
 
     /// What a boot answer for this address depends on.
     pub fn boot_view(&self, mac: Mac) -> BootView<'_> {
-        let Some(server) = self.server_of(mac) else { return BootView::default() };
+        let stands_in = self.by_snapshot_mac.get(&mac);
+        let only = stands_in.filter(|bodies| bodies.len() == 1).and_then(BTreeSet::first);
+        // A machine that no manifest names any more may be alive all the same.
+        let Some(server) = self.server_of(mac).or(only) else { return BootView::default() };
+        let other = stands_in.into_iter().flatten().find(|s| *s != server);
         let body = self.bodies.get(server).map(|b| &b.value);
-        let standing = body.and_then(|b| b.may_run.iter().find(|(_, phase)| phase.stands()));
-        let standing = standing.map(|(name, _)| (name, self.objects.personas.get(name).map(|p| &p.spec)));
-        let binding = body.and_then(|b| b.held_by.as_ref()).and_then(|h| self.objects.bindings.get(&h.binding));
-        BootView { server: Some(server), standing, hostname: binding.and_then(|b| b.spec.hostname.as_deref()) }
+        let parked = match (other, self.unreadable.contains_key(server) || self.anything.contains(server)) {
+            (Some(other), _) => Some(format!("{mac} belongs to what may run on {other}")),
+            (None, true) => Some(format!("nothing is known of what {server} runs")),
+            (None, false) => None,
+        };
+        let smbios = body.and_then(|b| b.smbios.as_deref());
+        BootView { server: Some(server), parked, standing: body.and_then(Body::standing).map(|(_, e)| &e.snapshot), smbios }
     }
 
     /// The server that owns a MAC address.
@@ -317,21 +469,32 @@ impl PortNames for Cache {
     }
 }
 
-fn switch_here(switch: &Name, spec: &SwitchSpec, known: Option<&Known<SwitchSeen>>) -> SwitchSeenHere {
+fn switch_here(switch: &Name, spec: &SwitchSpec, known: Option<&Known<SwitchSeen>>) -> SwitchObserved {
     let seen = known.and_then(|k| k.seen.as_ref());
     let maintenance = spec
         .maintenance
         .as_ref()
-        .map(|m| Trouble { reason: "Maintenance", message: format!("switch {switch} is in maintenance: {}", m.reason) });
-    let unseen = || Some(Trouble { reason: "SwitchUnknown", message: format!("switch {switch} was not seen yet") });
+        .map(|m| Trouble { reason: Reason::Maintenance, message: format!("switch {switch} is in maintenance: {}", m.reason) });
+    let unseen = || Some(Trouble { reason: Reason::SwitchUnknown, message: format!("switch {switch} was not seen yet") });
     let trouble = match known {
         Some(known) => known.trouble.clone().or_else(|| if known.seen.is_none() { unseen() } else { None }),
         None => unseen(),
     };
-    SwitchSeenHere {
+    SwitchObserved {
         vlans: seen.map(|s| s.value.vlans.clone()).unwrap_or_default(),
         creates_vlans: spec.vlans == crate::model::switch::VlanPolicy::Create && seen.is_some_and(|s| s.value.writable.vlan_create),
         protected: spec.protected_vlans.iter().copied().collect(),
         trouble: maintenance.or(trouble),
+    }
+}
+
+fn note<K: Ord>(index: &mut BTreeMap<K, BTreeSet<Name>>, key: K, server: &Name, is: bool) {
+    if is {
+        index.entry(key).or_default().insert(server.clone());
+    } else if let Some(servers) = index.get_mut(&key) {
+        servers.remove(server);
+        if servers.is_empty() {
+            index.remove(&key);
+        }
     }
 }

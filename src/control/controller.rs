@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::absorb;
 use super::actions::Ask;
-use super::cache::{Cache, Stored};
+use super::cache::{Cache, Pause, Stored};
 use super::fleet::Owned;
 use super::outcome::Failure;
 use super::queue::Queue;
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::drivers::credentials::Turns;
 use crate::drivers::{Depth, Devices};
 use crate::limits;
+use crate::model::body::{Body, Declaration};
 use crate::model::fact::Tick;
 use crate::model::identity::Identity;
 use crate::model::op::{Device, Op};
@@ -25,17 +26,18 @@ use crate::model::status::Event;
 use crate::model::{Kind, Mac, Name, Object};
 use crate::plan::budget::Budget;
 use crate::plan::guardrails::Guardrails;
+use crate::plan::record::Record;
 use crate::store::{Change, Expect, Lease, Revision, Store, StoreError, keys};
 use crate::telemetry::timestamp;
 
 #[derive(Debug)]
 pub enum Message {
     Ask(Ask),
-    /// `again`: the machine asks as its last answer told it to, not because it started.
+    /// A machine asks what to boot. `uuid` is its SMBIOS UUID, where its firmware says it.
     Boot {
         mac: Mac,
+        uuid: Option<String>,
         arch: Arch,
-        again: bool,
         reply: oneshot::Sender<Answer>,
     },
 }
@@ -50,6 +52,14 @@ pub struct SiteCondition {
 
 /// By condition. It outlives controllers: what the boot endpoint or the directory said holds until they say something else.
 pub type Site = watch::Sender<BTreeMap<&'static str, SiteCondition>>;
+
+/// What a controller of this process knew when it ended: merged back where a person takes a store that holds less.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    pub(super) bodies: BTreeMap<Name, Body>,
+    pub(super) pauses: BTreeMap<String, Pause>,
+    pub(super) pins: BTreeMap<(Kind, Name), Identity>,
+}
 
 pub struct Controller {
     pub(super) cache: Cache,
@@ -170,8 +180,8 @@ impl Controller {
                 },
                 message = inbox.recv() => match message {
                     Some(Message::Ask(ask)) => self.answer(ask).await,
-                    Some(Message::Boot { mac, arch, again, reply }) => {
-                        let answer = self.boot(mac, arch, again);
+                    Some(Message::Boot { mac, uuid, arch, reply }) => {
+                        let answer = self.boot(mac, uuid, arch).await;
                         let _ = reply.send(answer);
                     }
                     None => return,
@@ -221,7 +231,7 @@ impl Controller {
         let breaker = self.guardrails.breaker(bodies, &policy.limits, policy.bmc.poll_interval.0 * 2, self.clock.now());
         if breaker.is_some() != self.cache.breaker.is_some() {
             let word = match &breaker {
-                Some(trouble) => SiteCondition { ok: false, reason: trouble.reason, message: trouble.message.clone() },
+                Some(trouble) => SiteCondition { ok: false, reason: trouble.reason.as_str(), message: trouble.message.clone() },
                 None => SiteCondition { ok: true, reason: "BreakerClosed", message: String::new() },
             };
             tracing::warn!(open = breaker.is_some(), message = word.message, "the breaker");
@@ -285,7 +295,7 @@ impl Controller {
             return;
         }
         match &report.said {
-            Outcome::Done(op, result) => self.came_back(op, report.asked_at, result.as_ref().err()).await,
+            Outcome::Done(op, result) => self.came_back(op, report.asked_at, result).await,
             Outcome::Observed(_) => {}
         }
         let changed = absorb::report(&mut self.cache, &report);
@@ -321,7 +331,7 @@ impl Controller {
             Device::Switch(name) => self.cache.switches.get(name).and_then(|k| k.trouble.clone()),
         };
         match trouble {
-            Some(t) => self.event("Warning", &format!("{kind}/{name}"), t.reason, &t.message).await,
+            Some(t) => self.event("Warning", &format!("{kind}/{name}"), t.reason.as_str(), &t.message).await,
             None if up => self.event("Normal", &format!("{kind}/{name}"), "Answers", &format!("{device} answers")).await,
             None => {}
         }
@@ -356,17 +366,25 @@ impl Controller {
         self.dirty_objects.extend(self.cache.objects.policies.keys().next().map(|name| (Kind::Policy, name.clone())));
     }
 
-    fn boot(&mut self, mac: Mac, arch: Arch, again: bool) -> Answer {
-        let answer = crate::boot::answer::answer(mac, arch, &self.cache.boot_view(mac));
-        // A machine that is parked, or asks again because its answer told it to, has not started anything.
-        if again || answer.persona.is_none() {
-            return answer;
+    async fn boot(&mut self, mac: Mac, uuid: Option<String>, arch: Arch) -> Answer {
+        let answer = crate::boot::answer::answer(mac, uuid.as_deref(), arch, &self.cache.boot_view(mac));
+        // Whatever it is answered: it is not off.
+        let Some(server) = self.cache.boot_view(mac).server.cloned() else { return answer };
+        self.cache.memory_of(&server).may_be_on();
+        let body = self.cache.body(&server);
+        let mut records = Vec::new();
+        if body.declared.as_ref().is_some_and(|d| d.what != Declaration::OffButRuns) {
+            records.push(Record::DeclaredAs(Declaration::OffButRuns));
         }
-        if let Some(server) = self.cache.server_of(mac).cloned() {
-            self.cache.memory_of(&server).start_seen_at = Some(self.clock.now());
-            self.send(&Device::Bmc(server.clone()), Job::Observe(Depth::State));
-            self.wake(&server);
+        if let (Some(uuid), None, Some(_)) = (uuid, &body.smbios, &answer.persona) {
+            records.push(Record::Smbios(uuid));
         }
+        if !records.is_empty() && !self.record(&server, &records).await {
+            // Who it is could not be remembered: it asks again.
+            return crate::boot::answer::parked(mac, "the store does not answer");
+        }
+        self.send(&Device::Bmc(server.clone()), Job::Observe(Depth::State));
+        self.wake(&server);
         answer
     }
 }

@@ -11,12 +11,12 @@ use super::controller::Controller;
 use super::secrets::{self, BadSecret};
 use super::worker::{Job, Pace, Setting, Worker};
 use crate::drivers::credentials::Turns;
-use crate::drivers::gate::Key;
+use crate::drivers::gate::{Gate, Key};
 use crate::limits;
 use crate::model::fact::SwitchSeen;
 use crate::model::op::{Device, Op};
 use crate::model::secret::{BmcLogin, SnmpLogin};
-use crate::model::{Kind, Name, ServerSpec, SwitchSpec};
+use crate::model::{Kind, Name, Reason, ServerSpec, SwitchSpec};
 use crate::plan::observed::Trouble;
 
 /// A worker, and what it was made from: another address or another Secret makes another worker.
@@ -106,7 +106,14 @@ impl Controller {
         let end = self.workers.remove(device).map(|owned| owned.worker.end());
         let lost: Vec<Op> = self.in_flight.keys().filter(|op| op.device() == *device).cloned().collect();
         for op in lost {
-            self.in_flight.remove(&op);
+            // It may have left until now; what became of it is not known.
+            let now = self.clock.now();
+            if let Some(server) = self.in_flight.remove(&op) {
+                self.cache.memory_of(&server).came_back(&op, now);
+            }
+            if let Op::SetPort { switch, port, .. } = &op {
+                self.cache.ports_in_flight.remove(&(switch.clone(), port.clone()));
+            }
             self.drifts.remove(&op);
             self.budget.release(&op);
         }
@@ -160,7 +167,7 @@ impl Controller {
     }
 
     fn no_login(&mut self, device: &Device, error: &BadSecret) {
-        let trouble = Some(Trouble { reason: "NoCredentials", message: error.to_string() });
+        let trouble = Some(Trouble { reason: Reason::NoCredentials, message: error.to_string() });
         match device {
             Device::Bmc(name) => {
                 let facts = self.cache.bmcs.entry(name.clone()).or_default();
@@ -195,10 +202,14 @@ impl Controller {
         owned.worker.send(Job::Do(op, Box::new(permit)))
     }
 
+    pub(super) fn gate_of(&self, device: &Device) -> Option<&Arc<Gate>> {
+        self.workers.get(device).map(|owned| owned.worker.gate())
+    }
+
     /// A power command that was sent and has not left yet belongs to an attempt that is over.
     pub(super) fn void_power(&self, server: &Name) {
-        if let Some(owned) = self.workers.get(&Device::Bmc(server.clone())) {
-            owned.worker.gate().void(&Key::Power);
+        if let Some(gate) = self.gate_of(&Device::Bmc(server.clone())) {
+            gate.void(&Key::Power);
         }
     }
 }

@@ -71,6 +71,27 @@ pub enum Refusal {
     Store { why: String },
 }
 
+/// What an approval says beside the plan that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Approving {
+    #[default]
+    ThePlan,
+    /// The server already runs the persona.
+    Adopt,
+    /// A hard off may follow where no soft-off was accepted.
+    Hard,
+}
+
+/// What a person declares of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Declaring {
+    /// Its power is cut.
+    Off,
+    /// It runs nothing of embody's.
+    Foreign,
+}
+
 /// What a pause covers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,8 +114,12 @@ pub trait Control: Send + Sync {
     /// One paragraph about an object.
     async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal>;
     async fn ports(&self) -> Vec<PortRow>;
-    /// Approves what a binding's plan would disrupt, or (`adopt`) declares that its server already runs the persona. A sentence to show.
-    async fn approve(&self, binding: &Name, adopt: bool, who: &str) -> Result<String, Refusal>;
+    /// Approves what a binding's plan would disrupt, or declares that its server already runs the persona. A sentence to show.
+    async fn approve(&self, binding: &Name, word: Approving, who: &str) -> Result<String, Refusal>;
+    /// A person's word about a server that embody cannot ask: kept with who said it and why.
+    async fn declare(&self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal>;
+    /// Takes the store as it is, although it holds less than it once acknowledged.
+    async fn accept_store(&self, who: &str) -> Result<String, Refusal>;
     /// Accepts the identity that a Server's BMC or a Switch shows now.
     async fn accept(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal>;
     /// Forgets refused credentials, contention, failures and back-off of an object, and looks now.

@@ -6,14 +6,16 @@
 use super::absorb;
 use super::controller::Controller;
 use super::worker::Job;
-use crate::drivers::{Depth, Fault};
+use crate::drivers::{Delivery, Depth, Disposition, Fault, Notes};
 use crate::limits;
+use crate::model::body::Sent;
 use crate::model::fact::Tick;
 use crate::model::op::{Device, Op};
 use crate::model::switch::SavePolicy;
 use crate::model::{Kind, Name};
 use crate::plan::consent;
 use crate::plan::observed::Trouble;
+use crate::plan::record::Record;
 use crate::plan::save::{Next, Unsaved};
 
 /// What an operation that failed is waiting for.
@@ -25,29 +27,71 @@ pub struct Failure {
 }
 
 impl Controller {
-    pub(super) async fn came_back(&mut self, op: &Op, asked_at: Tick, fault: Option<&Fault>) {
+    pub(super) async fn came_back(&mut self, op: &Op, asked_at: Tick, result: &Result<Notes, Fault>) {
+        let fault = result.as_ref().err();
         self.budget.release(op);
         match op {
-            Op::SetPort { switch, .. } | Op::CreateVlan { switch, .. } => self.switch_was_written(switch, asked_at, fault.is_none()),
+            Op::SetPort { switch, port, .. } => {
+                self.cache.ports_in_flight.remove(&(switch.clone(), port.clone()));
+                self.switch_was_written(switch, asked_at, fault.is_none());
+            }
+            Op::CreateVlan { switch, .. } => self.switch_was_written(switch, asked_at, fault.is_none()),
             Op::Save { switch } => self.save_came_back(switch, fault).await,
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => {}
         }
+        for note in result.iter().flatten() {
+            self.event("Warning", &op.device().regarding(), "Noticed", note).await;
+        }
         let Some(server) = self.in_flight.remove(op) else { return };
+        self.delivered(&server, op, fault).await;
         if self.drifts.remove(op) && fault.is_none() {
             self.guardrails.corrected(&server, op, self.clock.now());
         }
         let key = (server, consent::signature(op));
         match fault {
             None => drop(self.failures.remove(&key)),
-            Some(fault) => {
-                let now = self.clock.now();
-                let count = self.failures.get(&key).map_or(1, |f| f.count + 1);
-                let delay = limits::RETRY_FIRST.saturating_mul(1 << (count - 1).min(8)).min(limits::RETRY_MAX);
-                let trouble = absorb::trouble(fault);
-                tracing::warn!(op = %op, reason = trouble.reason, error = trouble.message, "an operation failed");
-                self.failures.insert(key, Failure { trouble, count, again_at: now.plus(delay) });
-            }
+            Some(fault) => self.failed(key, op, fault),
         }
+    }
+
+    /// What became of a power command goes into its intent: the next one depends on it.
+    async fn delivered(&mut self, server: &Name, op: &Op, fault: Option<&Fault>) {
+        let now = self.clock.now();
+        let delivery = fault.map_or(Delivery::Accepted, Fault::delivery);
+        let left = delivery != Delivery::NotSent;
+        if left {
+            self.cache.memory_of(server).came_back(op, now);
+        }
+        let record = match (op, delivery) {
+            (Op::PowerOff { how, .. }, delivery) => {
+                let sent = match delivery {
+                    Delivery::Accepted => Sent::Accepted,
+                    Delivery::NotSent => Sent::Nothing,
+                    Delivery::Refused(code) => Sent::Refused(code),
+                    // As it was written ahead.
+                    Delivery::Unknown => return,
+                };
+                Some(Record::OffSent { how: *how, sent }).filter(|_| self.cache.body(server).off.is_some())
+            }
+            (Op::PowerOn { .. }, Delivery::NotSent | Delivery::Refused(_)) => Some(Record::OnDone),
+            _ => None,
+        };
+        if let Some(record) = record {
+            // Where it is not stored, it stays unknown: that is the safe side.
+            self.record(server, &[record]).await;
+        }
+    }
+
+    fn failed(&mut self, key: (Name, String), op: &Op, fault: &Fault) {
+        let now = self.clock.now();
+        let count = self.failures.get(&key).map_or(1, |f| f.count + 1);
+        let delay = match fault.disposition() {
+            Disposition::Stalled => limits::RETRY_MAX,
+            Disposition::Retry | Disposition::Observe => limits::RETRY_FIRST.saturating_mul(1 << (count - 1).min(8)).min(limits::RETRY_MAX),
+        };
+        let trouble = absorb::trouble(fault);
+        tracing::warn!(op = %op, reason = %trouble.reason, error = trouble.message, "an operation failed");
+        self.failures.insert(key, Failure { trouble, count, again_at: now.plus(delay) });
     }
 
     // ---- saving --------------------------------------------------------------------------------------------------------
@@ -74,7 +118,7 @@ impl Controller {
         let trouble = absorb::trouble(fault);
         let Some(unsaved) = self.cache.unsaved.get_mut(switch) else { return };
         let news = unsaved.trouble.as_ref().map(|t| t.reason) != Some(trouble.reason);
-        tracing::warn!(switch = %switch, reason = trouble.reason, error = trouble.message, "its configuration could not be saved");
+        tracing::warn!(switch = %switch, reason = %trouble.reason, error = trouble.message, "its configuration could not be saved");
         unsaved.failed(trouble.clone(), now);
         if news {
             let message = format!("its running configuration could not be saved: {}", trouble.message);

@@ -8,12 +8,13 @@ use super::controller::Controller;
 use super::status;
 use super::worker::Job;
 use crate::drivers::Depth;
+use crate::drivers::gate::Key;
 use crate::limits;
 use crate::model::binding::RunState;
-use crate::model::body::Body;
+use crate::model::body::{Body, Sent};
 use crate::model::fact::Tick;
 use crate::model::op::{Disruption, Op};
-use crate::model::{Kind, Name};
+use crate::model::{Kind, Name, Reason};
 use crate::plan::desired::Desired;
 use crate::plan::guardrails::{DesiredKey, Standing};
 use crate::plan::observed::{Observed, Trouble};
@@ -39,7 +40,7 @@ impl Controller {
         let disrupts = withdraws || plan.steps.iter().any(|s| consent::disruption(&s.op, &seen) != Disruption::None);
         let approved = self.is_approved(&want, &plan);
         let busy = self.in_flight.values().any(|s| s == server);
-        let converged = plan.is_converged() && plan.looks.is_empty() && !busy;
+        let converged = plan.is_converged() && plan.polls.is_empty() && !busy;
         let differs = withdraws || !plan.steps.is_empty() || !plan.held.is_empty();
         self.guardrails.assess(&Standing { server, desired, converged, differs, disrupts: disrupts && !approved });
         if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped) {
@@ -66,11 +67,12 @@ impl Controller {
     /// The second pass: plans again, with the guardrails as they stand now, and sends what may start.
     pub(super) async fn reconcile(&mut self, server: &Name) {
         let Some((want, seen, mut plan)) = self.settle(server, Until::Done).await else { return };
+        self.void_unwanted(server, &want, &seen);
         let steps = std::mem::take(&mut plan.steps);
         for step in steps {
             self.begin(server, &want, step, &mut plan).await;
         }
-        for device in &plan.looks {
+        for device in &plan.polls {
             self.send(device, Job::Observe(Depth::State));
         }
         if let Some(at) = plan.wake_at {
@@ -87,10 +89,11 @@ impl Controller {
     async fn settle(&mut self, server: &Name, until: Until) -> Option<(Desired, Observed, Plan)> {
         for _ in 0..limits::RECORD_ROUNDS {
             let want = self.cache.want(server);
+            self.count_grace(server, &want);
             let mut seen = self.cache.seen(server, &want);
             if until == Until::Withdrawal {
                 // What is held must go on to count as what it would do, or the hold would lift itself.
-                seen.stopped.retain(|_, trouble| trouble.reason != "Held");
+                seen.stopped.retain(|_, trouble| trouble.reason != Reason::Held);
             }
             let plan = plan::plan(&want, &seen, self.clock.now());
             let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
@@ -106,11 +109,40 @@ impl Controller {
         None
     }
 
+    /// The grace of an accepted soft-off goes on only while nobody has paused it.
+    fn count_grace(&mut self, server: &Name, want: &Desired) {
+        let accepted = self.cache.bodies.get(server).and_then(|b| b.value.off.as_ref()).is_some_and(|o| o.soft.last == Sent::Accepted);
+        let bindings = want.releaser.iter().map(|r| &r.binding).chain(want.holder.iter().map(|h| &h.authority.binding));
+        let paused = bindings.into_iter().any(|b| self.cache.is_paused(server, b));
+        let now = self.clock.now();
+        if accepted {
+            self.cache.memory_of(server).grace.count(!paused, now);
+        }
+    }
+
+    /// What is on its way and would not be planned any more does not leave.
+    fn void_unwanted(&self, server: &Name, want: &Desired, seen: &Observed) {
+        for op in self.in_flight.iter().filter(|(_, of)| *of == server).map(|(op, _)| op) {
+            let Some(gate) = self.gate_of(&op.device()) else { continue };
+            let key = Key::of(op);
+            if !plan::wanted::is_wanted(op, want, seen) && !gate.half_way().contains(&key) {
+                tracing::info!(server = %server, op = %op, "taken back: it is no longer desired");
+                gate.void(&key);
+            }
+        }
+    }
+
     /// Stores records about a body; false when that failed, and the server is planned again later.
     pub(super) async fn record(&mut self, server: &Name, records: &[Record]) -> bool {
-        let before = self.cache.bodies.get(server).cloned().unwrap_or_default();
+        let mut before = self.cache.bodies.get(server).cloned().unwrap_or_default();
+        before.revision = self.cache.unreadable.get(server).copied().unwrap_or(before.revision);
         let mut body = before.value.clone();
         records.iter().for_each(|r| r.apply(&mut body));
+        match body.is_of_a_device() {
+            true if body.made_on.is_empty() => body.made_on = self.cache.pinned(Kind::Server, server),
+            true => {}
+            false => body.made_on = Default::default(),
+        }
         let expect = if before.revision == 0 { Expect::Absent } else { Expect::At(before.revision) };
         let value = serde_json::to_vec(&body).unwrap_or_default();
         match self.store.put_if(&keys::body(server), value, expect).await {
@@ -137,6 +169,25 @@ impl Controller {
         }
     }
 
+    /// Stores another record of a body in place of the one that there is.
+    pub(super) async fn replace_body(&mut self, server: &Name, body: Body) -> bool {
+        let before = self.cache.bodies.get(server).map_or(0, |b| b.revision);
+        let before = self.cache.unreadable.get(server).copied().unwrap_or(before);
+        let expect = if before == 0 { Expect::Absent } else { Expect::At(before) };
+        match self.store.put_if(&keys::body(server), serde_json::to_vec(&body).unwrap_or_default(), expect).await {
+            Ok(revision) => {
+                self.cache.memory_of(server).may_be_on();
+                self.cache.set_body(server, body, revision);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(server = %server, error = %error, "what is known of a body could not be stored");
+                self.reload(server, &error).await;
+                false
+            }
+        }
+    }
+
     /// After a write that may or may not have happened, or that another one overtook: what is there now.
     async fn reload(&mut self, server: &Name, error: &StoreError) {
         let found: Option<Entry> = match error {
@@ -147,27 +198,38 @@ impl Controller {
             },
         };
         let Some(entry) = found else { return };
-        if let Ok(body) = serde_json::from_slice::<Body>(&entry.value) {
-            // What was found may have been written by this attempt: everything in it counts as said now.
-            let now = self.clock.now();
-            let memory = self.cache.memory_of(server);
-            memory.withdrawn_at = body.may_run.keys().map(|p| (p.clone(), now)).collect();
-            memory.answered_at = body.may_run.keys().map(|p| (p.clone(), now)).collect();
-            memory.attempt_at = now;
-            memory.taken_at = now;
-            self.cache.set_body(server, body, entry.revision);
+        match serde_json::from_slice::<Body>(&entry.value) {
+            Ok(body) => {
+                // What was found may have been written by this attempt: everything in it counts as said now.
+                let now = self.clock.now();
+                let memory = self.cache.memory_of(server);
+                memory.withdrawn_at = body.evidence.keys().map(|p| (p.clone(), now)).collect();
+                memory.answered_at = body.evidence.keys().map(|p| (p.clone(), now)).collect();
+                (memory.soft_at, memory.hard_at, memory.on_sent_at) = (now, now, now);
+                memory.may_be_on();
+                self.cache.set_body(server, body, entry.revision);
+            }
+            Err(error) => self.cache.does_not_read(server, entry.revision, &error.to_string()),
         }
     }
 
     /// Others wait for evidence here to end.
     fn neighbours_of(&mut self, before: &Stored<Body>, server: &Name) {
-        let now: Vec<Name> = self.cache.body(server).may_run.keys().cloned().collect();
-        let ended: Vec<Name> = before.value.may_run.keys().filter(|p| !now.contains(p)).cloned().collect();
-        for persona in ended {
-            let bindings: Vec<Name> = self.cache.objects.bindings_of_persona(&persona).cloned().collect();
-            for binding in bindings {
+        let body = self.cache.body(server);
+        let ended = before.value.evidence.keys().any(|p| !body.evidence.contains_key(p)) || before.value.fences() != body.fences();
+        if ended {
+            for binding in self.cache.waiting_for(&before.value) {
                 self.wake_binding(&binding);
             }
+        }
+        if before.revision != 0 && before.value == Body::default() && body == Body::default() {
+            // It did not read before, and everybody waited for it.
+            self.wake_all();
+        }
+        if before.value.held_by != body.held_by {
+            // Whoever moved away from where this holder comes to.
+            let moved: Vec<Name> = body.held_by.iter().map(|h| h.binding.clone()).collect();
+            moved.iter().for_each(|binding| self.wake_binding(binding));
         }
     }
 
@@ -175,14 +237,14 @@ impl Controller {
     async fn begin(&mut self, server: &Name, want: &Desired, step: Step, plan: &mut Plan) {
         let now = self.clock.now();
         if self.lease.remaining().is_zero() {
-            plan.wait("LeaseOver", "this controller's lease is over; another one acts");
+            plan.wait(Reason::LeaseOver, "this controller's lease is over; another one acts");
             return;
         }
         if self.in_flight.contains_key(&step.op) {
             return;
         }
         if let Some(op) = self.port_on_its_way(want).filter(|_| matches!(step.op, Op::PowerOn { .. })) {
-            plan.wait("PortsFirst", format!("{op} is still on its way"));
+            plan.wait(Reason::PortsFirst, format!("{op} is still on its way"));
             plan.held.push(step);
             return;
         }
@@ -196,13 +258,17 @@ impl Controller {
             return;
         }
         let policy = self.cache.objects.policy();
-        if let Err((why, again)) = self.budget.take(&step.op, &policy.limits, now) {
-            plan.wait("Limit", why);
+        // What was begun is ended whatever the limits say.
+        if let Err((why, again)) =
+            self.budget.take(&step.op, &policy.limits, now).or_else(|full| if step.debt { Ok(()) } else { Err(full) })
+        {
+            plan.wait(Reason::Limit, why);
             plan.wake(again);
             plan.held.push(step);
             return;
         }
-        if let Err((trouble, again)) = self.ask_guardrails(server, want, &step, now) {
+        if let Err((trouble, again)) = self.ask_guardrails(server, want, &step, now).or_else(|no| if step.debt { Ok(()) } else { Err(no) })
+        {
             self.budget.release(&step.op);
             plan.wait(trouble.reason, trouble.message);
             plan.wake(again);
@@ -233,14 +299,14 @@ impl Controller {
         if let Op::PowerOff { .. } = step.op {
             let bindings = &self.cache.objects.bindings;
             let wanted_running = bindings.get(&step.binding).is_some_and(|b| b.spec.state == RunState::Running);
-            let ran = self.cache.body(server).may_run.values().next().is_some();
+            let ran = !self.cache.body(server).evidence.is_empty();
             if wanted_running && ran {
                 let running = bindings.values().filter(|b| b.spec.state == RunState::Running).count();
                 let here: Vec<Name> = self.cache.objects.bindings_of_server(server).cloned().collect();
                 let needed = here.iter().any(|b| *b != step.binding && self.guardrails.is_down(b));
                 let limits = self.cache.objects.policy().limits;
                 if let Err(message) = self.guardrails.take_down(&step.binding, running, needed, &limits) {
-                    return Err((Trouble { reason: "Limit", message }, now.plus(limits::RETRY_FIRST)));
+                    return Err((Trouble { reason: Reason::Limit, message }, now.plus(limits::RETRY_FIRST)));
                 }
             }
         }
@@ -260,6 +326,9 @@ impl Controller {
             return;
         }
         self.in_flight.insert(step.op.clone(), server.clone());
+        if let Op::SetPort { switch, port, .. } = &step.op {
+            self.cache.ports_in_flight.insert((switch.clone(), port.clone()));
+        }
         let now = self.clock.now();
         self.cache.memory_of(server).sent(&step.op, now);
         tracing::info!(server = %server, op = %step.op, because = step.because, binding = %step.binding, "sent");
@@ -327,7 +396,7 @@ impl Controller {
     /// An event when a binding becomes ready, ceases to be, or does not become ready for another reason than that it is being worked on.
     async fn tell_ready(&self, regarding: &str, now: (String, String, String), before: &(String, String, String)) {
         let (status, reason, message) = now;
-        let moves = ["Working", "Waiting", "SwitchingOn", "SwitchingOff", "AskingAgain", "PortsFirst", "Limit"].contains(&reason.as_str());
+        let moves = Reason::ALL.iter().any(|r| r.is_progress() && r.as_str() == reason);
         match (status == "True", before.0 == "True") {
             (true, false) => self.event("Normal", regarding, &reason, "ready: power, boot and ports are as desired").await,
             (false, true) => self.event("Warning", regarding, &reason, &format!("no longer ready: {message}")).await,

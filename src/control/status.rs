@@ -10,18 +10,11 @@ use crate::model::binding::RunState;
 use crate::model::body::Phase;
 use crate::model::fact::{PortConfig, Power};
 use crate::model::status::{BindingStatus, Condition, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus};
-use crate::model::{Kind, Name};
+use crate::model::{Kind, Name, Reason};
 use crate::plan::desired::{Desired, Holder};
 use crate::plan::observed::{Observed, Trouble};
 use crate::plan::{Plan, network};
 use crate::telemetry::timestamp;
-
-/// Waits that only a person ends.
-const NEEDS_A_PERSON: [&str; 8] =
-    ["ApprovalNeeded", "Observing", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
-
-/// Outcome by `plan::power` of a server whose ports are not ready.
-const PORTS_FIRST: &str = "PortsFirst";
 
 pub struct Conditions<'a> {
     before: Vec<Condition>,
@@ -114,8 +107,8 @@ fn summarise(
     busy: &[String],
 ) {
     let lives = match holder.state {
-        RunState::Running => seen.body.may_run.get(&holder.persona) == Some(&Phase::Started),
-        RunState::Stopped => seen.body.may_run.is_empty(),
+        RunState::Running => seen.body.evidence.get(&holder.persona).is_some_and(|e| e.stands() && e.phase == Phase::Started),
+        RunState::Stopped => seen.body.evidence.is_empty(),
     };
     let in_sync = planes.values().all(|p| p.in_sync);
     let blind = seen.power.is_none() || seen.bmc_trouble.is_some();
@@ -130,21 +123,38 @@ fn summarise(
     } else {
         Truth::False
     };
-    conditions.set("Ready", status, reason, message.clone());
+    conditions.set("Ready", status, reason.as_str(), message.clone());
     let stalled = plan.problems.first().map(|p| (p.reason, p.message.clone())).or_else(|| {
-        let person = plan.waits.iter().find(|w| NEEDS_A_PERSON.contains(&w.reason));
+        let person = plan.waits.iter().find(|w| w.reason.needs_a_person());
         person.map(|w| (w.reason, w.message.clone()))
     });
     let moving = !ready && stalled.is_none();
-    conditions.set("Reconciling", truth(moving), if moving { reason } else { "Idle" }, if moving { message } else { String::new() });
-    let (reason, message) = stalled.clone().unwrap_or(("Free", String::new()));
+    conditions.set(
+        "Reconciling",
+        truth(moving),
+        if moving { reason.as_str() } else { "Idle" },
+        if moving { message } else { String::new() },
+    );
+    let (reason, message) = stalled.clone().map_or(("Free", String::new()), |(reason, message)| (reason.as_str(), message));
     conditions.set("Stalled", truth(stalled.is_some()), reason, message);
+    up_to_date(conditions, holder, seen);
+}
+
+/// Whether what was answered is what would be answered now: an edit takes effect at the next start that embody makes.
+fn up_to_date(conditions: &mut Conditions<'_>, holder: &Holder, seen: &Observed) {
+    let Some(evidence) = seen.body.evidence.get(&holder.persona) else { return };
+    let (runs, is) = (&evidence.snapshot.digest, &holder.snapshot.digest);
+    let message = match runs == is {
+        true => format!("content {is}"),
+        false => format!("it was started with content {runs}, and the manifests say {is} now: raise `restart` to take it over"),
+    };
+    conditions.set("UpToDate", truth(runs == is), if runs == is { "Current" } else { "RestartNeeded" }, message);
 }
 
 /// The one thing to say first.
-fn reason(plan: &Plan, seen: &Observed, busy: &[String], ready: bool) -> (&'static str, String) {
+fn reason(plan: &Plan, seen: &Observed, busy: &[String], ready: bool) -> (Reason, String) {
     if ready {
-        return ("AsDesired", "power, boot and ports are read back as desired".to_owned());
+        return (Reason::AsDesired, "power, boot and ports are read back as desired".to_owned());
     }
     if let Some(problem) = plan.problems.first() {
         return (problem.reason, problem.message.clone());
@@ -153,25 +163,25 @@ fn reason(plan: &Plan, seen: &Observed, busy: &[String], ready: bool) -> (&'stat
         return (trouble.reason, trouble.message.clone());
     }
     if let Some(op) = busy.first() {
-        return ("Working", op.clone());
+        return (Reason::Working, op.clone());
     }
     // That it waits for its ports is a consequence of what keeps the ports.
-    let cause = plan.waits.iter().find(|w| w.reason != PORTS_FIRST);
+    let cause = plan.waits.iter().find(|w| w.reason != Reason::PortsFirst);
     if let Some(wait) = cause.or(plan.waits.first()) {
         return (wait.reason, wait.message.clone());
     }
     match plan.steps.first() {
-        Some(step) => ("Working", step.op.to_string()),
-        None => ("Waiting", "for the next poll".to_owned()),
+        Some(step) => (Reason::Working, step.op.to_string()),
+        None => (Reason::Waiting, "for the next poll".to_owned()),
     }
 }
 
 fn waits(plan: &Plan, previous: &Value, now: &str) -> Vec<WaitStatus> {
     let before: Vec<WaitStatus> = previous.get("waits").cloned().and_then(|w| serde_json::from_value(w).ok()).unwrap_or_default();
-    let one = |reason: &str, message: &str, at: &std::panic::Location<'_>| WaitStatus {
-        reason: reason.to_owned(),
+    let one = |reason: Reason, message: &str, at: &std::panic::Location<'_>| WaitStatus {
+        reason: reason.to_string(),
         message: message.to_owned(),
-        since: before.iter().find(|w| w.reason == reason).map_or_else(|| now.to_owned(), |w| w.since.clone()),
+        since: before.iter().find(|w| w.reason == reason.as_str()).map_or_else(|| now.to_owned(), |w| w.since.clone()),
         decided_at: format!("{}:{}", at.file(), at.line()),
     };
     let problems = plan.problems.iter().map(|p| one(p.reason, &p.message, p.decided_at));
@@ -195,14 +205,17 @@ fn planes(holder: &Holder, want: &Desired, seen: &Observed, previous: &Value, no
     let power_sync = power == wanted.to_string();
     let bmc = format!("bmc/{server}");
     let device = seen.boot.as_ref().filter(|_| !blind).map_or("Unknown".to_owned(), |b| b.value.device.to_string());
-    let drift = seen.boot.as_ref().is_some_and(|b| b.value.device != holder.boot && b.value.device != crate::model::fact::BootDevice::None);
+    let drift = seen
+        .boot
+        .as_ref()
+        .is_some_and(|b| b.value.device != holder.snapshot.boot && b.value.device != crate::model::fact::BootDevice::None);
     let boot_sync = holder.state == RunState::Stopped || !drift || seen.power.as_ref().is_some_and(|p| p.value == Power::Off);
-    let boot_have = if boot_sync && device == "None" { holder.boot.to_string() } else { device };
+    let boot_have = if boot_sync && device == "None" { holder.snapshot.boot.to_string() } else { device };
     let (network_want, network_have) = network_text(holder, seen);
     let network_sync = network::ready(&holder.ports, seen);
     [
         plane("power", wanted.to_string(), power, bmc.clone(), power_sync),
-        plane("boot", holder.boot.to_string(), boot_have, bmc, boot_sync),
+        plane("boot", holder.snapshot.boot.to_string(), boot_have, bmc, boot_sync),
         plane("network", network_want, network_have, "switches".to_owned(), network_sync),
     ]
     .into()
@@ -250,7 +263,7 @@ pub fn server(cache: &Cache, name: &Name, want: &Desired, seen: &Observed, plan:
         boot: seen.boot.as_ref().map(|b| b.value.device.to_string()),
         bmc: facts.and_then(|f| f.known.seen.as_ref()).map(|s| s.value.identity.clone()),
         bound_to: want.holder.as_ref().map(|h| h.authority.binding.clone()),
-        may_run: seen.body.may_run.keys().cloned().collect(),
+        may_run: seen.body.evidence.keys().cloned().collect(),
         obligations,
     }
 }
@@ -271,7 +284,7 @@ pub fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
     }
     let ours = cache.unsaved.get(name);
     if let Some(trouble) = ours.and_then(|unsaved| unsaved.trouble.as_ref()) {
-        conditions.set("Saved", Truth::False, trouble.reason, trouble.message.clone());
+        conditions.set("Saved", Truth::False, trouble.reason.as_str(), trouble.message.clone());
     }
     Some(SwitchStatus {
         observed_generation: held.meta.generation,
@@ -301,7 +314,7 @@ pub fn policy(cache: &Cache, site: &BTreeMap<&'static str, SiteCondition>) -> Op
 
 fn reachable(conditions: &mut Conditions<'_>, trouble: Option<&Trouble>, seen: bool) {
     let (status, reason, message) = match trouble {
-        Some(trouble) => (Truth::False, trouble.reason, trouble.message.clone()),
+        Some(trouble) => (Truth::False, trouble.reason.as_str(), trouble.message.clone()),
         None if seen => (Truth::True, "Answers", String::new()),
         None => (Truth::Unknown, "NotAskedYet", "it was not asked yet".to_owned()),
     };

@@ -21,7 +21,7 @@ use gate::Permit;
 
 use crate::model::op::Op;
 use crate::model::secret::{BmcLogin, SnmpLogin};
-use crate::model::{Name, ServerSpec, SwitchSpec};
+use crate::model::{Name, Reason, ServerSpec, SwitchSpec};
 
 /// How much to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,20 +164,20 @@ impl Fault {
     }
 
     /// One word for a condition's `reason`.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Fault::Silent { .. } => "NoAnswer",
-            Fault::Unknown { .. } => "OutcomeUnknown",
-            Fault::Refused { .. } => "Refused",
-            Fault::NotSent { .. } => "NotSent",
-            Fault::OtherDevice { .. } => "IdentityChanged",
-            Fault::Forbidden { .. } => "ActionForbidden",
-            Fault::Busy { .. } => "Busy",
-            Fault::Disagrees { .. } => "Disagrees",
-            Fault::Denied { .. } => "CredentialsRefused",
-            Fault::Unsupported { .. } => "Unsupported",
-            Fault::Garbled { .. } => "Garbled",
-            Fault::Network { .. } => "Unreachable",
+            Fault::Silent { .. } => Reason::NoAnswer,
+            Fault::Unknown { .. } => Reason::OutcomeUnknown,
+            Fault::Refused { .. } => Reason::Refused,
+            Fault::NotSent { .. } => Reason::NotSent,
+            Fault::OtherDevice { .. } => Reason::IdentityChanged,
+            Fault::Forbidden { .. } => Reason::ActionForbidden,
+            Fault::Busy { .. } => Reason::Busy,
+            Fault::Disagrees { .. } => Reason::Disagrees,
+            Fault::Denied { .. } => Reason::CredentialsRefused,
+            Fault::Unsupported { .. } => Reason::Unsupported,
+            Fault::Garbled { .. } => Reason::Garbled,
+            Fault::Network { .. } => Reason::Unreachable,
         }
     }
 }

@@ -1,35 +1,64 @@
-//! What is stored about a body: who holds it, what it may run by evidence, a switching-off that was begun, what is still still to be released.
+//! What is stored about a body: who holds it, what may be alive on it by evidence, the power commands that were begun and what became of
+//! them, what is still owed to its ports and its release.
 //!
-//! Evidence outlives the objects that it came from. There are no times in it: ticks of another process mean nothing here, so what a
-//! record says counts as said when this process started (`Tick::START`). `plan::record` alone changes it.
+//! Evidence outlives the objects that it came from: it is a snapshot of what was answered, not a name. There are no times in it: ticks of
+//! another process mean nothing here, so what a record says counts as said when this process started (`Tick::START`). `plan::record` alone
+//! changes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::Name;
+use super::claim::Claim;
+use super::fact::{BootDevice, PortConfig};
+use super::identity::Identity;
+use super::persona::{Kernel, Root};
+use super::server::Arch;
+use super::{Mac, Name};
 
-/// Stored under `bodies/<server>`.
+/// Stored under `records/2/bodies/<server>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Body {
     /// The binding that holds this body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<Hold>,
     /// How it was found when that binding took it.
     pub found: Found,
-    /// Personas that may run here: the evidence of the fence.
+    /// What may be alive here, by persona.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub may_run: BTreeMap<Name, Phase>,
+    pub evidence: BTreeMap<Name, Evidence>,
+    /// The device that all of this was recorded of.
+    #[serde(skip_serializing_if = "Identity::is_empty")]
+    pub made_on: Identity,
     /// A switching-off that was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub off: Option<OffIntent>,
-    /// What a binding that moved away still must still release here.
+    /// A power-on that was sent, and was neither refused nor followed by an answer On.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub on_sent: bool,
+    /// What a binding that moved away must still release here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<Hold>,
     /// The value of the holder's `restart` that this body has been off for.
     #[serde(skip_serializing_if = "is_zero")]
     pub restart_done: u64,
+    /// Ports that were written for this body, by `switch/port`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<String, PortDebt>,
+    /// Nothing is known of what it runs: a person took the store as it was while this body was on, or was not seen.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub anything: bool,
+    /// What a person declared of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub declared: Option<Declared>,
+    /// Personas that its own disk holds: it may run them whenever it is on without an answer of ours.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub on_disk: BTreeSet<Name>,
+    /// The SMBIOS UUID that it showed at the first boot request of a start that embody made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smbios: Option<String>,
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -38,7 +67,7 @@ fn is_zero(n: &u64) -> bool {
 
 /// A binding, by name and by uid: a new binding of the same name is another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Hold {
     pub binding: Name,
     pub uid: String,
@@ -53,11 +82,32 @@ pub enum Found {
     Off,
     /// Running something that nobody has declared: nothing here is disturbed before a person approves.
     Running,
-    /// Under embody's care without a gap: moved to and fro, or adopted.
+    /// Under embody's care without a gap: moved to and fro.
     Managed,
+    /// Found running, and declared by a person to run the persona: it is not switched off for that, and not disturbed either before a
+    /// person approves, until all is as desired once.
+    Adopted,
 }
 
-/// How far a persona's life on a body has come, by evidence. Every phase means: it may run here.
+/// That a persona may be alive here: since its boot answer stood, until the body is seen off after that was withdrawn.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Evidence {
+    pub phase: Phase,
+    /// The boot answer does not stand any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
+    pub snapshot: Snapshot,
+}
+
+impl Evidence {
+    /// Whether the boot services answer with this.
+    pub fn stands(&self) -> bool {
+        !self.withdrawn
+    }
+}
+
+/// How far a persona's life on a body has come. Every phase means: it may run here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Phase {
     /// The boot answer stands. Whether the body was off since is not known.
@@ -66,28 +116,131 @@ pub enum Phase {
     Armed,
     /// A start was seen after that.
     Started,
-    /// The boot answer was withdrawn. Ends when the body is seen off by a question asked after that.
-    Withdrawn,
 }
 
-impl Phase {
-    /// Whether the boot services answer with this persona.
-    pub fn stands(self) -> bool {
-        match self {
-            Phase::Answered | Phase::Armed | Phase::Started => true,
-            Phase::Withdrawn => false,
-        }
+/// What was answered: all that a body boots, as it was when the answer began to stand. An edit of the persona changes nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Snapshot {
+    pub persona: Name,
+    pub hostname: String,
+    pub arch: Arch,
+    pub boot: BootDevice,
+    pub root: Root,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Kernel>,
+    /// What must not have two owners.
+    pub claims: BTreeSet<Claim>,
+    /// The machine's addresses when it was answered. A changed NIC restarts nothing: they are not in the digest.
+    pub macs: BTreeSet<Mac>,
+    /// Tells this content from another one: 12 hexadecimal digits.
+    pub digest: String,
+}
+
+impl Snapshot {
+    /// With its digest.
+    pub fn sealed(mut self) -> Snapshot {
+        let content = (&self.persona, &self.hostname, self.arch, self.boot, &self.root, &self.kernel, &self.claims);
+        // What has a text form in JSON always has one.
+        let text = serde_json::to_vec(&content).unwrap_or_default();
+        self.digest = Sha256::digest(&text).iter().take(6).map(|b| format!("{b:02x}")).collect();
+        self
+    }
+
+    pub fn overlap<'a>(&'a self, claims: &BTreeSet<Claim>) -> Option<&'a Claim> {
+        self.claims.iter().find(|mine| claims.iter().any(|other| mine.overlaps(other)))
     }
 }
 
-/// One desired state to have the body off, and how far it got. Stored before anything is sent.
+/// One decision to have the body off, what was sent for it, and what became of that. Stored before anything is sent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OffIntent {
-    /// Attempts so far, this one included, from 1.
-    pub attempt: u32,
-    /// What the last attempt sent.
-    pub hard: bool,
     /// Why, for people.
     pub because: String,
+    #[serde(default)]
+    pub soft: Sending,
+    #[serde(default)]
+    pub hard: Sending,
+}
+
+/// One kind of power command of one intent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sending {
+    /// How often it may have left.
+    pub tries: u32,
+    pub last: Sent,
+}
+
+/// What became of the last sending.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Sent {
+    /// It was not sent, or it did not leave, or the device said that it did not begin.
+    #[default]
+    Nothing,
+    /// It may have been carried out.
+    Unknown,
+    /// The device said that it has begun.
+    Accepted,
+    /// The device said no, by this code.
+    Refused(String),
+}
+
+/// A port that was written for this body.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortDebt {
+    /// The write that was begun and not seen ended: from, to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<(PortConfig, PortConfig)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Declared {
+    pub what: Declaration,
+    pub by: String,
+    pub reason: String,
+    /// RFC 3339, for people.
+    pub at: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Declaration {
+    /// Its power is cut; its ports are still to be seen in quarantine before that is believed.
+    OffOncePortsAreReleased,
+    /// Its power is cut: its evidence fences nothing until it is seen on.
+    Off,
+    /// It was declared off, and is on all the same: its evidence fences again.
+    OffButRuns,
+}
+
+impl Body {
+    /// The one persona that the boot services answer with here.
+    pub fn standing(&self) -> Option<(&Name, &Evidence)> {
+        self.evidence.iter().find(|(_, evidence)| evidence.stands())
+    }
+
+    /// Whether evidence here keeps others from what it claims.
+    pub fn fences(&self) -> bool {
+        self.declared.as_ref().is_none_or(|d| d.what != Declaration::Off)
+    }
+
+    /// Whether anything here was recorded of one particular device.
+    pub fn is_of_a_device(&self) -> bool {
+        !self.evidence.is_empty() || self.off.is_some() || self.on_sent || !self.ports.is_empty() || self.release.is_some()
+    }
+}
+
+/// `tor-1/Gi1/0/1`: a name of a switch holds no `/`.
+pub fn port_id(switch: &Name, port: &str) -> String {
+    format!("{switch}/{port}")
+}
+
+/// The switch and the port.
+pub fn port_of(id: &str) -> Option<(Name, &str)> {
+    let (switch, port) = id.split_once('/')?;
+    Some((switch.parse().ok()?, port))
 }

@@ -5,6 +5,7 @@
 
 pub mod binding;
 pub mod body;
+pub mod claim;
 pub mod fact;
 pub mod identity;
 pub mod kind;
@@ -18,6 +19,7 @@ pub mod op;
 pub mod period;
 pub mod persona;
 pub mod policy;
+pub mod reason;
 pub mod secret;
 pub mod server;
 pub mod status;
@@ -34,6 +36,7 @@ pub use objects::Objects;
 pub use period::Period;
 pub use persona::PersonaSpec;
 pub use policy::PolicySpec;
+pub use reason::Reason;
 pub use secret::SecretSpec;
 pub use server::ServerSpec;
 pub use switch::SwitchSpec;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::fact::{Admin, BootDevice, PortConfig, Power};
-use crate::model::{Name, Vlan};
+use crate::model::{Kind, Name, Vlan};
 
 /// A device that a worker owns.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,8 @@ pub enum Off {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Disruption {
     None,
+    /// A tagged VLAN goes.
+    VlanTaken,
     LinkFlap,
     PowerOff,
 }
@@ -103,14 +105,25 @@ impl Op {
         }
     }
 
-    /// What it disturbs on a body that runs. A port that is down carries nothing, and tagged VLANs change without a flap.
+    /// What it disturbs on a body that runs. A port that is down carries nothing, and tagged VLANs come without a flap.
     pub fn disruption(&self) -> Disruption {
         match self {
             Op::PowerOff { .. } => Disruption::PowerOff,
             Op::SetPort { from, to, .. } if from.admin == Admin::Up && (from.untagged != to.untagged || to.admin == Admin::Down) => {
                 Disruption::LinkFlap
             }
+            Op::SetPort { from, to, .. } if from.admin == Admin::Up && !from.tagged.is_subset(&to.tagged) => Disruption::VlanTaken,
             Op::SetPort { .. } | Op::SetBoot { .. } | Op::PowerOn { .. } | Op::CreateVlan { .. } | Op::Save { .. } => Disruption::None,
+        }
+    }
+}
+
+impl Device {
+    /// The object that it belongs to, for events: `Server/web-1`.
+    pub fn regarding(&self) -> String {
+        match self {
+            Device::Bmc(server) => format!("{}/{server}", Kind::Server),
+            Device::Switch(switch) => format!("{}/{switch}", Kind::Switch),
         }
     }
 }
@@ -128,6 +141,7 @@ impl fmt::Display for Disruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Disruption::None => "none",
+            Disruption::VlanTaken => "VLAN taken",
             Disruption::LinkFlap => "link flap",
             Disruption::PowerOff => "power off",
         })

@@ -1,8 +1,12 @@
 //! Who allows a step: the mode of its plane, an approval, and the first law: a body that was found running is not disturbed.
+//!
+//! Leaves out: what an approval is made of (`control::actions`). Invariant 10: on a body that was found running nothing disruptive is sent
+//! before a person approves exactly that.
 
 use super::desired::Authority;
 use super::observed::{Approval, Observed};
-use super::{Plan, Step};
+use super::{Plan, Step, Wait};
+use crate::model::Reason;
 use crate::model::binding::{Mode, Plane};
 use crate::model::body::Found;
 use crate::model::fact::Power;
@@ -30,14 +34,19 @@ pub fn disruption(op: &Op, seen: &Observed) -> Disruption {
 
 /// Puts a step where it belongs: among those that may start, or among the held ones with the reason. Whether it may start.
 pub fn admit(authority: &Authority, step: Step, seen: &Observed, plan: &mut Plan) -> bool {
-    match refusal(authority, step.plane, &step.op, seen) {
+    let refused = match step.debt {
+        // What was begun is ended: that was consented to when it was begun.
+        true => stopped_by_a_person(authority, seen),
+        false => refusal(authority, step.plane, &step.op, seen),
+    };
+    match refused {
         None => {
             plan.steps.push(step);
             true
         }
-        Some((reason, message)) => {
-            if !plan.waits.iter().any(|w| w.reason == reason && w.message == message) {
-                plan.wait(reason, message);
+        Some(wait) => {
+            if !plan.waits.contains(&wait) {
+                plan.waits.push(wait);
             }
             plan.held.push(step);
             false
@@ -45,32 +54,38 @@ pub fn admit(authority: &Authority, step: Step, seen: &Observed, plan: &mut Plan
     }
 }
 
+fn stopped_by_a_person(authority: &Authority, seen: &Observed) -> Option<Wait> {
+    let trouble = seen.stopped.get(&authority.binding).filter(|t| matches!(t.reason, Reason::Paused | Reason::StoreWentBackwards))?;
+    Some(Wait::new(trouble.reason, trouble.message.clone()))
+}
+
 /// Whether an operation may be carried out in this binding's name; if not, why.
-pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Observed) -> Option<(&'static str, String)> {
+pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Observed) -> Option<Wait> {
     let binding = &authority.binding;
     let mode = authority.mode(plane);
     if seen.as_if_approved && mode != Mode::Observe {
         return None;
     }
     if let Some(trouble) = seen.stopped.get(binding) {
-        return Some((trouble.reason, trouble.message.clone()));
+        return Some(Wait::new(trouble.reason, trouble.message.clone()));
     }
     let approval = seen.approvals.get(binding).filter(|a| a.uid == authority.uid && a.generation == authority.generation);
-    let found_running = matches!(seen.body.found, Found::Running | Found::Unknown);
-    let disturbs = disruption(op, seen) != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }));
+    let found_running = matches!(seen.body.found, Found::Running | Found::Adopted | Found::Unknown);
+    let disturbs = disruption(op, seen) != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }) && !seen.is(Power::Off));
     match mode {
-        Mode::Observe => Some(("Observing", format!("binding {binding} only observes the {} plane", plane.as_str()))),
+        Mode::Observe => Some(Wait::new(Reason::Observing, format!("binding {binding} only observes the {} plane", plane.as_str()))),
         Mode::Approve if !covered(approval, disturbs, op) => {
-            Some(("ApprovalNeeded", format!("changes of the {} plane wait for `embody approve {binding}`", plane.as_str())))
+            Some(Wait::new(Reason::ApprovalNeeded, format!("changes of the {} plane wait for `embody approve {binding}`", plane.as_str())))
         }
         Mode::Enforce if found_running && disturbs && !covered(approval, true, op) => {
             let why = format!("the server was running when binding {binding} took it");
-            Some((
-                "ApprovalNeeded",
-                format!(
-                    "{why}; approve what is planned with `embody approve {binding}`, or declare that it runs the persona with `embody approve {binding} --adopt`"
-                ),
-            ))
+            let declare = match seen.body.found {
+                Found::Adopted => String::new(),
+                Found::Unknown | Found::Off | Found::Running | Found::Managed => {
+                    format!(", or declare that it runs the persona with `embody approve {binding} --adopt`")
+                }
+            };
+            Some(Wait::new(Reason::ApprovalNeeded, format!("{why}; approve what is planned with `embody approve {binding}`{declare}")))
         }
         Mode::Approve | Mode::Enforce => None,
     }

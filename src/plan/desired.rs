@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Problem;
 use super::observed::PortKey;
 use crate::model::binding::{Mode, Plane, RunState};
-use crate::model::fact::{Admin, BootDevice, PortConfig};
+use crate::model::body::Snapshot;
+use crate::model::fact::{Admin, PortConfig};
 use crate::model::{Name, Vlan};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,12 +15,18 @@ pub struct Desired {
     pub server: Name,
     /// The binding whose target this server is.
     pub holder: Option<Holder>,
+    /// Whether there is such a Server: of one that is not, nothing is decided.
+    pub exists: bool,
+    /// Its firmware is UEFI.
+    pub efi: bool,
     /// What became of the binding that the record names as holder, where that is not `holder`.
     pub past: Option<Past>,
     /// The binding that moved away and must still release a release here, if it still exists.
     pub releaser: Option<Authority>,
     /// Every port of this server when nobody holds it.
     pub released_ports: BTreeMap<PortKey, DesiredPort>,
+    /// Ports that were written for this server, and that neither it nor another one names any more.
+    pub debts: BTreeMap<PortKey, DesiredPort>,
     /// Ports that do not resolve on their switch.
     pub port_problems: Vec<Problem>,
     pub maintenance: Option<String>,
@@ -46,10 +53,11 @@ pub struct Authority {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     pub authority: Authority,
+    pub server: Name,
     pub persona: Name,
-    pub exclusive: bool,
+    /// What would be answered if the answer began now.
+    pub snapshot: Snapshot,
     pub state: RunState,
-    pub boot: BootDevice,
     pub efi: bool,
     pub restart: u64,
     /// Every port of this server, those that the persona does not use too.

@@ -1,19 +1,20 @@
-//! The one hard argument: why a body must be switched off, and when a persona may start on it.
+//! The one hard argument: why a body must be switched off, when a persona may start on it, and when a move may begin.
 //!
-//! Invariant 5: an exclusive persona starts here only when no evidence says that it may run elsewhere. Evidence begins with the boot
-//! answer and ends when the body is seen off by a question asked after the answer was withdrawn (`ledger`). Unknown means wait.
+//! Invariant 6: what a persona claims may be in use on one body only. Evidence begins with the boot answer and ends when the body is seen off
+//! after the answer was withdrawn (`evidence`). Unknown means wait, with the reason and the age of the last answer.
 
 use std::time::Duration;
 
 use super::desired::{Authority, Desired, Holder};
-use super::observed::Observed;
+use super::observed::{Elsewhere, Observed};
 use super::record::Record;
-use super::{Plan, Problem};
+use super::{Plan, Problem, consent, network};
 use crate::limits;
-use crate::model::Name;
-use crate::model::binding::RunState;
-use crate::model::body::{Found, Phase};
+use crate::model::binding::{Mode, Plane, RunState};
+use crate::model::body::{Declaration, Found, Phase};
 use crate::model::fact::{Power, Tick};
+use crate::model::op::{Off, Op};
+use crate::model::{Name, Reason};
 
 /// A reason to switch a body off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,11 +27,10 @@ pub struct WhyOff<'a> {
 
 pub fn why_off<'a>(want: &'a Desired, seen: &Observed) -> Option<WhyOff<'a>> {
     let standing = |but: Option<&Name>| -> Vec<Name> {
-        let stands = |(p, phase): &(&Name, &Phase)| phase.stands() && Some(*p) != but;
-        seen.body.may_run.iter().filter(stands).map(|(p, _)| p.clone()).collect()
+        seen.body.evidence.iter().filter(|(p, e)| e.stands() && Some(*p) != but).map(|(p, _)| p.clone()).collect()
     };
-    let on = seen.power.as_ref().is_none_or(|p| p.value == Power::On);
-    let evidence = !seen.body.may_run.is_empty();
+    let on = !seen.is(Power::Off);
+    let evidence = !seen.body.evidence.is_empty();
     if let (Some(releaser), Some(_)) = (&want.releaser, &seen.body.release) {
         let because = format!("binding {} has moved away", releaser.binding);
         return (evidence || on).then(|| WhyOff { authority: releaser, because, withdraw: standing(None) });
@@ -40,32 +40,65 @@ pub fn why_off<'a>(want: &'a Desired, seen: &Observed) -> Option<WhyOff<'a>> {
     match holder.state {
         RunState::Stopped if evidence || on => why(format!("binding {} is Stopped", holder.authority.binding), standing(None)),
         RunState::Stopped => None,
-        RunState::Running => running_but_wrong(holder, seen).and_then(|(because, more)| {
+        RunState::Running => running_but_wrong(holder, seen).and_then(|(because, own)| {
             let mut withdraw = standing(Some(&holder.persona));
-            withdraw.extend(more);
+            withdraw.extend(own.then(|| holder.persona.clone()));
             why(because, withdraw)
         }),
     }
 }
 
 /// Why a body that should run the persona must go off first, and whether the persona's own answer must be withdrawn for it.
-fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, Option<Name>)> {
+fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)> {
     let persona = &holder.persona;
-    let others: Vec<&Name> = seen.body.may_run.keys().filter(|p| *p != persona).collect();
-    if let Some(other) = others.first() {
-        return Some((format!("it may run persona {other}, not {persona}"), None));
+    if let Some(other) = seen.body.evidence.keys().find(|p| *p != persona) {
+        return Some((format!("it may run persona {other}, not {persona}"), false));
     }
     let on = seen.power.as_ref().filter(|p| p.value == Power::On);
     let answered_at = seen.memory.answered_at.get(persona).copied().unwrap_or(Tick::START);
-    match seen.body.may_run.get(persona) {
-        None => on.map(|_| (format!("what it runs is not known to be persona {persona}"), None)),
-        Some(Phase::Withdrawn) => Some((format!("the boot answer of persona {persona} was withdrawn while it ran"), None)),
-        Some(Phase::Answered) => on
-            .filter(|p| p.asked_at > answered_at)
-            .map(|_| (format!("it was started before it was seen ready for persona {persona}"), Some(persona.clone()))),
-        Some(Phase::Started) if seen.body.restart_done < holder.restart => Some((format!("restart {} is desired", holder.restart), None)),
-        Some(Phase::Started | Phase::Armed) => None,
+    let Some(evidence) = seen.body.evidence.get(persona) else {
+        return on.map(|_| (format!("what it runs is not known to be persona {persona}"), false));
+    };
+    let other_content = evidence.snapshot.digest != holder.snapshot.digest;
+    if evidence.withdrawn {
+        return withdrawn(holder, seen, other_content);
     }
+    match evidence.phase {
+        Phase::Answered => on
+            .filter(|p| p.asked_at > answered_at)
+            .map(|_| (format!("it was started before it was seen ready for persona {persona}"), true)),
+        // What it boots next would be the old content.
+        Phase::Started if seen.body.restart_done < holder.restart => {
+            Some((format!("restart {} is desired", holder.restart), other_content))
+        }
+        Phase::Armed if other_content && seen.is(Power::Off) => Some((format!("what is answered here is not what {persona} is now"), true)),
+        Phase::Started | Phase::Armed => None,
+    }
+}
+
+/// The answer was withdrawn, and the persona is to run here: it stands again where nothing has come of it, else the body goes off first.
+fn withdrawn(holder: &Holder, seen: &Observed, other_content: bool) -> Option<(String, bool)> {
+    let persona = &holder.persona;
+    if can_stand_again(holder, seen) {
+        return None;
+    }
+    if other_content && seen.body.restart_done < holder.restart {
+        return Some((format!("restart {} is desired", holder.restart), false));
+    }
+    // Switched off under an intent that is still open, or seen off once: what comes next is its end.
+    if seen.body.off.is_some() || seen.is(Power::Off) {
+        return None;
+    }
+    Some((format!("the boot answer of persona {persona} was withdrawn while it ran"), false))
+}
+
+/// Whether the answer of the holder's persona can stand again as if it had never been withdrawn: it runs, and nothing is on its way.
+pub fn can_stand_again(holder: &Holder, seen: &Observed) -> bool {
+    let persona = &holder.persona;
+    let alone = seen.body.evidence.len() == 1 && seen.body.release.is_none() && seen.body.declared.is_none();
+    let ran = seen.body.evidence.get(persona).is_some_and(|e| e.withdrawn && e.phase == Phase::Started);
+    let restarts = seen.body.restart_done < holder.restart;
+    alone && ran && !restarts && seen.body.off.is_none() && seen.is(Power::On) && holder.state == RunState::Running
 }
 
 /// How long a soft-off may take here; a bound where nobody is left to say.
@@ -75,39 +108,117 @@ pub fn grace(want: &Desired, seen: &Observed) -> Duration {
 }
 
 /// What `approve --adopt` records: a person declares that this body, which was found running, runs the holder's persona. Refused where
-/// that would claim an exclusive persona twice, or deny evidence of another one.
+/// that would claim something twice, or deny evidence of another persona.
 pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Record, Problem> {
     let (binding, persona) = (&holder.authority.binding, &holder.persona);
-    if seen.body.found == Found::Managed && seen.body.may_run.contains_key(persona) {
-        return Err(Problem::new("NothingToAdopt", format!("the server of binding {binding} is known to run persona {persona} already")));
+    let refuse = |reason, message: String| Err(Problem::new(reason, message));
+    if seen.body.evidence.contains_key(persona) && seen.body.found != Found::Running {
+        return refuse(Reason::NothingToAdopt, format!("the server of binding {binding} is known to run persona {persona} already"));
     }
     let held = seen.body.held_by.as_ref().is_some_and(|h| h.uid == holder.authority.uid);
     if !held || seen.body.release.is_some() || seen.body.found != Found::Running {
-        return Err(Problem::new("NothingToAdopt", format!("the server of binding {binding} was not found running when it was taken")));
+        return refuse(Reason::NothingToAdopt, format!("the server of binding {binding} was not found running when it was taken"));
     }
-    if seen.power.as_ref().is_none_or(|p| p.value != Power::On) || seen.bmc_trouble.is_some() {
-        return Err(Problem::new("PowerUnknown", format!("the server of binding {binding} is not seen running now")));
+    if !seen.is(Power::On) || seen.bmc_trouble.is_some() {
+        return refuse(Reason::PowerUnknown, format!("the server of binding {binding} is not seen running now"));
     }
-    if let Some(other) = seen.body.may_run.keys().find(|p| *p != persona) {
-        return Err(Problem::new("PersonaUnclear", format!("by evidence the server of binding {binding} may run persona {other}")));
+    if let Some(other) = seen.body.evidence.keys().find(|p| *p != persona) {
+        return refuse(Reason::PersonaUnclear, format!("by evidence the server of binding {binding} may run persona {other}"));
     }
-    if let Some(other) = seen.elsewhere.get(persona).into_iter().flatten().next().filter(|_| holder.exclusive) {
-        return Err(Problem::new("PersonaElsewhere", format!("persona {persona} may still run on {}", other.server)));
+    if let Some(other) = seen.elsewhere.first() {
+        return refuse(Reason::PersonaElsewhere, in_words(other, persona, None));
     }
-    Ok(Record::Adopt(persona.clone()))
+    Ok(Record::Adopt(Box::new(holder.snapshot.clone())))
 }
 
-/// Whether a persona may be answered here as far as other bodies are concerned; says why not.
+/// Whether a persona may be answered here as far as other bodies and bindings are concerned; says why not.
 pub fn is_clear(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
-    if !holder.exclusive {
-        return true;
-    }
-    for other in seen.elsewhere.get(&holder.persona).into_iter().flatten() {
-        let age = match other.asked_at {
-            Some(at) => format!("its BMC last answered {} ago", super::power::seconds(now.since(at))),
-            None => "its BMC has not answered since this controller started".to_owned(),
+    for other in &seen.elsewhere {
+        let reason = match other {
+            Elsewhere::Evidence { .. } => Reason::PersonaElsewhere,
+            Elsewhere::Unreadable { .. } => Reason::EvidenceUnreadable,
+            Elsewhere::Disk { .. } => Reason::MayRunFromDisk,
+            Elsewhere::Reserved { .. } => Reason::ClaimReserved,
         };
-        plan.wait("PersonaElsewhere", format!("persona {} may still run on {}: {age}", holder.persona, other.server));
+        plan.wait(reason, in_words(other, &holder.persona, Some(now)));
     }
-    seen.elsewhere.get(&holder.persona).is_none_or(Vec::is_empty)
+    seen.elsewhere.is_empty()
+}
+
+/// `persona apache may still run on alpha, which has the writable root 10.0.20.5:/p: its BMC last answered 3m ago; …`.
+fn in_words(other: &Elsewhere, persona: &Name, now: Option<Tick>) -> String {
+    let age = |asked_at: &Option<Tick>| match (asked_at, now) {
+        (Some(at), Some(now)) => format!("its BMC last answered {} ago", super::power::seconds(now.since(*at))),
+        (Some(_), None) => "its BMC has answered".to_owned(),
+        (None, _) => "its BMC has not answered since this controller started".to_owned(),
+    };
+    let declare =
+        |server: &Name| format!("if its power is cut for certain: `embody declare server {server} off --reason \"its power is cut\"`");
+    match other {
+        Elsewhere::Evidence { server, persona: there, claim, asked_at } if there == persona => {
+            format!("persona {persona} may still run on {server} ({claim}): {}; {}", age(asked_at), declare(server))
+        }
+        Elsewhere::Evidence { server, persona: there, claim, asked_at } => {
+            format!("{claim} may still be in use by persona {there} on {server}: {}; {}", age(asked_at), declare(server))
+        }
+        Elsewhere::Unreadable { server, asked_at } => format!(
+            "nothing is known of what server {server} runs, so it may be anything: {}; switch it off, or {}",
+            age(asked_at),
+            declare(server)
+        ),
+        Elsewhere::Disk { server } => {
+            format!("server {server} is on without an answer of embody's, and its disk holds persona {persona}: switch it off")
+        }
+        Elsewhere::Reserved { binding, claim } => format!("{claim} is reserved by binding {binding}"),
+    }
+}
+
+/// Invariant 10: whether the holder, which comes from another body, could run here if that were off. Asked before the old body is touched.
+pub fn can_take_over(want: &Desired, seen: &Observed, binding: &Name) -> Result<(), String> {
+    let server = &want.server;
+    let holder = want.holder.as_ref().filter(|h| h.authority.binding == *binding);
+    let Some(holder) = holder else { return Err(format!("server {server} is not there, or is held by another binding")) };
+    if holder.state == RunState::Stopped {
+        return Ok(());
+    }
+    if let Some(problem) = holder.problems.iter().chain(&want.port_problems).next() {
+        return Err(problem.message.clone());
+    }
+    if let Some(reason) = &want.maintenance {
+        return Err(format!("server {server} is in maintenance: {reason}"));
+    }
+    if let Some(trouble) = &seen.bmc_trouble {
+        return Err(trouble.message.clone());
+    }
+    if seen.power.is_none() {
+        return Err(format!("the power of server {server} is not known yet"));
+    }
+    if seen.unreadable || seen.body.anything || seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns) {
+        return Err(format!("what server {server} runs is not known"));
+    }
+    consented(holder, seen, server)?;
+    network::could_be_ready(&holder.ports, seen)
+}
+
+/// What it needs is approved, or needs no approval.
+fn consented(holder: &Holder, seen: &Observed, server: &Name) -> Result<(), String> {
+    let authority = &holder.authority;
+    let off = Op::PowerOff { server: server.clone(), how: Off::Soft };
+    let runs_something = seen.is(Power::On) && seen.body.evidence.is_empty();
+    let (plane, op) = match runs_something {
+        true => (Plane::Power, off),
+        false => (Plane::Power, Op::PowerOn { server: server.clone() }),
+    };
+    if authority.mode(plane) == Mode::Observe {
+        return Err(format!("binding {} only observes the power plane", authority.binding));
+    }
+    // It was not taken yet, so that nobody has said yet how it was found.
+    let found = if runs_something { Found::Running } else { Found::Managed };
+    let here = Observed { body: crate::model::body::Body { found, ..seen.body.clone() }, ..seen.clone() };
+    match consent::refusal(authority, plane, &op, &here) {
+        None => Ok(()),
+        Some(wait) if matches!(wait.reason, Reason::Paused | Reason::Held | Reason::BreakerOpen) => Ok(()),
+        Some(wait) if runs_something => Err(format!("server {server} runs something: {}", wait.message)),
+        Some(wait) => Err(wait.message),
+    }
 }

@@ -4,17 +4,17 @@
 //! across servers (`budget`), and every hard power-off, since a soft one is taken to work. Shown by `tests/plan.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use super::desired::Desired;
+use super::desired::{Desired, Past};
 use super::observed::{Elsewhere, Observed, PortKey};
 use super::record::Record;
-use super::{Plan, Problem, Step, Wait, consent, plan, power};
+use super::{Plan, Problem, Step, Wait, consent, fence, plan};
 use crate::limits;
-use crate::model::Name;
 use crate::model::body::Body;
+use crate::model::claim::Claim;
 use crate::model::fact::{BootOverride, Power, Seen, Tick};
 use crate::model::op::{Disruption, Facets, Op};
+use crate::model::{Name, Reason};
 
 /// One operation of the future.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,7 @@ pub fn forecast(servers: BTreeMap<Name, Observed>, want_of: &dyn Fn(&Name, &Body
         }
     }
     let words = "the forecast does not end; what comes after this is not known";
-    future.problems.extend(course.servers.keys().next().map(|server| (server.clone(), Problem::new("ForecastTooLong", words))));
+    future.problems.extend(course.servers.keys().next().map(|server| (server.clone(), Problem::new(Reason::ForecastTooLong, words))));
     future
 }
 
@@ -70,30 +70,25 @@ struct Course<'a> {
     servers: BTreeMap<Name, Observed>,
     want_of: &'a dyn Fn(&Name, &Body) -> Desired,
     now: Tick,
-    /// The bodies that may run each persona.
-    may_run: BTreeMap<Name, BTreeSet<Name>>,
     /// The servers that show a port: two may, where a manifest is wrong.
     by_port: BTreeMap<PortKey, BTreeSet<Name>>,
 }
 
 impl<'a> Course<'a> {
     fn new(servers: BTreeMap<Name, Observed>, want_of: &'a dyn Fn(&Name, &Body) -> Desired, now: Tick) -> Course<'a> {
-        let mut may_run: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
         let mut by_port: BTreeMap<PortKey, BTreeSet<Name>> = BTreeMap::new();
         for (server, seen) in &servers {
-            for persona in seen.body.may_run.keys() {
-                may_run.entry(persona.clone()).or_default().insert(server.clone());
-            }
             for port in seen.ports.keys() {
                 by_port.entry(port.clone()).or_default().insert(server.clone());
             }
         }
-        Course { servers, want_of, now, may_run, by_port }
+        Course { servers, want_of, now, by_port }
     }
 
     /// Time goes on, and every device that answers is asked again.
     fn look(&mut self) {
-        self.now = self.now.plus(Duration::from_secs(1));
+        // Ten seconds: what is to be seen twice is seen twice.
+        self.now = self.now.plus(limits::SEEN_OFF_APART);
         let now = self.now;
         for seen in self.servers.values_mut() {
             for sight in seen.ports.values_mut() {
@@ -107,7 +102,7 @@ impl<'a> Course<'a> {
             }
             if let Some(power) = &mut seen.power {
                 power.asked_at = now;
-                seen.memory.saw_power(Some(power.value), &power.clone());
+                seen.memory.saw_power(&power.clone());
             }
         }
     }
@@ -138,31 +133,47 @@ impl<'a> Course<'a> {
     fn plan(&mut self, server: &Name, as_if_approved: bool) -> Plan {
         let Some(seen) = self.servers.get(server) else { return Plan::default() };
         let want = (self.want_of)(server, &seen.body);
-        let persona = want.holder.as_ref().map(|h| h.persona.clone());
-        let others = persona.iter().filter_map(|p| self.may_run.get(p)).flatten().filter(|s| *s != server);
-        let other = |name: &Name| {
-            let asked_at = self.servers.get(name).and_then(|s| s.power.as_ref()).map(|p| p.asked_at);
-            Elsewhere { server: name.clone(), asked_at }
-        };
-        let others: Vec<Elsewhere> = others.map(other).collect();
+        let elsewhere = want.holder.as_ref().map(|h| self.elsewhere(server, &h.snapshot.claims)).unwrap_or_default();
+        let takeover = self.takeover(&want, &seen.body.clone(), as_if_approved);
         let Some(seen) = self.servers.get_mut(server) else { return Plan::default() };
-        seen.elsewhere = persona.map(|p| (p, others)).into_iter().collect();
+        // What is no body's evidence stays as it was found: reservations, records that do not read.
+        seen.elsewhere.retain(|e| matches!(e, Elsewhere::Reserved { .. } | Elsewhere::Unreadable { .. } | Elsewhere::Disk { .. }));
+        seen.elsewhere.extend(elsewhere);
+        seen.takeover = takeover;
         seen.as_if_approved = as_if_approved;
         plan(&want, seen, self.now)
+    }
+
+    /// By the records as they would be.
+    fn elsewhere(&self, server: &Name, claims: &BTreeSet<Claim>) -> Vec<Elsewhere> {
+        let mut out = Vec::new();
+        for (other, seen) in self.servers.iter().filter(|(name, seen)| *name != server && seen.body.fences()) {
+            for (persona, evidence) in &seen.body.evidence {
+                let asked_at = seen.power.as_ref().map(|p| p.asked_at);
+                let found = evidence.snapshot.overlap(claims).map(|claim| Elsewhere::Evidence {
+                    server: other.clone(),
+                    persona: persona.clone(),
+                    claim: claim.to_string(),
+                    asked_at,
+                });
+                out.extend(found);
+            }
+        }
+        out
+    }
+
+    fn takeover(&self, want: &Desired, body: &Body, as_if_approved: bool) -> Option<Result<(), String>> {
+        let binding = body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved)).map(|h| &h.binding)?;
+        let targets = self.servers.iter().map(|(name, seen)| ((self.want_of)(name, &seen.body), seen));
+        let target = targets.into_iter().find(|(want, _)| want.holder.as_ref().is_some_and(|h| h.authority.binding == *binding));
+        let Some((want, seen)) = target else { return Some(Err("its new body is not there".to_owned())) };
+        Some(fence::can_take_over(&want, &Observed { as_if_approved, ..seen.clone() }, binding))
     }
 
     fn record(&mut self, server: &Name, record: &Record) {
         let Some(seen) = self.servers.get_mut(server) else { return };
         record.apply(&mut seen.body);
         seen.memory.recorded(record, self.now);
-        for (persona, bodies) in &mut self.may_run {
-            if !seen.body.may_run.contains_key(persona) {
-                bodies.remove(server);
-            }
-        }
-        for persona in seen.body.may_run.keys() {
-            self.may_run.entry(persona.clone()).or_default().insert(server.clone());
-        }
     }
 
     /// The steps of one wave, in the order of the servers. Wave 0: the caller counts.
@@ -191,8 +202,13 @@ impl<'a> Course<'a> {
             }
             for wait in &plan.waits {
                 let on_its_way = match wait.reason {
-                    power::SWITCHING_OFF => Power::Off,
-                    power::SWITCHING_ON => Power::On,
+                    Reason::SwitchingOff => Power::Off,
+                    Reason::SwitchingOn => Power::On,
+                    // It is asked again with the next round.
+                    Reason::AskingAgain => {
+                        moved |= self.servers.get(server).is_some_and(|seen| seen.bmc_trouble.is_none());
+                        continue;
+                    }
                     _ => continue,
                 };
                 if self.servers.get(server).is_some_and(|seen| seen.bmc_trouble.is_none()) {
@@ -236,7 +252,7 @@ impl<'a> Course<'a> {
     fn shows(&mut self, server: &Name, value: Power) {
         let Some(seen) = self.servers.get_mut(server) else { return };
         let power = Seen { value, asked_at: self.now };
-        seen.memory.saw_power(seen.power.as_ref().map(|p| p.value), &power);
+        seen.memory.saw_power(&power);
         seen.power = Some(power);
     }
 }

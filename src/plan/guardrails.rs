@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::desired::Holder;
 use super::observed::Trouble;
-use crate::model::Name;
 use crate::model::fact::Tick;
 use crate::model::op::Op;
 use crate::model::policy::Limits;
+use crate::model::{Name, Reason};
 
 /// Three corrections of one thing in ten minutes: something else changes it, and each correction disturbs.
 const CORRECTIONS: usize = 3;
@@ -26,8 +26,8 @@ pub struct DesiredKey(u64);
 
 impl DesiredKey {
     pub fn of(holder: &Holder) -> DesiredKey {
-        let Holder { authority, persona, exclusive, state, boot, efi, restart, ports, problems: _ } = holder;
-        let text = format!("{:?}", (&authority.uid, authority.generation, persona, exclusive, state, boot, efi, restart, ports));
+        let Holder { authority, server: _, persona, snapshot, state, efi, restart, ports, problems: _ } = holder;
+        let text = format!("{:?}", (&authority.uid, authority.generation, persona, &snapshot.digest, state, efi, restart, ports));
         // Fixed keys: the same in every process.
         let mut hasher = std::hash::DefaultHasher::new();
         std::hash::Hash::hash(&text, &mut hasher);
@@ -115,7 +115,7 @@ impl Guardrails {
         let message = format!(
             "{count} {what} at once, more than {limit}: correction has stopped. See `embody get bindings`; `embody resume --all` lets it go on"
         );
-        Some(Trouble { reason: "BreakerOpen", message })
+        Some(Trouble { reason: Reason::BreakerOpen, message })
     }
 
     /// A person has looked: what drifts now may be corrected, and what flipped is forgotten.
@@ -137,7 +137,7 @@ impl Guardrails {
             "the desired state of now would disrupt {} servers, more than limits.maxAffectedByChange: each waits for `embody approve BINDING`",
             self.held.len()
         );
-        self.held.iter().map(|server| (server.clone(), Trouble { reason: "Held", message: message.clone() })).collect()
+        self.held.iter().map(|server| (server.clone(), Trouble { reason: Reason::Held, message: message.clone() })).collect()
     }
 
     /// Counts a correction of drift that was made.
@@ -158,7 +158,7 @@ impl Guardrails {
         let message = format!(
             "{thing} was corrected {CORRECTIONS} times in ten minutes: something else changes it. It is left alone for now; `embody retry server {server}` corrects it at once"
         );
-        Some((Trouble { reason: "Contended", message }, first.plus(CONTENTION_WINDOW)))
+        Some((Trouble { reason: Reason::Contended, message }, first.plus(CONTENTION_WINDOW)))
     }
 
     /// A person says: try again.
@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None, "before body {n} drifts");
             look(&mut guardrails, &format!("s{n}"), 1, false, true);
         }
-        assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)).map(|t| t.reason), Some("BreakerOpen"));
+        assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)).map(|t| t.reason), Some(Reason::BreakerOpen));
         guardrails.lift();
         assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None);
     }
@@ -259,7 +259,7 @@ mod tests {
             guardrails.corrected(&server, &op, at(n));
         }
         let (trouble, again) = guardrails.contended(&server, &op, at(100)).unwrap();
-        assert_eq!((trouble.reason, again), ("Contended", at(600)));
+        assert_eq!((trouble.reason, again), (Reason::Contended, at(600)));
         assert_eq!(guardrails.contended(&server, &op, again), None);
         guardrails.forget_corrections(&server);
         assert_eq!(guardrails.contended(&server, &op, at(100)), None);

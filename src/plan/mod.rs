@@ -16,20 +16,23 @@ pub mod forecast;
 pub mod guardrails;
 pub mod network;
 pub mod observed;
+pub mod off;
 pub mod power;
 pub mod record;
 pub mod resolve;
 pub mod save;
+pub mod wanted;
 
 use std::panic::Location;
 
-use crate::model::Name;
 use crate::model::binding::Plane;
 use crate::model::body::Found;
+use crate::model::fact::Power;
 use crate::model::fact::Tick;
-use crate::model::op::Op;
+use crate::model::op::{Device, Op};
+use crate::model::{Name, Reason};
 use desired::Desired;
-use observed::Observed;
+use observed::{Observed, SeenOff};
 use record::Record;
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,7 +46,7 @@ pub struct Plan {
     pub waits: Vec<Wait>,
     pub problems: Vec<Problem>,
     /// Fresher evidence is needed of these before anything can go on.
-    pub looks: Vec<crate::model::op::Device>,
+    pub polls: Vec<Device>,
     /// When the plan may change by time alone.
     pub wake_at: Option<Tick>,
 }
@@ -57,12 +60,14 @@ pub struct Step {
     pub because: String,
     /// Stored before the operation is sent, or it is not sent.
     pub write_ahead: Option<Record>,
+    /// It ends what was begun: of what stops other steps, only a person's pause and the store stop it.
+    pub debt: bool,
 }
 
 /// Why something does not happen yet; it needs no person, or (`ApprovalNeeded`, `Observing`, `Paused`) a word of one.
 #[derive(Debug, Clone)]
 pub struct Wait {
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
     pub decided_at: &'static Location<'static>,
 }
@@ -76,7 +81,7 @@ impl PartialEq for Wait {
 /// Something that does not heal by waiting.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
     pub decided_at: &'static Location<'static>,
 }
@@ -90,19 +95,26 @@ impl Eq for Problem {}
 
 impl Problem {
     #[track_caller]
-    pub fn new(reason: &'static str, message: impl Into<String>) -> Problem {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Problem {
         Problem { reason, message: message.into(), decided_at: Location::caller() }
+    }
+}
+
+impl Wait {
+    #[track_caller]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Wait {
+        Wait { reason, message: message.into(), decided_at: Location::caller() }
     }
 }
 
 impl Plan {
     #[track_caller]
-    pub fn wait(&mut self, reason: &'static str, message: impl Into<String>) {
-        self.waits.push(Wait { reason, message: message.into(), decided_at: Location::caller() });
+    pub fn wait(&mut self, reason: Reason, message: impl Into<String>) {
+        self.waits.push(Wait::new(reason, message));
     }
 
     #[track_caller]
-    pub fn problem(&mut self, reason: &'static str, message: impl Into<String>) {
+    pub fn problem(&mut self, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::new(reason, message));
     }
 
@@ -118,13 +130,16 @@ impl Plan {
 
 /// The next wave for one server.
 pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
+    if seen.unreadable || seen.body.anything {
+        return unreadable(want, seen, now);
+    }
     let mut plan = Plan { records: evidence::records(want, seen), ..Plan::default() };
     if !plan.records.is_empty() {
         return plan;
     }
     if let Some(reason) = &want.maintenance {
         if want.holder.is_some() || seen.body.release.is_some() {
-            plan.wait("Maintenance", format!("server {} is in maintenance: {reason}", want.server));
+            plan.wait(Reason::Maintenance, format!("server {} is in maintenance: {reason}", want.server));
         }
         return plan;
     }
@@ -134,12 +149,12 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     if want.holder.is_some() || want.releaser.is_some() {
         plan.problems.extend(want.port_problems.iter().cloned());
     }
+    if let (Some(desired::Past::Moved), Some(Err(why))) = (&want.past, &seen.takeover) {
+        plan.wait(Reason::TakeoverNotPossible, format!("its binding has moved, but the new body cannot take over yet: {why}"));
+    }
     let ours = seen.body.held_by.is_some() || seen.body.release.is_some();
     if ours && seen.body.found == Found::Unknown {
-        match &seen.power {
-            None => power::unknown(want, seen, &mut plan),
-            Some(_) => power::ask_again(want, &mut plan, "was last seen before it was taken"),
-        }
+        power::find(want, seen, now, &mut plan);
         return plan;
     }
     power::plan(want, seen, now, &mut plan);
@@ -150,6 +165,31 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     if !plan.records.is_empty() {
         plan.steps.clear();
         plan.held.clear();
+    }
+    // What was begun is ended first.
+    plan.steps.sort_by_key(|step| !step.debt);
+    plan
+}
+
+/// A record that does not read: the body may run anything until it is seen off, or a person says otherwise.
+fn unreadable(want: &Desired, seen: &Observed, now: Tick) -> Plan {
+    let mut plan = Plan::default();
+    plan.problem(
+        Reason::EvidenceUnreadable,
+        format!(
+            "{}, so it may run anything; switch it off, or say what is so: `embody declare server {} foreign --reason \"it runs nothing of ours\"`",
+            match seen.unreadable {
+                true => format!("what is stored of server {} does not read", want.server),
+                false => format!("nothing is known of what server {} runs", want.server),
+            },
+            want.server
+        ),
+    );
+    match seen.seen_off(Tick::START) {
+        SeenOff::Yes if seen.is(Power::Off) => plan.records.push(Record::Renew),
+        SeenOff::AskAt(at) if seen.is(Power::Off) && at > now => plan.wake(at),
+        SeenOff::AskAt(_) if seen.is(Power::Off) => plan.polls.push(Device::Bmc(want.server.clone())),
+        SeenOff::Yes | SeenOff::AskAt(_) => {}
     }
     plan
 }

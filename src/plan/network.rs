@@ -1,42 +1,43 @@
-//! The network facet: ports of a body that is ours are brought to the desired state; those of a released body go to quarantine.
+//! The network facet: ports of a body that is ours are brought to the desired state; those of a released body go to quarantine; and what is
+//! still owed to ports that were written before is paid first.
 //!
-//! Invariant 6: a step exists only for a port that a manifest names and whose state was seen, from exactly that state. Ports that must
-//! not be written are problems, never steps.
+//! Invariant 8: a step exists only for a port that a manifest names, or that embody wrote itself for this server, and whose state was seen,
+//! from exactly that state. Ports that must not be written are problems, never steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::desired::{Authority, Desired, DesiredPort};
-use super::observed::{Observed, PortKey};
+use super::observed::{Observed, PortKey, PortObserved};
+use super::record::Record;
 use super::{Plan, Step, consent};
 use crate::model::binding::{Plane, RunState};
-use crate::model::body::Phase;
+use crate::model::body::{Declaration, Phase, port_id};
 use crate::model::fact::{PortConfig, Power};
 use crate::model::op::Op;
-use crate::model::{Name, Vlan};
+use crate::model::{Name, Reason, Vlan};
 
 pub fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
+    let authority = want.holder.as_ref().filter(|_| seen.body.held_by.is_some()).map(|h| &h.authority).or(want.releaser.as_ref());
+    if let Some(authority) = authority {
+        ports(authority, &want.debts, seen, plan);
+    }
     if let Some(holder) = want.holder.as_ref().filter(|h| h.problems.is_empty()) {
+        let standing = seen.body.evidence.get(&holder.persona).filter(|e| e.stands());
         let ours = match holder.state {
-            RunState::Running => {
-                matches!(seen.body.may_run.get(&holder.persona), Some(Phase::Armed | Phase::Started)) && seen.body.release.is_none()
-            }
-            RunState::Stopped => seen.body.may_run.is_empty() && is_off(seen),
+            RunState::Running => standing.is_some_and(|e| matches!(e.phase, Phase::Armed | Phase::Started)) && seen.body.release.is_none(),
+            RunState::Stopped => seen.body.evidence.is_empty() && seen.is(Power::Off),
         };
         if ours && seen.body.held_by.is_some() {
-            ports(&holder.authority, &holder.ports, seen, plan);
+            return ports(&holder.authority, &holder.ports, seen, plan);
         }
-        return;
     }
-    if let (Some(releaser), Some(_)) = (&want.releaser, &seen.body.release)
-        && seen.body.may_run.is_empty()
-        && is_off(seen)
-    {
-        ports(releaser, &want.released_ports, seen, plan);
+    let Some(authority) = authority else { return };
+    let released = seen.body.release.is_some() && seen.body.evidence.is_empty() && seen.is(Power::Off) && want.holder.is_none();
+    // Its power is cut, by a person's word: first its ports, then the word counts.
+    let declared = seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffOncePortsAreReleased);
+    if released || declared {
+        ports(authority, &want.released_ports, seen, plan);
     }
-}
-
-fn is_off(seen: &Observed) -> bool {
-    seen.power.as_ref().is_some_and(|p| p.value == Power::Off)
 }
 
 fn ports(authority: &Authority, desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed, plan: &mut Plan) {
@@ -44,45 +45,57 @@ fn ports(authority: &Authority, desired: &BTreeMap<PortKey, DesiredPort>, seen: 
     for (key, desired) in desired {
         let (switch, port) = key;
         let trouble = seen.switches.get(switch).and_then(|s| s.trouble.as_ref());
-        let Some(sight) = seen.ports.get(key) else {
+        let Some(found) = seen.ports.get(key) else {
             match trouble {
                 Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
-                None => plan.wait("PortUnknown", format!("port {port} of switch {switch} was not seen yet")),
+                None => plan.wait(Reason::PortUnknown, format!("port {port} of switch {switch} was not seen yet")),
             }
             continue;
         };
-        let to = desired.over(&sight.config);
-        if to == sight.config {
+        let to = desired.over(&found.config);
+        if to == found.config {
             continue;
         }
-        if desired.carries_bmc && sight.config.untagged.is_some() && to.untagged != sight.config.untagged {
-            plan.problem(
-                "CarriesBmc",
-                format!(
-                    "port {port} of switch {switch} carries the BMC: its untagged VLAN is not changed ({to} is desired, {} is seen)",
-                    sight.config
-                ),
-            );
-            continue;
-        }
-        if let Some(refuse) = &sight.refuse {
-            plan.problem(refuse.reason, refuse.message.clone());
+        if let Some((reason, message)) = never(key, desired, found, &to) {
+            plan.problem(reason, message);
             continue;
         }
         if let Some(trouble) = trouble {
             plan.wait(trouble.reason, trouble.message.clone());
             continue;
         }
-        let added = added(&sight.config, &to);
+        let added = added(&found.config, &to);
         if vlans_exist(authority, switch, &added, seen, &mut creating, plan) {
-            let op = Op::SetPort { switch: switch.clone(), port: port.clone(), from: sight.config.clone(), to };
-            consent::admit(authority, step(authority, op, &desired.because), seen, plan);
+            let op = Op::SetPort { switch: switch.clone(), port: port.clone(), from: found.config.clone(), to };
+            consent::admit(authority, port_step(authority, op, &desired.because, seen), seen, plan);
         }
     }
 }
 
-fn step(authority: &Authority, op: Op, because: &str) -> Step {
-    Step { op, binding: authority.binding.clone(), plane: Plane::Network, because: because.to_owned(), write_ahead: None }
+/// Why a port is not written, whoever allows it.
+fn never((switch, port): &PortKey, desired: &DesiredPort, found: &PortObserved, to: &PortConfig) -> Option<(Reason, String)> {
+    if desired.carries_bmc && found.config.untagged.is_some() && to.untagged != found.config.untagged {
+        let why = format!(
+            "port {port} of switch {switch} carries the BMC: its untagged VLAN is not changed ({to} is desired, {} is seen)",
+            found.config
+        );
+        return Some((Reason::CarriesBmc, why));
+    }
+    found.refuse.as_ref().map(|refuse| (refuse.reason, refuse.message.clone()))
+}
+
+fn port_step(authority: &Authority, op: Op, because: &str, seen: &Observed) -> Step {
+    let (write_ahead, debt) = match &op {
+        Op::SetPort { switch, port, from, to } => {
+            let id = port_id(switch, port);
+            // Left between two states: ending that is part of what was consented to.
+            let begun = seen.body.ports.get(&id).and_then(|debt| debt.begun.as_ref());
+            let ends = begun.is_some_and(|(was, wanted)| to == wanted || to == was);
+            (Some(Record::PortBegun { id, from: from.clone(), to: to.clone() }), ends)
+        }
+        _ => (None, false),
+    };
+    Step { op, binding: authority.binding.clone(), plane: Plane::Network, because: because.to_owned(), write_ahead, debt }
 }
 
 /// What the port does not carry so already: a protected VLAN may be kept, and a port that is shut may lie in it.
@@ -101,20 +114,20 @@ fn vlans_exist(
     plan: &mut Plan,
 ) -> bool {
     let Some(here) = seen.switches.get(switch) else {
-        plan.wait("PortUnknown", format!("switch {switch} was not seen yet"));
+        plan.wait(Reason::PortUnknown, format!("switch {switch} was not seen yet"));
         return false;
     };
     if let Some(vlan) = needed.iter().find(|v| here.protected.contains(v)) {
-        plan.problem("VlanProtected", format!("VLAN {vlan} is protected on switch {switch}"));
+        plan.problem(Reason::VlanProtected, format!("VLAN {vlan} is protected on switch {switch}"));
         return false;
     }
     let missing: Vec<Vlan> = needed.iter().copied().filter(|v| !here.vlans.contains(v)).collect();
     for vlan in &missing {
         if !here.creates_vlans {
-            plan.problem("VlanMissing", format!("switch {switch} has no VLAN {vlan}; make it there, or set `vlans: Create`"));
+            plan.problem(Reason::VlanMissing, format!("switch {switch} has no VLAN {vlan}; make it there, or set `vlans: Create`"));
         } else if creating.insert((switch.clone(), *vlan)) {
             let op = Op::CreateVlan { switch: switch.clone(), vlan: *vlan };
-            consent::admit(authority, step(authority, op, "a port needs it"), seen, plan);
+            consent::admit(authority, port_step(authority, op, "a port needs it", seen), seen, plan);
         }
     }
     missing.is_empty()
@@ -125,10 +138,61 @@ pub fn ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool 
     desired.iter().filter(|(_, w)| w.needed).all(|(key, desired)| is_met(key, desired, seen))
 }
 
-pub fn all_as_wished(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
+pub fn all_as_desired(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
     desired.iter().all(|(key, desired)| is_met(key, desired, seen))
+}
+
+/// None of those that are not as desired can be written at present.
+pub fn cannot_be_written(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
+    let stuck = |key: &PortKey, desired: &DesiredPort| {
+        let silent = seen.switches.get(&key.0).is_none_or(|s| s.trouble.is_some());
+        silent || seen.ports.get(key).is_none_or(|found| never(key, desired, found, &desired.over(&found.config)).is_some())
+    };
+    desired.iter().filter(|(key, desired)| !is_met(key, desired, seen)).all(|(key, desired)| stuck(key, desired))
+}
+
+/// Why the ports that a persona needs could not be brought to the desired state, as far as that is known before anything is tried.
+pub fn could_be_ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> Result<(), String> {
+    for (key, desired) in desired.iter().filter(|(_, w)| w.needed) {
+        let (switch, port) = key;
+        if let Some(trouble) = seen.switches.get(switch).and_then(|s| s.trouble.as_ref()) {
+            return Err(trouble.message.clone());
+        }
+        let Some(found) = seen.ports.get(key) else { return Err(format!("port {port} of switch {switch} was not seen yet")) };
+        let to = desired.over(&found.config);
+        if let Some((_, why)) = never(key, desired, found, &to).filter(|_| to != found.config) {
+            return Err(why);
+        }
+    }
+    Ok(())
 }
 
 fn is_met(key: &PortKey, desired: &DesiredPort, seen: &Observed) -> bool {
     seen.ports.get(key).is_some_and(|s| desired.over(&s.config) == s.config)
+}
+
+/// What is seen of ports that were written for this body before: a write that ended, a port that nothing is owed to any more.
+pub fn debts(want: &Desired, seen: &Observed) -> Vec<Record> {
+    let mut out = Vec::new();
+    for (id, debt) in &seen.body.ports {
+        let Some(key) = crate::model::body::port_of(id).map(|(switch, port)| (switch, port.to_owned())) else { continue };
+        let found = seen.ports.get(&key);
+        if let (Some((from, to)), Some(found)) = (&debt.begun, found)
+            && (found.config == *from || found.config == *to)
+            && !seen.in_flight.contains(&key)
+        {
+            out.push(Record::PortEnded(id.clone()));
+        }
+        let named = want.released_ports.contains_key(&key) || want.holder.as_ref().is_some_and(|h| h.ports.contains_key(&key));
+        if named || debt.begun.is_some() || !want.exists {
+            continue;
+        }
+        // No manifest says that this server is at that port: once it is released, or is somebody else's affair, nothing is owed.
+        let met = want.debts.get(&key).is_none_or(|desired| is_met(&key, desired, seen));
+        let contradicted = found.and_then(|f| f.refuse.as_ref()).is_some_and(|r| r.reason == Reason::CableContradicted);
+        if met || contradicted {
+            out.push(Record::PortForgotten(id.clone()));
+        }
+    }
+    out
 }

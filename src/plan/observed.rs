@@ -1,12 +1,15 @@
-//! What `plan` observes: one server's record, what devices showed of it, and when it was asked. Put together by `control::cache`.
+//! What `plan` knows of one server beside its desired state: its record, what devices showed of it, and when they were asked. Put together by
+//! `control::cache`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::off::{Grace, HardWithoutSoft};
 use super::record::Record;
-use crate::model::body::Body;
+use crate::limits;
+use crate::model::body::{Body, Sent};
 use crate::model::fact::{BootOverride, PortConfig, Power, Seen, Tick};
-use crate::model::op::Op;
-use crate::model::{Name, Vlan};
+use crate::model::op::{Off, Op};
+use crate::model::{Name, Reason, Vlan};
 
 /// A port: the switch, and the port's key there (its ifName).
 pub type PortKey = (Name, String);
@@ -14,6 +17,8 @@ pub type PortKey = (Name, String);
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     pub body: Body,
+    /// The record of this body does not read: it may run anything.
+    pub unreadable: bool,
     pub memory: Memory,
     /// The last answer about power. Nothing: not answered since this process started, or voided (another BMC, another address).
     pub power: Option<Seen<Power>>,
@@ -21,45 +26,79 @@ pub struct Observed {
     pub boot: Option<Seen<BootOverride>>,
     /// Why nothing may be sent to the BMC: silent, credentials refused, another identity.
     pub bmc_trouble: Option<Trouble>,
-    pub ports: BTreeMap<PortKey, PortSeenHere>,
-    pub switches: BTreeMap<Name, SwitchSeenHere>,
-    /// Other bodies that may run a persona, for the personas of interest here.
-    pub elsewhere: BTreeMap<Name, Vec<Elsewhere>>,
+    pub ports: BTreeMap<PortKey, PortObserved>,
+    pub switches: BTreeMap<Name, SwitchObserved>,
+    /// Ports of which a write is on its way.
+    pub in_flight: BTreeSet<PortKey>,
+    /// Other bodies and bindings that have what the holder's persona claims.
+    pub elsewhere: Vec<Elsewhere>,
+    /// Where the holder has moved away: whether its new body could take over now, and why not.
+    pub takeover: Option<Result<(), String>>,
     /// Approvals in force, by binding.
     pub approvals: BTreeMap<Name, Approval>,
     /// Bindings that a person or a guardrail has stopped, and why.
     pub stopped: BTreeMap<Name, Trouble>,
+    /// The Policy's `hardOffWithoutSoft`.
+    pub hard_off_without_soft: bool,
     /// For the forecast alone: as if every approval were given.
     pub as_if_approved: bool,
 }
 
-/// A reason in one CamelCase word, and a sentence.
+/// A reason, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
 }
 
 /// When things happened in this process. What the record says and this does not happened before: at `Tick::START`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
-    pub taken_at: Tick,
     pub answered_at: BTreeMap<Name, Tick>,
     pub withdrawn_at: BTreeMap<Name, Tick>,
-    /// When the last attempt of the off intent was stored.
-    pub attempt_at: Tick,
+    /// When the last soft-off and the last hard off may have left.
+    pub soft_at: Tick,
+    pub hard_at: Tick,
+    /// How much of the grace of an accepted soft-off is over.
+    pub grace: Grace,
     /// When the boot device was last set and read back.
     pub boot_set_at: Option<Tick>,
     /// What it then read as: some BMCs drop persistence.
     pub boot_echo: Option<BootOverride>,
-    /// Since when the body is seen off: the first answer Off after another one, or after the start of this process.
-    pub off_seen_at: Option<Tick>,
+    /// When the power was last asked for and answered On.
+    pub on_asked_at: Tick,
     /// When power-on was last sent, and how often, since the body was last seen on and since the boot answer stands.
-    pub on_sent_at: Option<Tick>,
+    pub on_sent_at: Tick,
     pub on_tries: u32,
-    /// The last sign of a new start: a boot request that was answered with a persona, an agent's hello. A request that was only parked
-    /// does not count: a body that loops in its firmware asks for ever, and would never be switched off hard.
-    pub start_seen_at: Option<Tick>,
+    off_asked: OffStreak,
+}
+
+/// When power was asked for and answered Off, with nothing else between: the first time, and the later ones, of which not all are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct OffStreak(Vec<Tick>);
+
+/// Of a body that is polled every two seconds: half a minute.
+const STREAK: usize = 16;
+
+impl OffStreak {
+    fn asked(&mut self, at: Tick) {
+        if self.0.last().is_some_and(|last| at <= *last) {
+            return;
+        }
+        if self.0.len() == STREAK {
+            // The first stays, so that a body that is off for long is known to be so.
+            self.0.remove(1);
+        }
+        self.0.push(at);
+    }
+}
+
+/// Whether a body is seen off: two questions after a moment, some time apart, and nothing but Off between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeenOff {
+    Yes,
+    /// A question at this time would show it, if it is answered Off.
+    AskAt(Tick),
 }
 
 impl Memory {
@@ -67,41 +106,77 @@ impl Memory {
     /// BMC end evidence too early.
     pub fn recorded(&mut self, record: &Record, at: Tick) {
         match record {
-            Record::Take { .. } => self.taken_at = at,
-            Record::Answer(persona) | Record::Adopt(persona) => {
-                self.answered_at.insert(persona.clone(), at);
+            Record::Answer(snapshot) | Record::Adopt(snapshot) => {
+                self.answered_at.insert(snapshot.persona.clone(), at);
                 // A power-on for another persona is not this one's.
-                (self.on_sent_at, self.on_tries) = (None, 0);
+                self.on_tries = 0;
             }
+            Record::StandAgain(persona) => drop(self.answered_at.insert(persona.clone(), at)),
             Record::Withdraw(persona) => drop(self.withdrawn_at.insert(persona.clone(), at)),
             Record::End(persona) => {
                 self.answered_at.remove(persona);
                 self.withdrawn_at.remove(persona);
             }
-            Record::Off(_) => self.attempt_at = at,
-            Record::FoundAs(_) | Record::Release(_) | Record::Leave | Record::Released | Record::Arm(_) | Record::Start(_) => {}
-            Record::OffDone | Record::Restarted(_) => {}
+            Record::Off(intent) => match intent.hard.tries {
+                0 => self.soft_at = at,
+                _ => self.hard_at = at,
+            },
+            // The command left at some time before its answer came.
+            Record::OffSent { how: Off::Soft, sent } => {
+                self.soft_at = at;
+                if *sent == Sent::Accepted {
+                    self.grace = Grace::begin(at);
+                }
+            }
+            Record::OffSent { how: Off::Hard, .. } => self.hard_at = at,
+            Record::OffDone => self.grace = Grace::default(),
+            Record::OnSent => self.on_sent_at = at,
+            _ => {}
         }
     }
 
     /// An operation is about to be sent.
     pub fn sent(&mut self, op: &Op, at: Tick) {
-        match op {
-            Op::PowerOn { .. } => {
-                self.on_sent_at = Some(at);
-                self.on_tries = self.on_tries.saturating_add(1);
-            }
-            Op::SetBoot { .. } | Op::PowerOff { .. } | Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {}
+        if let Op::PowerOn { .. } = op {
+            self.on_sent_at = at;
+            self.on_tries = self.on_tries.saturating_add(1);
         }
     }
 
-    /// Power was read, and was known as `before` until now.
-    pub fn saw_power(&mut self, before: Option<Power>, seen: &Seen<Power>) {
-        match seen.value {
-            Power::Off if before != Some(Power::Off) => self.off_seen_at = Some(seen.asked_at),
-            Power::Off => {}
-            Power::On => (self.on_sent_at, self.on_tries) = (None, 0),
+    /// An operation came back: whatever it was, it may have left until now.
+    pub fn came_back(&mut self, op: &Op, at: Tick) {
+        match op {
+            Op::PowerOn { .. } => self.on_sent_at = at,
+            Op::PowerOff { how: Off::Soft, .. } => self.soft_at = at,
+            Op::PowerOff { how: Off::Hard, .. } => self.hard_at = at,
+            Op::SetBoot { .. } | Op::SetPort { .. } | Op::CreateVlan { .. } | Op::Save { .. } => {}
         }
+    }
+
+    pub fn saw_power(&mut self, seen: &Seen<Power>) {
+        match seen.value {
+            Power::Off => self.off_asked.asked(seen.asked_at),
+            Power::On => {
+                self.off_asked = OffStreak::default();
+                self.on_tries = 0;
+                self.on_asked_at = self.on_asked_at.max(seen.asked_at);
+            }
+        }
+    }
+
+    /// A boot request, a hello, another BMC: it is not off, or nothing is known of it.
+    pub fn may_be_on(&mut self) {
+        self.off_asked = OffStreak::default();
+    }
+
+    /// Since when it is answered Off.
+    pub fn off_since(&self) -> Option<Tick> {
+        self.off_asked.0.first().copied()
+    }
+
+    /// The first question after this moment that was answered Off.
+    pub fn off_after(&self, moment: Tick) -> Option<Tick> {
+        self.off_asked.0.iter().copied().find(|at| *at > moment)
     }
 
     /// The boot device was set by a question asked at `at`, and then read as `echo`.
@@ -111,8 +186,36 @@ impl Memory {
     }
 }
 
+impl Observed {
+    /// Whether the body is seen off since `moment`: by two answers to questions asked after it, ten seconds apart, nothing but Off between,
+    /// and not within the minute after a power-on of which nothing is known.
+    pub fn seen_off(&self, moment: Tick) -> SeenOff {
+        let on = if self.body.on_sent { self.memory.on_sent_at.plus(limits::OFF_AFTER_ON) } else { Tick::START };
+        let moment = moment.max(on);
+        match (self.memory.off_after(moment), self.memory.off_asked.0.last()) {
+            (Some(first), Some(last)) if last.since(first) >= limits::SEEN_OFF_APART => SeenOff::Yes,
+            (Some(first), _) => SeenOff::AskAt(first.plus(limits::SEEN_OFF_APART)),
+            (None, _) => SeenOff::AskAt(moment),
+        }
+    }
+
+    pub fn is(&self, power: Power) -> bool {
+        self.power.as_ref().is_some_and(|p| p.value == power)
+    }
+
+    /// What allows a hard off here without an accepted soft-off.
+    pub fn hard_word(&self, binding: &Name, uid: &str) -> HardWithoutSoft {
+        let said = self.approvals.get(binding).is_some_and(|a| a.hard && a.uid == uid);
+        match (said, self.hard_off_without_soft) {
+            (true, _) => HardWithoutSoft::Now,
+            (false, true) => HardWithoutSoft::WhereSoftFails,
+            (false, false) => HardWithoutSoft::No,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortSeenHere {
+pub struct PortObserved {
     pub config: PortConfig,
     pub asked_at: Tick,
     /// Why it is never written: cable contradicted, member of an aggregation, not managed, cannot be told.
@@ -120,7 +223,7 @@ pub struct PortSeenHere {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SwitchSeenHere {
+pub struct SwitchObserved {
     pub vlans: BTreeSet<Vlan>,
     /// The manifest says `vlans: Create` and the profile can.
     pub creates_vlans: bool,
@@ -129,11 +232,17 @@ pub struct SwitchSeenHere {
     pub trouble: Option<Trouble>,
 }
 
+/// Who else has what a persona claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elsewhere {
-    pub server: Name,
-    /// When that server's BMC was last asked a question that it answered.
-    pub asked_at: Option<Tick>,
+pub enum Elsewhere {
+    /// By evidence it may be in use on this body.
+    Evidence { server: Name, persona: Name, claim: String, asked_at: Option<Tick> },
+    /// The record of this body does not read.
+    Unreadable { server: Name, asked_at: Option<Tick> },
+    /// The disk of this body, which is on without an answer of ours, holds the persona.
+    Disk { server: Name },
+    /// Another binding has reserved it.
+    Reserved { binding: Name, claim: String },
 }
 
 /// What a person approved: this generation of a binding, these disruptive operations.
@@ -144,4 +253,7 @@ pub struct Approval {
     pub generation: u64,
     /// `consent::signature` of each disruptive operation of the forecast.
     pub ops: BTreeSet<String>,
+    /// A hard off may follow where no soft-off was accepted.
+    #[serde(default)]
+    pub hard: bool,
 }

@@ -1,222 +1,298 @@
-//! The power and boot facets: one stored intent for every switching-off; on only after everything else is seen ready.
+//! The power and boot facets: the way to off through one stored intent, and the way to on once everything else is seen ready.
+//!
+//! Leaves out: what is sent next for an off (`off`), and why a body must be off (`fence`).
 
 use std::time::Duration;
 
 use super::desired::{Desired, Holder};
 use super::fence::{self, WhyOff};
-use super::observed::Observed;
+use super::observed::{Observed, SeenOff};
+use super::off::{self, Next, Terms};
 use super::record::Record;
 use super::{Plan, Step, consent, network};
 use crate::limits;
-use crate::model::Name;
-use crate::model::binding::{Plane, RunState};
-use crate::model::body::{OffIntent, Phase};
+use crate::model::binding::{Mode, Plane, RunState};
+use crate::model::body::{Declaration, Phase};
 use crate::model::fact::{BootDevice, Power, Tick};
 use crate::model::op::{Device, Off, Op};
+use crate::model::{Name, Reason};
 
-/// Reasons of waits for what was sent already.
-pub const SWITCHING_OFF: &str = "SwitchingOff";
-pub const SWITCHING_ON: &str = "SwitchingOn";
+/// What holds for a switching-off here, now.
+pub fn terms(want: &Desired, seen: &Observed, now: Tick) -> Terms {
+    let releaser = want.releaser.as_ref().filter(|_| seen.body.release.is_some());
+    let authority = releaser.or(want.holder.as_ref().map(|h| &h.authority));
+    let hard_without_soft = authority.map(|a| seen.hard_word(&a.binding, &a.uid)).unwrap_or_default();
+    Terms { grace: fence::grace(want, seen), hard_without_soft, on_asked_at: seen.memory.on_asked_at, now }
+}
 
 /// The way to off, when the body must be off.
 pub fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
-    let Some(why) = fence::why_off(want, seen) else { return };
-    let (hard, attempt) = next_attempt(&why, seen);
-    let how = if hard { Off::Hard } else { Off::Soft };
-    let op = Op::PowerOff { server: want.server.clone(), how };
-    let intent = OffIntent { attempt, hard, because: why.because.clone() };
-    let step = Step {
-        op,
-        binding: why.authority.binding.clone(),
-        plane: Plane::Power,
-        because: why.because.clone(),
-        write_ahead: Some(Record::Off(intent)),
+    let Some(why) = fence::why_off(want, seen) else { return dropping(want, seen, now, plan) };
+    let next = off::next(seen.body.off.as_ref(), &seen.memory, &terms(want, seen, now));
+    let how = match next {
+        Next::Send(how) => how,
+        Next::Until(..) | Next::Stuck(..) => Off::Soft,
     };
+    let step = off_step(&why, seen, &want.server, how);
     let refusal = consent::refusal(why.authority, Plane::Power, &step.op, seen);
     if refusal.is_none() && !why.withdraw.is_empty() {
         plan.records.extend(why.withdraw.iter().cloned().map(Record::Withdraw));
         return;
     }
     let Some(power) = &seen.power else { return unknown(want, seen, plan) };
-    match power.value {
-        Power::Off => match refusal {
-            None => ask_again(want, plan, "was seen off before its boot answer was withdrawn"),
-            Some((reason, message)) => plan.wait(reason, message),
+    match (power.value, next) {
+        (Power::Off, _) => match refusal {
+            None => until_seen_off(want, seen, now, plan),
+            Some(wait) => plan.waits.push(wait),
         },
-        Power::On if in_time(&want.server, seen, &why, now, plan) && obeys(seen, plan) => {
-            if let Some(trouble) = &seen.bmc_trouble {
-                plan.wait(trouble.reason, trouble.message.clone());
-            } else {
-                consent::admit(why.authority, step, seen, plan);
-            }
+        (Power::On, Next::Until(at, what)) => {
+            let because = seen.body.off.as_ref().map_or(why.because.as_str(), |i| i.because.as_str());
+            plan.wait(Reason::SwitchingOff, format!("{what} ({because})"));
+            plan.waits.extend(refusal);
+            ask_after(at, &want.server, now, plan);
         }
-        Power::On => {}
+        (Power::On, Next::Stuck(reason, what)) => {
+            let binding = &why.authority.binding;
+            plan.problem(reason, format!("server {}: {what}: `embody approve {binding} --hard`", want.server));
+        }
+        (Power::On, Next::Send(_)) => match &seen.bmc_trouble {
+            Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
+            None => drop(consent::admit(why.authority, step, seen, plan)),
+        },
     }
+}
+
+fn off_step(why: &WhyOff<'_>, seen: &Observed, server: &Name, how: Off) -> Step {
+    Step {
+        op: Op::PowerOff { server: server.clone(), how },
+        binding: why.authority.binding.clone(),
+        plane: Plane::Power,
+        because: why.because.clone(),
+        write_ahead: Some(Record::Off(off::sending(seen.body.off.as_ref(), how, &why.because))),
+        debt: false,
+    }
+}
+
+/// Nobody wants the body off any more, but an accepted command may still be obeyed.
+fn dropping(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
+    let Some(intent) = seen.body.off.as_ref() else { return };
+    let what = format!("a switching-off is no longer desired, but was accepted ({}): it may still go off", intent.because);
+    plan.wait(Reason::SwitchingOff, what);
+    match seen.is(Power::Off) {
+        true => until_seen_off(want, seen, now, plan),
+        false => match off::next(Some(intent), &seen.memory, &terms(want, seen, now)) {
+            Next::Until(at, _) => ask_after(at, &want.server, now, plan),
+            Next::Send(_) | Next::Stuck(..) => {}
+        },
+    }
+}
+
+/// It is answered Off, and is to be seen so once more.
+fn until_seen_off(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
+    let withdrawn = seen.body.evidence.keys().filter_map(|p| seen.memory.withdrawn_at.get(p)).max().copied();
+    let since = withdrawn.unwrap_or(Tick::START).max(if seen.body.off.is_some() {
+        seen.memory.soft_at.max(seen.memory.hard_at)
+    } else {
+        Tick::START
+    });
+    let SeenOff::AskAt(at) = seen.seen_off(since) else { return };
+    let left = super::power::seconds(at.since(now));
+    plan.wait(Reason::AskingAgain, format!("server {} is answered off; it is asked once more in {left} to be certain", want.server));
+    ask_after(at, &want.server, now, plan);
 }
 
 /// What is known is older than what it is to show.
 pub fn ask_again(want: &Desired, plan: &mut Plan, why: &str) {
-    plan.wait("AskingAgain", format!("server {} {why}; it is asked again", want.server));
-    plan.looks.push(Device::Bmc(want.server.clone()));
+    plan.wait(Reason::AskingAgain, format!("server {} {why}; it is asked again", want.server));
+    plan.polls.push(Device::Bmc(want.server.clone()));
 }
 
 pub fn unknown(want: &Desired, seen: &Observed, plan: &mut Plan) {
     match &seen.bmc_trouble {
         Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
-        None => plan.wait("PowerUnknown", format!("the power of server {} is not known yet", want.server)),
-    }
-    plan.looks.push(Device::Bmc(want.server.clone()));
-}
-
-/// Soft first; hard when the grace is over, and at once where there is none.
-fn next_attempt(why: &WhyOff<'_>, seen: &Observed) -> (bool, u32) {
-    match &seen.body.off {
-        None => (why.authority.grace.is_zero(), 1),
-        Some(intent) => (true, intent.attempt + 1),
+        None => plan.wait(Reason::PowerUnknown, format!("the power of server {} is not known yet", want.server)),
     }
 }
 
-/// Whether another attempt may be sent: there was none yet, or power was read On by a question asked after its deadline.
-fn in_time(server: &Name, seen: &Observed, why: &WhyOff<'_>, now: Tick, plan: &mut Plan) -> bool {
-    let Some(intent) = &seen.body.off else { return true };
-    let deadline = seen.memory.attempt_at.plus(if intent.hard { limits::HARD_OFF_WAIT } else { why.authority.grace });
-    if seen.power.as_ref().is_some_and(|p| p.asked_at > deadline) {
-        return true;
+/// How it was found is to be seen: off by two answers, on by one.
+pub fn find(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
+    match &seen.power {
+        None => unknown(want, seen, plan),
+        Some(_) => until_seen_off(want, seen, now, plan),
     }
-    let what = if intent.hard { "power off" } else { "soft-off" };
-    let then = if now >= deadline { "it is asked again now".to_owned() } else { format!("hard off in {}", seconds(deadline.since(now))) };
-    plan.wait(SWITCHING_OFF, format!("{what} was sent {} ago ({}); {then}", seconds(now.since(seen.memory.attempt_at)), intent.because));
-    at(deadline, server, now, plan);
-    false
 }
 
-/// When the deadline is over, a question asked after it decides.
-fn at(deadline: Tick, server: &Name, now: Tick, plan: &mut Plan) {
-    if now > deadline {
-        plan.looks.push(Device::Bmc(server.clone()));
+/// A question asked after this moment decides.
+fn ask_after(moment: Tick, server: &Name, now: Tick, plan: &mut Plan) {
+    if now > moment {
+        plan.polls.push(Device::Bmc(server.clone()));
     } else {
-        plan.wake(deadline);
+        plan.wake(moment);
     }
-}
-
-fn obeys(seen: &Observed, plan: &mut Plan) -> bool {
-    let tries = seen.body.off.as_ref().map_or(0, |i| i.attempt);
-    if tries >= limits::OFF_ATTEMPTS {
-        plan.problem(
-            "DoesNotSwitchOff",
-            format!("the server is still on after {tries} attempts to switch it off; switch it off by hand, or `embody retry`"),
-        );
-        return false;
-    }
-    true
 }
 
 /// The way to on, when the body is ours and off; and the boot device of one that runs.
 pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
+    park(want, seen, plan);
     let Some(holder) = want.holder.as_ref().filter(|h| h.problems.is_empty() && h.state == RunState::Running) else { return };
-    if fence::why_off(want, seen).is_some() || seen.body.release.is_some() || seen.body.held_by.is_none() {
+    if fence::why_off(want, seen).is_some() || seen.body.release.is_some() || seen.body.held_by.is_none() || seen.body.off.is_some() {
+        return;
+    }
+    if fence::can_stand_again(holder, seen) {
+        plan.records.push(Record::StandAgain(holder.persona.clone()));
         return;
     }
     let Some(power) = &seen.power else { return unknown(want, seen, plan) };
-    match (seen.body.may_run.get(&holder.persona), power.value) {
-        (None, Power::Off) => answer(want, holder, seen, now, plan),
+    let evidence = seen.body.evidence.get(&holder.persona);
+    if evidence.is_some_and(|e| e.withdrawn) {
+        return until_seen_off(want, seen, now, plan);
+    }
+    match (evidence.map(|e| e.phase), power.value) {
+        (None, Power::Off) => answer(holder, seen, now, plan),
         (Some(Phase::Answered), Power::Off | Power::On) | (Some(Phase::Started), Power::Off) => {
             ask_again(want, plan, "was last seen before its boot answer stood");
         }
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),
         (Some(Phase::Started), Power::On) => boot_device_of_running(want, holder, seen, plan),
-        // The ledger or `fence::why_off` has spoken already.
-        (None | Some(Phase::Armed | Phase::Withdrawn), Power::On) | (Some(Phase::Withdrawn), Power::Off) => {}
+        // `evidence` or `fence::why_off` has spoken already.
+        (None | Some(Phase::Armed), Power::On) => {}
     }
 }
 
 /// The boot answer: the claim of the persona on this body. Everything that may start it follows from here.
-fn answer(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
-    let like = Op::SetBoot { server: want.server.clone(), device: holder.boot, efi: holder.efi };
-    if let Some((reason, message)) = consent::refusal(&holder.authority, Plane::Boot, &like, seen) {
-        plan.wait(reason, message);
+fn answer(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
+    if let Some(declared) = seen.body.declared.as_ref().filter(|d| d.what == Declaration::OffButRuns) {
+        plan.wait(
+            Reason::DeclaredOffButRuns,
+            format!("it was declared off by {} ({}), and was seen on since", declared.by, declared.reason),
+        );
+        return;
+    }
+    let like = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
+    if let Some(wait) = consent::refusal(&holder.authority, Plane::Boot, &like, seen) {
+        plan.waits.push(wait);
         return;
     }
     if fence::is_clear(holder, seen, now, plan) {
-        plan.records.push(Record::Answer(holder.persona.clone()));
+        plan.records.push(Record::Answer(Box::new(holder.snapshot.clone())));
     }
 }
 
 fn switch_on(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
     let server = &want.server;
-    let step = |op, plane, because: &str| Step {
+    let step = |op, plane, because: &str, write_ahead| Step {
         op,
         binding: holder.authority.binding.clone(),
         plane,
         because: because.to_owned(),
-        write_ahead: None,
+        write_ahead,
+        debt: false,
     };
     if let Some(trouble) = &seen.bmc_trouble {
         plan.wait(trouble.reason, trouble.message.clone());
         return;
     }
-    let set = Op::SetBoot { server: server.clone(), device: holder.boot, efi: holder.efi };
+    let set = Op::SetBoot { server: server.clone(), device: holder.snapshot.boot, efi: holder.efi };
     // Since it went off, and since it is this persona that it is set for.
     let answered_at = seen.memory.answered_at.get(&holder.persona).copied().unwrap_or(Tick::START);
-    let since = answered_at.max(seen.memory.off_seen_at.unwrap_or(Tick::START));
+    let since = answered_at.max(seen.memory.off_since().unwrap_or(Tick::START));
     let boot_ready = seen.memory.boot_set_at.is_some_and(|at| at > since);
-    let watched_only = holder.authority.mode(Plane::Boot) == crate::model::binding::Mode::Observe;
+    let watched_only = holder.authority.mode(Plane::Boot) == Mode::Observe;
     if !boot_ready && !watched_only {
-        consent::admit(&holder.authority, step(set, Plane::Boot, "before every start"), seen, plan);
+        consent::admit(&holder.authority, step(set, Plane::Boot, "before every start", None), seen, plan);
         return;
     }
     if !want.port_problems.is_empty() || !network::ready(&holder.ports, seen) {
-        plan.wait("PortsFirst", format!("server {server} is switched on once its switch ports are read back as desired"));
+        plan.wait(Reason::PortsFirst, format!("server {server} is switched on once its switch ports are read back as desired"));
         return;
     }
     if on_in_time(server, seen, now, plan) {
         let because = format!("persona {} is to run here", holder.persona);
-        consent::admit(&holder.authority, step(Op::PowerOn { server: server.clone() }, Plane::Power, &because), seen, plan);
+        let on = step(Op::PowerOn { server: server.clone() }, Plane::Power, &because, Some(Record::OnSent));
+        consent::admit(&holder.authority, on, seen, plan);
     }
 }
 
 /// Whether power-on may be sent now: not while the last one has its time, and not for ever.
 fn on_in_time(server: &Name, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
-    let Some(sent) = seen.memory.on_sent_at else { return true };
+    if !seen.body.on_sent {
+        return tries_left(server, seen, plan);
+    }
+    let sent = seen.memory.on_sent_at;
     let deadline = sent.plus(limits::ON_WAIT);
-    let off_since = seen.power.as_ref().is_some_and(|p| p.asked_at > deadline);
-    if seen.memory.on_tries >= limits::ON_ATTEMPTS && off_since {
+    if seen.power.as_ref().is_some_and(|p| p.asked_at > deadline) {
+        return tries_left(server, seen, plan);
+    }
+    plan.wait(Reason::SwitchingOn, format!("power-on was sent to server {server} {} ago", seconds(now.since(sent))));
+    ask_after(deadline, server, now, plan);
+    false
+}
+
+fn tries_left(server: &Name, seen: &Observed, plan: &mut Plan) -> bool {
+    let tries = seen.memory.on_tries;
+    if tries >= limits::ON_ATTEMPTS {
         plan.problem(
-            "DoesNotSwitchOn",
+            Reason::DoesNotSwitchOn,
             format!(
-                "server {server} is still off after {} attempts to switch it on; look at it, then `embody retry`",
-                seen.memory.on_tries
+                "server {server} is still off after {tries} attempts to switch it on; see what it does, then `embody retry server {server}`"
             ),
         );
-        return false;
     }
-    if !off_since {
-        plan.wait(SWITCHING_ON, format!("power-on was sent to server {server} {} ago", seconds(now.since(sent))));
-        at(deadline, server, now, plan);
-    }
-    off_since
+    tries < limits::ON_ATTEMPTS
 }
 
 /// Another boot device than ours on a running body is drift. None at all is not, unless the BMC is known to keep what we set; nor is any,
 /// where the BMC showed another one right after ours was set: it would be set for ever. Before the next start it is set again anyway.
 fn boot_device_of_running(want: &Desired, holder: &Holder, seen: &Observed, plan: &mut Plan) {
     let Some(boot) = &seen.boot else { return };
-    let keeps = seen.memory.boot_echo.is_some_and(|e| e.persistent && e.device == holder.boot);
-    let in_vain = seen.memory.boot_echo.is_some_and(|e| e.device != holder.boot);
+    let ours = holder.snapshot.boot;
+    let keeps = seen.memory.boot_echo.is_some_and(|e| e.persistent && e.device == ours);
+    let in_vain = seen.memory.boot_echo.is_some_and(|e| e.device != ours);
     let drifted = match boot.value.device {
         BootDevice::None => keeps,
-        device => device != holder.boot && !in_vain,
+        device => device != ours && !in_vain,
     };
     if drifted && seen.bmc_trouble.is_none() {
         let step = Step {
-            op: Op::SetBoot { server: want.server.clone(), device: holder.boot, efi: holder.efi },
+            op: Op::SetBoot { server: want.server.clone(), device: ours, efi: holder.efi },
             binding: holder.authority.binding.clone(),
             plane: Plane::Boot,
-            because: format!("the boot device is {}, not {}", boot.value.device, holder.boot),
+            because: format!("the boot device is {}, not {ours}", boot.value.device),
             write_ahead: None,
+            debt: false,
         };
         consent::admit(&holder.authority, step, seen, plan);
     }
+}
+
+// ---- a released body ---------------------------------------------------------------------------------------------------------
+
+/// A released body boots from the network, where it is parked: not from a disk that may hold a persona.
+pub fn is_parked(want: &Desired, seen: &Observed) -> bool {
+    if seen.body.held_by.is_some() || want.holder.is_some() || seen.body.on_disk.is_empty() {
+        return true;
+    }
+    let observed_only = want.releaser.as_ref().is_some_and(|r| r.mode(Plane::Boot) == Mode::Observe);
+    let since = seen.memory.off_since().unwrap_or(Tick::START);
+    observed_only
+        || seen.boot.as_ref().is_some_and(|b| b.value.device == BootDevice::Pxe)
+        || seen.memory.boot_set_at.is_some_and(|at| at > since)
+}
+
+fn park(want: &Desired, seen: &Observed, plan: &mut Plan) {
+    let (Some(releaser), Some(_)) = (&want.releaser, &seen.body.release) else { return };
+    if !seen.is(Power::Off) || !seen.body.evidence.is_empty() || is_parked(want, seen) || seen.bmc_trouble.is_some() {
+        return;
+    }
+    let step = Step {
+        op: Op::SetBoot { server: want.server.clone(), device: BootDevice::Pxe, efi: want.efi },
+        binding: releaser.binding.clone(),
+        plane: Plane::Boot,
+        because: "released: its disk holds a persona that may run elsewhere".to_owned(),
+        write_ahead: None,
+        debt: false,
+    };
+    consent::admit(releaser, step, seen, plan);
 }
 
 /// `42s`, `3m`, `2h`: ages in messages.

@@ -1,38 +1,75 @@
 //! Every change that a body's record can take, as values. Bookkeeping only: no device is touched by any of them.
 
 use crate::model::Name;
-use crate::model::body::{Body, Found, Hold, OffIntent, Phase};
+use crate::model::body::{Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot};
+use crate::model::fact::PortConfig;
+use crate::model::op::Off;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Record {
     /// A binding takes the body.
-    Take { hold: Hold, found: Found },
+    Take {
+        hold: Hold,
+        found: Found,
+    },
     /// How the body was found, now that its power was seen.
     FoundAs(Found),
-    /// The holder moved away: it is to release of the body, unless an earlier holder still must still release it.
+    /// The holder moved away: it is to release the body, unless an earlier holder still is.
     Release(Hold),
     /// The holder is deleted: the body is left as it is, with all evidence.
     Leave,
-    /// What was still to be released is done, or the binding that still to be released it is deleted.
+    /// What was to be released is, or the binding that was to do it is deleted.
     Released,
-    /// The boot answer for the persona stands from now on.
-    Answer(Name),
+    /// The boot answer stands from now on.
+    Answer(Box<Snapshot>),
     /// Seen off while the answer stood.
     Arm(Name),
     /// Seen on after that.
     Start(Name),
     /// The boot answer stands no longer.
     Withdraw(Name),
-    /// Seen off by a question asked after the withdrawal: it no longer runs here.
+    /// The reason to withdraw it is gone, and nothing has come of it: it stands again.
+    StandAgain(Name),
+    /// Seen off after the withdrawal: it no longer runs here.
     End(Name),
-    /// A person declares that the body already runs the persona.
-    Adopt(Name),
-    /// Write-ahead of every switching-off.
+    /// A person declares that the body already runs this.
+    Adopt(Box<Snapshot>),
+    /// Write-ahead of every switching-off: the intent as it is once this command may have left.
     Off(OffIntent),
+    /// What became of the last command of the intent.
+    OffSent {
+        how: Off,
+        sent: Sent,
+    },
     /// Seen off, or no longer wanted.
     OffDone,
+    /// Write-ahead of every power-on.
+    OnSent,
+    /// It was refused, did not leave, or was followed by an answer On.
+    OnDone,
     /// Seen off while this value of `restart` was desired; or it was taken with this value, or it was lowered to it.
     Restarted(u64),
+    /// Write-ahead of every port write.
+    PortBegun {
+        id: String,
+        from: PortConfig,
+        to: PortConfig,
+    },
+    /// The port was seen at one end of that write.
+    PortEnded(String),
+    /// Nothing is owed to this port any more.
+    PortForgotten(String),
+    /// A person's word about the body, and what it turned out to be.
+    Declare(Declared),
+    DeclaredAs(Declaration),
+    /// The declaration is over: the body is in embody's care again.
+    DeclarationOver,
+    /// The record did not read, and the body was seen off since: it begins anew.
+    Renew,
+    /// Nothing is known of what it runs.
+    Anything,
+    /// The SMBIOS UUID of the machine.
+    Smbios(String),
 }
 
 impl Record {
@@ -54,28 +91,93 @@ impl Record {
                 }
             }
             Record::Released => body.release = None,
-            Record::Answer(persona) => {
-                body.may_run.insert(persona.clone(), Phase::Answered);
-            }
-            Record::Arm(persona) => {
-                body.may_run.insert(persona.clone(), Phase::Armed);
-            }
-            Record::Start(persona) => {
-                body.may_run.insert(persona.clone(), Phase::Started);
-            }
-            Record::Withdraw(persona) => {
-                body.may_run.insert(persona.clone(), Phase::Withdrawn);
-            }
-            Record::End(persona) => {
-                body.may_run.remove(persona);
-            }
-            Record::Adopt(persona) => {
-                body.may_run.insert(persona.clone(), Phase::Started);
-                body.found = Found::Managed;
-            }
-            Record::Off(intent) => body.off = Some(intent.clone()),
-            Record::OffDone => body.off = None,
+            Record::Renew => *body = Body { held_by: body.held_by.clone(), release: body.release.clone(), ..Body::default() },
+            Record::Anything => body.anything = true,
             Record::Restarted(n) => body.restart_done = *n,
+            Record::Smbios(uuid) => body.smbios = Some(uuid.clone()),
+            Record::Answer(_)
+            | Record::Adopt(_)
+            | Record::Arm(_)
+            | Record::Start(_)
+            | Record::Withdraw(_)
+            | Record::StandAgain(_)
+            | Record::End(_) => self.apply_to_evidence(body),
+            Record::Off(_) | Record::OffSent { .. } | Record::OffDone | Record::OnSent | Record::OnDone => self.apply_to_power(body),
+            Record::PortBegun { .. } | Record::PortEnded(_) | Record::PortForgotten(_) => self.apply_to_ports(body),
+            Record::Declare(declared) => {
+                body.declared = Some(declared.clone());
+                body.evidence.values_mut().for_each(|evidence| evidence.withdrawn = true);
+            }
+            Record::DeclaredAs(what) => body.declared.iter_mut().for_each(|declared| declared.what = *what),
+            Record::DeclarationOver => body.declared = None,
         }
+    }
+
+    fn apply_to_evidence(&self, body: &mut Body) {
+        let begin =
+            |snapshot: &Snapshot, phase| (snapshot.persona.clone(), Evidence { phase, withdrawn: false, snapshot: snapshot.clone() });
+        match self {
+            Record::Answer(snapshot) => {
+                body.evidence.extend([begin(snapshot, Phase::Answered)]);
+                body.smbios = None;
+            }
+            Record::Adopt(snapshot) => {
+                body.evidence.extend([begin(snapshot, Phase::Started)]);
+                (body.found, body.anything) = (Found::Adopted, false);
+            }
+            Record::Arm(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.phase = Phase::Armed),
+            Record::Start(persona) => {
+                let Some(evidence) = body.evidence.get_mut(persona) else { return };
+                evidence.phase = Phase::Started;
+                if evidence.snapshot.root.disk.is_some() {
+                    body.on_disk.insert(persona.clone());
+                }
+            }
+            Record::Withdraw(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = true),
+            Record::StandAgain(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = false),
+            Record::End(persona) => drop(body.evidence.remove(persona)),
+            _ => {}
+        }
+    }
+
+    fn apply_to_power(&self, body: &mut Body) {
+        match self {
+            Record::Off(intent) => body.off = Some(intent.clone()),
+            Record::OffSent { how, sent } => {
+                let Some(intent) = &mut body.off else { return };
+                let sending = match how {
+                    Off::Soft => &mut intent.soft,
+                    Off::Hard => &mut intent.hard,
+                };
+                *sending = after(sending, sent);
+            }
+            Record::OffDone => body.off = None,
+            Record::OnSent => body.on_sent = true,
+            Record::OnDone => body.on_sent = false,
+            _ => {}
+        }
+    }
+
+    fn apply_to_ports(&self, body: &mut Body) {
+        match self {
+            Record::PortBegun { id, from, to } => {
+                body.ports.insert(id.clone(), PortDebt { begun: Some((from.clone(), to.clone())) });
+            }
+            Record::PortEnded(id) => body.ports.get_mut(id).into_iter().for_each(|debt| debt.begun = None),
+            Record::PortForgotten(id) => drop(body.ports.remove(id)),
+            _ => {}
+        }
+    }
+}
+
+/// What is known of the sendings once it is known what became of the last one. What did not leave is taken back; the tries before it stay
+/// as unknown as they were.
+fn after(sending: &Sending, sent: &Sent) -> Sending {
+    match sent {
+        Sent::Nothing => {
+            let tries = sending.tries.saturating_sub(1);
+            Sending { tries, last: if tries == 0 { Sent::Nothing } else { Sent::Unknown } }
+        }
+        Sent::Unknown | Sent::Accepted | Sent::Refused(_) => Sending { tries: sending.tries, last: sent.clone() },
     }
 }

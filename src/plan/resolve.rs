@@ -7,13 +7,14 @@ use super::desired::{Authority, Desired, DesiredPort, Holder, Past};
 use super::observed::PortKey;
 use crate::manifest::wiring::match_nics;
 use crate::model::binding::{Mode, Plane};
-use crate::model::body::{Body, Hold};
+use crate::model::body::{Body, Hold, Snapshot, port_of};
+use crate::model::claim::claims;
 use crate::model::fact::{Admin, BootDevice};
 use crate::model::network::Role;
 use crate::model::objects::Held;
-use crate::model::persona::PersonaNic;
+use crate::model::persona::{PersonaNic, Root};
 use crate::model::server::Firmware;
-use crate::model::{BindingSpec, Name, Objects, PersonaSpec, ServerSpec, Vlan};
+use crate::model::{BindingSpec, Name, Objects, PersonaSpec, Reason, ServerSpec, Vlan};
 
 /// How a switch names the port that a manifest names.
 pub trait PortNames {
@@ -42,7 +43,10 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
     let releaser = body.release.as_ref().filter(|_| held.is_some()).and_then(|r| alive(r, objects)).map(|b| authority(b, objects));
     let released_ports = plugs.iter().filter_map(|plug| release(plug, objects).map(|w| (plug.key.clone(), w))).collect();
     let maintenance = held.and_then(|s| s.spec.maintenance.as_ref()).map(|m| m.reason.clone());
-    Desired { server: server.clone(), holder, past, releaser, released_ports, port_problems: problems, maintenance }
+    let debts = debts(server, objects, body, &plugs, names);
+    let efi = held.is_some_and(|s| s.spec.firmware == Firmware::Uefi);
+    let exists = held.is_some();
+    Desired { server: server.clone(), holder, exists, efi, past, releaser, released_ports, debts, port_problems: problems, maintenance }
 }
 
 /// One end of a cable: a NIC or bond, and a port.
@@ -69,10 +73,35 @@ fn plugs(server: &Name, spec: &ServerSpec, names: &dyn PortNames, problems: &mut
                 written: port.clone(),
                 carries_bmc: spec.bmc.via == interface.as_str(),
             }),
-            Err(why) => problems.push(Problem::new("PortNotFound", format!("{server}/{interface}: {why}"))),
+            Err(why) => problems.push(Problem::new(Reason::PortNotFound, format!("{server}/{interface}: {why}"))),
         }
     }
     out
+}
+
+/// Ports that were written for this server, and that no server names now: they are released as its own would be.
+fn debts(server: &Name, objects: &Objects, body: &Body, plugs: &[Plug], names: &dyn PortNames) -> BTreeMap<PortKey, DesiredPort> {
+    let mut out = BTreeMap::new();
+    for (switch, port) in body.ports.keys().filter_map(|id| port_of(id)) {
+        let key: PortKey = (switch, port.to_owned());
+        if !objects.servers.contains_key(server) || plugs.iter().any(|p| p.key == key) || named_by_another(server, &key, objects, names) {
+            continue;
+        }
+        let plug = Plug { interface: server.clone(), written: key.1.clone(), key, carries_bmc: false };
+        let desired = release(&plug, objects);
+        out.extend(desired.map(|d| (plug.key, DesiredPort { because: "no server is at this port any more: quarantine".to_owned(), ..d })));
+    }
+    out
+}
+
+fn named_by_another(server: &Name, key: &PortKey, objects: &Objects, names: &dyn PortNames) -> bool {
+    let names_it = |spec: &ServerSpec| {
+        let nics = spec.nics.iter().filter_map(|n| Some((n.switch.as_ref()?, n.port.as_ref()?)));
+        let bonds = spec.bonds.iter().flat_map(|b| b.attach.iter().map(|a| (&a.switch, &a.port)));
+        nics.chain(bonds).any(|(switch, port)| *switch == key.0 && names.key(switch, port).is_ok_and(|k| k == key.1))
+    };
+    let others = objects.servers_on_switch(&key.0).filter(|s| *s != server).filter_map(|s| objects.servers.get(s));
+    others.into_iter().any(|s| names_it(&s.spec))
 }
 
 /// The binding whose target this is. Of several (which lint refuses) the one that holds the body already, else none.
@@ -110,24 +139,42 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects
     let mut problems = Vec::new();
     let mut ports = BTreeMap::new();
     match persona {
-        None => problems.push(Problem::new("PersonaMissing", format!("there is no persona {persona_name}"))),
+        None => problems.push(Problem::new(Reason::PersonaMissing, format!("there is no persona {persona_name}"))),
         Some(persona) => match match_nics(spec, &persona.spec, &binding.spec) {
             Ok(on) => ports = desired(persona_name, &persona.spec, &on, objects, plugs, &mut problems),
-            Err(error) => problems.push(Problem::new("NicsDoNotMatch", format!("{error} (server {server}); {}", error.hint()))),
+            Err(error) => problems.push(Problem::new(Reason::NicsDoNotMatch, format!("{error} (server {server}); {}", error.hint()))),
         },
     }
-    let from_disk = persona.is_some_and(|p| p.spec.root.disk.is_some());
+    let hostname = binding.spec.hostname.clone().unwrap_or_else(|| server.to_string());
     Holder {
         authority: authority(binding, objects),
+        server: server.clone(),
         persona: persona_name.clone(),
-        exclusive: persona.is_none_or(|p| p.spec.is_exclusive()),
+        snapshot: snapshot(persona_name, persona.map(|p| &p.spec), &binding.spec, hostname, spec),
         state: binding.spec.state,
-        boot: if from_disk { BootDevice::Disk } else { BootDevice::Pxe },
         efi: spec.firmware == Firmware::Uefi,
         restart: binding.spec.restart,
         ports,
         problems,
     }
+}
+
+/// What would be answered now. Of a persona that is not there: nothing that ever is (the holder has a problem).
+fn snapshot(name: &Name, persona: Option<&PersonaSpec>, binding: &BindingSpec, hostname: String, server: &ServerSpec) -> Snapshot {
+    let nothing = Root { nfs: None, iscsi: None, fc: None, ram: None, disk: None, revision: None };
+    let from_disk = persona.is_some_and(|p| p.root.disk.is_some());
+    let snapshot = Snapshot {
+        persona: name.clone(),
+        hostname,
+        arch: persona.map_or(server.arch, |p| p.os.arch),
+        boot: if from_disk { BootDevice::Disk } else { BootDevice::Pxe },
+        root: persona.map_or(nothing, |p| p.root.clone()),
+        kernel: persona.and_then(|p| p.kernel.clone()),
+        claims: persona.map(|p| claims(name, p, Some(binding))).unwrap_or_default(),
+        macs: server.nics.iter().map(|n| n.mac).collect(),
+        digest: String::new(),
+    };
+    snapshot.sealed()
 }
 
 /// The desired state for each port of the server: the networks of the persona's NIC on it, or release.
@@ -169,27 +216,25 @@ fn carry(persona: &Name, nic: &PersonaNic, plug: &Plug, objects: &Objects, probl
 
 fn vlan_of(network: &Name, switch: &Name, objects: &Objects, problems: &mut Vec<Problem>) -> Option<Vlan> {
     let Some(held) = objects.networks.get(network) else {
-        problems.push(Problem::new("NetworkMissing", format!("there is no network {network}")));
+        problems.push(Problem::new(Reason::NetworkMissing, format!("there is no network {network}")));
         return None;
     };
     let labels = objects.switches.get(switch).map(|s| s.meta.labels.clone()).unwrap_or_default();
     Some(held.spec.vlan_on(&labels))
 }
 
-/// Into quarantine, or shut where there is none. A port that carries the BMC only loses its tagged VLANs; one that embody does not
-/// manage is left alone.
+/// Into quarantine; where there is none, it is left as it is. A port that carries the BMC only loses its tagged VLANs; one that embody does
+/// not manage is left alone.
 fn release(plug: &Plug, objects: &Objects) -> Option<DesiredPort> {
     let switch = objects.switches.get(&plug.key.0)?;
     if !switch.spec.manages(&plug.written) && !switch.spec.manages(&plug.key.1) {
         return None;
     }
-    let quarantine = objects.networks.values().find(|n| n.spec.role == Role::Quarantine);
-    let vlan = quarantine.map(|n| n.spec.vlan_on(&switch.meta.labels));
-    let none = Some(BTreeSet::new());
-    let (admin, untagged, tagged, because) = match (plug.carries_bmc, vlan) {
-        (true, _) => (Admin::Up, None, none, "released; it carries the BMC".to_owned()),
-        (false, Some(vlan)) => (Admin::Up, Some(Some(vlan)), none, "released: quarantine".to_owned()),
-        (false, None) => (Admin::Down, None, None, "released: shut, since there is no network of role quarantine".to_owned()),
+    let quarantine = objects.networks.values().find(|n| n.spec.role == Role::Quarantine)?;
+    let vlan = quarantine.spec.vlan_on(&switch.meta.labels);
+    let (untagged, because) = match plug.carries_bmc {
+        true => (None, "released; it carries the BMC".to_owned()),
+        false => (Some(Some(vlan)), "released: quarantine".to_owned()),
     };
-    Some(DesiredPort { admin, untagged, tagged, needed: false, carries_bmc: plug.carries_bmc, because })
+    Some(DesiredPort { admin: Admin::Up, untagged, tagged: Some(BTreeSet::new()), needed: false, carries_bmc: plug.carries_bmc, because })
 }

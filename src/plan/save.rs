@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn trouble() -> Trouble {
-        Trouble { reason: "Refused", message: "no".to_owned() }
+        Trouble { reason: crate::model::Reason::Refused, message: "no".to_owned() }
     }
 
     #[test]

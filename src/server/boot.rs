@@ -24,7 +24,8 @@ pub type Controller = watch::Receiver<Option<mpsc::Sender<Message>>>;
 struct Asked {
     /// iPXE's `${buildarch}`.
     arch: Option<String>,
-    again: Option<String>,
+    /// iPXE's `${uuid}`: the SMBIOS UUID.
+    uuid: Option<String>,
 }
 
 pub fn router(controller: Controller) -> Router {
@@ -74,7 +75,7 @@ async fn script(State(controller): State<Controller>, Path(mac): Path<String>, Q
         || (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "another controller acts, or none yet\n").into_response();
     let Some(to_controller) = to_controller else { return later() };
     let (reply, answer) = oneshot::channel();
-    if to_controller.send(Message::Boot { mac, arch, again: asked.again.is_some(), reply }).await.is_err() {
+    if to_controller.send(Message::Boot { mac, uuid: asked.uuid, arch, reply }).await.is_err() {
         return later();
     }
     match answer.await {

@@ -315,7 +315,7 @@ impl Centre {
             None => None,
             Some(to_controller) => {
                 let (reply, answer) = oneshot::channel();
-                let sent = to_controller.send(Message::Boot { mac, arch: Arch::X86_64, again, reply }).await;
+                let sent = to_controller.send(Message::Boot { mac, uuid: None, arch: Arch::X86_64, reply }).await;
                 match sent {
                     Ok(()) => timeout(ANSWER_WAIT, answer).await.ok().and_then(Result::ok).map(|answer| answer.says),
                     Err(_) => None,

@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::bmc::Control;
 use super::centre::Runs;
 use super::switch::{Change, PortView, Who};
-use crate::limits;
-use crate::model::body::{Body, OffIntent};
+use crate::model::body::{Body, Sent};
+use crate::model::claim::Claim;
 use crate::model::fact::{Admin, Power, Tick};
 use crate::model::network::Role;
-use crate::model::op::Op;
+use crate::model::op::{Off, Op};
 use crate::model::switch::VlanPolicy;
-use crate::model::{Kind, Name, Object, Objects, Vlan};
+use crate::model::{Name, Object, Objects, Vlan};
 use crate::store::keys::Key;
 
 /// An operation on its way may still carry an earlier desired state: a queue of slow requests to one switch.
@@ -36,17 +36,6 @@ struct Intent {
     vlans: BTreeSet<Vlan>,
 }
 
-#[derive(Debug, Clone)]
-struct Attempt {
-    intent: OffIntent,
-    stored_at: Tick,
-    sent: u32,
-    /// A start, or an off, since then.
-    was_off: bool,
-    /// Nobody may have wanted it any more.
-    desired_changed: bool,
-}
-
 /// A switch, and a port of it.
 pub type PortName = (Name, String);
 
@@ -60,14 +49,18 @@ pub struct Judge {
     objects: Objects,
     bodies: BTreeMap<Name, Body>,
     power: BTreeMap<Name, Power>,
-    running: BTreeMap<Name, Name>,
+    /// The persona, and what it claims.
+    running: BTreeMap<Name, (Name, BTreeSet<Claim>)>,
     /// Running something that embody was never asked to care for.
     strange: BTreeSet<Name>,
     desired: BTreeMap<PortName, Vec<(Tick, Intent)>>,
     by_hand: BTreeMap<PortName, (Tick, BTreeSet<Vlan>)>,
     /// Servers to which a switching-off is on its way that was right when it left.
     allowed_offs: BTreeSet<Name>,
-    attempts: BTreeMap<Name, Attempt>,
+    /// When a BMC accepted a soft-off since its machine was last switched on.
+    soft_accepted: BTreeMap<Name, Tick>,
+    /// Servers of which a person said that a hard off may follow without a soft one.
+    hard_allowed: BTreeSet<Name>,
     /// The last question about power that was answered On.
     on_asked_at: BTreeMap<Name, Tick>,
 }
@@ -115,28 +108,23 @@ impl Judge {
             (Some(Key::Object(..)), Some(value)) => {
                 if let Ok(object) = serde_json::from_slice(value).map_err(drop).and_then(|v| Object::from_json(v).map_err(drop)) {
                     self.objects.insert(&object);
-                    self.desired_changed(now, object.kind());
+                    self.desired_changed(now);
                 }
             }
             (Some(Key::Object(kind, name)), None) => {
                 self.objects.remove(kind, &name);
-                self.desired_changed(now, kind);
+                self.desired_changed(now);
             }
             (Some(Key::Body(server)), Some(value)) => {
                 if let Ok(body) = serde_json::from_slice::<Body>(value) {
-                    self.body_stored(&server, body, now);
+                    self.body_stored(&server, body);
                 }
             }
             (_, _) => {}
         }
     }
 
-    fn desired_changed(&mut self, now: Tick, kind: Kind) {
-        if matches!(kind, Kind::Binding | Kind::Persona | Kind::Network | Kind::Server) {
-            for attempt in self.attempts.values_mut() {
-                attempt.desired_changed = true;
-            }
-        }
+    fn desired_changed(&mut self, now: Tick) {
         for (port, desired) in self.desired() {
             let history = self.desired.entry(port).or_default();
             if history.last().is_none_or(|(_, last)| *last != desired) {
@@ -176,11 +164,7 @@ impl Judge {
         self.desired().into_iter().filter(|(port, _)| wired(port)).map(|(port, desired)| (port, desired.vlans)).collect()
     }
 
-    fn body_stored(&mut self, server: &Name, body: Body, now: Tick) {
-        let before = self.body(server);
-        if let Some(intent) = body.off.as_ref().filter(|_| body.off != before.off) {
-            self.off_stored(server, &before, intent, now);
-        }
+    fn body_stored(&mut self, server: &Name, body: Body) {
         let nobodys = body.held_by.is_none() && body.release.is_none();
         if nobodys && self.power.get(server) == Some(&Power::On) {
             self.strange.insert(server.clone());
@@ -188,32 +172,38 @@ impl Judge {
         self.bodies.insert(server.clone(), body);
     }
 
-    // ---- invariant 5 ------------------------------------------------------------------------------------------------------
+    // ---- invariant 6 ------------------------------------------------------------------------------------------------------
 
     pub fn runs(&mut self, server: &Name, persona: Option<&Name>, _now: Tick) {
         let Some(persona) = persona else {
             self.running.remove(server);
             return;
         };
-        let exclusive = self.objects.personas.get(persona).is_some_and(|p| p.spec.is_exclusive());
-        let elsewhere = self.running.iter().find(|(s, p)| *s != server && *p == persona).map(|(s, _)| s.clone());
-        self.running.insert(server.clone(), persona.clone());
-        if let Some(other) = elsewhere.filter(|_| exclusive) {
-            self.violated(&[server, &other, persona], format!("invariant 5: persona {persona} runs on {server} while it runs on {other}"));
+        let claims = self.body(server).evidence.get(persona).map(|e| e.snapshot.claims.clone());
+        let Some(claims) = claims else {
+            return self.violated(
+                &[server, persona],
+                format!("invariant 6: {server} is answered with persona {persona}, of which nothing is stored"),
+            );
+        };
+        let overlaps = |theirs: &BTreeSet<Claim>| claims.iter().find(|mine| theirs.iter().any(|other| mine.overlaps(other)));
+        let clash =
+            self.running.iter().filter(|(s, _)| *s != server).find_map(|(s, (_, theirs))| Some((s.clone(), overlaps(theirs)?.clone())));
+        self.running.insert(server.clone(), (persona.clone(), claims));
+        if let Some((other, claim)) = clash {
+            self.violated(&[server, &other, persona], format!("invariant 6: {claim} is in use on {server} and on {other}"));
         }
     }
 
     pub fn power(&mut self, server: &Name, power: Power, _now: Tick) {
         self.power.insert(server.clone(), power);
-        if let Some(attempt) = self.attempts.get_mut(server) {
-            attempt.was_off = true;
-        }
         match power {
             Power::Off => {
                 self.running.remove(server);
                 self.strange.remove(server);
             }
             Power::On => {
+                self.soft_accepted.remove(server);
                 let body = self.body(server);
                 if body.held_by.is_none() && body.release.is_none() {
                     self.strange.insert(server.clone());
@@ -222,7 +212,7 @@ impl Judge {
         }
     }
 
-    // ---- invariant 7 ------------------------------------------------------------------------------------------------------
+    // ---- invariant 9 ------------------------------------------------------------------------------------------------------
 
     pub fn observed(&mut self, server: &Name, asked_at: Tick, power: Power) {
         if power == Power::On {
@@ -230,68 +220,22 @@ impl Judge {
         }
     }
 
-    fn grace(&self, server: &Name) -> Duration {
-        let graces = self.objects.bindings.values().map(|b| b.spec.shutdown.grace.0);
-        let _ = server;
-        graces.min().unwrap_or_default()
-    }
-
-    fn off_stored(&mut self, server: &Name, before: &Body, intent: &OffIntent, now: Tick) {
-        let last = self.attempts.get(server).cloned();
-        match (&before.off, last) {
-            (None, last) => {
-                if intent.attempt != 1 {
-                    self.violated(&[server], format!("invariant 7: the first attempt to switch {server} off is number {}", intent.attempt));
-                }
-                // Of an intent that ended: it was off since, or nobody wanted it any more, or its time was over.
-                if let Some(last) = last {
-                    let wait = if last.intent.hard { limits::HARD_OFF_WAIT } else { self.grace(server) };
-                    if !last.was_off && !last.desired_changed && now.since(last.stored_at) < wait {
-                        self.violated(
-                            &[server],
-                            format!("invariant 7: a new intent to switch {server} off, though nothing shows that the last one was obeyed"),
-                        );
-                    }
-                }
-            }
-            (Some(old), Some(last)) => {
-                let wait = if old.hard { limits::HARD_OFF_WAIT } else { self.grace(server) };
-                if intent.attempt != old.attempt + 1 || intent.attempt > limits::OFF_ATTEMPTS || !intent.hard {
-                    self.violated(
-                        &[server],
-                        format!(
-                            "invariant 7: attempt {} (hard: {}) to switch {server} off follows attempt {}",
-                            intent.attempt, intent.hard, old.attempt
-                        ),
-                    );
-                }
-                let seen_on = self.on_asked_at.get(server).is_some_and(|at| *at >= last.stored_at.plus(wait));
-                if now.since(last.stored_at) < wait || !seen_on {
-                    self.violated(
-                        &[server],
-                        format!("invariant 7: {server} is switched off again before it was seen on after the deadline of the last attempt"),
-                    );
-                }
-            }
-            (Some(_), None) => {}
-        }
-        self.attempts
-            .insert(server.clone(), Attempt { intent: intent.clone(), stored_at: now, sent: 0, was_off: false, desired_changed: false });
+    /// The shortest that any binding grants: whose the body was when the command left may have changed since.
+    fn grace(&self) -> Duration {
+        self.objects.bindings.values().map(|b| b.spec.shutdown.grace.0).min().unwrap_or_default()
     }
 
     /// The controller is about to send an operation.
     pub fn sending(&mut self, server: &Name, op: &Op, _now: Tick) {
         self.ops += 1;
-        let Op::PowerOff { .. } = op else { return };
+        let Op::PowerOff { how, .. } = op else { return };
         self.offs += 1;
-        let stands = self.body(server).off.is_some();
-        match self.attempts.get_mut(server) {
-            Some(attempt) if stands && attempt.sent == 0 => attempt.sent += 1,
-            Some(attempt) if stands => {
-                let n = attempt.intent.attempt;
-                self.violated(&[server], format!("invariant 7: attempt {n} to switch {server} off is sent twice"));
-            }
-            Some(_) | None => self.violated(&[server], format!("invariant 7: {server} is switched off without a stored intent")),
+        let stored = self.body(server).off.map(|intent| match how {
+            Off::Soft => intent.soft,
+            Off::Hard => intent.hard,
+        });
+        if stored.is_none_or(|sending| sending.last != Sent::Unknown) {
+            self.violated(&[server], format!("invariant 9: {op} leaves, and nothing stored says that it may have"));
         }
         // A request that is late on its way may arrive when the body is somebody else's: what counts is whose it was when it left.
         if !self.is_strange(server) {
@@ -299,14 +243,40 @@ impl Judge {
         }
     }
 
-    // ---- invariant 8 ------------------------------------------------------------------------------------------------------
+    /// A machine that runs is asked to shut down, and has its whole grace, before its power is cut.
+    fn gentle(&mut self, server: &Name, control: Control, now: Tick) {
+        match control {
+            Control::Soft => drop(self.soft_accepted.entry(server.clone()).or_insert(now)),
+            Control::Off => {
+                let grace = self.grace();
+                let gentle = self.soft_accepted.get(server).is_some_and(|at| now.since(*at) >= grace);
+                let by_word = grace.is_zero() || self.hard_allowed.contains(server) || self.objects.policy().limits.hard_off_without_soft;
+                if !gentle && !by_word {
+                    let since = self.soft_accepted.get(server).map(|at| format!("{:?} after", now.since(*at)));
+                    let since = since.unwrap_or_else(|| "without".to_owned());
+                    self.violated(&[server], format!("invariant 9: the power of {server} is cut {since} a soft-off that its BMC accepted"));
+                }
+            }
+            Control::On | Control::Cycle | Control::Reset => {}
+        }
+    }
 
-    pub fn control(&mut self, server: &Name, control: Control, _now: Tick) {
+    /// A person said `--hard`.
+    pub fn hard_allowed(&mut self, server: &Name) {
+        self.hard_allowed.insert(server.clone());
+    }
+
+    // ---- invariant 10 -----------------------------------------------------------------------------------------------------
+
+    pub fn control(&mut self, server: &Name, control: Control, now: Tick) {
         let on = self.power.get(server) == Some(&Power::On);
+        if on {
+            self.gentle(server, control, now);
+        }
         match control {
             Control::Cycle | Control::Reset => self.violated(&[server], format!("{server} was sent {control:?}, which embody never sends")),
             Control::Off | Control::Soft if !self.allowed_offs.remove(server) && on && self.is_strange(server) => {
-                self.violated(&[server], format!("invariant 8: {server} was found running, and is switched off without approval"));
+                self.violated(&[server], format!("invariant 10: {server} was found running, and is switched off without approval"));
             }
             Control::Off | Control::Soft | Control::On => {}
         }
@@ -314,11 +284,11 @@ impl Judge {
 
     pub fn boot_flags(&mut self, server: &Name, _now: Tick) {
         if self.is_strange(server) {
-            self.violated(&[server], format!("invariant 8: {server} was found running, and its boot device is written without approval"));
+            self.violated(&[server], format!("invariant 10: {server} was found running, and its boot device is written without approval"));
         }
     }
 
-    // ---- invariant 6 ------------------------------------------------------------------------------------------------------
+    // ---- invariant 8 ------------------------------------------------------------------------------------------------------
 
     /// The server at the other end of a port.
     pub fn wired(&self, switch: &Name, port: &str) -> Option<Name> {
@@ -334,13 +304,13 @@ impl Judge {
         }
         let Some(server) = self.wired(switch, &change.port) else { return self.unnamed(switch, change) };
         if !self.objects.switches.get(switch).is_some_and(|s| s.spec.manages(&change.port)) {
-            self.violated(&[switch, &server], format!("invariant 6: {switch} {} is not managed, and was written", change.port));
+            self.violated(&[switch, &server], format!("invariant 8: {switch} {} is not managed, and was written", change.port));
         }
         let flap = change.from.admin == Admin::Up && (change.to.admin == Admin::Down || change.from.untagged != change.to.untagged);
         if flap && *runs != Runs::Nothing && self.is_strange(&server) {
             self.violated(
                 &[&server, switch],
-                format!("invariant 8: {server} was found running, and its port {} is disturbed without approval", change.port),
+                format!("invariant 10: {server} was found running, and its port {} is disturbed without approval", change.port),
             );
         }
         if change.to.admin == Admin::Down {
@@ -364,7 +334,7 @@ impl Judge {
         if !foreign.is_empty() {
             let (switch, port) = key;
             let sentence = format!(
-                "invariant 6: {switch} {port} is up and carries {} ({foreign:?}), which is neither the old desired state nor the new one",
+                "invariant 8: {switch} {port} is up and carries {} ({foreign:?}), which is neither the old desired state nor the new one",
                 change.to
             );
             return self.violated(&[server, switch], sentence);
@@ -378,7 +348,7 @@ impl Judge {
             if !added.is_empty() {
                 let (switch, port) = key;
                 let sentence = format!(
-                    "invariant 6: {switch} {port} is opened to {} ({added:?}), while {server} runs persona {persona}, which has no desired state for it",
+                    "invariant 8: {switch} {port} is opened to {} ({added:?}), while {server} runs persona {persona}, which has no desired state for it",
                     change.to
                 );
                 self.violated(&[server, switch, persona], sentence);
@@ -397,7 +367,7 @@ impl Judge {
         if !(creates && same && only_more) {
             self.violated(
                 &[switch],
-                format!("invariant 6: {switch} {} is named by no manifest, and was written: {} → {}", change.port, change.from, change.to),
+                format!("invariant 8: {switch} {} is named by no manifest, and was written: {} → {}", change.port, change.from, change.to),
             );
         }
     }

@@ -12,7 +12,7 @@ use super::fault::ApiError;
 use super::objects::DryRun;
 use super::routes::{Answer, Input, Parameters, Site, kind_of, name_of};
 use super::socket::Caller;
-use crate::control::operator::Scope;
+use crate::control::operator::{Approving, Declaring, Scope};
 use crate::limits;
 use crate::model::Kind;
 use crate::model::status::Event;
@@ -21,6 +21,14 @@ use crate::model::status::Event;
 #[serde(deny_unknown_fields, default)]
 struct Approval {
     adopt: bool,
+    hard: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Declaration {
+    what: Declaring,
+    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -55,9 +63,23 @@ pub(super) async fn word(
     match (verb.as_str(), kind) {
         ("approve", Kind::Binding) => {
             let approval: Approval = body.or_default()?;
-            sentence(control.approve(&name, approval.adopt, &caller.who).await?)
+            let word = match (approval.adopt, approval.hard) {
+                (false, false) => Approving::ThePlan,
+                (true, false) => Approving::Adopt,
+                (false, true) => Approving::Hard,
+                (true, true) => return Err(ApiError::bad_request("what is adopted is not switched off: choose adopt or hard")),
+            };
+            sentence(control.approve(&name, word, &caller.who).await?)
         }
         ("accept", Kind::Server | Kind::Switch) => sentence(control.accept(kind, &name, &caller.who).await?),
+        ("declare", Kind::Server) => {
+            let said: Declaration = body.read()?;
+            if said.reason.trim().is_empty() {
+                return Err(ApiError::bad_request("a declaration needs a reason, for those who look later"));
+            }
+            sentence(control.declare(&name, said.what, &said.reason, &caller.who).await?)
+        }
+        ("declare", _) => Err(ApiError::bad_request(format!("nothing is declared of a {kind}; of a Server it is"))),
         ("retry", _) => sentence(control.retry(kind, &name, &caller.who).await?),
         ("approve", _) => Err(ApiError::bad_request(format!("a {kind} is not approved; a Binding is"))),
         ("accept", _) => Err(ApiError::bad_request(format!("a {kind} has no identity to accept; a Server or a Switch has"))),
@@ -76,6 +98,11 @@ pub(super) async fn question(State(site): State<Site>, Path((plural, name, verb)
         "status" => Ok(Json(object.to_public_json())),
         _ => Err(ApiError::no_such_path()),
     }
+}
+
+/// `POST …/store/accept`.
+pub(super) async fn accept_store(State(site): State<Site>, ConnectInfo(caller): ConnectInfo<Caller>) -> Answer {
+    sentence(site.backend.control.accept_store(&caller.who).await?)
 }
 
 pub(super) async fn pause(State(site): State<Site>, ConnectInfo(caller): ConnectInfo<Caller>, body: Input) -> Answer {

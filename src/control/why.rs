@@ -1,0 +1,218 @@
+//! `why` and `get ports`: what is known, decided and waited for, in sentences made fresh at each question.
+//!
+//! Leaves out: deciding. Invariant: every wait names its reason and the source line that decided it, and every way out that it names between
+//! backquotes is a whole command.
+
+use std::collections::BTreeMap;
+
+use super::actions::list;
+use super::controller::Controller;
+use super::operator::{PortRow, Refusal};
+use crate::drivers::switch::resolve;
+use crate::model::body::{Declaration, Declared, Evidence, Hold, Phase};
+use crate::model::{Kind, Name};
+use crate::plan::plan;
+use crate::plan::power::seconds;
+
+impl Controller {
+    // ---- why -----------------------------------------------------------------------------------------------------------
+
+    pub(super) fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal> {
+        if !self.cache.objects.has(kind, name) {
+            return Err(Refusal::NotFound { what: format!("{kind}/{name}") });
+        }
+        match kind {
+            Kind::Binding => Ok(self.why_binding(name)),
+            Kind::Server => Ok(self.why_server(name)),
+            Kind::Switch => Ok(self.why_switch(name)),
+            Kind::Persona => {
+                let at: Vec<String> = self.cache.may_run(name).map(Name::to_string).collect();
+                let bound: Vec<String> = self.cache.objects.bindings_of_persona(name).map(Name::to_string).collect();
+                Ok(format!("Persona {name} is bound by {}; by evidence it may run on {}.", list(&bound), list(&at)))
+            }
+            Kind::Policy | Kind::Secret | Kind::Network => Ok(format!("{kind} {name} is what is desired; nothing is done to it.")),
+        }
+    }
+
+    fn why_binding(&self, name: &Name) -> String {
+        let Some(binding) = self.cache.objects.bindings.get(name) else { return String::new() };
+        let Some(server) = &binding.spec.target.server else { return format!("Binding {name} names no server.") };
+        if !self.cache.objects.servers.contains_key(server) {
+            return format!("Binding {name} wants persona {} on server {server}, but there is no such server.", binding.spec.persona);
+        }
+        let mut text = format!("Binding {name} wants persona {} {:?} on server {server}. ", binding.spec.persona, binding.spec.state);
+        text.push_str(&self.why_server(server));
+        let is_its = |hold: &Option<Hold>| hold.as_ref().is_some_and(|h| h.binding == *name);
+        for (other, body) in self.cache.bodies.iter().filter(|(other, _)| *other != server) {
+            if is_its(&body.value.release) {
+                text.push_str(&format!(" It has left {other}, which is still to be released: {}", self.why_server(other)));
+            } else if is_its(&body.value.held_by) {
+                text.push_str(&format!(" It is still on {other}: {}", self.why_server(other)));
+            }
+        }
+        text
+    }
+
+    fn why_server(&self, server: &Name) -> String {
+        let now = self.clock.now();
+        let want = self.cache.want(server);
+        let seen = self.cache.seen(server, &want);
+        let plan = plan(&want, &seen, now);
+        let mut text = match (&seen.power, &seen.bmc_trouble) {
+            (Some(power), Some(trouble)) => format!(
+                "Its power is unknown: {}. It was last answered {}, {} ago.",
+                trouble.message,
+                power.value,
+                seconds(now.since(power.asked_at))
+            ),
+            (_, Some(trouble)) => format!("Its power is unknown: {}.", trouble.message),
+            (Some(power), None) => format!("Its power is {}, asked {} ago.", power.value, seconds(now.since(power.asked_at))),
+            (None, None) => "Its power was not seen yet.".to_owned(),
+        };
+        let runs: Vec<String> = seen.body.evidence.iter().map(|(p, e)| format!("{p} ({})", in_words(e))).collect();
+        if !runs.is_empty() {
+            text.push_str(&format!(" By evidence it may run {}.", list(&runs)));
+        }
+        if let Some(declared) = &seen.body.declared {
+            text.push_str(&format!(" {}", declared_in_words(declared)));
+        }
+        let busy: Vec<String> = self.in_flight.iter().filter(|(_, s)| *s == server).map(|(op, _)| op.to_string()).collect();
+        if !busy.is_empty() {
+            text.push_str(&format!(" In flight: {}.", list(&busy)));
+        }
+        for problem in &plan.problems {
+            text.push_str(&format!(
+                " Problem: {} [{}, {}:{}].",
+                problem.message,
+                problem.reason,
+                problem.decided_at.file(),
+                problem.decided_at.line()
+            ));
+        }
+        for wait in &plan.waits {
+            text.push_str(&format!(
+                " It waits: {} [{}, {}:{}].",
+                wait.message,
+                wait.reason,
+                wait.decided_at.file(),
+                wait.decided_at.line()
+            ));
+        }
+        for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
+            match self.guardrails.contended(server, &step.op, now) {
+                Some((trouble, again)) => {
+                    text.push_str(&format!(" It waits: {} [{}], for {}.", trouble.message, trouble.reason, seconds(again.since(now))))
+                }
+                None => text.push_str(&format!(" Next: {} ({}).", step.op, step.because)),
+            }
+        }
+        for failure in self.failures.iter().filter(|((s, _), f)| s == server && f.again_at > now).map(|(_, f)| f) {
+            text.push_str(&format!(
+                " Failed {} times: {}; next try in {}.",
+                failure.count,
+                failure.trouble.message,
+                seconds(failure.again_at.since(now))
+            ));
+        }
+        if let Some(at) = plan.wake_at.filter(|at| *at > now) {
+            text.push_str(&format!(" It is observed again in {} at the latest.", seconds(at.since(now))));
+        }
+        if want.holder.is_none() && seen.body.release.is_none() {
+            text.push_str(" No binding names it: it is left as it is.");
+        } else if plan.is_converged() && busy.is_empty() {
+            text.push_str(" Everything is as desired.");
+        }
+        text
+    }
+
+    fn why_switch(&self, name: &Name) -> String {
+        let known = self.cache.switches.get(name);
+        match known {
+            Some(known) => match (&known.trouble, &known.seen) {
+                (Some(trouble), _) => format!("Switch {name}: {} (since {}).", trouble.message, known.trouble_since),
+                (None, Some(seen)) => format!(
+                    "Switch {name} is read by the profile {}, {} ports, asked {} ago.",
+                    seen.value.profile,
+                    seen.value.ports.len(),
+                    seconds(self.clock.now().since(seen.asked_at))
+                ),
+                (None, None) => format!("Switch {name} was not seen yet."),
+            },
+            None => format!("Switch {name} was not seen yet."),
+        }
+    }
+
+    // ---- ports ---------------------------------------------------------------------------------------------------------
+
+    pub(super) fn ports(&self) -> Vec<PortRow> {
+        let mut rows: BTreeMap<(Name, String), PortRow> = BTreeMap::new();
+        for (switch, held) in &self.cache.objects.switches {
+            let Some(seen) = self.cache.switches.get(switch).and_then(|k| k.seen.as_ref()) else { continue };
+            for (port, found) in seen.value.ports.iter().filter(|(p, _)| held.spec.manages(p)) {
+                let row = PortRow {
+                    switch: switch.clone(),
+                    port: port.clone(),
+                    link: format!("{:?}", found.oper),
+                    want: None,
+                    have: Some(found.config.to_string()),
+                    wired_to: None,
+                    note: None,
+                };
+                rows.insert((switch.clone(), port.clone()), row);
+            }
+        }
+        for server in self.cache.objects.servers.keys() {
+            self.wires_of(server, &mut rows);
+        }
+        rows.into_values().collect()
+    }
+
+    fn wires_of(&self, server: &Name, rows: &mut BTreeMap<(Name, String), PortRow>) {
+        let Some(held) = self.cache.objects.servers.get(server) else { return };
+        let want = self.cache.want(server);
+        let seen = self.cache.seen(server, &want);
+        let nics = held.spec.nics.iter().filter_map(|n| Some((&n.name, n.switch.as_ref()?, n.port.as_ref()?)));
+        let bonds = held.spec.bonds.iter().flat_map(|b| b.attach.iter().map(move |a| (&b.name, &a.switch, &a.port)));
+        for (nic, switch, port) in nics.chain(bonds) {
+            let facts = self.cache.switches.get(switch).and_then(|k| k.seen.as_ref()).map(|s| &s.value);
+            let key = facts.and_then(|f| resolve(f, port).ok()).unwrap_or(port.as_str()).to_owned();
+            let found = facts.and_then(|f| f.ports.get(&key));
+            let at = (switch.clone(), key.clone());
+            let row = rows.entry(at.clone()).or_insert_with(|| PortRow {
+                switch: switch.clone(),
+                port: key,
+                link: found.map_or_else(|| "Unknown".to_owned(), |f| format!("{:?}", f.oper)),
+                want: None,
+                have: found.map(|f| f.config.to_string()),
+                wired_to: None,
+                note: None,
+            });
+            row.wired_to = Some(format!("{server}/{nic}"));
+            let desired = match &want.holder {
+                Some(holder) => holder.ports.get(&at),
+                None => want.released_ports.get(&at).filter(|_| seen.body.release.is_some()),
+            };
+            row.want = desired.and_then(|w| found.map(|f| w.over(&f.config).to_string()));
+            row.note = seen.ports.get(&at).and_then(|p| p.refuse.as_ref()).map(|t| t.message.clone());
+        }
+    }
+}
+
+fn in_words(evidence: &Evidence) -> &'static str {
+    match (evidence.withdrawn, evidence.phase) {
+        (true, _) => "its boot answer was withdrawn, the server was not seen off since",
+        (false, Phase::Answered) => "its boot answer stands",
+        (false, Phase::Armed) => "seen off since its boot answer stands",
+        (false, Phase::Started) => "its start was seen",
+    }
+}
+
+fn declared_in_words(declared: &Declared) -> String {
+    let Declared { what, by, reason, at } = declared;
+    let more = match what {
+        Declaration::OffOncePortsAreReleased => ", which counts once its ports are read back in quarantine",
+        Declaration::Off => "",
+        Declaration::OffButRuns => ", but it was seen on since: it may run what it ran",
+    };
+    format!("It was declared off by {by} at {at} ({reason}){more}.")
+}

@@ -1,0 +1,141 @@
+//! Why something is as it is, in one CamelCase word: the `reason` of conditions, waits, problems and faults.
+//!
+//! One enum, so that no list of texts has to be kept in step with another. Leaves out: the sentence beside it.
+// tidy: table
+
+use std::fmt;
+
+/// What a reason says about who can end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// It is being worked on, and ends by itself when that is done.
+    Progress,
+    /// By itself, when something else has happened or answers again.
+    ByItself,
+    /// Not before a person says or changes something.
+    Person,
+}
+
+macro_rules! reasons {
+    ($($name:ident $ends:ident $doc:literal)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $(#[doc = $doc] $name,)* }
+
+        impl Reason {
+            pub const ALL: &[Reason] = &[$(Reason::$name,)*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name),)* }
+            }
+
+            const fn ends(self) -> Ends {
+                match self { $(Reason::$name => Ends::$ends,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // What is well.
+    AsDesired Progress "Power, boot and ports are read back as desired."
+    Answers Progress "The device answers."
+    NotAskedYet ByItself "The device was not asked yet."
+    BreakerClosed Progress "Correction goes on."
+    // What is under way.
+    Working Progress "An operation is on its way."
+    Waiting Progress "For the next observation."
+    SwitchingOff Progress "A switching-off was sent, and has its time."
+    SwitchingOn Progress "A power-on was sent, and has its time."
+    AskingAgain Progress "What is known is older than what it is to show."
+    PortsFirst Progress "It is switched on once its ports are read back as desired."
+    Limit Progress "A limit of the Policy is reached."
+    LeaseOver ByItself "Another controller acts."
+    // What is waited for.
+    PersonaElsewhere ByItself "What the persona claims may still be in use on another body."
+    ClaimReserved ByItself "Another binding has reserved what the persona claims."
+    EvidenceUnreadable Person "A record of a body does not read: it may run anything."
+    TakeoverNotPossible ByItself "The new body cannot take over yet; the old one is not touched."
+    PowerUnknown ByItself "The power is not known."
+    PortUnknown ByItself "The port was not seen yet."
+    SwitchUnknown ByItself "The switch was not seen yet."
+    NotToldYet ByItself "The device has not told who it is."
+    // What a person ends.
+    ApprovalNeeded Person "A person must approve it."
+    Observing Person "The mode only observes."
+    Paused Person "A person has paused it."
+    Held Person "One change would disrupt too many bodies."
+    Contended Person "Something else changes the same thing again and again."
+    BreakerOpen Person "Too many bodies drift at once."
+    StoreWentBackwards Person "The store holds less than it once acknowledged."
+    Maintenance Person "The manifest says so."
+    SoftOffRefused Person "The soft-off was refused, and a hard one needs a person's word."
+    DoesNotSwitchOff Person "It stays on."
+    DoesNotSwitchOn Person "It stays off."
+    DeclaredOffButRuns Person "A body that was declared off is on."
+    MayRunFromDisk Person "A body that is not bound may run the persona from its disk."
+    // What is wrong with the manifests.
+    PersonaMissing Person "There is no such persona."
+    NetworkMissing Person "There is no such network."
+    NicsDoNotMatch Person "The persona's NICs do not match the server's."
+    PortNotFound Person "The switch has no such port, or several."
+    PortNotManaged Person "The port is outside manage.ports."
+    SwitchMissing Person "There is no such switch."
+    VlanMissing Person "The switch has no such VLAN."
+    VlanProtected Person "The VLAN is protected there."
+    NoCredentials Person "The Secret gives no login."
+    CredentialsPending ByItself "The Secret is being read."
+    // What is wrong with devices.
+    CableContradicted Person "What is at the port is not what the manifest says."
+    LinkAggregation Person "A member of an aggregation is not written by itself."
+    PortUnreadable Person "The switch does not show what is needed."
+    SwitchNotWritable Person "The profile cannot write this switch."
+    CarriesBmc Person "The port carries the BMC."
+    PortHalfWay ByItself "A port was left between two states, and is finished first."
+    NeighboursNotTold ByItself "The switch does not tell who is at its ports."
+    IdentityChanged Person "Another device answers than the one that is remembered."
+    CredentialsRefused Person "The device refuses the credentials."
+    ActionForbidden Person "The user may not do this one thing."
+    NoAnswer ByItself "The device does not answer."
+    OutcomeUnknown ByItself "It may or may not have happened."
+    Refused ByItself "The device answered no."
+    Busy ByItself "The device is busy."
+    Disagrees ByItself "The device is not as expected."
+    NotSent ByItself "Nothing was sent."
+    Unsupported Person "The device cannot do it."
+    Garbled ByItself "The reply does not read."
+    Unreachable ByItself "There is no way to it."
+    // Answers to operators.
+    NothingToAdopt Person "There is nothing to adopt."
+    PersonaUnclear Person "It may run another persona."
+    ForecastTooLong Person "The forecast does not end."
+}
+
+impl Reason {
+    /// Only a person's word, or a change of a manifest, ends it.
+    pub fn needs_a_person(self) -> bool {
+        self.ends() == Ends::Person
+    }
+
+    /// Things are going on: nothing to tell anybody.
+    pub fn is_progress(self) -> bool {
+        self.ends() == Ends::Progress
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_word() {
+        for reason in Reason::ALL {
+            assert!(reason.as_str().bytes().all(|b| b.is_ascii_alphabetic()), "{reason}");
+        }
+    }
+}
