@@ -21,7 +21,7 @@ use std::{
 use embody::{
     limits,
     model::secret::Hidden,
-    store::{Change, EmbeddedStore, EtcdLogin, EtcdTls, Expect, Revision, Store, StoreError, StoreSpec},
+    store::{Change, EmbeddedStore, EtcdLogin, EtcdTls, Expect, Revision, Store, StoreError, StoreSpec, Write},
 };
 use peers::{Again, Etcd, certificates, etcd_or_skip};
 use rows::{create, next, revision};
@@ -31,7 +31,8 @@ use tokio::time::{Instant, sleep, timeout};
 /// Every row, on an empty store that `$open` gives.
 macro_rules! every_row {
     ($open:expr) => {
-        every_row!(@ $open; a_key_is_created_once an_update_needs_the_revision_that_it_saw a_deletion_needs_it_too one_of_many_wins
+        every_row!(@ $open; a_key_is_created_once an_update_needs_the_revision_that_it_saw a_deletion_needs_it_too
+            several_writes_are_done_together_or_not_at_all one_of_many_wins
             a_list_is_sorted_and_of_one_moment a_watch_misses_nothing_and_repeats_nothing a_list_and_a_watch_fit_together
             a_watcher_that_does_not_read_loses_nothing_in_silence a_compacted_watch_says_so large_values_pass_and_larger_ones_are_refused events_come_back_newest_last
             writes_after_the_lease_was_given_up_are_fenced)
@@ -300,17 +301,17 @@ async fn a_full_disk_is_told_and_survived() {
 
 const TTL: Duration = Duration::from_secs(6);
 
-/// Writes one key over and over, whatever happens, and deals with what it is told. Every value that was acknowledged, by revision.
+/// Writes two keys together over and over, whatever happens, and deals with what it is told. Every value that was acknowledged, by revision.
 async fn write_through_failures(store: Arc<dyn Store>, until: Instant) -> (BTreeMap<Revision, String>, usize) {
     let (mut acked, mut failures, mut number) = (BTreeMap::new(), 0, 0);
     let mut expect = Expect::Absent;
     while Instant::now() < until || failures == 0 {
         number += 1;
         let value = format!("{number}");
-        match store.put_if("w/a", value.clone().into(), expect).await {
+        match store.write_all(&["w/a", "x/a"].map(|key| Write::put(key, value.clone(), expect))).await {
             Ok(at) => {
-                acked.insert(at, value);
-                expect = Expect::At(at);
+                acked.insert(at[0], value);
+                expect = Expect::At(at[0]);
             }
             Err(StoreError::Unreachable { .. }) => failures += 1,
             Err(StoreError::Unknown { .. }) => {
@@ -355,6 +356,8 @@ async fn a_watch_goes_on_when_etcd_is_killed_and_started_again() {
         }
     }
     assert!(failures > 0);
+    let (one, other) = (store.get("w/a").await.unwrap().unwrap(), store.get("x/a").await.unwrap().unwrap());
+    assert_eq!((one.value, one.revision), (other.value, other.revision), "written together");
     for (at, value) in &acked {
         assert_eq!(seen.get(at), Some(value), "acknowledged at {at}");
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     limits,
-    store::{Change, Entry, Expect, Revision, StoreError},
+    store::{Change, Entry, Expect, Revision, StoreError, Write},
 };
 
 /// The version of the tables below. A newer one is refused; an older one would be migrated in `Shared::prepare`.
@@ -41,22 +41,16 @@ const PAGE_BYTES: usize = 4 << 20;
 /// What is asked of the writer.
 #[derive(Debug)]
 pub(super) enum Work {
-    Put {
-        key: String,
-        value: Vec<u8>,
-        expect: Expect,
-    },
-    Delete {
-        key: String,
-        at: Revision,
-    },
+    /// All of them or none.
+    Writes(Vec<Write>),
     Event(Vec<u8>),
     Compact(Revision),
     /// Opens the file again where it had to be given up; changes nothing.
     Reopen,
 }
 
-pub(super) type Answer = Result<Revision, StoreError>;
+/// The revision of each write.
+pub(super) type Answer = Result<Vec<Revision>, StoreError>;
 
 /// The database and what watchers wait for. The database is missing after an I/O error until it could be opened again.
 pub(super) struct Shared {
@@ -168,6 +162,11 @@ impl Shared {
         let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = slot.as_ref().ok_or_else(|| self.given_up())?;
         read(database).map_err(|source| self.unusable(source))
+    }
+
+    /// For people.
+    pub(super) fn name(&self) -> String {
+        self.place.name()
     }
 
     fn given_up(&self) -> StoreError {
@@ -390,26 +389,7 @@ fn write(txn: &WriteTransaction, batch: &[Work], sweep: u64) -> Result<(Tally, T
 impl Tables<'_> {
     fn carry_out(&mut self, work: &Work) -> Result<Answer, redb::Error> {
         match work {
-            Work::Put { key, value, expect } => {
-                let before = self.head.get(key.as_str())?.map(|n| n.value());
-                let as_expected = match expect {
-                    Expect::Absent => before.is_none(),
-                    Expect::At(revision) => before == Some(*revision),
-                };
-                if !as_expected {
-                    return self.conflict(key, before);
-                }
-                self.append(&Record { what: What::Put, before: before.unwrap_or(0), key, value })?;
-                self.head.insert(key.as_str(), self.tally.revision)?;
-            }
-            Work::Delete { key, at } => {
-                let before = self.head.get(key.as_str())?.map(|n| n.value());
-                if before != Some(*at) {
-                    return self.conflict(key, before);
-                }
-                self.append(&Record { what: What::Delete, before: *at, key, value: &[] })?;
-                self.head.remove(key.as_str())?;
-            }
+            Work::Writes(writes) => return self.write_all(writes),
             Work::Event(value) => {
                 self.events.insert(self.tally.events, value.as_slice())?;
                 self.tally.events += 1;
@@ -420,7 +400,40 @@ impl Tables<'_> {
             Work::Compact(through) => self.tally.floor = self.tally.floor.max((*through).min(self.tally.revision)),
             Work::Reopen => {}
         }
-        Ok(Ok(self.tally.revision))
+        Ok(Ok(Vec::new()))
+    }
+
+    /// Everything is compared before anything is written: no key is there twice.
+    fn write_all(&mut self, writes: &[Write]) -> Result<Answer, redb::Error> {
+        let mut found = Vec::with_capacity(writes.len());
+        for write in writes {
+            let before = self.head.get(write.key.as_str())?.map(|n| n.value());
+            let as_expected = match write.expect {
+                Expect::Absent => before.is_none(),
+                Expect::At(revision) => before == Some(revision),
+            };
+            if !as_expected {
+                return self.conflict(&write.key, before);
+            }
+            found.push(before);
+        }
+        let mut revisions = Vec::with_capacity(writes.len());
+        for (write, before) in writes.iter().zip(found) {
+            let key = write.key.as_str();
+            match (&write.value, before) {
+                (Some(value), before) => {
+                    self.append(&Record { what: What::Put, before: before.unwrap_or(0), key, value })?;
+                    self.head.insert(key, self.tally.revision)?;
+                }
+                (None, Some(before)) => {
+                    self.append(&Record { what: What::Delete, before, key, value: &[] })?;
+                    self.head.remove(key)?;
+                }
+                (None, None) => {}
+            }
+            revisions.push(self.tally.revision);
+        }
+        Ok(Ok(revisions))
     }
 
     fn conflict(&self, key: &str, at: Option<Revision>) -> Result<Answer, redb::Error> {
