@@ -3,6 +3,8 @@
 //! Leaves out: clusters of several etcd members, TLS, power cuts. A row is a function in `store/rows.rs`. `EMBODY_KILLS=n` sets how often
 //! the writer is killed.
 
+#[path = "store/backwards.rs"]
+mod backwards;
 #[path = "store/peers.rs"]
 mod peers;
 #[path = "store/rows.rs"]
@@ -83,6 +85,7 @@ fn child() {
                 }
             }
             "fill" => fill_for_ever(store).await,
+            "records" => backwards::write_records_for_ever(store, Path::new(&dir)).await,
             _ => sleep(Duration::from_secs(600)).await,
         }
     });

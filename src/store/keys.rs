@@ -18,6 +18,13 @@ pub const PAUSES: &str = "pauses/";
 /// Identities that devices had when they were first seen, or accepted.
 pub const PINS: &str = "pins/";
 
+/// What the store says of itself.
+pub const META: &str = "meta/";
+/// A random name, given once.
+pub const ID: &str = "meta/id";
+/// How many transactions of records there were, in decimal.
+pub const SEQ: &str = "meta/seq";
+
 pub fn object(kind: Kind, name: &Name) -> String {
     format!("{OBJECTS}{}/{name}", kind.plural())
 }

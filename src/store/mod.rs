@@ -5,10 +5,13 @@
 //! On etcd revisions are etcd's own (`mod_revision`): others may write to the cluster, so there they have gaps, and only their order counts.
 //! The conformance suite `tests/store.rs` runs over both.
 
+mod checksum;
 pub mod embedded;
 pub mod etcd;
 pub mod keys;
 mod lease;
+mod mark;
+mod records;
 mod spec;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -20,6 +23,7 @@ pub use self::{
     embedded::EmbeddedStore,
     etcd::{EtcdLogin, EtcdStore, EtcdTls},
     lease::LeaseEnd,
+    records::Records,
     spec::{BadStoreSpec, StoreSpec},
 };
 use crate::limits;
@@ -141,6 +145,9 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It is not the store that it was, or an older state of it: a person has to accept it before anything is done upon it.
+    #[error("{sentence}")]
+    Backwards { sentence: String },
     /// Larger than the store takes.
     #[error("{what} has {found} bytes; the store takes {limit}")]
     TooLarge { what: String, found: usize, limit: usize },
