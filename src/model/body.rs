@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Name;
 
-/// Stored under `bodies/<server>`.
+/// Stored under `records/2/bodies/<server>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Body {

@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::sleep;
 
 use super::centre::Centre;
-use crate::store::{Change, Entry, Lease, Revision, Store, StoreError, Write};
+use crate::store::{Change, Entry, Lease, Revision, Store, StoreError, Write, keys::Key};
 
 /// How often things go wrong, each from 0.0 to 1.0.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -114,7 +114,10 @@ impl TrialStore {
 
     fn tell(&self, key: &str, value: Option<&[u8]>) {
         let what = if value.is_some() { "stored" } else { "deleted" };
-        let server: Option<crate::model::Name> = key.strip_prefix("bodies/").and_then(|s| s.parse().ok());
+        let server = match Key::parse(key) {
+            Some(Key::Body(server)) => Some(server),
+            Some(_) | None => None,
+        };
         let mut text = format!("{what} {key}");
         if let (Some(_), Some(value)) = (&server, value) {
             text.push_str(&without_uids(value));
