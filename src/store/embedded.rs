@@ -6,7 +6,9 @@
 //! fence, so a lease is granted at once and lasts as long as the process. After an I/O error (a full disk) the file is opened anew at the
 //! next call: the store goes on when there is space again. Tests: `tests/store.rs`.
 
+mod caught;
 mod engine;
+mod opening;
 mod place;
 mod record;
 

@@ -143,7 +143,7 @@ impl EtcdStore {
     }
 
     fn entry(&self, kv: &KeyValue) -> Option<Entry> {
-        Some(Entry { key: self.own(kv.key())?, value: kv.value().to_vec(), revision: as_revision(kv.mod_revision()) })
+        Some(Entry { key: self.own(kv.key())?, value: kv.value().to_vec(), revision: as_revision(kv.mod_revision()), damaged: false })
     }
 
     fn current_fence(&self) -> Result<Option<Arc<Held>>, StoreError> {

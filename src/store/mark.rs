@@ -10,10 +10,10 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::Instant};
 use uuid::Uuid;
 
 use super::{StoreError, checksum::crc32c};

@@ -80,6 +80,9 @@ pub struct Entry {
     pub value: Vec<u8>,
     /// The revision that last changed it.
     pub revision: Revision,
+    /// What was stored is damaged and may have been anything: the value is empty then, which reads as none of ours. Writing or deleting the key
+    /// mends it.
+    pub damaged: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_a_store_says_of_itself_is_read_whole_or_is_broken() {
-        let entry = |key: &str, value: &str| Entry { key: key.into(), value: value.into(), revision: 7 };
+        let entry = |key: &str, value: &str| Entry { key: key.into(), value: value.into(), revision: 7, damaged: false };
         let id = Uuid::new_v4();
         let (name, number) = (entry(keys::ID, &id.to_string()), entry(keys::SEQ, "41"));
         assert_eq!(found(&[]), Found::Nothing);

@@ -99,7 +99,7 @@ impl Store for MemoryStore {
                 inner.entries.remove(&key);
                 return inner.record(Change::Deleted { key, revision });
             };
-            let entry = Entry { key: key.clone(), value, revision };
+            let entry = Entry { key: key.clone(), value, revision, damaged: false };
             inner.entries.insert(key, entry.clone());
             inner.record(Change::Put(entry))
         };

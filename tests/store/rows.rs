@@ -30,7 +30,7 @@ pub async fn create(store: &dyn Store, key: &str, value: &str) -> Revision {
 pub async fn a_key_is_created_once(store: Arc<dyn Store>) {
     assert_eq!(store.get("a").await.unwrap(), None);
     let at = create(&*store, "a", "1").await;
-    let entry = Entry { key: "a".into(), value: b"1".into(), revision: at };
+    let entry = Entry { key: "a".into(), value: b"1".into(), revision: at, damaged: false };
     assert_eq!(store.get("a").await.unwrap(), Some(entry.clone()));
     match store.put_if("a", b"2".into(), Expect::Absent).await {
         Err(StoreError::Conflict { key, found }) => assert_eq!((key.as_str(), found), ("a", Some(entry.clone()))),
@@ -72,7 +72,7 @@ pub async fn several_writes_are_done_together_or_not_at_all(store: Arc<dyn Store
     let mut watch = store.watch("", b).await.unwrap();
     let writes = [Write::put("a", "2", Expect::At(a)), Write::delete("b", b), Write::put("c", "2", Expect::Absent)];
     let [a, gone, c] = store.write_all(&writes).await.unwrap()[..] else { panic!("a revision for each") };
-    let entry = |key: &str, revision| Entry { key: key.into(), value: b"2".into(), revision };
+    let entry = |key: &str, revision| Entry { key: key.into(), value: b"2".into(), revision, damaged: false };
     assert_eq!(store.list("").await.unwrap().0, [entry("a", a), entry("c", c)]);
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -201,7 +201,7 @@ pub async fn a_watch_misses_nothing_and_repeats_nothing(store: Arc<dyn Store>) {
     for (after, mut watch) in watches {
         for (at, (key, value)) in written.range(after + 1..) {
             let expected = match value {
-                Some(value) => Change::Put(Entry { key: key.clone(), value: value.clone().into(), revision: *at }),
+                Some(value) => Change::Put(Entry { key: key.clone(), value: value.clone().into(), revision: *at, damaged: false }),
                 None => Change::Deleted { key: key.clone(), revision: *at },
             };
             assert_eq!(next(&mut watch).await.unwrap(), expected, "a watch after {after}");
