@@ -9,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use embody::store::{EmbeddedStore, Expect, Records, Store, StoreError, Write};
+use embody::store::{Change, EmbeddedStore, Expect, Records, Store, StoreError, Write};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::peers::{Again, Etcd, etcd_or_skip};
+use crate::{
+    peers::{Again, Etcd, etcd_or_skip},
+    rows::next,
+};
 
 fn put(key: &str) -> [Write; 1] {
     [Write::put(key, "1", Expect::Absent)]
@@ -166,7 +169,8 @@ async fn an_etcd_emptied_or_restored_is_noticed_by_everybody() {
     let Some(mut etcd) = etcd_or_skip() else { return };
     let (one, two, away) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let at = async |etcd: &Etcd, dir: &TempDir| Records::open(etcd.connect("/r/").await, dir.path()).unwrap();
-    let leader = begun(etcd.connect("/r/").await, one.path()).await;
+    let leader_store = etcd.connect("/r/").await;
+    let leader = begun(leader_store.clone(), one.path()).await;
     let standby = at(&etcd, &two).await;
     standby.observe().await.unwrap();
     leader.write_all(&put("a")).await.unwrap();
@@ -191,7 +195,13 @@ async fn an_etcd_emptied_or_restored_is_noticed_by_everybody() {
     leader.write_all(&put("e")).await.unwrap();
 
     let mut raw = etcd.raw().await;
+    let now = leader_store.list("").await.unwrap();
+    let mut watch = leader_store.watch("", now.1).await.unwrap();
     raw.delete("/r/", Some(etcd_client::DeleteOptions::new().with_prefix())).await.unwrap();
+    // Each key is told to a watch, though it is one change to etcd.
+    for entry in now.0 {
+        assert!(matches!(next(&mut watch).await.unwrap(), Change::Deleted { key, .. } if key == entry.key));
+    }
     // The one that writes on finds it out by the write itself.
     refused(&leader, "was emptied").await;
     refused(&at(&etcd, &two).await, "was emptied").await;

@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use embody::{
     limits,
-    store::{Change, Entry, Expect, Revision, Store, StoreError, Write},
+    model::{Kind, Name},
+    store::{Change, Entry, Expect, Revision, Store, StoreError, Write, keys},
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
@@ -113,6 +114,25 @@ pub async fn several_writes_are_done_together_or_not_at_all(store: Arc<dyn Store
     lease.release().await;
     let fenced = store.write_all(&[Write::put("e", "5", Expect::Absent), Write::put("f", "5", Expect::Absent)]).await;
     assert!(matches!(fenced, Err(StoreError::Fenced { .. })), "{fenced:?}");
+}
+
+/// The keys that only the controller writes, deleted by somebody else under its eyes: a watch of everything and one of the records say so.
+pub async fn a_deleted_record_is_told(store: Arc<dyn Store>) {
+    let name: Name = "alpha".parse().unwrap();
+    let records =
+        [keys::body(&name), keys::approval(&name), keys::pause("everything"), keys::pin(Kind::Server, &name), keys::SEQ.to_owned()];
+    let writes: Vec<Write> = records.iter().map(|key| Write::put(key, "1", Expect::Absent)).collect();
+    let at = store.write_all(&writes).await.unwrap();
+    let begun = store.list("").await.unwrap().1;
+    let mut all = store.watch("", begun).await.unwrap();
+    let mut some = store.watch(keys::CURRENT, begun).await.unwrap();
+    for (key, at) in records.iter().zip(at) {
+        let deleted = Change::Deleted { key: key.clone(), revision: store.delete_if(key, at).await.unwrap() };
+        assert_eq!(next(&mut all).await.unwrap(), deleted);
+        if key != keys::SEQ {
+            assert_eq!(next(&mut some).await.unwrap(), deleted);
+        }
+    }
 }
 
 pub async fn one_of_many_wins(store: Arc<dyn Store>) {
