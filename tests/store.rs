@@ -36,7 +36,7 @@ use tokio::time::{Instant, sleep, timeout};
 macro_rules! every_row {
     ($open:expr) => {
         every_row!(@ $open; a_key_is_created_once an_update_needs_the_revision_that_it_saw a_deletion_needs_it_too
-            several_writes_are_done_together_or_not_at_all one_of_many_wins
+            several_writes_are_done_together_or_not_at_all a_deleted_record_is_told one_of_many_wins
             a_list_is_sorted_and_of_one_moment a_watch_misses_nothing_and_repeats_nothing a_list_and_a_watch_fit_together
             a_watcher_that_does_not_read_loses_nothing_in_silence a_compacted_watch_says_so large_values_pass_and_larger_ones_are_refused events_come_back_newest_last
             writes_after_the_lease_was_given_up_are_fenced)
@@ -197,7 +197,7 @@ async fn a_newer_format_is_refused_and_left_alone() {
     let bytes = std::fs::read(dir.path().join("embody.redb")).unwrap();
     let refused = EmbeddedStore::open(dir.path()).err().expect("it is newer").to_string();
     assert!(refused.contains("newer version of embody") && refused.contains("format 7"), "{refused}");
-    assert_eq!(std::fs::read(dir.path().join("embody.redb")).unwrap().len(), bytes.len());
+    assert_eq!(std::fs::read(dir.path().join("embody.redb")).unwrap(), bytes);
     set(2);
     assert_eq!(EmbeddedStore::open(dir.path()).unwrap().get("a").await.unwrap().unwrap().value, b"1");
 }
@@ -367,9 +367,14 @@ async fn a_stopped_etcd_fails_calls_in_time_and_loses_the_lease_in_time() {
     let store = etcd.connect("/s/").await;
     let at = create(&*store, "a", "1").await;
     let lease = store.acquire("leader", "one", TTL).await.unwrap();
+    let (other, until) = (etcd.connect("/s/").await, lease.until());
+    let waiting = tokio::spawn(async move {
+        let taken = other.acquire("leader", "two", Duration::from_secs(60)).await.unwrap();
+        (until.remaining(), taken)
+    });
     // Kept alive for longer than it would live.
     sleep(TTL + Duration::from_secs(1)).await;
-    assert!(lease.remaining() > Duration::ZERO);
+    assert!(lease.remaining() > Duration::ZERO && !waiting.is_finished());
     etcd.signal("-STOP");
     let stopped = Instant::now();
     let write = async {
@@ -395,6 +400,15 @@ async fn a_stopped_etcd_fails_calls_in_time_and_loses_the_lease_in_time() {
     etcd.signal("-CONT");
     // Lost stays lost, even if etcd should still have the key.
     assert!(matches!(store.put_if("b", vec![], Expect::Absent).await, Err(StoreError::Fenced { .. })));
+    // Another one got it only when the first had ended; an etcd that does not answer may have ended its waiting.
+    match timeout(Duration::from_secs(30), waiting).await.unwrap() {
+        Ok((left, taken)) => {
+            assert_eq!(left, Duration::ZERO);
+            taken.release().await;
+        }
+        Err(unreachable) => eprintln!("the other one gave up: {unreachable}"),
+    }
+    assert_eq!(lease.remaining(), Duration::ZERO);
     let lease = timeout(Duration::from_secs(30), store.acquire("leader", "one", TTL)).await.unwrap().unwrap();
     create(&*store, "b", "1").await;
     lease.release().await;

@@ -130,6 +130,12 @@ impl Shared {
         if let Some(why) = Place::alien(path).map_err(|source| self.unusable(source))? {
             return Err(StoreError::Unusable { place: self.place.name(), why: format!("{why}; {RESTORE}"), source: None });
         }
+        // Opening for writing writes: a newer version's file is left as it is.
+        if let Ok(reader) = caught(|| Place::open_to_read(path)) {
+            let format = caught(|| opening::format(&reader));
+            close(Some(reader));
+            self.not_newer(format.unwrap_or(None))?;
+        }
         let opened = match caught(|| Place::open_whole(path)) {
             Err(redb::Error::RepairAborted | redb::Error::Corrupted(_)) => self.open_damaged(path),
             done => done,
@@ -160,15 +166,16 @@ impl Shared {
     /// Refuses what a newer version wrote before anything is changed; makes the tables where there are none.
     fn prepare(&self, database: Database) -> Result<(Database, Tally), StoreError> {
         let format = caught(|| opening::format(&database)).map_err(|source| self.unusable(source))?;
-        if let Some(format) = format
-            && format > opening::FORMAT
-        {
-            let why =
-                format!("a newer version of embody wrote it (format {format}; this one reads up to {}): use that version", opening::FORMAT);
-            return Err(StoreError::Unusable { place: self.place.name(), why, source: None });
-        }
+        self.not_newer(format)?;
         let tally = caught(|| opening::prepare(&database, format)).map_err(|source| self.unusable(source))?;
         Ok((database, tally))
+    }
+
+    fn not_newer(&self, format: Option<u64>) -> Result<(), StoreError> {
+        let Some(format) = format.filter(|format| *format > opening::FORMAT) else { return Ok(()) };
+        let why =
+            format!("a newer version of embody wrote it (format {format}; this one reads up to {}): use that version", opening::FORMAT);
+        Err(StoreError::Unusable { place: self.place.name(), why, source: None })
     }
 
     fn with<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
