@@ -18,6 +18,10 @@ pub const EVENTS: usize = 10_000;
 pub const REVISIONS: u64 = 10_000;
 /// One stored value: etcd's own limit is 1.5 MiB for a whole request.
 pub const VALUE_BYTES: usize = 1 << 20;
+/// Writes done at once: etcd takes 128 operations in a transaction, and one is the fence.
+pub const WRITES_AT_ONCE: usize = 100;
+/// Values written at once: a whole value and small ones beside it, within etcd's 1.5 MiB for a request.
+pub const WRITES_BYTES: usize = VALUE_BYTES + VALUE_BYTES / 4;
 /// A watcher that is this many changes behind is cut off and lists again.
 pub const WATCH_BACKLOG: usize = 1_024;
 /// How long a lease on the right to act lives without a keep-alive.

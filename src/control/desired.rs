@@ -107,7 +107,7 @@ impl Controller {
                 Ok(approved) => drop(self.cache.approvals.insert(binding, approved.restored(self.clock.now()))),
                 Err(error) => unreadable(error),
             },
-            Some(Key::Object(..)) | None => {}
+            Some(Key::Object(..) | Key::Old(_)) | None => {}
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::sleep;
 
 use super::centre::Centre;
-use crate::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError};
+use crate::store::{Change, Entry, Lease, Revision, Store, StoreError, Write, keys::Key};
 
 /// How often things go wrong, each from 0.0 to 1.0.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -114,7 +114,10 @@ impl TrialStore {
 
     fn tell(&self, key: &str, value: Option<&[u8]>) {
         let what = if value.is_some() { "stored" } else { "deleted" };
-        let server: Option<crate::model::Name> = key.strip_prefix("bodies/").and_then(|s| s.parse().ok());
+        let server = match Key::parse(key) {
+            Some(Key::Body(server)) => Some(server),
+            Some(_) | None => None,
+        };
         let mut text = format!("{what} {key}");
         if let (Some(_), Some(value)) = (&server, value) {
             text.push_str(&without_uids(value));
@@ -124,19 +127,15 @@ impl TrialStore {
         self.centre.judge(|judge, now| judge.stored(key, value, now));
     }
 
-    async fn write(
-        &self,
-        key: &str,
-        value: Option<Vec<u8>>,
-        write: impl Future<Output = Result<Revision, StoreError>>,
-    ) -> Result<Revision, StoreError> {
+    async fn write(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
         let apply = async {
-            let done = write.await;
+            let done = self.inner.write_all(writes).await;
             if done.is_ok() {
-                self.tell(key, value.as_deref());
+                writes.iter().for_each(|write| self.tell(&write.key, write.value.as_deref()));
             }
             done
         };
+        let key = writes.first().map_or("", |write| write.key.as_str());
         match self.day(true).await {
             Day::Good => apply.await,
             Day::Unreachable => Err(unreachable()),
@@ -189,12 +188,8 @@ impl Store for TrialStore {
         self.inner.list(prefix).await
     }
 
-    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError> {
-        self.write(key, Some(value.clone()), self.inner.put_if(key, value, expect)).await
-    }
-
-    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError> {
-        self.write(key, None, self.inner.delete_if(key, at)).await
+    async fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
+        self.write(writes).await
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {

@@ -6,7 +6,9 @@
 //! fence, so a lease is granted at once and lasts as long as the process. After an I/O error (a full disk) the file is opened anew at the
 //! next call: the store goes on when there is space again. Tests: `tests/store.rs`.
 
+mod caught;
 mod engine;
+mod opening;
 mod place;
 mod record;
 
@@ -27,7 +29,7 @@ use self::{
     engine::{Answer, Engine, Shared, Work},
     place::Place,
 };
-use super::{Change, Entry, Expect, Lease, LeaseEnd, Revision, Store, StoreError, check_size};
+use super::{Change, Entry, Lease, LeaseEnd, Revision, Store, StoreError, Write, check_size, check_writes};
 use crate::{clock::BootClock, limits};
 
 /// Callers that may wait for the writer; more wait for room.
@@ -175,8 +177,9 @@ fn serve(engine: &Engine, mut asks: mpsc::Receiver<Ask>) {
 
 fn size(work: &Work) -> usize {
     match work {
-        Work::Put { value, .. } | Work::Event(value) => value.len(),
-        Work::Delete { .. } | Work::Compact(_) | Work::Reopen => 0,
+        Work::Writes(writes) => writes.iter().filter_map(|write| write.value.as_ref()).map(Vec::len).sum(),
+        Work::Event(value) => value.len(),
+        Work::Compact(_) | Work::Reopen => 0,
     }
 }
 
@@ -192,15 +195,10 @@ impl Store for EmbeddedStore {
         self.read(move |shared| shared.list(&prefix)).await
     }
 
-    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError> {
-        check_size(key, &value)?;
+    async fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
+        check_writes(&self.shared.name(), writes)?;
         self.fenced()?;
-        self.submit(Work::Put { key: key.to_owned(), value, expect }).await
-    }
-
-    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError> {
-        self.fenced()?;
-        self.submit(Work::Delete { key: key.to_owned(), at }).await
+        self.submit(Work::Writes(writes.to_vec())).await
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {

@@ -1,7 +1,7 @@
 //! The store in an etcd cluster, which several controllers can share.
 //!
 //! Leaves out: watching (`watch`), leases (`lease`), events (`events`), what a failed request means (`call`). Invariants: every write compares
-//! the key's `mod_revision`, and the lease key's `create_revision` once a lease was acquired, in the same transaction; nothing waits longer
+//! its keys' `mod_revision`s, and the lease key's `create_revision` once a lease was acquired, in the same transaction; nothing waits longer
 //! than `call::PATIENCE` and one request; a write whose answer was lost is decided by the compare of the next attempt or is `Unknown`.
 //! Keys: `PREFIX kv/KEY`, `PREFIX leases/NAME`, `PREFIX events/SLOT`, `PREFIX event-count`. Tests: `tests/store.rs`, against a real etcd.
 
@@ -28,7 +28,7 @@ use self::{
     call::{Failure, OUT_OF_RANGE, Pace, again, nothing_written, once},
     lease::Held,
 };
-use super::{Change, Entry, Expect, Lease, Revision, Store, StoreError, check_size};
+use super::{Change, Entry, Expect, Lease, Revision, Store, StoreError, Write, check_size, check_writes};
 use crate::{limits, model::secret::Hidden};
 
 /// HTTP/2 pings. etcd cuts connections that ping more often than every 5 s (`--grpc-keepalive-min-time`, etcd 3.4): with an interval of 1 s
@@ -143,7 +143,7 @@ impl EtcdStore {
     }
 
     fn entry(&self, kv: &KeyValue) -> Option<Entry> {
-        Some(Entry { key: self.own(kv.key())?, value: kv.value().to_vec(), revision: as_revision(kv.mod_revision()) })
+        Some(Entry { key: self.own(kv.key())?, value: kv.value().to_vec(), revision: as_revision(kv.mod_revision()), damaged: false })
     }
 
     fn current_fence(&self) -> Result<Option<Arc<Held>>, StoreError> {
@@ -154,27 +154,23 @@ impl EtcdStore {
         }
     }
 
-    /// One compare-and-set. `wrote` is what the key holds afterwards: nothing for a deletion.
+    /// All of the writes in one transaction.
     ///
-    /// After an attempt without an answer the same compare-and-set is sent again: at most one of them can be applied, because both expect the
-    /// same revision. If the second is refused and the key holds exactly what we write, the first was applied (or somebody else
-    /// wrote the same bytes upon the same revision, which comes to the same); otherwise nobody can tell.
-    async fn write(&self, key: &str, op: TxnOp, expect: i64, wrote: Option<&[u8]>) -> Result<Revision, StoreError> {
+    /// After an attempt without an answer the same transaction is sent again: at most one of them can be applied, because all expect the
+    /// same revisions. If the second is refused and every key holds exactly what we write, the first was applied (or somebody else
+    /// wrote the same bytes upon the same revisions, which comes to the same); otherwise nobody can tell.
+    async fn write(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
         let fence = self.current_fence()?;
-        let mut compares = vec![Compare::mod_revision(self.full(key), CompareOp::Equal, expect)];
-        let mut otherwise = vec![TxnOp::get(self.full(key), None)];
-        if let Some(held) = &fence {
-            compares.push(Compare::create_revision(held.key.as_str(), CompareOp::Equal, held.created));
-            otherwise.push(TxnOp::get(held.key.as_str(), Some(GetOptions::new().with_keys_only())));
-        }
-        let txn = Txn::new().when(compares).and_then([op]).or_else(otherwise);
+        let txn = self.transaction(writes, fence.as_deref());
         let mut pace = Pace::new();
         let mut unanswered = false;
         loop {
             let mut kv = self.kv.clone();
             let failure = match once(kv.txn(txn.clone())).await {
-                Ok(answer) if answer.succeeded() => return Ok(answer.header().map_or(0, |header| as_revision(header.revision()))),
-                Ok(answer) => return self.refused(key, expect, wrote, &answer, fence.as_deref(), unanswered),
+                Ok(answer) if answer.succeeded() => {
+                    return Ok(vec![answer.header().map_or(0, |header| as_revision(header.revision())); writes.len()]);
+                }
+                Ok(answer) => return self.refused(writes, &answer, fence.as_deref(), unanswered),
                 Err(failure) => failure,
             };
             let for_good = matches!(failure, Failure::Refused { .. });
@@ -185,28 +181,46 @@ impl EtcdStore {
         }
     }
 
-    /// etcd refused the compare: whose fault was it, and had an earlier attempt come through?
-    fn refused(
-        &self,
-        key: &str,
-        expect: i64,
-        wrote: Option<&[u8]>,
-        answer: &TxnResponse,
-        fence: Option<&Held>,
-        unanswered: bool,
-    ) -> Result<Revision, StoreError> {
-        let mut found = answer.op_responses().into_iter().map(|op| match op {
-            TxnOpResponse::Get(mut got) => got.take_kvs().pop(),
-            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
-        });
-        let present = found.next().flatten();
-        let lease_key = found.next().flatten();
-        let unchanged = present.as_ref().map_or(0, KeyValue::mod_revision) == expect;
-        if unanswered && !unchanged {
-            let source = "an attempt was not answered, and the key has changed since".into();
-            return match present {
-                Some(kv) if wrote == Some(kv.value()) && kv.mod_revision() > expect => Ok(as_revision(kv.mod_revision())),
-                Some(_) | None => Err(StoreError::Unknown { source }),
+    /// Refused, it says what each key holds, and whose the lease is.
+    fn transaction(&self, writes: &[Write], fence: Option<&Held>) -> Txn {
+        let full = |write: &Write| self.full(&write.key);
+        let as_expected = |write: &Write| Compare::mod_revision(full(write), CompareOp::Equal, expected(write));
+        let mut compares: Vec<Compare> = writes.iter().map(as_expected).collect();
+        let mut otherwise: Vec<TxnOp> = writes.iter().map(|write| TxnOp::get(full(write), None)).collect();
+        let ops: Vec<TxnOp> = writes
+            .iter()
+            .filter(|write| write.changes())
+            .map(|write| match &write.value {
+                Some(value) => TxnOp::put(full(write), value.clone(), None),
+                None => TxnOp::delete(full(write), Some(DeleteOptions::new())),
+            })
+            .collect();
+        if let Some(held) = fence {
+            compares.push(Compare::create_revision(held.key.as_str(), CompareOp::Equal, held.created));
+            otherwise.push(TxnOp::get(held.key.as_str(), Some(GetOptions::new().with_keys_only())));
+        }
+        Txn::new().when(compares).and_then(ops).or_else(otherwise)
+    }
+
+    /// etcd refused the compares: whose fault was it, and had an earlier attempt come through?
+    fn refused(&self, writes: &[Write], answer: &TxnResponse, fence: Option<&Held>, unanswered: bool) -> Result<Vec<Revision>, StoreError> {
+        let mut found: Vec<Option<KeyValue>> = answer
+            .op_responses()
+            .into_iter()
+            .map(|op| match op {
+                TxnOpResponse::Get(mut got) => got.take_kvs().pop(),
+                TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
+            })
+            .collect();
+        let lease_key = fence.and_then(|_| found.pop().flatten());
+        let now = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, KeyValue::mod_revision);
+        let pairs = || writes.iter().zip(&found);
+        // One key that we would have changed and nobody has: no attempt was applied, and none can be any more.
+        let untouched = pairs().any(|(write, kv)| write.changes() && now(kv) == expected(write));
+        if unanswered && !untouched {
+            return match applied(pairs()) {
+                Some(at) => Ok(vec![as_revision(at); writes.len()]),
+                None => Err(StoreError::Unknown { source: "an attempt was not answered, and the keys have changed since".into() }),
             };
         }
         if let Some(held) = fence
@@ -215,7 +229,11 @@ impl EtcdStore {
             held.end();
             return Err(StoreError::Fenced { lease: held.name.clone() });
         }
-        Err(StoreError::Conflict { key: key.to_owned(), found: present.and_then(|kv| self.entry(&kv)) })
+        let first = pairs().find(|(write, kv)| now(kv) != expected(write));
+        Err(match first {
+            Some((write, kv)) => StoreError::Conflict { key: write.key.clone(), found: kv.as_ref().and_then(|kv| self.entry(kv)) },
+            None => StoreError::Unknown { source: "etcd refused a transaction whose keys are all as expected".into() },
+        })
     }
 
     /// Every key under a prefix, as of one revision; nothing if that revision was compacted meanwhile.
@@ -269,6 +287,33 @@ fn given_up(place: &str, failure: Failure, unanswered: bool) -> StoreError {
     if unanswered { StoreError::Unknown { source: failure.cause() } } else { nothing_written(place, failure) }
 }
 
+/// etcd's word for what a write expects: 0 is a key that does not exist.
+fn expected(write: &Write) -> i64 {
+    match write.expect {
+        Expect::Absent => 0,
+        Expect::At(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
+    }
+}
+
+/// The revision at which all of these writes were done, if what is there now shows that they were: every value is ours and of one revision,
+/// and what we delete is gone. Deletions alone show nothing.
+fn applied<'a>(pairs: impl Iterator<Item = (&'a Write, &'a Option<KeyValue>)>) -> Option<i64> {
+    let mut at = None;
+    for (write, kv) in pairs {
+        match (&write.value, kv) {
+            (Some(value), Some(kv)) if value == kv.value() && kv.mod_revision() > expected(write) => {
+                if at.is_some_and(|at| at != kv.mod_revision()) {
+                    return None;
+                }
+                at = Some(kv.mod_revision());
+            }
+            (None, None) => {}
+            (Some(_), _) | (None, Some(_)) => return None,
+        }
+    }
+    at
+}
+
 /// etcd's revisions are never negative.
 fn as_revision(revision: i64) -> Revision {
     u64::try_from(revision).unwrap_or(0)
@@ -320,18 +365,9 @@ impl Store for EtcdStore {
         }
     }
 
-    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError> {
-        check_size(key, &value)?;
-        let expect = match expect {
-            Expect::Absent => 0,
-            Expect::At(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
-        };
-        self.write(key, TxnOp::put(self.full(key), value.clone(), None), expect, Some(&value)).await
-    }
-
-    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError> {
-        let expect = i64::try_from(at).unwrap_or(i64::MAX);
-        self.write(key, TxnOp::delete(self.full(key), Some(DeleteOptions::new())), expect, None).await
+    async fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
+        check_writes(&self.place, writes)?;
+        self.write(writes).await
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {

@@ -1,5 +1,9 @@
 //! The keys of the store: how they are built, and how they are read back. Everything else treats keys as opaque.
 //!
+//! What only the acting controller writes lies under a format number, `records/2/`, apart from what people desire. The first version had it
+//! without one: `Key::Old`. It would not see what lies here, and take every body for free: after an upgrade on etcd it must never run on that
+//! prefix again (the embedded store refuses it by its own format). A change of what a record means needs the next number.
+//!
 //! Leaves out: what the values mean. Invariant: `parse` of a built key gives back what it was built from, and two different things never
 //! share a key (the tests below). Names cannot hold `/`, and ids are refused by `parse` where they do.
 
@@ -9,14 +13,23 @@ use crate::model::{Kind, Name};
 
 /// What people desired state: one object each.
 pub const OBJECTS: &str = "objects/";
+/// What only the acting controller writes, of every format.
+const RECORDS: &str = "records/";
+/// Of this version's format.
+pub const CURRENT: &str = "records/2/";
 /// What is stored about a server's body: claims, evidence, intents of destructive operations.
-pub const BODIES: &str = "bodies/";
+pub const BODIES: &str = "records/2/bodies/";
 /// Approvals of what a binding's plan would disrupt.
-pub const APPROVALS: &str = "approvals/";
-pub const PAUSES: &str = "pauses/";
-/// Changes that wait for a person, such as mass changes.
+pub const APPROVALS: &str = "records/2/approvals/";
+pub const PAUSES: &str = "records/2/pauses/";
 /// Identities that devices had when they were first seen, or accepted.
-pub const PINS: &str = "pins/";
+pub const PINS: &str = "records/2/pins/";
+/// What the store says of itself.
+pub const META: &str = "meta/";
+/// A random name, given once.
+pub const ID: &str = "meta/id";
+/// How many transactions of records there were, in decimal.
+pub const SEQ: &str = "meta/seq";
 
 pub fn object(kind: Kind, name: &Name) -> String {
     format!("{OBJECTS}{}/{name}", kind.plural())
@@ -51,30 +64,43 @@ pub enum Key {
     Approval(Name),
     Pause(String),
     Pin(Kind, Name),
+    /// A record where the first version had it; inside is what it is now.
+    Old(Box<Key>),
 }
 
 impl Key {
-    /// Nothing where the key is none of ours (one written by a newer version, for example).
+    /// Nothing where the key is neither an object's nor a record's of a known format.
     pub fn parse(key: &str) -> Option<Key> {
-        let kind_and_name = |rest: &str| {
-            let (plural, name) = rest.split_once('/')?;
-            let kind = crate::model::kind::KINDS.into_iter().find(|k| k.plural() == plural)?;
-            Some((kind, name.parse::<Name>().ok()?))
-        };
-        let id = |rest: &str| (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned());
         if let Some(rest) = key.strip_prefix(OBJECTS) {
             kind_and_name(rest).map(|(kind, name)| Key::Object(kind, name))
-        } else if let Some(rest) = key.strip_prefix(BODIES) {
-            rest.parse().ok().map(Key::Body)
-        } else if let Some(rest) = key.strip_prefix(APPROVALS) {
-            rest.parse().ok().map(Key::Approval)
-        } else if let Some(rest) = key.strip_prefix(PAUSES) {
-            id(rest).map(Key::Pause)
-        } else if let Some(rest) = key.strip_prefix(PINS) {
-            kind_and_name(rest).map(|(kind, name)| Key::Pin(kind, name))
+        } else if let Some(rest) = key.strip_prefix(CURRENT) {
+            record(rest)
         } else {
-            None
+            record(key).map(|record| Key::Old(Box::new(record)))
         }
+    }
+}
+
+/// Whether a newer version wrote this record: whoever cannot read it must not act beside it.
+pub fn of_newer_version(key: &str) -> bool {
+    key.starts_with(RECORDS) && !key.starts_with(CURRENT)
+}
+
+fn kind_and_name(rest: &str) -> Option<(Kind, Name)> {
+    let (plural, name) = rest.split_once('/')?;
+    let kind = crate::model::kind::KINDS.into_iter().find(|k| k.plural() == plural)?;
+    Some((kind, name.parse::<Name>().ok()?))
+}
+
+/// What comes after the format number.
+fn record(rest: &str) -> Option<Key> {
+    let (what, rest) = rest.split_once('/')?;
+    match what {
+        "bodies" => rest.parse().ok().map(Key::Body),
+        "approvals" => rest.parse().ok().map(Key::Approval),
+        "pauses" => (!rest.is_empty() && !rest.contains('/')).then(|| Key::Pause(rest.to_owned())),
+        "pins" => kind_and_name(rest).map(|(kind, name)| Key::Pin(kind, name)),
+        _ => None,
     }
 }
 
@@ -86,6 +112,7 @@ impl Display for Key {
             Key::Approval(binding) => approval(binding),
             Key::Pause(id) => pause(id),
             Key::Pin(kind, name) => pin(*kind, name),
+            Key::Old(record) => record.to_string().replacen(CURRENT, "", 1),
         })
     }
 }
@@ -101,19 +128,57 @@ mod tests {
         let mut keys = vec![Key::Body(name.clone()), Key::Approval(name.clone()), Key::Pause("everything".into())];
         keys.extend(KINDS.map(|kind| Key::Object(kind, name.clone())));
         keys.extend(KINDS.map(|kind| Key::Pin(kind, name.clone())));
+        let records: Vec<Key> = keys.iter().filter(|key| !matches!(key, Key::Object(..))).cloned().collect();
+        keys.extend(records.into_iter().map(|record| Key::Old(Box::new(record))));
         let texts: std::collections::BTreeSet<String> = keys.iter().map(Key::to_string).collect();
         assert_eq!(texts.len(), keys.len());
         for key in keys {
             assert_eq!(Key::parse(&key.to_string()), Some(key));
         }
         assert_eq!(object(Kind::Policy, &name), "objects/policies/web-1.rack2");
+        assert_eq!(body(&name), "records/2/bodies/web-1.rack2");
+    }
+
+    #[test]
+    fn the_first_versions_records_are_read_as_such() {
+        let name: Name = "alpha".parse().unwrap();
+        let old = |key: &str| match Key::parse(key) {
+            Some(Key::Old(record)) => *record,
+            other => panic!("{key}: {other:?}"),
+        };
+        assert_eq!(old("bodies/alpha"), Key::Body(name.clone()));
+        assert_eq!(old("approvals/alpha"), Key::Approval(name.clone()));
+        assert_eq!(old("pauses/everything"), Key::Pause("everything".into()));
+        assert_eq!(old("pins/servers/alpha"), Key::Pin(Kind::Server, name));
+    }
+
+    #[test]
+    fn a_newer_versions_records_are_known_for_what_they_are() {
+        for (key, newer) in
+            [("records/3/bodies/a", true), ("records/20/bodies/a", true), ("records/2/bodies/a", false), ("bodies/a", false)]
+        {
+            assert_eq!((of_newer_version(key), Key::parse(key).is_none()), (newer, newer), "{key}");
+        }
     }
 
     #[test]
     fn what_is_not_ours_is_nothing() {
-        for alien in
-            ["", "objects/", "objects/servers", "objects/servers/A", "objects/Server/a", "bodies/a/b", "pauses/", "pauses/a/b", "x/y"]
-        {
+        for alien in [
+            "",
+            "objects/",
+            "objects/servers",
+            "objects/servers/A",
+            "objects/Server/a",
+            "bodies/a/b",
+            "pauses/",
+            "pauses/a/b",
+            "x/y",
+            "meta/id",
+            "records/2/bodies/a/b",
+            "records/2/pauses/",
+            "records/2/x",
+            "records/2/objects/servers/a",
+        ] {
             assert_eq!(Key::parse(alien), None, "{alien}");
         }
     }

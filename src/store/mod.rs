@@ -5,13 +5,16 @@
 //! On etcd revisions are etcd's own (`mod_revision`): others may write to the cluster, so there they have gaps, and only their order counts.
 //! The conformance suite `tests/store.rs` runs over both.
 
+mod checksum;
 pub mod embedded;
 pub mod etcd;
 pub mod keys;
 mod lease;
+mod mark;
+mod records;
 mod spec;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -20,6 +23,7 @@ pub use self::{
     embedded::EmbeddedStore,
     etcd::{EtcdLogin, EtcdStore, EtcdTls},
     lease::LeaseEnd,
+    records::Records,
     spec::{BadStoreSpec, StoreSpec},
 };
 use crate::limits;
@@ -38,10 +42,33 @@ pub async fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
 }
 
 fn check_size(what: &str, value: &[u8]) -> Result<(), StoreError> {
-    if value.len() <= limits::VALUE_BYTES {
+    within(what, value.len(), limits::VALUE_BYTES)
+}
+
+fn within(what: &str, found: usize, limit: usize) -> Result<(), StoreError> {
+    if found <= limit {
         return Ok(());
     }
-    Err(StoreError::TooLarge { what: what.to_owned(), found: value.len(), limit: limits::VALUE_BYTES })
+    Err(StoreError::TooLarge { what: what.to_owned(), found, limit })
+}
+
+/// What both backends refuse before they begin: too much at once, and one key twice.
+fn check_writes(place: &str, writes: &[Write]) -> Result<(), StoreError> {
+    let refuse = |why: String| Err(StoreError::Unusable { place: place.to_owned(), why, source: None });
+    if writes.len() > limits::WRITES_AT_ONCE {
+        return refuse(format!("{} writes at once; it takes {}", writes.len(), limits::WRITES_AT_ONCE));
+    }
+    let mut keys = BTreeSet::new();
+    let mut bytes = 0;
+    for write in writes {
+        if !keys.insert(write.key.as_str()) {
+            return refuse(format!("the key `{}` is there twice among writes that are done at once", write.key));
+        }
+        let value = write.value.as_deref().unwrap_or_default();
+        check_size(&write.key, value)?;
+        bytes += value.len();
+    }
+    within("all that is written at once", bytes, limits::WRITES_BYTES)
 }
 
 /// A revision of the whole store.
@@ -53,6 +80,9 @@ pub struct Entry {
     pub value: Vec<u8>,
     /// The revision that last changed it.
     pub revision: Revision,
+    /// What was stored is damaged and may have been anything: the value is empty then, which reads as none of ours. Writing or deleting the key
+    /// mends it.
+    pub damaged: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,9 +100,33 @@ pub enum Expect {
     At(Revision),
 }
 
+/// One of the writes that are done together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    pub key: String,
+    /// Nothing deletes the key (and where `expect` is `Absent`, only sees to it that it is not there).
+    pub value: Option<Vec<u8>>,
+    pub expect: Expect,
+}
+
+impl Write {
+    pub fn put(key: impl Into<String>, value: impl Into<Vec<u8>>, expect: Expect) -> Write {
+        Write { key: key.into(), value: Some(value.into()), expect }
+    }
+
+    pub fn delete(key: impl Into<String>, at: Revision) -> Write {
+        Write { key: key.into(), value: None, expect: Expect::At(at) }
+    }
+
+    /// Whether the key is another one afterwards.
+    fn changes(&self) -> bool {
+        self.value.is_some() || self.expect != Expect::Absent
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another writer was first; what is there now (nothing: no such key).
+    /// Another writer was first; what is there now (nothing: no such key). Of several writes, the first that is not as expected.
     #[error("the key `{key}` is not as expected: it was changed at revision {}", .found.as_ref().map_or(0, |e| e.revision))]
     Conflict { key: String, found: Option<Entry> },
     /// The watch cannot begin there: list, and watch from the list's revision.
@@ -94,6 +148,9 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It is not the store that it was, or an older state of it: a person has to accept it before anything is done upon it.
+    #[error("{sentence}")]
+    Backwards { sentence: String },
     /// Larger than the store takes.
     #[error("{what} has {found} bytes; the store takes {limit}")]
     TooLarge { what: String, found: usize, limit: usize },
@@ -107,7 +164,7 @@ pub enum StoreError {
     },
 }
 
-/// A lease held on the right to act. Writes through `put_if` and `delete_if` of the store that gave it are refused (`Fenced`)
+/// A lease held on the right to act. Writes through the store that gave it are refused (`Fenced`)
 /// once it is lost. Dropping it gives it up (as soon as possible; the time to live is the bound).
 #[async_trait]
 pub trait Lease: Send + Sync {
@@ -132,11 +189,20 @@ pub trait Store: Send + Sync {
     /// All entries whose keys begin with `prefix`, sorted by key, as of one revision, which is returned with them.
     async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError>;
 
-    /// Writes if the key is as expected; the new revision. Writing the same bytes again is a write (callers compare first).
-    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError>;
+    /// Does all of these writes, or none: every key is as expected, and this store's lease is held, at one moment. At most
+    /// `limits::WRITES_AT_ONCE`, no key twice. The new revision of each, in order: etcd gives one to all, the embedded store one after the
+    /// other. Writing the same bytes again is a write (callers compare first).
+    async fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError>;
+
+    /// Writes if the key is as expected; the new revision.
+    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError> {
+        Ok(self.write_all(&[Write::put(key, value, expect)]).await?.into_iter().max().unwrap_or(0))
+    }
 
     /// Deletes if the key was last changed at this revision; the new revision.
-    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError>;
+    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError> {
+        Ok(self.write_all(&[Write::delete(key, at)]).await?.into_iter().max().unwrap_or(0))
+    }
 
     /// Every change after `after` under `prefix`, in order, none twice. The channel is bounded; an `Err` is the last item, after which
     /// the caller lists and watches again. Reconnecting inside is the backend's own business.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use embody::control::operator::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use embody::model::{Kind, Name, Object};
 use embody::server::api;
-use embody::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError};
+use embody::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, Write};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
@@ -79,33 +79,31 @@ impl Store for MemoryStore {
         Ok((inner.entries.values().filter(|e| e.key.starts_with(prefix)).cloned().collect(), inner.revision))
     }
 
-    async fn put_if(&self, key: &str, value: Vec<u8>, expect: Expect) -> Result<Revision, StoreError> {
+    async fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
         let mut inner = self.0.lock().unwrap();
-        let found = inner.entries.get(key).cloned();
-        let as_expected = match (&found, expect) {
-            (None, Expect::Absent) => true,
-            (Some(entry), Expect::At(revision)) => entry.revision == revision,
-            (Some(_), Expect::Absent) | (None, Expect::At(_)) => false,
+        for write in writes {
+            let found = inner.entries.get(&write.key).cloned();
+            let as_expected = match (&found, write.expect) {
+                (None, Expect::Absent) => true,
+                (Some(entry), Expect::At(revision)) => entry.revision == revision,
+                (Some(_), Expect::Absent) | (None, Expect::At(_)) => false,
+            };
+            if !as_expected {
+                return Err(StoreError::Conflict { key: write.key.clone(), found });
+            }
+        }
+        let mut one = |write: &Write| {
+            inner.revision += 1;
+            let (key, revision) = (write.key.clone(), inner.revision);
+            let Some(value) = write.value.clone() else {
+                inner.entries.remove(&key);
+                return inner.record(Change::Deleted { key, revision });
+            };
+            let entry = Entry { key: key.clone(), value, revision, damaged: false };
+            inner.entries.insert(key, entry.clone());
+            inner.record(Change::Put(entry))
         };
-        if !as_expected {
-            return Err(StoreError::Conflict { key: key.to_owned(), found });
-        }
-        inner.revision += 1;
-        let entry = Entry { key: key.to_owned(), value, revision: inner.revision };
-        inner.entries.insert(key.to_owned(), entry.clone());
-        Ok(inner.record(Change::Put(entry)))
-    }
-
-    async fn delete_if(&self, key: &str, at: Revision) -> Result<Revision, StoreError> {
-        let mut inner = self.0.lock().unwrap();
-        let found = inner.entries.get(key).cloned();
-        if found.as_ref().map(|e| e.revision) != Some(at) {
-            return Err(StoreError::Conflict { key: key.to_owned(), found });
-        }
-        inner.entries.remove(key);
-        inner.revision += 1;
-        let revision = inner.revision;
-        Ok(inner.record(Change::Deleted { key: key.to_owned(), revision }))
+        Ok(writes.iter().map(&mut one).collect())
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {

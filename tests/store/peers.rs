@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep};
 pub struct Etcd {
     process: Option<Child>,
     data: TempDir,
+    /// Where the data is instead, below it: a restore wants a directory that is not there.
+    restored: Option<PathBuf>,
     client: u16,
     peer: u16,
     /// Where the certificates are; nothing: no TLS.
@@ -50,7 +52,7 @@ impl Etcd {
     pub fn start_with(tls: Option<PathBuf>) -> Etcd {
         let (client, peer) = (free_port(), free_port());
         let cluster = format!("0=http://127.0.0.1:{peer}");
-        let mut etcd = Etcd { process: None, data: TempDir::new().unwrap(), client, peer, tls, name: "0".into(), cluster };
+        let mut etcd = Etcd { process: None, data: TempDir::new().unwrap(), restored: None, client, peer, tls, name: "0".into(), cluster };
         etcd.restart();
         etcd
     }
@@ -61,7 +63,7 @@ impl Etcd {
         let cluster: Vec<String> = peers.iter().enumerate().map(|(n, peer)| format!("{n}=http://127.0.0.1:{peer}")).collect();
         [0, 1, 2].map(|n| {
             let (client, peer, name, cluster) = (free_port(), peers[n], n.to_string(), cluster.join(","));
-            let mut etcd = Etcd { process: None, data: TempDir::new().unwrap(), client, peer, tls: None, name, cluster };
+            let mut etcd = Etcd { process: None, data: TempDir::new().unwrap(), restored: None, client, peer, tls: None, name, cluster };
             etcd.restart();
             etcd
         })
@@ -72,7 +74,7 @@ impl Etcd {
         let client = format!("{}://127.0.0.1:{}", if self.tls.is_some() { "https" } else { "http" }, self.client);
         let peer = format!("http://127.0.0.1:{}", self.peer);
         let mut command = Command::new("etcd");
-        command.args(["--name", &self.name, "--data-dir"]).arg(self.data.path());
+        command.args(["--name", &self.name, "--data-dir"]).arg(self.restored.as_deref().unwrap_or(self.data.path()));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &self.cluster]);
@@ -81,6 +83,30 @@ impl Etcd {
             command.arg("--cert-file").arg(dir.join("server.pem")).arg("--key-file").arg(dir.join("server.key"));
         }
         self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    }
+
+    fn etcdctl(&self, args: &[&str], path: &Path) {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint(), "snapshot"]).args(args).arg(path);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// A backup as people make it.
+    pub fn snapshot(&self, to: &Path) {
+        self.etcdctl(&["save"], to);
+    }
+
+    /// The member's data as of a backup; it does not run.
+    pub fn restore(&mut self, from: &Path) {
+        assert!(self.process.is_none());
+        self.data = TempDir::new().unwrap();
+        let data = self.data.path().join("restored");
+        let peer = format!("http://127.0.0.1:{}", self.peer);
+        let data_text = data.display().to_string();
+        let member = ["--name", &self.name, "--initial-cluster", &self.cluster, "--initial-advertise-peer-urls", &peer];
+        self.etcdctl(&[&["restore", "--data-dir", &data_text], &member[..]].concat(), from);
+        self.restored = Some(data);
     }
 
     pub fn endpoint(&self) -> String {

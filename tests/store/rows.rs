@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use embody::{
     limits,
-    store::{Change, Entry, Expect, Revision, Store, StoreError},
+    model::{Kind, Name},
+    store::{Change, Entry, Expect, Revision, Store, StoreError, Write, keys},
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
@@ -30,7 +31,7 @@ pub async fn create(store: &dyn Store, key: &str, value: &str) -> Revision {
 pub async fn a_key_is_created_once(store: Arc<dyn Store>) {
     assert_eq!(store.get("a").await.unwrap(), None);
     let at = create(&*store, "a", "1").await;
-    let entry = Entry { key: "a".into(), value: b"1".into(), revision: at };
+    let entry = Entry { key: "a".into(), value: b"1".into(), revision: at, damaged: false };
     assert_eq!(store.get("a").await.unwrap(), Some(entry.clone()));
     match store.put_if("a", b"2".into(), Expect::Absent).await {
         Err(StoreError::Conflict { key, found }) => assert_eq!((key.as_str(), found), ("a", Some(entry.clone()))),
@@ -64,6 +65,74 @@ pub async fn a_deletion_needs_it_too(store: Arc<dyn Store>) {
     assert_eq!(store.get("a").await.unwrap(), None);
     assert!(matches!(store.delete_if("a", second).await, Err(StoreError::Conflict { found: None, .. })));
     assert!(create(&*store, "a", "3").await > gone);
+}
+
+pub async fn several_writes_are_done_together_or_not_at_all(store: Arc<dyn Store>) {
+    let lease = store.acquire("leader", "one", Duration::from_secs(10)).await.unwrap();
+    let (a, b) = (create(&*store, "a", "1").await, create(&*store, "b", "1").await);
+    let mut watch = store.watch("", b).await.unwrap();
+    let writes = [Write::put("a", "2", Expect::At(a)), Write::delete("b", b), Write::put("c", "2", Expect::Absent)];
+    let [a, gone, c] = store.write_all(&writes).await.unwrap()[..] else { panic!("a revision for each") };
+    let entry = |key: &str, revision| Entry { key: key.into(), value: b"2".into(), revision, damaged: false };
+    assert_eq!(store.list("").await.unwrap().0, [entry("a", a), entry("c", c)]);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(next(&mut watch).await.unwrap());
+    }
+    for change in [Change::Put(entry("a", a)), Change::Deleted { key: "b".into(), revision: gone }, Change::Put(entry("c", c))] {
+        assert!(seen.contains(&change), "{change:?} in {seen:?}");
+    }
+
+    // The first that is not as expected is named, and nothing is done; not even the deletion of what is as expected.
+    let writes =
+        [Write::put("d", "3", Expect::Absent), Write::delete("c", c), Write::delete("b", gone), Write::put("a", "3", Expect::Absent)];
+    match store.write_all(&writes).await {
+        Err(StoreError::Conflict { key, found: None }) => assert_eq!(key, "b"),
+        other => panic!("{other:?}"),
+    }
+    // Nothing is changed by seeing to it that a key is not there.
+    let guard = |key: &str| Write { key: key.into(), value: None, expect: Expect::Absent };
+    match store.write_all(&[Write::put("d", "3", Expect::Absent), guard("a")]).await {
+        Err(StoreError::Conflict { key, found: Some(found) }) => assert_eq!((key.as_str(), found), ("a", entry("a", a))),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(store.list("").await.unwrap().0, [entry("a", a), entry("c", c)]);
+    store.write_all(&[guard("b"), Write::put("c", "4", Expect::At(c))]).await.unwrap();
+
+    let many: Vec<Write> = (0..limits::WRITES_AT_ONCE).map(|n| Write::put(format!("m/{n:03}"), vec![1; 1_000], Expect::Absent)).collect();
+    store.write_all(&many).await.unwrap();
+    assert_eq!(store.list("m/").await.unwrap().0.len(), many.len());
+    let more = [many, vec![Write::put("more", "", Expect::Absent)]].concat();
+    assert!(matches!(store.write_all(&more).await, Err(StoreError::Unusable { .. })));
+    assert!(matches!(store.write_all(&[guard("x"), guard("x")]).await, Err(StoreError::Unusable { .. })));
+    let large = |key: &str, bytes| Write::put(key, vec![7; bytes], Expect::Absent);
+    let rest = limits::WRITES_BYTES - limits::VALUE_BYTES;
+    store.write_all(&[large("l/1", limits::VALUE_BYTES), large("l/2", rest)]).await.unwrap();
+    let refused = store.write_all(&[large("l/3", limits::VALUE_BYTES), large("l/4", rest + 1)]).await;
+    assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
+
+    lease.release().await;
+    let fenced = store.write_all(&[Write::put("e", "5", Expect::Absent), Write::put("f", "5", Expect::Absent)]).await;
+    assert!(matches!(fenced, Err(StoreError::Fenced { .. })), "{fenced:?}");
+}
+
+/// The keys that only the controller writes, deleted by somebody else under its eyes: a watch of everything and one of the records say so.
+pub async fn a_deleted_record_is_told(store: Arc<dyn Store>) {
+    let name: Name = "alpha".parse().unwrap();
+    let records =
+        [keys::body(&name), keys::approval(&name), keys::pause("everything"), keys::pin(Kind::Server, &name), keys::SEQ.to_owned()];
+    let writes: Vec<Write> = records.iter().map(|key| Write::put(key, "1", Expect::Absent)).collect();
+    let at = store.write_all(&writes).await.unwrap();
+    let begun = store.list("").await.unwrap().1;
+    let mut all = store.watch("", begun).await.unwrap();
+    let mut some = store.watch(keys::CURRENT, begun).await.unwrap();
+    for (key, at) in records.iter().zip(at) {
+        let deleted = Change::Deleted { key: key.clone(), revision: store.delete_if(key, at).await.unwrap() };
+        assert_eq!(next(&mut all).await.unwrap(), deleted);
+        if key != keys::SEQ {
+            assert_eq!(next(&mut some).await.unwrap(), deleted);
+        }
+    }
 }
 
 pub async fn one_of_many_wins(store: Arc<dyn Store>) {
@@ -152,7 +221,7 @@ pub async fn a_watch_misses_nothing_and_repeats_nothing(store: Arc<dyn Store>) {
     for (after, mut watch) in watches {
         for (at, (key, value)) in written.range(after + 1..) {
             let expected = match value {
-                Some(value) => Change::Put(Entry { key: key.clone(), value: value.clone().into(), revision: *at }),
+                Some(value) => Change::Put(Entry { key: key.clone(), value: value.clone().into(), revision: *at, damaged: false }),
                 None => Change::Deleted { key: key.clone(), revision: *at },
             };
             assert_eq!(next(&mut watch).await.unwrap(), expected, "a watch after {after}");

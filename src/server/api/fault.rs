@@ -132,7 +132,7 @@ impl From<StoreError> for ApiError {
             StoreError::Compacted { .. } => ApiError::expired(text),
             StoreError::TooLarge { .. } => ApiError::new(413, "RequestEntityTooLarge", text),
             StoreError::Unknown { .. } => ApiError::internal(text),
-            StoreError::Fenced { .. } | StoreError::Unreachable { .. } | StoreError::Unusable { .. } => {
+            StoreError::Fenced { .. } | StoreError::Unreachable { .. } | StoreError::Unusable { .. } | StoreError::Backwards { .. } => {
                 ApiError::new(503, "ServiceUnavailable", text)
             }
         }

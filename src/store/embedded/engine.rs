@@ -1,31 +1,33 @@
 //! The tables of the embedded store: one transaction per batch of writes, reads of one moment, and forgetting.
 //!
-//! Leaves out: who waits for whom (`embedded`), files and locks (`place`). Invariants: revisions are given inside the transaction, so that a
+//! Leaves out: who waits for whom (`embedded`), files and locks (`place`), formats and damage (`opening`). Invariants: revisions are given inside the transaction, so that a
 //! failed one leaves no hole; a watcher is told only after the commit is on disk; every log record after `floor` is there; of the records up
 //! to `swept` only current ones are left, and `swept <= floor <= revision`. Tests: `tests/store.rs`.
 
+use std::cell::Cell;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 use tokio::sync::watch;
 
 use super::{
+    caught::caught,
+    opening::{self, unreadable},
     place::Place,
-    record::{Record, What},
+    record::{self, Record, What, open_event, seal_event},
 };
 use crate::{
     limits,
-    store::{Change, Entry, Expect, Revision, StoreError},
+    store::{Change, Entry, Expect, Revision, StoreError, Write},
 };
 
-/// The version of the tables below. A newer one is refused; an older one would be migrated in `Shared::prepare`.
-const FORMAT: u64 = 1;
 /// Every change that a watcher can still ask for, and the last change of every key that exists.
-const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 /// The revision that last changed each key that exists.
-const HEAD: TableDefinition<&str, u64> = TableDefinition::new("head");
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
+pub(super) const HEAD: TableDefinition<&str, u64> = TableDefinition::new("head");
+pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+pub(super) const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 
 /// Above this, walking the whole file after a crash would take seconds: redb then keeps its free space list on disk, which costs a second
 /// fsync per commit.
@@ -41,22 +43,16 @@ const PAGE_BYTES: usize = 4 << 20;
 /// What is asked of the writer.
 #[derive(Debug)]
 pub(super) enum Work {
-    Put {
-        key: String,
-        value: Vec<u8>,
-        expect: Expect,
-    },
-    Delete {
-        key: String,
-        at: Revision,
-    },
+    /// All of them or none.
+    Writes(Vec<Write>),
     Event(Vec<u8>),
     Compact(Revision),
     /// Opens the file again where it had to be given up; changes nothing.
     Reopen,
 }
 
-pub(super) type Answer = Result<Revision, StoreError>;
+/// The revision of each write.
+pub(super) type Answer = Result<Vec<Revision>, StoreError>;
 
 /// The database and what watchers wait for. The database is missing after an I/O error until it could be opened again.
 pub(super) struct Shared {
@@ -76,10 +72,10 @@ pub(super) struct Page {
 
 /// The numbers in META.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Tally {
-    revision: Revision,
-    floor: Revision,
-    swept: Revision,
+pub(super) struct Tally {
+    pub(super) revision: Revision,
+    pub(super) floor: Revision,
+    pub(super) swept: Revision,
     events: u64,
 }
 
@@ -89,14 +85,8 @@ struct Failure {
     committing: bool,
 }
 
-impl<E: Into<redb::Error>> From<E> for Failure {
-    fn from(source: E) -> Failure {
-        Failure { source: source.into(), committing: false }
-    }
-}
-
 impl Tally {
-    fn read(meta: &impl ReadableTable<&'static str, u64>) -> Result<Tally, redb::Error> {
+    pub(super) fn read(meta: &impl ReadableTable<&'static str, u64>) -> Result<Tally, redb::Error> {
         let number = |name| Ok::<u64, redb::Error>(meta.get(name)?.map_or(0, |n| n.value()));
         Ok(Tally { revision: number("revision")?, floor: number("floor")?, swept: number("swept")?, events: number("events")? })
     }
@@ -113,6 +103,9 @@ impl Tally {
 impl Shared {
     pub(super) fn open(place: Place) -> Result<Shared, StoreError> {
         let shared = Shared { place, database: RwLock::new(None), newest: watch::Sender::new(0) };
+        if let Some(path) = shared.place.file() {
+            caught(|| shared.place.make(path)).map_err(|source| shared.unusable(source))?;
+        }
         shared.reopen()?;
         Ok(shared)
     }
@@ -121,53 +114,79 @@ impl Shared {
     fn reopen(&self) -> Result<Tally, StoreError> {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // redb refuses everything after an I/O error until it is closed; and closing must come before opening, because of its lock.
-        *slot = None;
-        let database = self.place.open().map_err(|source| self.unusable(source))?;
-        let tally = self.prepare(&database)?;
+        close(slot.take());
+        let (database, tally) = self.open_file()?;
         *slot = Some(database);
         self.newest.send_if_modified(|newest| std::mem::replace(newest, tally.revision) != tally.revision);
         Ok(tally)
     }
 
-    /// Refuses what a newer version wrote before anything is changed; makes the tables where there are none.
-    fn prepare(&self, database: &Database) -> Result<Tally, StoreError> {
-        let format = || -> Result<Option<u64>, redb::Error> {
-            match database.begin_read()?.open_table(META) {
-                Ok(meta) => Ok(meta.get("format")?.map(|n| n.value())),
-                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
+    /// Opens what is there, or refuses it in one sentence.
+    fn open_file(&self) -> Result<(Database, Tally), StoreError> {
+        let Some(path) = self.place.file() else {
+            let database = caught(Place::memory_database).map_err(|source| self.unusable(source))?;
+            return self.prepare(database);
         };
-        if let Some(format) = format().map_err(|source| self.unusable(source))?
-            && format > FORMAT
-        {
-            let why = format!("a newer version of embody wrote it (format {format}; this one reads up to {FORMAT}): use that version");
-            return Err(StoreError::Unusable { place: self.place.name(), why, source: None });
+        if let Some(why) = Place::alien(path).map_err(|source| self.unusable(source))? {
+            return Err(StoreError::Unusable { place: self.place.name(), why: format!("{why}; {RESTORE}"), source: None });
         }
-        let create = || -> Result<Tally, redb::Error> {
-            let txn = database.begin_write()?;
-            let (tally, complete) = {
-                let mut meta = txn.open_table(META)?;
-                let complete = meta.insert("format", FORMAT)?.is_some_and(|n| n.value() == FORMAT);
-                (Tally::read(&meta)?, complete)
-            };
-            if complete {
-                txn.abort()?;
-            } else {
-                txn.open_table(LOG)?;
-                txn.open_table(HEAD)?;
-                txn.open_table(EVENTS)?;
-                txn.commit()?;
-            }
-            Ok(tally)
+        // Opening for writing writes: a newer version's file is left as it is.
+        if let Ok(reader) = caught(|| Place::open_to_read(path)) {
+            let format = caught(|| opening::format(&reader));
+            close(Some(reader));
+            self.not_newer(format.unwrap_or(None))?;
+        }
+        let opened = match caught(|| Place::open_whole(path)) {
+            Err(redb::Error::RepairAborted | redb::Error::Corrupted(_)) => self.open_damaged(path),
+            done => done,
         };
-        create().map_err(|source| self.unusable(source))
+        self.prepare(opened.map_err(|source| self.unusable(source))?)
+    }
+
+    /// A page is damaged: by a kill in the middle of a transaction, or otherwise.
+    fn open_damaged(&self, path: &Path) -> Result<Database, redb::Error> {
+        let Ok(reader) = caught(|| Place::open_to_read(path)) else { return caught(|| Place::open_after_kill(path)) };
+        let damage = caught(|| opening::survey(&reader));
+        close(Some(reader));
+        let damage = damage?;
+        let database = caught(|| Place::open_unverified(path))?;
+        let mended = caught(|| opening::mend(&database, &damage));
+        close(Some(database));
+        mended?;
+        let database = caught(|| Place::open_whole(path))?;
+        let keys: Vec<&str> = damage.keys.values().map(String::as_str).collect();
+        tracing::error!(
+            file = self.place.name(),
+            keys = keys.join(" "),
+            "the store was damaged: the values of these keys are lost, all others are whole"
+        );
+        Ok(database)
+    }
+
+    /// Refuses what a newer version wrote before anything is changed; makes the tables where there are none.
+    fn prepare(&self, database: Database) -> Result<(Database, Tally), StoreError> {
+        let format = caught(|| opening::format(&database)).map_err(|source| self.unusable(source))?;
+        self.not_newer(format)?;
+        let tally = caught(|| opening::prepare(&database, format)).map_err(|source| self.unusable(source))?;
+        Ok((database, tally))
+    }
+
+    fn not_newer(&self, format: Option<u64>) -> Result<(), StoreError> {
+        let Some(format) = format.filter(|format| *format > opening::FORMAT) else { return Ok(()) };
+        let why =
+            format!("a newer version of embody wrote it (format {format}; this one reads up to {}): use that version", opening::FORMAT);
+        Err(StoreError::Unusable { place: self.place.name(), why, source: None })
     }
 
     fn with<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = slot.as_ref().ok_or_else(|| self.given_up())?;
-        read(database).map_err(|source| self.unusable(source))
+        caught(|| read(database)).map_err(|source| self.unusable(source))
+    }
+
+    /// For people.
+    pub(super) fn name(&self) -> String {
+        self.place.name()
     }
 
     fn given_up(&self) -> StoreError {
@@ -189,7 +208,7 @@ impl Shared {
             let txn = database.begin_read()?;
             let Some(revision) = txn.open_table(HEAD)?.get(key)?.map(|n| n.value()) else { return Ok(None) };
             let log = txn.open_table(LOG)?;
-            entry_at(&log, revision).map(Some)
+            entry_at(&log, key, revision).map(Some)
         })
     }
 
@@ -203,7 +222,7 @@ impl Shared {
                 if !key.value().starts_with(prefix) {
                     break;
                 }
-                entries.push(entry_at(&log, revision.value())?);
+                entries.push(entry_at(&log, key.value(), revision.value())?);
             }
             Ok((entries, Tally::read(&txn.open_table(META)?)?.revision))
         })
@@ -218,6 +237,7 @@ impl Shared {
                 return Ok(Err(tally));
             }
             let mut page = Page { changes: Vec::new(), through: after, last: true };
+            let unknown = |revision| Ok(Err(Tally { floor: revision, ..tally }));
             let mut bytes = 0;
             for (count, row) in txn.open_table(LOG)?.range(after + 1..)?.enumerate() {
                 if count == PAGE_RECORDS || bytes >= PAGE_BYTES {
@@ -226,10 +246,12 @@ impl Shared {
                 }
                 let (revision, record) = row?;
                 page.through = revision.value();
-                let record = Record::decode(record.value()).ok_or_else(|| damaged(page.through))?;
+                // Nobody knows what was changed there: as if the history began behind it.
+                let Some(record) = Record::decode(record.value(), page.through) else { return unknown(page.through) };
+                let Some(change) = record.change(page.through) else { return unknown(page.through) };
                 if record.key.starts_with(prefix) {
                     bytes += record.value.len();
-                    page.changes.push(record.change(page.through));
+                    page.changes.push(change);
                 }
             }
             Ok(Ok(page))
@@ -247,7 +269,12 @@ impl Shared {
     pub(super) fn events(&self, most: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         self.with(|database| {
             let table = database.begin_read()?.open_table(EVENTS)?;
-            let newest = table.range::<u64>(..)?.rev().take(most).map(|row| Ok(row?.1.value().to_vec()));
+            // A damaged one is left out.
+            let whole = |row: Result<(AccessGuard<u64>, AccessGuard<&[u8]>), redb::StorageError>| match row {
+                Ok((number, sealed)) => open_event(number.value(), sealed.value()).map(|event| Ok(event.to_vec())),
+                Err(error) => Some(Err(redb::Error::from(error))),
+            };
+            let newest = table.range::<u64>(..)?.rev().take(most).filter_map(whole);
             let mut events = newest.collect::<Result<Vec<_>, redb::Error>>()?;
             events.reverse();
             Ok(events)
@@ -255,14 +282,28 @@ impl Shared {
     }
 }
 
-fn entry_at(log: &impl ReadableTable<u64, &'static [u8]>, revision: Revision) -> Result<Entry, redb::Error> {
-    let row = log.get(revision)?.ok_or_else(|| damaged(revision))?;
-    Ok(Record::decode(row.value()).ok_or_else(|| damaged(revision))?.entry(revision))
+/// A damaged file shall not end this process when it is closed, either.
+fn close<T>(database: Option<T>) {
+    // Nothing that was acknowledged is lost by a close that fails.
+    let _ = caught(|| {
+        drop(database);
+        Ok(())
+    });
 }
 
-fn damaged(revision: Revision) -> redb::Error {
-    redb::Error::Corrupted(format!("the record of revision {revision} is missing or unreadable"))
+impl Drop for Shared {
+    fn drop(&mut self) {
+        close(self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
+
+fn entry_at(log: &impl ReadableTable<u64, &'static [u8]>, key: &str, revision: Revision) -> Result<Entry, redb::Error> {
+    let row = log.get(revision)?.ok_or_else(|| unreadable(revision))?;
+    Ok(record::entry(key, revision, row.value()))
+}
+
+/// What to do with a file that is no store, or no longer one.
+const RESTORE: &str = "restore it from a backup, or move it away to begin with an empty store";
 
 /// In words, what redb's error means to the person who has to mend it.
 fn reason(error: &redb::Error) -> String {
@@ -271,8 +312,9 @@ fn reason(error: &redb::Error) -> String {
         redb::Error::Io(io) if matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
             "there is no space left".to_owned()
         }
+        redb::Error::Io(io) if io.kind() == ErrorKind::UnexpectedEof => format!("the file is damaged or cut short; {RESTORE}"),
         redb::Error::Io(_) | redb::Error::PreviousIo => "an input/output error".to_owned(),
-        redb::Error::Corrupted(_) => "it is damaged".to_owned(),
+        redb::Error::Corrupted(_) | redb::Error::RepairAborted => format!("the file is damaged or cut short; {RESTORE}"),
         redb::Error::UpgradeRequired(_) => "its file format is not this version's".to_owned(),
         redb::Error::DatabaseAlreadyOpen => "another process has it open".to_owned(),
         _ => "the database refused".to_owned(),
@@ -337,15 +379,21 @@ impl Engine {
 
     fn transact(&self, batch: &[Work], sweep: u64) -> Result<Vec<Answer>, Failure> {
         let slot = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = slot.as_ref() else { return Err(redb::Error::PreviousIo.into()) };
-        let mut txn = database.begin_write()?;
-        txn.set_quick_repair(self.shared.place.bytes() > QUICK_REPAIR_BYTES);
-        let (before, after, answers) = write(&txn, batch, sweep)?;
-        if before == after {
-            txn.abort()?;
-        } else {
-            txn.commit().map_err(|source| Failure { source: source.into(), committing: true })?;
-        }
+        let Some(database) = slot.as_ref() else { return Err(Failure { source: redb::Error::PreviousIo, committing: false }) };
+        let committing = Cell::new(false);
+        let carry_out = || {
+            let mut txn = database.begin_write()?;
+            txn.set_quick_repair(self.shared.place.bytes() > QUICK_REPAIR_BYTES);
+            let (before, after, answers) = write(&txn, batch, sweep)?;
+            if before == after {
+                txn.abort()?;
+            } else {
+                committing.set(true);
+                txn.commit()?;
+            }
+            Ok((after, answers))
+        };
+        let (after, answers) = caught(carry_out).map_err(|source| Failure { source, committing: committing.get() })?;
         self.shared.newest.send_if_modified(|newest| std::mem::replace(newest, after.revision) != after.revision);
         Ok(answers)
     }
@@ -390,28 +438,9 @@ fn write(txn: &WriteTransaction, batch: &[Work], sweep: u64) -> Result<(Tally, T
 impl Tables<'_> {
     fn carry_out(&mut self, work: &Work) -> Result<Answer, redb::Error> {
         match work {
-            Work::Put { key, value, expect } => {
-                let before = self.head.get(key.as_str())?.map(|n| n.value());
-                let as_expected = match expect {
-                    Expect::Absent => before.is_none(),
-                    Expect::At(revision) => before == Some(*revision),
-                };
-                if !as_expected {
-                    return self.conflict(key, before);
-                }
-                self.append(&Record { what: What::Put, before: before.unwrap_or(0), key, value })?;
-                self.head.insert(key.as_str(), self.tally.revision)?;
-            }
-            Work::Delete { key, at } => {
-                let before = self.head.get(key.as_str())?.map(|n| n.value());
-                if before != Some(*at) {
-                    return self.conflict(key, before);
-                }
-                self.append(&Record { what: What::Delete, before: *at, key, value: &[] })?;
-                self.head.remove(key.as_str())?;
-            }
+            Work::Writes(writes) => return self.write_all(writes),
             Work::Event(value) => {
-                self.events.insert(self.tally.events, value.as_slice())?;
+                self.events.insert(self.tally.events, seal_event(self.tally.events, value).as_slice())?;
                 self.tally.events += 1;
                 if let Some(oldest) = self.tally.events.checked_sub(limits::EVENTS as u64 + 1) {
                     self.events.remove(oldest)?;
@@ -420,18 +449,51 @@ impl Tables<'_> {
             Work::Compact(through) => self.tally.floor = self.tally.floor.max((*through).min(self.tally.revision)),
             Work::Reopen => {}
         }
-        Ok(Ok(self.tally.revision))
+        Ok(Ok(Vec::new()))
+    }
+
+    /// Everything is compared before anything is written: no key is there twice.
+    fn write_all(&mut self, writes: &[Write]) -> Result<Answer, redb::Error> {
+        let mut found = Vec::with_capacity(writes.len());
+        for write in writes {
+            let before = self.head.get(write.key.as_str())?.map(|n| n.value());
+            let as_expected = match write.expect {
+                Expect::Absent => before.is_none(),
+                Expect::At(revision) => before == Some(revision),
+            };
+            if !as_expected {
+                return self.conflict(&write.key, before);
+            }
+            found.push(before);
+        }
+        let mut revisions = Vec::with_capacity(writes.len());
+        for (write, before) in writes.iter().zip(found) {
+            let key = write.key.as_str();
+            match (&write.value, before) {
+                (Some(value), before) => {
+                    self.append(Record { what: What::Put, before: before.unwrap_or(0), key, value })?;
+                    self.head.insert(key, self.tally.revision)?;
+                }
+                (None, Some(before)) => {
+                    self.append(Record { what: What::Delete, before, key, value: &[] })?;
+                    self.head.remove(key)?;
+                }
+                (None, None) => {}
+            }
+            revisions.push(self.tally.revision);
+        }
+        Ok(Ok(revisions))
     }
 
     fn conflict(&self, key: &str, at: Option<Revision>) -> Result<Answer, redb::Error> {
-        let found = at.map(|revision| entry_at(&self.log, revision)).transpose()?;
+        let found = at.map(|revision| entry_at(&self.log, key, revision)).transpose()?;
         Ok(Err(StoreError::Conflict { key: key.to_owned(), found }))
     }
 
     /// Gives the record the next revision.
-    fn append(&mut self, record: &Record<'_>) -> Result<(), redb::Error> {
+    fn append(&mut self, record: Record<'_>) -> Result<(), redb::Error> {
         self.tally.revision += 1;
-        self.log.insert(self.tally.revision, record.encode().as_slice())?;
+        self.log.insert(self.tally.revision, record.encode(self.tally.revision).as_slice())?;
         // The sweep has passed it by because it was current then.
         if record.before != 0 && record.before <= self.tally.swept {
             self.log.remove(record.before)?;
@@ -451,8 +513,10 @@ impl Tables<'_> {
         for row in self.log.range(swept + 1..=through)? {
             let (revision, record) = row?;
             let revision = revision.value();
-            let record = Record::decode(record.value()).ok_or_else(|| damaged(revision))?;
-            if self.head.get(record.key)?.map(|n| n.value()) != Some(revision) {
+            // One that does not read stays: it may be what a key has now, and writing that key removes it.
+            if let Some(record) = Record::decode(record.value(), revision)
+                && self.head.get(record.key)?.map(|n| n.value()) != Some(revision)
+            {
                 dead.push(revision);
             }
         }

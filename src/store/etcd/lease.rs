@@ -1,7 +1,8 @@
 //! The right to act, as a key bound to an etcd lease.
 //!
 //! Leaves out: the compare in every write (`etcd`). Invariants: `remaining` counts from when the last answered keep-alive was *sent*, so it ends
-//! before etcd can give the key to another; a lease that was lost once stays lost, and all writes through its store are `Fenced` until
+//! before etcd can give the key to another (etcd counts its time to live from when it got the keep-alive, which is later, and `MARGIN` is taken
+//! off), and whoever gives it up ends it before it tells etcd; a lease that was lost once stays lost, and all writes through its store are `Fenced` until
 //! the next `acquire`. Tests: `tests/store.rs`, rows on leases.
 
 use std::{
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, LeaseClient, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
     call::{self, Failure, REQUEST, again, nothing_written, once},
 };
 use crate::clock::BootClock;
-use crate::store::{Lease, LeaseEnd, Revision, StoreError};
+use crate::store::{Lease, LeaseEnd, StoreError};
 
 /// Taken off what etcd grants: a packet that was sent in the last moment is still on its way.
 const MARGIN: Duration = Duration::from_secs(3);
@@ -76,6 +77,7 @@ impl EtcdStore {
                 let held = Arc::new(held);
                 *self.fence.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
                 tokio::spawn(keep(self.alone(), held.clone()));
+                tokio::spawn(forget(self.alone(), held.clone()));
                 return Ok(Box::new(EtcdLease { held, client: self.client.lease_client() }));
             }
         }
@@ -157,7 +159,6 @@ async fn keep(store: EtcdStore, held: Arc<Held>) {
     let every = held.good_for / 3;
     let mut pause = every;
     let mut over = held.over.subscribe();
-    let mut compacted: (Instant, Revision) = (Instant::now(), 0);
     loop {
         tokio::select! {
             biased;
@@ -187,9 +188,20 @@ async fn keep(store: EtcdStore, held: Arc<Held>) {
             }
             return;
         }
-        if compacted.0.elapsed() >= COMPACT_EVERY {
-            compacted = (Instant::now(), store.forget_up_to(compacted.1).await.unwrap_or(compacted.1));
+    }
+}
+
+/// Lets etcd forget history while the lease is held: apart from `keep`, which a slow answer must not hold up.
+async fn forget(store: EtcdStore, held: Arc<Held>) {
+    let mut over = held.over.subscribe();
+    let mut current = 0;
+    loop {
+        tokio::select! {
+            biased;
+            _ = over.wait_for(|over| *over) => return,
+            () = sleep(COMPACT_EVERY) => {}
         }
+        current = store.forget_up_to(current).await.unwrap_or(current);
     }
 }
 

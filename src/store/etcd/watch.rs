@@ -142,7 +142,7 @@ async fn horizon(store: &EtcdStore, after: Revision) -> Result<(), Option<StoreE
 fn change(store: &EtcdStore, what: EventType, kv: &etcd_client::KeyValue, revision: Revision) -> Option<Change> {
     let key = store.own(kv.key())?;
     Some(match what {
-        EventType::Put => Change::Put(Entry { key, value: kv.value().to_vec(), revision }),
+        EventType::Put => Change::Put(Entry { key, value: kv.value().to_vec(), revision, damaged: false }),
         EventType::Delete => Change::Deleted { key, revision },
     })
 }
