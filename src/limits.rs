@@ -34,6 +34,11 @@ pub const ON_WAIT: Duration = Duration::from_secs(60);
 pub const ON_ATTEMPTS: u32 = 3;
 /// Jobs waiting for one device: one per port of a large switch.
 pub const WORKER_JOBS: usize = 512;
+/// After a failed observation or operation a device is asked again after 1 s, doubled each time, at most its poll interval: long enough for
+/// a BMC to free a session, short enough that one lost packet costs little.
+pub const ASK_AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// Between two observations that the plan asks for: two round trips to a slow BMC.
+pub const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// The first poll at a device happens within this time after its worker starts.
 pub const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
 /// How often a device is observed after a power operation, and for how long: the time of one boot.

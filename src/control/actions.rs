@@ -229,7 +229,10 @@ impl Controller {
         let seen = self.cache.seen(server, &want);
         let plan = plan(&want, &seen, now);
         let mut text = match (&seen.power, &seen.bmc_trouble) {
-            (_, Some(trouble)) => format!("Its power is unknown: {}.", trouble.message),
+            (_, Some(trouble)) => {
+                let again = self.cache.bmcs.get(server).and_then(|facts| facts.known.again_at);
+                format!("Its power is unknown: {}{}.", trouble.message, asked_again(again, now))
+            }
             (Some(power), None) => format!("Its power is {}, asked {} ago.", power.value, seconds(now.since(power.asked_at))),
             (None, None) => "Its power was not seen yet.".to_owned(),
         };
@@ -290,7 +293,10 @@ impl Controller {
         let known = self.cache.switches.get(name);
         match known {
             Some(known) => match (&known.trouble, &known.seen) {
-                (Some(trouble), _) => format!("Switch {name}: {} (since {}).", trouble.message, known.trouble_since),
+                (Some(trouble), _) => {
+                    let again = asked_again(known.again_at, self.clock.now());
+                    format!("Switch {name}: {} (since {}){again}.", trouble.message, known.trouble_since)
+                }
                 (None, Some(seen)) => format!(
                     "Switch {name} is read by the profile {}, {} ports, asked {} ago.",
                     seen.value.profile,
@@ -560,6 +566,15 @@ fn phase_in_words(phase: Phase) -> &'static str {
         Phase::Armed => "seen off since its boot answer stands",
         Phase::Started => "its start was seen",
         Phase::Withdrawn => "its boot answer was withdrawn, the server was not seen off since",
+    }
+}
+
+/// When a device that fails is asked again.
+fn asked_again(at: Option<Tick>, now: Tick) -> String {
+    match at {
+        Some(at) if at > now => format!("; it is asked again in {}", seconds(at.since(now))),
+        Some(_) => "; it is being asked again".to_owned(),
+        None => String::new(),
     }
 }
 
