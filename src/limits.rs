@@ -69,6 +69,12 @@ pub const API_BODY_BYTES: usize = 32 << 20;
 pub const API_ATTEMPTS: usize = 10;
 /// How long requests that run may go on when the API stops.
 pub const API_DRAIN: Duration = Duration::from_secs(5);
+/// The file of a Secret: a hundred times what it needs.
+pub const SECRET_BYTES: usize = 64 << 10;
+/// How long such a file may take: it may lie on a file system of the network, which hangs when that does.
+pub const SECRET_READ_WITHIN: Duration = Duration::from_secs(5);
+/// Secrets that were read and wait for the controller.
+pub const SECRETS_READ: usize = 64;
 /// Connections at a time: a rack that comes up together is 40 machines, each of which asks for a moment; people and their watches are fewer.
 pub const BOOT_CONNECTIONS: usize = 256;
 pub const API_CONNECTIONS: usize = 128;

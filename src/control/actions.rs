@@ -572,8 +572,8 @@ fn phase_in_words(phase: Phase) -> &'static str {
 /// When a device that fails is asked again.
 fn asked_again(at: Option<Tick>, now: Tick) -> String {
     match at {
-        Some(at) if at > now => format!("; it is asked again in {}", seconds(at.since(now))),
-        Some(_) => "; it is being asked again".to_owned(),
+        Some(at) if at > now => format!("; it is tried again in {}", seconds(at.since(now))),
+        Some(_) => "; it is being tried again".to_owned(),
         None => String::new(),
     }
 }

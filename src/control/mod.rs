@@ -10,6 +10,7 @@ pub mod cache;
 pub mod controller;
 mod desired;
 mod fleet;
+mod logins;
 pub mod operator;
 pub mod outcome;
 pub mod preview;
