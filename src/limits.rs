@@ -46,6 +46,11 @@ pub const ON_WAIT: Duration = Duration::from_secs(60);
 pub const ON_ATTEMPTS: u32 = 3;
 /// Jobs waiting for one device: one per port of a large switch.
 pub const WORKER_JOBS: usize = 512;
+/// After a failed observation or operation a device is asked again after 1 s, doubled each time, at most its poll interval: long enough for
+/// a BMC to free a session, short enough that one lost packet costs little.
+pub const ASK_AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// Between two observations that the plan asks for: two round trips to a slow BMC.
+pub const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// The first poll at a device happens within this time after its worker starts.
 pub const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
 /// How often a device is observed after a power operation, and for how long: the time of one boot.
@@ -78,6 +83,29 @@ pub const API_BODY_BYTES: usize = 32 << 20;
 pub const API_ATTEMPTS: usize = 10;
 /// How long requests that run may go on when the API stops.
 pub const API_DRAIN: Duration = Duration::from_secs(5);
+/// The file of a Secret: a hundred times what it needs.
+pub const SECRET_BYTES: usize = 64 << 10;
+/// How long such a file may take: it may lie on a file system of the network, which hangs when that does.
+pub const SECRET_READ_WITHIN: Duration = Duration::from_secs(5);
+/// Secrets that were read and wait for the controller.
+pub const SECRETS_READ: usize = 64;
+/// Connections at a time: a rack that comes up together is 40 machines, each of which asks for a moment; people and their watches are fewer.
+pub const BOOT_CONNECTIONS: usize = 256;
+pub const API_CONNECTIONS: usize = 128;
+/// How long a connection may take to say what it wants, at first and between two requests.
+pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long a connection for a boot script may last: iPXE gives up sooner.
+pub const BOOT_CONNECTION_FOR: Duration = Duration::from_secs(30);
+/// How long a boot request waits for the controller's answer. iPXE is told to ask again.
+pub const BOOT_ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The head of one request. iPXE's has 200 bytes; hyper does not go below 8 KiB. A label selector of the API may be long.
+pub const BOOT_HEAD_BYTES: usize = 8 << 10;
+pub const API_HEAD_BYTES: usize = 64 << 10;
+/// How long the body of a request to the API may take to arrive: it comes over a unix socket.
+pub const API_BODY_WITHIN: Duration = Duration::from_secs(30);
+/// After a connection that could not be accepted: 50 ms, doubled each time, at most 1 s.
+pub const ACCEPT_AGAIN_FIRST: Duration = Duration::from_millis(50);
+pub const ACCEPT_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Reports and messages waiting for the controller: a poll of every device of a large site.
 pub const REPORTS: usize = 4_096;
 /// How often a directory of manifests is read again without a hint: notify is blind on NFS and to symlink swaps.

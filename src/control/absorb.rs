@@ -33,6 +33,7 @@ pub fn report(cache: &mut Cache, report: &Report) -> Changed {
         (Device::Switch(switch), Outcome::Observed(Ok(Observation::Switch(seen)))) => switch_seen(cache, switch, seen, report.asked_at),
         (Device::Bmc(server), Outcome::Observed(Err(fault))) => {
             let facts = cache.bmcs.entry(server.clone()).or_default();
+            facts.known.again_at = report.again_at;
             let reachability = set_trouble(&mut facts.known.trouble, &mut facts.known.trouble_since, Some(trouble(fault)));
             // What is first seen after a start is no change.
             let reachability = reachability.filter(|_| facts.known.seen.is_some());
@@ -41,6 +42,7 @@ pub fn report(cache: &mut Cache, report: &Report) -> Changed {
         (Device::Switch(switch), Outcome::Observed(Err(fault))) => {
             let known = cache.switches.entry(switch.clone()).or_default();
             let before = known.trouble.clone();
+            known.again_at = report.again_at;
             let reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, Some(trouble(fault)));
             let reachability = reachability.filter(|_| known.seen.is_some());
             let changed = before != known.trouble;
@@ -104,6 +106,7 @@ fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
     let facts = cache.bmcs.entry(server.clone()).or_default();
     let mut changed = Changed { servers: [server.clone()].into(), device: Some((Kind::Server, server.clone())), ..Changed::default() };
     let known = &mut facts.known;
+    known.again_at = None;
     let new = foreign.map(|message| Trouble { reason: Reason::IdentityChanged, message });
     let is_foreign = new.is_some();
     changed.reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, new);
@@ -142,6 +145,7 @@ fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     let foreign = foreign.map(|message| Trouble { reason: Reason::IdentityChanged, message });
     let trouble_before = known.trouble.clone();
     let is_foreign = foreign.is_some();
+    known.again_at = None;
     changed.reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, foreign);
     let same = known.seen.as_ref().is_some_and(|s| s.value == *seen);
     if !same {

@@ -35,6 +35,8 @@ pub struct Known<T> {
     pub seen: Option<Seen<T>>,
     /// Why nothing may be sent to it. Reads go on.
     pub trouble: Option<Trouble>,
+    /// With trouble: when it is asked again. Nothing: not before something changes.
+    pub again_at: Option<Tick>,
     /// Since when `seen.value` is as it is, and since when the trouble: for people.
     pub since: String,
     pub trouble_since: String,
@@ -42,7 +44,7 @@ pub struct Known<T> {
 
 impl<T> Default for Known<T> {
     fn default() -> Self {
-        Known { seen: None, trouble: None, since: String::new(), trouble_since: String::new() }
+        Known { seen: None, trouble: None, again_at: None, since: String::new(), trouble_since: String::new() }
     }
 }
 

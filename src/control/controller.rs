@@ -9,6 +9,7 @@ use super::absorb;
 use super::actions::Ask;
 use super::cache::{Cache, Pause, Stored};
 use super::fleet::Owned;
+use super::logins::FileSecrets;
 use super::outcome::Failure;
 use super::queue::Queue;
 use super::worker::{Job, Outcome, Report};
@@ -80,6 +81,7 @@ pub struct Controller {
     pub(super) devices: Arc<dyn Devices>,
     pub(super) workers: BTreeMap<Device, Owned>,
     pub(super) credential_turns: BTreeMap<(Name, Revision), Arc<Turns>>,
+    pub(super) files: FileSecrets,
     pub(super) worker_ids: u64,
     /// When the next switch is to be saved.
     save_at: Option<Tick>,
@@ -118,6 +120,7 @@ impl Controller {
             devices,
             workers: BTreeMap::new(),
             credential_turns: BTreeMap::new(),
+            files: FileSecrets::default(),
             worker_ids: 0,
             save_at: None,
             todo: BTreeSet::new(),
@@ -186,6 +189,7 @@ impl Controller {
                     }
                     None => return,
                 },
+                attempt = self.files.next() => self.secret_was_read(attempt),
                 // The sender is our own: it does not close while we run.
                 _ = site.changed() => self.tell_site().await,
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}

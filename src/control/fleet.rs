@@ -8,16 +8,14 @@ use std::sync::Arc;
 
 use super::cache::Known;
 use super::controller::Controller;
-use super::secrets::{self, BadSecret};
+use super::logins::NoLogin;
 use super::worker::{Job, Pace, Setting, Worker};
 use crate::drivers::credentials::Turns;
 use crate::drivers::gate::{Gate, Key};
 use crate::limits;
 use crate::model::fact::SwitchSeen;
 use crate::model::op::{Device, Op};
-use crate::model::secret::{BmcLogin, SnmpLogin};
-use crate::model::{Kind, Name, Reason, ServerSpec, SwitchSpec};
-use crate::plan::observed::Trouble;
+use crate::model::{Kind, Name};
 
 /// A worker, and what it was made from: another address or another Secret makes another worker.
 pub(super) struct Owned {
@@ -48,13 +46,13 @@ impl Controller {
         };
         let policy = self.cache.objects.policy();
         let built = match device {
-            Device::Bmc(name) => self.cache.objects.servers.get(name).map(|held| {
+            Device::Bmc(name) => self.cache.objects.servers.get(name).cloned().map(|held| {
                 let turns = self.turns_of(&held.spec.bmc.secret_ref.name);
                 let login = self.bmc_login(&held.spec);
                 let pace = Pace { poll_every: policy.bmc.poll_interval.0, deadline: limits::BMC_DEADLINE };
                 login.map(|login| (self.devices.bmc(name, &held.spec, login, policy.bmc.spacing.0, Arc::clone(&turns)), pace, turns))
             }),
-            Device::Switch(name) => self.cache.objects.switches.get(name).map(|held| {
+            Device::Switch(name) => self.cache.objects.switches.get(name).cloned().map(|held| {
                 let turns = self.turns_of(&held.spec.snmp.secret_ref.name);
                 let login = self.snmp_login(&held.spec);
                 let pace = Pace { poll_every: policy.switch.poll_interval.0, deadline: limits::SWITCH_DEADLINE };
@@ -69,9 +67,9 @@ impl Controller {
                 let worker = Worker::start(self.worker_ids, device.clone(), driver, setting, before);
                 self.workers.insert(device.clone(), Owned { worker, made_from });
             }
-            Some(Err(error)) => {
+            Some(Err(none)) => {
                 tokio::spawn(before);
-                self.no_login(device, &error);
+                self.no_login(device, none);
             }
             None => drop(tokio::spawn(before)),
         }
@@ -145,6 +143,7 @@ impl Controller {
         };
         if let Some(secret) = secret {
             self.credential_turns.retain(|(s, _), _| *s != secret);
+            self.files.forget(&secret);
         }
         if let Some(owned) = self.workers.get_mut(device) {
             owned.made_from = serde_json::Value::Null;
@@ -152,30 +151,18 @@ impl Controller {
         self.worker_of(device);
     }
 
-    fn bmc_login(&self, spec: &ServerSpec) -> Result<BmcLogin, BadSecret> {
-        let name = &spec.bmc.secret_ref.name;
-        let missing =
-            || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
-        secrets::bmc_login(name.as_str(), &self.cache.objects.secrets.get(name).ok_or_else(missing)?.spec)
-    }
-
-    fn snmp_login(&self, spec: &SwitchSpec) -> Result<SnmpLogin, BadSecret> {
-        let name = &spec.snmp.secret_ref.name;
-        let missing =
-            || BadSecret::Source { secret: name.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
-        secrets::snmp_login(name.as_str(), spec.snmp.version, &self.cache.objects.secrets.get(name).ok_or_else(missing)?.spec)
-    }
-
-    fn no_login(&mut self, device: &Device, error: &BadSecret) {
-        let trouble = Some(Trouble { reason: Reason::NoCredentials, message: error.to_string() });
+    fn no_login(&mut self, device: &Device, none: NoLogin) {
+        let NoLogin { trouble, again_at } = none;
+        let trouble = Some(trouble);
         match device {
             Device::Bmc(name) => {
                 let facts = self.cache.bmcs.entry(name.clone()).or_default();
                 facts.known.trouble = trouble;
+                facts.known.again_at = again_at;
                 self.wake(name);
             }
             Device::Switch(name) => {
-                self.cache.switches.insert(name.clone(), Known::<SwitchSeen> { trouble, ..Known::default() });
+                self.cache.switches.insert(name.clone(), Known::<SwitchSeen> { trouble, again_at, ..Known::default() });
                 self.wake_switch(name);
                 self.dirty_objects.insert((Kind::Switch, name.clone()));
             }

@@ -11,6 +11,7 @@ pub mod controller;
 mod desired;
 mod fleet;
 mod identity;
+mod logins;
 pub mod operator;
 pub mod outcome;
 pub mod preview;

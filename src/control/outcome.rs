@@ -85,10 +85,9 @@ impl Controller {
     fn failed(&mut self, key: (Name, String), op: &Op, fault: &Fault) {
         let now = self.clock.now();
         let count = self.failures.get(&key).map_or(1, |f| f.count + 1);
-        let delay = match fault.disposition() {
-            Disposition::Stalled => limits::RETRY_MAX,
-            Disposition::Retry | Disposition::Observe => limits::RETRY_FIRST.saturating_mul(1 << (count - 1).min(8)).min(limits::RETRY_MAX),
-        };
+        let growing = limits::RETRY_FIRST.saturating_mul(1 << (count - 1).min(8)).min(limits::RETRY_MAX);
+        // Not before a person changes the user's rights on the device: seldom enough for its log, often enough to be noticed.
+        let delay = if matches!(fault, Fault::Forbidden { .. }) { limits::RETRY_MAX } else { growing };
         let trouble = absorb::trouble(fault);
         tracing::warn!(op = %op, reason = %trouble.reason, error = trouble.message, "an operation failed");
         self.failures.insert(key, Failure { trouble, count, again_at: now.plus(delay) });

@@ -10,6 +10,7 @@ use super::controller::Controller;
 use super::operator::{PortRow, Refusal};
 use crate::drivers::switch::resolve;
 use crate::model::body::{Declaration, Declared, Evidence, Hold, Phase};
+use crate::model::fact::Tick;
 use crate::model::{Kind, Name};
 use crate::plan::plan;
 use crate::plan::power::seconds;
@@ -58,14 +59,15 @@ impl Controller {
         let want = self.cache.want(server);
         let seen = self.cache.seen(server, &want);
         let plan = plan(&want, &seen, now);
+        let again = asked_again(self.cache.bmcs.get(server).and_then(|facts| facts.known.again_at), now);
         let mut text = match (&seen.power, &seen.bmc_trouble) {
             (Some(power), Some(trouble)) => format!(
-                "Its power is unknown: {}. It was last answered {}, {} ago.",
+                "Its power is unknown: {}{again}. It was last answered {}, {} ago.",
                 trouble.message,
                 power.value,
                 seconds(now.since(power.asked_at))
             ),
-            (_, Some(trouble)) => format!("Its power is unknown: {}.", trouble.message),
+            (_, Some(trouble)) => format!("Its power is unknown: {}{again}.", trouble.message),
             (Some(power), None) => format!("Its power is {}, asked {} ago.", power.value, seconds(now.since(power.asked_at))),
             (None, None) => "Its power was not seen yet.".to_owned(),
         };
@@ -129,7 +131,10 @@ impl Controller {
         let known = self.cache.switches.get(name);
         match known {
             Some(known) => match (&known.trouble, &known.seen) {
-                (Some(trouble), _) => format!("Switch {name}: {} (since {}).", trouble.message, known.trouble_since),
+                (Some(trouble), _) => {
+                    let again = asked_again(known.again_at, self.clock.now());
+                    format!("Switch {name}: {} (since {}){again}.", trouble.message, known.trouble_since)
+                }
                 (None, Some(seen)) => format!(
                     "Switch {name} is read by the profile {}, {} ports, asked {} ago.",
                     seen.value.profile,
@@ -195,6 +200,15 @@ impl Controller {
             row.want = desired.and_then(|w| found.map(|f| w.over(&f.config).to_string()));
             row.note = seen.ports.get(&at).and_then(|p| p.refuse.as_ref()).map(|t| t.message.clone());
         }
+    }
+}
+
+/// When a device that fails is asked again.
+fn asked_again(at: Option<Tick>, now: Tick) -> String {
+    match at {
+        Some(at) if at > now => format!("; it is tried again in {}", seconds(at.since(now))),
+        Some(_) => "; it is being tried again".to_owned(),
+        None => String::new(),
     }
 }
 

@@ -76,7 +76,7 @@ pub trait Devices: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// No answer: unplugged, rebooting, wrong address, or (SNMP) a wrong community or privacy password.
-    #[error("{device} does not answer (asked {attempts} times in {waited:?})")]
+    #[error("{device} does not answer (asked {attempts} times in {}s)", .waited.as_secs())]
     Silent { device: String, attempts: u32, waited: Duration },
     /// The request may have taken effect. Look before acting.
     #[error("{device}: no reply to {what}; it may or may not have happened")]
@@ -129,28 +129,7 @@ pub enum Delivery {
     Refused(String),
 }
 
-/// What the loop does about a fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
-    /// Again, after a back-off.
-    Retry,
-    /// Look first: the outcome is not known.
-    Observe,
-    /// Not before a person or a manifest changes something.
-    Stalled,
-}
-
 impl Fault {
-    pub fn disposition(&self) -> Disposition {
-        match self {
-            Fault::Silent { .. } | Fault::Busy { .. } | Fault::Network { .. } | Fault::Garbled { .. } | Fault::NotSent { .. } => {
-                Disposition::Retry
-            }
-            Fault::Unknown { .. } | Fault::Disagrees { .. } | Fault::Refused { .. } => Disposition::Observe,
-            Fault::Denied { .. } | Fault::Unsupported { .. } | Fault::Forbidden { .. } | Fault::OtherDevice { .. } => Disposition::Stalled,
-        }
-    }
-
     /// What became of the one request that changes something: a failed operation may have taken effect all the same.
     pub fn delivery(&self) -> Delivery {
         match self {

@@ -1,24 +1,38 @@
 //! `GET /boot/<mac>`: the boot answer over HTTP. A port in use is a condition, not the end: it is tried again.
 //!
-//! Only the controller that acts answers; another one says 503, and the machine's script asks again.
+//! Only the controller that acts answers; another one says 503, and the machine's script asks again. Invariant: an answer other than
+//! "parked" is given only while the lease under which it was asked for still holds, read where the answer is built.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Extensions, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::control::controller::{Message, Site, SiteCondition};
+use crate::limits;
 use crate::model::Mac;
 use crate::model::server::Arch;
+use crate::server::listen::{self, Bounds};
+use crate::store::LeaseEnd;
 
 /// The channel to the controller, while this controller acts.
 pub type Controller = watch::Receiver<Option<mpsc::Sender<Message>>>;
+/// The lease that this controller holds, while it acts.
+pub type Holding = watch::Receiver<Option<Arc<LeaseEnd>>>;
+
+/// Who answers, and by what right.
+#[derive(Clone)]
+struct Authority {
+    controller: Controller,
+    lease: Holding,
+}
 
 #[derive(Debug, Deserialize)]
 struct Asked {
@@ -28,15 +42,15 @@ struct Asked {
     uuid: Option<String>,
 }
 
-pub fn router(controller: Controller) -> Router {
-    Router::new().route("/boot/{mac}", get(script)).with_state(controller)
+pub fn router(controller: Controller, lease: Holding) -> Router {
+    Router::new().route("/boot/{mac}", get(script)).with_state(Authority { controller, lease })
 }
 
 /// The condition that tells whether the address could be taken.
 const CONDITION: &str = "BootServed";
 
 /// Serves until the process ends, binding as soon as the address is free.
-pub async fn serve(address: SocketAddr, controller: Controller, site: Site) {
+pub async fn serve(address: SocketAddr, controller: Controller, lease: Holding, site: Site) {
     let tell = |ok, reason, message: String| {
         let word = SiteCondition { ok, reason, message };
         site.send_if_modified(|site| site.insert(CONDITION, word.clone()).as_ref() != Some(&word));
@@ -47,9 +61,9 @@ pub async fn serve(address: SocketAddr, controller: Controller, site: Site) {
                 let local = listener.local_addr().unwrap_or(address);
                 tracing::info!(address = %local, "boot answers are served");
                 tell(true, "Listening", format!("at http://{local}/boot/<mac>"));
-                if let Err(error) = axum::serve(listener, router(controller.clone())).await {
-                    tracing::warn!(error = %error, "the boot endpoint ended");
-                }
+                let (_never, stop) = watch::channel(false);
+                let router = router(controller.clone(), lease.clone());
+                listen::serve(listener, Bounds::of_boot(), router, |_| Extensions::new(), stop).await;
             }
             Err(error) => {
                 tell(false, "AddressInUse", format!("boot answers cannot be served at {address}: {error}; it is tried again every 10 s"))
@@ -59,7 +73,7 @@ pub async fn serve(address: SocketAddr, controller: Controller, site: Site) {
     }
 }
 
-async fn script(State(controller): State<Controller>, Path(mac): Path<String>, Query(asked): Query<Asked>) -> Response {
+async fn script(State(by): State<Authority>, Path(mac): Path<String>, Query(asked): Query<Asked>) -> Response {
     let mac: Mac = match mac.parse() {
         Ok(mac) => mac,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
@@ -70,19 +84,24 @@ async fn script(State(controller): State<Controller>, Path(mac): Path<String>, Q
         Some("sparc64") => Arch::Sparc64,
         Some(_) | None => Arch::X86_64,
     };
-    let to_controller = controller.borrow().clone();
+    // The lease first: of a newer controller's answer an older lease says no, never the other way round.
+    let lease = by.lease.borrow().clone();
+    let to_controller = by.controller.borrow().clone();
     let later =
         || (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "another controller acts, or none yet\n").into_response();
-    let Some(to_controller) = to_controller else { return later() };
+    let (Some(to_controller), Some(lease)) = (to_controller, lease) else { return later() };
     let (reply, answer) = oneshot::channel();
-    if to_controller.send(Message::Boot { mac, uuid: asked.uuid, arch, reply }).await.is_err() {
-        return later();
-    }
-    match answer.await {
-        Ok(answer) => {
+    let answered = async {
+        to_controller.send(Message::Boot { mac, uuid: asked.uuid, arch, reply }).await.ok()?;
+        answer.await.ok()
+    };
+    let answer = tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, answered).await.ok().flatten();
+    // No await from here on.
+    match answer {
+        Some(answer) if answer.persona.is_none() || lease.holds() => {
             tracing::info!(mac = %mac, says = answer.says, "boot answer");
             ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], answer.script).into_response()
         }
-        Err(_) => later(),
+        Some(_) | None => later(),
     }
 }

@@ -4,3 +4,4 @@
 
 pub mod api;
 pub mod boot;
+pub mod listen;

@@ -292,7 +292,8 @@ fn switch(name: &Name, held: &Held<SwitchSpec>, objects: &Objects) -> SimSwitch 
 fn agent(name: &Name, spec: &SwitchSpec, mib: Shared, seed: u64, objects: &Objects) -> Result<SimAgent, RackError> {
     let object = format!("Switch/{name}");
     let named = secret(&object, &spec.snmp.secret_ref, objects)?;
-    let login = secrets::snmp_login(spec.snmp.secret_ref.name.as_str(), spec.snmp.version, named);
+    let of = spec.snmp.secret_ref.name.as_str();
+    let login = secrets::values(of, named).and_then(|values| secrets::snmp_login(of, spec.snmp.version, &values));
     let agent = SimAgent::new(Box::new(mib), seed);
     Ok(match login.map_err(|source| RackError::BadSecret { object, source })? {
         SnmpLogin::V2c { community } => agent.with_community(community.reveal(), Access::Write),
@@ -311,7 +312,9 @@ fn agent(name: &Name, spec: &SwitchSpec, mib: Shared, seed: u64, objects: &Objec
 fn board(name: &Name, spec: &ServerSpec, make: &Make, power: Power, seed: u64, objects: &Objects) -> Result<BmcConfig, RackError> {
     let object = format!("Server/{name}");
     let named = secret(&object, &spec.bmc.secret_ref, objects)?;
-    let login = secrets::bmc_login(spec.bmc.secret_ref.name.as_str(), named).map_err(|source| RackError::BadSecret { object, source })?;
+    let of = spec.bmc.secret_ref.name.as_str();
+    let login = secrets::values(of, named).and_then(|values| secrets::bmc_login(of, &values));
+    let login = login.map_err(|source| RackError::BadSecret { object, source })?;
     let mut guid = [0x5a; 16];
     guid.iter_mut().zip(name.as_str().bytes()).for_each(|(to, from)| *to = from);
     guid[15] = seed as u8;

@@ -18,8 +18,8 @@ use crate::gitops;
 use crate::limits;
 use crate::manifest;
 use crate::model::Object;
-use crate::server::api;
-use crate::store::{self, Lease, Store, StoreError, StoreSpec};
+use crate::server::{api, listen};
+use crate::store::{self, Lease, LeaseEnd, Store, StoreError, StoreSpec};
 
 /// The lease on the right to act.
 pub const LEASE: &str = "controller";
@@ -47,6 +47,7 @@ pub enum ServeError {
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(options: Options) -> Result<(), ServeError> {
+    listen::raise_files();
     let shutdown = signals().map_err(ServeError::Signals)?;
     let store = store::open(&options.store).await.map_err(ServeError::Store)?;
     for warning in store.warnings() {
@@ -59,6 +60,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     };
     let devices: Arc<dyn Devices> = Arc::new(UdpDevices::bind().await.map_err(ServeError::Sockets)?);
     let (to_controller, controller) = watch::channel(None);
+    let (holds, holding) = watch::channel(None);
     let people = Arc::new(Operators { controller: controller.clone(), store: Arc::clone(&desired), lease: LEASE });
     let listener = api::Listener::bind(&options.socket).map_err(ServeError::Api)?;
     tracing::info!(socket = %options.socket.display(), "the API is served");
@@ -76,12 +78,12 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     });
     let site: Site = watch::Sender::default();
     if let Some(address) = options.boot_address {
-        tasks.spawn(crate::server::boot::serve(address, controller.clone(), site.clone()));
+        tasks.spawn(crate::server::boot::serve(address, controller.clone(), holding, site.clone()));
     }
     if let Some(directory) = options.manifests {
         tasks.spawn(gitops::directory::run(directory, options.prune, backend, controller, site.clone()));
     }
-    act(Parts { store, devices, site }, to_controller, shutdown).await;
+    act(Parts { store, devices, site }, Acting { to_controller, holds }, shutdown).await;
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
     Ok(())
@@ -101,10 +103,14 @@ struct Parts {
     site: Site,
 }
 
-type ToController = watch::Sender<Option<mpsc::Sender<Message>>>;
+/// What the others of this process are told about the controller that acts: the way to it, and by which lease it does.
+struct Acting {
+    to_controller: watch::Sender<Option<mpsc::Sender<Message>>>,
+    holds: watch::Sender<Option<Arc<LeaseEnd>>>,
+}
 
 /// Acts while it holds the lease; waits for it while it does not.
-async fn act(parts: Parts, to_controller: ToController, mut shutdown: watch::Receiver<bool>) {
+async fn act(parts: Parts, acting: Acting, mut shutdown: watch::Receiver<bool>) {
     let holder = format!("{}:{}", hostname(), std::process::id());
     while !*shutdown.borrow() {
         let lease = tokio::select! {
@@ -121,14 +127,14 @@ async fn act(parts: Parts, to_controller: ToController, mut shutdown: watch::Rec
             }
         };
         tracing::info!(holder, "this controller acts");
-        think(&parts, &lease, &to_controller, &mut shutdown).await;
+        think(&parts, &lease, &acting, &mut shutdown).await;
         lease.release().await;
     }
 }
 
 /// A controller, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh observations. Returns when the
 /// lease is lost or the process is to end.
-async fn think(parts: &Parts, lease: &Arc<dyn Lease>, to_controller: &ToController, shutdown: &mut watch::Receiver<bool>) {
+async fn think(parts: &Parts, lease: &Arc<dyn Lease>, acting: &Acting, shutdown: &mut watch::Receiver<bool>) {
     let mut ends = false;
     while !ends {
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
@@ -148,7 +154,8 @@ async fn think(parts: &Parts, lease: &Arc<dyn Lease>, to_controller: &ToControll
                 continue;
             }
         };
-        to_controller.send_replace(Some(messages));
+        acting.to_controller.send_replace(Some(messages));
+        acting.holds.send_replace(Some(lease.until()));
         tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop) => ends = true,
@@ -158,7 +165,8 @@ async fn think(parts: &Parts, lease: &Arc<dyn Lease>, to_controller: &ToControll
             }
             () = controller.run(inbox, inbound, watch) => {}
         }
-        to_controller.send_replace(None);
+        acting.holds.send_replace(None);
+        acting.to_controller.send_replace(None);
         controller.close().await;
     }
 }

@@ -22,7 +22,7 @@ use super::fault::{ApiError, chain};
 use super::objects::{Backend, DryRun, Intent, Preconditions};
 use super::selector::LabelSelector;
 use super::{actions, columns, decode, discovery, watch};
-use crate::limits::API_BODY_BYTES;
+use crate::limits::{API_BODY_BYTES, API_BODY_WITHIN};
 use crate::model::kind::{API_VERSION, KINDS};
 use crate::model::{Kind, Name, Object};
 
@@ -93,7 +93,9 @@ impl<S: Send + Sync> FromRequest<S> for Input {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let header = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
         let content_type = header.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let arrives = tokio::time::timeout(API_BODY_WITHIN, Bytes::from_request(request, state)).await;
+        let late = || ApiError::bad_request(format!("the body did not arrive within {} s", API_BODY_WITHIN.as_secs()));
+        let bytes = arrives.map_err(|_| late())?.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::too_large(API_BODY_BYTES)
             } else {

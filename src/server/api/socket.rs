@@ -11,14 +11,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
-use tokio::net::UnixListener;
+use axum::extract::ConnectInfo;
+use axum::http::Extensions;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch as signal;
 
 use super::objects::Backend;
 use super::routes::{Stop, router};
 use crate::limits::API_DRAIN;
+use crate::server::listen::{self, Bounds};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -93,22 +94,25 @@ impl Listener {
     pub async fn serve(mut self, backend: Arc<Backend>, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), BindError> {
         let Some(socket) = self.socket.take() else { return Ok(()) };
         let (stopped, stop) = signal::channel(false);
-        let app = router(backend, Stop(stop.clone())).into_make_service_with_connect_info::<Caller>();
+        let about = |connection: &UnixStream| {
+            let mut about = Extensions::new();
+            about.insert(ConnectInfo(Caller::of(connection)));
+            about
+        };
+        let server = listen::serve(socket, Bounds::of_api(), router(backend, Stop(stop.clone())), about, stop.clone());
         let mut ended = Stop(stop);
-        let mut wait = ended.clone();
-        let server = axum::serve(socket, app).with_graceful_shutdown(async move { wait.wait().await });
         let drained = async move {
             shutdown.await;
             let _nobody = stopped.send(true);
             ended.wait().await;
             tokio::time::sleep(API_DRAIN).await;
         };
-        let served = tokio::select! {
+        tokio::select! {
             biased;
-            served = server => served,
-            () = drained => Ok(()),
-        };
-        served.map_err(|source| BindError::Io { path: self.path.clone(), doing: "answering", source })
+            () = server => {}
+            () = drained => {}
+        }
+        Ok(())
     }
 }
 
@@ -167,9 +171,9 @@ pub(super) struct Caller {
     pub who: String,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Caller {
-        let uid = stream.io().peer_cred().ok().map(|c| c.uid());
+impl Caller {
+    fn of(connection: &UnixStream) -> Caller {
+        let uid = connection.peer_cred().ok().map(|c| c.uid());
         let who = uid.map_or_else(|| "unknown".to_owned(), |uid| user_name(uid).unwrap_or_else(|| format!("uid {uid}")));
         Caller { who }
     }

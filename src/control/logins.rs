@@ -1,0 +1,226 @@
+//! Which login a device's worker gets. Files of Secrets are read beside the loop, and their answers are messages to it.
+//!
+//! Leaves out: how a Secret is read (`secrets`). Invariants: the loop waits for no file; one attempt for each Secret is under way or due, and
+//! a Secret that gives nothing is tried again at a growing distance. Shown by the tests below.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+
+use super::controller::Controller;
+use super::secrets::{self, BadSecret, Values};
+use crate::clock::Clock;
+use crate::limits;
+use crate::model::fact::Tick;
+use crate::model::op::Device;
+use crate::model::secret::{BmcLogin, SecretSpec, SnmpLogin};
+use crate::model::{Name, Reason, ServerSpec, SwitchSpec};
+use crate::plan::observed::Trouble;
+
+/// Which Secret: its uid and its generation.
+type Version = (String, u64);
+
+/// Why a device has no worker.
+pub(super) struct NoLogin {
+    pub(super) trouble: Trouble,
+    /// When its Secret is read again.
+    pub(super) again_at: Option<Tick>,
+}
+
+impl From<BadSecret> for NoLogin {
+    fn from(error: BadSecret) -> NoLogin {
+        NoLogin { trouble: Trouble { reason: Reason::NoCredentials, message: error.to_string() }, again_at: None }
+    }
+}
+
+/// An attempt that came back.
+pub(super) struct Attempt {
+    secret: Name,
+    number: u64,
+    result: Result<Values, BadSecret>,
+}
+
+struct FileSecret {
+    version: Version,
+    file: String,
+    /// The attempt that is under way or due: of all others the answer is dropped.
+    number: u64,
+    failures: u32,
+    state: State,
+}
+
+enum State {
+    BeingRead,
+    Read(Values),
+    Failed { why: BadSecret, again_at: Tick },
+}
+
+/// What was read of Secrets that name a file. It is kept until the Secret changes or a person says `retry`.
+pub(super) struct FileSecrets {
+    by: BTreeMap<Name, FileSecret>,
+    attempts: u64,
+    done: mpsc::Sender<Attempt>,
+    inbox: mpsc::Receiver<Attempt>,
+}
+
+impl Default for FileSecrets {
+    fn default() -> Self {
+        // They wait in their own tasks, one for each Secret, where it is full.
+        let (done, inbox) = mpsc::channel(limits::SECRETS_READ);
+        FileSecrets { by: BTreeMap::new(), attempts: 0, done, inbox }
+    }
+}
+
+impl FileSecrets {
+    pub(super) async fn next(&mut self) -> Attempt {
+        match self.inbox.recv().await {
+            Some(attempt) => attempt,
+            // The other end is our own.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What the file holds, if it is known; else it is being read.
+    fn values(&mut self, secret: &Name, version: Version, file: &str) -> Result<Values, NoLogin> {
+        if self.by.get(secret).is_none_or(|known| known.version != version) {
+            let number = self.read(secret, file, std::time::Duration::ZERO);
+            let new = FileSecret { version, file: file.to_owned(), number, failures: 0, state: State::BeingRead };
+            self.by.insert(secret.clone(), new);
+        }
+        match self.by.get(secret).map(|known| &known.state) {
+            Some(State::Read(values)) => Ok(values.clone()),
+            Some(State::Failed { why, again_at }) => Err(NoLogin { again_at: Some(*again_at), ..NoLogin::from(why.clone()) }),
+            Some(State::BeingRead) | None => {
+                let message = format!("secret {secret} is being read from {file}");
+                Err(NoLogin { trouble: Trouble { reason: Reason::CredentialsPending, message }, again_at: None })
+            }
+        }
+    }
+
+    fn read(&mut self, secret: &Name, file: &str, after: std::time::Duration) -> u64 {
+        self.attempts += 1;
+        let (number, secret, file, done) = (self.attempts, secret.clone(), file.to_owned(), self.done.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                // The controller is gone.
+                () = done.closed() => return,
+                () = tokio::time::sleep(after) => {}
+            }
+            let result = secrets::file_values(secret.as_str(), &file).await;
+            let _gone = done.send(Attempt { secret, number, result }).await;
+        });
+        number
+    }
+
+    /// Takes in an attempt; the Secret that it concerns, if it still does.
+    fn came_back(&mut self, attempt: Attempt, clock: Clock) -> Option<Name> {
+        let Attempt { secret, number, result } = attempt;
+        let known = self.by.get_mut(&secret).filter(|known| known.number == number)?;
+        match result {
+            Ok(values) => known.state = State::Read(values),
+            Err(why) => {
+                let distance = limits::RETRY_FIRST.saturating_mul(1 << known.failures.min(16)).min(limits::RETRY_MAX);
+                known.failures = known.failures.saturating_add(1);
+                known.state = State::Failed { why, again_at: clock.now().plus(distance) };
+                let file = known.file.clone();
+                let number = self.read(&secret, &file, distance);
+                self.by.get_mut(&secret)?.number = number;
+            }
+        }
+        Some(secret)
+    }
+
+    /// The next question reads the file again.
+    pub(super) fn forget(&mut self, secret: &Name) {
+        self.by.remove(secret);
+    }
+}
+
+impl Controller {
+    pub(super) fn secret_was_read(&mut self, attempt: Attempt) {
+        let Some(secret) = self.files.came_back(attempt, self.clock) else { return };
+        if !self.cache.objects.secrets.contains_key(&secret) {
+            return self.files.forget(&secret);
+        }
+        let servers = self.cache.objects.servers.iter().filter(|(_, s)| s.spec.bmc.secret_ref.name == secret);
+        let switches = self.cache.objects.switches.iter().filter(|(_, s)| s.spec.snmp.secret_ref.name == secret);
+        let devices: Vec<Device> =
+            servers.map(|(name, _)| Device::Bmc(name.clone())).chain(switches.map(|(name, _)| Device::Switch(name.clone()))).collect();
+        for device in devices {
+            self.worker_of(&device);
+        }
+    }
+
+    fn secret_values(&mut self, secret: &Name) -> Result<Values, NoLogin> {
+        let missing =
+            || BadSecret::Source { secret: secret.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
+        let held = self.cache.objects.secrets.get(secret).ok_or_else(missing)?;
+        match file_of(&held.spec) {
+            Some(file) => self.files.values(secret, (held.meta.uid.clone(), held.meta.generation), file),
+            None => Ok(secrets::values(secret.as_str(), &held.spec)?),
+        }
+    }
+
+    pub(super) fn bmc_login(&mut self, spec: &ServerSpec) -> Result<BmcLogin, NoLogin> {
+        let name = &spec.bmc.secret_ref.name;
+        Ok(secrets::bmc_login(name.as_str(), &self.secret_values(name)?)?)
+    }
+
+    pub(super) fn snmp_login(&mut self, spec: &SwitchSpec) -> Result<SnmpLogin, NoLogin> {
+        let name = &spec.snmp.secret_ref.name;
+        Ok(secrets::snmp_login(name.as_str(), spec.snmp.version, &self.secret_values(name)?)?)
+    }
+}
+
+fn file_of(secret: &SecretSpec) -> Option<&str> {
+    secret.from.as_ref().and_then(|from| from.file.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> Name {
+        "bmc".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_beside_the_loop_and_again_when_the_secret_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("s").to_str().unwrap().to_owned();
+        std::fs::write(&file, "password=one\n").unwrap();
+        let (mut files, clock) = (FileSecrets::default(), Clock::start());
+        let value = |files: &mut FileSecrets, generation| match files.values(&name(), ("uid".to_owned(), generation), &file) {
+            Ok(values) => Ok(values.get("password").unwrap().reveal().to_owned()),
+            Err(no) => Err(no.trouble.reason),
+        };
+        assert_eq!(value(&mut files, 1), Err(Reason::CredentialsPending));
+        let read = files.next().await;
+        assert_eq!(files.came_back(read, clock), Some(name()));
+        std::fs::write(&file, "password=two\n").unwrap();
+        assert_eq!(value(&mut files, 1), Ok("one".to_owned()));
+        assert_eq!(value(&mut files, 2), Err(Reason::CredentialsPending));
+        let old = Attempt { secret: name(), number: 1, result: Ok(Values::new()) };
+        assert_eq!(files.came_back(old, clock), None, "the answer of an earlier attempt");
+        let read = files.next().await;
+        files.came_back(read, clock);
+        assert_eq!(value(&mut files, 2), Ok("two".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_gives_nothing_is_tried_again_at_a_growing_distance() {
+        let (mut files, clock) = (FileSecrets::default(), Clock::start());
+        let version = ("uid".to_owned(), 1);
+        let mut gaps = Vec::new();
+        assert!(files.values(&name(), version.clone(), "/none").is_err());
+        for _ in 0..10 {
+            let attempt =
+                Attempt { secret: name(), number: files.attempts, result: Err(BadSecret::Missing { secret: "s".into(), key: "k" }) };
+            assert_eq!(files.came_back(attempt, clock), Some(name()));
+            let no = files.values(&name(), version.clone(), "/none").map(|_| ()).unwrap_err();
+            gaps.push(no.again_at.unwrap().since(clock.now()).as_secs());
+        }
+        assert_eq!(gaps, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    }
+}
