@@ -66,6 +66,8 @@ pub const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
 pub const PREVIEW_WAIT: Duration = Duration::from_secs(1);
 /// How long a pause waits for a port that is between two writes: a switch that is slower than that is named.
 pub const HALF_WAY_WAIT: Duration = Duration::from_secs(10);
+/// How often a controller that waits for the lease looks at how far the store's records go.
+pub const STANDBY_LOOKS: Duration = Duration::from_secs(10);
 /// How long an approval holds.
 pub const APPROVAL_FOR: Duration = Duration::from_secs(3600);
 /// How long the loop sleeps when nothing is due.

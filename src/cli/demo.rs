@@ -139,7 +139,14 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
         crate::telemetry::start();
     }
     let store = StoreSpec::Embedded { dir: scratch.0.clone() };
-    let options = Options { socket: place.api.clone(), store, manifests: None, prune: false, boot_address: BOOT_ADDRESS.parse().ok() };
+    let options = Options {
+        socket: place.api.clone(),
+        store,
+        data: scratch.0.clone(),
+        manifests: None,
+        prune: false,
+        boot_address: BOOT_ADDRESS.parse().ok(),
+    };
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| Failure::failed(format!("signals cannot be awaited: {e}")))?;
     let mut serving = std::pin::pin!(run::run(options));
     let ended = tokio::select! {

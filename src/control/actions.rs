@@ -23,7 +23,7 @@ use crate::plan::consent;
 use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
 use crate::plan::observed::{Approval, Observed};
-use crate::store::{Expect, Store, keys};
+use crate::store::{Expect, Store, Write, keys};
 use crate::telemetry::timestamp;
 
 type Reply<T> = oneshot::Sender<T>;
@@ -368,7 +368,7 @@ impl Controller {
                 resumed += 1;
                 let key = keys::pause(&id);
                 if let Some(entry) = self.store.get(&key).await.map_err(in_words)? {
-                    self.store.delete_if(&key, entry.revision).await.map_err(in_words)?;
+                    self.write_one(Write::delete(key, entry.revision)).await.map_err(in_words)?;
                 }
                 self.event("Normal", &id, "Resumed", &format!("by {who}")).await;
             }
@@ -398,14 +398,15 @@ impl Controller {
         }
     }
 
-    pub(super) async fn put(&mut self, key: &str, value: Vec<u8>) -> Result<u64, Refusal> {
+    /// Stores a person's word under its key, whatever is there.
+    async fn put(&mut self, key: &str, value: Vec<u8>) -> Result<(), Refusal> {
         let present = self.store.get(key).await.map_err(in_words)?;
         let expect = present.map_or(Expect::Absent, |e| Expect::At(e.revision));
-        self.store.put_if(key, value, expect).await.map_err(in_words)
+        self.write_one(Write::put(key, value, expect)).await.map(drop).map_err(in_words)
     }
 }
 
-fn in_words(error: crate::store::StoreError) -> Refusal {
+pub(super) fn in_words(error: crate::store::StoreError) -> Refusal {
     Refusal::Store { why: error.to_string() }
 }
 

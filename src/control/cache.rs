@@ -96,8 +96,10 @@ pub struct Cache {
     anything: BTreeSet<Name>,
     /// Ports of which a write is on its way.
     pub ports_in_flight: BTreeSet<PortKey>,
-    /// The store holds less than it once acknowledged: nothing is written to devices.
+    /// The store holds less than it once acknowledged: nothing is recorded, and nothing is sent to devices.
     pub store_stop: Option<Trouble>,
+    /// Keys of objects that do not read: what they desire is not known, so nothing is recorded or sent either.
+    pub unreadable_objects: BTreeSet<String>,
     /// What evidence claims, by body.
     claimed: ClaimIndex<Name>,
     /// What bindings reserve.
@@ -144,16 +146,30 @@ impl Cache {
         }
     }
 
-    /// A binding or its persona changed: what it reserves.
-    pub fn reserve(&mut self, binding: &Name) {
-        for claim in self.reserved_by.remove(binding).unwrap_or_default() {
-            self.reserved.remove(&claim, binding);
-        }
-        let Some(held) = self.objects.bindings.get(binding) else { return };
-        let Some(persona) = self.objects.personas.get(&held.spec.persona) else { return };
+    /// A binding or its persona changed: what it reserves. The others that may have waited for what it had.
+    pub fn reserve(&mut self, binding: &Name) -> BTreeSet<Name> {
+        let before = self.reserved_by.remove(binding).unwrap_or_default();
+        before.iter().for_each(|claim| self.reserved.remove(claim, binding));
+        let waited = before.iter().flat_map(|claim| self.reserved.overlapping(claim)).collect();
+        let Some(held) = self.objects.bindings.get(binding) else { return waited };
+        let Some(persona) = self.objects.personas.get(&held.spec.persona) else { return waited };
         let claims = claims(&held.spec.persona, &persona.spec, Some(&held.spec));
         claims.iter().for_each(|claim| self.reserved.insert(claim, binding));
         self.reserved_by.insert(binding.clone(), claims);
+        waited
+    }
+
+    /// Why nothing is recorded or sent at the whole site.
+    pub fn site_stop(&self) -> Option<Trouble> {
+        let unreadable = || {
+            let key = self.unreadable_objects.first()?;
+            let object = key.strip_prefix(crate::store::keys::OBJECTS).unwrap_or(key);
+            let message = format!(
+                "the stored object {object} does not read, so nobody knows what is desired: apply it again, or delete it; nothing is changed until then"
+            );
+            Some(Trouble { reason: Reason::ObjectUnreadable, message })
+        };
+        self.store_stop.clone().or_else(unreadable)
     }
 
     /// A record that does not read: its body may run anything, and nobody else gets what it might have.
@@ -362,8 +378,8 @@ impl Cache {
 
     /// Why nothing is done in this binding's name.
     fn stopped(&self, server: &Name, binding: &Name) -> Option<Trouble> {
-        if let Some(trouble) = &self.store_stop {
-            return Some(trouble.clone());
+        if let Some(trouble) = self.site_stop() {
+            return Some(trouble);
         }
         if let Some(pause) = self.paused_by(server, binding) {
             return Some(Trouble { reason: Reason::Paused, message: format!("paused by {}: {}", pause.by, pause.reason) });
@@ -427,7 +443,7 @@ impl Cache {
             Scope::Labels { match_labels } => match_labels.iter().all(|(k, v)| held.meta.labels.get(k) == Some(v)),
         };
         let answers = self.switches.get(switch).is_some_and(|known| known.trouble.is_none() && known.seen.is_some());
-        answers && held.spec.maintenance.is_none() && self.breaker.is_none() && !self.pauses.values().any(paused)
+        answers && held.spec.maintenance.is_none() && self.breaker.is_none() && self.site_stop().is_none() && !self.pauses.values().any(paused)
     }
 
     /// What a boot answer for this address depends on.
@@ -438,10 +454,11 @@ impl Cache {
         let Some(server) = self.server_of(mac).or(only) else { return BootView::default() };
         let other = stands_in.into_iter().flatten().find(|s| *s != server);
         let body = self.bodies.get(server).map(|b| &b.value);
-        let parked = match (other, self.unreadable.contains_key(server) || self.anything.contains(server)) {
+        let unknown = self.unreadable.contains_key(server) || self.anything.contains(server);
+        let parked = match (other, self.site_stop()) {
             (Some(other), _) => Some(format!("{mac} belongs to what may run on {other}")),
-            (None, true) => Some(format!("nothing is known of what {server} runs")),
-            (None, false) => None,
+            (None, Some(stop)) => Some(stop.message),
+            (None, None) => unknown.then(|| format!("nothing is known of what {server} runs")),
         };
         let smbios = body.and_then(|b| b.smbios.as_deref());
         BootView { server: Some(server), parked, standing: body.and_then(Body::standing).map(|(_, e)| &e.snapshot), smbios }

@@ -28,7 +28,7 @@ use crate::model::{Kind, Mac, Name, Object};
 use crate::plan::budget::Budget;
 use crate::plan::guardrails::Guardrails;
 use crate::plan::record::Record;
-use crate::store::{Change, Expect, Lease, Revision, Store, StoreError, keys};
+use crate::store::{Change, Expect, Lease, Records, Revision, Store, StoreError, Write, keys, keys::Key};
 use crate::telemetry::timestamp;
 
 #[derive(Debug)]
@@ -55,11 +55,33 @@ pub struct SiteCondition {
 pub type Site = watch::Sender<BTreeMap<&'static str, SiteCondition>>;
 
 /// What a controller of this process knew when it ended: merged back where a person takes a store that holds less.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Remembered {
+    /// Nobody else acted since: what it does not know of was not there.
+    pub(super) all: bool,
     pub(super) bodies: BTreeMap<Name, Body>,
     pub(super) pauses: BTreeMap<String, Pause>,
     pub(super) pins: BTreeMap<(Kind, Name), Identity>,
+}
+
+impl Remembered {
+    /// Another one may have acted since.
+    pub fn may_be_old(&mut self) {
+        self.all = false;
+    }
+}
+
+/// What a controller is made of.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub records: Arc<Records>,
+    pub devices: Arc<dyn Devices>,
+    pub lease: Arc<dyn Lease>,
+    pub clock: Clock,
+    pub reports: mpsc::Sender<Report>,
+    pub site: Site,
+    /// Of the controller that this process had before.
+    pub remembered: Remembered,
 }
 
 pub struct Controller {
@@ -67,6 +89,14 @@ pub struct Controller {
     pub(super) queue: Queue,
     pub(super) clock: Clock,
     pub(super) store: Arc<dyn Store>,
+    pub(super) records: Arc<Records>,
+    pub(super) remembered: Remembered,
+    /// The store was good when this term began.
+    pub(super) was_intact: bool,
+    /// When the store is to be looked at: it lost something of ours.
+    pub(super) look_at: Option<Tick>,
+    /// Records that somebody deleted.
+    pub(super) rewrite: BTreeSet<Key>,
     pub(super) lease: Arc<dyn Lease>,
     pub(super) in_flight: BTreeMap<Op, Name>,
     /// Those in flight that correct drift.
@@ -94,20 +124,18 @@ pub struct Controller {
 
 impl Controller {
     /// Loads everything there is. The revision from which to watch on.
-    pub async fn load(
-        store: Arc<dyn Store>,
-        devices: Arc<dyn Devices>,
-        lease: Arc<dyn Lease>,
-        clock: Clock,
-        reports: mpsc::Sender<Report>,
-        site: Site,
-    ) -> Result<(Controller, Revision), StoreError> {
-        let (entries, revision) = store.list("").await?;
+    pub async fn load(parts: Parts) -> Result<(Controller, Revision), StoreError> {
+        let Parts { store, records, devices, lease, clock, reports, site, remembered } = parts;
         let mut controller = Controller {
             cache: Cache::default(),
             queue: Queue::default(),
             clock,
             store,
+            records,
+            remembered,
+            was_intact: false,
+            look_at: None,
+            rewrite: BTreeSet::new(),
             lease,
             in_flight: BTreeMap::new(),
             drifts: BTreeSet::new(),
@@ -127,9 +155,18 @@ impl Controller {
             settling: None,
             reports,
         };
+        controller.take_over().await?;
+        controller.was_intact = controller.cache.store_stop.is_none();
+        let (entries, revision) = controller.store.list("").await?;
+        if let Some(newer) = entries.iter().find(|e| keys::of_newer_version(&e.key)) {
+            let why = format!("a newer version has written `{}`: this one does not know what servers run, and does nothing", newer.key);
+            return Err(StoreError::Unusable { place: "this prefix".to_owned(), why, source: None });
+        }
         for entry in &entries {
             controller.absorb_entry(entry);
         }
+        controller.upgrade(&entries).await?;
+        controller.tell_store();
         controller.default_policy().await?;
         controller.all_workers();
         controller.wake_all();
@@ -164,7 +201,7 @@ impl Controller {
         site.mark_changed();
         loop {
             let due = self.queue.next_due().unwrap_or_else(|| self.clock.now().plus(limits::IDLE));
-            let due = self.save_at.map_or(due, |at| due.min(at));
+            let due = self.save_at.into_iter().chain(self.look_at).fold(due, Tick::min);
             let due = if self.todo.is_empty() { due } else { self.clock.now() };
             let due = self.settling.map_or(due, |(_, until)| due.max(until));
             tokio::select! {
@@ -201,6 +238,7 @@ impl Controller {
     /// Everything that is due, in two passes: first how each server stands, then, when the guardrails know of all of them, the steps.
     async fn work(&mut self) {
         self.expire();
+        self.look_at_store().await;
         let now = self.clock.now();
         match self.settling {
             Some((_, until)) if now < until => return,
@@ -318,8 +356,11 @@ impl Controller {
 
     /// Remembers what identifies a device, on first sight.
     async fn remember(&mut self, kind: Kind, name: Name, pin: Identity) {
-        let value = serde_json::to_vec(&pin).unwrap_or_default();
-        match self.store.put_if(&keys::pin(kind, &name), value, Expect::Absent).await {
+        if self.cache.site_stop().is_some() {
+            return;
+        }
+        let expect = self.cache.pins.get(&(kind, name.clone())).map_or(Expect::Absent, |p| Expect::At(p.revision));
+        match self.write_one(Write::put(keys::pin(kind, &name), serde_json::to_vec(&pin).unwrap_or_default(), expect)).await {
             Ok(revision) => drop(self.cache.pins.insert((kind, name), Stored { value: pin, revision })),
             Err(error) => tracing::warn!(error = %error, "the identity of a device could not be stored; it is tried again"),
         }

@@ -2,8 +2,9 @@
 //!
 //! Invariant: what this process wrote itself is never replaced by an older word of the watch.
 
-use super::actions::Approved;
-use super::cache::{Pause, Stored};
+use std::collections::BTreeSet;
+
+use super::cache::Stored;
 use super::controller::Controller;
 use crate::model::objects::server_switches;
 use crate::model::op::Device;
@@ -19,11 +20,14 @@ impl Controller {
                     self.touched(touched.0, &touched.1);
                 }
             }
-            Change::Deleted { key, .. } => {
+            Change::Deleted { key, revision } => {
+                self.record_deleted(&key, revision);
                 if let Some(Key::Object(kind, name)) = Key::parse(&key) {
+                    self.reads_again(&key);
                     // Who was bound is woken before the index forgets it.
                     self.touched(kind, &name);
                     self.cache.objects.remove(kind, &name);
+                    self.reserve(kind, &name);
                     self.cache.stored.remove(&(kind, name.clone()));
                     match kind {
                         Kind::Binding => self.guardrails.is_up(&name),
@@ -46,9 +50,11 @@ impl Controller {
                 Ok(object) => object,
                 Err(error) => {
                     tracing::error!(key = entry.key, error, "a stored object does not read; it is left alone");
+                    self.cache.unreadable_objects.insert(entry.key.clone());
                     return None;
                 }
             };
+            self.reads_again(&entry.key);
             // A status that this process wrote may be newer than this word of the watch; the desired state in it come from the watch alone.
             let newest = self.cache.stored.get(&(kind, name.clone())).is_none_or(|s| s.revision < entry.revision);
             if newest {
@@ -57,10 +63,35 @@ impl Controller {
             }
             let same = self.same_spec(&object);
             self.cache.objects.insert(&object);
+            if !same {
+                self.reserve(kind, &name);
+            }
             return (!same).then_some((kind, name));
         }
-        self.absorb_record(entry);
+        if self.absorb_record(entry) {
+            // At the start everything is woken anyway; later somebody else wrote it.
+            self.wake_all();
+        }
         None
+    }
+
+    /// What an object that did not read was is known again, or it is gone.
+    fn reads_again(&mut self, key: &str) {
+        if self.cache.unreadable_objects.remove(key) && self.cache.unreadable_objects.is_empty() {
+            self.tell_store();
+            self.wake_all();
+        }
+    }
+
+    /// What bindings claim follows their personas.
+    fn reserve(&mut self, kind: Kind, name: &Name) {
+        let bindings: Vec<Name> = match kind {
+            Kind::Binding => vec![name.clone()],
+            Kind::Persona => self.cache.objects.bindings_of_persona(name).cloned().collect(),
+            Kind::Policy | Kind::Secret | Kind::Network | Kind::Switch | Kind::Server => Vec::new(),
+        };
+        let waited: BTreeSet<Name> = bindings.iter().flat_map(|binding| self.cache.reserve(binding)).collect();
+        waited.iter().for_each(|binding| self.wake_binding(binding));
     }
 
     fn same_spec(&self, object: &Object) -> bool {
@@ -76,39 +107,6 @@ impl Controller {
             Kind::Binding => o.bindings.get(name).map(|h| &h.meta),
         };
         held.is_some_and(|m| m.uid == object.meta.uid && m.generation == object.meta.generation && m.labels == object.meta.labels)
-    }
-
-    /// Records about bodies and pins are ours: they are taken from the store at the start only, since nobody else writes them while we act.
-    fn absorb_record(&mut self, entry: &Entry) {
-        let unreadable = |error: serde_json::Error| tracing::error!(key = entry.key, error = %error, "a stored record does not read");
-        match Key::parse(&entry.key) {
-            Some(Key::Body(server)) => {
-                if self.cache.bodies.get(&server).is_some_and(|b| b.revision >= entry.revision) {
-                    return;
-                }
-                match serde_json::from_slice(&entry.value) {
-                    Ok(body) => self.cache.set_body(&server, body, entry.revision),
-                    Err(error) => unreadable(error),
-                }
-            }
-            Some(Key::Pin(kind, name)) => match serde_json::from_slice(&entry.value) {
-                Ok(value) => drop(self.cache.pins.insert((kind, name), Stored { value, revision: entry.revision })),
-                Err(error) => unreadable(error),
-            },
-            Some(Key::Pause(id)) => match serde_json::from_slice::<Pause>(&entry.value) {
-                Ok(pause) => {
-                    let left = pause.until.as_deref().map(super::actions::seconds_until);
-                    let until = left.map(|s| self.clock.now().plus(std::time::Duration::from_secs(s)));
-                    self.cache.pauses.insert(id, (pause, until));
-                }
-                Err(error) => unreadable(error),
-            },
-            Some(Key::Approval(binding)) => match serde_json::from_slice::<Approved>(&entry.value) {
-                Ok(approved) => drop(self.cache.approvals.insert(binding, approved.restored(self.clock.now()))),
-                Err(error) => unreadable(error),
-            },
-            Some(Key::Object(..) | Key::Old(_)) | None => {}
-        }
     }
 
     /// An object's desired state changed: its worker, and the servers that it concerns.

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::cache::Known;
-use super::controller::Controller;
+use super::controller::{Controller, Remembered};
 use super::logins::NoLogin;
 use super::worker::{Job, Pace, Setting, Worker};
 use crate::drivers::credentials::Turns;
@@ -127,12 +127,14 @@ impl Controller {
     }
 
     /// Ends all workers: the sessions of all BMCs are closed, side by side.
-    pub async fn close(mut self) {
+    pub async fn close(mut self) -> Remembered {
+        let remembered = self.remembers();
         let mut ends = tokio::task::JoinSet::new();
         for (_, owned) in std::mem::take(&mut self.workers) {
             ends.spawn(owned.worker.end());
         }
         while ends.join_next().await.is_some() {}
+        remembered
     }
 
     /// Starts the worker of a device anew, with its refused credentials and failures forgotten.

@@ -4,6 +4,7 @@
 //! were made on: where another name shows that machine now, they go there, and wait for approval there.
 
 use super::cache::Stored;
+use super::actions::in_words;
 use super::controller::Controller;
 use super::operator::{Declaring, Refusal};
 use crate::model::body::{Body, Declaration, Declared, Found};
@@ -12,7 +13,7 @@ use crate::model::op::Device;
 use crate::model::{Kind, Name};
 use crate::plan::network;
 use crate::plan::record::Record;
-use crate::store::keys;
+use crate::store::{Expect, Write, keys};
 use crate::telemetry::timestamp;
 
 fn refused<T>(why: impl Into<String>) -> Result<T, Refusal> {
@@ -27,7 +28,9 @@ impl Controller {
             moved = self.move_records(name, &shown).await?;
         }
         let pin = self.pin_for(kind, name, &shown);
-        let revision = self.put(&keys::pin(kind, name), serde_json::to_vec(&pin).unwrap_or_default()).await?;
+        let expect = self.cache.pins.get(&(kind, name.clone())).map_or(Expect::Absent, |p| Expect::At(p.revision));
+        let write = Write::put(keys::pin(kind, name), serde_json::to_vec(&pin).unwrap_or_default(), expect);
+        let revision = self.write_one(write).await.map_err(in_words)?;
         self.cache.pins.insert((kind, name.clone()), Stored { value: pin.clone(), revision });
         self.event("Normal", &format!("{kind}/{name}"), "Accepted", &format!("by {who}: {pin}{moved}")).await;
         let device = if kind == Kind::Server { Device::Bmc(name.clone()) } else { Device::Switch(name.clone()) };
@@ -83,10 +86,8 @@ impl Controller {
             ..of.clone()
         };
         let (here_new, there_new) = (goes(&there, &body), goes(&body, &there));
-        for (name, new) in [(&other, there_new), (server, here_new)] {
-            if !self.replace_body(name, new).await {
-                return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
-            }
+        if !self.replace_bodies(vec![(other.clone(), there_new), (server.clone(), here_new)]).await {
+            return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
         }
         Ok(format!("; what was recorded of the machine that it was is at {other} now, and waits for approval there"))
     }
@@ -153,16 +154,10 @@ impl Controller {
         if self.cache.store_stop.is_none() {
             return refused("the store holds all that it ever acknowledged: there is nothing to accept");
         }
-        self.accept_records().await?;
+        self.accept_records().await.map_err(in_words)?;
         self.event("Warning", "Policy/default", "StoreAccepted", &format!("by {who}")).await;
         self.wake_all();
         Ok("the store is taken as it is; what servers run that are on without evidence is not known, and none of them counts as free"
             .to_owned())
-    }
-
-    /// What this process knew before is merged back; what is on without evidence, or was not seen, may run anything.
-    async fn accept_records(&mut self) -> Result<(), Refusal> {
-        self.cache.store_stop = None;
-        Ok(())
     }
 }

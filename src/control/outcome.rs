@@ -6,7 +6,7 @@
 use super::absorb;
 use super::controller::Controller;
 use super::worker::Job;
-use crate::drivers::{Delivery, Depth, Disposition, Fault, Notes};
+use crate::drivers::{Delivery, Depth, Fault, Notes};
 use crate::limits;
 use crate::model::body::Sent;
 use crate::model::fact::Tick;

@@ -20,7 +20,7 @@ use crate::plan::guardrails::{DesiredKey, Standing};
 use crate::plan::observed::{Observed, Trouble};
 use crate::plan::record::Record;
 use crate::plan::{self, Plan, Step, consent};
-use crate::store::{Entry, Expect, StoreError, keys};
+use crate::store::{Entry, Expect, StoreError, Write, keys};
 
 /// How far a plan is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,8 @@ impl Controller {
             }
             let plan = plan::plan(&want, &seen, self.clock.now());
             let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
-            if plan.records.is_empty() || (until == Until::Withdrawal && withdraws) {
+            let stopped = self.cache.site_stop().is_some();
+            if stopped || plan.records.is_empty() || (until == Until::Withdrawal && withdraws) {
                 return Some((want, seen, plan));
             }
             if !self.record(server, &plan.records).await {
@@ -134,18 +135,16 @@ impl Controller {
 
     /// Stores records about a body; false when that failed, and the server is planned again later.
     pub(super) async fn record(&mut self, server: &Name, records: &[Record]) -> bool {
+        if self.cache.site_stop().is_some() {
+            // Said by the site's condition.
+            self.queue.back_off(server, self.clock.now());
+            return false;
+        }
         let mut before = self.cache.bodies.get(server).cloned().unwrap_or_default();
         before.revision = self.cache.unreadable.get(server).copied().unwrap_or(before.revision);
-        let mut body = before.value.clone();
-        records.iter().for_each(|r| r.apply(&mut body));
-        match body.is_of_a_device() {
-            true if body.made_on.is_empty() => body.made_on = self.cache.pinned(Kind::Server, server),
-            true => {}
-            false => body.made_on = Default::default(),
-        }
-        let expect = if before.revision == 0 { Expect::Absent } else { Expect::At(before.revision) };
+        let body = self.applied(server, records);
         let value = serde_json::to_vec(&body).unwrap_or_default();
-        match self.store.put_if(&keys::body(server), value, expect).await {
+        match self.write_one(Write::put(keys::body(server), value, self.expected(server))).await {
             Ok(revision) => {
                 let now = self.clock.now();
                 let withdrawn = records.iter().filter_map(|r| if let Record::Withdraw(p) = r { Some(p) } else { None });
@@ -169,27 +168,8 @@ impl Controller {
         }
     }
 
-    /// Stores another record of a body in place of the one that there is.
-    pub(super) async fn replace_body(&mut self, server: &Name, body: Body) -> bool {
-        let before = self.cache.bodies.get(server).map_or(0, |b| b.revision);
-        let before = self.cache.unreadable.get(server).copied().unwrap_or(before);
-        let expect = if before == 0 { Expect::Absent } else { Expect::At(before) };
-        match self.store.put_if(&keys::body(server), serde_json::to_vec(&body).unwrap_or_default(), expect).await {
-            Ok(revision) => {
-                self.cache.memory_of(server).may_be_on();
-                self.cache.set_body(server, body, revision);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(server = %server, error = %error, "what is known of a body could not be stored");
-                self.reload(server, &error).await;
-                false
-            }
-        }
-    }
-
     /// After a write that may or may not have happened, or that another one overtook: what is there now.
-    async fn reload(&mut self, server: &Name, error: &StoreError) {
+    pub(super) async fn reload(&mut self, server: &Name, error: &StoreError) {
         let found: Option<Entry> = match error {
             StoreError::Conflict { found, .. } => found.clone(),
             _ => match self.store.get(&keys::body(server)).await {
@@ -199,6 +179,7 @@ impl Controller {
         };
         let Some(entry) = found else { return };
         match serde_json::from_slice::<Body>(&entry.value) {
+            // What is damaged is empty, which is no body.
             Ok(body) => {
                 // What was found may have been written by this attempt: everything in it counts as said now.
                 let now = self.clock.now();
@@ -241,6 +222,11 @@ impl Controller {
             return;
         }
         if self.in_flight.contains_key(&step.op) {
+            return;
+        }
+        if let Some(trouble) = self.cache.site_stop() {
+            plan.wait(trouble.reason, trouble.message);
+            plan.held.push(step);
             return;
         }
         if let Some(op) = self.port_on_its_way(want).filter(|_| matches!(step.op, Op::PowerOn { .. })) {

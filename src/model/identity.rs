@@ -45,6 +45,18 @@ impl Identity {
         *self == Identity::default()
     }
 
+    /// Of a device whose record does not read: whatever is shown is another one, until a person accepts it.
+    pub fn nobodys() -> Identity {
+        let unreadable = || Some("(unreadable)".to_owned());
+        Identity {
+            guid: unreadable(),
+            address: None,
+            serials: unreadable().into_iter().collect(),
+            engine: unreadable(),
+            base: unreadable(),
+        }
+    }
+
     /// Whether `shown` is the device that this was pinned of.
     pub fn compare(&self, shown: &Identity) -> Sameness {
         let mut equal = false;

@@ -66,6 +66,7 @@ reasons! {
     Held Person "One change would disrupt too many bodies."
     Contended Person "Something else changes the same thing again and again."
     BreakerOpen Person "Too many bodies drift at once."
+    ObjectUnreadable Person "A stored object does not read."
     StoreWentBackwards Person "The store holds less than it once acknowledged."
     Maintenance Person "The manifest says so."
     SoftOffRefused Person "The soft-off was refused, and a hard one needs a person's word."

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::control::actions::Operators;
-use crate::control::controller::{Controller, Message, Site};
+use crate::control::controller::{Controller, Message, Parts, Remembered, Site};
 use crate::drivers::Devices;
 use crate::drivers::udp::UdpDevices;
 use crate::gitops;
@@ -19,7 +19,7 @@ use crate::limits;
 use crate::manifest;
 use crate::model::Object;
 use crate::server::{api, listen};
-use crate::store::{self, Lease, LeaseEnd, Store, StoreError, StoreSpec};
+use crate::store::{self, Lease, LeaseEnd, Records, Store, StoreError, StoreSpec};
 
 /// The lease on the right to act.
 pub const LEASE: &str = "controller";
@@ -28,6 +28,8 @@ pub struct Options {
     /// The unix socket of the API.
     pub socket: PathBuf,
     pub store: StoreSpec,
+    /// The directory of all local files.
+    pub data: PathBuf,
     pub manifests: Option<PathBuf>,
     pub prune: bool,
     pub boot_address: Option<SocketAddr>,
@@ -53,6 +55,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     for warning in store.warnings() {
         tracing::warn!("{warning}");
     }
+    let records = Arc::new(Records::open(Arc::clone(&store), &options.data).map_err(ServeError::Store)?);
     // The API takes desired state whoever acts; the writes of the handle that has the lease are refused once it is lost.
     let desired = match options.store {
         StoreSpec::Etcd { .. } => store::open(&options.store).await.map_err(ServeError::Store)?,
@@ -83,7 +86,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     if let Some(directory) = options.manifests {
         tasks.spawn(gitops::directory::run(directory, options.prune, backend, controller, site.clone()));
     }
-    act(Parts { store, devices, site }, Acting { to_controller, holds }, shutdown).await;
+    act(Common { store, records, devices, site }, Acting { to_controller, holds }, shutdown).await;
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
     Ok(())
@@ -97,8 +100,9 @@ pub fn check() -> api::Check {
 }
 
 /// What every controller of this process is made of.
-struct Parts {
+struct Common {
     store: Arc<dyn Store>,
+    records: Arc<Records>,
     devices: Arc<dyn Devices>,
     site: Site,
 }
@@ -110,13 +114,15 @@ struct Acting {
 }
 
 /// Acts while it holds the lease; waits for it while it does not.
-async fn act(parts: Parts, acting: Acting, mut shutdown: watch::Receiver<bool>) {
+async fn act(common: Common, acting: Acting, mut shutdown: watch::Receiver<bool>) {
     let holder = format!("{}:{}", hostname(), std::process::id());
+    let mut remembered = Remembered::default();
     while !*shutdown.borrow() {
         let lease = tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop) => return,
-            lease = parts.store.acquire(LEASE, &holder, limits::LEASE_TTL) => lease,
+            lease = common.store.acquire(LEASE, &holder, limits::LEASE_TTL) => lease,
+            never = stand_by(&common) => match never {},
         };
         let lease: Arc<dyn Lease> = match lease {
             Ok(lease) => Arc::from(lease),
@@ -127,22 +133,48 @@ async fn act(parts: Parts, acting: Acting, mut shutdown: watch::Receiver<bool>) 
             }
         };
         tracing::info!(holder, "this controller acts");
-        think(&parts, &lease, &acting, &mut shutdown).await;
+        think(&common, &lease, &acting, &mut remembered, &mut shutdown).await;
         lease.release().await;
+        remembered.may_be_old();
+    }
+}
+
+/// The mark follows the store while another controller acts: a store that goes backwards then is known here too.
+async fn stand_by(common: &Common) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(limits::STANDBY_LOOKS).await;
+        if let Err(error) = common.records.observe().await {
+            tracing::warn!(error = %error, "the store, seen from here");
+        }
     }
 }
 
 /// A controller, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh observations. Returns when the
 /// lease is lost or the process is to end.
-async fn think(parts: &Parts, lease: &Arc<dyn Lease>, acting: &Acting, shutdown: &mut watch::Receiver<bool>) {
+async fn think(
+    common: &Common, 
+    lease: &Arc<dyn Lease>,
+    acting: &Acting,
+    remembered: &mut Remembered,
+    shutdown: &mut watch::Receiver<bool>,
+) {
     let mut ends = false;
     while !ends {
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
         let (messages, inbox) = mpsc::channel(limits::REPORTS);
-        let (store, devices) = (Arc::clone(&parts.store), Arc::clone(&parts.devices));
-        let loaded = Controller::load(store, devices, Arc::clone(lease), Clock::start(), reports, parts.site.clone()).await;
+        let parts = Parts {
+            store: Arc::clone(&common.store),
+            records: Arc::clone(&common.records),
+            devices: Arc::clone(&common.devices),
+            lease: Arc::clone(lease),
+            clock: Clock::start(),
+            reports,
+            site: common.site.clone(),
+            remembered: remembered.clone(),
+        };
+        let loaded = Controller::load(parts).await;
         let watched = match loaded {
-            Ok((controller, revision)) => parts.store.watch("", revision).await.map(|watch| (controller, watch)),
+            Ok((controller, revision)) => common.store.watch("", revision).await.map(|watch| (controller, watch)),
             Err(error) => Err(error),
         };
         let (mut controller, watch) = match watched {
@@ -167,7 +199,7 @@ async fn think(parts: &Parts, lease: &Arc<dyn Lease>, acting: &Acting, shutdown:
         }
         acting.holds.send_replace(None);
         acting.to_controller.send_replace(None);
-        controller.close().await;
+        *remembered = controller.close().await;
     }
 }
 

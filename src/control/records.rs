@@ -1,0 +1,416 @@
+//! This controller's own records: taken from the store at the start of a term, written in numbered transactions, written again where somebody
+//! deletes them, and merged back where a person takes a store that went backwards.
+//!
+//! Leaves out: what records mean (`plan::record`). Invariants: while the store counts as gone backwards, or an object in it does not read,
+//! nothing is recorded and nothing is sent; a record that does not read takes the safe meaning (a body may run anything, a pause is of everything, an
+//! identity is nobody's). Shown by `tests/store.rs` and `tests/simulate.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::actions::Approved;
+use super::cache::{Pause, Stored};
+use super::controller::{Controller, Remembered, SiteCondition};
+use super::operator::Scope;
+use super::upgrade;
+use crate::limits;
+use crate::model::body::Body;
+use crate::model::fact::Power;
+use crate::model::identity::Identity;
+use crate::model::{Kind, Name, Reason};
+use crate::plan::observed::Trouble;
+use crate::plan::record::Record;
+use crate::store::{Entry, Expect, Records, Revision, StoreError, Write, keys, keys::Key};
+use crate::telemetry::timestamp;
+
+/// The condition of Policy/default that tells whether the store is as it was left.
+const CONDITION: &str = "StoreIntact";
+
+impl Controller {
+    /// Writes records, all or none. A store that went backwards stops everything.
+    pub(super) async fn write(&mut self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
+        let done = self.records.write_all(writes).await;
+        if let Err(StoreError::Backwards { sentence }) = &done {
+            self.stop_for_store(sentence);
+        }
+        done
+    }
+
+    /// The same for one record; its new revision.
+    pub(super) async fn write_one(&mut self, write: Write) -> Result<Revision, StoreError> {
+        Ok(self.write(&[write]).await?.first().copied().unwrap_or(0))
+    }
+
+    /// Nothing leaves any more, and nothing is recorded, until a person takes the store as it is.
+    pub(super) fn stop_for_store(&mut self, sentence: &str) {
+        if self.cache.store_stop.is_some() {
+            return;
+        }
+        tracing::error!("{sentence}");
+        self.cache.store_stop = Some(Trouble { reason: Reason::StoreWentBackwards, message: sentence.to_owned() });
+        for owned in self.workers.values() {
+            owned.worker.gate().void_all_but_half_way();
+        }
+        self.tell_store();
+        self.wake_all();
+    }
+
+    /// What the site's condition says of the store.
+    pub(super) fn tell_store(&self) {
+        let word = match self.cache.site_stop() {
+            Some(trouble) => SiteCondition { ok: false, reason: trouble.reason.as_str(), message: trouble.message },
+            None => SiteCondition { ok: true, reason: Reason::AsDesired.as_str(), message: String::new() },
+        };
+        self.site.send_if_modified(|site| match site.get(CONDITION) {
+            None if word.ok => false,
+            Some(before) if *before == word => false,
+            Some(_) | None => site.insert(CONDITION, word.clone()).is_none_or(|_| true),
+        });
+    }
+
+    // ---- the start of a term ---------------------------------------------------------------------------------------------
+
+    /// Compares the store with what was acknowledged before anything of it is believed.
+    pub(super) async fn take_over(&mut self) -> Result<(), StoreError> {
+        match self.records.take_over().await {
+            Err(StoreError::Backwards { sentence }) => {
+                self.stop_for_store(&sentence);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Records of the first version become this one's.
+    pub(super) async fn upgrade(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        let old: Vec<&Entry> = entries.iter().filter(|e| matches!(Key::parse(&e.key), Some(Key::Old(_)))).collect();
+        if old.is_empty() || self.cache.store_stop.is_some() {
+            return Ok(());
+        }
+        let pins: BTreeMap<Name, Identity> = old
+            .iter()
+            .filter_map(|e| match Key::parse(&e.key) {
+                Some(Key::Old(key)) => match *key {
+                    Key::Pin(Kind::Server, name) => Some((name, upgrade::pin(&e.value, Kind::Server)?)),
+                    _ => None,
+                },
+                _ => None,
+            })
+            .collect();
+        let present: BTreeMap<&str, Revision> = entries.iter().map(|e| (e.key.as_str(), e.revision)).collect();
+        let pairs: Vec<[Write; 2]> = old
+            .iter()
+            .filter_map(|entry| upgrade::writes(entry, &self.cache.objects, &pins))
+            .map(|[mut put, delete]| {
+                if let Some(revision) = present.get(put.key.as_str()) {
+                    // The first version ran again after this one: nobody knows what it did meanwhile.
+                    (put.expect, put.value) = (Expect::At(*revision), Some(b"written by two versions".to_vec()));
+                }
+                [put, delete]
+            })
+            .collect();
+        tracing::info!(records = pairs.len(), "records of the first version are taken over");
+        for batch in pairs.chunks(Records::WRITES_AT_ONCE / 2) {
+            let writes: Vec<Write> = batch.iter().flatten().cloned().collect();
+            let revisions = self.write(&writes).await?;
+            for (write, revision) in writes.into_iter().zip(revisions) {
+                if let Some(value) = write.value {
+                    self.absorb_record(&Entry { key: write.key, value, revision, damaged: false });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records are ours: they are taken from the store at the start, and later only where somebody else has changed them.
+    /// Whether that is news.
+    pub(super) fn absorb_record(&mut self, entry: &Entry) -> bool {
+        let Some(key) = Key::parse(&entry.key) else { return false };
+        let unreadable = |why: String| tracing::error!(key = entry.key, error = why, "a stored record does not read");
+        match key {
+            Key::Body(server) => {
+                let known = self.cache.bodies.get(&server).map(|b| b.revision).max(self.cache.unreadable.get(&server).copied());
+                if known.is_some_and(|revision| revision >= entry.revision) {
+                    return false;
+                }
+                match read::<Body>(entry) {
+                    Ok(body) => self.cache.set_body(&server, body, entry.revision),
+                    Err(why) => self.cache.does_not_read(&server, entry.revision, &why),
+                }
+            }
+            Key::Pin(kind, name) => {
+                if self.cache.pins.get(&(kind, name.clone())).is_some_and(|p| p.revision >= entry.revision) {
+                    return false;
+                }
+                let value = read::<Identity>(entry).unwrap_or_else(|why| {
+                    unreadable(why);
+                    Identity::nobodys()
+                });
+                self.cache.pins.insert((kind, name), Stored { value, revision: entry.revision });
+            }
+            Key::Pause(id) => {
+                let pause = read::<Pause>(entry).unwrap_or_else(|why| {
+                    unreadable(why);
+                    let reason = format!("the pause `{id}` that is stored does not read: it may be one of everything");
+                    Pause { scope: Scope::Everything, reason, by: "embody".to_owned(), since: timestamp(), until: None }
+                });
+                let left = pause.until.as_deref().map(super::actions::seconds_until);
+                let until = left.map(|s| self.clock.now().plus(std::time::Duration::from_secs(s)));
+                self.cache.pauses.insert(id, (pause, until));
+            }
+            // One that does not read approves nothing.
+            Key::Approval(binding) => match read::<Approved>(entry) {
+                Ok(approved) => drop(self.cache.approvals.insert(binding, approved.restored(self.clock.now()))),
+                Err(why) => unreadable(why),
+            },
+            Key::Object(..) | Key::Old(_) => return false,
+        }
+        true
+    }
+
+    // ---- under way -------------------------------------------------------------------------------------------------------
+
+    /// A record, or what the store says of itself, was deleted by somebody else.
+    pub(super) fn record_deleted(&mut self, key: &str, revision: Revision) {
+        if key.starts_with(keys::META) {
+            self.look_at = Some(self.clock.now());
+            return;
+        }
+        let ours = match Key::parse(key) {
+            Some(Key::Body(server)) => match self.cache.unreadable.contains_key(&server) {
+                // What does not read does so whether it is there or not.
+                true => {
+                    self.cache.unreadable.insert(server, 0);
+                    return;
+                }
+                false => self.cache.bodies.get(&server).is_some_and(|b| b.revision < revision),
+            },
+            Some(Key::Pin(kind, name)) => self.cache.pins.get(&(kind, name)).is_some_and(|p| p.revision < revision),
+            Some(Key::Pause(id)) => self.cache.pauses.contains_key(&id),
+            Some(Key::Approval(_) | Key::Object(..) | Key::Old(_)) | None => false,
+        };
+        if ours {
+            self.look_at = Some(self.clock.now());
+            self.rewrite.extend(Key::parse(key));
+        }
+    }
+
+    /// Looks at the store where it lost something of ours, and writes that again where it is the same store all the same.
+    pub(super) async fn look_at_store(&mut self) {
+        if self.look_at.is_none_or(|at| at > self.clock.now()) {
+            return;
+        }
+        self.look_at = None;
+        match self.records.observe().await {
+            Ok(()) => {}
+            Err(StoreError::Backwards { sentence }) => return self.stop_for_store(&sentence),
+            Err(error) => {
+                tracing::warn!(error = %error, "the store could not be looked at; it is tried again");
+                self.look_at = Some(self.clock.now().plus(limits::RETRY_FIRST));
+                return;
+            }
+        }
+        for key in std::mem::take(&mut self.rewrite) {
+            let Some(value) = self.value_of(&key) else { continue };
+            tracing::warn!(key = %key, "somebody deleted a record of this controller: it is written again");
+            match self.write_one(Write::put(key.to_string(), value, Expect::Absent)).await {
+                Ok(revision) => self.was_stored(&key, revision),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(key = %key, error = %error, "it could not be written again; it is tried once more");
+                    self.rewrite.insert(key);
+                    self.look_at = Some(self.clock.now().plus(limits::RETRY_FIRST));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What this process knows under a key of a record.
+    fn value_of(&self, key: &Key) -> Option<Vec<u8>> {
+        match key {
+            Key::Body(server) => serde_json::to_vec(&self.cache.bodies.get(server)?.value).ok(),
+            Key::Pin(kind, name) => serde_json::to_vec(&self.cache.pins.get(&(*kind, name.clone()))?.value).ok(),
+            Key::Pause(id) => serde_json::to_vec(&self.cache.pauses.get(id)?.0).ok(),
+            Key::Approval(_) | Key::Object(..) | Key::Old(_) => None,
+        }
+    }
+
+    fn was_stored(&mut self, key: &Key, revision: Revision) {
+        match key {
+            Key::Body(server) => self.cache.bodies.entry(server.clone()).or_default().revision = revision,
+            Key::Pin(kind, name) => self.cache.pins.entry((*kind, name.clone())).or_default().revision = revision,
+            Key::Pause(_) | Key::Approval(_) | Key::Object(..) | Key::Old(_) => {}
+        }
+    }
+
+    // ---- a person's word -------------------------------------------------------------------------------------------------
+
+    /// What a controller of this process knows when it ends. While the store counts as gone backwards, what was known before it did.
+    pub(super) fn remembers(&self) -> Remembered {
+        let mut known = match self.cache.store_stop {
+            Some(_) => self.remembered.clone(),
+            None => Remembered { all: true, ..Remembered::default() },
+        };
+        known.all |= self.was_intact;
+        for (server, body) in &self.cache.bodies {
+            known.bodies.entry(server.clone()).or_insert_with(|| body.value.clone());
+        }
+        for (id, (pause, _)) in &self.cache.pauses {
+            known.pauses.entry(id.clone()).or_insert_with(|| pause.clone());
+        }
+        for (device, pin) in &self.cache.pins {
+            known.pins.entry(device.clone()).or_insert_with(|| pin.value.clone());
+        }
+        known
+    }
+
+    /// The store is taken as it is. What this process knew before is merged back; what is on without evidence, or was not seen, may run
+    /// anything.
+    pub(super) async fn accept_records(&mut self) -> Result<(), StoreError> {
+        let remembered = self.remembers();
+        let (entries, _) = self.store.list(keys::CURRENT).await?;
+        let mut stored: BTreeMap<Key, &Entry> = entries.iter().filter_map(|e| Some((Key::parse(&e.key)?, e))).collect();
+        let mut writes = Vec::new();
+        let mut put = |key: Key, value: Vec<u8>, stored: &mut BTreeMap<Key, &Entry>| {
+            let there = stored.remove(&key);
+            if there.is_none_or(|e| e.damaged || e.value != value) {
+                let expect = there.map_or(Expect::Absent, |e| Expect::At(e.revision));
+                writes.push(Write::put(key.to_string(), value, expect));
+            }
+        };
+        let of_store = |server: &Name| entries.iter().find(|e| e.key == keys::body(server)).and_then(|e| read::<Body>(e).ok());
+        let servers: BTreeSet<Name> = self.cache.objects.servers.keys().chain(remembered.bodies.keys()).cloned().collect();
+        let others = entries.iter().filter_map(|e| match Key::parse(&e.key) {
+            Some(Key::Body(server)) => Some(server),
+            _ => None,
+        });
+        for server in others.chain(servers).collect::<BTreeSet<Name>>() {
+            let body = merged(remembered.bodies.get(&server), of_store(&server));
+            let unknown = !remembered.all && body.evidence.is_empty() && !self.is_off(&server);
+            let body = Body { anything: body.anything || unknown, ..body };
+            put(Key::Body(server), serde_json::to_vec(&body).unwrap_or_default(), &mut stored);
+        }
+        for (id, pause) in &remembered.pauses {
+            put(Key::Pause(id.clone()), serde_json::to_vec(pause).unwrap_or_default(), &mut stored);
+        }
+        for ((kind, name), pin) in &remembered.pins {
+            put(Key::Pin(*kind, name.clone()), serde_json::to_vec(pin).unwrap_or_default(), &mut stored);
+        }
+        for batch in writes.chunks(Records::WRITES_AT_ONCE) {
+            // Before the store counts as good: if this ends here, a person is asked again.
+            let revisions = self.store.write_all(batch).await?;
+            for (write, revision) in batch.iter().zip(revisions) {
+                let value = write.value.clone().unwrap_or_default();
+                self.absorb_record(&Entry { key: write.key.clone(), value, revision, damaged: false });
+            }
+        }
+        self.cache.memory.values_mut().for_each(crate::plan::observed::Memory::may_be_on);
+        self.records.accept().await?;
+        self.rewrite.clear();
+        self.cache.store_stop = None;
+        self.tell_store();
+        Ok(())
+    }
+
+    fn is_off(&self, server: &Name) -> bool {
+        self.cache.bmcs.get(server).is_some_and(|f| f.known.trouble.is_none() && f.power.as_ref().is_some_and(|p| p.value == Power::Off))
+    }
+
+    /// Stores other records of bodies in place of those that there are: all, or none.
+    pub(super) async fn replace_bodies(&mut self, bodies: Vec<(Name, Body)>) -> bool {
+        let write = |(server, body): &(Name, Body)| {
+            Write::put(keys::body(server), serde_json::to_vec(body).unwrap_or_default(), self.expected(server))
+        };
+        let writes: Vec<Write> = bodies.iter().map(write).collect();
+        match self.write(&writes).await {
+            Ok(revisions) => {
+                for ((server, body), revision) in bodies.into_iter().zip(revisions) {
+                    self.cache.memory_of(&server).may_be_on();
+                    self.cache.set_body(&server, body, revision);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "what is known of bodies could not be stored");
+                for (server, _) in &bodies {
+                    self.reload(server, &StoreError::Unknown { source: "one of several writes".into() }).await;
+                }
+                false
+            }
+        }
+    }
+
+    /// What the store is expected to have of a body.
+    pub(super) fn expected(&self, server: &Name) -> Expect {
+        let known = self.cache.unreadable.get(server).copied().or(self.cache.bodies.get(server).map(|b| b.revision));
+        match known {
+            None | Some(0) => Expect::Absent,
+            Some(revision) => Expect::At(revision),
+        }
+    }
+
+    /// A body with what the facts prove of it, and of which device that is.
+    pub(super) fn applied(&self, server: &Name, records: &[Record]) -> Body {
+        let mut body = self.cache.body(server);
+        records.iter().for_each(|r| r.apply(&mut body));
+        match body.is_of_a_device() {
+            true if body.made_on.is_empty() => body.made_on = self.cache.pinned(Kind::Server, server),
+            true => {}
+            false => body.made_on = Identity::default(),
+        }
+        body
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, String> {
+    if entry.damaged {
+        return Err("it is damaged".to_owned());
+    }
+    serde_json::from_slice(&entry.value).map_err(|e| e.to_string())
+}
+
+/// What was known last, and what only the store has: evidence and debts of both.
+fn merged(known: Option<&Body>, stored: Option<Body>) -> Body {
+    let Some(known) = known else { return stored.unwrap_or(Body { anything: true, ..Body::default() }) };
+    let mut body = known.clone();
+    let Some(stored) = stored else { return body };
+    for (persona, evidence) in stored.evidence {
+        // Only one boot answer stands: the one that was known last.
+        let stands = evidence.stands() && body.standing().is_none();
+        let evidence = crate::model::body::Evidence { withdrawn: !stands, ..evidence };
+        body.evidence.entry(persona).or_insert(evidence);
+    }
+    for (port, debt) in stored.ports {
+        body.ports.entry(port).or_insert(debt);
+    }
+    body.on_disk.extend(stored.on_disk);
+    body.anything |= stored.anything;
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::body::{Evidence, Phase, Snapshot};
+
+    fn body(personas: &[(&str, bool)]) -> Body {
+        let evidence = |(persona, withdrawn): &(&str, bool)| {
+            let persona: Name = persona.parse().unwrap();
+            let snapshot: Snapshot = serde_json::from_value(serde_json::json!({
+                "persona": persona, "hostname": "h", "arch": "x86_64", "boot": "Pxe", "root": {}, "claims": [], "macs": [], "digest": ""
+            }))
+            .unwrap();
+            (persona, Evidence { phase: Phase::Started, withdrawn: *withdrawn, snapshot })
+        };
+        Body { evidence: personas.iter().map(evidence).collect(), ..Body::default() }
+    }
+
+    #[test]
+    fn what_either_knows_is_evidence_and_one_answer_stands() {
+        let both = merged(Some(&body(&[("a", false)])), Some(body(&[("a", true), ("b", false)])));
+        let stands: Vec<bool> = both.evidence.values().map(Evidence::stands).collect();
+        assert_eq!((both.evidence.len(), stands), (2, vec![true, false]));
+        assert!(merged(None, None).anything);
+        assert_eq!(merged(None, Some(body(&[("a", false)]))), body(&[("a", false)]));
+    }
+}
