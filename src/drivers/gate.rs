@@ -264,6 +264,10 @@ impl DeviceSocket {
         DeviceSocket(socket)
     }
 
+    pub async fn bind(address: SocketAddr) -> io::Result<DeviceSocket> {
+        UdpSocket::bind(address).await.map(DeviceSocket)
+    }
+
     /// Refuses what changes anything.
     pub async fn ask(&self, datagram: &Datagram, to: SocketAddr) -> io::Result<()> {
         match datagram {
