@@ -264,10 +264,6 @@ impl DeviceSocket {
         DeviceSocket(socket)
     }
 
-    pub async fn bind(address: SocketAddr) -> io::Result<DeviceSocket> {
-        UdpSocket::bind(address).await.map(DeviceSocket)
-    }
-
     /// Refuses what changes anything.
     pub async fn ask(&self, datagram: &Datagram, to: SocketAddr) -> io::Result<()> {
         match datagram {
@@ -299,6 +295,13 @@ impl DeviceSocket {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// On this address of our own, without waiting. Must be called within a tokio runtime.
+    pub fn open(address: SocketAddr) -> io::Result<DeviceSocket> {
+        let socket = std::net::UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket).map(DeviceSocket)
     }
 
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {

@@ -108,8 +108,8 @@ pub struct BmcSocket {
 
 impl BmcSocket {
     pub async fn bind() -> io::Result<Arc<BmcSocket>> {
-        let v4 = Arc::new(DeviceSocket::bind((Ipv4Addr::UNSPECIFIED, 0).into()).await?);
-        let v6 = DeviceSocket::bind((Ipv6Addr::UNSPECIFIED, 0).into()).await.ok().map(Arc::new);
+        let v4 = Arc::new(DeviceSocket::open((Ipv4Addr::UNSPECIFIED, 0).into())?);
+        let v6 = DeviceSocket::open((Ipv6Addr::UNSPECIFIED, 0).into()).ok().map(Arc::new);
         let table = Arc::new(Mutex::new(Table::default()));
         let readers = [Some(&v4), v6.as_ref()].into_iter().flatten().map(|s| tokio::spawn(read(s.clone(), table.clone()))).collect();
         Ok(Arc::new(BmcSocket { v4, v6, table, readers }))
