@@ -144,5 +144,12 @@ async fn what_is_not_told_does_not_hide_the_power() {
         let seen = look(&mut driver, Depth::Everything).await.unwrap();
         assert_eq!((seen.power, seen.boot), (Power::Off, None), "{code:02x}h");
         assert_eq!(seen.shown.guid, guid(0x11).guid, "who it is, the handshake tells");
+        // What was told once is not forgotten where it is not told again; the boot device may be another one by now.
+        bmc.interrupt(|_, _, _| None);
+        let told = look(&mut driver, Depth::Everything).await.unwrap();
+        assert!(told.boot.is_some() && told.identity.manufacturer_id == 0x1291);
+        bmc.interrupt(move |netfn, cmd, _| (!matches!((netfn, cmd), (0x00, 0x01) | (0x06, 0x3b))).then(|| vec![code]));
+        let seen = look(&mut driver, Depth::Everything).await.unwrap();
+        assert_eq!((seen.identity, seen.boot), (told.identity, None));
     }
 }

@@ -115,16 +115,19 @@ impl IpmiDriver {
         let everything = depth == Depth::Everything || self.identity.is_none();
         let identity = match &self.identity {
             Some(known) if !everything => known.clone(),
-            Some(_) | None => told(self.read_identity(deadline).await)?.unwrap_or_default(),
+            // What was told before in the name of this GUID is still so.
+            Some(_) | None => told(self.read_identity(deadline).await)?.or_else(|| self.identity.clone()).unwrap_or_default(),
         };
         self.polls = self.polls.wrapping_add(1);
         let due = self.settings.boot_every != 0 && self.polls.is_multiple_of(self.settings.boot_every);
-        let boot = if everything || due { told(self.read_boot(deadline).await)?.flatten() } else { self.boot.last };
+        if everything || due {
+            self.boot.last = told(self.read_boot(deadline).await)?.flatten();
+        }
         if self.guid != guid {
             let why = "another BMC answered before everything was asked".to_owned();
             return Err(Fault::Garbled { device: self.device.clone(), why });
         }
-        Ok(BmcSeen { shown, identity, power, boot, suite })
+        Ok(BmcSeen { shown, identity, power, boot: self.boot.last, suite })
     }
 
     /// Who answers in the session that is open.
