@@ -239,8 +239,9 @@ async fn refusals_are_told_apart() {
     assert_eq!(bmc.sessions(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn busy_is_not_refused() {
+    let _clockwork = clockwork();
     let bmc = Served::new(BmcConfig { sessions: 1, ..fast() }, Line::default()).await;
     let (mut first, mut second) = (driver(bmc.port, admin(), quick()).await, driver(bmc.port, admin(), quick()).await);
     look(&mut first, Depth::State).await.unwrap();
@@ -280,8 +281,9 @@ async fn boot_flags_are_read_back() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_that_is_gone_is_opened_again_for_a_look() {
+    let _clockwork = clockwork();
     let bmc = Served::new(fast(), Line::default()).await;
     let settings = IpmiSettings { retry_after: Duration::from_millis(50), ..quick() };
     let mut driver = driver(bmc.port, admin(), settings).await;
@@ -294,8 +296,9 @@ async fn a_session_that_is_gone_is_opened_again_for_a_look() {
     assert_eq!(bmc.controls(), [Control::On, Control::Off]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_power_off_is_sent_once_and_its_outcome_may_be_unknown() {
+    let _clockwork = clockwork();
     let bmc = Served::new(BmcConfig { power: Power::On, ..fast() }, Line::default()).await;
     let counted = Arc::new(Mutex::new(0));
     let (port, task) = tap(bmc.port, counted.clone()).await;
@@ -326,8 +329,9 @@ async fn a_power_off_is_sent_once_and_its_outcome_may_be_unknown() {
 }
 
 /// The button changes the power between two polls: an old answer taken for a new one would show.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn late_and_doubled_replies_never_answer_another_question() {
+    let _clockwork = clockwork();
     let ms = Duration::from_millis;
     let line = Line { lost_in: 0.3, lost_out: 0.3, doubled: 0.3, delay: ms(10), late: 0.2, late_by: ms(90), seed: 7 };
     let bmc = Served::new(BmcConfig { suites: vec![17], sessions: 64, kg: Some([7; 20]), ..fast() }, line).await;

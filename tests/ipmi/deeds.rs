@@ -48,8 +48,9 @@ fn ops() -> Vec<(Op, BmcConfig)> {
     vec![(power_on(), fast()), (power_off(Off::Soft), running()), (power_off(Off::Hard), running()), (set_boot(BootDevice::Pxe), fast())]
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_was_taken_back_is_not_even_asked_for() {
+    let _clockwork = clockwork();
     for (op, config) in ops() {
         let bmc = Served::new(config, Line::default()).await;
         let mut driver = impatient(&bmc).await;
@@ -65,8 +66,9 @@ async fn what_was_taken_back_is_not_even_asked_for() {
 }
 
 /// The word comes when the BMC answers the status: after the driver's last look at the gate but that at the wire.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_word_between_the_status_and_the_command_stops_the_command() {
+    let _clockwork = clockwork();
     for (op, config) in ops() {
         for by_lease in [false, true] {
             let bmc = Served::new(config.clone(), Line::default()).await;
@@ -89,8 +91,9 @@ async fn a_word_between_the_status_and_the_command_stops_the_command() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nothing_stands_between_the_status_and_the_command() {
+    let _clockwork = clockwork();
     let bmc = Served::new(fast(), Line::default()).await;
     let mut driver = impatient(&bmc).await;
     let controller = Controller::meaning(guid(0x11));
@@ -102,8 +105,9 @@ async fn nothing_stands_between_the_status_and_the_command() {
     assert_eq!(bmc.controls(), [Control::On, Control::Soft, Control::On, Control::Off]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_so_already_is_not_sent() {
+    let _clockwork = clockwork();
     for (op, config) in [(power_on(), running()), (power_off(Off::Soft), fast()), (power_off(Off::Hard), fast())] {
         let bmc = Served::new(config, Line::default()).await;
         let notes = Controller::meaning(guid(0x11)).execute(&mut impatient(&bmc).await, op).await.unwrap();
@@ -112,18 +116,9 @@ async fn what_is_so_already_is_not_sent() {
     }
 }
 
-/// Time is tokio's here, and goes on only when everything that is on its way has arrived.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_took_too_long_opens_nothing() {
-    let clockwork = tokio::spawn(async {
-        loop {
-            // A few turns of the runtime, each of which reads the sockets at least once.
-            for _ in 0..400 {
-                tokio::task::yield_now().await;
-            }
-            tokio::time::advance(Duration::from_millis(50)).await;
-        }
-    });
+    let _clockwork = clockwork();
     let seconds = Duration::from_secs;
     for (takes, stale) in [(1, false), (3, false), (11, true)] {
         let line = Line { late: 1.0, late_by: seconds(takes), ..Line::default() };
@@ -142,13 +137,13 @@ async fn an_answer_that_took_too_long_opens_nothing() {
         }
         assert_eq!(bmc.controls().len(), usize::from(!stale), "an answer after {takes} s");
     }
-    clockwork.abort();
 }
 
 // ---- who is meant -----------------------------------------------------------------------------------------------------
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_bmc_at_the_address_gets_nothing() {
+    let _clockwork = clockwork();
     for (op, config) in ops() {
         let bmc = Served::new(config, Line::default()).await;
         let mut driver = impatient(&bmc).await;
@@ -166,8 +161,9 @@ async fn another_bmc_at_the_address_gets_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_that_does_not_tell_who_it_is_is_known_by_its_address_alone() {
+    let _clockwork = clockwork();
     for silent in [[0; 16], [0xff; 16]] {
         let bmc = Served::new(BmcConfig { guid: silent, ..running() }, Line::default()).await;
         let mut driver = impatient(&bmc).await;
@@ -208,8 +204,9 @@ async fn ipmi_sim_is_switched_only_where_it_is_meant() {
 
 // ---- what became of it ------------------------------------------------------------------------------------------------
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_code_says_whether_it_was_carried_out() {
+    let _clockwork = clockwork();
     let bmc = Served::new(running(), Line::default()).await;
     let mut driver = impatient(&bmc).await;
     let controller = Controller::meaning(guid(0x11));
@@ -234,8 +231,9 @@ async fn a_code_says_whether_it_was_carried_out() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_privilege_that_is_refused_is_not_the_end_of_the_session() {
+    let _clockwork = clockwork();
     for code in [0x80, 0x81, 0x82, 0xd4, 0xcc] {
         let bmc = Served::new(running(), Line::default()).await;
         let mut driver = impatient(&bmc).await;
@@ -257,8 +255,9 @@ async fn a_privilege_that_is_refused_is_not_the_end_of_the_session() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_switching_on_is_sent_again_only_where_the_power_is_still_off() {
+    let _clockwork = clockwork();
     let controller = Controller::meaning(guid(0x11));
     // The first two copies are lost on their way.
     let bmc = Served::new(fast(), Line::default()).await;
@@ -289,8 +288,9 @@ async fn a_switching_on_is_sent_again_only_where_the_power_is_still_off() {
     assert!(matches!(unknown, Err(Fault::Unknown { .. })), "{unknown:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_copy_that_the_gate_stops_after_another_went_out_is_unknown() {
+    let _clockwork = clockwork();
     for (op, swallowed) in [(power_on(), CONTROL), (set_boot(BootDevice::Pxe), SET_BOOT)] {
         let bmc = Served::new(fast(), Line::default()).await;
         let controller = Controller::meaning(guid(0x11));
@@ -322,8 +322,9 @@ async fn a_copy_that_the_gate_stops_after_another_went_out_is_unknown() {
 }
 
 /// The session dies when the first copy has left: no other session is opened for a second one.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_command_is_not_taken_to_another_session() {
+    let _clockwork = clockwork();
     for (op, config) in [(power_on(), fast()), (power_off(Off::Hard), running())] {
         let bmc = Served::new(config, Line::default()).await;
         let gone = AtomicU32::new(0);

@@ -24,8 +24,9 @@ fn handshakes(bmc: &Served) -> Vec<u8> {
 }
 
 /// A refusal is the worker's to pace: one poll is one handshake, or two where the suite is in question.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refused_handshake_is_not_tried_again_at_once() {
+    let _clockwork = clockwork();
     for (open, rakp_1, expected) in [
         (Some(0x01), None, vec![OPEN]),
         (Some(0x0b), None, vec![OPEN]),
@@ -47,16 +48,18 @@ async fn a_refused_handshake_is_not_tried_again_at_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_bmc_that_always_chooses_suite_3_is_asked_for_it() {
+    let _clockwork = clockwork();
     let bmc = Served::new(fast(), Line::default()).await;
     bmc.odd(|odd| odd.always_suite = Some(Suite::Three));
     assert_eq!(look(&mut driver(bmc.port, admin(), quick()).await, Depth::State).await.unwrap().suite, 3);
 }
 
-/// Datagrams are taken late at most, so that the n-th cannot be there before n times the spacing.
-#[tokio::test]
+/// The n-th cannot be there before n times the spacing.
+#[tokio::test(start_paused = true)]
 async fn any_two_datagrams_are_apart() {
+    let _clockwork = clockwork();
     let bmc = Served::new(fast(), Line::default()).await;
     let spacing = Duration::from_millis(60);
     let settings = IpmiSettings { spacing, ..IpmiSettings::default() };
@@ -86,8 +89,9 @@ async fn in_turn(port: u16, name: &str, turns: &Arc<Turns>) -> IpmiDriver {
     IpmiDriver::new(format!("bmc/{name}"), socket, address, admin(), quick(), Some((device(name), Arc::clone(turns))))
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn only_a_bmc_that_answers_holds_a_turn() {
+    let _clockwork = clockwork();
     let turns = Arc::new(Turns::default());
     let unused: Vec<_> = (0..3).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     for (n, dead) in unused.iter().enumerate() {
@@ -99,8 +103,9 @@ async fn only_a_bmc_that_answers_holds_a_turn() {
     look(&mut in_turn(bmc.port, "lives", &turns).await, Depth::State).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_turn_is_waited_for_between_the_answer_and_the_user_name_and_not_for_long() {
+    let _clockwork = clockwork();
     let turns = Arc::new(Turns::default());
     let bmc = Served::new(fast(), Line::default()).await;
     let held = (turns.pass(&device("one")).await.unwrap(), turns.pass(&device("two")).await.unwrap());
@@ -120,8 +125,9 @@ async fn a_turn_is_waited_for_between_the_answer_and_the_user_name_and_not_for_l
     drop(held);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn credentials_that_two_refused_are_not_shown_to_a_third() {
+    let _clockwork = clockwork();
     let turns = Arc::new(Turns::default());
     let mut bmcs = Vec::new();
     for name in ["one", "two", "three"] {
@@ -135,8 +141,9 @@ async fn credentials_that_two_refused_are_not_shown_to_a_third() {
 }
 
 /// Codes for what some boards do not have, or not now: the power was told.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_not_told_does_not_hide_the_power() {
+    let _clockwork = clockwork();
     for code in [0xc1, 0xcc, 0xd4, 0xc0, 0xff] {
         let bmc = Served::new(fast(), Line::default()).await;
         bmc.interrupt(move |netfn, cmd, _| (!matches!((netfn, cmd), (0x00, 0x01) | (0x06, 0x3b))).then(|| vec![code]));
