@@ -118,7 +118,7 @@ async fn what_is_so_already_is_not_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_took_too_long_opens_nothing() {
-    let _clockwork = clockwork();
+    let _clockwork = clockwork_in_steps(Duration::from_millis(100));
     let seconds = Duration::from_secs;
     for (takes, stale) in [(1, false), (3, false), (11, true)] {
         let line = Line { late: 1.0, late_by: seconds(takes), ..Line::default() };

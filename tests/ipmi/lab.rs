@@ -38,17 +38,21 @@ impl Drop for Clockwork {
 }
 
 pub fn clockwork() -> Clockwork {
-    Clockwork(tokio::spawn(async {
+    clockwork_in_steps(Duration::from_millis(10))
+}
+
+pub fn clockwork_in_steps(step: Duration) -> Clockwork {
+    Clockwork(tokio::spawn(async move {
         loop {
             // The runtime reads its sockets every 61 turns; the kernel may want a moment as well.
-            for _ in 0..200 {
+            for _ in 0..70 {
                 tokio::task::yield_now().await;
             }
             std::thread::sleep(Duration::from_micros(50));
-            for _ in 0..200 {
+            for _ in 0..70 {
                 tokio::task::yield_now().await;
             }
-            tokio::time::advance(Duration::from_millis(10)).await;
+            tokio::time::advance(step).await;
         }
     }))
 }
