@@ -48,7 +48,7 @@ pub fn clockwork_in_steps(step: Duration) -> Clockwork {
             for _ in 0..70 {
                 tokio::task::yield_now().await;
             }
-            std::thread::sleep(Duration::from_micros(50));
+            std::thread::yield_now();
             for _ in 0..70 {
                 tokio::task::yield_now().await;
             }
