@@ -107,7 +107,7 @@ impl IpmiDriver {
         }
     }
 
-    async fn look(&mut self, depth: Depth, deadline: Instant) -> Result<BmcSeen, Fault> {
+    async fn seen(&mut self, depth: Depth, deadline: Instant) -> Result<BmcSeen, Fault> {
         let power = self.read_power(deadline).await?;
         // Of the very session that told the power.
         let (shown, guid) = (self.shown(), self.guid);
@@ -179,7 +179,7 @@ fn told<T>(answer: Result<T, Fault>) -> Result<Option<T>, Fault> {
 #[async_trait]
 impl Driver for IpmiDriver {
     async fn observe(&mut self, depth: Depth, deadline: Instant) -> Result<Observation, Fault> {
-        self.look(depth, deadline).await.map(Observation::Bmc)
+        self.seen(depth, deadline).await.map(Observation::Bmc)
     }
 
     async fn execute(&mut self, op: &Op, permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {
