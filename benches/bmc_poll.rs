@@ -182,7 +182,7 @@ async fn measure(suite: u8, bmcs: u64) -> Result<(), Failure> {
     for port in ports.split(' ') {
         let login = BmcLogin { username: "admin".into(), password: Hidden::new("admin".into()), kg: None };
         let address = format!("127.0.0.1:{port}").parse()?;
-        drivers.push(IpmiDriver::new(format!("bmc/{port}"), socket.clone(), address, login, settings.clone()));
+        drivers.push(IpmiDriver::new(format!("bmc/{port}"), socket.clone(), address, login, settings.clone(), None));
     }
     let begun = (Instant::now(), cpu()?, simulator.heard()?);
     drivers = poll_all(drivers, 1).await?;

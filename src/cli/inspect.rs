@@ -128,7 +128,7 @@ async fn look_at_switch(address: &HostPort, login: SnmpLogin) -> Result<SwitchSe
 async fn look_at_bmc(address: &HostPort, login: BmcLogin) -> Result<BmcSeen, Fault> {
     let device = address.to_string();
     let socket = BmcSocket::bind().await.map_err(|source| Fault::Network { device: device.clone(), source })?;
-    let mut driver = IpmiDriver::new(device.clone(), socket, address.clone(), login, IpmiSettings::default());
+    let mut driver = IpmiDriver::new(device.clone(), socket, address.clone(), login, IpmiSettings::default(), None);
     let seen = driver.observe(Depth::Everything, Instant::now() + PATIENCE).await;
     driver.close().await;
     match seen? {

@@ -27,10 +27,11 @@ impl UdpDevices {
 }
 
 impl Devices for UdpDevices {
-    fn bmc(&self, server: &Name, spec: &ServerSpec, login: BmcLogin, spacing: Duration, _turns: Arc<Turns>) -> Box<dyn Driver> {
+    fn bmc(&self, server: &Name, spec: &ServerSpec, login: BmcLogin, spacing: Duration, turns: Arc<Turns>) -> Box<dyn Driver> {
         let settings = IpmiSettings { privilege: spec.bmc.privilege, spacing, ..IpmiSettings::default() };
-        let device = Device::Bmc(server.clone()).to_string();
-        Box::new(IpmiDriver::new(device, Arc::clone(&self.bmcs), spec.bmc.address.clone(), login, settings))
+        let device = Device::Bmc(server.clone());
+        let (name, socket, address) = (device.to_string(), Arc::clone(&self.bmcs), spec.bmc.address.clone());
+        Box::new(IpmiDriver::new(name, socket, address, login, settings, Some((device, turns))))
     }
 
     fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin, _turns: Arc<Turns>) -> Box<dyn Driver> {

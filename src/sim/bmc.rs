@@ -312,8 +312,9 @@ impl Bmc {
     /// What a driver reads of who it is, for a endpoint without packets.
     pub fn identity(&self) -> BmcIdentity {
         let (major, minor) = self.config.firmware;
+        let guid = Some(self.config.guid).filter(|g| *g != [0; 16] && *g != [0xff; 16]);
         BmcIdentity {
-            guid: Some(self.config.guid.iter().map(|b| format!("{b:02x}")).collect()),
+            guid: guid.map(|g| g.iter().map(|b| format!("{b:02x}")).collect()),
             manufacturer_id: self.config.manufacturer_id,
             product_id: self.config.product_id,
             firmware: format!("{major}.{minor:02}"),

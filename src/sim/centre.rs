@@ -247,10 +247,14 @@ impl Centre {
         self.judge(|judge, _| judge.observed(server, asked_at, power));
     }
 
-    /// An operation is about to leave.
-    pub async fn sending(&self, server: &Name, op: &Op) {
+    /// A change leaves: called inside the gate.
+    pub fn sending(&self, server: &Name, op: &Op) {
         self.note(&[server], format!("op {op}"));
         self.judge(|judge, now| judge.sending(server, op, now));
+    }
+
+    /// A change is about to leave: here the controller may be killed.
+    pub async fn before_sending(&self) {
         let crash = {
             let mut left = self.crashes_before_sending.lock().unwrap_or_else(PoisonError::into_inner);
             let crash = *left > 0;
@@ -430,9 +434,9 @@ impl VirtualDevices {
 }
 
 impl Devices for VirtualDevices {
-    fn bmc(&self, server: &Name, _: &ServerSpec, _: BmcLogin, _: Duration, _: Arc<Turns>) -> Box<dyn Driver> {
+    fn bmc(&self, server: &Name, spec: &ServerSpec, _: BmcLogin, _: Duration, _: Arc<Turns>) -> Box<dyn Driver> {
         let line = self.line(&Device::Bmc(server.clone()));
-        Box::new(VirtualBmc::new(Arc::clone(&self.0), server.clone(), line))
+        Box::new(VirtualBmc::new(Arc::clone(&self.0), server.clone(), spec.bmc.address.to_string(), line))
     }
 
     fn switch(&self, switch: &Name, spec: &SwitchSpec, _: SnmpLogin, _: Arc<Turns>) -> Box<dyn Driver> {

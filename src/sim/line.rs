@@ -75,22 +75,39 @@ impl Line {
         patience: Duration,
         deliver: impl FnOnce() -> Option<T> + Send + 'static,
     ) -> Result<T, NoReply> {
-        let until = Instant::now() + patience;
+        self.send(deliver).within(patience).await
+    }
+
+    /// The same, as soon as it has left.
+    pub fn send<T: Send + 'static>(&self, deliver: impl FnOnce() -> Option<T> + Send + 'static) -> Reply<T> {
         let fate = self.fate();
         let (reply, answer) = oneshot::channel();
-        if fate.arrives {
-            tokio::spawn(async move {
-                sleep(fate.there).await;
-                let said = deliver();
-                sleep(fate.back).await;
-                if let Some(said) = said.filter(|_| fate.returns) {
-                    // Nobody waits for it any more: it came too late.
-                    let _ = reply.send(said);
-                }
-            });
-            if let Ok(Ok(said)) = timeout_at(until, answer).await {
-                return Ok(said);
+        if !fate.arrives {
+            return Reply(None);
+        }
+        tokio::spawn(async move {
+            sleep(fate.there).await;
+            let said = deliver();
+            sleep(fate.back).await;
+            if let Some(said) = said.filter(|_| fate.returns) {
+                // Nobody waits for it any more: it came too late.
+                let _ = reply.send(said);
             }
+        });
+        Reply(Some(answer))
+    }
+}
+
+/// The reply to a request that has left; nothing where it does not even arrive.
+pub struct Reply<T>(Option<oneshot::Receiver<T>>);
+
+impl<T> Reply<T> {
+    pub async fn within(self, patience: Duration) -> Result<T, NoReply> {
+        let until = Instant::now() + patience;
+        if let Some(answer) = self.0
+            && let Ok(Ok(said)) = timeout_at(until, answer).await
+        {
+            return Ok(said);
         }
         tokio::time::sleep_until(until).await;
         Err(NoReply)

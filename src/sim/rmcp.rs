@@ -4,7 +4,7 @@
 //! reboot. All chance comes from one seed. Repeated requests are carried out again, as ipmi_sim does, unless they are the same datagram.
 //! Held to ipmitool (-C 3 and -C 17) and FreeIPMI in `tests/ipmi.rs`, since client and simulator share `wire` and `crypto`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,8 @@ use crate::model::fact::Tick;
 
 /// Handshakes that were begun and not ended: the oldest is forgotten for a new one.
 const HALF_OPEN: usize = 16;
+/// Datagrams that are remembered for whoever checks.
+const RECEIVED: usize = 256;
 /// RMCP class ASF, presence ping and pong (IPMI 2.0, 13.2.3; ASF 2.0, 3.2.4).
 const CLASS_ASF: u8 = 0x06;
 const PING: u8 = 0x80;
@@ -73,9 +75,37 @@ impl Window {
     }
 }
 
+/// A datagram as the BMC took it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// Open Session Request, RAKP 1, RAKP 3: by payload type.
+    Handshake(u8),
+    /// In a session.
+    Command { netfn: u8, cmd: u8, data: Vec<u8> },
+}
+
+/// What stands between the sessions and the BMC: sees network function, command and data first, and may answer in its place (completion
+/// code and data; nothing at all: no answer).
+pub type Interrupt = Box<dyn FnMut(u8, u8, &[u8]) -> Option<Vec<u8>> + Send>;
+
+/// How the session layer of some boards is not as it should be.
+#[derive(Default)]
+pub struct Oddities {
+    /// With these status codes Open Session and RAKP 1 are answered.
+    pub open: Option<u8>,
+    pub rakp_1: Option<u8>,
+    /// What was proposed does not matter, as with virtualbmc.
+    pub always_suite: Option<Suite>,
+    pub interrupt: Option<Interrupt>,
+    /// This command (network function, command) is carried out and not answered.
+    pub mute: Option<(u8, u8)>,
+}
+
 /// A BMC and its sessions.
 pub struct Endpoint {
     pub bmc: Bmc,
+    pub odd: Oddities,
+    received: VecDeque<(Tick, Received)>,
     sessions: BTreeMap<u32, Session>,
     random: StdRng,
     reboots: u32,
@@ -84,7 +114,27 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub fn new(bmc: Bmc, seed: u64) -> Endpoint {
-        Endpoint { bmc, sessions: BTreeMap::new(), random: StdRng::seed_from_u64(seed), reboots: 0, heard: 0 }
+        Endpoint {
+            bmc,
+            odd: Oddities::default(),
+            received: VecDeque::new(),
+            sessions: BTreeMap::new(),
+            random: StdRng::seed_from_u64(seed),
+            reboots: 0,
+            heard: 0,
+        }
+    }
+
+    /// The last datagrams that were part of a handshake, or verified in their session.
+    pub fn received(&self) -> impl Iterator<Item = &(Tick, Received)> {
+        self.received.iter()
+    }
+
+    fn note(&mut self, received: Received, now: Tick) {
+        if self.received.len() == RECEIVED {
+            self.received.pop_front();
+        }
+        self.received.push_back((now, received));
     }
 
     /// Open sessions, without those whose handshake is not over.
@@ -161,6 +211,9 @@ impl Endpoint {
     }
 
     fn rmcp_plus(&mut self, packet: &Packet<'_>, now: Tick) -> Option<Vec<u8>> {
+        if let kind @ (wire::OPEN_REQUEST | wire::RAKP_1 | wire::RAKP_3) = packet.payload_type {
+            self.note(Received::Handshake(kind), now);
+        }
         match packet.payload_type {
             wire::OPEN_REQUEST => self.open(packet.payload, now),
             wire::RAKP_1 => self.handshake(packet.payload, now, Endpoint::rakp1),
@@ -183,7 +236,9 @@ impl Endpoint {
         let console = wire::u32_at(payload, 4)?;
         let proposed = [*payload.get(12)?, *payload.get(20)?, *payload.get(28)?];
         let suite = Suite::of_algorithms(proposed).filter(|s| self.bmc.config.suites.contains(&s.id()));
+        let suite = self.odd.always_suite.or(suite);
         let status = match suite {
+            _ if self.odd.open.is_some() => Status(self.odd.open.unwrap_or_default()),
             None => Status::NO_SUITE,
             Some(_) if self.sessions() >= self.bmc.config.sessions => Status::NO_RESOURCES,
             Some(_) => Status::OK,
@@ -246,6 +301,9 @@ impl Endpoint {
     fn rakp1(&mut self, session: &mut Session, payload: &[u8]) -> Option<Step> {
         let State::Opened { requested } = session.state else { return None };
         let refused = |status| Some(Step::Refused(wire::RAKP_2, status));
+        if let Some(status) = self.odd.rakp_1 {
+            return refused(Status(status));
+        }
         let role = *payload.get(24)?;
         let name = payload.get(28..28 + usize::from(*payload.get(27)?))?;
         let Some(user) = self.bmc.config.users.iter().find(|u| u.name.as_bytes() == name) else {
@@ -302,7 +360,13 @@ impl Endpoint {
         session.heard_at = now;
         let message = wire::lan_message(&payload)?;
         let mut closed = None;
+        let instead = self.odd.interrupt.as_mut().and_then(|i| i(message.netfn, message.cmd, message.data));
+        if instead.as_ref().is_some_and(Vec::is_empty) {
+            self.note(Received::Command { netfn: message.netfn, cmd: message.cmd, data: message.data.to_vec() }, now);
+            return None;
+        }
         let data = match (message.netfn, message.cmd) {
+            _ if instead.is_some() => instead.unwrap_or_default(),
             (0x06, 0x3b) => active.privilege(message.data),
             (0x06, 0x3c) => {
                 closed = wire::u32_at(message.data, 0);
@@ -314,13 +378,14 @@ impl Endpoint {
         active.sequence += 1;
         let (console, sequence) = (session.console, active.sequence);
         let data = if data.is_empty() { self.before_session(&message).unwrap_or_else(|| vec![0xc1]) } else { data };
+        self.note(Received::Command { netfn: message.netfn, cmd: message.cmd, data: message.data.to_vec() }, now);
         let session = self.sessions.get(&packet.session)?;
         let State::Active(active) = &session.state else { return None };
         let sealed = active.keys.seal(console, sequence, &reply_to(&message, &data), iv);
         if closed == Some(packet.session) {
             self.sessions.remove(&packet.session);
         }
-        Some(sealed)
+        (self.odd.mute != Some((message.netfn, message.cmd))).then_some(sealed)
     }
 }
 

@@ -7,13 +7,17 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use embody::clock::BootClock;
 use embody::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
-use embody::drivers::{Depth, Driver, Fault, Observation};
+use embody::drivers::gate::{Gate, Key, Permit};
+use embody::drivers::{Depth, Driver, Fault, Notes, Observation};
 use embody::model::fact::{BmcSeen, BootDevice, BootOverride, Power, Tick};
+use embody::model::identity::Identity;
 use embody::model::op::{Off, Op};
 use embody::model::secret::{BmcLogin, Hidden};
 use embody::sim::bmc::{Bmc, BmcConfig, BmcEvent, BmcFault, Control, SoftOff};
-use embody::sim::rmcp::{Endpoint, Line, SharedEndpoint, serve};
+use embody::sim::rmcp::{Endpoint, Line, Oddities, Received, SharedEndpoint, serve};
+use embody::store::LeaseEnd;
 use tokio::net::UdpSocket;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -22,6 +26,35 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 
 pub fn soon() -> Instant {
     Instant::now() + LIMIT
+}
+
+/// Time for a test that is paused from its start: it goes on only when all datagrams on their way have arrived, however slow the machine is.
+pub struct Clockwork(tokio::task::JoinHandle<()>);
+
+impl Drop for Clockwork {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub fn clockwork() -> Clockwork {
+    clockwork_in_steps(Duration::from_millis(10))
+}
+
+pub fn clockwork_in_steps(step: Duration) -> Clockwork {
+    Clockwork(tokio::spawn(async move {
+        loop {
+            // The runtime reads its sockets every 61 turns; the kernel may want a moment as well.
+            for _ in 0..70 {
+                tokio::task::yield_now().await;
+            }
+            std::thread::yield_now();
+            for _ in 0..70 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::advance(step).await;
+        }
+    }))
 }
 
 pub fn login(user: &str, password: &str, kg: Option<&str>) -> BmcLogin {
@@ -39,7 +72,7 @@ pub fn quick() -> IpmiSettings {
 
 pub async fn driver(port: u16, login: BmcLogin, settings: IpmiSettings) -> IpmiDriver {
     let socket = BmcSocket::bind().await.unwrap();
-    IpmiDriver::new("bmc/test".into(), socket, format!("127.0.0.1:{port}").parse().unwrap(), login, settings)
+    IpmiDriver::new("bmc/test".into(), socket, format!("127.0.0.1:{port}").parse().unwrap(), login, settings, None)
 }
 
 pub async fn look(driver: &mut IpmiDriver, depth: Depth) -> Result<BmcSeen, Fault> {
@@ -227,8 +260,8 @@ pub async fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     (out.status.success(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
 }
 
-/// Between console and BMC: forwards, counts what goes in, and swallows what comes out when told to.
-pub async fn tap(bmc: u16, swallow: Arc<Mutex<bool>>, counted: Arc<Mutex<u32>>) -> (u16, tokio::task::JoinHandle<()>) {
+/// Between console and BMC: forwards, and counts what goes in.
+pub async fn tap(bmc: u16, counted: Arc<Mutex<u32>>) -> (u16, tokio::task::JoinHandle<()>) {
     let (outside, inside) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
     inside.connect(("127.0.0.1", bmc)).await.unwrap();
     let port = outside.local_addr().unwrap().port();
@@ -243,11 +276,79 @@ pub async fn tap(bmc: u16, swallow: Arc<Mutex<bool>>, counted: Arc<Mutex<u32>>) 
                     *counted.lock().unwrap() += 1;
                     inside.send(&asked[..n]).await.unwrap();
                 }
-                Ok(n) = inside.recv(&mut answered) => if let Some(to) = console.filter(|_| !*swallow.lock().unwrap()) {
+                Ok(n) = inside.recv(&mut answered) => if let Some(to) = console {
                     outside.send_to(&answered[..n], to).await.unwrap();
                 }
             }
         }
     });
     (port, task)
+}
+
+// ---- a controller's right to change ------------------------------------------------------------------------------------
+
+/// A lease, a gate, and the device that is meant.
+pub struct Controller {
+    pub lease: Arc<LeaseEnd>,
+    pub gate: Arc<Gate>,
+    pub pinned: Identity,
+}
+
+impl Controller {
+    pub fn meaning(pinned: Identity) -> Controller {
+        Controller::with_clock(pinned, BootClock::Kernel)
+    }
+
+    pub fn with_clock(pinned: Identity, clock: BootClock) -> Controller {
+        let lease = LeaseEnd::never(clock);
+        Controller { gate: Gate::new(Arc::clone(&lease), clock), lease, pinned }
+    }
+
+    pub fn permit(&self, op: &Op) -> Permit {
+        let mut permit = self.gate.permit(Key::of(op), self.pinned.clone());
+        permit.begin(LIMIT);
+        permit
+    }
+
+    pub async fn execute(&self, driver: &mut IpmiDriver, op: Op) -> Result<Notes, Fault> {
+        let permit = self.permit(&op);
+        driver.execute(&op, &permit, soon()).await
+    }
+}
+
+/// The GUID of `BmcConfig::default()`, and of another one.
+pub fn guid(byte: u8) -> Identity {
+    Identity { guid: Some(format!("{byte:02x}").repeat(16)), ..Identity::default() }
+}
+
+impl Served {
+    /// What it took: handshakes, and commands that verified.
+    pub fn received(&self) -> Vec<Received> {
+        let endpoint = self.endpoint.lock().unwrap();
+        endpoint.received().map(|(_, what)| what.clone()).collect()
+    }
+
+    /// Commands of sessions, as network function and command.
+    pub fn commands(&self) -> Vec<(u8, u8)> {
+        let command = |what: &Received| match what {
+            Received::Command { netfn, cmd, .. } => Some((*netfn, *cmd)),
+            Received::Handshake(_) => None,
+        };
+        self.received().iter().filter_map(command).collect()
+    }
+
+    pub fn odd(&self, set: impl FnOnce(&mut Oddities)) {
+        set(&mut self.endpoint.lock().unwrap().odd);
+    }
+
+    pub fn interrupt(&self, interrupt: impl FnMut(u8, u8, &[u8]) -> Option<Vec<u8>> + Send + 'static) {
+        self.odd(|odd| odd.interrupt = Some(Box::new(interrupt)));
+    }
+
+    /// Another BMC is plugged in here: it knows no session of the old one.
+    pub fn swap(&self, guid: [u8; 16]) {
+        let mut endpoint = self.endpoint.lock().unwrap();
+        endpoint.bmc.config.guid = guid;
+        endpoint.drop_sessions();
+    }
 }

@@ -6,13 +6,20 @@
 //! or a minute, and that is no drift. A BMC that shows another device than was written `Disagrees`.
 //! Shown by `tests/ipmi.rs`: ipmi_sim loses all three bits.
 
+use ipmi_rs::connection::Message;
 use tokio::time::Instant;
 
-use super::commands::{self, GetBootFlags, SetBootOption};
-use super::driver::{Copies, INSUFFICIENT_PRIVILEGE, IpmiDriver};
+use super::commands::{self, GetBootFlags, SetBootOption, SetSessionPrivilege};
+use super::driver::IpmiDriver;
+use super::open::Raised;
 use super::quirks::Quirks;
+use super::request::{INSUFFICIENT_PRIVILEGE, Right, Trouble, UNCERTAIN};
+use super::session::level;
 use crate::drivers::Fault;
+use crate::drivers::gate::Permit;
 use crate::model::fact::{BootDevice, BootOverride};
+
+const WHAT: &str = "Set System Boot Options";
 
 #[derive(Default)]
 pub(super) struct BootMemory {
@@ -78,42 +85,79 @@ impl IpmiDriver {
     async fn read_flags(&mut self, deadline: Instant) -> Result<Option<[u8; 2]>, Fault> {
         let what = "Get System Boot Options";
         let mut answer = self.read(GetBootFlags, what, deadline).await?;
-        if answer == Err(INSUFFICIENT_PRIVILEGE) && self.link.as_ref().is_some_and(|l| !l.raised) {
+        if answer == Err(INSUFFICIENT_PRIVILEGE) && self.link.as_ref().is_some_and(|l| l.raised == Raised::NotAsked) {
             // OPERATOR is needed (IPMI 2.0, table G-1), and a session begins at USER.
-            self.raise(deadline).await?;
+            let raise = "Set Session Privilege";
+            let code = self.read(SetSessionPrivilege(level(self.settings.privilege)), raise, deadline).await?.err();
+            self.raised(code.unwrap_or(0), raise)?;
             answer = self.read(GetBootFlags, what, deadline).await?;
         }
         Ok(answer.ok().flatten())
     }
 
-    pub(super) async fn set_boot(&mut self, device: BootDevice, efi: bool, deadline: Instant) -> Result<(), Fault> {
+    pub(super) async fn set_boot(&mut self, device: BootDevice, efi: bool, permit: &Permit, deadline: Instant) -> Result<(), Fault> {
         let want = wanted(device, efi);
-        self.prepare(deadline).await?;
+        self.before_change(WHAT, permit, deadline).await?;
         if self.identity.is_none() {
-            // Which bytes mean a disk depends on the board.
-            self.read_identity(deadline).await?;
+            // Which bytes mean a disk depends on the board. One that does not say who made it is driven as IPMI 2.0 says.
+            let _not_told = self.read_identity(deadline).await;
+            // Reading may have opened another session.
+            self.before_change(WHAT, permit, deadline).await?;
         }
         self.boot.last = None;
+        let (guid, mut left) = (self.guid, false);
         let (advices, flags, end) = sequence(want, self.quirks);
         // OpenBMC refuses 3, ipmi_sim refuses 0, and 81h at 0 means that somebody else began: none of it is in our way.
         for advice in advices {
-            let _refused = self.option(advice, deadline).await?;
+            let _refused = self.option(advice, permit, &mut left, deadline).await?;
         }
-        let set = self.option(flags, deadline).await;
-        if let Err(Fault::Unknown { .. }) = set {
-            return set.map(|_| ());
+        let set = self.option(flags, permit, &mut left, deadline).await?;
+        if let Err(code) = set
+            && UNCERTAIN.contains(&code)
+        {
+            return Err(self.unknown(&format!("{WHAT} but: {}", commands::words(code))));
         }
-        let _refused = self.option(end, deadline).await?;
-        set?.map_err(|code| self.refused("Set System Boot Options", code))?;
-        self.compare(want, deadline).await
+        let _refused = self.option(end, permit, &mut left, deadline).await?;
+        set.map_err(|code| self.refused_change(WHAT, code))?;
+        self.compare(want, guid, deadline).await
     }
 
-    async fn option(&mut self, option: SetBootOption, deadline: Instant) -> Result<Result<(), u8>, Fault> {
-        self.change(option, "Set System Boot Options", Copies::Many, deadline).await
+    /// One parameter, in the session there is: never in another one. `left`: whether anything of this operation has gone out.
+    async fn option(
+        &mut self,
+        option: SetBootOption,
+        permit: &Permit,
+        left: &mut bool,
+        deadline: Instant,
+    ) -> Result<Result<(), u8>, Fault> {
+        let message: Message = option.into();
+        let tries = self.tries();
+        match self.round_trip(&message, tries, Some(Right { permit, fresh: None }), deadline).await {
+            Ok(replied) if UNCERTAIN.contains(&replied.reply.code) => {
+                *left = true;
+                Ok(Err(replied.reply.code))
+            }
+            Ok(replied) => {
+                *left = true;
+                self.understand::<SetBootOption>(&replied.reply, WHAT)
+            }
+            Err(Trouble::Silent { .. }) => {
+                self.link = None;
+                Err(self.unknown(WHAT))
+            }
+            Err(Trouble::Closed(closed)) if *left => Err(self.unanswered(Trouble::Stopped(closed), WHAT)),
+            Err(Trouble::NotSent | Trouble::Network(_)) if *left => Err(self.unknown(WHAT)),
+            Err(trouble) => Err(self.unanswered(trouble, WHAT)),
+        }
     }
 
-    async fn compare(&mut self, want: BootOverride, deadline: Instant) -> Result<(), Fault> {
-        let Some(shown) = self.read_flags(deadline).await? else { return Ok(()) };
+    /// `guid`: of the BMC that was written.
+    async fn compare(&mut self, want: BootOverride, guid: Option<[u8; 16]>, deadline: Instant) -> Result<(), Fault> {
+        let shown = self.read_flags(deadline).await;
+        if self.guid != guid {
+            return Err(self.unknown(WHAT));
+        }
+        let Some(shown) = shown? else { return Ok(()) };
         let seen = meaning(shown, self.quirks);
         let none = want.device == BootDevice::None && !seen.valid;
         if seen.device != want.device && !none {

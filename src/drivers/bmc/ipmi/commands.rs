@@ -45,6 +45,17 @@ pub fn words(code: u8) -> String {
     format!("{name} ({code:02X}h)")
 }
 
+/// A completion code of Set Session Privilege in words: it has some of its own (IPMI 2.0, table 22-23).
+pub fn privilege_words(code: u8) -> String {
+    let name = match code {
+        0x80 => "not available for this user",
+        0x81 => "above the limit of the user or the channel",
+        0x82 => "the user level cannot be left",
+        _ => return words(code),
+    };
+    format!("{name} ({code:02X}h)")
+}
+
 /// Get Chassis Status (IPMI 2.0, 28.2).
 pub struct GetChassisStatus;
 

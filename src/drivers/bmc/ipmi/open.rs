@@ -1,37 +1,53 @@
 //! Opening a session: the address is looked up, suite 17 is proposed, 3 only where 17 is refused as a cipher suite, and never again once 17 worked.
 //!
-//! A handshake that gets no answer starts again as a whole, with a new id and a longer wait, until the deadline. Whatever session the BMC
-//! may hold is told goodbye when its `Link` is dropped, answered or not: a BMC has a handful of sessions, and a leaked one locks people out.
+//! A handshake that gets no answer starts again as a whole, with a new id and a longer wait, until the deadline. One that is refused is
+//! over, and the next one is the worker's to pace; only one that broke off is tried once more. The user name is shown after the Open Session
+//! Response, so that only a BMC that answers holds a turn to try it. Whatever session the BMC may hold is told goodbye when its `Link` is
+//! dropped, answered or not: a BMC has a handful of sessions, and a leaked one locks people out.
 //! Shown by `tests/ipmi.rs`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::crypto::Suite;
 use super::driver::{IDLE_MAX, IpmiDriver};
+use super::pace::Pace;
 use super::session::{Credentials, Heard, Refusal, Session};
 use super::socket::Lease;
 use super::wire::Status;
 use crate::drivers::Fault;
+use crate::drivers::credentials::Turn;
 
 /// RMCP, aux bus shunt (IANA: asf-rmcp).
 const PORT: u16 = 623;
 /// The longest wait for an answer of the handshake, as a multiple of the first: a handshake has three answers, and each loss begins it anew.
 const WAIT_GROWS: u32 = 4;
 /// Handshakes that break off with a right password before it is no accident any more.
-const BROKEN_MAX: u32 = 3;
+const BROKEN_MAX: u32 = 2;
+/// The longest wait for a turn to try credentials: a BMC forgets a handshake that does not go on, and another poll comes.
+const TURN_WAIT: Duration = Duration::from_secs(2);
 
 /// An open session, and the right to its id.
 pub(super) struct Link {
-    pub lease: Lease,
+    pub lease: Arc<Lease>,
     pub session: Session,
-    /// Its privilege was raised.
-    pub raised: bool,
+    pub pace: Pace,
+    pub raised: Raised,
     pub heard_at: Instant,
     /// The BMC knows that it is over.
     pub closed: bool,
+}
+
+/// What became of Set Session Privilege in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Raised {
+    NotAsked,
+    Yes,
+    /// It goes on at the privilege it began with.
+    Refused(u8),
 }
 
 impl Drop for Link {
@@ -39,7 +55,8 @@ impl Drop for Link {
         if !self.closed
             && let Some(datagram) = self.session.farewell(rand::random())
         {
-            self.lease.send_now(&datagram);
+            let lease = Arc::clone(&self.lease);
+            self.pace.last_word(move || lease.ask_now(&datagram));
         }
     }
 }
@@ -48,6 +65,8 @@ enum Failed {
     Silent,
     Refused(Refusal),
     Network(std::io::Error),
+    /// Not the BMC's doing.
+    Fault(Fault),
 }
 
 impl IpmiDriver {
@@ -81,7 +100,9 @@ impl IpmiDriver {
             attempts += 1;
             // The same address again where only the suite changes.
             let mut outcome = self.handshake(&credentials, suite, *peer, wait, deadline).await;
-            if let (Err(Failed::Refused(Refusal::Suite(_))), Suite::Seventeen, false) = (&outcome, suite, self.seventeen_worked) {
+            if let (Err(Failed::Refused(Refusal::Suite(_) | Refusal::OtherSuite)), Suite::Seventeen, false) =
+                (&outcome, suite, self.seventeen_worked)
+            {
                 suite = Suite::Three;
                 outcome = self.handshake(&credentials, suite, *peer, wait, deadline).await;
             }
@@ -92,6 +113,7 @@ impl IpmiDriver {
                 }
                 Err(Failed::Silent) => wait = (wait * 2).min(self.settings.retry_after * WAIT_GROWS),
                 Err(Failed::Network(source)) => return Err(Fault::Network { device: self.device.clone(), source }),
+                Err(Failed::Fault(fault)) => return Err(fault),
                 Err(Failed::Refused(Refusal::Broken(_))) if broken + 1 < BROKEN_MAX => broken += 1,
                 Err(Failed::Refused(refusal)) => return Err(self.not_opened(refusal, suite)),
             }
@@ -101,21 +123,23 @@ impl IpmiDriver {
 
     fn not_opened(&self, refusal: Refusal, suite: Suite) -> Fault {
         let device = self.device.clone();
+        let refused =
+            |what: &str, status: Status| Fault::Refused { device: device.clone(), what: what.to_owned(), code: status.to_string() };
         match refusal {
             Refusal::Busy(status) => Fault::Busy { device, code: status.to_string() },
             Refusal::User(_) | Refusal::Privilege(_) | Refusal::Password | Refusal::Key => self.denied(refusal.to_string()),
             Refusal::Broken(status @ Status::INVALID_CHECK) => {
+                self.tried(false);
                 self.denied(format!("it knows the password, but refuses our proof of it: {status}"))
             }
-            Refusal::Suite(status) if suite == Suite::Seventeen => {
-                Fault::Refused { device, what: "cipher suite 17, which worked before".to_owned(), code: status.to_string() }
-            }
+            Refusal::Suite(status) if suite == Suite::Seventeen => refused("cipher suite 17, which worked before", status),
+            Refusal::Suite(status @ Status::ILLEGAL_PARAMETER) | Refusal::Other(status) => refused("to open a session", status),
             Refusal::Suite(status) => Fault::Unsupported {
                 device,
                 what: "open a session".to_owned(),
                 why: format!("it has neither cipher suite 17 nor 3, and weaker ones are not used: {status}"),
             },
-            Refusal::Broken(_) | Refusal::Odd(_) => Fault::Garbled { device, why: refusal.to_string() },
+            Refusal::Broken(_) | Refusal::OtherSuite | Refusal::Odd(_) => Fault::Garbled { device, why: refusal.to_string() },
         }
     }
 
@@ -144,27 +168,66 @@ impl IpmiDriver {
         wait: Duration,
         deadline: Instant,
     ) -> Result<Link, Failed> {
-        let lease = self.socket.lease(peer).map_err(Failed::Network)?;
+        let lease = Arc::new(self.socket.lease(peer).map_err(Failed::Network)?);
         let mut session = Session::new(credentials.clone(), suite, lease.console(), rand::random());
         let mut say = Some(session.begin());
+        let mut turn = None;
         // From here on a dropped link says goodbye to what the BMC may have opened.
-        let mut link = Link { lease, session, raised: false, heard_at: Instant::now(), closed: false };
+        let pace = self.pace.clone();
+        let mut link = Link { lease, session, pace, raised: Raised::NotAsked, heard_at: Instant::now(), closed: false };
         let mut until = Instant::now();
         loop {
             if let Some(datagram) = say.take() {
+                if !self.pace.wait(deadline).await {
+                    return Err(Failed::Silent);
+                }
                 until = (Instant::now() + wait).min(deadline);
-                link.lease.send(&datagram).await.map_err(Failed::Network)?;
+                let sent = link.lease.ask(&datagram).await;
+                self.pace.left();
+                sent.map_err(Failed::Network)?;
             }
             let Ok(datagram) = timeout_at(until, link.lease.receive()).await else { return Err(Failed::Silent) };
             match link.session.handle(&datagram) {
-                Heard::Send(next) => say = Some(next),
+                Heard::Send(next) => {
+                    if turn.is_none() {
+                        turn = self.turn(deadline).await?;
+                    }
+                    say = Some(next);
+                }
                 Heard::Open => {
+                    // Before the turn ends, so that the next one knows.
+                    self.tried(true);
                     link.heard_at = Instant::now();
                     return Ok(link);
                 }
-                Heard::Refused(refusal) => return Err(Failed::Refused(refusal)),
+                Heard::Refused(refusal) => {
+                    if matches!(refusal, Refusal::User(_) | Refusal::Privilege(_) | Refusal::Password | Refusal::Key) {
+                        self.tried(false);
+                    }
+                    return Err(Failed::Refused(refusal));
+                }
                 Heard::Nothing | Heard::Reply(_) => {}
             }
+        }
+    }
+
+    /// The right to show the user name, and a proof of the password, to a BMC that answers: to be held until it said what it thinks of them.
+    async fn turn(&self, deadline: Instant) -> Result<Option<Turn>, Failed> {
+        let Some((device, turns)) = &self.turns else { return Ok(None) };
+        match timeout_at((Instant::now() + TURN_WAIT).min(deadline), turns.pass(device)).await {
+            Ok(turn) => turn.map(Some).map_err(Failed::Fault),
+            Err(_) => {
+                let why = "others of the same Secret try it first, and it waits for its turn".to_owned();
+                Err(Failed::Fault(Fault::NotSent { device: self.device.clone(), what: "the user name".to_owned(), why }))
+            }
+        }
+    }
+
+    fn tried(&self, worked: bool) {
+        match &self.turns {
+            Some((device, turns)) if worked => turns.worked(device),
+            Some((device, turns)) => turns.refused(device),
+            None => {}
         }
     }
 }

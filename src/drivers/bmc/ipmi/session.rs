@@ -9,6 +9,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::crypto::{self, Exchange, Keys, Suite};
 use super::wire::{self, LanMessage, Packet, Status};
+use crate::drivers::gate::Datagram;
 use crate::model::secret::BmcLogin;
 use crate::model::server::Privilege;
 
@@ -100,6 +101,12 @@ pub enum Refusal {
     /// Of no meaning for the credentials: the BMC forgot the handshake, or mixed up two. Begin again.
     #[error("the handshake broke off: {0}")]
     Broken(Status),
+    /// It chose another cipher suite than was proposed, as virtualbmc does: that one may be proposed.
+    #[error("it chose another cipher suite than was proposed")]
+    OtherSuite,
+    /// Any other no. Of RAKP 2 it may be about the user, so nothing is tried again at once.
+    #[error("no session: {0}")]
+    Other(Status),
     #[error("{0}")]
     Odd(&'static str),
 }
@@ -117,7 +124,7 @@ pub enum Heard {
     /// Not ours, late, doubled, forged: nothing.
     Nothing,
     /// The handshake goes on with this.
-    Send(Vec<u8>),
+    Send(Datagram),
     /// The session is open.
     Open,
     Refused(Refusal),
@@ -178,14 +185,14 @@ impl Session {
     }
 
     /// Open Session Request (IPMI 2.0, table 13-9).
-    pub fn begin(&mut self) -> Vec<u8> {
+    pub fn begin(&mut self) -> Datagram {
         let mut out = vec![self.tag, self.credentials.level, 0, 0];
         out.extend_from_slice(&self.exchange.sid_m.to_le_bytes());
         for (kind, algorithm) in (0u8..).zip(self.suite.algorithms()) {
             out.extend_from_slice(&[kind, 0, 0, 8, algorithm, 0, 0, 0]);
         }
         self.state = State::Opening;
-        wire::bare(wire::OPEN_REQUEST, &out)
+        Datagram::Asks(wire::bare(wire::OPEN_REQUEST, &out))
     }
 
     pub fn handle(&mut self, datagram: &[u8]) -> Heard {
@@ -217,13 +224,17 @@ impl Session {
     /// IPMI 2.0, table 13-10: tag, status, privilege, reserved, console id, BMC id, three algorithms.
     fn open_response(&mut self, payload: &[u8]) -> Option<Heard> {
         let status = self.status(payload)?;
+        if status == Status::ILLEGAL_PARAMETER {
+            // Boards without the suite say so too.
+            return Some(Heard::Refused(Refusal::Suite(status)));
+        }
         if status != Status::OK {
             return Some(Heard::Refused(refusal(status)));
         }
         self.exchange.sid_c = wire::u32_at(payload, 8)?;
         let chosen = [*payload.get(16)?, *payload.get(24)?, *payload.get(32)?].map(|a| a & 0x3f);
         if chosen != self.suite.algorithms() {
-            return Some(Heard::Refused(Refusal::Odd("Open Session: it chose other algorithms than were proposed")));
+            return Some(Heard::Refused(Refusal::OtherSuite));
         }
         if self.exchange.sid_c == 0 {
             return Some(Heard::Refused(Refusal::Odd("Open Session: session id 0")));
@@ -234,7 +245,7 @@ impl Session {
         out.extend_from_slice(&[self.exchange.role, 0, 0, self.exchange.name.len() as u8]);
         out.extend_from_slice(&self.exchange.name);
         self.state = State::Rakp2;
-        Some(Heard::Send(wire::bare(wire::RAKP_1, &out)))
+        Some(Heard::Send(Datagram::Asks(wire::bare(wire::RAKP_1, &out))))
     }
 
     /// IPMI 2.0, table 13-12: tag, status, reserved, console id, random, GUID, code.
@@ -253,7 +264,7 @@ impl Session {
         out.extend_from_slice(&self.exchange.sid_c.to_le_bytes());
         out.extend_from_slice(&self.exchange.rakp3(self.suite, &self.credentials.user_key));
         self.state = State::Rakp4 { keys: Keys::new(self.suite, &sik), check: self.exchange.rakp4(self.suite, &sik) };
-        Some(Heard::Send(wire::bare(wire::RAKP_3, &out)))
+        Some(Heard::Send(Datagram::Asks(wire::bare(wire::RAKP_3, &out))))
     }
 
     /// IPMI 2.0, table 13-14: tag, status, reserved, console id, check value.
@@ -278,7 +289,7 @@ impl Session {
     }
 
     /// A new request; the one before is given up. Nothing where the session is not open.
-    pub fn request(&mut self, netfn: u8, cmd: u8, data: &[u8], iv: [u8; 16]) -> Option<Vec<u8>> {
+    pub fn request(&mut self, netfn: u8, cmd: u8, data: &[u8], iv: [u8; 16]) -> Option<Datagram> {
         let State::Active(active) = &mut self.state else { return None };
         active.rq_seq = (active.rq_seq + 1) & 0x3f;
         active.in_flight = Some((netfn, cmd, data.to_vec()));
@@ -286,7 +297,7 @@ impl Session {
     }
 
     /// The same request again: the same rqSeq, so that the BMC knows it, and a new sequence number, so that its window takes it.
-    pub fn again(&mut self, iv: [u8; 16]) -> Option<Vec<u8>> {
+    pub fn again(&mut self, iv: [u8; 16]) -> Option<Datagram> {
         match &mut self.state {
             State::Active(active) => active.transmit(self.exchange.sid_c, iv),
             State::Closed | State::Opening | State::Rakp2 | State::Rakp4 { .. } => None,
@@ -294,7 +305,7 @@ impl Session {
     }
 
     /// Close Session, to be sent without waiting: also where RAKP 4 never came, since the BMC may have opened its side.
-    pub fn farewell(&mut self, iv: [u8; 16]) -> Option<Vec<u8>> {
+    pub fn farewell(&mut self, iv: [u8; 16]) -> Option<Datagram> {
         let id = self.exchange.sid_c.to_le_bytes();
         if let State::Rakp4 { .. } = self.state
             && let State::Rakp4 { keys, .. } = std::mem::replace(&mut self.state, State::Closed)
@@ -312,19 +323,30 @@ fn refusal(status: Status) -> Refusal {
         Status::NO_RESOURCES | Status::NO_RESOURCES_AT_ROLE => Refusal::Busy(status),
         Status::INVALID_ROLE | Status::UNAUTHORIZED_ROLE => Refusal::Privilege(status),
         Status::INVALID_NAME_LENGTH | Status::UNAUTHORIZED_NAME => Refusal::User(status),
+        Status::INVALID_SESSION | Status::INACTIVE_SESSION | Status::INVALID_CHECK => Refusal::Broken(status),
         other if other.about_suite() => Refusal::Suite(other),
-        other => Refusal::Broken(other),
+        other => Refusal::Other(other),
+    }
+}
+
+/// What a request does to the BMC. What is not known to change nothing counts as a change, which leaves through the gate alone.
+fn datagram(netfn: u8, cmd: u8, bytes: Vec<u8>) -> Datagram {
+    match (netfn, cmd) {
+        // Get Chassis Status, Get System Boot Options; Get Device ID, Get System GUID, Set Session Privilege, Close Session.
+        (0x00, 0x01 | 0x09) | (0x06, 0x01 | 0x37 | 0x3b | 0x3c) => Datagram::Asks(bytes),
+        // Chassis Control (02h), Set System Boot Options (08h), and whatever is added.
+        _ => Datagram::Changes(bytes),
     }
 }
 
 impl Active {
-    fn transmit(&mut self, session: u32, iv: [u8; 16]) -> Option<Vec<u8>> {
+    fn transmit(&mut self, session: u32, iv: [u8; 16]) -> Option<Datagram> {
         let (netfn, cmd, data) = self.in_flight.as_ref()?;
         // 0 is for packets outside of a session (IPMI 2.0, 6.12.13).
         self.sequence = self.sequence.checked_add(1).unwrap_or(1);
         let message = LanMessage { netfn: *netfn, rq_seq: self.rq_seq, cmd: *cmd, data };
         let bytes = wire::lan_bytes(wire::BMC_ADDRESS, wire::CONSOLE_ADDRESS, &message);
-        Some(self.keys.seal(session, self.sequence, &bytes, iv))
+        Some(datagram(*netfn, *cmd, self.keys.seal(session, self.sequence, &bytes, iv)))
     }
 
     fn reply(&mut self, console: u32, packet: &Packet<'_>) -> Option<Heard> {
@@ -381,6 +403,15 @@ impl Window {
 mod tests {
     use super::*;
     use crate::model::secret::Hidden;
+
+    #[test]
+    fn only_what_is_known_to_ask_is_a_question() {
+        let changes = |netfn, cmd| matches!(datagram(netfn, cmd, Vec::new()), Datagram::Changes(_));
+        assert!(changes(0x00, 0x02) && changes(0x00, 0x08));
+        let questions: Vec<(u8, u8)> =
+            (0..0x40).flat_map(|netfn| (0..=0xff).map(move |cmd| (netfn, cmd))).filter(|(netfn, cmd)| !changes(*netfn, *cmd)).collect();
+        assert_eq!(questions, [(0x00, 0x01), (0x00, 0x09), (0x06, 0x01), (0x06, 0x37), (0x06, 0x3b), (0x06, 0x3c)]);
+    }
 
     #[test]
     fn a_window_takes_each_number_once() {

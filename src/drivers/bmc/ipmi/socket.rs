@@ -1,6 +1,6 @@
 //! One UDP socket for all BMCs (and a second one for IPv6): datagrams are handed out by the console's session id, which is slot and generation.
 //!
-//! Leaves out what they mean (`session`). A datagram counts only when it comes from the address that the slot was leased for, and a
+//! Leaves out what they mean (`session`), and whether a change may leave: the sockets are the gate's. A datagram counts only when it comes from the address that the slot was leased for, and a
 //! generation that is over is never heard again. Nothing grows without bound: slots, and datagrams per slot, have their limits below.
 //! Shown by `tests/ipmi.rs` (loss, doubles, late replies) and `benches/bmc_poll.rs`.
 
@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::wire;
+use crate::drivers::gate::{Datagram, DeviceSocket, Freshness, Permit, Unsent};
 
 /// The slot's half of a session id is 16 bits.
 const SLOTS: usize = 1 << 16;
@@ -21,6 +22,8 @@ const SLOTS: usize = 1 << 16;
 const WAITING: usize = 8;
 /// The longest datagram that is read; an answer to what we ask has less than 150 bytes.
 const DATAGRAM: usize = 1024;
+/// After an error in receiving, so that one that stays does not take a core.
+const PAUSE: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 struct Mailbox {
@@ -96,17 +99,17 @@ impl Table {
 
 /// The sockets and who waits for what. Shared by all drivers.
 pub struct BmcSocket {
-    v4: Arc<UdpSocket>,
+    v4: Arc<DeviceSocket>,
     /// Nothing on a machine without IPv6.
-    v6: Option<Arc<UdpSocket>>,
+    v6: Option<Arc<DeviceSocket>>,
     table: Arc<Mutex<Table>>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl BmcSocket {
     pub async fn bind() -> io::Result<Arc<BmcSocket>> {
-        let v4 = Arc::new(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?);
-        let v6 = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await.ok().map(Arc::new);
+        let v4 = Arc::new(DeviceSocket::open((Ipv4Addr::UNSPECIFIED, 0).into())?);
+        let v6 = DeviceSocket::open((Ipv6Addr::UNSPECIFIED, 0).into()).ok().map(Arc::new);
         let table = Arc::new(Mutex::new(Table::default()));
         let readers = [Some(&v4), v6.as_ref()].into_iter().flatten().map(|s| tokio::spawn(read(s.clone(), table.clone()))).collect();
         Ok(Arc::new(BmcSocket { v4, v6, table, readers }))
@@ -119,7 +122,7 @@ impl BmcSocket {
         Ok(Lease { socket: self.clone(), mailbox, peer, slot, console })
     }
 
-    fn toward(&self, peer: SocketAddr) -> io::Result<&UdpSocket> {
+    fn toward(&self, peer: SocketAddr) -> io::Result<&DeviceSocket> {
         match (peer, &self.v6) {
             (SocketAddr::V4(_), _) => Ok(&self.v4),
             (SocketAddr::V6(_), Some(v6)) => Ok(v6),
@@ -136,12 +139,12 @@ impl Drop for BmcSocket {
     }
 }
 
-async fn read(socket: Arc<UdpSocket>, table: Arc<Mutex<Table>>) {
+async fn read(socket: Arc<DeviceSocket>, table: Arc<Mutex<Table>>) {
     let mut buffer = [0; DATAGRAM];
     loop {
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+        let Ok((length, from)) = socket.receive(&mut buffer).await else {
             // An ICMP error of a datagram sent before: not ours to judge, its sender waits and gives up by itself.
-            tokio::task::yield_now().await;
+            tokio::time::sleep(PAUSE).await;
             continue;
         };
         let datagram = &buffer[..length];
@@ -170,14 +173,19 @@ impl Lease {
         self.console
     }
 
-    pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        self.socket.toward(self.peer)?.send_to(datagram, self.peer).await.map(|_| ())
+    pub async fn ask(&self, datagram: &Datagram) -> io::Result<()> {
+        self.socket.toward(self.peer)?.ask(datagram, self.peer).await
+    }
+
+    /// One copy of a change, if the gate is open.
+    pub async fn change(&self, datagram: &Datagram, permit: &Permit, fresh: Option<Freshness>) -> Result<(), Unsent> {
+        self.socket.toward(self.peer)?.change(datagram, self.peer, permit, fresh, false).await
     }
 
     /// Sends where that can be done at once: a last word, which may as well be lost.
-    pub fn send_now(&self, datagram: &[u8]) {
+    pub fn ask_now(&self, datagram: &Datagram) {
         if let Ok(socket) = self.socket.toward(self.peer) {
-            let _ = socket.try_send_to(datagram, self.peer);
+            socket.ask_now(datagram, self.peer);
         }
     }
 

@@ -138,6 +138,7 @@ impl Status {
     pub const NO_RESOURCES: Status = Status(0x01);
     pub const INVALID_SESSION: Status = Status(0x02);
     pub const INVALID_AUTH: Status = Status(0x04);
+    pub const INACTIVE_SESSION: Status = Status(0x08);
     pub const INVALID_ROLE: Status = Status(0x09);
     pub const UNAUTHORIZED_ROLE: Status = Status(0x0a);
     pub const NO_RESOURCES_AT_ROLE: Status = Status(0x0b);
@@ -145,9 +146,9 @@ impl Status {
     pub const UNAUTHORIZED_NAME: Status = Status(0x0d);
     pub const INVALID_CHECK: Status = Status(0x0f);
     pub const NO_SUITE: Status = Status(0x11);
+    pub const ILLEGAL_PARAMETER: Status = Status(0x12);
 
-    /// Whether it says that the proposed algorithms are not had. 12h (illegal parameter) does not: anybody could send it, and going
-    /// down for it would be a downgrade.
+    /// Whether it says that the proposed algorithms are not had. 12h (illegal parameter) says so only of Open Session.
     pub fn about_suite(self) -> bool {
         matches!(self.0, 0x04..=0x07 | 0x10 | 0x11)
     }
