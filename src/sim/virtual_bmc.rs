@@ -192,6 +192,9 @@ impl VirtualBmc {
                 (Err(fault), None) => return Err(fault),
                 (Err(_), Some(_)) => return Err(self.unknown(what)),
             };
+            if before.power == wanted && wanted == Power::Off {
+                return Err(self.not_sent(what, "it is Off already".to_owned()));
+            }
             if before.power == wanted {
                 return Ok(vec![format!("{what} was not sent: it is {wanted}")]);
             }

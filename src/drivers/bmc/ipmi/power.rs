@@ -63,6 +63,10 @@ impl IpmiDriver {
                 1 => self.before_change(what, permit, deadline).await?,
                 _ => self.before_another(what, permit, deadline).await?,
             };
+            if before.power == wanted && wanted == Power::Off {
+                // Whoever takes it for accepted would later send a hard one after it.
+                return Err(self.not_sent(what, "it is Off already"));
+            }
             if before.power == wanted {
                 let sent = if copy == 1 { "was not sent" } else { "was not answered, and not sent again" };
                 return Ok(vec![format!("{what} {sent}: it is {wanted}")]);
