@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
+use embody::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
 use embody::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::drivers::{Depth, Driver, Fault, Observation};
 use embody::model::Vlan;
@@ -142,14 +142,18 @@ impl Agent for Tools {
         Ok(columns.iter().map(walk).collect())
     }
 
-    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
+    async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
         let words = bindings.iter().flat_map(|(oid, value)| match value {
             Value::Integer(n) => [format!(".{oid}"), "i".to_owned(), n.to_string()],
             Value::Unsigned32(n) => [format!(".{oid}"), "u".to_owned(), n.to_string()],
             Value::Octets(o) => [format!(".{oid}"), "x".to_owned(), o.iter().map(|b| format!("{b:02x}")).collect()],
             other => panic!("{other:?} is never written"),
         });
-        let output = run(self.port, "snmpset", self.community, &words.collect::<Vec<_>>());
+        let set = || run(self.port, "snmpset", self.community, &words.collect::<Vec<_>>());
+        let output = match leave.permit.pass(Some(leave.fresh), leave.half_way, set) {
+            Ok(output) => output,
+            Err(closed) => return Err(not_let_out("lab-sw0", "a SET", &closed)),
+        };
         if output.status.success() {
             return Ok(SetAnswer::Accepted(bindings.to_vec()));
         }

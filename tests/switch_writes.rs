@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use embody::drivers::switch::portlist::Form;
-use embody::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
+use embody::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
 use embody::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::drivers::{Depth, Driver, Fault, Observation};
 use embody::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
@@ -319,8 +319,8 @@ impl Agent for Meddled {
     async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
         self.agent.walk(columns, rows).await
     }
-    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
-        let answer = self.agent.set(bindings).await;
+    async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
+        let answer = self.agent.set(bindings, leave).await;
         self.turn += 1;
         let to = config(Admin::Up, [10, 20][usize::from(self.turn % 2)], &[]);
         self.sim.lock().unwrap().set_port("port5", &to).unwrap();

@@ -33,9 +33,10 @@ impl Devices for UdpDevices {
         Box::new(IpmiDriver::new(device, Arc::clone(&self.bmcs), spec.bmc.address.clone(), login, settings))
     }
 
-    fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin, _turns: Arc<Turns>) -> Box<dyn Driver> {
-        let device = Device::Switch(switch.clone()).to_string();
+    fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin, turns: Arc<Turns>) -> Box<dyn Driver> {
+        let (id, device) = (Device::Switch(switch.clone()), Device::Switch(switch.clone()).to_string());
         let agent = UdpAgent::new(device.clone(), Arc::clone(&self.switches), spec.address.clone(), login, Timing::default());
+        let agent = agent.in_turn(id, turns);
         let settings = SwitchSettings {
             profile: spec.profile,
             manage: spec.manage.as_ref().map(|m| m.ports.clone()),
