@@ -297,6 +297,13 @@ impl DeviceSocket {
         }
     }
 
+    /// On this address of our own, without waiting. Must be called within a tokio runtime.
+    pub fn open(address: SocketAddr) -> io::Result<DeviceSocket> {
+        let socket = std::net::UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket).map(DeviceSocket)
+    }
+
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.0.recv_from(buffer).await
     }

@@ -134,10 +134,15 @@ impl Engine<'_> {
         let wanted = step_objects(&way.state, way.target, step);
         let (found, fresh) = self.before(&format!("the writing of {}", step.what), wanted, Some(way.target)).await?;
         // A list is written as a whole: one that is not shown cannot be.
-        let lists = step.bindings.iter().filter(|(_, value)| matches!(value, Value::Octets(_)));
-        if lists.map(|(oid, _)| oid).any(|oid| !found.contains_key(oid)) {
-            *self.stale = true;
-            return Err(self.not_sent(&step.what, "a list of ports that is to be written is not shown any more".to_owned()));
+        let lists = step.bindings.iter().filter(|(_, value)| matches!(value, Value::Octets(_))).map(|(oid, _)| oid);
+        for gone in lists.filter(|oid| !found.contains_key(oid)) {
+            match (&mut way.state.vlans, row_of(gone)) {
+                (Vlans::Bridge(bridge), Some(index)) => bridge.rows.retain(|_, row| row.index != index),
+                (_, _) => {
+                    *self.stale = true;
+                    return Err(self.not_sent(&step.what, "a list that is to be written is not shown any more".to_owned()));
+                }
+            }
         }
         for (oid, value) in &found {
             put(&mut way.state, oid, value);

@@ -172,6 +172,12 @@ impl Mib for SimSwitch {
         if faults.ok_but_not_applied {
             return Ok(());
         }
+        let under = |arcs: Option<Arcs>, oid: &Oid| arcs.is_some_and(|arcs| oid.0.starts_with(arcs));
+        if let Some((place, _)) = (1u32..).zip(bindings).find(|(_, (oid, _))| under(faults.refuses, oid)) {
+            return Err((NOT_WRITABLE, place));
+        }
+        let heard: Vec<Binding> = bindings.iter().filter(|(oid, _)| !under(faults.ignores, oid)).cloned().collect();
+        let bindings = heard.as_slice();
         let taken = if faults.first_varbind_only { &bindings[..bindings.len().min(1)] } else { bindings };
         let (answer, after) = self.applied(taken);
         if answer.is_ok() || faults.not_atomic {

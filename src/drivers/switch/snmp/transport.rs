@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -64,8 +63,8 @@ pub struct SnmpSocket {
 impl SnmpSocket {
     /// On free ports of all addresses. Must be called within a tokio runtime. Without IPv6 on this machine it serves IPv4 alone.
     pub fn bind() -> io::Result<Arc<SnmpSocket>> {
-        let v4 = Arc::new(open((Ipv4Addr::UNSPECIFIED, 0).into())?);
-        let v6 = open((Ipv6Addr::UNSPECIFIED, 0).into()).ok().map(Arc::new);
+        let v4 = Arc::new(DeviceSocket::open((Ipv4Addr::UNSPECIFIED, 0).into())?);
+        let v6 = DeviceSocket::open((Ipv6Addr::UNSPECIFIED, 0).into()).ok().map(Arc::new);
         let waiting = Arc::new(Waiting::default());
         let readers = std::iter::once(&v4).chain(&v6).map(|socket| tokio::spawn(read(socket.clone(), waiting.clone()))).collect();
         Ok(Arc::new(SnmpSocket {
@@ -188,12 +187,6 @@ impl Drop for Listening {
             waiting.remove(&(self.peer.0, self.peer.1, *id));
         }
     }
-}
-
-fn open(address: SocketAddr) -> io::Result<DeviceSocket> {
-    let socket = std::net::UdpSocket::bind(address)?;
-    socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket).map(DeviceSocket::new)
 }
 
 async fn read(socket: Arc<DeviceSocket>, waiting: Arc<Waiting>) {
