@@ -314,7 +314,8 @@ async fn a_port_that_somebody_changed_since_the_plan_is_not_written() {
 
 #[tokio::test(start_paused = true)]
 async fn a_switch_that_was_renumbered_or_started_again_gets_nothing_and_is_read_anew() {
-    let changes: [(&str, fn(&mut SimSwitch)); 2] = [
+    type Change = fn(&mut SimSwitch);
+    let changes: [(&str, Change); 2] = [
         ("renumbered", SimSwitch::renumber),
         ("started again", |sim| {
             sim.save();

@@ -170,6 +170,8 @@ pub struct SimSwitch {
     pub frame_types: FrameTypes,
     /// CISCO-CONFIG-MAN-MIB is served.
     pub tells_unsaved: bool,
+    /// LLDP-MIB and the forwarding table are served.
+    pub tells_neighbours: bool,
     /// Copies of the configuration that were begun over SNMP.
     pub copies: u32,
 }
@@ -240,6 +242,7 @@ impl SimSwitch {
             copy_state: None,
             frame_types: FrameTypes::Writable,
             tells_unsaved: false,
+            tells_neighbours: true,
             copies: 0,
         }
     }

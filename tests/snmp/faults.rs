@@ -1,16 +1,19 @@
 //! Our manager against our agent, with the faults of networks and of agents.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use embody::clock::BootClock;
-use embody::drivers::Fault;
+use embody::drivers::credentials::Turns;
 use embody::drivers::gate::{Freshness, Gate, Key};
 use embody::drivers::switch::snmp::codec::{self, Kind, Pdu};
 use embody::drivers::switch::snmp::keys::Extension;
 use embody::drivers::switch::snmp::usm::{self, Level, Outgoing};
 use embody::drivers::switch::snmp::{Agent, Leave, SetAnswer, SnmpSocket, Timing, UdpAgent, Value};
+use embody::drivers::{Disposition, Fault};
 use embody::model::identity::Identity;
+use embody::model::op::Device;
 use embody::model::secret::{AuthProtocol, PrivProtocol};
 use embody::sim::agent::{Faults, Lie, SimAgent};
 use embody::store::LeaseEnd;
@@ -275,6 +278,59 @@ async fn the_second_copy_of_a_set_passes_the_gate_again() {
     assert!(matches!(&fault, Err(Fault::NotSent { .. })), "{fault:?}");
     simulated.change(|agent| agent.faults = Faults::default());
     assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
+}
+
+fn switch_device(n: u8) -> Device {
+    Device::Switch(format!("sw{n}").parse().unwrap())
+}
+
+#[tokio::test]
+async fn silent_switches_keep_nobody_from_showing_credentials() {
+    for login in [joe(), v2c("public")] {
+        let turns = Arc::new(Turns::default());
+        let (mut dead, mut asking) = (Vec::new(), tokio::task::JoinSet::new());
+        for n in 1..=6 {
+            let simulated = Simulated::start(secured_switch(Extension::Blumenthal)).await;
+            simulated.change(|agent| agent.faults.silent = true);
+            let mut agent = manager(simulated.port, login.clone(), QUICK).in_turn(switch_device(n), turns.clone());
+            dead.push(simulated);
+            asking.spawn(async move { agent.get(&[oid(SYS_NAME)]).await.is_err() });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let simulated = Simulated::start(secured_switch(Extension::Blumenthal)).await;
+        let mut agent = manager(simulated.port, login, PATIENT).in_turn(switch_device(9), turns.clone());
+        // A turn lasts 400 ms at most with these timings: the third pair of six ends before the wait does.
+        assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
+        while let Some(failed) = asking.join_next().await {
+            assert!(failed.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_two_switches_refused_are_not_shown_to_a_third() {
+    let turns = Arc::new(Turns::default());
+    let wrong = v3_with("joe", (AuthProtocol::Sha1, "wrongpass123"), (PrivProtocol::Aes256, PRIV_PASSWORD));
+    for n in 1..=3 {
+        let simulated = Simulated::start(secured_switch(Extension::Blumenthal)).await;
+        let mut agent = manager(simulated.port, wrong.clone(), PATIENT).in_turn(switch_device(n), turns.clone());
+        let fault = agent.get(&[oid(SYS_NAME)]).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Denied { why, .. } if why.contains("refused by") == (n == 3)), "{fault:?}");
+        assert_eq!(simulated.counts().1, if n == 3 { 1 } else { 2 }, "the third was asked for its engine alone");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_too_long_for_a_turn_says_so() {
+    let turns = Arc::new(Turns::default());
+    let held = (turns.pass(&switch_device(1)).await.unwrap(), turns.pass(&switch_device(2)).await.unwrap());
+    let simulated = Simulated::start(switch()).await;
+    let mut agent = manager(simulated.port, v2c("public"), PATIENT).in_turn(switch_device(3), turns.clone());
+    let fault = agent.get(&[oid(SYS_NAME)]).await.unwrap_err();
+    assert!(matches!(&fault, Fault::NotSent { why, .. } if why.contains("other devices")), "{fault:?}");
+    assert_eq!((simulated.requests(), fault.disposition()), (0, Disposition::Retry));
+    drop(held);
+    agent.get(&[oid(SYS_NAME)]).await.unwrap();
 }
 
 #[tokio::test]

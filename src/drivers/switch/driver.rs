@@ -331,6 +331,8 @@ impl Driver for SwitchDriver {
 
     async fn execute(&mut self, op: &Op, permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {
         self.half_way = None;
+        // Those of operations that failed are told with the next that does not.
+        self.notes.truncate(NOTES_KEPT);
         let done = timeout_at(deadline, self.execute_one(op, permit)).await;
         done.unwrap_or_else(|_| Err(self.late(op)))?;
         Ok(std::mem::take(&mut self.notes))
@@ -347,6 +349,9 @@ impl Driver for SwitchDriver {
         self.known = None;
     }
 }
+
+/// Notes of operations that failed: one fault at a switch is not told a hundred times.
+const NOTES_KEPT: usize = 16;
 
 fn waited(since: Instant) -> Duration {
     Instant::now().saturating_duration_since(since)

@@ -49,8 +49,10 @@ impl SimSwitch {
             let index = [port.if_index];
             let (admin, up) = (if port.admin == Admin::Up { 1 } else { 2 }, port.admin == Admin::Up && port.link);
             put(o::BASE_PORT_IF_INDEX, &[number], Value::Integer(i64::from(port.if_index)));
-            put(o::LLDP_LOC_PORT_ID, &[number], Value::Octets(port.name.clone().into_bytes()));
-            if up {
+            if self.tells_neighbours {
+                put(o::LLDP_LOC_PORT_ID, &[number], Value::Octets(port.name.clone().into_bytes()));
+            }
+            if up && self.tells_neighbours {
                 self.heard(number, port, &mut put);
             }
             put(o::IF_DESCR, &index, Value::Octets(format!("Ethernet {}", port.name).into_bytes()));

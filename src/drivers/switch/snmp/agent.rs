@@ -140,16 +140,14 @@ impl UdpAgent {
     async fn exchange(&mut self, pdu: &Pdu, what: &str, leave: Option<Leave<'_>>) -> Result<Pdu, Fault> {
         let peer = self.peer().await?;
         let answer = match self.login.clone() {
-            SnmpLogin::V2c { community } => {
-                // A wrong community is met with silence: the turn ends with the request, whatever comes of it.
-                let _turn = if self.community_taken { None } else { self.turn().await? };
-                let answer = self.plain(peer, pdu, what, community.reveal().as_bytes(), leave).await;
-                if !self.community_taken {
-                    self.shown(&answer);
+            SnmpLogin::V2c { community } => match self.community_taken {
+                true => self.plain(peer, pdu, what, community.reveal().as_bytes(), leave).await,
+                false => {
+                    let answer = self.plain_in_turn(peer, pdu, what, community.reveal().as_bytes(), leave).await;
                     self.community_taken = answer.is_ok();
+                    answer
                 }
-                answer
-            }
+            },
             SnmpLogin::V3 { username, auth, auth_password, privacy, priv_password } => {
                 let login = Login { username, auth, auth_password, privacy, priv_password };
                 self.secured(peer, pdu, what, leave, &login).await
@@ -158,6 +156,31 @@ impl UdpAgent {
         if matches!(answer, Err(Fault::Silent { .. } | Fault::Unknown { .. } | Fault::Network { .. })) {
             self.peer = None;
         }
+        answer
+    }
+
+    /// A wrong community is met with silence, as nobody is: the turn ends when the first copy had its time.
+    async fn plain_in_turn(
+        &self,
+        peer: SocketAddr,
+        pdu: &Pdu,
+        what: &str,
+        community: &[u8],
+        leave: Option<Leave<'_>>,
+    ) -> Result<Pdu, Fault> {
+        let turn = self.turn().await?;
+        let mut asking = std::pin::pin!(self.plain(peer, pdu, what, community, leave));
+        let answer = match tokio::time::timeout(self.timing.read, &mut asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                drop(turn);
+                let answer = asking.await;
+                self.shown(&answer);
+                return answer;
+            }
+        };
+        self.shown(&answer);
+        drop(turn);
         answer
     }
 
