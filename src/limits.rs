@@ -12,6 +12,8 @@ pub const MANIFEST_DEPTH: usize = 64;
 pub const DIAGNOSTICS: usize = 200;
 /// Learned MACs kept per port: more than this is an uplink, and which ones does not matter.
 pub const MACS_PER_PORT: usize = 64;
+/// Learned MACs of a server's port that are not the server's: a BMC that shares the NIC, and a guest. More is a switch.
+pub const FOREIGN_MACS: usize = 2;
 /// Events kept.
 pub const EVENTS: usize = 10_000;
 /// Revisions of the embedded store that a watcher can still ask for.

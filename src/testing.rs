@@ -2,10 +2,13 @@
 //!
 //! Leaves out: anything that the product uses. It is no promise to anybody.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::clock::BootClock;
-use crate::drivers::gate::{Gate, Key};
+use crate::drivers::gate::{Freshness, Gate, Key, Permit};
+use crate::drivers::switch::snmp::Leave;
 use crate::drivers::{Depth, Driver, Fault, Observation};
 use crate::model::identity::Identity;
 use crate::model::op::Op;
@@ -29,4 +32,16 @@ pub async fn carry_out_on(driver: &mut dyn Driver, pinned: &Identity, ops: &[Op]
         driver.execute(op, &permit, deadline).await?;
     }
     Ok(())
+}
+
+/// A permit of a controller that holds its lease, for a minute and for whatever device.
+pub fn permit() -> Permit {
+    let mut permit = Gate::new(LeaseEnd::never(BootClock::Kernel), BootClock::Kernel).permit(Key::Saved, Identity::default());
+    permit.begin(Duration::from_secs(60));
+    permit
+}
+
+/// By this permit, one SET that rests on an answer of this moment.
+pub fn leave(permit: &Permit) -> Leave<'_> {
+    Leave { permit, fresh: Freshness::within(permit.now(), Duration::ZERO), half_way: false }
 }

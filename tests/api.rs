@@ -329,14 +329,9 @@ async fn people_are_heard_by_name() {
     );
     assert_eq!(post("/resumes", json!({ "scope": "everything" })).await.0, 200);
     let told = site.control.told.lock().unwrap().join("\n");
-    for part in [
-        "approve b adopt=true",
-        "approve b adopt=false",
-        "accept Server/s",
-        "retry Server/s",
-        "because disk for Some(60)",
-        "resume Everything",
-    ] {
+    for part in
+        ["approve b Adopt", "approve b ThePlan", "accept Server/s", "retry Server/s", "because disk for Some(60)", "resume Everything"]
+    {
         assert!(told.contains(part), "{part}: {told}");
     }
     assert!(told.lines().all(|l| l.contains(" by ") && !l.ends_with("unknown")), "{told}");

@@ -307,9 +307,30 @@ fn explain_tells_fields_words_and_codes() {
     assert!(mode.contains("observe") && mode.contains("Show the plan, and wait for a person.") && mode.contains("power <enum>"), "{mode}");
     let secret = schema::explain("secrets").unwrap();
     assert!(secret.contains("stringData <map[string]string>"), "{secret}");
+    let many = schema::explain("Server.spec.nics.manyMacs").unwrap();
+    assert!(many.contains("manyMacs <boolean>") && many.contains("cable to a switch"), "{many}");
     let unknown = schema::explain("Server.spec.nisc").unwrap_err();
     assert_eq!(unknown.to_string(), "there is no `Server.spec.nisc`: did you mean `nics`?");
     assert!(schema::explain("port-wired-twise").unwrap_err().to_string().contains("port-wired-twice"));
+}
+
+#[test]
+fn a_nic_of_many_addresses_says_so_in_one_word() {
+    let server = |word: &str| {
+        format!(
+            "apiVersion: embody.dev/v1alpha1\nkind: Server\nmetadata: {{name: a}}\nspec: {{bmc: {{address: 192.0.2.1, secretRef: {{name: s}}}}, \
+             nics: [{{name: nic1, mac: '02:00:00:00:00:01', {word}}}]}}\n"
+        )
+    };
+    for (word, code) in [("manyMacs: true", None), ("manyMacs: yes", Some("boolean-word")), ("manyMACs: true", Some("unknown-field"))] {
+        let found = load(&server(word)).diagnostics;
+        let about = |code: &str| codes(&found).contains(&code);
+        assert!(
+            code.map_or(!about("unknown-field") && !about("boolean-word") && !about("wrong-type"), about),
+            "{word}: {:?}",
+            codes(&found)
+        );
+    }
 }
 
 #[test]

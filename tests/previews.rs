@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use embody::drivers::bmc::ipmi;
-use embody::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer};
+use embody::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer};
 use embody::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::drivers::{Depth, Driver, Fault};
 use embody::limits;
@@ -44,9 +44,9 @@ impl Agent for Ear {
     async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
         self.agent.walk(columns, rows).await
     }
-    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
+    async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
         self.sets.lock().unwrap().push(bindings.to_vec());
-        self.agent.set(bindings).await
+        self.agent.set(bindings, leave).await
     }
     fn engine_id(&self) -> Option<Vec<u8>> {
         None

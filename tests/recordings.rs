@@ -11,7 +11,7 @@ use embody::control::cache::Cache;
 use embody::drivers::switch::{SwitchDriver, SwitchSettings, Unresolved, resolve, to_json};
 use embody::drivers::{Depth, Driver, Observation};
 use embody::model::fact::{Admin, Lag, PortSeen, Quality, Seen, SwitchSeen, Tick};
-use embody::model::{Meta, Name, Object, Spec, SwitchSpec};
+use embody::model::{Meta, Name, Object, Reason, Spec, SwitchSpec};
 use embody::plan::desired::{Desired, DesiredPort};
 use embody::sim::direct::Direct;
 use embody::sim::recording::Tree;
@@ -151,7 +151,8 @@ async fn an_aggregation_that_leads_to_a_switch_is_never_written() {
             DesiredPort { admin: Admin::Down, untagged: None, tagged: None, needed: false, carries_bmc: false, because: String::new() };
         let released_ports = [(key.clone(), desired)].into();
         let (holder, past, releaser, port_problems, maintenance) = (None, None, None, Vec::new(), None);
-        let want = Desired { server: name("s"), holder, past, releaser, released_ports, port_problems, maintenance };
+        let (exists, efi, debts) = (true, false, Default::default());
+        let want = Desired { server: name("s"), holder, exists, efi, past, releaser, released_ports, debts, port_problems, maintenance };
         world.seen(&name("s"), &want).ports[&key].refuse.as_ref().map(|t| t.reason)
     };
     let leads = |of: &str| {
@@ -161,7 +162,7 @@ async fn an_aggregation_that_leads_to_a_switch_is_never_written() {
     let (to_switches, free): (Vec<&String>, Vec<&String>) =
         nexus.ports.iter().filter(|(_, p)| p.lag == Lag::Aggregate).map(|(key, _)| key).partition(|key| leads(key));
     assert!(!to_switches.is_empty() && !free.is_empty(), "{to_switches:?} {free:?}");
-    assert!(to_switches.iter().all(|port| refusal(port) == Some("CableContradicted")), "{to_switches:?}");
+    assert!(to_switches.iter().all(|port| refusal(port) == Some(Reason::CableContradicted)), "{to_switches:?}");
     assert!(free.iter().all(|port| refusal(port).is_none()), "{free:?}");
 }
 

@@ -5,16 +5,21 @@
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
+use embody::clock::BootClock;
+use embody::drivers::gate::{Gate, Key};
+use embody::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
 use embody::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::drivers::{Depth, Driver, Fault, Observation};
 use embody::model::Vlan;
 use embody::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
+use embody::model::identity::Identity;
 use embody::model::op::Op;
-use embody::testing::carry_out;
+use embody::store::LeaseEnd;
+use embody::testing::{carry_out, carry_out_on};
 use tokio::time::Instant;
 
 /// snmpd with eight ports, ended with the test.
@@ -142,14 +147,18 @@ impl Agent for Tools {
         Ok(columns.iter().map(walk).collect())
     }
 
-    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
+    async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
         let words = bindings.iter().flat_map(|(oid, value)| match value {
             Value::Integer(n) => [format!(".{oid}"), "i".to_owned(), n.to_string()],
             Value::Unsigned32(n) => [format!(".{oid}"), "u".to_owned(), n.to_string()],
             Value::Octets(o) => [format!(".{oid}"), "x".to_owned(), o.iter().map(|b| format!("{b:02x}")).collect()],
             other => panic!("{other:?} is never written"),
         });
-        let output = run(self.port, "snmpset", self.community, &words.collect::<Vec<_>>());
+        let set = || run(self.port, "snmpset", self.community, &words.collect::<Vec<_>>());
+        let output = match leave.permit.pass(Some(leave.fresh), leave.half_way, set) {
+            Ok(output) => output,
+            Err(closed) => return Err(not_let_out("lab-sw0", "a SET", &closed)),
+        };
         if output.status.success() {
             return Ok(SetAnswer::Accepted(bindings.to_vec()));
         }
@@ -241,4 +250,29 @@ async fn a_hand_at_the_switch_is_seen_and_a_read_only_community_is_named() {
 
     let fault = set(&mut peer.driver("public"), "port2", config(Admin::Up, 30, &[])).await.unwrap_err();
     assert!(matches!(&fault, Fault::Refused { code, .. } if code.starts_with("noAccess(6)")), "{fault}");
+}
+
+#[tokio::test]
+async fn snmpd_gets_nothing_that_was_meant_for_another_one_or_may_not_leave() {
+    let Some(peer) = Snmpd::start().await else { return };
+    let mut driver = peer.driver("private");
+    carry_out(&mut driver, &[Op::CreateVlan { switch: "lab-sw0".parse().unwrap(), vlan: vlan(30) }], soon()).await.unwrap();
+    let before = look(&mut driver).await;
+    let from = before.ports["port1"].config.clone();
+    let op = Op::SetPort { switch: "lab-sw0".parse().unwrap(), port: "port1".to_owned(), from, to: config(Admin::Up, 30, &[]) };
+
+    let other = Identity { engine: Some("80000000010203".to_owned()), ..Identity::default() };
+    let fault = carry_out_on(&mut driver, &other, std::slice::from_ref(&op), soon()).await.unwrap_err();
+    assert!(matches!(&fault, Fault::OtherDevice { .. }), "{fault}");
+    assert_eq!(look(&mut driver).await.ports, before.ports);
+
+    let lease = LeaseEnd::never(BootClock::Kernel);
+    let gate = Gate::new(Arc::clone(&lease), BootClock::Kernel);
+    let mut permit = gate.permit(Key::of(&op), Identity::default().extended(&before.shown));
+    permit.begin(Duration::from_secs(60));
+    lease.end();
+    let fault = driver.execute(&op, &permit, soon()).await.unwrap_err();
+    assert!(matches!(&fault, Fault::NotSent { .. }), "{fault}");
+    let shown = peer.run("snmpget", "public", &[".1.3.6.1.2.1.17.7.1.4.5.1.1.1".to_owned()]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("Gauge32: 1\n"), "{shown:?}");
 }

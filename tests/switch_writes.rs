@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use embody::drivers::switch::portlist::Form;
-use embody::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
+use embody::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
 use embody::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::drivers::{Depth, Driver, Fault, Observation};
 use embody::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
@@ -297,7 +297,11 @@ async fn who_is_plugged_in_is_seen_while_the_port_is_up() {
         assert_eq!((&seen.ports["port1"].macs, seen.ports["port2"].macs.len()), (&[nic].into(), 0));
         let neighbour = seen.ports["port8"].neighbour.clone().unwrap();
         assert_eq!((neighbour.chassis.as_str(), neighbour.port.as_str(), neighbour.bridge), ("00:1b:21:00:00:09", "49", Some(true)));
-        assert!(seen.shown.serials.contains("SIM-sw"));
+        assert!(seen.shown.serials.contains("SIM-sw") && seen.neighbours_told);
+        bench.sim().tells_neighbours = false;
+        bench.sim().unplug("port1", nic);
+        assert!(!bench.look(Depth::Everything).await.neighbours_told, "and nothing follows from its silence");
+        bench.sim().tells_neighbours = true;
         // dot1qFdbDynamicCount of a core switch: its forwarding table is not read.
         bench.sim().show("1.3.6.1.2.1.17.7.1.2.1.1.2.1".parse().unwrap(), Value::Unsigned32(100_000));
         assert_eq!(bench.look(Depth::Everything).await.ports["port1"].macs.len(), 0);
@@ -319,8 +323,8 @@ impl Agent for Meddled {
     async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
         self.agent.walk(columns, rows).await
     }
-    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
-        let answer = self.agent.set(bindings).await;
+    async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
+        let answer = self.agent.set(bindings, leave).await;
         self.turn += 1;
         let to = config(Admin::Up, [10, 20][usize::from(self.turn % 2)], &[]);
         self.sim.lock().unwrap().set_port("port5", &to).unwrap();

@@ -346,6 +346,7 @@ mod tests {
             .into(),
             vlans: [vlan(1), vlan(120)].into(),
             unsaved: None,
+            neighbours_told: true,
         }
     }
 

@@ -62,7 +62,14 @@ impl ServeArgs {
         let tls = EtcdTls { ca: self.etcd_cacert, cert: self.etcd_cert, key: self.etcd_key };
         let spec = StoreSpec::parse(self.store.as_deref().unwrap_or("embedded"), &data).map_err(|e| Failure::usage(e.to_string()))?;
         let socket = socket_path(server)?;
-        Ok(Options { socket, data, store: spec.with_tls(tls), manifests: self.manifests, prune: self.prune, boot_address: self.boot_address })
+        Ok(Options {
+            socket,
+            data,
+            store: spec.with_tls(tls),
+            manifests: self.manifests,
+            prune: self.prune,
+            boot_address: self.boot_address,
+        })
     }
 }
 

@@ -155,6 +155,9 @@ fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     if !same || trouble_before != known.trouble {
         changed.servers = cache.objects.servers_on_switch(switch).cloned().collect();
     }
+    // A server may be plugged in where no manifest says so.
+    let moved = if is_foreign { cache.cables.forget(switch) } else { cache.cables.learn(switch, seen) };
+    changed.servers.extend(moved.into_iter().filter_map(|mac| cache.objects.server_of_mac(mac)).cloned());
     let extended = pinned.extended(&seen.shown);
     changed.pin = (extended != pinned && !is_foreign).then(|| (Kind::Switch, switch.clone(), extended));
     changed

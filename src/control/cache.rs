@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::boot::answer::BootView;
+use crate::control::cables::Cables;
 use crate::control::operator::Scope;
 use crate::drivers::switch::resolve;
 use crate::model::body::{Body, Evidence};
@@ -79,6 +80,8 @@ pub struct Cache {
     pub memory: BTreeMap<Name, Memory>,
     pub bmcs: BTreeMap<Name, BmcFacts>,
     pub switches: BTreeMap<Name, Known<SwitchSeen>>,
+    /// Where addresses were learned.
+    pub cables: Cables,
     /// Switches that we changed, and that were not saved since.
     pub unsaved: BTreeMap<Name, Unsaved>,
     /// Each with the tick until which it holds.
@@ -363,6 +366,9 @@ impl Cache {
                 format!("port {port} of switch {switch} is declared for server {server}, but {mac} of server {owner} was learned on it"),
             );
         }
+        if let Some(why) = self.contradicted(server, switch, port, found, all) {
+            return because(Reason::CableContradicted, why);
+        }
         if let Quality::Unknown(why) = &found.quality {
             return because(Reason::PortUnreadable, format!("port {port} of switch {switch}: {why}"));
         }
@@ -430,6 +436,7 @@ impl Cache {
 
     /// Its worker ended: what it was about to save is to be saved all the same.
     pub fn forget_device_of_switch(&mut self, switch: &Name) {
+        self.cables.forget(switch);
         self.switches.remove(switch);
         self.unsaved.get_mut(switch).into_iter().for_each(|unsaved| unsaved.sent = false);
     }
@@ -443,7 +450,11 @@ impl Cache {
             Scope::Labels { match_labels } => match_labels.iter().all(|(k, v)| held.meta.labels.get(k) == Some(v)),
         };
         let answers = self.switches.get(switch).is_some_and(|known| known.trouble.is_none() && known.seen.is_some());
-        answers && held.spec.maintenance.is_none() && self.breaker.is_none() && self.site_stop().is_none() && !self.pauses.values().any(paused)
+        answers
+            && held.spec.maintenance.is_none()
+            && self.breaker.is_none()
+            && self.site_stop().is_none()
+            && !self.pauses.values().any(paused)
     }
 
     /// What a boot answer for this address depends on.

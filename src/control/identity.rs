@@ -3,8 +3,8 @@
 //! Leaves out: comparing what is shown with what is pinned (`absorb`). Invariant 7: evidence, intents and debts stay with the machine that they
 //! were made on: where another name shows that machine now, they go there, and wait for approval there.
 
-use super::cache::Stored;
 use super::actions::in_words;
+use super::cache::Stored;
 use super::controller::Controller;
 use super::operator::{Declaring, Refusal};
 use crate::model::body::{Body, Declaration, Declared, Found};

@@ -6,6 +6,7 @@
 
 pub mod absorb;
 pub mod actions;
+mod cables;
 pub mod cache;
 pub mod controller;
 mod desired;

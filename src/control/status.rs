@@ -281,6 +281,11 @@ pub fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
         let message =
             if writable { String::new() } else { format!("the profile {} cannot write this switch: it is only observed", seen.profile) };
         conditions.set("Writable", truth(writable), if writable { "Writable" } else { "ObserveOnly" }, message);
+        let (reason, message) = match seen.neighbours_told {
+            true => ("NeighboursTold", ""),
+            false => ("NeighboursNotTold", "it shows neither LLDP or CDP neighbours nor learned addresses: cables are not checked"),
+        };
+        conditions.set("NeighboursTold", truth(seen.neighbours_told), reason, message.to_owned());
     }
     let ours = cache.unsaved.get(name);
     if let Some(trouble) = ours.and_then(|unsaved| unsaved.trouble.as_ref()) {

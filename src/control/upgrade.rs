@@ -125,7 +125,10 @@ mod tests {
 
     #[test]
     fn a_body_of_the_first_version_keeps_what_it_may_run() {
-        let old = entry("bodies/alpha", r#"{"heldBy":{"binding":"web","uid":"u"},"found":"Off","mayRun":{"gone":"Started"},"off":{"attempt":3,"hard":true,"because":"b"}}"#);
+        let old = entry(
+            "bodies/alpha",
+            r#"{"heldBy":{"binding":"web","uid":"u"},"found":"Off","mayRun":{"gone":"Started"},"off":{"attempt":3,"hard":true,"because":"b"}}"#,
+        );
         let [put, delete] = writes(&old, &Objects::default(), &BTreeMap::new()).unwrap();
         let body: Body = serde_json::from_slice(&put.value.unwrap()).unwrap();
         assert_eq!((put.key.as_str(), delete.key.as_str(), delete.value), ("records/2/bodies/alpha", "bodies/alpha", None));

@@ -402,6 +402,7 @@ mod tests {
     use super::*;
     use crate::clock::BootClock;
     use crate::drivers::gate::Key;
+    use crate::model::Reason;
     use crate::model::fact::{BmcIdentity, BmcSeen, Power};
     use crate::model::identity::Identity;
 

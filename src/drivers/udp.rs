@@ -34,9 +34,10 @@ impl Devices for UdpDevices {
         Box::new(IpmiDriver::new(name, socket, address, login, settings, Some((device, turns))))
     }
 
-    fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin, _turns: Arc<Turns>) -> Box<dyn Driver> {
-        let device = Device::Switch(switch.clone()).to_string();
+    fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin, turns: Arc<Turns>) -> Box<dyn Driver> {
+        let (id, device) = (Device::Switch(switch.clone()), Device::Switch(switch.clone()).to_string());
         let agent = UdpAgent::new(device.clone(), Arc::clone(&self.switches), spec.address.clone(), login, Timing::default());
+        let agent = agent.in_turn(id, turns);
         let settings = SwitchSettings {
             profile: spec.profile,
             manage: spec.manage.as_ref().map(|m| m.ports.clone()),

@@ -107,6 +107,8 @@ pub struct SwitchSeen {
     pub vlans: BTreeSet<Vlan>,
     /// Whether the running configuration differs from the saved one, where the switch tells.
     pub unsaved: Option<bool>,
+    /// It tells who is at the other end of its ports, by LLDP, CDP or a forwarding table. Where it does not, cables cannot be checked.
+    pub neighbours_told: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -118,6 +118,10 @@ pub struct Nic {
     /// The server boots over this NIC. At most one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub boot: bool,
+    /// Guests or containers speak through it with MAC addresses of their own. Without it, a port on which more than two are learned that
+    /// are not the server's is taken for a cable to a switch, and is not written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub many_macs: bool,
 }
 
 /// A link aggregation.

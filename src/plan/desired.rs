@@ -21,7 +21,7 @@ pub struct Desired {
     pub efi: bool,
     /// What became of the binding that the record names as holder, where that is not `holder`.
     pub past: Option<Past>,
-    /// The binding that moved away and must still release a release here, if it still exists.
+    /// The binding that moved away and must still release this body, if it still exists.
     pub releaser: Option<Authority>,
     /// Every port of this server when nobody holds it.
     pub released_ports: BTreeMap<PortKey, DesiredPort>,

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::mib::Mib;
 use crate::drivers::Fault;
-use crate::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
+use crate::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
 
 /// Varbinds in one reply: what every agent gives, and an Ethernet frame holds.
 const VARBINDS: usize = 64;
@@ -70,12 +70,16 @@ impl<M: Mib> Agent for Direct<M> {
         Ok(walked)
     }
 
-    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
-        self.count(1);
-        Ok(match self.mib().set(bindings) {
-            Ok(()) => SetAnswer::Accepted(bindings.to_vec()),
-            Err((status, index)) => SetAnswer::Refused { status, index },
-        })
+    async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
+        let done = leave.permit.pass(Some(leave.fresh), leave.half_way, || {
+            self.count(1);
+            self.mib().set(bindings)
+        });
+        match done {
+            Ok(Ok(())) => Ok(SetAnswer::Accepted(bindings.to_vec())),
+            Ok(Err((status, index))) => Ok(SetAnswer::Refused { status, index }),
+            Err(closed) => Err(not_let_out("the switch", "a SET", &closed)),
+        }
     }
 
     fn engine_id(&self) -> Option<Vec<u8>> {

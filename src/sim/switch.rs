@@ -9,7 +9,7 @@ mod recorded;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::recording::Tree;
-use crate::drivers::switch::objects::{self as o, at};
+use crate::drivers::switch::objects::{self as o, Arcs, at};
 use crate::drivers::switch::portlist::{self, Form};
 use crate::drivers::switch::snmp::{Oid, Value};
 use crate::model::fact::{Admin, PortConfig};
@@ -50,6 +50,10 @@ pub struct Faults {
     pub row_status_alone: bool,
     /// Copies of the configuration fail (Cisco).
     pub copy_fails: bool,
+    /// A PDU with an object under this is refused: notWritable.
+    pub refuses: Option<Arcs>,
+    /// An object under this is acknowledged, and stays as it is.
+    pub ignores: Option<Arcs>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +170,8 @@ pub struct SimSwitch {
     pub frame_types: FrameTypes,
     /// CISCO-CONFIG-MAN-MIB is served.
     pub tells_unsaved: bool,
+    /// LLDP-MIB and the forwarding table are served.
+    pub tells_neighbours: bool,
     /// Copies of the configuration that were begun over SNMP.
     pub copies: u32,
 }
@@ -236,6 +242,7 @@ impl SimSwitch {
             copy_state: None,
             frame_types: FrameTypes::Writable,
             tells_unsaved: false,
+            tells_neighbours: true,
             copies: 0,
         }
     }
@@ -323,6 +330,14 @@ impl SimSwitch {
         self.config = self.saved.clone();
         self.up_time = 1;
         self.note(Who::Human, &before);
+    }
+
+    /// Its ports get other numbers: each has now the name that the one before it had, and the first the name of the last.
+    pub fn renumber(&mut self) {
+        let names: Vec<String> = self.config.ports.iter().map(|port| port.name.clone()).collect();
+        let shifted = names.iter().cycle().skip(names.len().saturating_sub(1));
+        self.config.ports.iter_mut().zip(shifted).for_each(|(port, name)| port.name.clone_from(name));
+        self.served = None;
     }
 
     /// Save at the console.

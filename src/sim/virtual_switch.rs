@@ -1,6 +1,7 @@
 //! The virtual-time endpoint of a simulated switch: an SNMP agent without packets, over a line that delays and loses.
 //!
-//! The real `SwitchDriver` works on it. Leaves out: SNMP itself. Invariant: a SET without a reply is `Unknown` and is not repeated here.
+//! The real `SwitchDriver` works on it. Leaves out: SNMP itself. Invariants: a SET passes the gate when it leaves, not when it arrives; one
+//! without a reply is `Unknown` and is not repeated here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::line::{Line, NoReply};
 use super::mib::Mib;
 use super::switch::SimSwitch;
 use crate::drivers::Fault;
-use crate::drivers::switch::snmp::{Agent, Binding, Oid, SetAnswer, Value};
+use crate::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
 use crate::model::Name;
 use crate::model::op::Device;
 
@@ -69,15 +70,18 @@ impl Agent for VirtualAgent {
         self.read(move |sim| columns.iter().map(|c| column(sim, c)).collect()).await
     }
 
-    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
+    async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
+        let (device, what) = (Device::Switch(self.switch.clone()).to_string(), "a SET".to_owned());
+        // The line takes it up at once.
+        if let Err(closed) = leave.permit.pass(Some(leave.fresh), leave.half_way, || ()) {
+            return Err(not_let_out(&device, &what, &closed));
+        }
         let bindings = bindings.to_vec();
         let set = move |sim: &mut SimSwitch| match sim.set(&bindings) {
             Ok(()) => SetAnswer::Accepted(bindings),
             Err((status, index)) => SetAnswer::Refused { status, index },
         };
-        self.once(set)
-            .await
-            .map_err(|NoReply| Fault::Unknown { device: Device::Switch(self.switch.clone()).to_string(), what: "a SET".to_owned() })
+        self.once(set).await.map_err(|NoReply| Fault::Unknown { device, what })
     }
 
     fn engine_id(&self) -> Option<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embody::control::actions::Operators as Words;
-use embody::control::operator::Control;
+use embody::control::operator::{Approving, Control};
 use embody::drivers::bmc::ipmi::commands::ChassisControl;
 use embody::drivers::switch::objects::{self, at};
 use embody::drivers::switch::snmp::Value as SnmpValue;
@@ -202,7 +202,7 @@ impl Operators {
     pub async fn approve(&self, n: usize) {
         let binding = name(&format!("b{n}"));
         self.centre.judge(|judge, _| judge.approved(&binding));
-        let said = self.words.approve(&binding, false, "a person").await;
+        let said = self.words.approve(&binding, Approving::ThePlan, "a person").await;
         self.centre.note(&[&binding], format!("a person approves: {}", said.unwrap_or_else(|e| e.to_string())));
     }
 
@@ -307,7 +307,7 @@ impl Operators {
             let body = self.centre.judge(|judge, _| judge.body(&server(n)));
             let nobodys = self.on(n).is_none() && body.held_by.is_none() && body.release.is_none();
             let desired = |p: &Name| self.desired.values().any(|w| p.as_str() == format!("p{}", w.persona));
-            let holds = body.may_run.keys().any(desired) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if desired(&p));
+            let holds = body.evidence.keys().any(desired) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if desired(&p));
             if nobodys && holds && self.centre.power(&server(n)) == Some(Power::On) {
                 self.centre.note(&[&server(n)], "a person switches it off, since its persona is desired elsewhere");
                 self.button(n);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use embody::cli::serve::run as serve;
 use embody::clock::Clock;
 use embody::control::actions::Operators as Words;
-use embody::control::controller::{Controller, Message};
+use embody::control::controller::{Controller, Message, Parts, Remembered};
 use embody::drivers::Devices;
 use embody::limits;
 use embody::model::fact::{Admin, Power};
@@ -18,7 +18,7 @@ use embody::sim::centre::{Centre, Runs, VirtualDevices};
 use embody::sim::line::Line;
 use embody::sim::switch::{Kind as SwitchKind, SimSwitch};
 use embody::sim::trial_store::{StoreLuck, TrialStore};
-use embody::store::{EmbeddedStore, Lease, Store};
+use embody::store::{EmbeddedStore, Lease, Records, Store};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -166,18 +166,22 @@ fn furnish(plan: &Plan, centre: &Centre) {
 
 /// As the product does it: a controller, and another one whenever the watch of the store ends.
 async fn think(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn Lease>, to_controller: Arc<ToController>) {
+    let records = Arc::new(Records::in_memory(Arc::clone(&store)));
+    let mut remembered = Remembered::default();
     loop {
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
         let (messages, inbox) = mpsc::channel(limits::REPORTS);
-        let loaded = Controller::load(
-            Arc::clone(&store),
-            Arc::clone(&devices),
-            Arc::clone(&lease),
-            Clock::start(),
+        let parts = Parts {
+            store: Arc::clone(&store),
+            records: Arc::clone(&records),
+            devices: Arc::clone(&devices),
+            lease: Arc::clone(&lease),
+            clock: Clock::start(),
             reports,
-            watch::Sender::default(),
-        )
-        .await;
+            site: watch::Sender::default(),
+            remembered: remembered.clone(),
+        };
+        let loaded = Controller::load(parts).await;
         let watched = match loaded {
             Ok((controller, revision)) => store.watch("", revision).await.map(|watch| (controller, watch)),
             Err(error) => Err(error),
@@ -187,7 +191,7 @@ async fn think(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn 
                 to_controller.send_replace(Some(messages));
                 controller.run(inbox, inbound, watch).await;
                 to_controller.send_replace(None);
-                controller.close().await;
+                remembered = controller.close().await;
             }
             Err(_) => sleep(limits::RETRY_FIRST).await,
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::control::operator::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use embody::control::operator::{Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use embody::model::{Kind, Name, Object};
 use embody::server::api;
 use embody::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, Write};
@@ -188,11 +188,19 @@ impl Control for StandIn {
         self.ports.lock().unwrap().clone()
     }
 
-    async fn approve(&self, binding: &Name, adopt: bool, who: &str) -> Result<String, Refusal> {
+    async fn approve(&self, binding: &Name, word: Approving, who: &str) -> Result<String, Refusal> {
         if binding.as_str() == "idle" {
             return Err(Refusal::Refused { why: "nothing of idle waits for an approval".to_owned() });
         }
-        self.note(format!("approve {binding} adopt={adopt} by {who}"))
+        self.note(format!("approve {binding} {word:?} by {who}"))
+    }
+
+    async fn declare(&self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal> {
+        self.note(format!("declare {server} {what:?} because {reason} by {who}"))
+    }
+
+    async fn accept_store(&self, who: &str) -> Result<String, Refusal> {
+        self.note(format!("accept store by {who}"))
     }
 
     async fn accept(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use embody::cli::serve::run as serve;
 use embody::clock::Clock;
 use embody::control::actions::Operators;
-use embody::control::controller::{Controller, Message};
+use embody::control::controller::{Controller, Message, Parts, Remembered};
 use embody::control::operator::{Control, Forecast};
 use embody::limits;
 use embody::model::fact::Power;
@@ -19,7 +19,7 @@ use embody::sim::bmc::BmcConfig;
 use embody::sim::centre::{Centre, VirtualDevices};
 use embody::sim::line::Line;
 use embody::sim::switch::{Kind, SimSwitch};
-use embody::store::{EmbeddedStore, Lease, Store};
+use embody::store::{EmbeddedStore, Lease, Records, Store};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -34,6 +34,7 @@ pub struct Small {
     pub store: Arc<EmbeddedStore>,
     pub words: Arc<Operators>,
     backend: Backend,
+    records: Arc<Records>,
     lease: Arc<dyn Lease>,
     to_controller: Arc<watch::Sender<Option<mpsc::Sender<Message>>>>,
     controller: Option<JoinHandle<()>>,
@@ -82,9 +83,10 @@ impl Small {
         centre.add_machine(&name("s"), "02:00:00:00:00:01".parse().unwrap(), config, Duration::from_secs(5), Line::new(2));
         tokio::spawn(Arc::clone(&centre).live(name("s"), controller.clone()));
         let people: Arc<dyn Store> = store.clone();
+        let records = Arc::new(Records::in_memory(store.clone()));
         let words = Arc::new(Operators { controller, store: Arc::clone(&people), lease: serve::LEASE });
         let backend = Backend::new(people, words.clone(), serve::check());
-        let mut small = Small { centre, store, words, backend, lease, to_controller: Arc::new(to_controller), controller: None };
+        let mut small = Small { centre, store, words, backend, records, lease, to_controller: Arc::new(to_controller), controller: None };
         let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:01", "switch": "tor-1", "port": "port1", "boot": true });
         let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
         small
@@ -117,14 +119,23 @@ impl Small {
         if let Some(before) = self.controller.take() {
             before.abort();
         }
-        let (store, lease, to_controller): (Arc<dyn Store>, _, _) =
-            (self.store.clone(), Arc::clone(&self.lease), Arc::clone(&self.to_controller));
+        let (store, to_controller): (Arc<dyn Store>, _) = (self.store.clone(), Arc::clone(&self.to_controller));
+        let (records, lease) = (Arc::clone(&self.records), Arc::clone(&self.lease));
         let devices = Arc::new(VirtualDevices(Arc::clone(&self.centre)));
         self.controller = Some(tokio::spawn(async move {
             let (reports, inbound) = mpsc::channel(limits::REPORTS);
             let (messages, inbox) = mpsc::channel(limits::REPORTS);
-            let (mut controller, revision) =
-                Controller::load(Arc::clone(&store), devices, lease, Clock::start(), reports, watch::Sender::default()).await.unwrap();
+            let parts = Parts {
+                store: Arc::clone(&store),
+                records,
+                devices,
+                lease,
+                clock: Clock::start(),
+                reports,
+                site: watch::Sender::default(),
+                remembered: Remembered::default(),
+            };
+            let (mut controller, revision) = Controller::load(parts).await.unwrap();
             let watch = store.watch("", revision).await.unwrap();
             to_controller.send_replace(Some(messages));
             controller.run(inbox, inbound, watch).await;

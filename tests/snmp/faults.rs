@@ -1,15 +1,23 @@
 //! Our manager against our agent, with the faults of networks and of agents.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use embody::drivers::Fault;
+use embody::clock::BootClock;
+use embody::drivers::credentials::Turns;
+use embody::drivers::gate::{Freshness, Gate, Key};
 use embody::drivers::switch::snmp::codec::{self, Kind, Pdu};
 use embody::drivers::switch::snmp::keys::Extension;
 use embody::drivers::switch::snmp::usm::{self, Level, Outgoing};
-use embody::drivers::switch::snmp::{Agent, SetAnswer, SnmpSocket, Timing, UdpAgent, Value};
+use embody::drivers::switch::snmp::{Agent, Leave, SetAnswer, SnmpSocket, Timing, UdpAgent, Value};
+use embody::drivers::{Delivery, Fault};
+use embody::model::identity::Identity;
+use embody::model::op::Device;
 use embody::model::secret::{AuthProtocol, PrivProtocol};
 use embody::sim::agent::{Faults, Lie, SimAgent};
+use embody::store::LeaseEnd;
+use embody::testing::{leave, permit};
 
 use crate::peer::{AUTH_PASSWORD, PATIENT, PRIV_PASSWORD, QUICK, Simulated, manager, oid, text, v2c, v3, v3_with};
 use crate::programs::{switch, user};
@@ -85,7 +93,7 @@ async fn a_set_is_sent_once_and_without_an_answer_its_outcome_is_unknown() {
     simulated.change(|agent| {
         agent.faults = Faults { late_percent: 100, late_by: Duration::from_secs(30), ..Faults::default() };
     });
-    let fault = agent.set(&[(oid(SYS_NAME), text("sw2"))]).await.unwrap_err();
+    let fault = agent.set(&[(oid(SYS_NAME), text("sw2"))], leave(&permit())).await.unwrap_err();
     assert!(matches!(fault, Fault::Unknown { .. }), "{fault:?}");
     assert_eq!(simulated.requests(), 1);
     simulated.change(|agent| agent.faults = Faults::default());
@@ -167,7 +175,7 @@ async fn an_engine_that_restarts_is_resynchronised_in_the_same_request() {
         simulated.change(SimAgent::reboot);
         let name = text(&format!("sw-{round}"));
         let before = simulated.requests();
-        agent.set(&[(oid(SYS_NAME), name.clone())]).await.unwrap();
+        agent.set(&[(oid(SYS_NAME), name.clone())], leave(&permit())).await.unwrap();
         assert_eq!(simulated.requests() - before, 1, "the SET that found the wrong clock was not processed");
         assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, name);
     }
@@ -175,6 +183,153 @@ async fn an_engine_that_restarts_is_resynchronised_in_the_same_request() {
     simulated.change(|agent| agent.replace_engine(vec![0x80, 0, 0, 1, 5, 9], 70));
     agent.get(&[oid(SYS_NAME)]).await.unwrap();
     simulated.change(|agent| agent.replace_engine(vec![0x80, 0, 0, 1, 5, 9], 1));
+    agent.get(&[oid(SYS_NAME)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_set_is_not_sent_again_to_another_engine() {
+    let new = vec![0x80, 0, 0, 1, 5, 9];
+    for pinned in [false, true] {
+        let simulated = Simulated::start(secured_switch(Extension::Blumenthal)).await;
+        let mut agent = manager(simulated.port, joe(), PATIENT);
+        agent.get(&[oid(SYS_NAME)]).await.unwrap();
+        let mut permit = permit();
+        let hex = |engine: Vec<u8>| engine.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+        permit.pinned.engine = agent.engine_id().filter(|_| pinned).map(hex);
+        simulated.change(|agent| agent.replace_engine(new.clone(), 3));
+        let fault = agent.set(&[(oid(SYS_NAME), text("x"))], leave(&permit)).await.unwrap_err();
+        match pinned {
+            true => assert!(matches!(&fault, Fault::OtherDevice { found, .. } if found.ends_with("800000010509")), "{fault:?}"),
+            false => assert!(matches!(&fault, Fault::NotSent { .. }), "{fault:?}"),
+        }
+        assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
+    }
+}
+
+#[tokio::test]
+async fn a_set_after_a_report_that_nobody_signed_may_have_happened() {
+    // Somebody without the keys answers a SET with unknownEngineID, before the agent does.
+    let forged = tampered(secured_switch(Extension::Blumenthal), |request, reply| {
+        let asked = usm::read(request).unwrap();
+        let report = (oid("1.3.6.1.6.3.15.1.1.4.0"), Value::Counter32(1));
+        let pdu = Pdu { bindings: vec![report], ..Pdu { kind: Kind::Report, ..Pdu::asking(Kind::Get, asked.id as i32, []) } };
+        let clear = Outgoing {
+            id: asked.id,
+            level: Level::NoAuthNoPriv,
+            reportable: false,
+            engine: asked.engine,
+            clock: asked.clock,
+            user: b"",
+            protection: None,
+            salt: 0,
+            context: b"",
+            pdu: &pdu,
+        };
+        // A SET is the longest request here.
+        if request.len() > 180 { vec![clear.bytes().unwrap(), reply] } else { vec![reply] }
+    })
+    .await;
+    let mut agent = manager(forged.port(), joe(), PATIENT);
+    agent.get(&[oid(SYS_NAME)]).await.unwrap();
+    let long = "a name that is so long that nothing else here is as long as this, and then it is even longer";
+    let fault = agent.set(&[(oid(SYS_NAME), text(long))], leave(&permit())).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Unknown { .. }), "{fault:?}");
+    assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text(long), "and it did happen");
+}
+
+#[tokio::test]
+async fn a_set_leaves_through_the_gate_alone() {
+    let simulated = Simulated::start(switch()).await;
+    let mut agent = manager(simulated.port, v2c("private"), QUICK);
+    let set = [(oid(SYS_NAME), text("x"))];
+    let gate = Gate::new(LeaseEnd::never(BootClock::Kernel), BootClock::Kernel);
+    let mut permit = gate.permit(Key::Saved, Identity::default());
+    let not_begun = agent.set(&set, leave(&permit)).await.unwrap_err();
+    permit.begin(Duration::from_secs(60));
+    let old = Freshness { asked_at: Duration::ZERO, at_most: Duration::ZERO };
+    let too_slow = agent.set(&set, Leave { fresh: old, ..leave(&permit) }).await.unwrap_err();
+    gate.void_all();
+    let void = agent.set(&set, leave(&permit)).await.unwrap_err();
+    for (fault, word) in [(not_begun, "time"), (too_slow, "TooSlowToWrite"), (void, "taken back")] {
+        assert!(matches!(&fault, Fault::NotSent { why, .. } if why.contains(word)), "{fault:?}");
+    }
+    assert_eq!(simulated.requests(), 0);
+}
+
+#[tokio::test]
+async fn the_second_copy_of_a_set_passes_the_gate_again() {
+    // The agent restarts, and its Report (notInTimeWindow) is held back until the permit is void.
+    let simulated = Simulated::start(secured_switch(Extension::Blumenthal)).await;
+    let mut agent = manager(simulated.port, joe(), PATIENT);
+    agent.get(&[oid(SYS_NAME)]).await.unwrap();
+    simulated.change(SimAgent::reboot);
+    simulated.change(|agent| agent.faults = Faults { late_percent: 100, late_by: Duration::from_millis(500), ..Faults::default() });
+    let gate = Gate::new(LeaseEnd::never(BootClock::Kernel), BootClock::Kernel);
+    let mut permit = gate.permit(Key::Saved, Identity::default());
+    permit.begin(Duration::from_secs(60));
+    let reports = simulated.counts().1;
+    let set = [(oid(SYS_NAME), text("x"))];
+    let (fault, ()) = tokio::join!(agent.set(&set, leave(&permit)), async {
+        while simulated.counts().1 == reports {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        gate.void_all();
+    });
+    assert!(matches!(&fault, Err(Fault::NotSent { .. })), "{fault:?}");
+    simulated.change(|agent| agent.faults = Faults::default());
+    assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
+}
+
+fn switch_device(n: u8) -> Device {
+    Device::Switch(format!("sw{n}").parse().unwrap())
+}
+
+#[tokio::test]
+async fn silent_switches_keep_nobody_from_showing_credentials() {
+    for login in [joe(), v2c("public")] {
+        let turns = Arc::new(Turns::default());
+        let (mut dead, mut asking) = (Vec::new(), tokio::task::JoinSet::new());
+        for n in 1..=6 {
+            let simulated = Simulated::start(secured_switch(Extension::Blumenthal)).await;
+            simulated.change(|agent| agent.faults.silent = true);
+            let mut agent = manager(simulated.port, login.clone(), QUICK).in_turn(switch_device(n), turns.clone());
+            dead.push(simulated);
+            asking.spawn(async move { agent.get(&[oid(SYS_NAME)]).await.is_err() });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let simulated = Simulated::start(secured_switch(Extension::Blumenthal)).await;
+        let mut agent = manager(simulated.port, login, PATIENT).in_turn(switch_device(9), turns.clone());
+        // A turn lasts 400 ms at most with these timings: the third pair of six ends before the wait does.
+        assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
+        while let Some(failed) = asking.join_next().await {
+            assert!(failed.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_two_switches_refused_are_not_shown_to_a_third() {
+    let turns = Arc::new(Turns::default());
+    let wrong = v3_with("joe", (AuthProtocol::Sha1, "wrongpass123"), (PrivProtocol::Aes256, PRIV_PASSWORD));
+    for n in 1..=3 {
+        let simulated = Simulated::start(secured_switch(Extension::Blumenthal)).await;
+        let mut agent = manager(simulated.port, wrong.clone(), PATIENT).in_turn(switch_device(n), turns.clone());
+        let fault = agent.get(&[oid(SYS_NAME)]).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Denied { why, .. } if why.contains("refused by") == (n == 3)), "{fault:?}");
+        assert_eq!(simulated.counts().1, if n == 3 { 1 } else { 2 }, "the third was asked for its engine alone");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_too_long_for_a_turn_says_so() {
+    let turns = Arc::new(Turns::default());
+    let held = (turns.pass(&switch_device(1)).await.unwrap(), turns.pass(&switch_device(2)).await.unwrap());
+    let simulated = Simulated::start(switch()).await;
+    let mut agent = manager(simulated.port, v2c("public"), PATIENT).in_turn(switch_device(3), turns.clone());
+    let fault = agent.get(&[oid(SYS_NAME)]).await.unwrap_err();
+    assert!(matches!(&fault, Fault::NotSent { why, .. } if why.contains("other devices")), "{fault:?}");
+    assert_eq!((simulated.requests(), fault.delivery()), (0, Delivery::NotSent));
+    drop(held);
     agent.get(&[oid(SYS_NAME)]).await.unwrap();
 }
 
@@ -332,7 +487,7 @@ async fn an_agent_s_lies_about_a_set_are_handed_on_as_they_came() {
         let simulated = Simulated::start(switch()).await;
         simulated.change(|agent| agent.faults.lie = Some(lie));
         let mut agent = manager(simulated.port, v2c("private"), PATIENT);
-        assert_eq!(agent.set(&wanted).await.unwrap(), answer, "{lie:?}");
+        assert_eq!(agent.set(&wanted, leave(&permit())).await.unwrap(), answer, "{lie:?}");
         let left = agent.get(&[wanted[0].0.clone(), wanted[1].0.clone()]).await.unwrap();
         assert_eq!((&left[0].1, &left[1].1), (&text(name), &text(descr)), "{lie:?}");
     }

@@ -3,6 +3,7 @@
 use embody::drivers::Fault;
 use embody::drivers::switch::snmp::{Agent, SetAnswer, UdpAgent, Value};
 use embody::model::secret::{AuthProtocol, PrivProtocol};
+use embody::testing::{leave, permit};
 
 use crate::peer::{AUTH_PASSWORD, PATIENT, PRIV_PASSWORD, QUICK, Snmpd, free_port, manager, missing, oid, text, v2c, v3, v3_with};
 
@@ -25,10 +26,10 @@ async fn everything(agent: &mut UdpAgent, name: &str) {
     assert!(columns[2].len() > 3, "sysORDescr has a row for each module: {columns:?}");
 
     let wanted = [(oid(SYS_NAME), text(name)), (oid(SYS_LOCATION), text("rack 7"))];
-    assert_eq!(agent.set(&wanted).await.unwrap(), SetAnswer::Accepted(wanted.to_vec()));
+    assert_eq!(agent.set(&wanted, leave(&permit())).await.unwrap(), SetAnswer::Accepted(wanted.to_vec()));
     assert_eq!(agent.get(&[oid(SYS_NAME), oid(SYS_LOCATION)]).await.unwrap(), wanted.to_vec());
     let wrong = [(oid(SYS_NAME), text("other")), (oid(SYS_LOCATION), Value::Integer(1))];
-    assert_eq!(agent.set(&wrong).await.unwrap(), SetAnswer::Refused { status: 7, index: 2 });
+    assert_eq!(agent.set(&wrong, leave(&permit())).await.unwrap(), SetAnswer::Refused { status: 7, index: 2 });
     assert_eq!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text(name));
 }
 
@@ -46,7 +47,7 @@ async fn v2c_reads_walks_and_writes() {
     assert!(whole[0].len() > 200, "more than net-snmp puts into one reply: {}", whole[0].len());
 
     let mut reader = manager(snmpd.port, v2c("public"), PATIENT);
-    let refused = reader.set(&[(oid(SYS_NAME), text("x"))]).await.unwrap();
+    let refused = reader.set(&[(oid(SYS_NAME), text("x"))], leave(&permit())).await.unwrap();
     assert!(matches!(refused, SetAnswer::Refused { status: 6 | 17, index: 1 }), "{refused:?}");
 }
 
@@ -60,7 +61,7 @@ async fn v2c_with_a_wrong_community_or_nobody_there_is_silence() {
         let mut agent = manager(port, v2c(community), QUICK);
         let fault = agent.get(&[oid(SYS_NAME)]).await.unwrap_err();
         assert!(matches!(fault, Fault::Silent { attempts: 3, .. }), "{fault:?}");
-        let fault = agent.set(&[(oid(SYS_NAME), text("x"))]).await.unwrap_err();
+        let fault = agent.set(&[(oid(SYS_NAME), text("x"))], leave(&permit())).await.unwrap_err();
         assert!(matches!(fault, Fault::Unknown { .. }), "{fault:?}");
     }
 }
@@ -123,7 +124,7 @@ async fn v3_says_what_is_wrong_with_the_credentials() {
     for (login, words) in denied {
         let mut agent = manager(snmpd.port, login, PATIENT);
         let read = agent.get(&[oid(SYS_NAME)]).await.unwrap_err();
-        let written = agent.set(&[(oid(SYS_NAME), text("x"))]).await.unwrap_err();
+        let written = agent.set(&[(oid(SYS_NAME), text("x"))], leave(&permit())).await.unwrap_err();
         for fault in [read, written] {
             assert!(matches!(&fault, Fault::Denied { why, .. } if why.contains(words)), "expected `{words}`, found {fault:?}");
         }
@@ -152,12 +153,17 @@ async fn v3_finds_its_way_to_a_restarted_agent_with_the_same_and_with_a_new_engi
     assert_eq!(agent.engine_id(), Some(first_id.clone()));
 
     snmpd.restart(&first).await;
-    assert_eq!(agent.set(&[(oid(SYS_NAME), text("back"))]).await.unwrap(), SetAnswer::Accepted(vec![(oid(SYS_NAME), text("back"))]));
+    assert_eq!(
+        agent.set(&[(oid(SYS_NAME), text("back"))], leave(&permit())).await.unwrap(),
+        SetAnswer::Accepted(vec![(oid(SYS_NAME), text("back"))])
+    );
     assert_eq!(agent.engine_id(), Some(first_id));
 
     snmpd.restart(&second).await;
-    assert_eq!(agent.set(&[(oid(SYS_NAME), text("new"))]).await.unwrap(), SetAnswer::Accepted(vec![(oid(SYS_NAME), text("new"))]));
+    let fault = agent.set(&[(oid(SYS_NAME), text("new"))], leave(&permit())).await.unwrap_err();
+    assert!(matches!(&fault, Fault::NotSent { .. }), "it was meant for the other engine: {fault:?}");
     assert_eq!(agent.engine_id(), Some(second_id));
+    assert_ne!(agent.get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("new"));
 
     snmpd.kill();
     agent = manager(snmpd.port, v3("joe", AuthProtocol::Sha256, PrivProtocol::Aes128), QUICK);

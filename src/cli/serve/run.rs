@@ -152,7 +152,7 @@ async fn stand_by(common: &Common) -> std::convert::Infallible {
 /// A controller, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh observations. Returns when the
 /// lease is lost or the process is to end.
 async fn think(
-    common: &Common, 
+    common: &Common,
     lease: &Arc<dyn Lease>,
     acting: &Acting,
     remembered: &mut Remembered,

@@ -4,14 +4,16 @@
 //! an aggregation, to an uplink (but the tags of a VLAN made there), into a protected VLAN, or to a port that is not as the operation
 //! expects. Shown by `tests/switch_writes.rs`.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
-use super::engine::{Copy, Engine, copy, new_row, vlan_name};
-use super::profiles::Grouping;
+use super::before::NO_ROUND_TRIP;
+use super::engine::{Engine, Memory};
+use super::make::{Copy, copy, new_row, vlan_name};
 use super::read::{self, Inventory, State, Vlans};
 use super::snmp::{Agent, Binding};
 use super::write::{Target, happens, writes};
@@ -40,18 +42,22 @@ pub struct SwitchDriver {
     agent: Box<dyn Agent>,
     settings: SwitchSettings,
     known: Option<Known>,
+    /// Noticed while writing, and not told yet.
+    notes: Notes,
+    /// See `Engine::half_way`.
+    half_way: Option<String>,
 }
 
 /// What is remembered of the switch.
 struct Known {
     inventory: Inventory,
     state: State,
-    grouping: Grouping,
+    memory: Memory,
 }
 
 impl SwitchDriver {
     pub fn new(device_name: String, agent: Box<dyn Agent>, settings: SwitchSettings) -> SwitchDriver {
-        SwitchDriver { device: device_name, agent, settings, known: None }
+        SwitchDriver { device: device_name, agent, settings, known: None, notes: Notes::new(), half_way: None }
     }
 
     /// A state on a valid inventory: names move when a switch restarts or its interfaces change.
@@ -70,11 +76,11 @@ impl SwitchDriver {
         }
         let inventory = read::inventory(agent, self.settings.profile).await?;
         let state = read::state(agent, &inventory).await?;
-        let grouping = match &self.known {
-            Some(known) => known.grouping.min(inventory.profile.grouping),
-            None => inventory.profile.grouping,
+        let memory = match self.known.take() {
+            Some(known) => Memory { grouping: known.memory.grouping.min(inventory.profile.grouping), ..known.memory },
+            None => Memory { grouping: inventory.profile.grouping, refused: BTreeMap::new() },
         };
-        self.known = Some(Known { inventory, state: state.clone(), grouping });
+        self.known = Some(Known { inventory, state: state.clone(), memory });
         Ok(state)
     }
 
@@ -87,26 +93,34 @@ impl SwitchDriver {
         Ok(seen::switch(&self.known()?.inventory, &state))
     }
 
-    async fn execute_one(&mut self, op: &Op) -> Result<(), Fault> {
-        match op {
-            Op::SetPort { port, from, to, switch: _ } => self.set_port(port, from, to).await,
-            Op::CreateVlan { vlan, switch: _ } => self.create_vlan(*vlan).await,
+    async fn execute_one(&mut self, op: &Op, permit: &Permit) -> Result<(), Fault> {
+        let mut stale = false;
+        let done = match op {
+            Op::SetPort { port, from, to, switch: _ } => self.set_port(port, from, to, permit, &mut stale).await,
+            Op::CreateVlan { vlan, switch: _ } => self.create_vlan(*vlan, permit, &mut stale).await,
             Op::Save { switch: _ } => {
                 self.writable("save its configuration")?;
-                self.look(Depth::State).await?;
-                self.engine()?.save().await
+                let state = self.look(Depth::State).await?;
+                self.engine(permit, &state, NO_ROUND_TRIP, &mut stale)?.save().await
             }
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => Err(self.unsupported(op, "it is a switch".to_owned())),
+        };
+        if stale {
+            // The next poll takes the inventory anew.
+            self.known = None;
         }
+        done
     }
 
-    async fn set_port(&mut self, port: &str, from: &PortConfig, to: &PortConfig) -> Result<(), Fault> {
+    async fn set_port(&mut self, port: &str, from: &PortConfig, to: &PortConfig, permit: &Permit, stale: &mut bool) -> Result<(), Fault> {
         self.writable(&format!("set {port}"))?;
+        let asked_at = permit.now();
         let state = self.look(Depth::State).await?;
+        let round_trip = permit.now().saturating_sub(asked_at);
         let seen = seen::switch(&self.known()?.inventory, &state);
         let Some((key, now)) = self.differs(&seen, port, from, to)? else { return Ok(()) };
         let target = target(&self.known()?.inventory, key, now);
-        let after = self.engine()?.set_port(target, to, state).await?;
+        let after = self.engine(permit, &state, round_trip, stale)?.set_port(target, from, to, state).await?;
         if let (Some(known), Vlans::Bridge(bridge)) = (&mut self.known, after.vlans) {
             // Polls do not ask for it.
             known.inventory.frame_types = bridge.frame_types;
@@ -134,7 +148,7 @@ impl SwitchDriver {
         Ok(Some((key, now)))
     }
 
-    async fn create_vlan(&mut self, vlan: Vlan) -> Result<(), Fault> {
+    async fn create_vlan(&mut self, vlan: Vlan, permit: &Permit, stale: &mut bool) -> Result<(), Fault> {
         let what = format!("create VLAN {vlan}");
         self.writable(&what)?;
         if !self.settings.create_vlans {
@@ -142,7 +156,7 @@ impl SwitchDriver {
         }
         let state = self.look(Depth::State).await?;
         let uplinks = self.uplinks(what, &state)?;
-        let made = self.engine()?.create_vlan(vlan, &uplinks, &state).await;
+        let made = self.engine(permit, &state, NO_ROUND_TRIP, stale)?.create_vlan(vlan, &uplinks, &state).await;
         if let Some(known) = &mut self.known {
             // Not every agent counts rightly: the next poll walks.
             known.state.num_vlans = None;
@@ -169,12 +183,23 @@ impl SwitchDriver {
         Ok(uplinks)
     }
 
-    fn engine(&mut self) -> Result<Engine<'_>, Fault> {
-        let SwitchDriver { device, agent, known, .. } = self;
-        let Some(known) = known else {
+    fn engine<'a>(&'a mut self, permit: &'a Permit, state: &State, round_trip: Duration, stale: &'a mut bool) -> Result<Engine<'a>, Fault> {
+        let SwitchDriver { device, agent, known, notes, half_way, settings: _ } = self;
+        let Some(Known { inventory, memory, state: _ }) = known else {
             return Err(Fault::Garbled { device: device.clone(), why: "it was not observed".to_owned() });
         };
-        Ok(Engine { agent: agent.as_mut(), inventory: &known.inventory, device, grouping: &mut known.grouping })
+        let up_time = state.up_time;
+        Ok(Engine { agent: agent.as_mut(), inventory, device, permit, up_time, round_trip, memory, notes, half_way, stale })
+    }
+
+    /// Its time was over in the middle of something.
+    fn late(&mut self, op: &Op) -> Fault {
+        let device = self.device.clone();
+        match (op, self.half_way.take()) {
+            (_, Some(shown)) => Fault::Unknown { device, what: format!("{op} (the port is half-way: it showed {shown} last)") },
+            (Op::SetPort { .. }, None) => Fault::NotSent { device, what: op.to_string(), why: "its time was over before".to_owned() },
+            (_, None) => Fault::Unknown { device, what: op.to_string() },
+        }
     }
 
     // ---- what may be written ----------------------------------------------------------------------------------------------
@@ -255,7 +280,7 @@ impl SwitchDriver {
                 let Some((key, now)) = self.differs(&seen, port, from, to)? else {
                     return Ok(vec![format!("nothing is sent: {port} is so already")]);
                 };
-                let steps = writes(state, inventory.profile, known.grouping, target(inventory, key, now), to);
+                let steps = writes(state, inventory.profile, known.memory.grouping, target(inventory, key, now), to);
                 let steps = steps.map_err(|why| self.unsupported(format!("set {key}"), why.to_string()))?;
                 steps.into_iter().map(|step| step.bindings).collect()
             }
@@ -304,9 +329,13 @@ impl Driver for SwitchDriver {
         Ok(Observation::Switch(Box::new(seen)))
     }
 
-    async fn execute(&mut self, op: &Op, _permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {
-        let (device, what) = (self.device.clone(), op.to_string());
-        within(deadline, self.execute_one(op), || Fault::Unknown { device, what }).await.map(|()| Notes::new())
+    async fn execute(&mut self, op: &Op, permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {
+        self.half_way = None;
+        // Those of operations that failed are told with the next that does not.
+        self.notes.truncate(NOTES_KEPT);
+        let done = timeout_at(deadline, self.execute_one(op, permit)).await;
+        done.unwrap_or_else(|_| Err(self.late(op)))?;
+        Ok(std::mem::take(&mut self.notes))
     }
 
     fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
@@ -320,6 +349,9 @@ impl Driver for SwitchDriver {
         self.known = None;
     }
 }
+
+/// Notes of operations that failed: one fault at a switch is not told a hundred times.
+const NOTES_KEPT: usize = 16;
 
 fn waited(since: Instant) -> Duration {
     Instant::now().saturating_duration_since(since)

@@ -1,23 +1,26 @@
-//! Sends what `write` plans, one PDU at a time, and believes only what the switch shows afterwards.
+//! Brings one port to what is wanted: sends what `write` plans, one PDU at a time, and believes only what the switch shows afterwards.
 //!
-//! Leaves out: whether it may be written at all (`driver`). Invariants: every SET is read back; what was refused and is there all the
-//! same counts as done; what was accepted and is not there does not; a port is opened only after everything was read again.
+//! Leaves out: whether it may be written at all (`driver`), and the GET before each SET (`before`). Invariants: every SET is computed from
+//! what one GET showed just before, and is read back; what was refused and is there all the same counts as done, what was accepted and is
+//! not there does not; a port is opened only after everything was read again; a change that fails half-way is undone, or the fault says
+//! that the port is half-way. Shown by `tests/switch_writes.rs` and `tests/switch_gate.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::objects::{self as o, Arcs, at};
 use super::portlist;
-use super::profiles::{Grouping, Save, State as CopyState};
+use super::profiles::Grouping;
 use super::read::{self, Bridge, Inventory, State, Vlans};
-use super::seen::admin;
+use super::seen;
 use super::snmp::codec::status_word;
-use super::snmp::{Agent, Binding, Oid, SetAnswer, Value};
+use super::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
 use super::value::number;
-use super::write::{Obstacle, Target, WriteStep, next, put};
-use crate::drivers::Fault;
+use super::write::{Obstacle, Target, WriteStep, next, put, writes};
+use crate::drivers::gate::{Freshness, Permit};
+use crate::drivers::{Fault, Notes};
 use crate::model::Vlan;
-use crate::model::fact::{Admin, PortConfig};
+use crate::model::fact::PortConfig;
 
 /// More steps than any change of one port takes.
 const STEPS: usize = 64;
@@ -26,9 +29,29 @@ pub struct Engine<'a> {
     pub agent: &'a mut dyn Agent,
     pub inventory: &'a Inventory,
     pub device: &'a str,
-    /// Finer than the profile says, once an agent did not take what the profile allows.
-    pub grouping: &'a mut Grouping,
+    pub permit: &'a Permit,
+    /// sysUpTime as it was read last.
+    pub up_time: Option<i64>,
+    /// The quickest question of this operation, by the gate's clock.
+    pub round_trip: Duration,
+    pub memory: &'a mut Memory,
+    pub notes: &'a mut Notes,
+    /// What the port showed last, once a SET of this operation may have left, until all have and were read back.
+    pub half_way: &'a mut Option<String>,
+    /// It is not the switch that it was: what is known of it is to be forgotten.
+    pub stale: &'a mut bool,
 }
+
+/// What an agent taught about being written.
+pub struct Memory {
+    /// Finer than the profile says, once an agent did not take what the profile allows.
+    pub grouping: Grouping,
+    /// Columns that it refused when a change had begun already: when, by the gate's clock, and how.
+    pub refused: BTreeMap<Vec<u32>, (Duration, String)>,
+}
+
+/// For how long a change is not begun that was refused in its middle: each try shuts the port for some seconds.
+const REFUSED_FOR: Duration = Duration::from_secs(3_600);
 
 /// What became of a SET, by reading back.
 enum Outcome {
@@ -38,38 +61,229 @@ enum Outcome {
     Nothing,
 }
 
+/// One port on its way.
+struct Way<'a> {
+    target: Target<'a>,
+    state: State,
+    /// The port as it was when the first SET left.
+    found: Option<PortConfig>,
+}
+
 impl Engine<'_> {
     /// Bring one port to what is wanted, from a state just read; what it then shows.
-    pub async fn set_port(&mut self, target: Target<'_>, to: &PortConfig, mut state: State) -> Result<State, Fault> {
-        self.frame_types(&mut state, target).await?;
-        let was_up = admin(state.admin.get(&target.if_index)) == Admin::Up;
-        let mut all_read = true;
+    pub async fn set_port(&mut self, target: Target<'_>, from: &PortConfig, to: &PortConfig, state: State) -> Result<State, Fault> {
+        let mut way = Way { target, state, found: None };
+        let Err(fault) = self.bring(&mut way, from, to).await else {
+            self.whole();
+            return Ok(way.state);
+        };
+        let Some(found) = way.found.clone() else { return Err(fault) };
+        let gone = matches!(fault, Fault::OtherDevice { .. } | Fault::Silent { .. } | Fault::Network { .. } | Fault::Denied { .. });
+        if gone || *self.stale || self.permit.check().is_err() {
+            return Err(self.half_way_fault(&way, to, &fault, None));
+        }
+        match self.bring(&mut way, from, &found).await {
+            Ok(()) => {
+                self.whole();
+                Err(fault)
+            }
+            Err(undoing) => Err(self.half_way_fault(&way, to, &fault, Some(&undoing))),
+        }
+    }
+
+    fn whole(&mut self) {
+        self.permit.whole();
+        *self.half_way = None;
+    }
+
+    async fn bring(&mut self, way: &mut Way<'_>, from: &PortConfig, to: &PortConfig) -> Result<(), Fault> {
+        let mut all_read = way.found.is_none();
         for _ in 0..STEPS {
-            let step = next(&state, self.inventory.profile, *self.grouping, target, to)
-                .map_err(|why| self.obstacle(target, &why, was_up, &state))?;
-            let Some(step) = step else { return Ok(state) };
+            let Some(step) = self.next(way, to)? else { return Ok(()) };
             if step.opens && !all_read {
-                let before = std::mem::replace(&mut state, read::state(self.agent, self.inventory).await?);
-                if let (Vlans::Bridge(before), Vlans::Bridge(now)) = (before.vlans, &mut state.vlans) {
-                    now.frame_types = before.frame_types;
-                }
-                self.frame_types(&mut state, target).await?;
+                self.read_all(way).await?;
                 all_read = true;
                 continue;
             }
+            let fresh = self.refreshed(way, &step).await?;
+            let step = match self.next(way, to)? {
+                Some(now) if of_the_same(&step, &now) => now,
+                // Somebody else was there: the next step is another one.
+                Some(_) | None => continue,
+            };
+            if way.found.is_none() {
+                self.as_expected(way, from, to)?;
+            }
             all_read = false;
-            let before = state.clone();
-            let answer = self.agent.set(&step.bindings).await?;
-            self.refresh(&mut state, target, to).await?;
-            match outcome(&step, &before, &state, target) {
-                Outcome::Done | Outcome::Partly => {}
-                Outcome::Nothing if step.advice => forget_frame_types(&mut state, target),
-                Outcome::Nothing if *self.grouping != Grouping::Single && step.bindings.len() > 1 => *self.grouping = Grouping::Single,
-                Outcome::Nothing => return Err(self.no_effect(&step, &answer, was_up && is_down(&state, target))),
+            self.write(way, to, &step, fresh).await?;
+        }
+        Err(self.disagrees(
+            way.target.key.to_owned(),
+            format!("{to} within {STEPS} writes"),
+            "something else changes it all the time".to_owned(),
+        ))
+    }
+
+    fn next(&self, way: &Way<'_>, to: &PortConfig) -> Result<Option<WriteStep>, Fault> {
+        let step = next(&way.state, self.inventory.profile, self.memory.grouping, way.target, to);
+        step.map_err(|why| self.obstacle(way.target, &why))
+    }
+
+    /// The rows of this step as they are at this moment.
+    async fn refreshed(&mut self, way: &mut Way<'_>, step: &WriteStep) -> Result<Freshness, Fault> {
+        let wanted = step_objects(&way.state, way.target, step);
+        let (found, fresh) = self.before(&format!("the writing of {}", step.what), wanted, Some(way.target)).await?;
+        // A list is written as a whole: one that is not shown cannot be.
+        let lists = step.bindings.iter().filter(|(_, value)| matches!(value, Value::Octets(_))).map(|(oid, _)| oid);
+        for gone in lists.filter(|oid| !found.contains_key(oid)) {
+            match (&mut way.state.vlans, row_of(gone)) {
+                (Vlans::Bridge(bridge), Some(index)) => bridge.rows.retain(|_, row| row.index != index),
+                (_, _) => {
+                    *self.stale = true;
+                    return Err(self.not_sent(&step.what, "a list that is to be written is not shown any more".to_owned()));
+                }
             }
         }
-        let place = format!("{}{}", target.key, left_down(was_up && is_down(&state, target)));
-        Err(self.disagrees(place, format!("{to} within {STEPS} writes"), "something else changes it all the time".to_owned()))
+        for (oid, value) in &found {
+            put(&mut way.state, oid, value);
+        }
+        Ok(fresh)
+    }
+
+    /// Before the first SET: the port is as the operation expects it, and the whole change can be made as far as is known.
+    fn as_expected(&self, way: &Way<'_>, from: &PortConfig, to: &PortConfig) -> Result<(), Fault> {
+        let now = self.config(way);
+        if now.as_ref().is_none_or(|now| now != from && now != to) {
+            let found = now.map_or_else(|| "no such port".to_owned(), |now| now.to_string());
+            return Err(self.disagrees(way.target.key.to_owned(), from.to_string(), found));
+        }
+        let plan = self.rest(way, to).map_err(|why| self.obstacle(way.target, &why))?;
+        let known = |(oid, _): &Binding| {
+            let (at, code) = self.memory.refused.get(column(oid))?;
+            (self.permit.now().saturating_sub(*at) < REFUSED_FOR).then_some(code)
+        };
+        // A single PDU is refused without harm.
+        let refused = plan.iter().filter(|step| plan.len() > 1 && !step.advice).find_map(|step| {
+            let code = step.bindings.iter().find_map(known)?;
+            Some((
+                step.what.clone(),
+                format!("{code}: so it said less than an hour ago, when the port was shut for it; it was not tried again"),
+            ))
+        });
+        match refused {
+            Some((what, code)) => Err(Fault::Refused { device: self.device.to_owned(), what, code }),
+            None => Ok(()),
+        }
+    }
+
+    fn rest(&self, way: &Way<'_>, to: &PortConfig) -> Result<Vec<WriteStep>, Obstacle> {
+        writes(&way.state, self.inventory.profile, self.memory.grouping, way.target, to)
+    }
+
+    /// The port as the state shows it.
+    fn config(&self, way: &Way<'_>) -> Option<PortConfig> {
+        seen::port(self.inventory, &way.state, way.target.if_index).map(|port| port.config)
+    }
+
+    /// One SET, and what the switch shows then.
+    async fn write(&mut self, way: &mut Way<'_>, to: &PortConfig, step: &WriteStep, fresh: Freshness) -> Result<(), Fault> {
+        let half_way = self.rest(way, to).map_or(true, |rest| rest.len() > 1);
+        let (before, config) = (way.state.clone(), self.config(way));
+        let last = std::mem::replace(self.half_way, config.as_ref().map(PortConfig::to_string));
+        let sent = self.agent.set(&step.bindings, Leave { permit: self.permit, fresh, half_way }).await;
+        let began = way.found.is_some();
+        match &sent {
+            Ok(_) | Err(Fault::Unknown { .. } | Fault::Garbled { .. }) => way.found = way.found.take().or(config),
+            Err(_) => *self.half_way = last,
+        }
+        let answer = match sent {
+            Ok(answer) => Ok(answer),
+            Err(fault @ Fault::Unknown { .. }) => Err(fault),
+            Err(fault) => return Err(fault),
+        };
+        match (self.read_back(way, to).await, answer) {
+            (Ok(()), answer) => self.judge(way, step, &before, began, answer),
+            (Err(_), Err(unknown)) => Err(unknown),
+            (Err(fault), Ok(_)) => Err(fault),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        way: &mut Way<'_>,
+        step: &WriteStep,
+        before: &State,
+        began: bool,
+        answer: Result<SetAnswer, Fault>,
+    ) -> Result<(), Fault> {
+        *self.half_way = self.config(way).map(|config| config.to_string());
+        self.note_others(way, step, before);
+        match (outcome(step, before, &way.state, way.target), answer) {
+            (Outcome::Done | Outcome::Partly, _) => Ok(()),
+            (Outcome::Nothing, Err(unknown)) => Err(unknown),
+            (Outcome::Nothing, Ok(_)) if step.advice => {
+                forget_frame_types(&mut way.state, way.target);
+                Ok(())
+            }
+            (Outcome::Nothing, Ok(_)) if self.memory.grouping != Grouping::Single && step.bindings.len() > 1 => {
+                self.memory.grouping = Grouping::Single;
+                Ok(())
+            }
+            (Outcome::Nothing, Ok(SetAnswer::Refused { status, index })) => {
+                let fault = self.refused(step.what.clone(), status, index);
+                if let (true, true, Fault::Refused { code, .. }) = (began, NOT_WRITABLE.contains(&status), &fault) {
+                    let culprit = (index as usize).checked_sub(1).and_then(|at| step.bindings.get(at)).or(step.bindings.first());
+                    let at = self.permit.now();
+                    self.memory.refused.extend(culprit.map(|(oid, _)| (column(oid).to_vec(), (at, code.clone()))));
+                }
+                Err(fault)
+            }
+            (Outcome::Nothing, Ok(SetAnswer::Accepted(_))) => Err(self.disagrees(
+                step.what.clone(),
+                "what was written".to_owned(),
+                "it unchanged, though the SET was accepted".to_owned(),
+            )),
+        }
+    }
+
+    /// Ports that came into a written list, or left it, and are not ours: said, never repaired.
+    fn note_others(&mut self, way: &Way<'_>, step: &WriteStep, before: &State) {
+        let (Vlans::Bridge(old), Vlans::Bridge(new)) = (&before.vlans, &way.state.vlans) else { return };
+        for (oid, _) in &step.bindings {
+            let (Some(was), Some(is)) = (list_of(old, oid), list_of(new, oid)) else { continue };
+            let ours = way.target.base_port.into_iter().collect();
+            let others = others(self.inventory, old, was, is, &ours);
+            if !others.is_empty() {
+                let what = &step.what;
+                self.notes
+                    .push(format!("while {what} was written, other ports changed in the same list: {others}; nothing is done about it"));
+            }
+        }
+    }
+
+    /// What is said of a port that is neither as it was found nor as it is to be.
+    fn half_way_fault(&self, way: &Way<'_>, to: &PortConfig, fault: &Fault, undoing: Option<&Fault>) -> Fault {
+        let shows = self.config(way).map_or_else(|| "nothing".to_owned(), |now| now.to_string());
+        let why = match undoing {
+            None => fault.to_string(),
+            Some(undoing) => format!("{fault}; and it could not be undone: {undoing}"),
+        };
+        match undoing.unwrap_or(fault) {
+            Fault::Silent { .. } | Fault::Network { .. } | Fault::Unknown { .. } | Fault::Garbled { .. } => {
+                let what = format!("set {} to {to} (the port is half-way: it showed {shows} last; {why})", way.target.key);
+                Fault::Unknown { device: self.device.to_owned(), what }
+            }
+            _ => self.disagrees(way.target.key.to_owned(), to.to_string(), format!("{shows} (the port is half-way: {why})")),
+        }
+    }
+
+    /// Everything, before a port is opened.
+    async fn read_all(&mut self, way: &mut Way<'_>) -> Result<(), Fault> {
+        let before = std::mem::replace(&mut way.state, read::state(self.agent, self.inventory).await?);
+        if let (Vlans::Bridge(before), Vlans::Bridge(now)) = (before.vlans, &mut way.state.vlans) {
+            now.frame_types = before.frame_types;
+        }
+        self.frame_types(&mut way.state, way.target).await
     }
 
     /// Which frames this port admits, where the switch tells.
@@ -86,45 +300,31 @@ impl Engine<'_> {
     }
 
     /// Read again what concerns this port: its admin state, its PVID or modes, and the lists of all VLANs.
-    async fn refresh(&mut self, state: &mut State, target: Target<'_>, to: &PortConfig) -> Result<(), Fault> {
-        let mut wanted = vec![at(o::IF_ADMIN_STATUS, &[target.if_index])];
-        match &state.vlans {
-            Vlans::Bridge(bridge) => wanted.extend(bridge_objects(bridge, target, to)),
-            Vlans::Vtp(_) => {
-                let columns = [o::VM_VLAN, o::TRUNK_NATIVE, o::TRUNK_ENCAPSULATION, o::TRUNK_DYNAMIC_STATE, o::TRUNK_DYNAMIC_STATUS];
-                wanted.extend(columns.iter().chain(&o::TRUNK_ENABLED).map(|arcs| at(arcs, &[target.if_index])));
-                wanted.push(at(o::TRUNK_SERIAL, &[0]));
+    async fn read_back(&mut self, way: &mut Way<'_>, to: &PortConfig) -> Result<(), Fault> {
+        let wanted = match &way.state.vlans {
+            Vlans::Bridge(bridge) => {
+                [vec![at(o::IF_ADMIN_STATUS, &[way.target.if_index])], bridge_objects(bridge, way.target, to)].concat()
             }
-        }
+            Vlans::Vtp(_) => trunk_objects(way.target),
+        };
         for (oid, value) in read::get(self.agent, &wanted).await? {
-            put(state, &oid, &value);
+            put(&mut way.state, &oid, &value);
         }
         Ok(())
     }
 
-    fn obstacle(&self, target: Target<'_>, why: &Obstacle, was_up: bool, state: &State) -> Fault {
-        let down = left_down(was_up && is_down(state, target));
+    fn obstacle(&self, target: Target<'_>, why: &Obstacle) -> Fault {
         match why {
             Obstacle::MissingVlan(vlan) => {
-                self.disagrees(format!("{}{down}", target.key), format!("VLAN {vlan} to exist"), "no such VLAN on this switch".to_owned())
+                self.disagrees(target.key.to_owned(), format!("VLAN {vlan} to exist"), "no such VLAN on this switch".to_owned())
             }
             Obstacle::Impossible(why) => {
-                Fault::Unsupported { device: self.device.to_owned(), what: format!("set {}{down}", target.key), why: (*why).to_owned() }
+                Fault::Unsupported { device: self.device.to_owned(), what: format!("set {}", target.key), why: (*why).to_owned() }
             }
         }
     }
 
-    fn no_effect(&self, step: &WriteStep, answer: &SetAnswer, down: bool) -> Fault {
-        let what = format!("{}{}", step.what, left_down(down));
-        match answer {
-            SetAnswer::Refused { status, index } => self.refused(what, *status, *index),
-            SetAnswer::Accepted(_) => {
-                self.disagrees(what, "what was written".to_owned(), "it unchanged, though the SET was accepted".to_owned())
-            }
-        }
-    }
-
-    fn refused(&self, what: String, status: u32, index: u32) -> Fault {
+    pub fn refused(&self, what: String, status: u32, index: u32) -> Fault {
         let mut code = if index == 0 { status_word(status) } else { format!("{} at varbind {index}", status_word(status)) };
         // RFC 3416: readOnly(4), noAccess(6), authorizationError(16). A community or user that may only read is the usual cause.
         if matches!(status, 4 | 6 | 16) {
@@ -133,9 +333,66 @@ impl Engine<'_> {
         Fault::Refused { device: self.device.to_owned(), what, code }
     }
 
-    fn disagrees(&self, place: String, expected: String, found: String) -> Fault {
+    pub fn disagrees(&self, place: String, expected: String, found: String) -> Fault {
         Fault::Disagrees { device: self.device.to_owned(), place, expected, found }
     }
+}
+
+/// RFC 3416: readOnly(4), noAccess(6), authorizationError(16), notWritable(17): about the object, whatever the value.
+const NOT_WRITABLE: [u32; 4] = [4, 6, 16, 17];
+
+fn column(oid: &Oid) -> &[u32] {
+    oid.0.split_last().map_or(&[], |(_, column)| column)
+}
+
+/// Whether two steps write the same objects (not: the same values).
+fn of_the_same(a: &WriteStep, b: &WriteStep) -> bool {
+    a.bindings.iter().map(|(oid, _)| oid).eq(b.bindings.iter().map(|(oid, _)| oid))
+}
+
+/// `+port5 -port6`: how two lists differ beyond these base ports.
+pub fn others(inventory: &Inventory, bridge: &Bridge, was: &[u8], is: &[u8], but: &BTreeSet<u32>) -> String {
+    let members = |list: &[u8]| portlist::members(bridge.form, list, bridge.first_port);
+    let (was, is) = (members(was), members(is));
+    let name = |port: &u32| {
+        let place = inventory.places.by_base_port(*port).and_then(|index| inventory.places.0.get(&index));
+        place.map_or_else(|| format!("base port {port}"), |place| place.key.clone())
+    };
+    let came = is.difference(&was).filter(|port| !but.contains(port)).map(|port| format!("+{}", name(port)));
+    let left = was.difference(&is).filter(|port| !but.contains(port)).map(|port| format!("-{}", name(port)));
+    came.chain(left).collect::<Vec<_>>().join(" ")
+}
+
+/// What is read just before a step: what it writes, and the port's own objects.
+fn step_objects(state: &State, target: Target<'_>, step: &WriteStep) -> Vec<Oid> {
+    let mut wanted: Vec<Oid> = step.bindings.iter().map(|(oid, _)| oid.clone()).collect();
+    match &state.vlans {
+        Vlans::Bridge(bridge) => {
+            wanted.push(at(o::IF_ADMIN_STATUS, &[target.if_index]));
+            let serves = |port: &u32| bridge.pvid.as_ref().is_some_and(|column| column.contains_key(port));
+            wanted.extend(target.base_port.filter(serves).map(|port| at(o::PVID, &[port])));
+            wanted.extend(target.base_port.filter(|port| bridge.frame_types.contains_key(port)).map(|port| at(o::FRAME_TYPES, &[port])));
+            // Both lists of a VLAN, of which one is perhaps written.
+            let written = bridge.rows.values().filter(|row| step.bindings.iter().any(|(oid, _)| row_of(oid) == Some(row.index)));
+            wanted.extend(written.flat_map(|row| [o::STATIC_EGRESS, o::STATIC_UNTAGGED].map(|arcs| at(arcs, &[row.index]))));
+        }
+        Vlans::Vtp(_) => wanted.extend(trunk_objects(target)),
+    }
+    wanted
+}
+
+/// The row of dot1qVlanStaticTable that an object stands in.
+fn row_of(oid: &Oid) -> Option<u32> {
+    match (oid.0.strip_prefix(o::STATIC_EGRESS), oid.0.strip_prefix(o::STATIC_UNTAGGED)) {
+        (Some([index]), _) | (_, Some([index])) => Some(*index),
+        (_, _) => None,
+    }
+}
+
+fn trunk_objects(target: Target<'_>) -> Vec<Oid> {
+    let columns = [o::VM_VLAN, o::TRUNK_NATIVE, o::TRUNK_ENCAPSULATION, o::TRUNK_DYNAMIC_STATE, o::TRUNK_DYNAMIC_STATUS];
+    let of_port = columns.iter().chain(&o::TRUNK_ENABLED).map(|arcs| at(arcs, &[target.if_index]));
+    [at(o::IF_ADMIN_STATUS, &[target.if_index]), at(o::TRUNK_SERIAL, &[0])].into_iter().chain(of_port).collect()
 }
 
 /// The objects of a bridge that say where a port is. Of a switch with very many VLANs only those that concern it: where it is, and where
@@ -161,14 +418,6 @@ fn forget_frame_types(state: &mut State, target: Target<'_>) {
     if let (Vlans::Bridge(bridge), Some(port)) = (&mut state.vlans, target.base_port) {
         bridge.frame_types.remove(&port);
     }
-}
-
-fn is_down(state: &State, target: Target<'_>) -> bool {
-    admin(state.admin.get(&target.if_index)) == Admin::Down
-}
-
-fn left_down(down: bool) -> &'static str {
-    if down { " (the port was left down)" } else { "" }
 }
 
 /// By our own bit, not by whole lists: others may write theirs at the same time.
@@ -244,161 +493,4 @@ fn shown(state: &State, oid: &Oid) -> Option<Value> {
                 o::TRUNK_ENABLED.iter().zip(&vtp.enabled).find_map(list).map(Value::Octets)
             }),
     })
-}
-
-// ---- a VLAN that does not exist ------------------------------------------------------------------------------------------
-
-/// RowStatus, RFC 2579.
-const ACTIVE: i64 = 1;
-const CREATE_AND_GO: i64 = 4;
-const CREATE_AND_WAIT: i64 = 5;
-const DESTROY: i64 = 6;
-
-impl Engine<'_> {
-    /// Make a VLAN, tagged on these base ports. All in one PDU; else the row alone and then the rest; else by createAndWait.
-    pub async fn create_vlan(&mut self, vlan: Vlan, uplinks: &[u32], state: &State) -> Result<(), Fault> {
-        let Vlans::Bridge(bridge) = &state.vlans else {
-            let why = "its VLANs are made at its console or by VTP".to_owned();
-            return Err(Fault::Unsupported { device: self.device.to_owned(), what: format!("create VLAN {vlan}"), why });
-        };
-        let status = |value| (at(o::STATIC_ROW_STATUS, &[u32::from(vlan.id())]), Value::Integer(value));
-        let name = vlan_name(vlan);
-        let row = new_row(vlan, uplinks, bridge).ok_or_else(|| {
-            self.disagrees(format!("VLAN {vlan}"), "a PortList that can be written".to_owned(), "another form".to_owned())
-        })?;
-
-        let mut answer = SetAnswer::Accepted(Vec::new());
-        if !self.row_exists(vlan).await? {
-            answer = self.agent.set(&row).await?;
-        }
-        for (create, then) in [(CREATE_AND_GO, None), (CREATE_AND_WAIT, Some(ACTIVE))] {
-            if !self.row_exists(vlan).await? {
-                answer = self.agent.set(&[status(create)]).await?;
-            }
-            // Its name is for people: an agent that does not take it has made the VLAN all the same.
-            self.agent.set(std::slice::from_ref(&name)).await?;
-            self.join_uplinks(vlan, uplinks, bridge).await?;
-            if let Some(active) = then {
-                self.agent.set(&[status(active)]).await?;
-            }
-            if self.row_exists(vlan).await? && self.uplinks_joined(vlan, uplinks, bridge).await? {
-                return Ok(());
-            }
-        }
-        let what = format!("VLAN {vlan}");
-        match answer {
-            SetAnswer::Refused { status, index } => Err(self.refused(format!("creating {what}"), status, index)),
-            SetAnswer::Accepted(_) => Err(self.disagrees(what, "it active, and tagged on the uplinks".to_owned(), "otherwise".to_owned())),
-        }
-    }
-
-    /// Whether the row is active: some agents answer notReady(3) for rows that do not exist.
-    async fn row_exists(&mut self, vlan: Vlan) -> Result<bool, Fault> {
-        let status = at(o::STATIC_ROW_STATUS, &[u32::from(vlan.id())]);
-        Ok(read::get(self.agent, std::slice::from_ref(&status)).await?.get(&status).and_then(number) == Some(ACTIVE))
-    }
-
-    async fn egress_list(&mut self, vlan: Vlan) -> Result<Vec<u8>, Fault> {
-        let oid = at(o::STATIC_EGRESS, &[u32::from(vlan.id())]);
-        let found = read::get(self.agent, std::slice::from_ref(&oid)).await?;
-        Ok(found.get(&oid).and_then(super::value::octets).unwrap_or_default().to_vec())
-    }
-
-    async fn uplinks_joined(&mut self, vlan: Vlan, uplinks: &[u32], bridge: &Bridge) -> Result<bool, Fault> {
-        let members = portlist::members(bridge.form, &self.egress_list(vlan).await?, bridge.first_port);
-        Ok(uplinks.iter().all(|port| members.contains(port)))
-    }
-
-    async fn join_uplinks(&mut self, vlan: Vlan, uplinks: &[u32], bridge: &Bridge) -> Result<(), Fault> {
-        let old = self.egress_list(vlan).await?;
-        let joined = uplinks.iter().try_fold(old.clone(), |list, port| portlist::with(bridge.form, &list, bridge.first_port, *port, true));
-        if let Some(new) = joined.filter(|new| *new != old) {
-            self.agent.set(&[(at(o::STATIC_EGRESS, &[u32::from(vlan.id())]), Value::Octets(new))]).await?;
-        }
-        Ok(())
-    }
-}
-
-pub fn vlan_name(vlan: Vlan) -> Binding {
-    (at(o::STATIC_NAME, &[u32::from(vlan.id())]), Value::Octets(format!("VLAN{vlan}").into_bytes()))
-}
-
-/// The row of a VLAN that does not exist, as the one PDU that most agents take. Nothing where this agent's lists cannot be written.
-pub fn new_row(vlan: Vlan, uplinks: &[u32], bridge: &Bridge) -> Option<Vec<Binding>> {
-    let index = [u32::from(vlan.id())];
-    let empty = vec![0u8; bridge.rows.values().map(|row| row.egress.len()).max().unwrap_or(0)];
-    let join = |list: Vec<u8>, port: &u32| portlist::with(bridge.form, &list, bridge.first_port, *port, true);
-    let egress = uplinks.iter().try_fold(empty.clone(), join)?;
-    Some(vec![
-        (at(o::STATIC_ROW_STATUS, &index), Value::Integer(CREATE_AND_GO)),
-        vlan_name(vlan),
-        (at(o::STATIC_EGRESS, &index), Value::Octets(egress)),
-        (at(o::STATIC_UNTAGGED, &index), Value::Octets(empty)),
-    ])
-}
-
-// ---- saving -----------------------------------------------------------------------------------------------------------------
-
-/// The row of a copy table that is ours, while a copy runs.
-const COPY_ROW: u32 = 4_711;
-/// How often a copy is asked whether it is done.
-const COPY_POLL: Duration = Duration::from_millis(250);
-
-impl Engine<'_> {
-    pub async fn save(&mut self) -> Result<(), Fault> {
-        let Some(copy) = copy(self.inventory.profile.save) else {
-            let why = format!("no object is known that saves the configuration of {}", self.inventory.profile.vendor);
-            return Err(Fault::Unsupported { device: self.device.to_owned(), what: "save its configuration".to_owned(), why });
-        };
-        if let Some((clear, _, _)) = &copy.watched {
-            // What an earlier copy left; an agent refuses to destroy a row that is not there.
-            self.agent.set(clear).await?;
-        }
-        if let SetAnswer::Refused { status, index } = self.agent.set(&copy.begin).await? {
-            return Err(self.refused("saving its configuration".to_owned(), status, index));
-        }
-        if let Some((clear, table, state)) = copy.watched {
-            self.copied(table, state).await?;
-            self.agent.set(&clear).await?;
-        }
-        Ok(())
-    }
-
-    /// Until the copy says that it is done. The caller's deadline ends the wait.
-    async fn copied(&mut self, table: Arcs, state: CopyState) -> Result<(), Fault> {
-        let oid = at(table, &[state.column, COPY_ROW]);
-        loop {
-            let shown = read::get(self.agent, std::slice::from_ref(&oid)).await?.get(&oid).and_then(number);
-            match shown {
-                Some(done) if done == state.done => return Ok(()),
-                Some(failed) if failed == state.failed => {
-                    let what = "saving its configuration".to_owned();
-                    return Err(Fault::Refused { device: self.device.to_owned(), what, code: "the copy failed".to_owned() });
-                }
-                Some(_) => tokio::time::sleep(COPY_POLL).await,
-                None => {
-                    return Err(self.disagrees(
-                        "saving its configuration".to_owned(),
-                        "the state of the copy".to_owned(),
-                        "none".to_owned(),
-                    ));
-                }
-            }
-        }
-    }
-}
-
-/// The PDUs of a save.
-pub struct Copy {
-    pub begin: Vec<Binding>,
-    /// Sent before and after, where the copy's row stays and shows how it goes.
-    pub watched: Option<(Vec<Binding>, Arcs, CopyState)>,
-}
-
-pub fn copy(save: Save) -> Option<Copy> {
-    let Save::Row { table, cells, row_status, state } = save else { return None };
-    let cell = |column: u32, value: i64| (at(table, &[column, COPY_ROW]), Value::Integer(value));
-    let mut begin: Vec<Binding> = cells.iter().map(|(column, value)| cell(*column, *value)).collect();
-    begin.push(cell(row_status, CREATE_AND_GO));
-    Some(Copy { begin, watched: state.map(|state| (vec![cell(row_status, DESTROY)], table, state)) })
 }

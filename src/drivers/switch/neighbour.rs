@@ -12,17 +12,19 @@ use super::value::{Column, columns, number, octets, text};
 use crate::drivers::Fault;
 use crate::model::fact::{Neighbour, Via};
 
-/// The neighbours, by ifIndex.
-pub async fn read(agent: &mut dyn Agent, places: &Places) -> Result<BTreeMap<u32, Neighbour>, Fault> {
+/// The neighbours, by ifIndex; and whether the agent tells neighbours at all: it has ports that speak LLDP, or knows somebody.
+pub async fn read(agent: &mut dyn Agent, places: &Places) -> Result<(BTreeMap<u32, Neighbour>, bool), Fault> {
     let mut found: BTreeMap<u32, Vec<Neighbour>> = BTreeMap::new();
-    for (port, neighbour) in lldp(agent, places).await?.into_iter().chain(cdp(agent).await?) {
+    let all: Vec<(u32, Neighbour)> = lldp(agent, places).await?.into_iter().chain(cdp(agent).await?).collect();
+    let told = !all.is_empty() || !columns(agent, [o::LLDP_LOC_PORT_ID], 64).await?[0].is_empty();
+    for (port, neighbour) in all {
         found.entry(port).or_default().push(neighbour);
     }
     let pick = |mut all: Vec<Neighbour>| {
         let at = all.iter().position(|n| n.bridge == Some(true)).unwrap_or(0);
         all.swap_remove(at)
     };
-    Ok(found.into_iter().map(|(port, all)| (port, pick(all))).collect())
+    Ok((found.into_iter().map(|(port, all)| (port, pick(all))).collect(), told))
 }
 
 async fn lldp(agent: &mut dyn Agent, places: &Places) -> Result<Vec<(u32, Neighbour)>, Fault> {

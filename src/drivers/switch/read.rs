@@ -36,6 +36,12 @@ pub struct Inventory {
     pub frame_types: BTreeMap<u32, i64>,
     /// The interfaces of VLANs, `Vlan 2515`: some agents (Force10) index the static table by them.
     pub vlan_interfaces: BTreeMap<u32, Vlan>,
+    /// dot1dBasePortTable is served: base ports are not taken for ifIndexes.
+    pub base_table: bool,
+    /// entPhysicalIndex of the chassis.
+    pub chassis: Vec<u32>,
+    /// It tells who is at the other end of its ports, by LLDP, CDP or a forwarding table.
+    pub neighbours_told: bool,
 }
 
 /// Where VLAN membership is read on this very switch.
@@ -56,6 +62,8 @@ pub struct Places(pub BTreeMap<u32, Place>);
 #[derive(Debug, Clone)]
 pub struct Place {
     pub key: String,
+    /// The object that the key was read from and what it held: ifName or ifDescr; nothing where the port has neither.
+    pub name: Option<(Arcs, String)>,
     pub also: Vec<String>,
     pub base_ports: Vec<u32>,
     pub aggregate: bool,
@@ -149,14 +157,16 @@ pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inv
         Some(_) | None => Oid::default(),
     };
     let string = |arcs: Arcs| scalar(arcs).and_then(text).unwrap_or_default();
-    let shown = shown(agent, scalar(o::SNMP_ENGINE_ID), scalar(o::BASE_BRIDGE_ADDRESS)).await?;
+    let (chassis, serials) = serials(agent).await?;
+    let shown = identity(serials, scalar(o::SNMP_ENGINE_ID), scalar(o::BASE_BRIDGE_ADDRESS), agent.engine_id());
     let identity = SwitchIdentity { sys_object_id: object_id.to_string(), sys_descr: string(o::SYS_DESCR), sys_name: string(o::SYS_NAME) };
     let if_change = scalar(o::IF_TABLE_LAST_CHANGE).and_then(number);
 
     let (profile, source, pvids) = profile(agent, &object_id, &identity.sys_descr, wanted).await?;
     let [base] = columns(agent, [o::BASE_PORT_IF_INDEX], 64).await?;
     let mut base = numbers(&base);
-    if base.is_empty() {
+    let base_table = !base.is_empty();
+    if !base_table {
         // Some agents (Supermicro) have no dot1dBasePortTable: there a base port is the ifIndex.
         base = pvids.iter().map(|port| (*port, i64::from(*port))).collect();
     }
@@ -164,8 +174,8 @@ pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inv
     let channels = (profile.membership == Membership::Vtp).then_some(&groups);
     let (places, names) = places(agent, &base, channels).await?;
     let first_port = u32::from(!base.contains_key(&0));
-    let neighbours = neighbour::read(agent, &places).await?;
-    let macs = macs(agent, &places).await?;
+    let (neighbours, lldp_or_cdp) = neighbour::read(agent, &places).await?;
+    let (macs, forwarding) = macs(agent, &places).await?;
     let lag_members = lag_members(&groups, &places, &names);
     let vlan_interfaces = names.iter().filter_map(|(index, name)| Some((*index, vlan_of_name(name)?))).collect();
     let frame_types = match profile.family {
@@ -185,19 +195,27 @@ pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inv
         if_change,
         frame_types,
         vlan_interfaces,
+        base_table,
+        chassis,
+        neighbours_told: lldp_or_cdp || forwarding,
     })
 }
 
-/// What tells this switch from another: the serial numbers of its chassis, its engine id, its bridge address, as far as it tells them.
-async fn shown(agent: &mut dyn Agent, engine: Option<&Value>, address: Option<&Value>) -> Result<Identity, Fault> {
+/// The chassis and their serial numbers.
+async fn serials(agent: &mut dyn Agent) -> Result<(Vec<u32>, BTreeSet<String>), Fault> {
     let [classes, serials] = columns(agent, [o::ENT_PHYSICAL_CLASS, o::ENT_PHYSICAL_SERIAL], 32).await?;
-    let chassis = |index: &&Vec<u32>| classes.get(*index).and_then(number) == Some(3); // entPhysicalClass: chassis(3)
-    let serials = classes.keys().filter(chassis).filter_map(|index| serials.get(index).and_then(text)).collect();
-    let known = agent.engine_id();
+    let (classes, serials) = (numbers(&classes), texts(&serials));
+    let told = |(index, class): (&u32, &i64)| Some((*index, serials.get(index).filter(|_| *class == 3)?.clone())); // entPhysicalClass: chassis(3)
+    Ok(classes.iter().filter_map(told).unzip())
+}
+
+/// What tells this switch from another: the serial numbers of its chassis, its engine id, its bridge address, as far as it tells them.
+/// `session`: the engine of an SNMPv3 session, where the object is not served.
+pub fn identity(serials: BTreeSet<String>, engine: Option<&Value>, address: Option<&Value>, session: Option<Vec<u8>>) -> Identity {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let told = |bytes: Option<&[u8]>| bytes.filter(|b| b.iter().any(|o| *o != 0)).map(hex);
-    let engine = told(engine.and_then(octets).or(known.as_deref()));
-    Ok(Identity { serials, engine, base: told(address.and_then(octets)), ..Identity::default() })
+    let engine = told(engine.and_then(octets).or(session.as_deref()));
+    Identity { serials, engine, base: told(address.and_then(octets)), ..Identity::default() }
 }
 
 async fn profile(
@@ -257,6 +275,10 @@ async fn places(
         let key = unique(&names, &name_times)
             .or_else(|| unique(&descrs, &descr_times).filter(|d| !name_times.contains_key(d)))
             .unwrap_or_else(|| format!("ifIndex {index}"));
+        let held = |arcs: Arcs, column: &BTreeMap<u32, String>| column.get(index).map(|name| (arcs, name.clone()));
+        let of_key = |name: &Option<(Arcs, String)>| name.as_ref().is_some_and(|(_, name)| *name == key);
+        let candidates = [held(o::IF_NAME, &names), held(o::IF_DESCR, &descrs)];
+        let name = candidates.iter().find(|name| of_key(name)).or(candidates.iter().find(|name| name.is_some())).cloned().flatten();
         let mut also: Vec<String> = Vec::new();
         for name in [names.get(index), aliases.get(index), descrs.get(index)].into_iter().flatten() {
             if *name != key && !also.contains(name) {
@@ -264,7 +286,7 @@ async fn places(
             }
         }
         let base_ports = base.iter().filter(|(_, i)| **i == i64::from(*index)).map(|(port, _)| *port).collect();
-        places.insert(*index, Place { key, also, base_ports, aggregate: *aggregate });
+        places.insert(*index, Place { key, name, also, base_ports, aggregate: *aggregate });
     }
     Ok((Places(places), names))
 }
@@ -272,14 +294,15 @@ async fn places(
 /// Above this many learned addresses the forwarding table is not read: it would be more than 128 requests, to a core switch.
 const FDB_ADDRESSES_MAX: i64 = 4_096;
 
-/// Learned addresses. Not all that a large bridge knows: at most `MACS_PER_PORT` of each port.
-async fn macs(agent: &mut dyn Agent, places: &Places) -> Result<BTreeMap<u32, BTreeSet<Mac>>, Fault> {
+/// Learned addresses, and whether the agent tells them. Not all that a large bridge knows: at most `MACS_PER_PORT` of each port.
+async fn macs(agent: &mut dyn Agent, places: &Places) -> Result<(BTreeMap<u32, BTreeSet<Mac>>, bool), Fault> {
     let [counts] = columns(agent, [o::FDB_DYNAMIC_COUNT], 16).await?;
     if numbers(&counts).values().sum::<i64>() > FDB_ADDRESSES_MAX {
-        return Ok(BTreeMap::new());
+        return Ok((BTreeMap::new(), false));
     }
     let [ports, status] = columns(agent, [o::TP_FDB_PORT, o::TP_FDB_STATUS], 64).await?;
     let [old] = if ports.is_empty() { columns(agent, [o::TP_FDB_PORT_OLD], 64).await? } else { [Column::new()] };
+    let told = !(counts.is_empty() && ports.is_empty() && old.is_empty());
     let mut found: BTreeMap<u32, BTreeSet<Mac>> = BTreeMap::new();
     for (index, value) in ports.iter().chain(&old) {
         // dot1qTpFdbStatus: learned(3); an agent without the column shows nothing but what it learned.
@@ -293,7 +316,7 @@ async fn macs(agent: &mut dyn Agent, places: &Places) -> Result<BTreeMap<u32, BT
             }
         }
     }
-    Ok(found)
+    Ok((found, told))
 }
 
 fn vlan_of_name(name: &str) -> Option<Vlan> {

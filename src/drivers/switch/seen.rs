@@ -35,6 +35,7 @@ pub fn switch(inventory: &Inventory, state: &State) -> SwitchSeen {
         ports,
         vlans,
         unsaved,
+        neighbours_told: inventory.neighbours_told,
     }
 }
 
@@ -57,35 +58,45 @@ pub fn writable(inventory: &Inventory, state: &State) -> Writable {
 }
 
 fn ports(inventory: &Inventory, state: &State) -> BTreeMap<String, PortSeen> {
-    let members = match &state.vlans {
-        Vlans::Bridge(bridge) => Some(Memberships::of(bridge)),
-        Vlans::Vtp(_) => None,
-    };
-    let port = |(index, place): (&u32, &Place)| {
-        let vlans = match (&state.vlans, &members) {
-            (Vlans::Bridge(bridge), Some(members)) => bridge_port(bridge, members, &place.base_ports),
-            (Vlans::Vtp(vtp), _) => vtp_port(vtp, *index),
-            (Vlans::Bridge(_), None) => unknown("VLAN membership is not shown"),
-        };
-        let lag = match inventory.lag_members.get(index) {
-            Some(of) => Lag::Member(of.clone()),
-            None if place.aggregate => Lag::Aggregate,
-            None => Lag::None,
-        };
-        let seen = PortSeen {
-            if_index: *index,
-            also: place.also.clone(),
-            config: PortConfig { admin: admin(state.admin.get(index)), untagged: vlans.untagged, tagged: vlans.tagged },
-            oper: oper(state.oper.get(index)),
-            mode: vlans.mode,
-            neighbour: inventory.neighbours.get(index).cloned(),
-            macs: inventory.macs.get(index).cloned().unwrap_or_default(),
-            lag,
-            quality: vlans.quality,
-        };
-        (place.key.clone(), seen)
-    };
+    let members = memberships(state);
+    let port = |(index, place): (&u32, &Place)| (place.key.clone(), port_at(inventory, state, &members, *index, place));
     inventory.places.0.iter().map(port).collect()
+}
+
+/// One port alone.
+pub fn port(inventory: &Inventory, state: &State, if_index: u32) -> Option<PortSeen> {
+    let place = inventory.places.0.get(&if_index)?;
+    Some(port_at(inventory, state, &memberships(state), if_index, place))
+}
+
+fn memberships(state: &State) -> Memberships {
+    match &state.vlans {
+        Vlans::Bridge(bridge) => Memberships::of(bridge),
+        Vlans::Vtp(_) => Memberships::default(),
+    }
+}
+
+fn port_at(inventory: &Inventory, state: &State, members: &Memberships, index: u32, place: &Place) -> PortSeen {
+    let vlans = match &state.vlans {
+        Vlans::Bridge(bridge) => bridge_port(bridge, members, &place.base_ports),
+        Vlans::Vtp(vtp) => vtp_port(vtp, index),
+    };
+    let lag = match inventory.lag_members.get(&index) {
+        Some(of) => Lag::Member(of.clone()),
+        None if place.aggregate => Lag::Aggregate,
+        None => Lag::None,
+    };
+    PortSeen {
+        if_index: index,
+        also: place.also.clone(),
+        config: PortConfig { admin: admin(state.admin.get(&index)), untagged: vlans.untagged, tagged: vlans.tagged },
+        oper: oper(state.oper.get(&index)),
+        mode: vlans.mode,
+        neighbour: inventory.neighbours.get(&index).cloned(),
+        macs: inventory.macs.get(&index).cloned().unwrap_or_default(),
+        lag,
+        quality: vlans.quality,
+    }
 }
 
 /// ifAdminStatus: up(1), down(2), testing(3).

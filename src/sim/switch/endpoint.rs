@@ -49,8 +49,10 @@ impl SimSwitch {
             let index = [port.if_index];
             let (admin, up) = (if port.admin == Admin::Up { 1 } else { 2 }, port.admin == Admin::Up && port.link);
             put(o::BASE_PORT_IF_INDEX, &[number], Value::Integer(i64::from(port.if_index)));
-            put(o::LLDP_LOC_PORT_ID, &[number], Value::Octets(port.name.clone().into_bytes()));
-            if up {
+            if self.tells_neighbours {
+                put(o::LLDP_LOC_PORT_ID, &[number], Value::Octets(port.name.clone().into_bytes()));
+            }
+            if up && self.tells_neighbours {
                 self.heard(number, port, &mut put);
             }
             put(o::IF_DESCR, &index, Value::Octets(format!("Ethernet {}", port.name).into_bytes()));
@@ -172,6 +174,12 @@ impl Mib for SimSwitch {
         if faults.ok_but_not_applied {
             return Ok(());
         }
+        let under = |arcs: Option<Arcs>, oid: &Oid| arcs.is_some_and(|arcs| oid.0.starts_with(arcs));
+        if let Some((place, _)) = (1u32..).zip(bindings).find(|(_, (oid, _))| under(faults.refuses, oid)) {
+            return Err((NOT_WRITABLE, place));
+        }
+        let heard: Vec<Binding> = bindings.iter().filter(|(oid, _)| !under(faults.ignores, oid)).cloned().collect();
+        let bindings = heard.as_slice();
         let taken = if faults.first_varbind_only { &bindings[..bindings.len().min(1)] } else { bindings };
         let (answer, after) = self.applied(taken);
         if answer.is_ok() || faults.not_atomic {

@@ -2,7 +2,9 @@
 //!
 //! A read is tried again, with a fresh id each time; a SET is sent once, and no answer to it is `Fault::Unknown`. One request at a time
 //! (`&mut self`): cheap switches answer no faster when asked twice. A reply must name objects that were asked for, in their order, else
-//! it is `Fault::Garbled`. Leaves out: SNMPv3 (`session`), what to ask. Shown by `tests/snmp/` against net-snmp and the simulated agent.
+//! it is `Fault::Garbled`. Credentials that are not proven here are shown in turn (`credentials`): a v2c community with the first request,
+//! a v3 user once discovery was answered. Leaves out: SNMPv3 (`session`), what to ask. Shown by `tests/snmp/` against net-snmp and the
+//! simulated agent.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,13 +17,19 @@ use super::keys::Extension;
 use super::session::{Login, Session};
 use super::transport::{Listening, SnmpSocket, Unanswered};
 use super::walk::{REPLY_BINDINGS_MAX, Walk};
-use super::{Agent, Binding, Oid, SetAnswer};
+use super::{Agent, Binding, Leave, Oid, SetAnswer, not_let_out};
 use crate::drivers::Fault;
+use crate::drivers::credentials::{Turn, Turns};
+use crate::drivers::gate::Datagram;
 use crate::model::net::HostPort;
+use crate::model::op::Device;
 use crate::model::secret::SnmpLogin;
 
 /// RFC 3417 section 3.1.
 const PORT: u16 = 161;
+
+/// How long a device waits until it may show credentials that are not proven: a failed poll, which the worker begins again later.
+const TURN_WAIT: Duration = Duration::from_secs(2);
 
 /// How long to wait for a reply, and how often to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +70,10 @@ pub struct UdpAgent {
     pub(super) extension: Extension,
     /// Smaller than `REPLY_BINDINGS_MAX` once the agent has said tooBig.
     bindings_max: usize,
+    /// The turns of its credentials, and the device that takes one.
+    turns: Option<(Device, Arc<Turns>)>,
+    /// The community was taken here.
+    community_taken: bool,
 }
 
 impl UdpAgent {
@@ -77,6 +89,36 @@ impl UdpAgent {
             session: None,
             extension: Extension::Blumenthal,
             bindings_max: REPLY_BINDINGS_MAX,
+            turns: None,
+            community_taken: false,
+        }
+    }
+
+    /// As this device, which shares its credentials with others.
+    pub fn in_turn(mut self, device: Device, turns: Arc<Turns>) -> UdpAgent {
+        self.turns = Some((device, turns));
+        self
+    }
+
+    /// The right to show the credentials. It is to be held until they were answered.
+    pub(super) async fn turn(&self) -> Result<Option<Turn>, Fault> {
+        let Some((device, turns)) = &self.turns else { return Ok(None) };
+        match tokio::time::timeout(TURN_WAIT, turns.pass(device)).await {
+            Ok(turn) => turn.map(Some),
+            Err(_) => {
+                let why =
+                    format!("other devices have been trying the same credentials for {TURN_WAIT:?}, which have not worked anywhere yet");
+                Err(Fault::NotSent { device: self.device.clone(), what: "anything with credentials".to_owned(), why })
+            }
+        }
+    }
+
+    /// What became of credentials that were shown in turn: known before the turn ends.
+    pub(super) fn shown<T>(&self, answer: &Result<T, Fault>) {
+        match (&self.turns, answer) {
+            (Some((device, turns)), Ok(_)) => turns.worked(device),
+            (Some((device, turns)), Err(Fault::Denied { .. })) => turns.refused(device),
+            (_, _) => {}
         }
     }
 
@@ -95,12 +137,20 @@ impl UdpAgent {
     }
 
     /// One request and its Response.
-    async fn exchange(&mut self, pdu: &Pdu, what: &str) -> Result<Pdu, Fault> {
+    async fn exchange(&mut self, pdu: &Pdu, what: &str, leave: Option<Leave<'_>>) -> Result<Pdu, Fault> {
         let peer = self.peer().await?;
         let answer = match self.login.clone() {
-            SnmpLogin::V2c { community } => self.plain(peer, pdu, what, community.reveal().as_bytes()).await,
+            SnmpLogin::V2c { community } => match self.community_taken {
+                true => self.plain(peer, pdu, what, community.reveal().as_bytes(), leave).await,
+                false => {
+                    let answer = self.plain_in_turn(peer, pdu, what, community.reveal().as_bytes(), leave).await;
+                    self.community_taken = answer.is_ok();
+                    answer
+                }
+            },
             SnmpLogin::V3 { username, auth, auth_password, privacy, priv_password } => {
-                self.secured(peer, pdu, what, &Login { username, auth, auth_password, privacy, priv_password }).await
+                let login = Login { username, auth, auth_password, privacy, priv_password };
+                self.secured(peer, pdu, what, leave, &login).await
             }
         };
         if matches!(answer, Err(Fault::Silent { .. } | Fault::Unknown { .. } | Fault::Network { .. })) {
@@ -109,8 +159,33 @@ impl UdpAgent {
         answer
     }
 
-    async fn plain(&self, peer: SocketAddr, pdu: &Pdu, what: &str, community: &[u8]) -> Result<Pdu, Fault> {
-        let encode = |id, attempt| codec::message(community, &try_of(pdu, id, attempt));
+    /// A wrong community is met with silence, as nobody is: the turn ends when the first copy had its time.
+    async fn plain_in_turn(
+        &self,
+        peer: SocketAddr,
+        pdu: &Pdu,
+        what: &str,
+        community: &[u8],
+        leave: Option<Leave<'_>>,
+    ) -> Result<Pdu, Fault> {
+        let turn = self.turn().await?;
+        let mut asking = std::pin::pin!(self.plain(peer, pdu, what, community, leave));
+        let answer = match tokio::time::timeout(self.timing.read, &mut asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                drop(turn);
+                let answer = asking.await;
+                self.shown(&answer);
+                return answer;
+            }
+        };
+        self.shown(&answer);
+        drop(turn);
+        answer
+    }
+
+    async fn plain(&self, peer: SocketAddr, pdu: &Pdu, what: &str, community: &[u8], leave: Option<Leave<'_>>) -> Result<Pdu, Fault> {
+        let encode = |id, attempt| datagram(pdu.kind, codec::message(community, &try_of(pdu, id, attempt)));
         let judge = |bytes: &[u8], listening: &Listening| match codec::read_message(bytes) {
             Ok((theirs, reply)) => {
                 let ours = theirs == community && reply.kind == Kind::Response && listening.has(reply.request);
@@ -118,7 +193,7 @@ impl UdpAgent {
             }
             Err(unreadable) => Some(Err(unreadable)),
         };
-        match self.socket.ask(peer, &self.waits(pdu.kind), encode, judge).await {
+        match self.socket.ask(peer, &self.waits(pdu.kind), leave, encode, judge).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(unreadable)) => Err(self.unreadable(pdu.kind, what, unreadable)),
             Err(unanswered) => Err(self.unanswered(pdu.kind, what, unanswered)),
@@ -136,6 +211,7 @@ impl UdpAgent {
         let device = self.device.clone();
         match unanswered {
             Unanswered::Network(source) => Fault::Network { device, source },
+            Unanswered::Closed(closed) => not_let_out(&device, what, &closed),
             Unanswered::Silence { .. } if kind == Kind::Set => Fault::Unknown { device, what: what.to_owned() },
             Unanswered::Silence { attempts, waited } => Fault::Silent { device, attempts, waited },
         }
@@ -160,7 +236,7 @@ impl UdpAgent {
     /// One GET: the first of these objects, one at least; nothing where the agent said tooBig.
     async fn get_some(&mut self, oids: &[Oid]) -> Result<Option<Vec<Binding>>, Fault> {
         let what = format!("the reading of {}", listed(oids));
-        let reply = self.exchange(&Pdu::asking(Kind::Get, 0, oids.iter().cloned()), &what).await?;
+        let reply = self.exchange(&Pdu::asking(Kind::Get, 0, oids.iter().cloned()), &what, None).await?;
         match reply.status {
             0 => {}
             codec::TOO_BIG if oids.len() > 1 => return Ok(None),
@@ -205,7 +281,7 @@ impl Agent for UdpAgent {
         while let Some(ask) = walk.ask() {
             let mut pdu = Pdu::asking(Kind::GetBulk, 0, ask.after.iter().cloned());
             pdu.index = ask.rows;
-            let reply = self.exchange(&pdu, &what).await?;
+            let reply = self.exchange(&pdu, &what, None).await?;
             match reply.status {
                 0 => walk.take(&ask, reply.bindings).map_err(|why| self.garbled(why))?,
                 codec::TOO_BIG if walk.halve(&ask) => self.bindings_max = walk.bindings_max(),
@@ -215,11 +291,11 @@ impl Agent for UdpAgent {
         Ok(walk.rows())
     }
 
-    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
+    async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
         let oids: Vec<Oid> = bindings.iter().map(|(oid, _)| oid.clone()).collect();
         let what = format!("the writing of {}", listed(&oids));
         let pdu = Pdu { kind: Kind::Set, request: 0, status: 0, index: 0, bindings: bindings.to_vec() };
-        let reply = self.exchange(&pdu, &what).await?;
+        let reply = self.exchange(&pdu, &what, Some(leave)).await?;
         Ok(match reply.status {
             0 => SetAnswer::Accepted(reply.bindings),
             status => SetAnswer::Refused { status, index: reply.index },
@@ -228,6 +304,14 @@ impl Agent for UdpAgent {
 
     fn engine_id(&self) -> Option<Vec<u8>> {
         self.session.as_ref().map(|session| session.engine.clone())
+    }
+}
+
+/// A SET changes the agent, whatever its bytes are; nothing else does.
+pub(super) fn datagram(kind: Kind, bytes: Vec<u8>) -> Datagram {
+    match kind {
+        Kind::Set => Datagram::Changes(bytes),
+        Kind::Get | Kind::GetNext | Kind::GetBulk | Kind::Response | Kind::Report => Datagram::Asks(bytes),
     }
 }
 

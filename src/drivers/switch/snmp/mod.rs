@@ -22,6 +22,7 @@ use std::str::FromStr;
 use async_trait::async_trait;
 
 use crate::drivers::Fault;
+use crate::drivers::gate::{Closed, Freshness, Permit};
 
 /// An object identifier: its arcs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -100,6 +101,24 @@ pub enum SetAnswer {
     Refused { status: u32, index: u32 },
 }
 
+/// By what right a SET leaves, and the answer that it relies on.
+#[derive(Clone, Copy)]
+pub struct Leave<'a> {
+    pub permit: &'a Permit,
+    pub fresh: Freshness,
+    /// More SETs of the same operation must follow.
+    pub half_way: bool,
+}
+
+/// A SET that the gate did not let out.
+pub fn not_let_out(device: &str, what: &str, closed: &Closed) -> Fault {
+    let why = match closed {
+        Closed::TooSlowToWrite { .. } => format!("TooSlowToWrite: {closed}"),
+        Closed::LeaseOver | Closed::TooLate | Closed::TakenBack => closed.to_string(),
+    };
+    Fault::NotSent { device: device.to_owned(), what: what.to_owned(), why }
+}
+
 /// One agent. An implementation retransmits requests of its own accord; it never repeats a SET whose outcome is unknown.
 #[async_trait]
 pub trait Agent: Send {
@@ -110,8 +129,9 @@ pub trait Agent: Send {
     /// the size of requests.
     async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault>;
 
-    /// One PDU. `Fault::Unknown` where no answer came: it may have happened.
-    async fn set(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault>;
+    /// One PDU, in one copy, through the gate. `Fault::NotSent` where that was closed, `Fault::Unknown` where no answer came: it may have
+    /// happened.
+    async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault>;
 
     /// snmpEngineID where the agent speaks v3.
     fn engine_id(&self) -> Option<Vec<u8>>;

@@ -3,8 +3,8 @@
 //! The first discovery is believed as far as it must be: its engine id makes the keys, and an authenticated answer to a read with those
 //! keys (`confirm`) is what makes a session. From then on only authenticated messages move the clock. Those may move it backwards too, for
 //! agents that forget their boots: every believed message carries the fresh msgID of our own request, so it cannot be an old one.
-//! A Report says that a request was not processed; so after one that is authenticated, or after the engine turned out to be another one,
-//! the request goes out once more, a SET too.
+//! A Report says that a request was not processed: after an authenticated one the request goes out once more, a SET too (through the gate
+//! again). To another engine than it was meant for only a read goes; of a SET after a Report that nobody signed, the outcome is unknown.
 //! Leaves out: tries and timeouts (`agent`, `transport`). Shown by `tests/snmp/`: every pair of protocols, wrong passwords, restarts.
 
 use std::io;
@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Oid;
-use super::agent::{UdpAgent, try_of};
+use super::agent::{UdpAgent, datagram, try_of};
 use super::codec::{Kind, Pdu, Unreadable};
 use super::keys::{self, PASSWORD_CHARS_MIN};
 use super::privacy::Clock;
 use super::transport::{Listening, Unanswered};
 use super::usm::{self, Level, Outgoing, Protection};
+use super::{Leave, Oid};
 use crate::drivers::Fault;
 use crate::model::secret::{AuthProtocol, Hidden, PrivProtocol};
 
@@ -113,14 +113,21 @@ enum Unconfirmed {
 
 impl UdpAgent {
     /// One request and its Response, at authPriv.
-    pub(super) async fn secured(&mut self, peer: SocketAddr, pdu: &Pdu, what: &str, login: &Login) -> Result<Pdu, Fault> {
+    pub(super) async fn secured(
+        &mut self,
+        peer: SocketAddr,
+        pdu: &Pdu,
+        what: &str,
+        leave: Option<Leave<'_>>,
+        login: &Login,
+    ) -> Result<Pdu, Fault> {
         self.check(login)?;
         // A copy, so that a request given up in the middle leaves the session as it was.
         let mut session = match self.session.clone() {
             Some(session) => session,
             None => self.open(peer, login).await?,
         };
-        let answer = self.in_session(peer, &mut session, pdu, what, login).await;
+        let answer = self.in_session(peer, &mut session, pdu, what, leave, login).await;
         self.session = Some(session);
         answer
     }
@@ -138,10 +145,18 @@ impl UdpAgent {
         Ok(())
     }
 
-    async fn in_session(&mut self, peer: SocketAddr, session: &mut Session, pdu: &Pdu, what: &str, login: &Login) -> Result<Pdu, Fault> {
+    async fn in_session(
+        &mut self,
+        peer: SocketAddr,
+        session: &mut Session,
+        pdu: &Pdu,
+        what: &str,
+        leave: Option<Leave<'_>>,
+        login: &Login,
+    ) -> Result<Pdu, Fault> {
         let (mut resynced, mut rediscovered) = (false, false);
         loop {
-            match self.once(peer, session, pdu, &self.waits(pdu.kind)).await {
+            match self.once(peer, session, pdu, &self.waits(pdu.kind), leave).await {
                 Ok(Reply::Response(reply, clock)) => {
                     session.set_clock(clock);
                     return Ok(reply);
@@ -151,13 +166,19 @@ impl UdpAgent {
                     resynced = true;
                 }
                 Ok(Reply::Report(Complaint::UnknownEngine | Complaint::NotInTimeWindow, _)) if !rediscovered => {
-                    let found = self.open(peer, login).await?;
-                    if found.engine == session.engine && pdu.kind == Kind::Set {
-                        // The Report was not authenticated, and perhaps not the agent's: the SET may have been processed.
-                        return Err(Fault::Unknown { device: self.device.clone(), what: what.to_owned() });
+                    // The Report was not authenticated, and perhaps not the agent's: a SET may have been processed.
+                    let unknown = Fault::Unknown { device: self.device.clone(), what: what.to_owned() };
+                    let found = match (self.open(peer, login).await, leave) {
+                        (Err(_), Some(_)) => return Err(unknown),
+                        (found, _) => found?,
+                    };
+                    let other = found.engine != session.engine;
+                    let before = std::mem::replace(session, found);
+                    match leave {
+                        Some(leave) if other => return Err(self.other_engine(&before, session, what, leave)),
+                        Some(_) => return Err(unknown),
+                        None => rediscovered = true,
                     }
-                    *session = found;
-                    rediscovered = true;
                 }
                 Ok(Reply::Report(complaint, _)) => return Err(self.complained(&complaint, login)),
                 Ok(Reply::Unreadable(unreadable)) => return Err(self.unreadable(pdu.kind, what, unreadable)),
@@ -166,9 +187,31 @@ impl UdpAgent {
         }
     }
 
+    /// A SET was sent to an engine that is not there (any more), and one that is refused it: to that one it is not sent.
+    fn other_engine(&self, before: &Session, now: &Session, what: &str, leave: Leave<'_>) -> Fault {
+        let hex = |engine: &[u8]| engine.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+        let (expected, found) = (format!("engine {}", hex(&before.engine)), format!("engine {}", hex(&now.engine)));
+        match leave.permit.pinned.engine.is_some() {
+            true => Fault::OtherDevice { device: self.device.clone(), expected, found },
+            false => self.not_sent(what, format!("{found} answers in place of {expected}")),
+        }
+    }
+
+    fn not_sent(&self, what: &str, why: String) -> Fault {
+        Fault::NotSent { device: self.device.clone(), what: what.to_owned(), why }
+    }
+
     /// Discovery, keys, and one read that proves them. Where two key extensions are possible, the one that answers.
     async fn open(&mut self, peer: SocketAddr, login: &Login) -> Result<Session, Fault> {
         let found = self.discover(peer).await?;
+        // Only now: a device that is not there keeps nobody waiting.
+        let _turn = self.turn().await?;
+        let opened = self.prove(peer, login, &found).await;
+        self.shown(&opened);
+        opened
+    }
+
+    async fn prove(&mut self, peer: SocketAddr, login: &Login, found: &Discovered) -> Result<Session, Fault> {
         let no_keys = |source: io::Error| Fault::Network { device: self.device.clone(), source };
         let masters = (
             self.socket.master_keys().of(login.auth, &login.auth_password).await.map_err(no_keys)?,
@@ -210,7 +253,7 @@ impl UdpAgent {
             let message =
                 Outgoing { id, level, reportable: true, engine: b"", clock, user: b"", protection: None, salt: 0, context: b"", pdu: &pdu };
             // At this level nothing can go wrong; an empty datagram would be silence.
-            message.bytes().unwrap_or_default()
+            datagram(pdu.kind, message.bytes().unwrap_or_default())
         };
         let judge = |bytes: &[u8], _: &Listening| {
             let incoming = usm::read(bytes).ok()?;
@@ -218,7 +261,7 @@ impl UdpAgent {
                 .contains(&incoming.engine.len())
                 .then(|| Discovered { engine: incoming.engine.to_vec(), clock: incoming.clock })
         };
-        let answer = self.socket.ask(peer, &self.waits(Kind::Get), encode, judge).await;
+        let answer = self.socket.ask(peer, &self.waits(Kind::Get), None, encode, judge).await;
         answer.map_err(|unanswered| self.unanswered(Kind::Get, "discovery", unanswered))
     }
 
@@ -227,7 +270,7 @@ impl UdpAgent {
         let pdu = Pdu::asking(Kind::Get, 0, [Oid(SYS_UP_TIME.to_vec())]);
         let mut resynced = false;
         loop {
-            match self.once(peer, &session, &pdu, &self.waits(Kind::Get)).await {
+            match self.once(peer, &session, &pdu, &self.waits(Kind::Get), None).await {
                 Ok(Reply::Response(_, clock)) => {
                     session.set_clock(clock);
                     return Ok(session);
@@ -242,15 +285,22 @@ impl UdpAgent {
                 Ok(Reply::Report(complaint, _)) => return Err(Unconfirmed::Final(self.complained(&complaint, login))),
                 Ok(Reply::Unreadable(unreadable)) => return Err(Unconfirmed::Encryption(self.garbled(unreadable.to_string()))),
                 Err(Unanswered::Silence { attempts, waited }) => return Err(Unconfirmed::Encryption(self.silent(attempts, waited))),
-                Err(Unanswered::Network(source)) => {
-                    return Err(Unconfirmed::Final(Fault::Network { device: self.device.clone(), source }));
+                Err(unanswered @ (Unanswered::Network(_) | Unanswered::Closed(_))) => {
+                    return Err(Unconfirmed::Final(self.unanswered(Kind::Get, "the proof of the keys", unanswered)));
                 }
             }
         }
     }
 
     /// The tries of one request. A reply that is not for us, or not by the engine, is as if it had not come.
-    async fn once(&self, peer: SocketAddr, session: &Session, pdu: &Pdu, waits: &[Duration]) -> Result<Reply, Unanswered> {
+    async fn once(
+        &self,
+        peer: SocketAddr,
+        session: &Session,
+        pdu: &Pdu,
+        waits: &[Duration],
+        leave: Option<Leave<'_>>,
+    ) -> Result<Reply, Unanswered> {
         let user = session.user.as_bytes();
         let encode = |id, attempt| {
             let pdu = try_of(pdu, id, attempt);
@@ -266,10 +316,10 @@ impl UdpAgent {
                 context: b"",
                 pdu: &pdu,
             };
-            message.bytes().unwrap_or_default()
+            datagram(pdu.kind, message.bytes().unwrap_or_default())
         };
         let judge = |bytes: &[u8], listening: &Listening| judge(bytes, listening, session, user);
-        self.socket.ask(peer, waits, encode, judge).await
+        self.socket.ask(peer, waits, leave, encode, judge).await
     }
 
     fn denied(&self, why: String) -> Fault {

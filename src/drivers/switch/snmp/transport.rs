@@ -2,7 +2,8 @@
 //!
 //! Replies are matched by the sender's address and the request-id (v2c) or msgID (v3). A stray, late or duplicate reply finds nobody
 //! waiting and is dropped; a late answer to an earlier try of a request that still waits is delivered. Leaves out: what the bytes say,
-//! when to try again. Invariant: an entry in the table lives no longer than the request that made it. Shown by `tests/snmp/`.
+//! when to try again. Invariants: an entry in the table lives no longer than the request that made it; a SET leaves through its device's
+//! gate alone, each copy by itself. Shown by `tests/snmp/`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,12 +12,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::Leave;
 use super::codec;
 use super::keys::MasterKeys;
+use crate::drivers::gate::{Closed, Datagram, DeviceSocket, Unsent};
 
 /// The largest UDP payload over IPv4.
 const DATAGRAM_BYTES: usize = 65_507;
@@ -26,8 +28,22 @@ const REPLIES_KEPT: usize = 8;
 /// Why a request has no answer.
 #[derive(Debug)]
 pub(super) enum Unanswered {
-    Silence { attempts: u32, waited: Duration },
+    Silence {
+        attempts: u32,
+        waited: Duration,
+    },
     Network(io::Error),
+    /// The gate was closed: this copy did not leave.
+    Closed(Closed),
+}
+
+impl From<Unsent> for Unanswered {
+    fn from(unsent: Unsent) -> Unanswered {
+        match unsent {
+            Unsent::Closed(closed) => Unanswered::Closed(closed),
+            Unsent::Network(source) => Unanswered::Network(source),
+        }
+    }
 }
 
 type Key = (IpAddr, u16, u32);
@@ -35,8 +51,8 @@ type Waiting = Mutex<BTreeMap<Key, mpsc::Sender<Vec<u8>>>>;
 
 /// The sockets and the table of waiting requests. All agents of a process share one.
 pub struct SnmpSocket {
-    v4: Arc<UdpSocket>,
-    v6: Option<Arc<UdpSocket>>,
+    v4: Arc<DeviceSocket>,
+    v6: Option<Arc<DeviceSocket>>,
     waiting: Arc<Waiting>,
     next_id: AtomicU32,
     next_salt: AtomicU64,
@@ -47,8 +63,8 @@ pub struct SnmpSocket {
 impl SnmpSocket {
     /// On free ports of all addresses. Must be called within a tokio runtime. Without IPv6 on this machine it serves IPv4 alone.
     pub fn bind() -> io::Result<Arc<SnmpSocket>> {
-        let v4 = Arc::new(open((Ipv4Addr::UNSPECIFIED, 0).into())?);
-        let v6 = open((Ipv6Addr::UNSPECIFIED, 0).into()).ok().map(Arc::new);
+        let v4 = Arc::new(DeviceSocket::open((Ipv4Addr::UNSPECIFIED, 0).into())?);
+        let v6 = DeviceSocket::open((Ipv6Addr::UNSPECIFIED, 0).into()).ok().map(Arc::new);
         let waiting = Arc::new(Waiting::default());
         let readers = std::iter::once(&v4).chain(&v6).map(|socket| tokio::spawn(read(socket.clone(), waiting.clone()))).collect();
         Ok(Arc::new(SnmpSocket {
@@ -76,13 +92,19 @@ impl SnmpSocket {
         self.next_salt.fetch_add(1, Ordering::Relaxed)
     }
 
-    async fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+    async fn send(&self, datagram: &Datagram, to: SocketAddr, leave: Option<Leave<'_>>) -> Result<(), Unanswered> {
         let socket = match (to, &self.v6) {
             (SocketAddr::V4(_), _) => &self.v4,
             (SocketAddr::V6(_), Some(v6)) => v6,
-            (SocketAddr::V6(_), None) => return Err(io::Error::new(io::ErrorKind::Unsupported, "this machine has no IPv6")),
+            (SocketAddr::V6(_), None) => {
+                return Err(Unanswered::Network(io::Error::new(io::ErrorKind::Unsupported, "this machine has no IPv6")));
+            }
         };
-        socket.send_to(bytes, to).await.map(|_| ())
+        match leave {
+            Some(Leave { permit, fresh, half_way }) => Ok(socket.change(datagram, to, permit, Some(fresh), half_way).await?),
+            // It refuses what changes anything.
+            None => socket.ask(datagram, to).await.map_err(Unanswered::Network),
+        }
     }
 
     /// A place for the replies to one request, whatever number of tries it takes.
@@ -92,20 +114,21 @@ impl SnmpSocket {
     }
 
     /// One request: a try for each of `waits`, each with an id of its own, until `judge` makes something of a reply to any of them.
-    /// `judge` answers nothing to a reply that is not to be believed; the wait goes on as if it had not come.
+    /// `judge` answers nothing to a reply that is not to be believed; the wait goes on as if it had not come. `leave`: for a SET.
     pub(super) async fn ask<T>(
         self: &Arc<Self>,
         peer: SocketAddr,
         waits: &[Duration],
-        mut encode: impl FnMut(u32, usize) -> Vec<u8>,
+        leave: Option<Leave<'_>>,
+        mut encode: impl FnMut(u32, usize) -> Datagram,
         mut judge: impl FnMut(&[u8], &Listening) -> Option<T>,
     ) -> Result<T, Unanswered> {
         let mut listening = self.listen(peer);
         for (attempt, wait) in waits.iter().enumerate() {
             let id = self.id();
             listening.add(id);
-            let bytes = encode(id, attempt);
-            self.send(&bytes, peer).await.map_err(Unanswered::Network)?;
+            let datagram = encode(id, attempt);
+            self.send(&datagram, peer, leave).await?;
             let answer = async {
                 loop {
                     let reply = listening.replies.recv().await?;
@@ -166,16 +189,10 @@ impl Drop for Listening {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind(address)?;
-    socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
-}
-
-async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>) {
+async fn read(socket: Arc<DeviceSocket>, waiting: Arc<Waiting>) {
     let mut buffer = vec![0; DATAGRAM_BYTES];
     loop {
-        match socket.recv_from(&mut buffer).await {
+        match socket.receive(&mut buffer).await {
             Ok((length, from)) => deliver(&buffer[..length], from, &waiting),
             Err(error) => {
                 // No error is about one peer on an unconnected socket; the pause keeps a lasting one from spinning.
