@@ -247,6 +247,7 @@ fn switch_faults(rng: &mut StdRng) -> Faults {
         pvid_follows: is(0.2),
         row_status_alone: is(0.2),
         copy_fails: false,
+        ..Faults::default()
     }
 }
 

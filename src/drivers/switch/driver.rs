@@ -11,7 +11,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
-use super::before::NO_ROUND_TRIP;
 use super::engine::{Engine, Memory};
 use super::make::{Copy, copy, new_row, vlan_name};
 use super::read::{self, Inventory, State, Vlans};
@@ -84,6 +83,13 @@ impl SwitchDriver {
         Ok(state)
     }
 
+    /// The state before an operation, and how long that took, by the gate's clock.
+    async fn look_before(&mut self, permit: &Permit) -> Result<(State, Duration), Fault> {
+        let asked_at = permit.now();
+        let state = self.look(Depth::State).await?;
+        Ok((state, permit.now().saturating_sub(asked_at)))
+    }
+
     fn known(&self) -> Result<&Known, Fault> {
         self.known.as_ref().ok_or_else(|| Fault::Garbled { device: self.device.clone(), why: "it was not observed".to_owned() })
     }
@@ -100,8 +106,8 @@ impl SwitchDriver {
             Op::CreateVlan { vlan, switch: _ } => self.create_vlan(*vlan, permit, &mut stale).await,
             Op::Save { switch: _ } => {
                 self.writable("save its configuration")?;
-                let state = self.look(Depth::State).await?;
-                self.engine(permit, &state, NO_ROUND_TRIP, &mut stale)?.save().await
+                let (state, took) = self.look_before(permit).await?;
+                self.engine(permit, &state, took, &mut stale)?.save().await
             }
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => Err(self.unsupported(op, "it is a switch".to_owned())),
         };
@@ -114,13 +120,11 @@ impl SwitchDriver {
 
     async fn set_port(&mut self, port: &str, from: &PortConfig, to: &PortConfig, permit: &Permit, stale: &mut bool) -> Result<(), Fault> {
         self.writable(&format!("set {port}"))?;
-        let asked_at = permit.now();
-        let state = self.look(Depth::State).await?;
-        let round_trip = permit.now().saturating_sub(asked_at);
+        let (state, took) = self.look_before(permit).await?;
         let seen = seen::switch(&self.known()?.inventory, &state);
         let Some((key, now)) = self.differs(&seen, port, from, to)? else { return Ok(()) };
         let target = target(&self.known()?.inventory, key, now);
-        let after = self.engine(permit, &state, round_trip, stale)?.set_port(target, from, to, state).await?;
+        let after = self.engine(permit, &state, took, stale)?.set_port(target, from, to, state).await?;
         if let (Some(known), Vlans::Bridge(bridge)) = (&mut self.known, after.vlans) {
             // Polls do not ask for it.
             known.inventory.frame_types = bridge.frame_types;
@@ -154,9 +158,9 @@ impl SwitchDriver {
         if !self.settings.create_vlans {
             return Err(self.unsupported(what, "its manifest says `vlans: Expect`".to_owned()));
         }
-        let state = self.look(Depth::State).await?;
+        let (state, took) = self.look_before(permit).await?;
         let uplinks = self.uplinks(what, &state)?;
-        let made = self.engine(permit, &state, NO_ROUND_TRIP, stale)?.create_vlan(vlan, &uplinks, &state).await;
+        let made = self.engine(permit, &state, took, stale)?.create_vlan(vlan, &uplinks, &state).await;
         if let Some(known) = &mut self.known {
             // Not every agent counts rightly: the next poll walks.
             known.state.num_vlans = None;
@@ -183,13 +187,13 @@ impl SwitchDriver {
         Ok(uplinks)
     }
 
-    fn engine<'a>(&'a mut self, permit: &'a Permit, state: &State, round_trip: Duration, stale: &'a mut bool) -> Result<Engine<'a>, Fault> {
+    fn engine<'a>(&'a mut self, permit: &'a Permit, state: &State, took: Duration, stale: &'a mut bool) -> Result<Engine<'a>, Fault> {
         let SwitchDriver { device, agent, known, notes, half_way, settings: _ } = self;
         let Some(Known { inventory, memory, state: _ }) = known else {
             return Err(Fault::Garbled { device: device.clone(), why: "it was not observed".to_owned() });
         };
-        let up_time = state.up_time;
-        Ok(Engine { agent: agent.as_mut(), inventory, device, permit, up_time, round_trip, memory, notes, half_way, stale })
+        let (up_time, round_trips) = (state.up_time, vec![took]);
+        Ok(Engine { agent: agent.as_mut(), inventory, device, permit, up_time, round_trips, memory, notes, half_way, stale })
     }
 
     /// Its time was over in the middle of something.

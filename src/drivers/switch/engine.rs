@@ -32,8 +32,8 @@ pub struct Engine<'a> {
     pub permit: &'a Permit,
     /// sysUpTime as it was read last.
     pub up_time: Option<i64>,
-    /// The quickest question of this operation, by the gate's clock.
-    pub round_trip: Duration,
+    /// How long the questions of this operation took, by the gate's clock.
+    pub round_trips: Vec<Duration>,
     pub memory: &'a mut Memory,
     pub notes: &'a mut Notes,
     /// What the port showed last, once a SET of this operation may have left, until all have and were read back.
