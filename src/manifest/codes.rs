@@ -61,7 +61,7 @@ SWITCH_ADDRESS_TWICE "switch-address-twice" "Two switches have the same address.
 PERSONA_BOUND_TWICE "persona-bound-twice" "An exclusive persona (declared so, or with a writable root) is named by two bindings. It can have one live body.";
 SERVER_BOUND_TWICE "server-bound-twice" "Two bindings target one server. A body lives one persona at a time; moving both in one apply is fine as long as the result is one each.";
 ADDRESS_TWICE "address-twice" "Two personas, or two bindings, have one fixed IP address, or one is a network's gateway.";
-ROOT_SHARED "root-shared" "Two personas have one writable root, or one writes what another reads. Give each its own, or use `mode: overlay`.";
+ROOT_SHARED "root-shared" "Two personas have one root that one of them writes, or both write, and one directory may be inside the other. Give each its own, or use `mode: overlay`. A name and an address of an NFS server may be the same one: name it in one way.";
 FIXED_IDENTITY_SHARED "fixed-identity-shared" "A persona that several bindings use has a fixed address or initiator name: all its bodies would have the same. Put addresses in the bindings' `nics`, and leave `initiator` out (each binding gets its own).";
 HOSTNAME_TWICE "hostname-twice" "Two bindings give one host name to two bodies.";
 NICS_DO_NOT_MATCH "nics-do-not-match" "It is not certain on which NIC of the server each NIC of the persona belongs. The rules, in this order: the binding's `on`; the persona's boot NIC on the server's boot NIC; equal names; one left on each side. The order of a list never decides.";

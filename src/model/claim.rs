@@ -61,17 +61,32 @@ pub fn claims(name: &Name, persona: &PersonaSpec, binding: Option<&BindingSpec>)
 
 /// The claim on the root alone, where it is written.
 pub fn root_claims(persona: &PersonaSpec) -> BTreeSet<Claim> {
-    let root = &persona.root;
-    let nfs = root.nfs.as_ref().filter(|n| n.mode == RootMode::Writable).map(|n| directory(&n.server, &n.path));
-    let iscsi = root.iscsi.as_ref().filter(|i| i.mode == RootMode::Writable);
-    let iscsi = iscsi.map(|i| Claim::Unit { target: i.target.to_ascii_lowercase(), lun: i.lun });
-    let fc = root.fc.as_ref().map(|f| Claim::Unit { target: f.wwpn.to_ascii_lowercase(), lun: f.lun });
-    nfs.into_iter().chain(iscsi).chain(fc).collect()
+    root(persona).filter(|root| root.written).map(|root| root.claim).into_iter().collect()
 }
 
-/// A directory of an NFS server, whoever writes it how.
-pub fn directory(server: &HostPort, path: &str) -> Claim {
-    Claim::Directory { server: host(server), path: normal(path) }
+/// A root that several machines can reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedRoot {
+    /// What its users would claim if all of them wrote it.
+    pub claim: Claim,
+    pub written: bool,
+    /// The field of `spec.root` that names it.
+    pub field: &'static str,
+}
+
+/// Nothing for a disk of the machine's own.
+pub fn root(persona: &PersonaSpec) -> Option<SharedRoot> {
+    let root = &persona.root;
+    let unit = |target: &str, lun| Claim::Unit { target: target.to_ascii_lowercase(), lun };
+    let written = |mode| mode == RootMode::Writable;
+    if let Some(nfs) = &root.nfs {
+        let claim = Claim::Directory { server: host(&nfs.server), path: normal(&nfs.path) };
+        return Some(SharedRoot { claim, written: written(nfs.mode), field: "nfs" });
+    }
+    if let Some(iscsi) = &root.iscsi {
+        return Some(SharedRoot { claim: unit(&iscsi.target, iscsi.lun), written: written(iscsi.mode), field: "iscsi" });
+    }
+    root.fc.as_ref().map(|fc| SharedRoot { claim: unit(&fc.wwpn, fc.lun), written: true, field: "fc" })
 }
 
 /// Lower case, without a port, without the dot at the end; an IPv4 address in IPv6 form is that address.
@@ -80,7 +95,8 @@ fn host(address: &HostPort) -> String {
     text.trim_matches(['[', ']']).parse::<IpAddr>().map_or(text, |ip| bare(ip).to_string())
 }
 
-fn bare(address: IpAddr) -> IpAddr {
+/// An IPv4 address in IPv6 form is that address.
+pub fn bare(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 

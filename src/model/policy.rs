@@ -32,7 +32,7 @@ pub struct Limits {
     pub max_unavailable: Share,
     /// One change of desired state that disrupts more than this is held until approved: the larger of both.
     pub max_affected_by_change: Affected,
-    /// Whether a hard off may follow where no soft-off was accepted.
+    /// Whether a hard off may follow, once the grace is over, where no soft-off was accepted. Default: no, a person approves it (`embody approve BINDING --hard`).
     pub hard_off_without_soft: bool,
     /// When more bodies than this (and more than 5) seem to drift or change reachability at once, correction stops.
     pub stop_if_drifted: Drifted,

@@ -9,8 +9,8 @@ use super::{Claim, Lay, Of};
 use crate::manifest::codes;
 use crate::manifest::fault::{At, Fault, steps};
 use crate::manifest::validate::usable;
+use crate::model::claim::{self, ClaimIndex, SharedRoot};
 use crate::model::network::Role;
-use crate::model::persona::RootMode;
 use crate::model::{Kind, Name, PersonaSpec};
 
 pub(super) fn lint(lay: &mut Lay<'_>) {
@@ -65,11 +65,12 @@ fn addresses(lay: &mut Lay<'_>) {
     for one in &all {
         outside(lay, one);
     }
-    let mut owners: BTreeMap<(IpAddr, Option<&Name>), Vec<&Fixed<'_>>> = BTreeMap::new();
+    // On whichever network: a body claims the address alone.
+    let mut owners: BTreeMap<IpAddr, Vec<&Fixed<'_>>> = BTreeMap::new();
     for one in &all {
-        owners.entry((one.address.addr(), one.network)).or_default().push(one);
+        owners.entry(claim::bare(one.address.addr())).or_default().push(one);
     }
-    for ((address, _), of) in owners {
+    for (address, of) in owners {
         for (index, one) in of.iter().enumerate() {
             let Some(other) = of[..index].iter().find(|o| twice(lay, o, one)) else { continue };
             let fault = Fault::error(codes::ADDRESS_TWICE, one.claim.at.clone(), format!("the address {address} is given twice"));
@@ -122,49 +123,31 @@ fn outside(lay: &mut Lay<'_>, one: &Fixed<'_>) {
     lay.faults.push(fault);
 }
 
-/// What a root is, whoever names it; and whether it is written.
-fn root_of(persona: &PersonaSpec) -> Option<(String, bool, &'static str)> {
-    let root = &persona.root;
-    let writes = |mode| mode == RootMode::Writable;
-    match (&root.nfs, &root.iscsi) {
-        (Some(nfs), _) => {
-            // RFC 7530, 1: NFS's port where none is named.
-            let (host, port) = nfs.server.with_port(2049);
-            Some((format!("nfs {}:{port} {}", host.to_ascii_lowercase(), nfs.path.trim_end_matches('/')), writes(nfs.mode), "nfs"))
-        }
-        (None, Some(iscsi)) => {
-            // RFC 7143, 4.2.7.1: iSCSI names compare without regard to case; the default port is 3260.
-            let (host, port) = iscsi.portal.with_port(3260);
-            let key = format!("iscsi {}:{port} {} {}", host.to_ascii_lowercase(), iscsi.target.to_ascii_lowercase(), iscsi.lun);
-            Some((key, writes(iscsi.mode), "iscsi"))
-        }
-        (None, None) => None,
-    }
-}
-
-/// A persona, whether it writes its root, and the field that names the root.
-type RootUser<'a> = (Of<'a, PersonaSpec>, bool, &'static str);
-
+/// Personas that share a root which one of them writes, or that write one inside the other's.
 fn roots(lay: &mut Lay<'_>) {
-    let mut by_root: BTreeMap<String, Vec<RootUser<'_>>> = BTreeMap::new();
-    for persona in lay.personas() {
-        if let Some((key, written, field)) = root_of(persona.spec) {
-            by_root.entry(key).or_default().push((persona, written, field));
-        }
-    }
-    for mut users in by_root.into_values() {
-        if !users.iter().any(|(_, written, _)| *written) {
-            continue;
-        }
-        users.sort_by_key(|(p, ..)| (lay.known[p.item].is_some_and(|k| k.changed), p.item));
-        let mut users = users.into_iter();
-        let Some((first, ..)) = users.next() else { continue };
-        for (persona, _, field) in users {
-            let at = |item| At::value(item, steps!["spec", "root", field]);
-            let fault = Fault::error(codes::ROOT_SHARED, at(persona.item), "two personas have one root, and it is written");
-            let fault = fault.label(format!("`{}` has it here", persona.name)).also(format!("`{}`", first.name), at(first.item));
-            lay.faults.push(fault.hint("give each its own, or use `mode: overlay` in all that share it"));
-        }
+    let mut users: Vec<(Of<'_, PersonaSpec>, SharedRoot)> =
+        lay.personas().into_iter().filter_map(|persona| claim::root(persona.spec).map(|root| (persona, root))).collect();
+    users.sort_by_key(|(persona, _)| (lay.known[persona.item].is_some_and(|known| known.changed), persona.item));
+    let mut earlier = ClaimIndex::default();
+    for (n, (persona, root)) in users.iter().enumerate() {
+        let clashes = |(_, other): &&(Of<'_, PersonaSpec>, SharedRoot)| match other.claim == root.claim {
+            true => other.written || root.written,
+            false => other.written && root.written,
+        };
+        let overlapping = earlier.overlapping(&root.claim);
+        earlier.insert(&root.claim, &n);
+        let Some((other, theirs)) = overlapping.iter().filter_map(|m| users.get(*m)).find(clashes) else { continue };
+        let at = |item, field: &'static str| At::value(item, steps!["spec", "root", field]);
+        let (message, hint) = match theirs.claim == root.claim {
+            true => ("two personas have one root, and it is written", "give each its own, or use `mode: overlay` in all that share it"),
+            false => (
+                "two personas write roots that may be one inside the other",
+                "give each a directory of its own; name one NFS server in one way (a name and an address may be the same)",
+            ),
+        };
+        let fault = Fault::error(codes::ROOT_SHARED, at(persona.item, root.field), message);
+        let fault = fault.label(format!("`{}` has it here", persona.name));
+        lay.faults.push(fault.also(format!("`{}`", other.name), at(other.item, theirs.field)).hint(hint));
     }
 }
 
