@@ -414,22 +414,44 @@ impl Cache {
         self.pauses.values().find(paused).map(|(pause, _)| pause)
     }
 
-    /// Remembers which servers show which GUID; the others that show the same one.
+    /// Remembers which servers show which GUID, or are pinned with it; another one that has the same.
     pub fn same_guid(&mut self, server: &Name, guid: &str) -> Option<Name> {
-        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.shown.guid.as_deref());
-        if let Some(holders) = before.filter(|b| *b != guid).and_then(|b| self.guids.get_mut(b)) {
-            holders.remove(server);
+        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.shown.guid.clone());
+        if let Some(before) = before.filter(|b| b != guid) {
+            self.forget_guid(server, &before);
         }
-        let holders = self.guids.entry(guid.to_owned()).or_default();
-        holders.insert(server.clone());
-        holders.iter().find(|s| *s != server).cloned()
+        self.guids.entry(guid.to_owned()).or_default().insert(server.clone());
+        let holders = self.guids.get(guid)?;
+        holders.iter().find(|s| *s != server && self.objects.servers.contains_key(*s)).cloned()
+    }
+
+    fn forget_guid(&mut self, server: &Name, guid: &str) {
+        if let Some(holders) = self.guids.get_mut(guid) {
+            holders.remove(server);
+            if holders.is_empty() {
+                self.guids.remove(guid);
+            }
+        }
+    }
+
+    /// What is remembered of a device from now on.
+    pub fn set_pin(&mut self, kind: Kind, name: &Name, pin: Identity, revision: Revision) {
+        if kind == Kind::Server {
+            if let Some(guid) = self.pinned(kind, name).guid {
+                self.forget_guid(name, &guid);
+            }
+            if let Some(guid) = &pin.guid {
+                self.guids.entry(guid.clone()).or_default().insert(name.clone());
+            }
+        }
+        self.pins.insert((kind, name.clone()), Stored { value: pin, revision });
     }
 
     pub fn forget_device_of_server(&mut self, server: &Name) {
-        self.guids.values_mut().for_each(|servers| {
-            servers.remove(server);
-        });
-        self.bmcs.remove(server);
+        let shown = self.bmcs.remove(server).and_then(|f| f.known.seen).and_then(|s| s.value.shown.guid);
+        if let Some(shown) = shown.filter(|guid| self.pinned(Kind::Server, server).guid.as_ref() != Some(guid)) {
+            self.forget_guid(server, &shown);
+        }
         // Another one may answer from now on: what was seen off was not that.
         self.memory_of(server).may_be_on();
     }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::absorb;
 use super::actions::Ask;
-use super::cache::{Cache, Pause, Stored};
+use super::cache::{Cache, Pause};
 use super::fleet::Owned;
 use super::logins::FileSecrets;
 use super::outcome::Failure;
@@ -361,7 +361,7 @@ impl Controller {
         }
         let expect = self.cache.pins.get(&(kind, name.clone())).map_or(Expect::Absent, |p| Expect::At(p.revision));
         match self.write_one(Write::put(keys::pin(kind, &name), serde_json::to_vec(&pin).unwrap_or_default(), expect)).await {
-            Ok(revision) => drop(self.cache.pins.insert((kind, name), Stored { value: pin, revision })),
+            Ok(revision) => self.cache.set_pin(kind, &name, pin, revision),
             Err(error) => tracing::warn!(error = %error, "the identity of a device could not be stored; it is tried again"),
         }
     }

@@ -4,7 +4,6 @@
 //! were made on: where another name shows that machine now, they go there, and wait for approval there.
 
 use super::actions::in_words;
-use super::cache::Stored;
 use super::controller::Controller;
 use super::operator::{Declaring, Refusal};
 use crate::model::body::{Body, Declaration, Declared, Found};
@@ -31,7 +30,7 @@ impl Controller {
         let expect = self.cache.pins.get(&(kind, name.clone())).map_or(Expect::Absent, |p| Expect::At(p.revision));
         let write = Write::put(keys::pin(kind, name), serde_json::to_vec(&pin).unwrap_or_default(), expect);
         let revision = self.write_one(write).await.map_err(in_words)?;
-        self.cache.pins.insert((kind, name.clone()), Stored { value: pin.clone(), revision });
+        self.cache.set_pin(kind, name, pin.clone(), revision);
         self.event("Normal", &format!("{kind}/{name}"), "Accepted", &format!("by {who}: {pin}{moved}")).await;
         let device = if kind == Kind::Server { Device::Bmc(name.clone()) } else { Device::Switch(name.clone()) };
         self.retry_device(&device);

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::actions::Approved;
-use super::cache::{Pause, Stored};
+use super::cache::Pause;
 use super::controller::{Controller, Remembered, SiteCondition};
 use super::operator::Scope;
 use super::upgrade;
@@ -145,7 +145,7 @@ impl Controller {
                     unreadable(why);
                     Identity::nobodys()
                 });
-                self.cache.pins.insert((kind, name), Stored { value, revision: entry.revision });
+                self.cache.set_pin(kind, &name, value, entry.revision);
             }
             Key::Pause(id) => {
                 let pause = read::<Pause>(entry).unwrap_or_else(|why| {

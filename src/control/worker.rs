@@ -361,6 +361,12 @@ impl Work {
             Err(Fault::NotSent { .. } | Fault::Unsupported { .. }) => {}
             Err(fault) => self.learn(fault),
         }
+        if let Err(Fault::Silent { device, attempts, waited }) = &result {
+            // Nothing of it left, and asking once more would only be silence again: people wait for the word.
+            let silent = Fault::Silent { device: device.clone(), attempts: *attempts, waited: *waited };
+            self.report(asked_at, Outcome::Observed(Err(silent))).await;
+            return self.report(asked_at, Outcome::Done(op, result)).await;
+        }
         self.unseen = Some(Unseen { asked_at, op, result });
     }
 
