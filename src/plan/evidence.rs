@@ -44,6 +44,8 @@ fn ownership(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     }
     match (&want.past, &body.held_by) {
         (Some(Past::Moved), Some(_)) if is_strange(seen) => out.push(Record::Leave),
+        // Nothing is lost where nothing lives.
+        (Some(Past::Moved), Some(hold)) if seen.body.evidence.is_empty() && seen.is(Power::Off) => out.push(Record::Release(hold.clone())),
         // Invariant 10: until the new body can take over, the old one is not touched.
         (Some(Past::Moved), Some(hold)) => out.extend(matches!(seen.takeover, Some(Ok(()))).then(|| Record::Release(hold.clone()))),
         (Some(Past::Deleted), Some(_)) => out.push(Record::Leave),
@@ -53,7 +55,7 @@ fn ownership(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
 }
 
 /// Found running something of somebody's, and nothing of ours was ever begun on it: whoever moves away has nothing to release here.
-fn is_strange(seen: &Observed) -> bool {
+pub(super) fn is_strange(seen: &Observed) -> bool {
     let body = &seen.body;
     matches!(body.found, Found::Unknown | Found::Running) && body.evidence.is_empty() && body.release.is_none()
 }

@@ -65,6 +65,11 @@ pub fn forecast(servers: BTreeMap<Name, Observed>, want_of: &dyn Fn(&Name, &Body
     future
 }
 
+/// What is no body's evidence stays as it was found: reservations, records that do not read.
+fn stays(other: &Elsewhere) -> bool {
+    matches!(other, Elsewhere::Reserved { .. } | Elsewhere::Unreadable { .. } | Elsewhere::Disk { .. })
+}
+
 /// The data centre as it would be.
 struct Course<'a> {
     servers: BTreeMap<Name, Observed>,
@@ -134,10 +139,10 @@ impl<'a> Course<'a> {
         let Some(seen) = self.servers.get(server) else { return Plan::default() };
         let want = (self.want_of)(server, &seen.body);
         let elsewhere = want.holder.as_ref().map(|h| self.elsewhere(server, &h.snapshot.claims)).unwrap_or_default();
-        let takeover = self.takeover(&want, &seen.body.clone(), as_if_approved);
+        let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved)).map(|h| h.binding.clone());
+        let takeover = moved.map(|binding| fence::takeover(&binding, server, &|b| self.new_body(b, as_if_approved)));
         let Some(seen) = self.servers.get_mut(server) else { return Plan::default() };
-        // What is no body's evidence stays as it was found: reservations, records that do not read.
-        seen.elsewhere.retain(|e| matches!(e, Elsewhere::Reserved { .. } | Elsewhere::Unreadable { .. } | Elsewhere::Disk { .. }));
+        seen.elsewhere.retain(stays);
         seen.elsewhere.extend(elsewhere);
         seen.takeover = takeover;
         seen.as_if_approved = as_if_approved;
@@ -162,12 +167,14 @@ impl<'a> Course<'a> {
         out
     }
 
-    fn takeover(&self, want: &Desired, body: &Body, as_if_approved: bool) -> Option<Result<(), String>> {
-        let binding = body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved)).map(|h| &h.binding)?;
-        let targets = self.servers.iter().map(|(name, seen)| ((self.want_of)(name, &seen.body), seen));
-        let target = targets.into_iter().find(|(want, _)| want.holder.as_ref().is_some_and(|h| h.authority.binding == *binding));
-        let Some((want, seen)) = target else { return Some(Err("its new body is not there".to_owned())) };
-        Some(fence::can_take_over(&want, &Observed { as_if_approved, ..seen.clone() }, binding))
+    fn new_body(&self, binding: &Name, as_if_approved: bool) -> Option<(Desired, Observed)> {
+        let is = |want: &Desired| want.holder.as_ref().is_some_and(|h| h.authority.binding == *binding);
+        let (server, want, seen) =
+            self.servers.iter().map(|(name, seen)| (name, (self.want_of)(name, &seen.body), seen)).find(|(_, want, _)| is(want))?;
+        let mut elsewhere: Vec<Elsewhere> = seen.elsewhere.iter().filter(|e| stays(e)).cloned().collect();
+        elsewhere.extend(want.holder.iter().flat_map(|h| self.elsewhere(server, &h.snapshot.claims)));
+        let seen = Observed { as_if_approved, elsewhere, ..seen.clone() };
+        Some((want, seen))
     }
 
     fn record(&mut self, server: &Name, record: &Record) {

@@ -245,6 +245,15 @@ pub enum Elsewhere {
     Reserved { binding: Name, claim: String },
 }
 
+impl Elsewhere {
+    pub fn server(&self) -> Option<&Name> {
+        match self {
+            Elsewhere::Evidence { server, .. } | Elsewhere::Unreadable { server, .. } | Elsewhere::Disk { server } => Some(server),
+            Elsewhere::Reserved { .. } => None,
+        }
+    }
+}
+
 /// What a person approved: this generation of a binding, these disruptive operations.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
