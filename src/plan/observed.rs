@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::desired::Authority;
 use super::off::{Grace, HardWithoutSoft};
 use super::record::Record;
 use crate::limits;
@@ -204,8 +205,9 @@ impl Observed {
     }
 
     /// What allows a hard off here without an accepted soft-off.
-    pub fn hard_word(&self, binding: &Name, uid: &str) -> HardWithoutSoft {
-        let said = self.approvals.get(binding).is_some_and(|a| a.hard && a.uid == uid);
+    pub fn hard_word(&self, authority: &Authority) -> HardWithoutSoft {
+        let shown = |a: &&Approval| a.uid == authority.uid && a.generation == authority.generation;
+        let said = self.approvals.get(&authority.binding).filter(shown).is_some_and(|a| a.hard);
         match (said, self.hard_off_without_soft) {
             (true, _) => HardWithoutSoft::Now,
             (false, true) => HardWithoutSoft::WhereSoftFails,

@@ -21,7 +21,7 @@ use crate::model::{Name, Reason};
 pub fn terms(want: &Desired, seen: &Observed, now: Tick) -> Terms {
     let releaser = want.releaser.as_ref().filter(|_| seen.body.release.is_some());
     let authority = releaser.or(want.holder.as_ref().map(|h| &h.authority));
-    let hard_without_soft = authority.map(|a| seen.hard_word(&a.binding, &a.uid)).unwrap_or_default();
+    let hard_without_soft = authority.map(|a| seen.hard_word(a)).unwrap_or_default();
     Terms { grace: fence::grace(want, seen), hard_without_soft, on_asked_at: seen.memory.on_asked_at, now }
 }
 
