@@ -87,6 +87,9 @@ impl<'a> Course<'a> {
                 by_port.entry(port.clone()).or_default().insert(server.clone());
             }
         }
+        let mut servers = servers;
+        // What is on its way arrives, before anything else is done.
+        servers.values_mut().for_each(|seen| seen.in_flight.clear());
         Course { servers, want_of, now, by_port }
     }
 

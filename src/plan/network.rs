@@ -56,6 +56,10 @@ fn ports(authority: &Authority, desired: &BTreeMap<PortKey, DesiredPort>, seen: 
         if to == found.config {
             continue;
         }
+        if seen.in_flight.contains(key) {
+            plan.wait(Reason::Working, format!("a write of port {port} of switch {switch} is on its way"));
+            continue;
+        }
         if let Some((reason, message)) = never(key, desired, found, &to) {
             plan.problem(reason, message);
             continue;
@@ -135,7 +139,7 @@ fn vlans_exist(
 
 /// Every port that the persona uses is read back as desired.
 pub fn ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
-    desired.iter().filter(|(_, w)| w.needed).all(|(key, desired)| is_met(key, desired, seen))
+    desired.iter().filter(|(_, w)| w.needed).all(|(key, desired)| is_met(key, desired, seen) && !seen.in_flight.contains(key))
 }
 
 pub fn all_as_desired(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
