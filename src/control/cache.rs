@@ -161,6 +161,8 @@ impl Cache {
             self.index(server, &old.value, false);
         }
         self.unreadable.insert(server.clone(), revision);
+        // It is parked from now on: no earlier Off says that it runs nothing.
+        self.memory_of(server).may_be_on();
     }
 
     /// Whether a person has paused what is done in this binding's name here.

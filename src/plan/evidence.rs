@@ -148,15 +148,17 @@ fn off_done(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
 /// A body that was declared off and is on: it is alive again, and whatever stood here may run.
 fn declared(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let Some(declared) = &seen.body.declared else { return };
+    let on = seen.is(Power::On) && seen.memory.on_asked_at > seen.memory.declared_at;
+    let nothing = seen.body.evidence.is_empty() && seen.is(Power::Off) && seen.seen_off(seen.memory.declared_at) == SeenOff::Yes;
     let quarantined = || network::all_as_desired(&want.released_ports, seen) || network::cannot_be_written(&want.released_ports, seen);
     match declared.what {
-        Declaration::OffOncePortsAreReleased | Declaration::Off if seen.is(Power::On) => {
+        Declaration::OffOncePortsAreReleased | Declaration::Off if on => {
             out.push(Record::DeclaredAs(Declaration::OffButRuns));
+            // Its record did not read when it was declared off.
+            out.extend(seen.body.evidence.is_empty().then_some(Record::Anything));
         }
+        _ if nothing => out.push(Record::DeclarationOver),
         Declaration::OffOncePortsAreReleased if quarantined() => out.push(Record::DeclaredAs(Declaration::Off)),
-        Declaration::Off | Declaration::OffButRuns if seen.body.evidence.is_empty() && seen.is(Power::Off) => {
-            out.push(Record::DeclarationOver);
-        }
         Declaration::OffOncePortsAreReleased | Declaration::Off | Declaration::OffButRuns => {}
     }
 }
