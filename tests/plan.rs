@@ -11,6 +11,8 @@ mod every_world;
 mod forecasts;
 #[path = "plan/guards.rs"]
 mod guards;
+#[path = "plan/moves.rs"]
+mod moves;
 #[path = "plan/offs.rs"]
 mod offs;
 #[path = "plan/rack.rs"]

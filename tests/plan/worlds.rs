@@ -381,6 +381,7 @@ pub fn others() -> Vec<Place> {
         out.push(Place { evidence, power: Power::On, runs: true, seen: Sight::On, ..free() });
     }
     out.push(Place { known: Known::Unreadable, power: Power::On, seen: Sight::On, ..free() });
+    out.push(Place { known: Known::Unreadable, seen: Sight::OffTwice, ..free() });
     // The partner of a swap.
     let evidence = Some(Of { persona: "q", phase: Phase::Started, withdrawn: false, old: false });
     out.push(Place { held: Some("y"), evidence, power: Power::On, runs: true, seen: Sight::On, found: Found::Managed, ..free() });
@@ -402,7 +403,7 @@ pub fn counts(desired: &Intent, other: &Place) -> bool {
     match (other.evidence.map(|of| of.persona), other.known) {
         (Some("p"), _) => matches!(desired.x, At::A(_)) || desired.relation != Relation::Apart,
         (Some(_), _) => matches!(desired.y, At::A(_)),
-        (None, Known::Unreadable) => !goes_to_b,
+        (None, Known::Unreadable) => !goes_to_b || other.power == Power::Off,
         (None, _) => goes_to_b || (!other.silent && other.power == Power::Off),
     }
 }
