@@ -1,13 +1,21 @@
 //! The proof of the planner: the forecast as people read it, one small world for each rule of safety (`guards`), every world of two
-//! servers and two bindings (`every_world`), and chaos with more of them (`chaos`). Truth and checks are in `rack`.
+//! servers and two bindings (`every_world`), and chaos with more of them (`chaos`). The truth is in `rack`, the checks in `checks`.
 
 #[path = "plan/chaos.rs"]
 mod chaos;
+#[path = "plan/checks.rs"]
+mod checks;
 #[path = "plan/every_world.rs"]
 mod every_world;
 #[path = "plan/forecasts.rs"]
 mod forecasts;
 #[path = "plan/guards.rs"]
 mod guards;
+#[path = "plan/moves.rs"]
+mod moves;
+#[path = "plan/offs.rs"]
+mod offs;
 #[path = "plan/rack.rs"]
 mod rack;
+#[path = "plan/worlds.rs"]
+mod worlds;

@@ -182,6 +182,8 @@ impl Cache {
             self.index(server, &old.value, false);
         }
         self.unreadable.insert(server.clone(), revision);
+        // It is parked from now on: no earlier Off says that it runs nothing.
+        self.memory_of(server).may_be_on();
     }
 
     /// Whether a person has paused what is done in this binding's name here.
@@ -262,16 +264,16 @@ impl Cache {
     pub fn seen_with(&self, server: &Name, want: &Desired, objects: &Objects) -> Observed {
         let mut seen = self.seen_alone(server, want);
         let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved));
-        seen.takeover = moved.map(|hold| self.takeover(&hold.binding, objects));
+        seen.takeover = moved.map(|hold| fence::takeover(&hold.binding, server, &|binding| self.new_body(binding, objects)));
         seen
     }
 
-    /// Whether the new body of a binding that has moved could take over now.
-    fn takeover(&self, binding: &Name, objects: &Objects) -> Result<(), String> {
-        let target = objects.bindings.get(binding).and_then(|b| b.spec.target.server.as_ref());
-        let Some(target) = target else { return Err(format!("binding {binding} names no server")) };
+    /// What is desired and seen of the server that a binding names.
+    fn new_body(&self, binding: &Name, objects: &Objects) -> Option<(Desired, Observed)> {
+        let target = objects.bindings.get(binding).and_then(|b| b.spec.target.server.as_ref())?;
         let want = self.want_with(target, &self.body(target), objects);
-        fence::can_take_over(&want, &self.seen_alone(target, &want), binding)
+        let seen = self.seen_alone(target, &want);
+        Some((want, seen))
     }
 
     fn seen_alone(&self, server: &Name, want: &Desired) -> Observed {

@@ -8,7 +8,7 @@ use super::observed::{Approval, Observed};
 use super::{Plan, Step, Wait};
 use crate::model::Reason;
 use crate::model::binding::{Mode, Plane};
-use crate::model::body::Found;
+use crate::model::body::{Declaration, Found};
 use crate::model::fact::Power;
 use crate::model::op::{Disruption, Op};
 
@@ -70,7 +70,8 @@ pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Observed) ->
         return Some(Wait::new(trouble.reason, trouble.message.clone()));
     }
     let approval = seen.approvals.get(binding).filter(|a| a.uid == authority.uid && a.generation == authority.generation);
-    let found_running = matches!(seen.body.found, Found::Running | Found::Adopted | Found::Unknown);
+    let runs_by_mistake = seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns);
+    let found_running = runs_by_mistake || matches!(seen.body.found, Found::Running | Found::Adopted | Found::Unknown);
     let disturbs = disruption(op, seen) != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }) && !seen.is(Power::Off));
     match mode {
         Mode::Observe => Some(Wait::new(Reason::Observing, format!("binding {binding} only observes the {} plane", plane.as_str()))),
@@ -78,8 +79,12 @@ pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Observed) ->
             Some(Wait::new(Reason::ApprovalNeeded, format!("changes of the {} plane wait for `embody approve {binding}`", plane.as_str())))
         }
         Mode::Enforce if found_running && disturbs && !covered(approval, true, op) => {
-            let why = format!("the server was running when binding {binding} took it");
+            let why = match runs_by_mistake {
+                true => "the server was declared off, and is on".to_owned(),
+                false => format!("the server was running when binding {binding} took it"),
+            };
             let declare = match seen.body.found {
+                _ if runs_by_mistake => String::new(),
                 Found::Adopted => String::new(),
                 Found::Unknown | Found::Off | Found::Running | Found::Managed => {
                     format!(", or declare that it runs the persona with `embody approve {binding} --adopt`")

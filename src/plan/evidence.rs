@@ -44,6 +44,8 @@ fn ownership(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     }
     match (&want.past, &body.held_by) {
         (Some(Past::Moved), Some(_)) if is_strange(seen) => out.push(Record::Leave),
+        // Nothing is lost where nothing lives.
+        (Some(Past::Moved), Some(hold)) if seen.body.evidence.is_empty() && seen.is(Power::Off) => out.push(Record::Release(hold.clone())),
         // Invariant 10: until the new body can take over, the old one is not touched.
         (Some(Past::Moved), Some(hold)) => out.extend(matches!(seen.takeover, Some(Ok(()))).then(|| Record::Release(hold.clone()))),
         (Some(Past::Deleted), Some(_)) => out.push(Record::Leave),
@@ -53,7 +55,7 @@ fn ownership(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
 }
 
 /// Found running something of somebody's, and nothing of ours was ever begun on it: whoever moves away has nothing to release here.
-fn is_strange(seen: &Observed) -> bool {
+pub(super) fn is_strange(seen: &Observed) -> bool {
     let body = &seen.body;
     matches!(body.found, Found::Unknown | Found::Running) && body.evidence.is_empty() && body.release.is_none()
 }
@@ -146,15 +148,17 @@ fn off_done(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
 /// A body that was declared off and is on: it is alive again, and whatever stood here may run.
 fn declared(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let Some(declared) = &seen.body.declared else { return };
+    let on = seen.is(Power::On) && seen.memory.on_asked_at > seen.memory.declared_at;
+    let nothing = seen.body.evidence.is_empty() && seen.is(Power::Off) && seen.seen_off(seen.memory.declared_at) == SeenOff::Yes;
     let quarantined = || network::all_as_desired(&want.released_ports, seen) || network::cannot_be_written(&want.released_ports, seen);
     match declared.what {
-        Declaration::OffOncePortsAreReleased | Declaration::Off if seen.is(Power::On) => {
+        Declaration::OffOncePortsAreReleased | Declaration::Off if on => {
             out.push(Record::DeclaredAs(Declaration::OffButRuns));
+            // Its record did not read when it was declared off.
+            out.extend(seen.body.evidence.is_empty().then_some(Record::Anything));
         }
+        _ if nothing => out.push(Record::DeclarationOver),
         Declaration::OffOncePortsAreReleased if quarantined() => out.push(Record::DeclaredAs(Declaration::Off)),
-        Declaration::Off | Declaration::OffButRuns if seen.body.evidence.is_empty() && seen.is(Power::Off) => {
-            out.push(Record::DeclarationOver);
-        }
         Declaration::OffOncePortsAreReleased | Declaration::Off | Declaration::OffButRuns => {}
     }
 }

@@ -3,12 +3,13 @@
 //! Invariant 6: what a persona claims may be in use on one body only. Evidence begins with the boot answer and ends when the body is seen off
 //! after the answer was withdrawn (`evidence`). Unknown means wait, with the reason and the age of the last answer.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::desired::{Authority, Desired, Holder};
+use super::desired::{Authority, Desired, Holder, Past};
 use super::observed::{Elsewhere, Observed};
 use super::record::Record;
-use super::{Plan, Problem, consent, network};
+use super::{Plan, Problem, consent, evidence, network};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
 use crate::model::body::{Declaration, Found, Phase};
@@ -173,8 +174,46 @@ fn in_words(other: &Elsewhere, persona: &Name, now: Option<Tick>) -> String {
     }
 }
 
-/// Invariant 10: whether the holder, which comes from another body, could run here if that were off. Asked before the old body is touched.
-pub fn can_take_over(want: &Desired, seen: &Observed, binding: &Name) -> Result<(), String> {
+/// What is desired and seen of the server that a binding names now.
+pub type NewBody<'a> = &'a dyn Fn(&Name) -> Option<(Desired, Observed)>;
+
+/// Invariant 10: whether the new body of a binding could take over, if `from` were off. Asked before the old body is touched. Where another
+/// binding is still on the new body, that one must be able to go as well, and so on; a ring of them can.
+pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<(), String> {
+    let mut asked: BTreeSet<Name> = BTreeSet::new();
+    let (mut binding, mut from) = (binding.clone(), from.clone());
+    let mut leaves: Option<Observed> = None;
+    while asked.insert(binding.clone()) {
+        let Some((want, seen)) = new_body(&binding) else { return Err(format!("binding {binding} names no server")) };
+        can_take_over(&want, &seen, &binding, &from)?;
+        if let (Some(old), Some(holder)) = (&leaves, &want.holder) {
+            can_leave(&holder.authority, &from, old, &seen)?;
+        }
+        let partner = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved) && !evidence::is_strange(&seen));
+        let Some(partner) = partner.map(|hold| hold.binding.clone()) else { return Ok(()) };
+        (binding, from, leaves) = (partner, want.server, Some(seen));
+    }
+    Ok(())
+}
+
+/// Whether the partner of a swap may switch off the body that it leaves.
+fn can_leave(authority: &Authority, from: &Name, old: &Observed, new: &Observed) -> Result<(), String> {
+    let off = Op::PowerOff { server: from.clone(), how: Off::Soft };
+    let here = Observed { approvals: new.approvals.clone(), stopped: new.stopped.clone(), ..old.clone() };
+    let nothing_to_do = old.is(Power::Off) && old.body.evidence.is_empty();
+    match consent::refusal(authority, Plane::Power, &off, &here).filter(|_| !nothing_to_do) {
+        Some(wait) if !is_for_all(wait.reason) => Err(format!("binding {} is still on server {from}: {}", authority.binding, wait.message)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What stops the old body as well: a move that waits for that does not begin either way.
+fn is_for_all(reason: Reason) -> bool {
+    matches!(reason, Reason::Held | Reason::BreakerOpen)
+}
+
+/// Whether the holder, which comes from another body, could run here if that were off.
+fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -> Result<(), String> {
     let server = &want.server;
     let holder = want.holder.as_ref().filter(|h| h.authority.binding == *binding);
     let Some(holder) = holder else { return Err(format!("server {server} is not there, or is held by another binding")) };
@@ -195,6 +234,9 @@ pub fn can_take_over(want: &Desired, seen: &Observed, binding: &Name) -> Result<
     }
     if seen.unreadable || seen.body.anything || seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns) {
         return Err(format!("what server {server} runs is not known"));
+    }
+    if let Some(other) = seen.elsewhere.iter().find(|other| other.server() != Some(from)) {
+        return Err(in_words(other, &holder.persona, None));
     }
     consented(holder, seen, server)?;
     network::could_be_ready(&holder.ports, seen)
@@ -217,7 +259,7 @@ fn consented(holder: &Holder, seen: &Observed, server: &Name) -> Result<(), Stri
     let here = Observed { body: crate::model::body::Body { found, ..seen.body.clone() }, ..seen.clone() };
     match consent::refusal(authority, plane, &op, &here) {
         None => Ok(()),
-        Some(wait) if matches!(wait.reason, Reason::Paused | Reason::Held | Reason::BreakerOpen) => Ok(()),
+        Some(wait) if is_for_all(wait.reason) => Ok(()),
         Some(wait) if runs_something => Err(format!("server {server} runs something: {}", wait.message)),
         Some(wait) => Err(wait.message),
     }

@@ -5,13 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::desired::{Desired, Past};
+use super::desired::{Desired, Holder, Past};
 use super::observed::{Elsewhere, Observed, PortKey};
 use super::record::Record;
 use super::{Plan, Problem, Step, Wait, consent, fence, plan};
 use crate::limits;
 use crate::model::body::Body;
-use crate::model::claim::Claim;
 use crate::model::fact::{BootOverride, Power, Seen, Tick};
 use crate::model::op::{Disruption, Facets, Op};
 use crate::model::{Name, Reason};
@@ -50,7 +49,7 @@ pub fn forecast(servers: BTreeMap<Name, Observed>, want_of: &dyn Fn(&Name, &Body
             wave += 1;
         }
         let moved = course.let_happen(&plans);
-        let still = !recorded && !moved && steps.is_empty();
+        let still = !recorded && !moved && steps.is_empty() && !course.is_about_to_be_seen_off();
         future.steps.extend(steps.into_iter().map(|foreseen| Foreseen { wave, ..foreseen }));
         if still {
             for (server, plan) in plans {
@@ -63,6 +62,11 @@ pub fn forecast(servers: BTreeMap<Name, Observed>, want_of: &dyn Fn(&Name, &Body
     let words = "the forecast does not end; what comes after this is not known";
     future.problems.extend(course.servers.keys().next().map(|server| (server.clone(), Problem::new(Reason::ForecastTooLong, words))));
     future
+}
+
+/// What is not of a body stays as it was found.
+fn stays(other: &Elsewhere) -> bool {
+    matches!(other, Elsewhere::Reserved { .. })
 }
 
 /// The data centre as it would be.
@@ -82,6 +86,9 @@ impl<'a> Course<'a> {
                 by_port.entry(port.clone()).or_default().insert(server.clone());
             }
         }
+        let mut servers = servers;
+        // What is on its way arrives, before anything else is done.
+        servers.values_mut().for_each(|seen| seen.in_flight.clear());
         Course { servers, want_of, now, by_port }
     }
 
@@ -133,23 +140,37 @@ impl<'a> Course<'a> {
     fn plan(&mut self, server: &Name, as_if_approved: bool) -> Plan {
         let Some(seen) = self.servers.get(server) else { return Plan::default() };
         let want = (self.want_of)(server, &seen.body);
-        let elsewhere = want.holder.as_ref().map(|h| self.elsewhere(server, &h.snapshot.claims)).unwrap_or_default();
-        let takeover = self.takeover(&want, &seen.body.clone(), as_if_approved);
+        let elsewhere = want.holder.as_ref().map(|h| self.elsewhere(server, h)).unwrap_or_default();
+        let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved)).map(|h| h.binding.clone());
+        let takeover = moved.map(|binding| fence::takeover(&binding, server, &|b| self.new_body(b, as_if_approved)));
         let Some(seen) = self.servers.get_mut(server) else { return Plan::default() };
-        // What is no body's evidence stays as it was found: reservations, records that do not read.
-        seen.elsewhere.retain(|e| matches!(e, Elsewhere::Reserved { .. } | Elsewhere::Unreadable { .. } | Elsewhere::Disk { .. }));
+        seen.elsewhere.retain(stays);
         seen.elsewhere.extend(elsewhere);
         seen.takeover = takeover;
         seen.as_if_approved = as_if_approved;
         plan(&want, seen, self.now)
     }
 
+    /// A body that nobody waits for is asked as well, and its second Off may be what others wait for.
+    fn is_about_to_be_seen_off(&self) -> bool {
+        let ends = |body: &Body| body.evidence.values().any(|e| e.withdrawn) || body.anything;
+        let is_off = |seen: &&Observed| seen.bmc_trouble.is_none() && seen.is(Power::Off);
+        self.servers.values().filter(is_off).any(|seen| ends(&seen.body) || seen.unreadable)
+    }
+
     /// By the records as they would be.
-    fn elsewhere(&self, server: &Name, claims: &BTreeSet<Claim>) -> Vec<Elsewhere> {
+    fn elsewhere(&self, server: &Name, holder: &Holder) -> Vec<Elsewhere> {
+        let claims = &holder.snapshot.claims;
         let mut out = Vec::new();
-        for (other, seen) in self.servers.iter().filter(|(name, seen)| *name != server && seen.body.fences()) {
-            for (persona, evidence) in &seen.body.evidence {
-                let asked_at = seen.power.as_ref().map(|p| p.asked_at);
+        for (other, seen) in self.servers.iter().filter(|(name, _)| *name != server && !claims.is_empty()) {
+            let asked_at = seen.power.as_ref().map(|p| p.asked_at);
+            if seen.unreadable || seen.body.anything {
+                out.push(Elsewhere::Unreadable { server: other.clone(), asked_at });
+            }
+            if seen.body.on_disk.contains(&holder.persona) && seen.body.evidence.is_empty() && seen.is(Power::On) {
+                out.push(Elsewhere::Disk { server: other.clone() });
+            }
+            for (persona, evidence) in seen.body.evidence.iter().filter(|_| seen.body.fences()) {
                 let found = evidence.snapshot.overlap(claims).map(|claim| Elsewhere::Evidence {
                     server: other.clone(),
                     persona: persona.clone(),
@@ -162,18 +183,22 @@ impl<'a> Course<'a> {
         out
     }
 
-    fn takeover(&self, want: &Desired, body: &Body, as_if_approved: bool) -> Option<Result<(), String>> {
-        let binding = body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved)).map(|h| &h.binding)?;
-        let targets = self.servers.iter().map(|(name, seen)| ((self.want_of)(name, &seen.body), seen));
-        let target = targets.into_iter().find(|(want, _)| want.holder.as_ref().is_some_and(|h| h.authority.binding == *binding));
-        let Some((want, seen)) = target else { return Some(Err("its new body is not there".to_owned())) };
-        Some(fence::can_take_over(&want, &Observed { as_if_approved, ..seen.clone() }, binding))
+    fn new_body(&self, binding: &Name, as_if_approved: bool) -> Option<(Desired, Observed)> {
+        let is = |want: &Desired| want.holder.as_ref().is_some_and(|h| h.authority.binding == *binding);
+        let (server, want, seen) =
+            self.servers.iter().map(|(name, seen)| (name, (self.want_of)(name, &seen.body), seen)).find(|(_, want, _)| is(want))?;
+        let mut elsewhere: Vec<Elsewhere> = seen.elsewhere.iter().filter(|e| stays(e)).cloned().collect();
+        elsewhere.extend(want.holder.iter().flat_map(|h| self.elsewhere(server, h)));
+        let seen = Observed { as_if_approved, elsewhere, ..seen.clone() };
+        Some((want, seen))
     }
 
     fn record(&mut self, server: &Name, record: &Record) {
         let Some(seen) = self.servers.get_mut(server) else { return };
         record.apply(&mut seen.body);
         seen.memory.recorded(record, self.now);
+        // What is stored now reads.
+        seen.unreadable = false;
     }
 
     /// The steps of one wave, in the order of the servers. Wave 0: the caller counts.

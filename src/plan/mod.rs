@@ -26,7 +26,7 @@ pub mod wanted;
 use std::panic::Location;
 
 use crate::model::binding::Plane;
-use crate::model::body::Found;
+use crate::model::body::{Declaration, Found};
 use crate::model::fact::Power;
 use crate::model::fact::Tick;
 use crate::model::op::{Device, Op};
@@ -130,6 +130,14 @@ impl Plan {
 
 /// The next wave for one server.
 pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
+    match want.past.is_some() && seen.body.held_by.is_some() {
+        // Whoever comes next has no say before the one that leaves has let go.
+        true => next_wave(&Desired { holder: None, ..want.clone() }, seen, now),
+        false => next_wave(want, seen, now),
+    }
+}
+
+fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     if seen.unreadable || seen.body.anything {
         return unreadable(want, seen, now);
     }
@@ -148,6 +156,10 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     }
     if want.holder.is_some() || want.releaser.is_some() {
         plan.problems.extend(want.port_problems.iter().cloned());
+    }
+    if let Some(declared) = seen.body.declared.as_ref().filter(|d| d.what == Declaration::OffButRuns) {
+        let what = format!("server {} was declared off by {} ({}), and is on all the same", want.server, declared.by, declared.reason);
+        plan.problem(Reason::DeclaredOffButRuns, what);
     }
     if let (Some(desired::Past::Moved), Some(Err(why))) = (&want.past, &seen.takeover) {
         plan.wait(Reason::TakeoverNotPossible, format!("its binding has moved, but the new body cannot take over yet: {why}"));

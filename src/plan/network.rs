@@ -19,6 +19,7 @@ use crate::model::{Name, Reason, Vlan};
 pub fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
     let authority = want.holder.as_ref().filter(|_| seen.body.held_by.is_some()).map(|h| &h.authority).or(want.releaser.as_ref());
     if let Some(authority) = authority {
+        half_way(authority, want, seen, plan);
         ports(authority, &want.debts, seen, plan);
     }
     if let Some(holder) = want.holder.as_ref().filter(|h| h.problems.is_empty()) {
@@ -40,6 +41,25 @@ pub fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
     }
 }
 
+/// A port that was left between two states is ended first, whatever the body is about to do: back, where that is what is desired now.
+fn half_way(authority: &Authority, want: &Desired, seen: &Observed, plan: &mut Plan) {
+    for (id, debt) in &seen.body.ports {
+        let key = crate::model::body::port_of(id).map(|(switch, port)| (switch, port.to_owned()));
+        let (Some((from, to)), Some(key)) = (&debt.begun, key) else { continue };
+        let Some(found) = seen.ports.get(&key).filter(|f| f.config != *from && f.config != *to && f.refuse.is_none()) else { continue };
+        let silent = seen.switches.get(&key.0).is_none_or(|s| s.trouble.is_some());
+        if silent || seen.in_flight.contains(&key) {
+            continue;
+        }
+        let holder = want.holder.as_ref().and_then(|h| h.ports.get(&key));
+        let desired = holder.or_else(|| want.released_ports.get(&key)).or_else(|| want.debts.get(&key));
+        let back = desired.is_some_and(|d| d.over(from) == *from);
+        let end = if back { from } else { to };
+        let op = Op::SetPort { switch: key.0, port: key.1, from: found.config.clone(), to: end.clone() };
+        consent::admit(authority, port_step(authority, op, "it was left between two states", seen), seen, plan);
+    }
+}
+
 fn ports(authority: &Authority, desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed, plan: &mut Plan) {
     let mut creating: BTreeSet<(Name, Vlan)> = BTreeSet::new();
     for (key, desired) in desired {
@@ -54,6 +74,15 @@ fn ports(authority: &Authority, desired: &BTreeMap<PortKey, DesiredPort>, seen: 
         };
         let to = desired.over(&found.config);
         if to == found.config {
+            continue;
+        }
+        // One write of a port at a time.
+        let is_it = |step: &&Step| matches!(&step.op, Op::SetPort { switch: s, port: p, .. } if s == switch && p == port);
+        if plan.steps.iter().chain(&plan.held).any(|step| is_it(&step)) {
+            continue;
+        }
+        if seen.in_flight.contains(key) {
+            plan.wait(Reason::Working, format!("a write of port {port} of switch {switch} is on its way"));
             continue;
         }
         if let Some((reason, message)) = never(key, desired, found, &to) {
@@ -135,7 +164,7 @@ fn vlans_exist(
 
 /// Every port that the persona uses is read back as desired.
 pub fn ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
-    desired.iter().filter(|(_, w)| w.needed).all(|(key, desired)| is_met(key, desired, seen))
+    desired.iter().filter(|(_, w)| w.needed).all(|(key, desired)| is_met(key, desired, seen) && !seen.in_flight.contains(key))
 }
 
 pub fn all_as_desired(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
@@ -179,6 +208,7 @@ pub fn debts(want: &Desired, seen: &Observed) -> Vec<Record> {
         let found = seen.ports.get(&key);
         if let (Some((from, to)), Some(found)) = (&debt.begun, found)
             && (found.config == *from || found.config == *to)
+            && seen.memory.port_at.get(id).is_none_or(|at| found.asked_at > *at)
             && !seen.in_flight.contains(&key)
         {
             out.push(Record::PortEnded(id.clone()));

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::desired::Authority;
 use super::off::{Grace, HardWithoutSoft};
 use super::record::Record;
 use crate::limits;
-use crate::model::body::{Body, Sent};
+use crate::model::body::{Body, Sent, port_id};
 use crate::model::fact::{BootOverride, PortConfig, Power, Seen, Tick};
 use crate::model::op::{Off, Op};
 use crate::model::{Name, Reason, Vlan};
@@ -61,6 +62,10 @@ pub struct Memory {
     pub hard_at: Tick,
     /// How much of the grace of an accepted soft-off is over.
     pub grace: Grace,
+    /// When a write of a port was begun, or came back: an older sight of it says nothing of that write.
+    pub port_at: BTreeMap<String, Tick>,
+    /// When a person declared something of the body.
+    pub declared_at: Tick,
     /// When the boot device was last set and read back.
     pub boot_set_at: Option<Tick>,
     /// What it then read as: some BMCs drop persistence.
@@ -129,8 +134,16 @@ impl Memory {
                 }
             }
             Record::OffSent { how: Off::Hard, .. } => self.hard_at = at,
+            Record::PortBegun { id, .. } => drop(self.port_at.insert(id.clone(), at)),
+            Record::PortEnded(id) | Record::PortForgotten(id) => drop(self.port_at.remove(id)),
             Record::OffDone => self.grace = Grace::default(),
             Record::OnSent => self.on_sent_at = at,
+            // What stood there stands no longer from now on: no earlier Off ends it.
+            Record::Declare(_) => {
+                self.declared_at = at;
+                self.may_be_on();
+            }
+            Record::Anything => self.may_be_on(),
             _ => {}
         }
     }
@@ -149,7 +162,8 @@ impl Memory {
             Op::PowerOn { .. } => self.on_sent_at = at,
             Op::PowerOff { how: Off::Soft, .. } => self.soft_at = at,
             Op::PowerOff { how: Off::Hard, .. } => self.hard_at = at,
-            Op::SetBoot { .. } | Op::SetPort { .. } | Op::CreateVlan { .. } | Op::Save { .. } => {}
+            Op::SetPort { switch, port, .. } => drop(self.port_at.insert(port_id(switch, port), at)),
+            Op::SetBoot { .. } | Op::CreateVlan { .. } | Op::Save { .. } => {}
         }
     }
 
@@ -204,8 +218,9 @@ impl Observed {
     }
 
     /// What allows a hard off here without an accepted soft-off.
-    pub fn hard_word(&self, binding: &Name, uid: &str) -> HardWithoutSoft {
-        let said = self.approvals.get(binding).is_some_and(|a| a.hard && a.uid == uid);
+    pub fn hard_word(&self, authority: &Authority) -> HardWithoutSoft {
+        let shown = |a: &&Approval| a.uid == authority.uid && a.generation == authority.generation;
+        let said = self.approvals.get(&authority.binding).filter(shown).is_some_and(|a| a.hard);
         match (said, self.hard_off_without_soft) {
             (true, _) => HardWithoutSoft::Now,
             (false, true) => HardWithoutSoft::WhereSoftFails,
@@ -243,6 +258,15 @@ pub enum Elsewhere {
     Disk { server: Name },
     /// Another binding has reserved it.
     Reserved { binding: Name, claim: String },
+}
+
+impl Elsewhere {
+    pub fn server(&self) -> Option<&Name> {
+        match self {
+            Elsewhere::Evidence { server, .. } | Elsewhere::Unreadable { server, .. } | Elsewhere::Disk { server } => Some(server),
+            Elsewhere::Reserved { .. } => None,
+        }
+    }
 }
 
 /// What a person approved: this generation of a binding, these disruptive operations.

@@ -12,7 +12,7 @@ use super::record::Record;
 use super::{Plan, Step, consent, network};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
-use crate::model::body::{Declaration, Phase};
+use crate::model::body::Phase;
 use crate::model::fact::{BootDevice, Power, Tick};
 use crate::model::op::{Device, Off, Op};
 use crate::model::{Name, Reason};
@@ -21,7 +21,7 @@ use crate::model::{Name, Reason};
 pub fn terms(want: &Desired, seen: &Observed, now: Tick) -> Terms {
     let releaser = want.releaser.as_ref().filter(|_| seen.body.release.is_some());
     let authority = releaser.or(want.holder.as_ref().map(|h| &h.authority));
-    let hard_without_soft = authority.map(|a| seen.hard_word(&a.binding, &a.uid)).unwrap_or_default();
+    let hard_without_soft = authority.map(|a| seen.hard_word(a)).unwrap_or_default();
     Terms { grace: fence::grace(want, seen), hard_without_soft, on_asked_at: seen.memory.on_asked_at, now }
 }
 
@@ -90,7 +90,7 @@ fn dropping(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
 /// It is answered Off, and is to be seen so once more.
 fn until_seen_off(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let withdrawn = seen.body.evidence.keys().filter_map(|p| seen.memory.withdrawn_at.get(p)).max().copied();
-    let since = withdrawn.unwrap_or(Tick::START).max(if seen.body.off.is_some() {
+    let since = withdrawn.unwrap_or(Tick::START).max(seen.memory.declared_at).max(if seen.body.off.is_some() {
         seen.memory.soft_at.max(seen.memory.hard_at)
     } else {
         Tick::START
@@ -148,7 +148,7 @@ pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
         return until_seen_off(want, seen, now, plan);
     }
     match (evidence.map(|e| e.phase), power.value) {
-        (None, Power::Off) => answer(holder, seen, now, plan),
+        (None, Power::Off) => answer(want, holder, seen, now, plan),
         (Some(Phase::Answered), Power::Off | Power::On) | (Some(Phase::Started), Power::Off) => {
             ask_again(want, plan, "was last seen before its boot answer stood");
         }
@@ -160,13 +160,9 @@ pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
 }
 
 /// The boot answer: the claim of the persona on this body. Everything that may start it follows from here.
-fn answer(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
-    if let Some(declared) = seen.body.declared.as_ref().filter(|d| d.what == Declaration::OffButRuns) {
-        plan.wait(
-            Reason::DeclaredOffButRuns,
-            format!("it was declared off by {} ({}), and was seen on since", declared.by, declared.reason),
-        );
-        return;
+fn answer(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
+    if seen.body.declared.is_some() {
+        return until_seen_off(want, seen, now, plan);
     }
     let like = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
     if let Some(wait) = consent::refusal(&holder.authority, Plane::Boot, &like, seen) {

@@ -1,7 +1,8 @@
 //! A small model of a data centre for the planner's proof: what truly runs where, what the controller knows of it, and the loop between
 //! them (records stored, steps sent or lost, devices asked). Every step is checked against the invariants before it is carried out.
 //!
-//! Leaves out: latency inside one device, the store, the network (a SET either happens or not). Truth is only read by `look_*` and `check`.
+//! Leaves out: latency inside one device, the store, the checks themselves (`checks`). What others have is put together as `control::cache`
+//! does it, by claims; what became of operations is recorded as `control::outcome` does it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,19 +12,22 @@ use std::time::Duration;
 
 use embody::limits;
 use embody::model::binding::{Mode, RunState};
-use embody::model::body::{Body, Hold, Phase};
-use embody::model::fact::{Admin, BootOverride, PortConfig, Power, Seen, Tick};
+use embody::model::body::{Body, Declaration, Declared, Hold, Phase, Sent, Snapshot};
+use embody::model::claim::{Claim, claims};
+use embody::model::fact::{Admin, BootDevice, BootOverride, PortConfig, Power, Seen, Tick};
 use embody::model::op::{Disruption, Off, Op};
-use embody::model::{BindingSpec, Meta, Name, Object, Objects, Spec, Vlan};
-use embody::plan::desired::Desired;
-use embody::plan::observed::{Approval, Elsewhere, Observed, PortKey, PortSeenHere, SwitchSeenHere, Trouble};
+use embody::model::{BindingSpec, Meta, Name, Object, Objects, Reason, Spec, Vlan};
+use embody::plan::desired::{Desired, Holder};
+use embody::plan::observed::{Approval, Elsewhere, Observed, PortKey, PortObserved, SwitchObserved, Trouble};
 use embody::plan::record::Record;
 use embody::plan::resolve::{self, PortNames};
-use embody::plan::{Plan, Step, consent, forecast, plan};
+use embody::plan::{Plan, consent, fence, forecast, plan};
 use serde_json::json;
 
 pub const GRACE: Duration = Duration::from_secs(10);
 pub const QUARANTINE: i64 = 999;
+/// What a port carries that was left between two states.
+pub const BETWEEN: i64 = 998;
 
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -38,21 +42,55 @@ pub fn access(id: i64) -> PortConfig {
 }
 
 /// What is so, whatever anybody knows.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Truth {
     pub power: Power,
-    /// The persona that runs. Nothing: off, parked, or something that nobody declared.
-    pub runs: Option<Name>,
+    /// What it was answered at its last start, and runs. Nothing: off, parked, or something that nobody declared.
+    pub runs: Option<Rc<Snapshot>>,
+    /// It runs from its own disk without an answer of ours.
+    pub strays: bool,
     /// It ran when a binding took it, and was not off, approved or adopted since.
     pub stranger: bool,
-    /// The last switching-off that was sent: before this moment it must not be sent again, unless it was off in between.
-    pub off_again_at: Option<Tick>,
+    pub boot: BootDevice,
+    /// The persona on its disk.
+    pub disk: Option<Rc<Snapshot>>,
+    /// It accepts a soft-off, and goes on.
+    pub deaf: bool,
+    /// Its BMC does not answer.
     pub silent: bool,
+    /// A person has said of it what is not so.
+    pub lied_about: bool,
+    pub asked: Asked,
+}
+
+/// What was sent for the switching-off that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Asked {
+    pub soft: u32,
+    pub soft_at: Option<Tick>,
+    pub accepted_at: Option<Tick>,
+    pub refused: bool,
+    pub hard_at: Option<Tick>,
 }
 
 impl Truth {
     pub fn off() -> Truth {
-        Truth { power: Power::Off, runs: None, stranger: false, off_again_at: None, silent: false }
+        Truth {
+            power: Power::Off,
+            runs: None,
+            strays: false,
+            stranger: false,
+            boot: BootDevice::None,
+            disk: None,
+            deaf: false,
+            silent: false,
+            lied_about: false,
+            asked: Asked::default(),
+        }
+    }
+
+    pub fn persona(&self) -> Option<&str> {
+        self.runs.as_ref().map(|s| s.persona.as_str())
     }
 }
 
@@ -65,6 +103,10 @@ pub enum Luck {
     Lost,
     /// It happens; the reply is lost, and so is the poll after it.
     Unheard,
+    /// The device refuses it; a port is left between the two states.
+    Refused,
+    /// It did not leave.
+    NotSent,
 }
 
 type Owned = (Name, Option<Hold>, Option<Hold>);
@@ -88,6 +130,10 @@ pub struct Rack {
     wants: RefCell<BTreeMap<Owned, Rc<Desired>>>,
     /// No history: for worlds by the hundred thousand.
     pub quiet: bool,
+    /// Ports of which a write of an earlier desired state is still on its way.
+    pub in_flight: BTreeSet<PortKey>,
+    /// The Policy's word.
+    pub hard_off_without_soft: bool,
 }
 
 struct AsWritten;
@@ -118,6 +164,8 @@ impl Rack {
             foreseen: 0,
             wants: RefCell::default(),
             quiet: false,
+            in_flight: BTreeSet::new(),
+            hard_off_without_soft: false,
         };
         let spec = |v: serde_json::Value| serde_json::from_value(v).unwrap();
         rack.put("quarantine", Spec::Network(spec_of(json!({ "vlan": QUARANTINE, "role": "quarantine" }))));
@@ -136,8 +184,8 @@ impl Rack {
             rack.put(server, Spec::Server(spec_of(json!({ "bmc": bmc, "nics": [nic] }))));
             rack.truth.insert(name(server), Truth::off());
             rack.ports.insert(port_of(server), access(1));
-            let vlans = [1, 50, QUARANTINE].into_iter().chain((0..personas.len() as i64).map(|i| 110 + 10 * i)).map(vlan).collect();
-            let switches = [(name("sw"), SwitchSeenHere { vlans, ..SwitchSeenHere::default() })].into();
+            let vlans = [1, 50, BETWEEN, QUARANTINE].into_iter().chain((0..personas.len() as i64).map(|i| 110 + 10 * i)).map(vlan).collect();
+            let switches = [(name("sw"), SwitchObserved { vlans, ..SwitchObserved::default() })].into();
             rack.seen.insert(name(server), Observed { switches, ..Observed::default() });
         }
         rack
@@ -151,8 +199,17 @@ impl Rack {
 
     pub fn put_persona(&mut self, persona: &str, network: &str, exclusive: bool) {
         let nfs = json!({ "server": "10.0.0.5", "path": format!("/{persona}"), "mode": if exclusive { "writable" } else { "overlay" } });
+        self.put_root(persona, network, &json!({ "nfs": nfs }));
+    }
+
+    pub fn put_root(&mut self, persona: &str, network: &str, root: &serde_json::Value) {
         let nics = json!([{ "name": "nic1", "untagged": network, "boot": true }]);
-        self.put(persona, Spec::Persona(spec_of(json!({ "os": { "family": "linux" }, "root": { "nfs": nfs }, "nics": nics }))));
+        self.put(persona, Spec::Persona(spec_of(json!({ "os": { "family": "linux" }, "root": root, "nics": nics }))));
+    }
+
+    /// A persona that writes another directory, under its own name.
+    pub fn put_directory(&mut self, persona: &str, network: &str, path: &str) {
+        self.put_root(persona, network, &json!({ "nfs": { "server": "10.0.0.5", "path": path, "mode": "writable" } }));
     }
 
     /// Makes or changes a binding: another generation, and the uid that it had.
@@ -207,34 +264,98 @@ impl Rack {
         self.wants.borrow_mut().entry(key).or_insert_with(fresh).clone()
     }
 
-    /// What `plan` is to look at: the facts, with the evidence of the others.
-    pub fn sight(&mut self, server: &Name, want: &Desired) -> &Observed {
-        let persona = want.holder.as_ref().map(|h| h.persona.clone());
-        let runs = |p: &Name| {
-            let others = self.seen.iter().filter(|(other, seen)| *other != server && seen.body.may_run.contains_key(p));
-            others.map(|(other, seen)| Elsewhere { server: other.clone(), asked_at: seen.power.as_ref().map(|p| p.asked_at) }).collect()
-        };
-        let elsewhere = persona.into_iter().map(|p| (p.clone(), runs(&p))).collect();
-        let silent = self.truth[server].silent;
-        let seen = self.seen.get_mut(server).unwrap();
-        seen.elsewhere = elsewhere;
-        seen.bmc_trouble = silent.then(|| Trouble { reason: "NoAnswer", message: format!("bmc/{server} does not answer") });
+    /// Everything that `plan` may know of one server, as `control::cache` puts it together.
+    pub fn sight(&self, server: &Name, want: &Desired) -> Observed {
+        let mut seen = self.sight_alone(server, want);
+        let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(embody::plan::desired::Past::Moved));
+        seen.takeover = moved.map(|hold| fence::takeover(&hold.binding, server, &|binding| self.new_body(binding)));
         seen
+    }
+
+    fn new_body(&self, binding: &Name) -> Option<(Desired, Observed)> {
+        let target = self.objects.bindings.get(binding)?.spec.target.server.clone().filter(|s| self.seen.contains_key(s))?;
+        let want = self.want(&target);
+        Some(((*want).clone(), self.sight_alone(&target, &want)))
+    }
+
+    fn sight_alone(&self, server: &Name, want: &Desired) -> Observed {
+        let mut seen = self.seen[server].clone();
+        seen.elsewhere = want.holder.as_ref().map(|h| self.elsewhere(server, h)).unwrap_or_default();
+        seen.bmc_trouble = self.trouble(server);
+        seen.hard_off_without_soft = self.hard_off_without_soft;
+        seen.in_flight = self.in_flight.clone();
+        seen
+    }
+
+    fn trouble(&self, server: &Name) -> Option<Trouble> {
+        let message = || format!("bmc/{server} does not answer");
+        self.truth[server].silent.then(|| Trouble { reason: Reason::NoAnswer, message: message() })
+    }
+
+    /// Who else has what a holder claims: by the claims, whatever the names.
+    fn elsewhere(&self, server: &Name, holder: &Holder) -> Vec<Elsewhere> {
+        let claims = &holder.snapshot.claims;
+        if claims.is_empty() {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        for (other, seen) in self.seen.iter().filter(|(other, _)| *other != server) {
+            let asked_at = seen.power.as_ref().map(|p| p.asked_at);
+            let (server, body) = (other.clone(), &seen.body);
+            if seen.unreadable || body.anything {
+                out.push(Elsewhere::Unreadable { server: server.clone(), asked_at });
+            }
+            if body.on_disk.contains(&holder.persona) && seen.is(Power::On) && body.evidence.is_empty() {
+                out.push(Elsewhere::Disk { server: server.clone() });
+            }
+            let fencing = body.evidence.iter().filter(|_| body.fences());
+            out.extend(fencing.filter_map(|(persona, evidence)| {
+                let claim = evidence.snapshot.overlap(claims)?.to_string();
+                Some(Elsewhere::Evidence { server: server.clone(), persona: persona.clone(), claim, asked_at })
+            }));
+        }
+        out.extend(self.reserved(&holder.authority.binding, claims));
+        out
+    }
+
+    /// Of two bindings that claim one thing, which manifests refuse, the first one has it.
+    fn reserved(&self, binding: &Name, mine: &BTreeSet<Claim>) -> Vec<Elsewhere> {
+        let mut out = Vec::new();
+        for (other, held) in self.objects.bindings.iter().filter(|(other, _)| *other < binding) {
+            let Some(persona) = self.objects.personas.get(&held.spec.persona) else { continue };
+            let theirs = claims(&held.spec.persona, &persona.spec, Some(&held.spec));
+            let both = mine.iter().find(|claim| theirs.iter().any(|t| t.overlaps(claim)));
+            out.extend(both.map(|claim| Elsewhere::Reserved { binding: other.clone(), claim: claim.to_string() }));
+        }
+        out
     }
 
     pub fn plan(&mut self, server: &Name) -> Plan {
         let want = self.want(server);
-        let now = self.now;
-        plan(&want, self.sight(server, &want), now)
+        self.count_grace(server, &want);
+        plan(&want, &self.sight(server, &want), self.now)
+    }
+
+    /// The grace of an accepted soft-off goes on only while nobody has paused it.
+    fn count_grace(&mut self, server: &Name, want: &Desired) {
+        let seen = self.seen.get_mut(server).unwrap();
+        let paused = |binding: &Name| seen.stopped.get(binding).is_some_and(|t| t.reason == Reason::Paused);
+        let any = want.releaser.iter().map(|r| &r.binding).chain(want.holder.iter().map(|h| &h.authority.binding)).any(paused);
+        if seen.body.off.as_ref().is_some_and(|o| o.soft.last == Sent::Accepted) {
+            seen.memory.grace.count(!any, self.now);
+        }
     }
 
     /// One pass of the loop for one server: records until there are none, then what may be sent. The plan of the last pass.
     pub fn reconcile(&mut self, server: &Name, luck: &mut dyn FnMut() -> Luck) -> Plan {
-        for _ in 0..16 {
+        for _ in 0..limits::RECORD_ROUNDS {
             let plan = self.plan(server);
             if plan.records.is_empty() {
                 self.send(server, &plan, luck);
                 return plan;
+            }
+            if !plan.steps.is_empty() {
+                self.fail(&format!("{server}: steps beside records"));
             }
             for record in &plan.records {
                 self.store(server, record);
@@ -247,60 +368,104 @@ impl Rack {
     pub fn store(&mut self, server: &Name, record: &Record) {
         let at = self.tick();
         self.note(format_args!("{server}: {record:?}"));
+        if let Record::Release(hold) = record {
+            self.check_release(server, hold);
+        }
         let seen = self.seen.get_mut(server).unwrap();
         let truth = self.truth.get_mut(server).unwrap();
         match record {
             Record::Take { .. } if seen.body.release.is_none() => truth.stranger = truth.power == Power::On,
             Record::Adopt(_) | Record::Leave => truth.stranger = false,
+            Record::OffDone => truth.asked = Asked::default(),
             _ => {}
         }
         record.apply(&mut seen.body);
         seen.memory.recorded(record, at);
+        seen.unreadable = false;
+        if matches!(record, Record::StandAgain(_)) && truth.power == Power::On && truth.runs.is_none() {
+            // It started meanwhile and was parked: parked machines ask again.
+            self.starts(server);
+        }
     }
 
     fn send(&mut self, server: &Name, plan: &Plan, luck: &mut dyn FnMut() -> Luck) {
+        let was_on = self.seen[server].is(Power::On);
         for step in &plan.steps {
-            self.check_step(server, step);
+            self.check_step(server, step, was_on);
             if let Some(record) = &step.write_ahead {
                 self.store(server, record);
             }
-            let luck = luck();
+            let luck = if self.truth[server].silent && !matches!(step.op, Op::SetPort { .. }) { Luck::Lost } else { luck() };
             let at = self.tick();
             self.note(format_args!("{server}: {} ({}) {luck:?}", step.op, step.because));
             self.sent += 1;
-            if !self.quiet {
-                self.ops.push((server.clone(), step.op.clone()));
-            }
+            self.ops.push((server.clone(), step.op.clone()));
             self.seen.get_mut(server).unwrap().memory.sent(&step.op, at);
-            if let Op::PowerOff { how, .. } = &step.op {
-                let wait = if *how == Off::Hard { limits::HARD_OFF_WAIT } else { GRACE };
-                let attempt_at = self.seen[server].memory.attempt_at;
-                self.truth.get_mut(server).unwrap().off_again_at = Some(attempt_at.plus(wait));
+            match luck {
+                Luck::Good | Luck::Unheard => self.happens(&step.op),
+                Luck::Refused => self.is_left_between(&step.op),
+                Luck::Lost | Luck::NotSent => {}
             }
-            if luck != Luck::Lost && !self.truth[server].silent {
-                self.happens(&step.op);
-            }
+            self.delivered(server, &step.op, luck);
             if luck == Luck::Good {
-                if let Op::SetBoot { device, efi, .. } = &step.op
-                    && !self.truth[server].silent
-                {
-                    let echo = BootOverride { valid: true, persistent: true, efi: *efi, device: *device };
-                    let seen = self.seen.get_mut(server).unwrap();
-                    seen.memory.boot_was_set(Some(echo), at);
-                    seen.boot = Some(Seen { value: echo, asked_at: at });
-                }
+                self.echo(server, &step.op);
                 self.look(server);
             }
             self.check();
         }
-        if !plan.looks.is_empty() && luck() == Luck::Good {
+        if !plan.polls.is_empty() && luck() == Luck::Good {
             self.look(server);
         }
+    }
+
+    /// As `control::outcome`: what became of a power command is known, or stays unknown.
+    fn delivered(&mut self, server: &Name, op: &Op, luck: Luck) {
+        let at = self.tick();
+        if luck != Luck::NotSent {
+            self.seen.get_mut(server).unwrap().memory.came_back(op, at);
+        }
+        self.asked(server, op, luck, at);
+        let sent = match luck {
+            Luck::Good => Sent::Accepted,
+            Luck::Refused => Sent::Refused("D5h".to_owned()),
+            Luck::NotSent => Sent::Nothing,
+            Luck::Lost | Luck::Unheard => return,
+        };
+        let record = match op {
+            Op::PowerOff { how, .. } if self.seen[server].body.off.is_some() => Record::OffSent { how: *how, sent },
+            Op::PowerOn { .. } if sent != Sent::Accepted => Record::OnDone,
+            _ => return,
+        };
+        self.store(server, &record);
+    }
+
+    /// The truth about what was sent for the open intent, for the checks.
+    fn asked(&mut self, server: &Name, op: &Op, luck: Luck, at: Tick) {
+        let asked = &mut self.truth.get_mut(server).unwrap().asked;
+        match op {
+            Op::PowerOff { how: Off::Soft, .. } if luck != Luck::NotSent => {
+                (asked.soft, asked.soft_at) = (asked.soft + 1, Some(at));
+                asked.refused = luck == Luck::Refused;
+                asked.accepted_at = (luck == Luck::Good).then_some(at);
+            }
+            Op::PowerOff { how: Off::Hard, .. } if luck != Luck::NotSent => asked.hard_at = Some(at),
+            _ => {}
+        }
+    }
+
+    fn echo(&mut self, server: &Name, op: &Op) {
+        let Op::SetBoot { device, efi, .. } = op else { return };
+        let at = self.tick();
+        let echo = BootOverride { valid: true, persistent: true, efi: *efi, device: *device };
+        let seen = self.seen.get_mut(server).unwrap();
+        seen.memory.boot_was_set(Some(echo), at);
+        seen.boot = Some(Seen { value: echo, asked_at: at });
     }
 
     fn happens(&mut self, op: &Op) {
         match op {
             Op::PowerOn { server } => self.press(&server.clone(), Power::On),
+            Op::PowerOff { server, how: Off::Soft } if self.truth[server].deaf => {}
             Op::PowerOff { server, .. } => self.press(&server.clone(), Power::Off),
             Op::SetPort { switch, port, from, to } => {
                 let config = self.ports.get_mut(&(switch.clone(), port.clone())).unwrap();
@@ -313,7 +478,14 @@ impl Rack {
                     sight.vlans.insert(*vlan);
                 }
             }
-            Op::SetBoot { .. } | Op::Save { .. } => {}
+            Op::SetBoot { server, device, .. } => self.truth.get_mut(server).unwrap().boot = *device,
+            Op::Save { .. } => {}
+        }
+    }
+
+    fn is_left_between(&mut self, op: &Op) {
+        if let Op::SetPort { switch, port, .. } = op {
+            self.ports.insert((switch.clone(), port.clone()), access(BETWEEN));
         }
     }
 
@@ -322,25 +494,41 @@ impl Rack {
         let truth = self.truth.get_mut(server).unwrap();
         match (truth.power, power) {
             (Power::Off, Power::On) => return self.starts(server),
-            (Power::On, Power::Off) => (truth.runs, truth.stranger, truth.off_again_at) = (None, false, None),
+            (Power::On, Power::Off) => (truth.runs, truth.stranger, truth.strays) = (None, false, false),
             (Power::On, Power::On) | (Power::Off, Power::Off) => {}
         }
         truth.power = power;
     }
 
-    /// A start, cold or warm. The boot services see whom they serve.
+    /// A start, cold or warm: from the disk, or from the network, where the boot services answer with what stands.
     pub fn starts(&mut self, server: &Name) {
-        let standing = self.standing(server);
-        let at = self.tick();
-        if standing.is_some() {
-            self.seen.get_mut(server).unwrap().memory.start_seen_at = Some(at);
-        }
+        let seen = &self.seen[server];
+        let parked = seen.unreadable || seen.body.anything;
+        let standing = seen.body.standing().filter(|_| !parked).map(|(_, e)| Rc::new(e.snapshot.clone()));
         let truth = self.truth.get_mut(server).unwrap();
-        (truth.power, truth.runs, truth.off_again_at) = (Power::On, standing, None);
+        truth.power = Power::On;
+        (truth.runs, truth.strays) = match truth.boot {
+            BootDevice::Disk => match standing.filter(|s| s.boot == BootDevice::Disk) {
+                Some(ours) => (Some(ours), false),
+                None => (truth.disk.clone(), truth.disk.is_some()),
+            },
+            _ => (standing, false),
+        };
+        if let Some(runs) = truth.runs.as_ref().filter(|s| s.boot == BootDevice::Disk) {
+            truth.disk = Some(Rc::clone(runs));
+        }
+        if truth.boot != BootDevice::Disk {
+            // The boot services are asked for a script.
+            self.asks_for_a_script(server);
+        }
     }
 
-    fn standing(&self, server: &Name) -> Option<Name> {
-        self.seen[server].body.may_run.iter().find(|(_, phase)| phase.stands()).map(|(persona, _)| persona.clone())
+    fn asks_for_a_script(&mut self, server: &Name) {
+        let seen = self.seen.get_mut(server).unwrap();
+        seen.memory.may_be_on();
+        if seen.body.declared.as_ref().is_some_and(|d| d.what != Declaration::OffButRuns) {
+            self.store(server, &Record::DeclaredAs(Declaration::OffButRuns));
+        }
     }
 
     /// A question to the BMC and to the switch that the server is on.
@@ -349,13 +537,13 @@ impl Rack {
         if !self.truth[server].silent {
             let power = Seen { value: self.truth[server].power, asked_at };
             let seen = self.seen.get_mut(server).unwrap();
-            seen.memory.saw_power(seen.power.as_ref().map(|p| p.value), &power);
+            seen.memory.saw_power(&power);
             seen.power = Some(power);
         }
         let port = port_of(server.as_str());
         let ports = &mut self.seen.get_mut(server).unwrap().ports;
         let refuse = ports.get(&port).and_then(|sight| sight.refuse.clone());
-        ports.insert(port.clone(), PortSeenHere { config: self.ports[&port].clone(), asked_at, refuse });
+        ports.insert(port.clone(), PortObserved { config: self.ports[&port].clone(), asked_at, refuse });
         self.tick();
     }
 
@@ -364,10 +552,14 @@ impl Rack {
         self.note(format_args!("the process restarts"));
         for seen in self.seen.values_mut() {
             let (body, switches, approvals) = (seen.body.clone(), seen.switches.clone(), seen.approvals.clone());
-            *seen = Observed { body, switches, approvals, ..Observed::default() };
+            let (unreadable, stopped) = (seen.unreadable, seen.stopped.clone());
+            *seen = Observed { body, switches, approvals, unreadable, stopped, ..Observed::default() };
         }
-        for truth in self.truth.values_mut() {
-            truth.off_again_at = truth.off_again_at.map(|at| Tick(at.0.saturating_sub(self.now.0)));
+        // What was sent before counts as sent now, and a grace begins anew.
+        for asked in self.truth.values_mut().map(|t| &mut t.asked) {
+            for at in [&mut asked.soft_at, &mut asked.accepted_at, &mut asked.hard_at] {
+                *at = at.map(|_| Tick::START);
+            }
         }
         self.now = Tick::START;
     }
@@ -384,6 +576,7 @@ impl Rack {
                 plans.insert(server.clone(), self.reconcile(server, &mut || Luck::Good));
                 self.pass(Duration::from_millis(300));
             }
+            self.pass(limits::SEEN_OFF_APART);
             if self.events == before {
                 quiet += 1;
                 self.pass(limits::HARD_OFF_WAIT + GRACE);
@@ -401,11 +594,7 @@ impl Rack {
     }
 
     pub fn forecast(&self) -> forecast::Future {
-        let mut servers = self.seen.clone();
-        for (server, seen) in &mut servers {
-            let silent = self.truth[server].silent;
-            seen.bmc_trouble = silent.then(|| Trouble { reason: "NoAnswer", message: format!("bmc/{server} does not answer") });
-        }
+        let servers = self.seen.keys().map(|server| (server.clone(), self.sight(server, &self.want(server)))).collect();
         forecast::forecast(servers, &|server, body| resolve::want(server, &self.objects, body, &AsWritten), self.now)
     }
 
@@ -417,13 +606,38 @@ impl Rack {
         let mine = steps.iter().filter(|f| f.step.binding.as_str() == binding && f.disruption != Disruption::None);
         let ops: BTreeSet<String> = mine.map(|f| consent::signature(&f.step.op)).collect();
         self.note(format_args!("approve {binding}: {ops:?}"));
-        self.consent(binding, &Approval { uid, generation, ops });
+        self.consent(binding, &Approval { uid, generation, ops, hard: false });
+    }
+
+    /// `approve BINDING --hard`.
+    pub fn approve_hard(&mut self, binding: &str) {
+        self.approve(binding);
+        for approval in self.seen.values_mut().filter_map(|s| s.approvals.get_mut(binding)) {
+            approval.hard = true;
+        }
     }
 
     pub fn consent(&mut self, binding: &str, approval: &Approval) {
         for seen in self.seen.values_mut() {
             seen.approvals.insert(name(binding), approval.clone());
         }
+    }
+
+    /// A person says `declare server X off`, of a BMC that does not answer.
+    pub fn declare_off(&mut self, server: &str) {
+        let declared = Declared { what: Declaration::Off, by: "ann".into(), reason: "its power is cut".into(), at: String::new() };
+        self.store(&name(server), &Record::Declare(declared));
+        self.truth.get_mut(server).unwrap().lied_about = self.truth[server].power == Power::On;
+    }
+
+    /// The persona that truly runs there.
+    pub fn runs(&self, server: &str) -> Option<&str> {
+        self.truth[server].persona()
+    }
+
+    /// How far the evidence of a persona has come, and whether the answer is withdrawn.
+    pub fn phase(&self, server: &str, persona: &str) -> Option<(Phase, bool)> {
+        self.body(server).evidence.get(persona).map(|e| (e.phase, e.withdrawn))
     }
 
     pub fn body(&self, server: &str) -> &Body {
@@ -443,106 +657,4 @@ impl Rack {
 
 pub fn spec_of<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
     serde_json::from_value(value).unwrap()
-}
-
-/// The checks: each is one of the invariants of the design, said without the planner's words.
-impl Rack {
-    /// What must be so at every moment.
-    pub fn check(&self) {
-        for persona in self.objects.personas.keys() {
-            let live: Vec<&Name> = self.truth.iter().filter(|(_, t)| t.runs.as_ref() == Some(persona)).map(|(s, _)| s).collect();
-            let claims: Vec<&Name> = self.seen.iter().filter(|(_, s)| s.body.may_run.contains_key(persona)).map(|(s, _)| s).collect();
-            if self.is_exclusive(persona) && live.len() > 1 {
-                self.fail(&format!("persona {persona} lives twice: {live:?}"));
-            }
-            if self.is_exclusive(persona) && claims.len() > 1 {
-                self.fail(&format!("persona {persona} is claimed twice: {claims:?}"));
-            }
-            if let Some(server) = live.iter().find(|s| !claims.contains(s)) {
-                self.fail(&format!("persona {persona} runs on {server} without any evidence"));
-            }
-        }
-        for (server, seen) in &self.seen {
-            if seen.body.may_run.len() > 1 {
-                self.fail(&format!("{server} may run two personas"));
-            }
-        }
-    }
-
-    fn check_step(&self, server: &Name, step: &Step) {
-        let seen = &self.seen[server];
-        let Some(binding) = self.objects.bindings.get(&step.binding) else {
-            self.fail(&format!("{} in the name of binding {}, which does not exist", step.op, step.binding));
-        };
-        let signature = consent::signature(&step.op);
-        let approval = seen.approvals.get(&step.binding);
-        let approval = approval.filter(|a| a.uid == binding.meta.uid && a.generation == binding.meta.generation);
-        match binding.spec.mode(step.plane, Mode::Approve) {
-            Mode::Observe => self.fail(&format!("{} by a binding that only observes", step.op)),
-            Mode::Approve if approval.is_none() => self.fail(&format!("{} without an approval", step.op)),
-            Mode::Approve | Mode::Enforce => {}
-        }
-        let disturbs = step.op.disruption() != Disruption::None || matches!(step.op, Op::SetBoot { .. });
-        if self.truth[server].stranger && disturbs && !approval.is_some_and(|a| a.ops.contains(&signature)) {
-            self.fail(&format!("{} disturbs what was found running on {server}", step.op));
-        }
-        match &step.op {
-            Op::PowerOff { how, .. } => self.check_off(server, *how, step),
-            Op::PowerOn { .. } => self.check_on(server, step),
-            Op::SetPort { switch, port, from, to } => {
-                let key = (switch.clone(), port.clone());
-                if key != port_of(server.as_str()) || seen.ports.get(&key).is_none_or(|s| s.config != *from) || from == to {
-                    self.fail(&format!("{} is not from what was seen of a port of {server}", step.op));
-                }
-            }
-            Op::SetBoot { .. } | Op::CreateVlan { .. } | Op::Save { .. } => {}
-        }
-    }
-
-    fn check_off(&self, server: &Name, how: Off, step: &Step) {
-        let seen = &self.seen[server];
-        let Some(Record::Off(intent)) = &step.write_ahead else { self.fail("a power-off without write-ahead") };
-        let attempt = seen.body.off.as_ref().map_or(1, |i| i.attempt + 1);
-        if intent.attempt != attempt || intent.hard != (how == Off::Hard) || (attempt == 1 && how == Off::Hard) {
-            self.fail(&format!("the intent {intent:?} does not follow {:?}", seen.body.off));
-        }
-        if let Some(again_at) = self.truth[server].off_again_at
-            && seen.power.as_ref().is_none_or(|p| p.value != Power::On || p.asked_at <= again_at)
-        {
-            self.fail(&format!("{} is sent again before its outcome is known", step.op));
-        }
-        if let Some(standing) = self.standing(server)
-            && !self.is_restart(server, &standing)
-        {
-            self.fail(&format!("{} while {server} still answers with persona {standing}", step.op));
-        }
-    }
-
-    fn is_restart(&self, server: &Name, persona: &Name) -> bool {
-        let body = &self.seen[server].body;
-        let desired = |b: &&embody::model::objects::Held<BindingSpec>| {
-            body.held_by.as_ref().is_some_and(|h| h.uid == b.meta.uid) && b.spec.persona == *persona && b.spec.restart > body.restart_done
-        };
-        body.may_run.get(persona) == Some(&Phase::Started) && self.objects.bindings.values().any(|b| desired(&b))
-    }
-
-    fn check_on(&self, server: &Name, step: &Step) {
-        let seen = &self.seen[server];
-        let binding = &self.objects.bindings[&step.binding];
-        let network = &self.objects.personas[&binding.spec.persona].spec.nics[0].untagged;
-        let vlan = network.as_ref().map(|n| self.objects.networks[n].spec.vlan);
-        let port = seen.ports.get(&port_of(server.as_str()));
-        if port.is_none_or(|s| s.config.untagged != vlan || s.config.admin != Admin::Up) {
-            self.fail(&format!("{} before its port was read back as desired", step.op));
-        }
-        if self.standing(server).as_ref() != Some(&binding.spec.persona) || binding.spec.state != RunState::Running {
-            self.fail(&format!("{} would not start persona {}", step.op, binding.spec.persona));
-        }
-        if binding.spec.target.server.as_ref() != Some(server) {
-            self.fail(&format!("{} for a binding that has another target", step.op));
-        }
-        if seen.memory.boot_set_at.is_none() {
-            self.fail(&format!("{} without a boot device", step.op));
-        }
-    }
 }

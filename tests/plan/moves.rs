@@ -1,0 +1,294 @@
+//! A move is begun when it can be ended, and can be ended: one small world for each way in which the new body cannot be had, and for each
+//! in which the old one cannot be seen off.
+//!
+//! Leaves out: what is sent to switch the old body off (`offs`).
+
+use embody::limits::SEEN_OFF_APART;
+use embody::model::binding::{Correct, Mode, RunState};
+use embody::model::body::{Declaration, Found};
+use embody::model::fact::Power;
+use embody::model::op::Op;
+use embody::model::{Reason, Spec};
+use embody::plan::observed::Trouble;
+
+use crate::rack::{Luck, Rack, access, name, port_of};
+
+/// p runs on a by x; b is free and seen off.
+fn p_on_a() -> Rack {
+    let mut rack = Rack::new(&["a", "b", "c"], &["p", "q"], 2);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    assert_eq!(rack.runs("a"), Some("p"));
+    rack.ops.clear();
+    rack
+}
+
+/// x is bound to b, everything is tried for long, and a goes on as if nothing had been said.
+fn stays_on_a(rack: &mut Rack, why: &str) {
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    let (_, plans) = rack.calm(20);
+    assert_eq!(rack.runs("a"), Some("p"), "{why}");
+    assert!(!rack.ops.iter().any(|(server, _)| server.as_str() == "a"), "{why}: {:?}", rack.ops);
+    let wait = plans[&name("a")].waits.iter().find(|w| w.reason == Reason::TakeoverNotPossible);
+    assert!(wait.is_some_and(|w| w.message.contains(why)), "{why}: {:?}", plans[&name("a")].waits);
+    assert!(rack.body("a").standing().is_some(), "{why}: its boot answer stands");
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_its_new_body_does_not_answer() {
+    let mut rack = p_on_a();
+    rack.truth.get_mut("b").unwrap().silent = true;
+    stays_on_a(&mut rack, "bmc/b does not answer");
+    // It goes once it can.
+    rack.truth.get_mut("b").unwrap().silent = false;
+    rack.calm(20);
+    assert_eq!((rack.runs("a"), rack.runs("b")), (None, Some("p")));
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_its_new_body_is_in_maintenance() {
+    let mut rack = p_on_a();
+    let mut spec = rack.objects.servers["b"].spec.clone();
+    spec.maintenance = Some(crate::rack::spec_of(serde_json::json!({ "reason": "a fan" })));
+    rack.put("b", Spec::Server(spec));
+    stays_on_a(&mut rack, "maintenance: a fan");
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_its_new_body_runs_something() {
+    let mut rack = p_on_a();
+    rack.press(&name("b"), Power::On);
+    stays_on_a(&mut rack, "server b runs something");
+    rack.approve("x");
+    rack.calm(20);
+    assert_eq!((rack.runs("a"), rack.runs("b")), (None, Some("p")));
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_the_ports_of_its_new_body_cannot_be_written() {
+    let mut rack = p_on_a();
+    let refuse = Trouble { reason: Reason::CableContradicted, message: "another server is on it".to_owned() };
+    rack.seen.get_mut("b").unwrap().ports.get_mut(&port_of("b")).unwrap().refuse = Some(refuse);
+    stays_on_a(&mut rack, "another server is on it");
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_its_new_server_alone_is_paused() {
+    let mut rack = p_on_a();
+    let trouble = Trouble { reason: Reason::Paused, message: "paused by ann".to_owned() };
+    rack.seen.get_mut("b").unwrap().stopped.insert(name("x"), trouble);
+    stays_on_a(&mut rack, "paused by ann");
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_a_third_body_may_have_its_root() {
+    let mut rack = p_on_a();
+    rack.seen.get_mut("c").unwrap().unreadable = true;
+    rack.truth.get_mut("c").unwrap().power = Power::On;
+    stays_on_a(&mut rack, "nothing is known of what server c runs");
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_the_one_on_its_new_body_cannot_leave() {
+    let mut rack = p_on_a();
+    rack.bind("y", "q", "b", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    rack.truth.get_mut("c").unwrap().silent = true;
+    rack.ops.clear();
+    rack.edit("y", |spec| spec.target.server = Some(name("c")));
+    stays_on_a(&mut rack, "bmc/c does not answer");
+    assert!(rack.ops.is_empty() && rack.runs("b") == Some("q"), "{:?}", rack.ops);
+    // Nor is b touched for x's other wishes, which come next.
+    rack.edit("x", |spec| (spec.state, spec.restart) = (RunState::Stopped, 1));
+    rack.calm(20);
+    assert_eq!(rack.runs("b"), Some("q"));
+}
+
+#[test]
+fn a_ring_of_three_moves_goes_round() {
+    let mut rack = Rack::new(&["a", "b", "c"], &["p", "q", "r"], 3);
+    for (binding, persona, server) in [("x", "p", "a"), ("y", "q", "b"), ("z", "r", "c")] {
+        rack.bind(binding, persona, server, RunState::Running, Mode::Enforce);
+    }
+    rack.calm(20);
+    for (binding, server) in [("x", "b"), ("y", "c"), ("z", "a")] {
+        rack.edit(binding, |spec| spec.target.server = Some(name(server)));
+    }
+    let (_, plans) = rack.calm(30);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!(["a", "b", "c"].map(|s| rack.runs(s).map(str::to_owned)), [Some("r"), Some("p"), Some("q")].map(|p| p.map(str::to_owned)));
+}
+
+#[test]
+fn a_server_that_burnt_is_declared_off_and_its_persona_starts_elsewhere() {
+    let mut rack = p_on_a();
+    rack.truth.get_mut("a").unwrap().silent = true;
+    rack.press(&name("a"), Power::Off);
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    let (_, plans) = rack.calm(20);
+    assert_eq!(rack.runs("b"), None);
+    let wait = plans[&name("b")].waits.iter().find(|w| w.reason == Reason::PersonaElsewhere).unwrap();
+    assert!(wait.message.contains("`embody declare server a off"), "{}", wait.message);
+    // The last answer of its BMC was On: it was asked for before.
+    assert!(rack.seen["a"].is(Power::On));
+    rack.declare_off("a");
+    rack.calm(20);
+    assert_eq!(rack.body("a").declared.as_ref().map(|d| d.what), Some(Declaration::Off));
+    assert_eq!(rack.runs("b"), Some("p"));
+}
+
+#[test]
+fn a_body_that_was_declared_off_and_runs_is_named_and_not_switched_off_unasked() {
+    let mut rack = p_on_a();
+    rack.truth.get_mut("a").unwrap().silent = true;
+    rack.calm(3);
+    rack.declare_off("a");
+    rack.truth.get_mut("a").unwrap().silent = false;
+    let (_, plans) = rack.calm(20);
+    assert!(plans[&name("a")].problems.iter().any(|p| p.reason == Reason::DeclaredOffButRuns), "{plans:?}");
+    assert!(rack.ops.is_empty() && rack.body("a").fences(), "{:?}", rack.ops);
+    rack.approve("x");
+    let (_, plans) = rack.calm(20);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!((rack.runs("a"), rack.body("a").declared.is_none()), (Some("p"), true));
+}
+
+#[test]
+fn a_declared_body_that_was_seen_off_is_in_care_again_before_it_is_started() {
+    let mut rack = p_on_a();
+    rack.truth.get_mut("a").unwrap().silent = true;
+    rack.press(&name("a"), Power::Off);
+    rack.calm(3);
+    rack.declare_off("a");
+    rack.truth.get_mut("a").unwrap().silent = false;
+    let (_, plans) = rack.calm(20);
+    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+    assert_eq!((rack.runs("a"), rack.body("a").declared.is_none()), (Some("p"), true));
+}
+
+#[test]
+fn a_persona_that_is_made_anew_under_another_name_waits_for_its_root() {
+    let mut rack = p_on_a();
+    rack.unbind("x");
+    rack.objects.remove(embody::model::Kind::Persona, &name("p"));
+    rack.put_directory("renamed", "net-p", "/p/.");
+    rack.bind("z", "renamed", "b", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(20);
+    let wait = plans[&name("b")].waits.iter().find(|w| w.reason == Reason::PersonaElsewhere).unwrap();
+    assert!(wait.message.contains("10.0.0.5:/p") && wait.message.contains(" a"), "{}", wait.message);
+    rack.press(&name("a"), Power::Off);
+    rack.calm(20);
+    assert_eq!(rack.runs("b"), Some("renamed"));
+}
+
+#[test]
+fn the_root_of_a_running_persona_is_its_own_until_its_next_start() {
+    let mut rack = p_on_a();
+    rack.put_directory("p", "net-p", "/new");
+    rack.put_directory("q", "net-q", "/p");
+    rack.bind("y", "q", "b", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    assert_eq!((rack.runs("a"), rack.runs("b")), (Some("p"), None));
+    rack.edit("x", |spec| spec.restart = 1);
+    rack.calm(30);
+    assert_eq!((rack.runs("a"), rack.runs("b")), (Some("p"), Some("q")));
+}
+
+#[test]
+fn a_record_that_does_not_read_fences_everything_until_its_body_is_seen_off_twice() {
+    let mut rack = p_on_a();
+    rack.restart_process();
+    rack.seen.get_mut("a").unwrap().unreadable = true;
+    *(&mut rack.seen.get_mut("a").unwrap().body) = embody::model::body::Body::default();
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    rack.calm(20);
+    assert!(rack.ops.is_empty() && rack.runs("b").is_none(), "{:?}", rack.ops);
+    rack.press(&name("a"), Power::Off);
+    rack.look(&name("a"));
+    rack.reconcile(&name("a"), &mut || Luck::Lost);
+    assert!(rack.seen["a"].unreadable, "one Off ends nothing");
+    rack.pass(SEEN_OFF_APART);
+    rack.look(&name("a"));
+    rack.reconcile(&name("a"), &mut || Luck::Lost);
+    assert!(!rack.seen["a"].unreadable);
+    rack.calm(20);
+    assert_eq!(rack.runs("b"), Some("p"));
+}
+
+// ---- ports ---------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn deleting_the_quarantine_touches_no_port() {
+    let mut rack = p_on_a();
+    rack.objects.remove(embody::model::Kind::Network, &name("quarantine"));
+    rack.edit("x", |spec| spec.restart = 0);
+    let (_, plans) = rack.calm(12);
+    assert!(plans.values().all(|p| p.is_converged()) && rack.ops.is_empty(), "{plans:?}");
+}
+
+#[test]
+fn an_adopted_server_loses_no_link_before_a_person_approves() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    rack.press(&name("a"), Power::On);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(12);
+    let want = rack.want(&name("a"));
+    let record = embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&name("a"), &want)).unwrap();
+    rack.store(&name("a"), &record);
+    let (_, plans) = rack.calm(12);
+    assert!(rack.ops.is_empty() && rack.ports[&port_of("a")] == access(1), "{:?}", rack.ops);
+    let held: Vec<&Op> = plans[&name("a")].held.iter().map(|s| &s.op).collect();
+    assert!(matches!(held.as_slice(), [Op::SetPort { .. }]), "what would follow is shown: {held:?}");
+    assert_eq!(rack.body("a").found, Found::Adopted);
+    rack.approve("x");
+    rack.calm(12);
+    assert_eq!((rack.ports[&port_of("a")].clone(), rack.truth["a"].power), (access(110), Power::On));
+}
+
+#[test]
+fn a_port_that_was_left_half_way_is_ended_first_whatever_else_is_desired() {
+    let mut rack = p_on_a();
+    rack.ports.insert(port_of("a"), access(50));
+    rack.look(&name("a"));
+    rack.reconcile(&name("a"), &mut || Luck::Refused);
+    assert_eq!(rack.ports[&port_of("a")], access(crate::rack::BETWEEN));
+    // Neither a mode that only observes nor a stop keeps it from being ended.
+    rack.edit("x", |spec| (spec.state, spec.correct) = (RunState::Stopped, Some(Correct::All(Mode::Observe))));
+    rack.look(&name("a"));
+    let plan = rack.plan(&name("a"));
+    let step = plan.steps.first().unwrap();
+    assert!(step.debt && matches!(&step.op, Op::SetPort { to, .. } if *to == access(110)), "{plan:?}");
+    // A person's pause does.
+    let trouble = Trouble { reason: Reason::Paused, message: "paused by ann".to_owned() };
+    rack.seen.get_mut("a").unwrap().stopped.insert(name("x"), trouble);
+    assert!(rack.plan(&name("a")).steps.is_empty());
+    rack.seen.get_mut("a").unwrap().stopped.clear();
+    rack.reconcile(&name("a"), &mut || Luck::Good);
+    rack.calm(5);
+    assert_eq!(rack.ports[&port_of("a")], access(110));
+    assert!(rack.body("a").ports.values().all(|debt| debt.begun.is_none()));
+}
+
+#[test]
+fn a_sight_of_a_port_from_before_a_write_does_not_end_it() {
+    let mut rack = p_on_a();
+    rack.ports.insert(port_of("a"), access(50));
+    rack.look(&name("a"));
+    rack.reconcile(&name("a"), &mut || Luck::Refused);
+    // Not asked again yet: what is known is how it was before.
+    rack.reconcile(&name("a"), &mut || Luck::Lost);
+    assert!(rack.body("a").ports.values().any(|debt| debt.begun.is_some()));
+}
+
+#[test]
+fn a_port_of_which_a_write_is_on_its_way_is_not_written_and_nothing_is_started() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.in_flight.insert(port_of("a"));
+    let (_, plans) = rack.calm(12);
+    assert!(!rack.ops.iter().any(|(_, op)| matches!(op, Op::SetPort { .. } | Op::PowerOn { .. })), "{:?}", rack.ops);
+    assert!(plans[&name("a")].waits.iter().any(|w| w.reason == Reason::Working));
+    rack.in_flight.clear();
+    rack.calm(12);
+    assert_eq!(rack.runs("a"), Some("p"));
+}
