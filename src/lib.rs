@@ -1,43 +1,72 @@
 //! `embody` gives server personas a body. This page is the map.
 //!
 //! ```text
-//!  YAML ──parse──▶ objects ──validate/lint──▶ STORE (etcd | embedded) ──list+watch──▶ WORLD (in memory: want + seen)
-//!   ▲ apply, directory                         ▲ status, events                          │ a key only: the server's name
+//!  YAML ──parse──▶ objects ──validate/lint──▶ STORE (etcd | embedded) ──list+watch──▶ CACHE (in memory: desired + observed)
+//!   ▲ apply, directory                         ▲ status, events, records                 │ a key only: the server's name
 //!   │                                          │                                         ▼
 //!  people ◀── get, why, watch ── STATUS ◀──────┤                               QUEUE (dedupe, delay, back-off)
 //!                                              │                                         ▼
-//!                                              │            reconcile(server): plan(want, seen, now)      pure, sync
+//!                                              │       reconcile(server): plan(desired, observed, now)    pure, sync
 //!                                              └─────────────── └▶ Plan { records, steps, waits, problems }
-//!               FACTS (value, asked_at)                                  ▼ Op → Device
-//!                    └── observe ◀── LANE ◀── poll timer / "look now"   LANES: one task per device, owns its driver (&mut)
-//!                                       ▼
-//!                      switches (SNMP)    BMCs (IPMI)          boot answers (HTTP) only read the world
+//!               FACTS (value, asked_at)                                  ▼ Op + Permit → Device
+//!                    └── observe ◀── WORKER ◀── poll timer               WORKERS: one task per device, owns its driver (&mut)
+//!                                       ▼ questions      ▼ changes: through the GATE alone
+//!                      switches (SNMP)    BMCs (IPMI)          boot answers (HTTP) only read the cache
 //! ```
 //!
-//! The path of one manifest, by function: `manifest::load` → `api::apply` → `store::Store::put_if` → `control::controller` absorbs the watch →
-//! `control::queue` → `control::reconcile` → `plan::plan` → `control::worker` → `drivers::Driver::execute` → `observe` → `control::absorb` →
-//! plan again → `control::status`.
+//! The path of one manifest, by function: `manifest::load` → `server::api::apply` → `store::Store::write_all` → `control::controller` absorbs
+//! the watch → `control::queue` → `control::reconcile` → `plan::plan` → `control::worker` → `drivers::Driver::execute` → `drivers::gate` →
+//! `observe` → `control::absorb` → plan again → `control::status`.
+//!
+//! # A power-off, in three files
+//!
+//! Decided in `plan::off`: a pure state machine of one stored intent, what was sent for it and what became of that. Delivered in
+//! `drivers::gate`: a permit is checked and the datagram sent in one function. Proven in `tests/plan/offs.rs`, which enumerates every
+//! delivery; `tests/ipmi/deeds.rs` counts what leaves for a BMC.
+//!
+//! # Words
+//!
+//! - **body**: a server, as something that a persona can live on; its *record* (`model::body`) is what is stored about it.
+//! - **persona**: a server built for a task, independent of hardware. A **binding** says which body it is to have.
+//! - **desired**, **observed**: what manifests ask of one server, and what is known of it (`plan::desired`, `plan::observed`).
+//! - **evidence**: that a persona may be alive on a body, as a snapshot of what was answered. It **ends** when the body is *seen off*.
+//! - **claim**: what must not have two owners: a written root, an initiator's name, an address, an exclusive persona (`model::claim`).
+//! - **fence**: evidence that keeps a claim from others.
+//! - **boot answer**: what the boot services tell a machine. It *stands* until it is withdrawn; **parked** is the answer that starts nothing.
+//! - **debt**: a port that was written for a server and must still be brought back.
+//! - **permit**, **gate**: the right to carry one operation out once, and the one place where datagrams that change something leave.
+//! - **pin**: what identifies a device, remembered at first sight (`model::identity`).
+//! - **hold**: what guardrails keep back until a person approves (`plan::guardrails`); also who holds a body (`Body::held_by`).
+//! - **term**: from a controller's taking the lease to its losing it. **Mark**: the highest record number known on this machine's disk.
 //!
 //! # Invariants
 //!
 //! 1. `model`, `manifest` (but for `source`), `plan` and `boot::answer` do no I/O, read no clock, log nothing and cannot panic. `plan` cannot
-//!    fail. (`tests/tidy.rs`)
-//! 2. Only a worker calls a driver (and `inspect`, which has no controller). Only `reconcile` fills workers. Only `status` makes status. Only
-//!    `store` knows etcd. (`tests/tidy.rs`)
-//! 3. A reconcile gets a name and nothing else. Losing every event but the timer costs latency, never correctness.
-//! 4. No list of steps is stored. What is stored: desired state, and of bodies who holds them, evidence, the intent to switch off, what is still to be released
-//!    (`model::body`); approvals, pauses, identities, events.
-//! 5. At most one live body per exclusive persona, ever. Evidence that a persona may run begins with its boot answer and ends only when the
-//!    body is seen off by a question asked after the answer was withdrawn. Unknown means wait. (`plan::fence`, `plan::evidence`; `tests/plan.rs`)
-//! 6. A managed port that is up carries only VLANs of the old desired state or the new one. No bit of a port that no manifest names is ever written.
-//!    Never written at all: a port whose cable is contradicted, a member of an aggregation, a port outside `manage.ports`. (`tests/switch_writes.rs`)
-//! 7. An off is one stored intent, soft first. It is sent again only after power was read On by a question asked after the attempt's deadline.
-//!    (`plan::power`; `tests/rack.rs` counts them across kill -9)
-//! 8. First do no harm: a body found running when it is first bound is not disturbed before a person approves. (`plan::consent`)
-//! 9. A converged data centre is silent: no operation, no INFO line, no write to the store.
-//! 10. Deleting an object never touches hardware. An empty or unreadable source never means "delete all". What others refer to, and a server
-//!     with standing evidence, is not deleted.
-//! 11. Every bound is in `limits`, with its reason.
+//!    fail. (lints below; `tests/tidy.rs`)
+//! 2. Only a worker calls a driver (and `inspect`, which has no controller). Only the controller fills workers. Only `control::status` makes
+//!    status. Only `store` knows etcd. (`tests/tidy.rs`)
+//! 3. A reconcile gets a name and nothing else. Losing every event but the timer costs latency, never correctness. (`tests/simulate.rs`)
+//! 4. No list of steps is stored. What is stored: desired objects; of bodies who holds them, evidence, intents with what was delivered, debts,
+//!    declarations (`model::body`); approvals, pauses, identities, events.
+//! 5. Authority reaches the wire: every datagram that changes a device leaves through `drivers::gate`, where the lease's end, the time limit
+//!    and the permit are checked in the function that sends it. (`drivers::gate`, `tests/ipmi/deeds.rs`, `tests/switch_gate.rs`, `tests/tidy.rs`)
+//! 6. At most one live body per claim, ever. Evidence begins with a boot answer and ends only when the body is seen off; what does not read
+//!    may be anything. Unknown means wait. (`plan::fence`, `plan::evidence`; `tests/plan.rs`, `tests/simulate.rs`)
+//! 7. Identity before the deed: a driver changes only the device that shows what is pinned. (`tests/ipmi/deeds.rs`, `tests/switch_gate.rs`)
+//! 8. A managed port that is up carries only VLANs of the old desired state or the new one. No bit of a port that no manifest names is ever
+//!    written. Never written at all: a port whose cable is contradicted, a member of an aggregation, a port outside `manage.ports`.
+//!    (`tests/switch_writes.rs`, `tests/switch_gate.rs`)
+//! 9. An off is one stored intent that knows what was delivered: hard only after an accepted soft-off and its grace. (`plan::off`; `tests/plan/offs.rs`)
+//! 10. First do no harm: a body found running when it is first bound is not disturbed before a person approves; a move begins only when it can
+//!     be ended. (`plan::consent`, `plan::fence`; `tests/plan/guards.rs`, `tests/plan/moves.rs`)
+//! 11. An approval covers the operations that were shown, of one binding and generation. (`plan::consent`; `tests/plan/guards.rs`)
+//! 12. A converged data centre is silent: no operation, no INFO line, no write to the store. A failing device is asked at a growing distance.
+//!     (`tests/simulate.rs`; `control::worker`)
+//! 13. Deleting an object never touches hardware. An empty or unreadable source never means "delete all". What others refer to, and a server
+//!     with standing evidence, is not deleted. (`tests/api.rs`, `tests/rack.rs`)
+//! 14. A store that went backwards, or whose objects do not read, stops every write to devices until a person says what is so.
+//!     (`store::records`, `control::records`; `tests/store/backwards.rs`)
+//! 15. What is bounded has its bound in `limits`, with its reason, or beside the protocol that sets it.
 //!
 //! # Where to start
 //!
@@ -45,7 +74,7 @@
 //! - a new switch vendor: one table in `drivers::switch::profiles`, one recording, its expected ports;
 //! - a BMC's quirk: one row in `drivers::bmc::ipmi::quirks`, with the firmware that taught it;
 //! - a new rule about manifests: a code in `manifest::codes`, a function in `validate` or `lint`, a golden;
-//! - a new verb: one file in `cli`, its request in `api::routes`, its word in `control::operator`;
+//! - a new verb: one file in `cli`, its request in `api::routes`, its message in `control::operator`;
 //! - a strange night: `sim`, which is the data centre that all of this is tried on.
 
 pub mod boot;
@@ -55,8 +84,27 @@ pub mod control;
 pub mod drivers;
 pub mod gitops;
 pub mod limits;
+#[deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo, clippy::unimplemented)]
 pub mod manifest;
+#[deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::indexing_slicing
+)]
 pub mod model;
+#[deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::indexing_slicing
+)]
 pub mod plan;
 pub mod server;
 pub mod sim;

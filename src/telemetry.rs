@@ -1,25 +1,11 @@
 //! Logs and the wall clock that people read. Nothing decides by this clock.
 //!
-//! Logs go to stderr, one line per change of the world. Leaves out: metrics, OTLP. Invariant: the names of fields are those below.
+//! Logs go to stderr, one line per change of the world; fields are named after what they hold (`server`, `binding`, `op`, `because`,
+//! `error`). Leaves out: metrics, OTLP. Invariant: what is logged is never read back.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
-
-/// Names of fields in spans and events.
-pub mod field {
-    pub const SERVER: &str = "server";
-    pub const PERSONA: &str = "persona";
-    pub const BINDING: &str = "binding";
-    pub const SWITCH: &str = "switch";
-    pub const PORT: &str = "port";
-    pub const DEVICE: &str = "device";
-    pub const OP: &str = "op";
-    pub const BECAUSE: &str = "because";
-    pub const ASKED_AT: &str = "asked_at";
-    pub const TOOK_MS: &str = "took_ms";
-    pub const ERROR: &str = "error";
-}
 
 /// What is logged: as in `EnvFilter` (`debug`, `embody::drivers=trace`).
 pub const FILTER: &str = "EMBODY_LOG";

@@ -33,16 +33,18 @@ impl FromStr for Period {
         let (mut rest, mut total, mut unit_before) = (text, 0u64, 0);
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-            let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
-            rest = &rest[digits..];
+            let (number, unit) = rest.split_at(digits);
+            let number: u64 = number.parse().map_err(|_| bad())?;
+            rest = unit;
             let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-            let at = UNITS.iter().position(|(u, _)| *u == &rest[..letters]).ok_or_else(bad)?;
+            let (unit, more) = rest.split_at(letters);
+            let (at, size) = UNITS.iter().enumerate().find(|(_, (u, _))| *u == unit).map(|(at, (_, size))| (at, size)).ok_or_else(bad)?;
             if at < unit_before {
                 return Err(bad());
             }
             unit_before = at + 1;
-            total = number.checked_mul(UNITS[at].1).and_then(|ms| total.checked_add(ms)).filter(|t| *t <= MS_MAX).ok_or_else(bad)?;
-            rest = &rest[letters..];
+            total = number.checked_mul(*size).and_then(|ms| total.checked_add(ms)).filter(|t| *t <= MS_MAX).ok_or_else(bad)?;
+            rest = more;
         }
         if text.is_empty() { Err(bad()) } else { Ok(Period(Duration::from_millis(total))) }
     }

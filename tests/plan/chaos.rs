@@ -7,11 +7,11 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use embody::model::{Name, Reason};
 use embody::model::binding::{Correct, Mode, RunState};
 use embody::model::body::Found;
 use embody::model::fact::Power;
 use embody::model::op::Op;
+use embody::model::{Name, Reason};
 use embody::plan::forecast::Future;
 use embody::plan::record::Record;
 use proptest::prelude::*;
@@ -265,5 +265,8 @@ fn nobody_adopts_what_lives_elsewhere() {
     rack.press(&name("a"), Power::Off);
     rack.calm(12);
     let seen = rack.sight(&name("b"), &want).clone();
-    assert_eq!(embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &seen), Ok(Record::Adopt(Box::new(want.holder.as_ref().unwrap().snapshot.clone()))));
+    assert_eq!(
+        embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &seen),
+        Ok(Record::Adopt(Box::new(want.holder.as_ref().unwrap().snapshot.clone())))
+    );
 }

@@ -106,7 +106,9 @@ impl Rack {
                 match () {
                     () if asked.accepted_at.is_some() || asked.refused || asked.hard_at.is_some() => fails("soft once more"),
                     () if asked.soft >= limits::SOFT_OFF_TRIES => fails("more than three"),
-                    () if asked.soft_at.is_some() && !self.on_after(server, last) => fails("before it is known what became of the last one"),
+                    () if asked.soft_at.is_some() && !self.on_after(server, last) => {
+                        fails("before it is known what became of the last one")
+                    }
                     () => {}
                 }
             }

@@ -216,7 +216,8 @@ fn every_forecast_ends_and_comes_true() {
             let before = rack.sent;
             rack.ops.clear();
             rack.calm(40);
-            let (is, was) = (by_device(rack.ops.iter().map(|(s, op)| (s, op))), by_device(future.steps.iter().map(|f| (&f.server, &f.step.op))));
+            let (is, was) =
+                (by_device(rack.ops.iter().map(|(s, op)| (s, op))), by_device(future.steps.iter().map(|f| (&f.server, &f.step.op))));
             if is != was {
                 let words = |ops: &[&Op]| ops.iter().map(|op| op.to_string()).collect::<Vec<_>>().join(", ");
                 rack.fail(&format!("{desired:?}\nforeseen {}\nsent     {}\nfrom {one:?}\nand {other:?}", words(&was), words(&is)));

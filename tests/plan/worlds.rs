@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use embody::model::Name;
 use embody::model::binding::{Mode, RunState};
-use embody::model::body::{Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot, port_id};
+use embody::model::body::{
+    Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot, port_id,
+};
 use embody::model::fact::{PortConfig, Power, Seen, Tick};
 use embody::model::reason::Reason;
 use embody::plan::observed::{Approval, Memory, Observed, PortObserved, Trouble};
@@ -242,8 +244,7 @@ const OWNERS: [(Option<&str>, Option<&str>); 7] = [
     (Some("y"), Some("x")),
 ];
 
-const SIGHTS: [Sight; 6] =
-    [Sight::Nothing, Sight::Stale(Power::On), Sight::Stale(Power::Off), Sight::On, Sight::OffOnce, Sight::OffTwice];
+const SIGHTS: [Sight; 6] = [Sight::Nothing, Sight::Stale(Power::On), Sight::Stale(Power::Off), Sight::On, Sight::OffOnce, Sight::OffTwice];
 
 /// What may be alive, and what is.
 fn lives() -> Vec<Place> {
@@ -350,7 +351,12 @@ pub fn places() -> Vec<Place> {
                 }
             }
         }
-        out.extend(unknown_lives().into_iter().map(|place| Place { held, release, found: if owned { Found::Managed } else { Found::Unknown }, ..place }));
+        out.extend(unknown_lives().into_iter().map(|place| Place {
+            held,
+            release,
+            found: if owned { Found::Managed } else { Found::Unknown },
+            ..place
+        }));
     }
     out.retain(Place::is_sound);
     out
@@ -562,7 +568,9 @@ pub fn unseen(rich: bool) -> Vec<Place> {
         let on = life.power == Power::On;
         let lasting = match life.evidence {
             None => !on,
-            Some(of) => !of.old && (of.phase == Phase::Started && life.runs && !of.withdrawn || of.phase == Phase::Armed && !on && !of.withdrawn),
+            Some(of) => {
+                !of.old && (of.phase == Phase::Started && life.runs && !of.withdrawn || of.phase == Phase::Armed && !on && !of.withdrawn)
+            }
         };
         let usual = Place { held, release, found: if owned { Found::Managed } else { Found::Unknown }, ..life.clone() };
         out.extend((rich || lasting).then(|| usual.clone()));

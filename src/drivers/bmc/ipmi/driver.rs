@@ -33,6 +33,8 @@ use crate::model::server::Privilege;
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(50);
 /// Closing is a courtesy: no longer than this.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// Four copies at the usual distances are 7.5 s; whoever answers answers the first or the second.
+const BESIDES_WITHIN: Duration = Duration::from_secs(5);
 /// How a BMC is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpmiSettings {
@@ -108,7 +110,8 @@ impl IpmiDriver {
     }
 
     async fn seen(&mut self, depth: Depth, deadline: Instant) -> Result<BmcSeen, Fault> {
-        let power = self.read_power(deadline).await?;
+        let mut power = self.read_power(deadline).await?;
+        let mut silent = false;
         // Of the very session that told the power.
         let (shown, guid) = (self.shown(), self.guid);
         let suite = self.link.as_ref().map_or(0, |l| l.session.suite().id());
@@ -116,12 +119,18 @@ impl IpmiDriver {
         let identity = match &self.identity {
             Some(known) if !everything => known.clone(),
             // What was told before in the name of this GUID is still so.
-            Some(_) | None => told(self.read_identity(deadline).await)?.or_else(|| self.identity.clone()).unwrap_or_default(),
+            Some(_) | None => {
+                told(self.read_identity(besides(deadline)).await, &mut silent)?.or_else(|| self.identity.clone()).unwrap_or_default()
+            }
         };
         self.polls = self.polls.wrapping_add(1);
         let due = self.settings.boot_every != 0 && self.polls.is_multiple_of(self.settings.boot_every);
-        if everything || due {
-            self.boot.last = told(self.read_boot(deadline).await)?.flatten();
+        if !silent && (everything || due) {
+            self.boot.last = told(self.read_boot(besides(deadline)).await, &mut silent)?.flatten();
+        }
+        if silent {
+            // It does not know that question, or it does not answer any more.
+            power = self.read_power(deadline).await?;
         }
         if self.guid != guid {
             let why = "another BMC answered before everything was asked".to_owned();
@@ -168,12 +177,20 @@ impl IpmiDriver {
 }
 
 /// What was not told does not hide what was. Refused credentials do: they are not tried again.
-fn told<T>(answer: Result<T, Fault>) -> Result<Option<T>, Fault> {
+fn told<T>(answer: Result<T, Fault>, silent: &mut bool) -> Result<Option<T>, Fault> {
     match answer {
         Ok(told) => Ok(Some(told)),
         Err(denied @ Fault::Denied { .. }) => Err(denied),
-        Err(_) => Ok(None),
+        Err(fault) => {
+            *silent |= matches!(fault, Fault::Silent { .. });
+            Ok(None)
+        }
     }
+}
+
+/// Until when a question beside the power may take: a BMC may leave it unanswered for ever.
+fn besides(deadline: Instant) -> Instant {
+    deadline.min(Instant::now() + BESIDES_WITHIN)
 }
 
 #[async_trait]
