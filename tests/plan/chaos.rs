@@ -7,11 +7,11 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use embody::model::{Name, Reason};
 use embody::model::binding::{Correct, Mode, RunState};
 use embody::model::body::Found;
 use embody::model::fact::Power;
 use embody::model::op::Op;
+use embody::model::{Name, Reason};
 use embody::plan::forecast::Future;
 use embody::plan::record::Record;
 use proptest::prelude::*;
@@ -216,7 +216,7 @@ fn from_env(key: &str, default: u64) -> u64 {
 #[test]
 fn chaos_is_safe_and_calm_follows() {
     let config = Config {
-        cases: from_env("EMBODY_CASES", 1000) as u32,
+        cases: from_env("EMBODY_CASES", 800) as u32,
         rng_seed: RngSeed::Fixed(from_env("EMBODY_SEED", 1)),
         failure_persistence: None,
         max_shrink_iters: 20_000,
@@ -245,7 +245,7 @@ fn chaos_is_safe_and_calm_follows() {
     }
     let [sent, foreseen, lives] = count.map(Cell::into_inner);
     eprintln!("chaos: {sent} operations sent, {foreseen} of them foreseen, {lives} personas alive at the end");
-    assert!(sent > 4_000 && foreseen > 1_000 && lives > 500, "the chaos has become empty: {sent}, {foreseen}, {lives}");
+    assert!(sent > 3_000 && foreseen > 1_000 && lives > 500, "the chaos has become empty: {sent}, {foreseen}, {lives}");
 }
 
 /// A record that a person causes is checked like the others.
@@ -265,5 +265,8 @@ fn nobody_adopts_what_lives_elsewhere() {
     rack.press(&name("a"), Power::Off);
     rack.calm(12);
     let seen = rack.sight(&name("b"), &want).clone();
-    assert_eq!(embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &seen), Ok(Record::Adopt(Box::new(want.holder.as_ref().unwrap().snapshot.clone()))));
+    assert_eq!(
+        embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &seen),
+        Ok(Record::Adopt(Box::new(want.holder.as_ref().unwrap().snapshot.clone())))
+    );
 }

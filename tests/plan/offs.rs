@@ -236,8 +236,7 @@ fn every_row_of_the_table_of_a_switching_off() {
                 let intent = OffIntent { because: String::new(), soft: soft.clone(), hard: hard.clone() };
                 let mut memory = Memory::default();
                 (memory.soft_at, memory.hard_at, memory.grace) = (at(SENT_AT), at(SENT_AT), Grace::begin(at(SENT_AT)));
-                let terms =
-                    Terms { grace, hard_without_soft: word, on_asked_at: at(SENT_AT + read_on), now: at(SENT_AT + read_on + 1) };
+                let terms = Terms { grace, hard_without_soft: word, on_asked_at: at(SENT_AT + read_on), now: at(SENT_AT + read_on + 1) };
                 let found = next(Some(&intent), &memory, &terms);
                 let how = if let Next::Send(how) = &found { Some(*how) } else { None };
                 assert_eq!(how, right(&soft, &hard, grace, word, read_on), "{soft:?} {hard:?} {grace:?} {word:?} {read_on}: {found:?}");

@@ -184,7 +184,8 @@ impl Rack {
             rack.put(server, Spec::Server(spec_of(json!({ "bmc": bmc, "nics": [nic] }))));
             rack.truth.insert(name(server), Truth::off());
             rack.ports.insert(port_of(server), access(1));
-            let vlans = [1, 50, BETWEEN, QUARANTINE].into_iter().chain((0..personas.len() as i64).map(|i| 110 + 10 * i)).map(vlan).collect();
+            let vlans =
+                [1, 50, BETWEEN, QUARANTINE].into_iter().chain((0..personas.len() as i64).map(|i| 110 + 10 * i)).map(vlan).collect();
             let switches = [(name("sw"), SwitchObserved { vlans, ..SwitchObserved::default() })].into();
             rack.seen.insert(name(server), Observed { switches, ..Observed::default() });
         }

@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use embody::model::Name;
 use embody::model::binding::{Mode, RunState};
-use embody::model::body::{Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot, port_id};
+use embody::model::body::{
+    Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot, port_id,
+};
 use embody::model::fact::{PortConfig, Power, Seen, Tick};
 use embody::model::reason::Reason;
 use embody::plan::observed::{Approval, Memory, Observed, PortObserved, Trouble};
@@ -242,8 +244,7 @@ const OWNERS: [(Option<&str>, Option<&str>); 7] = [
     (Some("y"), Some("x")),
 ];
 
-const SIGHTS: [Sight; 6] =
-    [Sight::Nothing, Sight::Stale(Power::On), Sight::Stale(Power::Off), Sight::On, Sight::OffOnce, Sight::OffTwice];
+const SIGHTS: [Sight; 6] = [Sight::Nothing, Sight::Stale(Power::On), Sight::Stale(Power::Off), Sight::On, Sight::OffOnce, Sight::OffTwice];
 
 /// What may be alive, and what is.
 fn lives() -> Vec<Place> {
@@ -313,7 +314,13 @@ impl Place {
     /// What others may have makes no difference to the rest.
     pub fn is_plain(&self) -> bool {
         let usual = self.off.is_none() && !self.on_sent && !self.half_way && !self.in_flight && self.known == Known::Evidence;
-        usual && matches!(self.seen, Sight::On | Sight::OffTwice | Sight::Stale(Power::On)) && self.found != Found::Running
+        usual && matches!(self.seen, Sight::On | Sight::OffTwice) && !matches!(self.found, Found::Running | Found::Adopted)
+    }
+
+    /// Nothing was begun whose outcome only the devices know.
+    pub fn is_foreseeable(&self) -> bool {
+        let usual = self.held.or(self.release).is_none() || self.found != Found::Unknown;
+        usual && self.off.is_none() && !self.on_sent && !matches!(self.known, Known::Declared(_))
     }
 
     pub fn asks_for_consent(&self) -> bool {
@@ -338,19 +345,24 @@ pub fn places() -> Vec<Place> {
                     let founds = [Found::Running, Found::Unknown].into_iter().chain(adopted.then_some(Found::Adopted));
                     out.extend(founds.map(|found| Place { found, ..place.clone() }));
                 }
-                if (owned || life.evidence.is_some()) && plain && !matches!(seen, Sight::Stale(_)) {
+                if (owned || life.evidence.is_some()) && plain && matches!(seen, Sight::Nothing | Sight::On | Sight::OffTwice) {
                     out.extend(deliveries().into_iter().map(|d| Place { off: Some(d), ..place.clone() }));
                 }
                 if life.evidence.is_some_and(|of| of.phase == Phase::Armed && !of.old) {
                     out.push(Place { on_sent: true, ..place.clone() });
                 }
-                if owned && release.is_none() && plain {
+                if owned && release.is_none() && plain && matches!(seen, Sight::On | Sight::OffOnce | Sight::OffTwice) {
                     out.push(Place { half_way: true, ..place.clone() });
                     out.push(Place { in_flight: true, ..place.clone() });
                 }
             }
         }
-        out.extend(unknown_lives().into_iter().map(|place| Place { held, release, found: if owned { Found::Managed } else { Found::Unknown }, ..place }));
+        out.extend(unknown_lives().into_iter().map(|place| Place {
+            held,
+            release,
+            found: if owned { Found::Managed } else { Found::Unknown },
+            ..place
+        }));
     }
     out.retain(Place::is_sound);
     out
@@ -562,7 +574,9 @@ pub fn unseen(rich: bool) -> Vec<Place> {
         let on = life.power == Power::On;
         let lasting = match life.evidence {
             None => !on,
-            Some(of) => !of.old && (of.phase == Phase::Started && life.runs && !of.withdrawn || of.phase == Phase::Armed && !on && !of.withdrawn),
+            Some(of) => {
+                !of.old && (of.phase == Phase::Started && life.runs && !of.withdrawn || of.phase == Phase::Armed && !on && !of.withdrawn)
+            }
         };
         let usual = Place { held, release, found: if owned { Found::Managed } else { Found::Unknown }, ..life.clone() };
         out.extend((rich || lasting).then(|| usual.clone()));
