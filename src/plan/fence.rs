@@ -238,24 +238,31 @@ fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -
     if let Some(other) = seen.elsewhere.iter().find(|other| other.server() != Some(from)) {
         return Err(in_words(other, &holder.persona, None));
     }
-    consented(holder, seen, server)?;
+    consented(holder, want, seen)?;
     network::could_be_ready(&holder.ports, seen)
 }
 
 /// What it needs is approved, or needs no approval.
-fn consented(holder: &Holder, seen: &Observed, server: &Name) -> Result<(), String> {
-    let authority = &holder.authority;
-    let off = Op::PowerOff { server: server.clone(), how: Off::Soft };
-    let runs_something = seen.is(Power::On) && seen.body.evidence.is_empty();
-    let (plane, op) = match runs_something {
-        true => (Plane::Power, off),
-        false => (Plane::Power, Op::PowerOn { server: server.clone() }),
+fn consented(holder: &Holder, want: &Desired, seen: &Observed) -> Result<(), String> {
+    let (authority, server) = (&holder.authority, &want.server);
+    let plane = Plane::Power;
+    let mine = seen.body.held_by.as_ref().is_some_and(|h| h.uid == authority.uid);
+    // Somebody else leaves it, and frees it first (`can_leave`).
+    let left = seen.body.release.is_some() || (want.past == Some(Past::Moved) && !evidence::is_strange(seen));
+    let runs_something = seen.is(Power::On) && !left;
+    let op = match runs_something {
+        true => Op::PowerOff { server: server.clone(), how: Off::Soft },
+        false => Op::PowerOn { server: server.clone() },
     };
     if authority.mode(plane) == Mode::Observe {
         return Err(format!("binding {} only observes the power plane", authority.binding));
     }
-    // It was not taken yet, so that nobody has said yet how it was found.
-    let found = if runs_something { Found::Running } else { Found::Managed };
+    let found = match (runs_something, mine) {
+        (true, true) => seen.body.found,
+        // It was not taken yet, so that nobody has said yet how it was found.
+        (true, false) => Found::Running,
+        (false, _) => Found::Managed,
+    };
     let here = Observed { body: crate::model::body::Body { found, ..seen.body.clone() }, ..seen.clone() };
     match consent::refusal(authority, plane, &op, &here) {
         None => Ok(()),

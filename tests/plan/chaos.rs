@@ -216,7 +216,7 @@ fn from_env(key: &str, default: u64) -> u64 {
 #[test]
 fn chaos_is_safe_and_calm_follows() {
     let config = Config {
-        cases: from_env("EMBODY_CASES", 1000) as u32,
+        cases: from_env("EMBODY_CASES", 800) as u32,
         rng_seed: RngSeed::Fixed(from_env("EMBODY_SEED", 1)),
         failure_persistence: None,
         max_shrink_iters: 20_000,
@@ -245,7 +245,7 @@ fn chaos_is_safe_and_calm_follows() {
     }
     let [sent, foreseen, lives] = count.map(Cell::into_inner);
     eprintln!("chaos: {sent} operations sent, {foreseen} of them foreseen, {lives} personas alive at the end");
-    assert!(sent > 4_000 && foreseen > 1_000 && lives > 500, "the chaos has become empty: {sent}, {foreseen}, {lives}");
+    assert!(sent > 3_000 && foreseen > 1_000 && lives > 500, "the chaos has become empty: {sent}, {foreseen}, {lives}");
 }
 
 /// A record that a person causes is checked like the others.

@@ -149,7 +149,8 @@ impl Rack {
         if self.truth[target].silent || new.power.is_none() || new.unreadable || new.body.anything || stays {
             self.fail(&format!("{server} is left by {} although {target} cannot be had", hold.binding));
         }
-        let stranger = self.truth[target].stranger || (new.is(Power::On) && new.body.evidence.is_empty());
+        let mine = new.body.held_by.as_ref().is_some_and(|h| h.uid == hold.uid);
+        let stranger = self.truth[target].stranger || (new.is(Power::On) && new.body.evidence.is_empty() && !mine);
         let approved = new.approvals.get(&hold.binding).is_some_and(|a| a.ops.contains(&format!("power-off {target}")));
         if stranger && !approved && self.truth[target].power == Power::On && new.is(Power::On) {
             self.fail(&format!("{server} is left by {} although {target} runs something", hold.binding));

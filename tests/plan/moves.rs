@@ -58,6 +58,7 @@ fn a_persona_stays_where_it_is_while_its_new_body_is_in_maintenance() {
 fn a_persona_stays_where_it_is_while_its_new_body_runs_something() {
     let mut rack = p_on_a();
     rack.press(&name("b"), Power::On);
+    rack.look(&name("b"));
     stays_on_a(&mut rack, "server b runs something");
     rack.approve("x");
     rack.calm(20);

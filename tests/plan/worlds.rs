@@ -314,7 +314,13 @@ impl Place {
     /// What others may have makes no difference to the rest.
     pub fn is_plain(&self) -> bool {
         let usual = self.off.is_none() && !self.on_sent && !self.half_way && !self.in_flight && self.known == Known::Evidence;
-        usual && matches!(self.seen, Sight::On | Sight::OffTwice | Sight::Stale(Power::On)) && self.found != Found::Running
+        usual && matches!(self.seen, Sight::On | Sight::OffTwice) && !matches!(self.found, Found::Running | Found::Adopted)
+    }
+
+    /// Nothing was begun whose outcome only the devices know.
+    pub fn is_foreseeable(&self) -> bool {
+        let usual = self.held.or(self.release).is_none() || self.found != Found::Unknown;
+        usual && self.off.is_none() && !self.on_sent && !matches!(self.known, Known::Declared(_))
     }
 
     pub fn asks_for_consent(&self) -> bool {
@@ -339,13 +345,13 @@ pub fn places() -> Vec<Place> {
                     let founds = [Found::Running, Found::Unknown].into_iter().chain(adopted.then_some(Found::Adopted));
                     out.extend(founds.map(|found| Place { found, ..place.clone() }));
                 }
-                if (owned || life.evidence.is_some()) && plain && !matches!(seen, Sight::Stale(_)) {
+                if (owned || life.evidence.is_some()) && plain && matches!(seen, Sight::Nothing | Sight::On | Sight::OffTwice) {
                     out.extend(deliveries().into_iter().map(|d| Place { off: Some(d), ..place.clone() }));
                 }
                 if life.evidence.is_some_and(|of| of.phase == Phase::Armed && !of.old) {
                     out.push(Place { on_sent: true, ..place.clone() });
                 }
-                if owned && release.is_none() && plain {
+                if owned && release.is_none() && plain && matches!(seen, Sight::On | Sight::OffOnce | Sight::OffTwice) {
                     out.push(Place { half_way: true, ..place.clone() });
                     out.push(Place { in_flight: true, ..place.clone() });
                 }
