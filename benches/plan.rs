@@ -102,6 +102,7 @@ fn ports() -> Result<Known<SwitchSeen>, Failure> {
     let seen = SwitchSeen {
         shown: Default::default(),
         identity: SwitchIdentity::default(),
+        neighbours_told: true,
         profile: "q-bridge",
         writable,
         ports: (1..=PORTS).map(one).collect::<Result<BTreeMap<_, _>, _>>()?,

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     fn dir(server: &str, path: &str) -> Claim {
-        directory(&server.parse().unwrap(), path)
+        Claim::Directory { server: host(&server.parse().unwrap()), path: normal(path) }
     }
 
     #[test]
