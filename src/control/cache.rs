@@ -50,7 +50,7 @@ impl<T> Default for Known<T> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pause {
     pub scope: Scope,
     pub reason: String,

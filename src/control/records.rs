@@ -200,7 +200,7 @@ impl Controller {
             return;
         }
         self.look_at = None;
-        match self.records.observe().await {
+        match self.records.follow().await {
             Ok(()) => {}
             Err(StoreError::Backwards { sentence }) => return self.stop_for_store(&sentence),
             Err(error) => {
@@ -365,6 +365,10 @@ impl Controller {
 fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, String> {
     if entry.damaged {
         return Err("it is damaged".to_owned());
+    }
+    // serde takes a list for a struct as well, and fills what is missing.
+    if !entry.value.trim_ascii_start().starts_with(b"{") {
+        return Err("it is no JSON object".to_owned());
     }
     serde_json::from_slice(&entry.value).map_err(|e| e.to_string())
 }

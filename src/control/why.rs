@@ -12,6 +12,7 @@ use crate::drivers::switch::resolve;
 use crate::model::body::{Declaration, Declared, Evidence, Hold, Phase};
 use crate::model::fact::Tick;
 use crate::model::{Kind, Name};
+use crate::plan::observed::Observed;
 use crate::plan::plan;
 use crate::plan::power::seconds;
 
@@ -59,18 +60,10 @@ impl Controller {
         let want = self.cache.want(server);
         let seen = self.cache.seen(server, &want);
         let plan = plan(&want, &seen, now);
-        let again = asked_again(self.cache.bmcs.get(server).and_then(|facts| facts.known.again_at), now);
-        let mut text = match (&seen.power, &seen.bmc_trouble) {
-            (Some(power), Some(trouble)) => format!(
-                "Its power is unknown: {}{again}. It was last answered {}, {} ago.",
-                trouble.message,
-                power.value,
-                seconds(now.since(power.asked_at))
-            ),
-            (_, Some(trouble)) => format!("Its power is unknown: {}{again}.", trouble.message),
-            (Some(power), None) => format!("Its power is {}, asked {} ago.", power.value, seconds(now.since(power.asked_at))),
-            (None, None) => "Its power was not seen yet.".to_owned(),
-        };
+        let mut text = self.why_power(server, &seen, now);
+        if let Some(stop) = self.cache.site_stop() {
+            text.push_str(&format!(" The whole site stands still: {} [{}].", stop.message, stop.reason));
+        }
         let runs: Vec<String> = seen.body.evidence.iter().map(|(p, e)| format!("{p} ({})", in_words(e))).collect();
         if !runs.is_empty() {
             text.push_str(&format!(" By evidence it may run {}.", list(&runs)));
@@ -82,23 +75,10 @@ impl Controller {
         if !busy.is_empty() {
             text.push_str(&format!(" In flight: {}.", list(&busy)));
         }
-        for problem in &plan.problems {
-            text.push_str(&format!(
-                " Problem: {} [{}, {}:{}].",
-                problem.message,
-                problem.reason,
-                problem.decided_at.file(),
-                problem.decided_at.line()
-            ));
-        }
-        for wait in &plan.waits {
-            text.push_str(&format!(
-                " It waits: {} [{}, {}:{}].",
-                wait.message,
-                wait.reason,
-                wait.decided_at.file(),
-                wait.decided_at.line()
-            ));
+        let problems = plan.problems.iter().map(|p| ("Problem", &p.message, p.reason, p.decided_at));
+        let waits = plan.waits.iter().map(|w| ("It waits", &w.message, w.reason, w.decided_at));
+        for (word, message, reason, at) in problems.chain(waits) {
+            text.push_str(&format!(" {word}: {message} [{reason}, {}:{}].", at.file(), at.line()));
         }
         for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
             match self.guardrails.contended(server, &step.op, now) {
@@ -125,6 +105,21 @@ impl Controller {
             text.push_str(" Everything is as desired.");
         }
         text
+    }
+
+    fn why_power(&self, server: &Name, seen: &Observed, now: Tick) -> String {
+        let again = asked_again(self.cache.bmcs.get(server).and_then(|facts| facts.known.again_at), now);
+        match (&seen.power, &seen.bmc_trouble) {
+            (Some(power), Some(trouble)) => format!(
+                "Its power is unknown: {}{again}. It was last answered {}, {} ago.",
+                trouble.message,
+                power.value,
+                seconds(now.since(power.asked_at))
+            ),
+            (None, Some(trouble)) => format!("Its power is unknown: {}{again}.", trouble.message),
+            (Some(power), None) => format!("Its power is {}, asked {} ago.", power.value, seconds(now.since(power.asked_at))),
+            (None, None) => "Its power was not seen yet.".to_owned(),
+        }
     }
 
     fn why_switch(&self, name: &Name) -> String {

@@ -230,7 +230,7 @@ mod tests {
         for other in [dir("10.0.20.6", "/p/apache"), dir("10.0.20.5", "/p/apache-2"), dir("10.0.20.5", "/q")] {
             assert!(!a.overlaps(&other) && !other.overlaps(&a), "{other}");
         }
-        assert!(dir("Filer.example.com.", "/p").overlaps(&dir("filer", "/p")));
+        assert!(dir("Filer.example.com", "/p").overlaps(&dir("filer", "/p")));
         assert!(!dir("filer-a", "/p").overlaps(&dir("filer-b", "/p")));
         assert!(!dir("filer.a.example", "/p").overlaps(&dir("filer.b.example", "/p")));
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Sources of identity: what is pinned of a device, or what it shows at one time. All in lower case, as received.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Identity {
     /// A BMC's GUID as its RAKP 2 tells it (IPMI 2.0, table 13-12): 32 hexadecimal digits. Nothing where it is all zeros or all ones.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -82,7 +82,7 @@ impl Records {
     }
 
     /// Looks at what the store says of itself, and moves the mark up; writes nothing to it. For standbys, now and then.
-    pub async fn observe(&self) -> Result<(), StoreError> {
+    pub async fn follow(&self) -> Result<(), StoreError> {
         self.compare(&mut *self.state.lock().await, false).await
     }
 

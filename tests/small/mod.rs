@@ -11,6 +11,7 @@ use embody::clock::Clock;
 use embody::control::actions::Operators;
 use embody::control::controller::{Controller, Message, Parts, Remembered};
 use embody::control::operator::{Control, Forecast};
+use embody::control::worker::Report;
 use embody::limits;
 use embody::model::fact::Power;
 use embody::model::{Kind as ObjectKind, Name, Object};
@@ -114,27 +115,40 @@ impl Small {
         apply::apply(&self.backend, objects, None, DryRun::No).await.unwrap_or_else(|e| panic!("the manifests are refused: {e:?}"));
     }
 
-    /// The controller begins anew, from nothing but the store.
-    pub fn restart(&mut self) {
+    /// Nobody acts any more.
+    pub fn stop(&mut self) {
         if let Some(before) = self.controller.take() {
             before.abort();
         }
+    }
+
+    fn parts(&self, reports: mpsc::Sender<Report>) -> Parts {
+        Parts {
+            store: self.store.clone(),
+            records: Arc::clone(&self.records),
+            devices: Arc::new(VirtualDevices(Arc::clone(&self.centre))),
+            lease: Arc::clone(&self.lease),
+            clock: Clock::start(),
+            reports,
+            site: watch::Sender::default(),
+            remembered: Remembered::default(),
+        }
+    }
+
+    /// Why a controller does not begin.
+    pub async fn refuses_to_begin(&self) -> String {
+        let (reports, _inbound) = mpsc::channel(limits::REPORTS);
+        Controller::load(self.parts(reports)).await.err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    /// The controller begins anew, from nothing but the store.
+    pub fn restart(&mut self) {
+        self.stop();
         let (store, to_controller): (Arc<dyn Store>, _) = (self.store.clone(), Arc::clone(&self.to_controller));
-        let (records, lease) = (Arc::clone(&self.records), Arc::clone(&self.lease));
-        let devices = Arc::new(VirtualDevices(Arc::clone(&self.centre)));
+        let (reports, inbound) = mpsc::channel(limits::REPORTS);
+        let parts = self.parts(reports);
         self.controller = Some(tokio::spawn(async move {
-            let (reports, inbound) = mpsc::channel(limits::REPORTS);
             let (messages, inbox) = mpsc::channel(limits::REPORTS);
-            let parts = Parts {
-                store: Arc::clone(&store),
-                records,
-                devices,
-                lease,
-                clock: Clock::start(),
-                reports,
-                site: watch::Sender::default(),
-                remembered: Remembered::default(),
-            };
             let (mut controller, revision) = Controller::load(parts).await.unwrap();
             let watch = store.watch("", revision).await.unwrap();
             to_controller.send_replace(Some(messages));

@@ -36,7 +36,7 @@ async fn begun(store: Arc<dyn Store>, dir: &Path) -> Records {
 
 /// It says so in these words, and goes on saying so until the store is accepted.
 async fn refused(records: &Records, words: &str) {
-    for result in [records.observe().await, records.take_over().await, records.write_all(&put("never")).await.map(drop)] {
+    for result in [records.follow().await, records.take_over().await, records.write_all(&put("never")).await.map(drop)] {
         match result {
             Err(StoreError::Backwards { sentence }) => assert!(sentence.contains(words), "{sentence}"),
             other => panic!("{other:?}"),
@@ -49,7 +49,7 @@ async fn accepted(records: &Records, key: &str) {
     records.accept().await.unwrap();
     assert_eq!(*records.backwards().borrow(), None);
     records.write_all(&put(key)).await.unwrap();
-    records.observe().await.unwrap();
+    records.follow().await.unwrap();
 }
 
 fn open(dir: &TempDir) -> Arc<dyn Store> {
@@ -172,14 +172,14 @@ async fn an_etcd_emptied_or_restored_is_noticed_by_everybody() {
     let leader_store = etcd.connect("/r/").await;
     let leader = begun(leader_store.clone(), one.path()).await;
     let standby = at(&etcd, &two).await;
-    standby.observe().await.unwrap();
+    standby.follow().await.unwrap();
     leader.write_all(&put("a")).await.unwrap();
     let backup = away.path().join("snapshot");
     etcd.snapshot(&backup);
     for n in 0..3 {
         leader.write_all(&put(&format!("b/{n}"))).await.unwrap();
     }
-    standby.observe().await.unwrap();
+    standby.follow().await.unwrap();
     assert_eq!((marked(one.path()), marked(two.path())), (4, 4));
 
     etcd.kill();

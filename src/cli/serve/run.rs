@@ -86,7 +86,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     if let Some(directory) = options.manifests {
         tasks.spawn(gitops::directory::run(directory, options.prune, backend, controller, site.clone()));
     }
-    act(Common { store, records, devices, site }, Acting { to_controller, holds }, shutdown).await;
+    act(Process { store, records, devices, site }, Acting { to_controller, holds }, shutdown).await;
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
     Ok(())
@@ -100,7 +100,7 @@ pub fn check() -> api::Check {
 }
 
 /// What every controller of this process is made of.
-struct Common {
+struct Process {
     store: Arc<dyn Store>,
     records: Arc<Records>,
     devices: Arc<dyn Devices>,
@@ -114,15 +114,15 @@ struct Acting {
 }
 
 /// Acts while it holds the lease; waits for it while it does not.
-async fn act(common: Common, acting: Acting, mut shutdown: watch::Receiver<bool>) {
+async fn act(process: Process, acting: Acting, mut shutdown: watch::Receiver<bool>) {
     let holder = format!("{}:{}", hostname(), std::process::id());
     let mut remembered = Remembered::default();
     while !*shutdown.borrow() {
         let lease = tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop) => return,
-            lease = common.store.acquire(LEASE, &holder, limits::LEASE_TTL) => lease,
-            never = stand_by(&common) => match never {},
+            lease = process.store.acquire(LEASE, &holder, limits::LEASE_TTL) => lease,
+            never = stand_by(&process) => match never {},
         };
         let lease: Arc<dyn Lease> = match lease {
             Ok(lease) => Arc::from(lease),
@@ -133,17 +133,17 @@ async fn act(common: Common, acting: Acting, mut shutdown: watch::Receiver<bool>
             }
         };
         tracing::info!(holder, "this controller acts");
-        think(&common, &lease, &acting, &mut remembered, &mut shutdown).await;
+        think(&process, &lease, &acting, &mut remembered, &mut shutdown).await;
         lease.release().await;
         remembered.may_be_old();
     }
 }
 
 /// The mark follows the store while another controller acts: a store that goes backwards then is known here too.
-async fn stand_by(common: &Common) -> std::convert::Infallible {
+async fn stand_by(process: &Process) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(limits::STANDBY_LOOKS).await;
-        if let Err(error) = common.records.observe().await {
+        if let Err(error) = process.records.follow().await {
             tracing::warn!(error = %error, "the store, seen from here");
         }
     }
@@ -152,7 +152,7 @@ async fn stand_by(common: &Common) -> std::convert::Infallible {
 /// A controller, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh observations. Returns when the
 /// lease is lost or the process is to end.
 async fn think(
-    common: &Common,
+    process: &Process,
     lease: &Arc<dyn Lease>,
     acting: &Acting,
     remembered: &mut Remembered,
@@ -163,18 +163,18 @@ async fn think(
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
         let (messages, inbox) = mpsc::channel(limits::REPORTS);
         let parts = Parts {
-            store: Arc::clone(&common.store),
-            records: Arc::clone(&common.records),
-            devices: Arc::clone(&common.devices),
+            store: Arc::clone(&process.store),
+            records: Arc::clone(&process.records),
+            devices: Arc::clone(&process.devices),
             lease: Arc::clone(lease),
             clock: Clock::start(),
             reports,
-            site: common.site.clone(),
+            site: process.site.clone(),
             remembered: remembered.clone(),
         };
         let loaded = Controller::load(parts).await;
         let watched = match loaded {
-            Ok((controller, revision)) => common.store.watch("", revision).await.map(|watch| (controller, watch)),
+            Ok((controller, revision)) => process.store.watch("", revision).await.map(|watch| (controller, watch)),
             Err(error) => Err(error),
         };
         let (mut controller, watch) = match watched {

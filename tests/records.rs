@@ -1,0 +1,224 @@
+//! What the controller recorded, when somebody else changed it: emptied, deleted, overwritten, left by the first version. The whole controller
+//! in virtual time. The stores themselves: `tests/store.rs`.
+
+mod small;
+
+use std::time::Duration;
+
+use embody::control::operator::{Control, Declaring};
+use embody::model::Kind as ObjectKind;
+use embody::model::fact::Power;
+use embody::sim::switch::Kind;
+use embody::store::{Entry, Expect, Store, Write};
+use serde_json::{Value, json};
+use small::{Small, name, network};
+use tokio::time::sleep;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const BODY: &str = "records/2/bodies/s";
+
+impl Small {
+    async fn begun(mode: &str) -> Small {
+        Small::start(Kind::QBridge, json!({}), mode).await
+    }
+
+    async fn converged() -> Small {
+        let site = Small::begun("enforce").await;
+        site.ready().await;
+        site
+    }
+
+    async fn entries(&self, prefix: &str) -> Vec<Entry> {
+        self.store.list(prefix).await.unwrap().0
+    }
+
+    /// Somebody takes everything under these prefixes away.
+    async fn delete(&self, prefixes: &[&str]) {
+        let mut writes = Vec::new();
+        for prefix in prefixes {
+            writes.extend(self.entries(prefix).await.into_iter().map(|e| Write::delete(e.key, e.revision)));
+        }
+        self.store.write_all(&writes).await.unwrap();
+    }
+
+    /// Somebody writes over a key, or makes it.
+    async fn overwrite(&self, key: &str, value: &[u8]) {
+        let there = self.store.get(key).await.unwrap();
+        self.store.put_if(key, value.to_vec(), there.map_or(Expect::Absent, |e| Expect::At(e.revision))).await.unwrap();
+    }
+
+    async fn record(&self) -> Value {
+        let entry = self.store.get(BODY).await.unwrap();
+        entry.map_or(Value::Null, |e| serde_json::from_slice(&e.value).unwrap_or(Value::Null))
+    }
+
+    fn is_on(&self) -> bool {
+        self.centre.power(&name("s")) == Some(Power::On)
+    }
+
+    fn vlan(&self) -> Option<u16> {
+        self.centre.switch(&name("tor-1"), |sim| sim.ports().get("port1").and_then(|c| c.untagged).map(|v| v.id())).flatten()
+    }
+
+    /// In one text, what `why` says.
+    async fn why(&self) -> String {
+        self.words.why(ObjectKind::Binding, &name("b")).await.unwrap()
+    }
+
+    async fn site_says(&self) -> String {
+        self.status(ObjectKind::Policy, "default").await.to_string()
+    }
+
+    async fn button(&self) {
+        self.centre.touch(&name("s"), |bmc, now| bmc.press_button(now));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_emptied_under_the_controller_stops_it_until_a_person_takes_it() {
+    let site = Small::converged().await;
+    site.delete(&["objects/", "records/", "meta/"]).await;
+    sleep(10 * MINUTE).await;
+    assert!(site.is_on());
+    assert_eq!((site.vlan(), site.record().await), (Some(120), Value::Null), "nothing is changed, nothing recorded");
+    assert!(site.events().await.iter().any(|e| e.contains("StoreWentBackwards") && e.contains("was emptied")));
+    site.words.accept_store("me").await.unwrap();
+    let record = site.record().await;
+    assert_eq!(record["evidence"]["p"]["phase"], json!("Started"), "what this process knew is merged back: {record}");
+    assert!(site.words.accept_store("me").await.is_err(), "nothing more to accept");
+    sleep(10 * MINUTE).await;
+    assert!(site.is_on(), "nobody desires anything of it now: it is left as it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_without_its_records_tells_a_new_process_nothing_and_what_runs_may_be_anything() {
+    let mut site = Small::converged().await;
+    site.stop();
+    site.delete(&["records/", "meta/"]).await;
+    site.restart();
+    site.apply(vec![network("web", 130)]).await;
+    sleep(10 * MINUTE).await;
+    assert_eq!((site.is_on(), site.vlan()), (true, Some(120)), "nothing is sent");
+    assert!(site.why().await.contains("StoreWentBackwards"), "{}", site.why().await);
+    assert!(site.site_says().await.contains("embody accept store"));
+    site.words.accept_store("me").await.unwrap();
+    sleep(10 * MINUTE).await;
+    assert_eq!((site.is_on(), site.record().await["anything"].clone()), (true, json!(true)));
+    assert!(site.why().await.contains("EvidenceUnreadable"), "{}", site.why().await);
+    site.button().await;
+    site.ready().await;
+    assert_eq!((site.is_on(), site.vlan(), site.record().await["anything"].clone()), (true, Some(130), Value::Null));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_deleted_under_the_controller_is_written_again() {
+    let site = Small::converged().await;
+    let before = site.record().await;
+    let pins = site.entries("records/2/pins/").await.len();
+    assert!(pins >= 2, "of the server and of the switch");
+    site.delete(&[BODY, "records/2/pins/"]).await;
+    sleep(MINUTE).await;
+    assert_eq!((site.record().await, site.entries("records/2/pins/").await.len()), (before, pins));
+    assert!(site.is_ready().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_does_not_read_may_be_anything_until_a_person_says() {
+    for restarts in [false, true] {
+        let mut site = Small::converged().await;
+        site.overwrite(BODY, br#"{"found":"Off","aWordOfTheFuture":1}"#).await;
+        if restarts {
+            site.restart();
+        }
+        site.apply(vec![network("web", 130)]).await;
+        sleep(10 * MINUTE).await;
+        assert_eq!((site.is_on(), site.vlan()), (true, Some(120)), "nothing is sent");
+        let why = site.why().await;
+        assert!(why.contains("EvidenceUnreadable") && why.contains("`embody declare server s foreign"), "{why}");
+        site.words.declare(&name("s"), Declaring::Foreign, "it runs a tool of ours", "me").await.unwrap();
+        sleep(10 * MINUTE).await;
+        assert!(site.is_on(), "it was found running: a person approves first: {}", site.why().await);
+        assert!(site.why().await.contains("ApprovalNeeded"), "{}", site.why().await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_does_not_read_stops_the_site_until_it_does() {
+    let mut site = Small::converged().await;
+    for restarts in [false, true] {
+        let policy = site.store.get("objects/policies/default").await.unwrap().unwrap().value;
+        site.overwrite("objects/policies/default", b"{").await;
+        if restarts {
+            site.restart();
+        }
+        let (vlan, next) = if restarts { (130, 120) } else { (120, 130) };
+        site.apply(vec![network("web", next)]).await;
+        sleep(10 * MINUTE).await;
+        assert_eq!(site.vlan(), Some(vlan), "nobody knows what is desired");
+        assert!(site.why().await.contains("policies/default does not read"), "{}", site.why().await);
+        site.overwrite("objects/policies/default", &policy).await;
+        sleep(5 * MINUTE).await;
+        assert_eq!((site.vlan(), site.is_ready().await), (Some(next), true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_does_not_read_is_one_of_everything() {
+    let mut site = Small::converged().await;
+    site.overwrite("records/2/pauses/servers.other", b"?").await;
+    site.restart();
+    site.apply(vec![network("web", 130)]).await;
+    sleep(10 * MINUTE).await;
+    assert_eq!(site.vlan(), Some(120));
+    assert!(site.why().await.contains("Paused"), "{}", site.why().await);
+    site.words.resume(embody::control::operator::Scope::Everything, "me").await.unwrap();
+    site.ready().await;
+    sleep(MINUTE).await;
+    assert_eq!(site.vlan(), Some(130));
+    assert_eq!(site.entries("records/2/pauses/").await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_does_not_read_is_nobodys_until_it_is_accepted() {
+    let mut site = Small::converged().await;
+    site.overwrite("records/2/pins/switches/tor-1", b"[]").await;
+    site.restart();
+    site.apply(vec![network("web", 130)]).await;
+    sleep(10 * MINUTE).await;
+    assert_eq!(site.vlan(), Some(120), "{}", site.why().await);
+    site.words.accept(ObjectKind::Switch, &name("tor-1"), "me").await.unwrap();
+    sleep(5 * MINUTE).await;
+    assert_eq!(site.vlan(), Some(130), "{}", site.why().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_the_first_version_are_taken_over() {
+    let mut site = Small::converged().await;
+    site.stop();
+    let binding = site.store.get("objects/bindings/b").await.unwrap().unwrap().value;
+    let uid = serde_json::from_slice::<Value>(&binding).unwrap()["metadata"]["uid"].clone();
+    site.delete(&["records/"]).await;
+    let old = json!({ "heldBy": { "binding": "b", "uid": uid }, "found": "Managed", "mayRun": { "p": "Started" } });
+    site.overwrite("bodies/s", old.to_string().as_bytes()).await;
+    site.overwrite("pins/servers/s", format!("\"{}\"", "11".repeat(16)).as_bytes()).await;
+    let pause =
+        json!({ "scope": { "object": { "kind": "Server", "name": "other" } }, "reason": "r", "by": "me", "since": "2026-01-01T00:00:00Z" });
+    site.overwrite("pauses/servers.other", pause.to_string().as_bytes()).await;
+    site.restart();
+    site.ready().await;
+    sleep(10 * MINUTE).await;
+    assert!(site.is_on() && site.is_ready().await);
+    assert!(!site.events().await.iter().any(|e| e.contains("soft-off")), "it was not touched");
+    let record = site.record().await;
+    assert_eq!((&record["evidence"]["p"]["phase"], &record["heldBy"]["uid"]), (&json!("Started"), &uid));
+    assert_eq!(site.entries("bodies/").await.len() + site.entries("pins/").await.len() + site.entries("pauses/").await.len(), 0);
+    assert_eq!(site.entries("records/2/pauses/").await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_versions_records_stop_this_one() {
+    let mut site = Small::converged().await;
+    site.stop();
+    site.overwrite("records/3/bodies/s", b"{}").await;
+    assert!(site.refuses_to_begin().await.contains("a newer version has written `records/3/bodies/s`"));
+}
