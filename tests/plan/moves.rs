@@ -6,7 +6,7 @@
 use embody::limits::SEEN_OFF_APART;
 use embody::model::binding::{Correct, Mode, RunState};
 use embody::model::body::{Declaration, Found};
-use embody::model::fact::Power;
+use embody::model::fact::{BootDevice, Power};
 use embody::model::op::Op;
 use embody::model::{Reason, Spec};
 use embody::plan::observed::Trouble;
@@ -214,6 +214,25 @@ fn a_record_that_does_not_read_fences_everything_until_its_body_is_seen_off_twic
     assert!(!rack.seen["a"].unreadable);
     rack.calm(20);
     assert_eq!(rack.runs("b"), Some("p"));
+}
+
+#[test]
+fn a_body_whose_disk_holds_a_persona_that_moved_is_parked_and_fences_when_it_runs() {
+    let mut rack = Rack::new(&["a", "b", "c"], &["p"], 1);
+    rack.put_disk("p", "net-p");
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    rack.calm(20);
+    assert_eq!((rack.runs("a"), rack.runs("b"), rack.truth["a"].boot), (None, Some("p"), BootDevice::Pxe));
+    // Somebody sets its boot device to the disk and presses the button.
+    rack.truth.get_mut("a").unwrap().boot = BootDevice::Disk;
+    rack.press(&name("a"), Power::On);
+    rack.edit("x", |spec| spec.target.server = Some(name("c")));
+    let (_, plans) = rack.calm(20);
+    let said = plans[&name("b")].waits.iter().find(|w| w.reason == Reason::TakeoverNotPossible);
+    assert!(said.is_some_and(|w| w.message.contains("server a is on")), "{plans:?}");
+    assert_eq!((rack.runs("b"), rack.runs("c")), (Some("p"), None));
 }
 
 // ---- ports ---------------------------------------------------------------------------------------------------------------

@@ -208,6 +208,13 @@ impl Rack {
         self.put(persona, Spec::Persona(spec_of(json!({ "os": { "family": "linux" }, "root": root, "nics": nics }))));
     }
 
+    /// A persona on its server's own disk, that may live once.
+    pub fn put_disk(&mut self, persona: &str, network: &str) {
+        let nics = json!([{ "name": "nic1", "untagged": network, "boot": true }]);
+        let spec = json!({ "os": { "family": "linux" }, "root": { "disk": {} }, "exclusive": true, "nics": nics });
+        self.put(persona, Spec::Persona(spec_of(spec)));
+    }
+
     /// A persona that writes another directory, under its own name.
     pub fn put_directory(&mut self, persona: &str, network: &str, path: &str) {
         self.put_root(persona, network, &json!({ "nfs": { "server": "10.0.0.5", "path": path, "mode": "writable" } }));
