@@ -58,7 +58,7 @@ fn a_persona_stays_where_it_is_while_its_new_body_is_in_maintenance() {
 fn a_persona_stays_where_it_is_while_its_new_body_runs_something() {
     let mut rack = p_on_a();
     rack.press(&name("b"), Power::On);
-    rack.look(&name("b"));
+    rack.observe(&name("b"));
     stays_on_a(&mut rack, "server b runs something");
     rack.approve("x");
     rack.calm(20);
@@ -99,7 +99,7 @@ fn a_persona_stays_where_it_is_while_the_one_on_its_new_body_cannot_leave() {
     rack.edit("y", |spec| spec.target.server = Some(name("c")));
     stays_on_a(&mut rack, "bmc/c does not answer");
     assert!(rack.ops.is_empty() && rack.runs("b") == Some("q"), "{:?}", rack.ops);
-    // Nor is b touched for x's other wishes, which come next.
+    // Nor is b touched for what else is desired of x, which comes next.
     rack.edit("x", |spec| (spec.state, spec.restart) = (RunState::Stopped, 1));
     rack.calm(20);
     assert_eq!(rack.runs("b"), Some("q"));
@@ -200,16 +200,16 @@ fn a_record_that_does_not_read_fences_everything_until_its_body_is_seen_off_twic
     let mut rack = p_on_a();
     rack.restart_process();
     rack.seen.get_mut("a").unwrap().unreadable = true;
-    *(&mut rack.seen.get_mut("a").unwrap().body) = embody::model::body::Body::default();
+    rack.seen.get_mut("a").unwrap().body = embody::model::body::Body::default();
     rack.edit("x", |spec| spec.target.server = Some(name("b")));
     rack.calm(20);
     assert!(rack.ops.is_empty() && rack.runs("b").is_none(), "{:?}", rack.ops);
     rack.press(&name("a"), Power::Off);
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(rack.seen["a"].unreadable, "one Off ends nothing");
     rack.pass(SEEN_OFF_APART);
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(!rack.seen["a"].unreadable);
     rack.calm(20);
@@ -269,12 +269,12 @@ fn an_adopted_server_loses_no_link_before_a_person_approves() {
 fn a_port_that_was_left_half_way_is_ended_first_whatever_else_is_desired() {
     let mut rack = p_on_a();
     rack.ports.insert(port_of("a"), access(50));
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Refused);
     assert_eq!(rack.ports[&port_of("a")], access(crate::rack::BETWEEN));
     // Neither a mode that only observes nor a stop keeps it from being ended.
     rack.edit("x", |spec| (spec.state, spec.correct) = (RunState::Stopped, Some(Correct::All(Mode::Observe))));
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     let plan = rack.plan(&name("a"));
     let step = plan.steps.first().unwrap();
     assert!(step.debt && matches!(&step.op, Op::SetPort { to, .. } if *to == access(110)), "{plan:?}");
@@ -293,7 +293,7 @@ fn a_port_that_was_left_half_way_is_ended_first_whatever_else_is_desired() {
 fn a_sight_of_a_port_from_before_a_write_does_not_end_it() {
     let mut rack = p_on_a();
     rack.ports.insert(port_of("a"), access(50));
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Refused);
     // Not asked again yet: what is known is how it was before.
     rack.reconcile(&name("a"), &mut || Luck::Lost);

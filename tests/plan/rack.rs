@@ -417,12 +417,12 @@ impl Rack {
             self.delivered(server, &step.op, luck);
             if luck == Luck::Good {
                 self.echo(server, &step.op);
-                self.look(server);
+                self.observe(server);
             }
             self.check();
         }
         if !plan.polls.is_empty() && luck() == Luck::Good {
-            self.look(server);
+            self.observe(server);
         }
     }
 
@@ -540,7 +540,7 @@ impl Rack {
     }
 
     /// A question to the BMC and to the switch that the server is on.
-    pub fn look(&mut self, server: &Name) {
+    pub fn observe(&mut self, server: &Name) {
         let asked_at = self.tick();
         if !self.truth[server].silent {
             let power = Seen { value: self.truth[server].power, asked_at };
@@ -580,7 +580,7 @@ impl Rack {
             let before = self.events;
             let mut plans = BTreeMap::new();
             for server in &names {
-                self.look(server);
+                self.observe(server);
                 plans.insert(server.clone(), self.reconcile(server, &mut || Luck::Good));
                 self.pass(Duration::from_millis(300));
             }

@@ -278,7 +278,6 @@ fn deliveries() -> Vec<Delivered> {
     let soft = |soft, recent| Delivered { soft, hard: nothing, recent };
     let hard = |hard, recent| Delivered { soft: (1, Last::Accepted), hard, recent };
     vec![
-        soft(nothing, false),
         soft((1, Last::Unknown), true),
         soft((1, Last::Unknown), false),
         soft((3, Last::Unknown), false),
@@ -286,7 +285,6 @@ fn deliveries() -> Vec<Delivered> {
         soft((1, Last::Accepted), false),
         soft((1, Last::Refused), false),
         hard((1, Last::Unknown), true),
-        hard((1, Last::Accepted), false),
         hard((1, Last::Refused), false),
         hard((3, Last::Unknown), false),
     ]
@@ -333,7 +331,7 @@ impl Place {
 
     /// Nothing was begun whose outcome only the devices know.
     pub fn is_foreseeable(&self) -> bool {
-        let usual = self.held.or(self.release).is_none() || self.found != Found::Unknown;
+        let usual = self.held.or(self.release).is_none() || self.found != Found::Unknown && self.held != Some("y");
         usual && self.off.is_none() && !self.on_sent && !matches!(self.known, Known::Declared(_))
     }
 
