@@ -20,7 +20,7 @@ use crate::rack::{Asked, BETWEEN, QUARANTINE, Rack, Truth, access, name, port_of
 /// answers came after all of them, more than half a minute after the old ones.
 const STALE: Tick = Tick(190_000_000);
 const RECORDED: Tick = Tick(200_000_000);
-const RECENT: Tick = Tick(238_000_000);
+const RECENT: Tick = Tick(245_000_000);
 const FRESH: Tick = Tick(240_000_000);
 const AGAIN: Tick = Tick(251_000_000);
 const NOW: Tick = Tick(252_000_000);
