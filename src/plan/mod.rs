@@ -1,11 +1,12 @@
 //! Desired and observed in, the next steps out. Pure: no I/O, no clock, no log, no failure.
 //!
-//! `plan` observes one server. It returns bookkeeping first (`records`: what the facts prove), and steps only when there is none left
+//! `plan` is about one server. It returns bookkeeping first (`records`: what the facts prove), and steps only when there is none left
 //! to do: the caller stores the records and plans again. Steps are the ones whose preconditions are *seen*; the next wave comes with the
 //! next observation. No list of steps is ever stored.
 //!
-//! Where to look: `ledger` (what facts prove), `fence` (why a body must be off, when a persona may start), `power`, `network`, `gate`
-//! (modes, approvals), `budget` (guardrails across servers), `save` (switches), `forecast` (the whole future). Shown by `tests/plan.rs`.
+//! Where to begin: `evidence` (what facts prove), `fence` (why a body must be off, when a persona may start, when a move may begin), `off` (what
+//! is sent next to switch a body off), `power`, `network`, `consent` (modes, approvals), `budget` and `guardrails` (across servers), `save`
+//! (switches), `forecast` (the whole future). Shown by `tests/plan.rs`.
 
 pub mod budget;
 pub mod consent;

@@ -29,7 +29,7 @@ const EXCLUSIVE: usize = 2;
 enum Event {
     /// A pass of the loop; the luck of its requests, one after the other.
     Reconcile(usize, Vec<Luck>),
-    Look(usize),
+    Observe(usize),
     Pass(u64),
     Button(usize, Power),
     Reboot(usize),
@@ -59,7 +59,7 @@ fn event() -> impl Strategy<Value = Event> {
     let bind = (0..3usize, 0..3usize, 0..3usize, mode.clone());
     prop_oneof![
         30 => (0..3usize, prop::collection::vec(luck, 0..4)).prop_map(|(s, luck)| Event::Reconcile(s, luck)),
-        16 => (0..3usize).prop_map(Event::Look),
+        16 => (0..3usize).prop_map(Event::Observe),
         4 => prop_oneof![Just(1u64), Just(11), Just(61)].prop_map(Event::Pass),
         3 => (0..3usize, power).prop_map(|(s, power)| Event::Button(s, power)),
         2 => (0..3usize).prop_map(Event::Reboot),
@@ -84,7 +84,7 @@ impl Rack {
                 let mut luck = luck.iter().copied();
                 self.reconcile(&name(SERVERS[*s]), &mut || luck.next().unwrap_or(Luck::Good));
             }
-            Event::Look(s) => self.look(&name(SERVERS[*s])),
+            Event::Observe(s) => self.observe(&name(SERVERS[*s])),
             Event::Pass(seconds) => self.pass(Duration::from_secs(*seconds)),
             Event::Button(s, power) => {
                 self.note(format_args!("a person switches {} {power}", SERVERS[*s]));
@@ -154,7 +154,7 @@ impl Rack {
             self.edit(binding, |spec| spec.correct = Some(Correct::All(Mode::Enforce)));
         }
         for server in SERVERS {
-            self.look(&name(server));
+            self.observe(&name(server));
         }
         let sent = self.ops.len();
         let foreseen = self.seen.values().all(|seen| seen.body.off.is_none() && !seen.body.on_sent).then(|| self.forecast());

@@ -1,6 +1,6 @@
 //! What must be so at every moment and of every step: each check is one of the invariants of the design, said without the planner's words.
 //!
-//! Leaves out: that anything is done at all (`every_world`, `chaos`). Only this file and `Rack::look` read the truth.
+//! Leaves out: that anything is done at all (`every_world`, `chaos`). Only this file and `Rack::observe` read the truth.
 
 use embody::limits;
 use embody::model::Name;
@@ -115,7 +115,7 @@ impl Rack {
             Off::Hard => {
                 let grace_over = asked.accepted_at.is_some_and(|at| self.on_after(server, at.plus(GRACE)));
                 let soft_failed = asked.refused || asked.soft >= limits::SOFT_OFF_TRIES;
-                if !grace_over && !hard_word && !(self.hard_off_without_soft && soft_failed) {
+                if !(grace_over || hard_word || self.hard_off_without_soft && soft_failed) {
                     fails("hard without an accepted soft-off and its grace");
                 }
                 if asked.hard_at.is_some_and(|at| !self.on_after(server, at.plus(limits::HARD_OFF_WAIT))) {

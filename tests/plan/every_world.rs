@@ -114,7 +114,7 @@ fn comes_to_rest(rack: &mut Rack, desired: &Intent, good: &mut BTreeSet<u64>) ->
         let before = rack.events;
         let mut plans = Vec::new();
         for server in [name("a"), name("b")] {
-            rack.look(&server);
+            rack.observe(&server);
             plans.push((server.clone(), rack.reconcile(&server, &mut || Luck::Good)));
         }
         // The second of two answers may bring what the first did not.
@@ -160,7 +160,7 @@ fn ends_well(rack: &Rack, desired: &Intent, plans: &[(Name, Plan)]) {
         };
         let held = body.held_by.as_ref().is_some_and(|h| h.binding.as_str() == binding);
         let port = rack.ports[&port_of(server)] == access(vlan);
-        if !(held && met && port) && !needs_a_person {
+        if !(needs_a_person || held && met && port) {
             rack.fail(&format!("{desired:?} ends, and {binding} is not as desired"));
         }
     }
@@ -211,7 +211,7 @@ fn every_forecast_ends_and_comes_true() {
             worlds += 1;
             put(&mut rack, "a", one);
             put(&mut rack, "b", other);
-            ["a", "b"].iter().for_each(|server| rack.look(&name(server)));
+            ["a", "b"].iter().for_each(|server| rack.observe(&name(server)));
             let future = rack.forecast();
             if future.problems.iter().any(|(_, p)| p.reason == Reason::ForecastTooLong) {
                 rack.fail(&format!("{desired:?}: the forecast does not end"));

@@ -81,9 +81,9 @@ fn an_adoption_foresees_that_nothing_is_disturbed() {
     let mut rack = Rack::new(&["a"], &["p"], 1);
     rack.press(&name("a"), Power::On);
     rack.ports.insert(crate::rack::port_of("a"), crate::rack::access(110));
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     assert_eq!(printed(&rack)[0], "1 IPMI a soft-off (power off) held");
     let plan = rack.reconcile(&name("a"), &mut || Luck::Good);
     assert_eq!((plan.steps.len(), plan.held.len(), rack.body("a").found), (0, 1, Found::Running));

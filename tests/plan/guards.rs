@@ -72,13 +72,13 @@ fn an_off_that_was_asked_before_the_answer_arms_nothing() {
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
     while rack.body("a").evidence.is_empty() {
         rack.pass(SEEN_OFF_APART);
-        rack.look(&a);
+        rack.observe(&a);
         rack.reconcile(&a, &mut || Luck::Lost);
     }
     assert_eq!(rack.phase("a", "p"), Some((Phase::Answered, false)));
     // Somebody starts it before the next question: what it then runs is not known.
     rack.press(&a, Power::On);
-    rack.look(&a);
+    rack.observe(&a);
     rack.reconcile(&a, &mut || Luck::Lost);
     assert_eq!(rack.phase("a", "p"), Some((Phase::Answered, true)));
     rack.calm(20);
@@ -93,7 +93,7 @@ fn a_server_is_not_started_before_its_ports_are_read_back() {
     // Every write to the switch is lost.
     for _ in 0..12 {
         rack.pass(SEEN_OFF_APART);
-        rack.look(&a);
+        rack.observe(&a);
         rack.ports.insert(port_of("a"), access(1));
         let back = sight(&rack);
         rack.seen.get_mut(&a).unwrap().ports.insert(port_of("a"), back);
@@ -210,7 +210,7 @@ fn a_body_that_is_off_is_left_in_approve_mode_with_nothing_to_disturb() {
 fn a_persona_that_is_changed_on_its_server_is_switched_off_first() {
     let mut rack = p_on_a();
     rack.edit("x", |spec| spec.persona = name("q"));
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     let plan = rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(plan.steps.iter().all(|s| matches!(s.op, Op::PowerOff { .. })) && plan.steps.len() == 1, "{plan:?}");
     let (_, plans) = rack.calm(20);
@@ -225,7 +225,7 @@ fn a_move_away_and_back_ends_where_it_began() {
         rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
         for _ in 0..rounds {
             for server in ["a", "b"] {
-                rack.look(&name(server));
+                rack.observe(&name(server));
                 rack.reconcile(&name(server), &mut good);
             }
         }
@@ -290,7 +290,7 @@ fn two_personas_in_one_body_at_one_time_are_another_boot_device_each() {
     let a = name("a");
     while rack.seen[&a].memory.boot_set_at.is_none() {
         rack.pass(SEEN_OFF_APART);
-        rack.look(&a);
+        rack.observe(&a);
         rack.reconcile(&a, &mut good);
     }
     let set_at = rack.seen[&a].memory.boot_set_at;
@@ -306,7 +306,7 @@ fn answered_keeps_the_order_of_evidence_over_a_restart_of_the_process() {
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
     while rack.body("a").evidence.is_empty() {
         rack.pass(SEEN_OFF_APART);
-        rack.look(&a);
+        rack.observe(&a);
         rack.reconcile(&a, &mut || Luck::Lost);
     }
     let snapshot = rack.want(&a).holder.clone().unwrap().snapshot;
@@ -314,7 +314,7 @@ fn answered_keeps_the_order_of_evidence_over_a_restart_of_the_process() {
     rack.restart_process();
     rack.reconcile(&a, &mut || Luck::Lost);
     assert_eq!(rack.phase("a", "p"), Some((Phase::Answered, false)));
-    rack.look(&a);
+    rack.observe(&a);
     rack.reconcile(&a, &mut || Luck::Lost);
     assert_eq!(rack.phase("a", "p"), Some((Phase::Armed, false)));
 }
@@ -323,16 +323,16 @@ fn answered_keeps_the_order_of_evidence_over_a_restart_of_the_process() {
 fn the_ports_of_a_released_body_are_touched_only_when_it_is_off() {
     let mut rack = p_on_a();
     rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     let plan = rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(plan.steps.len() == 1 && matches!(plan.steps[0].op, Op::PowerOff { .. }), "{plan:?}");
     // Nothing ran there by evidence, and a person starts it: it still goes off first.
     rack.press(&name("a"), Power::Off);
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Lost);
     rack.press(&name("a"), Power::On);
     rack.pass(SOFT_OFF_UNKNOWN);
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     let plan = rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(plan.steps.iter().all(|s| matches!(s.op, Op::PowerOff { .. })) && !plan.steps.is_empty(), "{plan:?}");
 }
@@ -381,7 +381,7 @@ fn a_missing_vlan_is_made_first_where_the_switch_allows_it() {
     let (_, plans) = rack.calm(12);
     assert_eq!(plans[&a].problems[0].reason, Reason::VlanMissing);
     rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap().creates_vlans = true;
-    rack.look(&a);
+    rack.observe(&a);
     let plan = rack.plan(&a);
     assert!(plan.steps.len() == 1 && matches!(plan.steps[0].op, Op::CreateVlan { .. }), "{plan:?}");
     let (_, plans) = rack.calm(12);

@@ -6,7 +6,7 @@
 use embody::limits::SEEN_OFF_APART;
 use embody::model::binding::{Correct, Mode, RunState};
 use embody::model::body::{Declaration, Found};
-use embody::model::fact::Power;
+use embody::model::fact::{BootDevice, Power};
 use embody::model::op::Op;
 use embody::model::{Reason, Spec};
 use embody::plan::observed::Trouble;
@@ -58,7 +58,7 @@ fn a_persona_stays_where_it_is_while_its_new_body_is_in_maintenance() {
 fn a_persona_stays_where_it_is_while_its_new_body_runs_something() {
     let mut rack = p_on_a();
     rack.press(&name("b"), Power::On);
-    rack.look(&name("b"));
+    rack.observe(&name("b"));
     stays_on_a(&mut rack, "server b runs something");
     rack.approve("x");
     rack.calm(20);
@@ -99,7 +99,7 @@ fn a_persona_stays_where_it_is_while_the_one_on_its_new_body_cannot_leave() {
     rack.edit("y", |spec| spec.target.server = Some(name("c")));
     stays_on_a(&mut rack, "bmc/c does not answer");
     assert!(rack.ops.is_empty() && rack.runs("b") == Some("q"), "{:?}", rack.ops);
-    // Nor is b touched for x's other wishes, which come next.
+    // Nor is b touched for what else is desired of x, which comes next.
     rack.edit("x", |spec| (spec.state, spec.restart) = (RunState::Stopped, 1));
     rack.calm(20);
     assert_eq!(rack.runs("b"), Some("q"));
@@ -200,20 +200,39 @@ fn a_record_that_does_not_read_fences_everything_until_its_body_is_seen_off_twic
     let mut rack = p_on_a();
     rack.restart_process();
     rack.seen.get_mut("a").unwrap().unreadable = true;
-    *(&mut rack.seen.get_mut("a").unwrap().body) = embody::model::body::Body::default();
+    rack.seen.get_mut("a").unwrap().body = embody::model::body::Body::default();
     rack.edit("x", |spec| spec.target.server = Some(name("b")));
     rack.calm(20);
     assert!(rack.ops.is_empty() && rack.runs("b").is_none(), "{:?}", rack.ops);
     rack.press(&name("a"), Power::Off);
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(rack.seen["a"].unreadable, "one Off ends nothing");
     rack.pass(SEEN_OFF_APART);
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(!rack.seen["a"].unreadable);
     rack.calm(20);
     assert_eq!(rack.runs("b"), Some("p"));
+}
+
+#[test]
+fn a_body_whose_disk_holds_a_persona_that_moved_is_parked_and_fences_when_it_runs() {
+    let mut rack = Rack::new(&["a", "b", "c"], &["p"], 1);
+    rack.put_disk("p", "net-p");
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    rack.calm(20);
+    assert_eq!((rack.runs("a"), rack.runs("b"), rack.truth["a"].boot), (None, Some("p"), BootDevice::Pxe));
+    // Somebody sets its boot device to the disk and presses the button.
+    rack.truth.get_mut("a").unwrap().boot = BootDevice::Disk;
+    rack.press(&name("a"), Power::On);
+    rack.edit("x", |spec| spec.target.server = Some(name("c")));
+    let (_, plans) = rack.calm(20);
+    let said = plans[&name("b")].waits.iter().find(|w| w.reason == Reason::TakeoverNotPossible);
+    assert!(said.is_some_and(|w| w.message.contains("server a is on")), "{plans:?}");
+    assert_eq!((rack.runs("b"), rack.runs("c")), (Some("p"), None));
 }
 
 // ---- ports ---------------------------------------------------------------------------------------------------------------
@@ -250,12 +269,12 @@ fn an_adopted_server_loses_no_link_before_a_person_approves() {
 fn a_port_that_was_left_half_way_is_ended_first_whatever_else_is_desired() {
     let mut rack = p_on_a();
     rack.ports.insert(port_of("a"), access(50));
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Refused);
     assert_eq!(rack.ports[&port_of("a")], access(crate::rack::BETWEEN));
     // Neither a mode that only observes nor a stop keeps it from being ended.
     rack.edit("x", |spec| (spec.state, spec.correct) = (RunState::Stopped, Some(Correct::All(Mode::Observe))));
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     let plan = rack.plan(&name("a"));
     let step = plan.steps.first().unwrap();
     assert!(step.debt && matches!(&step.op, Op::SetPort { to, .. } if *to == access(110)), "{plan:?}");
@@ -274,7 +293,7 @@ fn a_port_that_was_left_half_way_is_ended_first_whatever_else_is_desired() {
 fn a_sight_of_a_port_from_before_a_write_does_not_end_it() {
     let mut rack = p_on_a();
     rack.ports.insert(port_of("a"), access(50));
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Refused);
     // Not asked again yet: what is known is how it was before.
     rack.reconcile(&name("a"), &mut || Luck::Lost);

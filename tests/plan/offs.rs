@@ -29,7 +29,7 @@ fn to_be_stopped() -> Rack {
 /// What is sent in a pass after this time.
 fn after(rack: &mut Rack, time: Duration, luck: Luck) -> Vec<Off> {
     rack.pass(time);
-    rack.look(&name("a"));
+    rack.observe(&name("a"));
     let before = rack.ops.len();
     rack.reconcile(&name("a"), &mut || luck);
     let how = |op: &Op| if let Op::PowerOff { how, .. } = op { Some(*how) } else { None };

@@ -208,6 +208,13 @@ impl Rack {
         self.put(persona, Spec::Persona(spec_of(json!({ "os": { "family": "linux" }, "root": root, "nics": nics }))));
     }
 
+    /// A persona on its server's own disk, that may live once.
+    pub fn put_disk(&mut self, persona: &str, network: &str) {
+        let nics = json!([{ "name": "nic1", "untagged": network, "boot": true }]);
+        let spec = json!({ "os": { "family": "linux" }, "root": { "disk": {} }, "exclusive": true, "nics": nics });
+        self.put(persona, Spec::Persona(spec_of(spec)));
+    }
+
     /// A persona that writes another directory, under its own name.
     pub fn put_directory(&mut self, persona: &str, network: &str, path: &str) {
         self.put_root(persona, network, &json!({ "nfs": { "server": "10.0.0.5", "path": path, "mode": "writable" } }));
@@ -410,12 +417,12 @@ impl Rack {
             self.delivered(server, &step.op, luck);
             if luck == Luck::Good {
                 self.echo(server, &step.op);
-                self.look(server);
+                self.observe(server);
             }
             self.check();
         }
         if !plan.polls.is_empty() && luck() == Luck::Good {
-            self.look(server);
+            self.observe(server);
         }
     }
 
@@ -533,7 +540,7 @@ impl Rack {
     }
 
     /// A question to the BMC and to the switch that the server is on.
-    pub fn look(&mut self, server: &Name) {
+    pub fn observe(&mut self, server: &Name) {
         let asked_at = self.tick();
         if !self.truth[server].silent {
             let power = Seen { value: self.truth[server].power, asked_at };
@@ -573,7 +580,7 @@ impl Rack {
             let before = self.events;
             let mut plans = BTreeMap::new();
             for server in &names {
-                self.look(server);
+                self.observe(server);
                 plans.insert(server.clone(), self.reconcile(server, &mut || Luck::Good));
                 self.pass(Duration::from_millis(300));
             }

@@ -9,7 +9,7 @@ use embody::model::binding::{Mode, RunState};
 use embody::model::body::{
     Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot, port_id,
 };
-use embody::model::fact::{PortConfig, Power, Seen, Tick};
+use embody::model::fact::{BootDevice, PortConfig, Power, Seen, Tick};
 use embody::model::reason::Reason;
 use embody::plan::observed::{Approval, Memory, Observed, PortObserved, Trouble};
 use embody::plan::off::Grace;
@@ -20,7 +20,7 @@ use crate::rack::{Asked, BETWEEN, QUARANTINE, Rack, Truth, access, name, port_of
 /// answers came after all of them, more than half a minute after the old ones.
 const STALE: Tick = Tick(190_000_000);
 const RECORDED: Tick = Tick(200_000_000);
-const RECENT: Tick = Tick(238_000_000);
+const RECENT: Tick = Tick(245_000_000);
 const FRESH: Tick = Tick(240_000_000);
 const AGAIN: Tick = Tick(251_000_000);
 const NOW: Tick = Tick(252_000_000);
@@ -65,6 +65,8 @@ pub enum Relation {
     Renamed,
     /// It writes nothing, and may live in many bodies.
     Shared,
+    /// It writes another directory, and p lives on its server's own disk.
+    Disk,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +93,10 @@ pub fn desired(consent: Consent) -> Vec<Intent> {
             relations.extend([Relation::Apart, Relation::Shared]);
         }
         if x == At::A(RunState::Running) && !plain {
-            relations.extend([Relation::Apart, Relation::Renamed]);
+            relations.push(Relation::Renamed);
+        }
+        if y == At::Deleted && matches!(x, At::A(RunState::Running) | At::B(_)) && consent != Consent::Observe {
+            relations.push(Relation::Disk);
         }
         let restarts: &[bool] = if x == At::A(RunState::Running) { &[false, true] } else { &[false] };
         for (relation, &restart) in relations.iter().flat_map(|r| restarts.iter().map(move |s| (*r, s))) {
@@ -109,6 +114,7 @@ pub fn rack_of(desired: &Intent) -> Rack {
     match desired.relation {
         Relation::Nested => rack.put_directory("q", "net-q", "/p/q"),
         Relation::Renamed => rack.put_directory("q", "net-q", "//x/../p/"),
+        Relation::Disk => rack.put_disk("p", "net-p"),
         Relation::Apart | Relation::Shared => {}
     }
     let mode = match desired.consent {
@@ -144,7 +150,7 @@ fn everything(binding: &str, generation: u64) -> Approval {
     let ops = ["a", "b"].into_iter().flat_map(|s| {
         let (switch, port) = port_of(s);
         let ports = configs.iter().map(move |to| format!("port {switch} {port} {to}"));
-        [format!("power-off {s}"), format!("boot {s} Pxe")].into_iter().chain(ports)
+        [format!("power-off {s}"), format!("boot {s} Pxe"), format!("boot {s} Disk")].into_iter().chain(ports)
     });
     Approval { uid: format!("uid-{binding}"), generation, ops: ops.collect(), hard: false }
 }
@@ -272,7 +278,6 @@ fn deliveries() -> Vec<Delivered> {
     let soft = |soft, recent| Delivered { soft, hard: nothing, recent };
     let hard = |hard, recent| Delivered { soft: (1, Last::Accepted), hard, recent };
     vec![
-        soft(nothing, false),
         soft((1, Last::Unknown), true),
         soft((1, Last::Unknown), false),
         soft((3, Last::Unknown), false),
@@ -280,7 +285,6 @@ fn deliveries() -> Vec<Delivered> {
         soft((1, Last::Accepted), false),
         soft((1, Last::Refused), false),
         hard((1, Last::Unknown), true),
-        hard((1, Last::Accepted), false),
         hard((1, Last::Refused), false),
         hard((3, Last::Unknown), false),
     ]
@@ -289,6 +293,14 @@ fn deliveries() -> Vec<Delivered> {
 impl Place {
     /// What was seen does not contradict what runs.
     fn is_sound(&self) -> bool {
+        if self.found != Found::Managed
+            && self.off.is_none()
+            && matches!(self.seen, Sight::Stale(_))
+            && self.held.or(self.release).is_some()
+        {
+            // How it was found is asked of fresh answers.
+            return false;
+        }
         let started_since = self.power == Power::On && matches!(self.seen, Sight::OffOnce | Sight::OffTwice);
         match self.evidence {
             // Seen off after the withdrawal: a start since then boots nothing of ours.
@@ -319,7 +331,7 @@ impl Place {
 
     /// Nothing was begun whose outcome only the devices know.
     pub fn is_foreseeable(&self) -> bool {
-        let usual = self.held.or(self.release).is_none() || self.found != Found::Unknown;
+        let usual = self.held.or(self.release).is_none() || self.found != Found::Unknown && self.held != Some("y");
         usual && self.off.is_none() && !self.on_sent && !matches!(self.known, Known::Declared(_))
     }
 
@@ -403,7 +415,7 @@ pub fn others() -> Vec<Place> {
 pub fn both_claim(desired: &Intent, one: &Place, other: &Place) -> bool {
     let overlap = |p: &str, q: &str| match desired.relation {
         Relation::Nested | Relation::Renamed => true,
-        Relation::Apart => p == q,
+        Relation::Apart | Relation::Disk => p == q,
         Relation::Shared => p == q && p == "p",
     };
     one.evidence.zip(other.evidence).is_some_and(|(p, q)| overlap(p.persona, q.persona))
@@ -434,9 +446,8 @@ fn sending((tries, last): (u32, Last)) -> Sending {
 fn snapshot(rack: &Rack, server: &str, of: Of) -> Snapshot {
     let binding = if of.persona == "p" { "x" } else { "y" };
     let persona = &rack.objects.personas[of.persona].spec;
-    let nfs = persona.root.nfs.clone().unwrap();
     let mut root = persona.root.clone();
-    if of.old {
+    if let Some(nfs) = persona.root.nfs.clone().filter(|_| of.old) {
         root.nfs = Some(embody::model::persona::NfsRoot { path: "/old".to_owned(), ..nfs });
     }
     let edited = embody::model::PersonaSpec { root: root.clone(), ..persona.clone() };
@@ -446,7 +457,7 @@ fn snapshot(rack: &Rack, server: &str, of: Of) -> Snapshot {
         persona: name_of.clone(),
         hostname: server.to_owned(),
         arch: persona.os.arch,
-        boot: embody::model::fact::BootDevice::Pxe,
+        boot: if root.disk.is_some() { BootDevice::Disk } else { BootDevice::Pxe },
         root,
         kernel: None,
         claims: embody::model::claim::claims(&name_of, &edited, held.map(|h| &h.spec)),
@@ -468,6 +479,7 @@ fn body_of(rack: &Rack, server: &str, place: &Place) -> Body {
     };
     let (switch, port) = port_of(server);
     let debt = PortDebt { begun: Some((access(1), access(110))) };
+    let on_disk = has_disk(rack, place).then(|| name("p")).into_iter().collect();
     let off = place.off.map(|d| OffIntent { because: String::new(), soft: sending(d.soft), hard: sending(d.hard) });
     let body = Body {
         held_by: place.held.map(hold),
@@ -478,10 +490,17 @@ fn body_of(rack: &Rack, server: &str, place: &Place) -> Body {
         release: place.release.map(hold),
         anything: place.known == Known::Anything,
         declared,
+        on_disk,
         ports: place.half_way.then(|| (port_id(&switch, &port), debt)).into_iter().collect(),
         ..Body::default()
     };
     if place.known == Known::Unreadable { Body::default() } else { body }
+}
+
+/// Whether its disk may hold p.
+fn has_disk(rack: &Rack, place: &Place) -> bool {
+    let started = place.evidence.is_some_and(|of| of.persona == "p" && of.phase == Phase::Started);
+    rack.objects.personas["p"].spec.root.disk.is_some() && (started || place.release == Some("x"))
 }
 
 fn memory_of(place: &Place) -> Memory {
@@ -531,6 +550,9 @@ pub fn put(rack: &mut Rack, server: &str, place: &Place) {
     let body = body_of(rack, server, place);
     let unreadable = place.known == Known::Unreadable;
     let runs = place.evidence.filter(|_| place.runs).map(|of| Rc::new(snapshot(rack, server, of)));
+    let disk = has_disk(rack, place)
+        .then(|| Rc::new(snapshot(rack, server, Of { persona: "p", phase: Phase::Started, withdrawn: false, old: false })));
+    let boot = if disk.is_some() && (place.runs || place.power == Power::Off) { BootDevice::Disk } else { BootDevice::None };
     let seen = rack.seen.get_mut(server).unwrap();
     let (switches, approvals) = (std::mem::take(&mut seen.switches), std::mem::take(&mut seen.approvals));
     let stopped = std::mem::take(&mut seen.stopped);
@@ -549,6 +571,8 @@ pub fn put(rack: &mut Rack, server: &str, place: &Place) {
     let truth = Truth {
         power: place.power,
         runs,
+        boot,
+        disk,
         stranger: stranger && owned,
         silent: place.silent,
         lied_about,
