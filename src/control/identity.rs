@@ -64,8 +64,14 @@ impl Controller {
         let names: Vec<Name> = self.cache.bmcs.keys().filter(|other| *other != server).cloned().collect();
         let shows_it = |other: &Name| self.shown(Kind::Server, other).is_some_and(|s| body.made_on.compare(&s) == Sameness::Same);
         let Some(other) = names.into_iter().find(shows_it) else {
-            if body.evidence.is_empty() {
-                return Ok(String::new());
+            let declared = body.declared.as_ref().is_some_and(|d| d.what != Declaration::OffButRuns);
+            if body.evidence.is_empty() || declared {
+                // What was sent to the machine that is gone says nothing of this one. Its ports are still where they were.
+                let new = Body { off: None, on_sent: false, made_on: shown.clone(), ..body };
+                return match self.replace_bodies(vec![(server.clone(), new)]).await {
+                    true => Ok(String::new()),
+                    false => Err(Refusal::Store { why: "it was not stored; try again".to_owned() }),
+                };
             }
             return refused(format!(
                 "by evidence {server} may run {}, recorded of the machine {}, which no server shows now. If its power is cut for certain: `embody declare server {server} off --reason \"its power is cut\"`",

@@ -9,6 +9,7 @@ use super::network;
 use super::observed::{Observed, SeenOff};
 use super::power;
 use super::record::Record;
+use crate::model::binding::RunState;
 use crate::model::body::{Declaration, Found, Hold, Phase};
 use crate::model::fact::{Power, Tick};
 
@@ -18,7 +19,7 @@ pub fn records(want: &Desired, seen: &Observed) -> Vec<Record> {
     if !out.is_empty() {
         return out;
     }
-    found(seen, &mut out);
+    found(want, seen, &mut out);
     lives(seen, &mut out);
     nobodys(want, seen, &mut out);
     off_done(want, seen, &mut out);
@@ -80,7 +81,7 @@ fn take(holder: &Holder, seen: &Observed) -> Vec<Record> {
 }
 
 /// How the body was found when it was taken.
-fn found(seen: &Observed, out: &mut Vec<Record>) {
+fn found(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     if seen.body.held_by.is_none() && seen.body.release.is_none() {
         return;
     }
@@ -88,9 +89,17 @@ fn found(seen: &Observed, out: &mut Vec<Record>) {
     match seen.body.found {
         Found::Unknown if seen.is(Power::On) => out.push(Record::FoundAs(Found::Running)),
         Found::Unknown | Found::Running if off() => out.push(Record::FoundAs(Found::Off)),
-        Found::Adopted if off() => out.push(Record::FoundAs(Found::Managed)),
+        Found::Adopted if off() || is_as_desired(want, seen) => out.push(Record::FoundAs(Found::Managed)),
         Found::Unknown | Found::Running | Found::Off | Found::Managed | Found::Adopted => {}
     }
+}
+
+/// All of it, as read back: whoever adopted it has nothing more to approve.
+fn is_as_desired(want: &Desired, seen: &Observed) -> bool {
+    let Some(holder) = want.holder.as_ref().filter(|h| h.state == RunState::Running && h.problems.is_empty()) else { return false };
+    let runs = seen.body.evidence.get(&holder.persona).is_some_and(|e| e.stands() && e.phase == Phase::Started);
+    let ports = want.port_problems.is_empty() && network::all_as_desired(&holder.ports, seen);
+    seen.is(Power::On) && seen.body.evidence.len() == 1 && runs && ports && !power::boot_drifted(holder, seen)
 }
 
 /// Nobody desires anything of a body that is off: it keeps no boot answer. Else its evidence could never end, and a persona whose binding

@@ -239,16 +239,22 @@ fn tries_left(server: &Name, seen: &Observed, plan: &mut Plan) -> bool {
 
 /// Another boot device than ours on a running body is drift. None at all is not, unless the BMC is known to keep what we set; nor is any,
 /// where the BMC showed another one right after ours was set: it would be set for ever. Before the next start it is set again anyway.
-fn boot_device_of_running(want: &Desired, holder: &Holder, seen: &Observed, plan: &mut Plan) {
-    let Some(boot) = &seen.boot else { return };
+/// The boot device is another one, where the BMC keeps what it is given.
+pub fn boot_drifted(holder: &Holder, seen: &Observed) -> bool {
+    let Some(boot) = &seen.boot else { return false };
     let ours = holder.snapshot.boot;
     let keeps = seen.memory.boot_echo.is_some_and(|e| e.persistent && e.device == ours);
     let in_vain = seen.memory.boot_echo.is_some_and(|e| e.device != ours);
-    let drifted = match boot.value.device {
+    match boot.value.device {
         BootDevice::None => keeps,
         device => device != ours && !in_vain,
-    };
-    if drifted && seen.bmc_trouble.is_none() {
+    }
+}
+
+fn boot_device_of_running(want: &Desired, holder: &Holder, seen: &Observed, plan: &mut Plan) {
+    let Some(boot) = seen.boot.as_ref().filter(|_| boot_drifted(holder, seen)) else { return };
+    let ours = holder.snapshot.boot;
+    if seen.bmc_trouble.is_none() {
         let step = Step {
             op: Op::SetBoot { server: want.server.clone(), device: ours, efi: holder.efi },
             binding: holder.authority.binding.clone(),

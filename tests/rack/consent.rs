@@ -51,6 +51,12 @@ async fn what_was_found_running_is_not_touched_before_a_person_speaks() {
     // It runs the persona already, a person says: the ports are made right, and it runs on.
     let said = site.controller.run(&["approve", "db", "--adopt"]).await;
     assert!(said.contains("mysql") && said.contains("not switched off"), "{said}");
+    // Its links are still up as they were found: what follows is shown, and waits.
+    site.controller.reads("binding", "db", "Ready", &["False ApprovalNeeded", "`embody approve db`"], 20).await;
+    let plan = site.controller.run(&["plan"]).await;
+    assert!(plan.contains("port4 1 → 120+t(130)"), "{plan}");
+    site.ports_are(FRESH, FRESH).await;
+    site.controller.run(&["approve", "db"]).await;
     site.controller.ready("db", 30).await;
     site.ports_are(FRESH, LIVES).await;
     assert_eq!(site.power_of("b"), ["power 1"], "{:#?}", site.changes());

@@ -137,9 +137,16 @@ async fn another_machine_at_the_same_address_is_not_touched_before_it_is_accepte
     b_goes_on(&site, LIVES).await;
     is_calm(&site, 4).await;
     assert_eq!(site.power_of("a"), before, "writes wait");
+    // What runs may still run on the machine that is gone: a person knows whether it does.
+    let refused = site.controller.say(&["accept", "server", "a"]).await;
+    assert!(refused.code == 5 && refused.err.contains("`embody declare server a off --reason"), "{refused:?}");
+    site.controller.run(&["declare", "server", "a", "off", "--reason", "its board was exchanged"]).await;
     let said = site.controller.run(&["accept", "server", "a"]).await;
     assert!(said.contains("cccccccc"), "{said}");
-    site.controller.ready("web", 30).await;
+    site.controller.reads("binding", "web", "Ready", &["False DeclaredOffButRuns"], 30).await;
+    assert_eq!(site.power_of("a"), before, "it was declared off, and is on: nobody knows what it runs");
+    site.controller.run(&["approve", "web"]).await;
+    site.controller.ready("web", 60).await;
     assert!(!site.a.is_on().await);
     site.controller.reads("server", "a", "Reachable", &["True"], 10).await;
 }

@@ -118,7 +118,9 @@ async fn over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace() {
     // Deaf, and starting over and over: it is parked each time, which is no sign that it was switched off.
     let asks_for_ever = async {
         loop {
-            ask(boot, MACS[0]).await;
+            if site.a.is_on().await {
+                ask(boot, MACS[0]).await;
+            }
             sleep(Duration::from_millis(300)).await;
         }
     };
