@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::programs::{Process, until};
+use super::programs::{PATIENCE, Process, until};
 
 /// How one call of the program ended.
 #[derive(Debug)]
@@ -133,6 +133,7 @@ impl Controller {
 
     /// `embody wait` for Ready.
     pub async fn ready(&self, binding: &str, within: u64) {
+        let within = within * u64::from(PATIENCE);
         let said = self.say(&["wait", "binding", binding, "--for=condition=Ready", &format!("--timeout={within}s")]).await;
         if said.code != 0 {
             let why = self.say(&["why", binding]).await;

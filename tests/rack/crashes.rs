@@ -39,7 +39,7 @@ async fn reached(site: &Site, moment: Moment, old: &str, new: &str, before: usiz
         Moment::Started => (new, "power 1"),
     };
     // No pause between polls: what is killed shall be in the middle of it.
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(240);
     while !site.changes()[before..].iter().any(|c| c.machine == machine && c.what == what) {
         assert!(Instant::now() < deadline, "{what} at {machine} did not come: {:#?}", site.changes());
         sleep(Duration::from_millis(2)).await;

@@ -61,8 +61,12 @@ impl Process {
     }
 }
 
-/// Waits for a condition; `what` and the last answer are told when it does not come.
+/// How much longer than on an idle machine things may take before a test gives up.
+pub const PATIENCE: u32 = 4;
+
+/// Waits for a condition; `what` and the last answer are told when it does not come. `within`: on an idle machine.
 pub async fn until(what: &str, within: Duration, mut check: impl AsyncFnMut() -> Result<(), String>) {
+    let within = within * PATIENCE;
     let deadline = Instant::now() + within;
     loop {
         match check().await {
