@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embody::control::actions::Operators as Words;
-use embody::control::operator::{Approving, Control};
+use embody::control::operator::{Approving, Control, Scope};
 use embody::drivers::bmc::ipmi::commands::ChassisControl;
+use embody::drivers::gate::Key;
 use embody::drivers::switch::objects::{self, at};
 use embody::drivers::switch::snmp::Value as SnmpValue;
+use embody::model::claim::directory;
 use embody::model::fact::{Admin, PortConfig, Power};
 use embody::model::op::{Device, Off, Op};
 use embody::model::{Kind, Name, Object, Vlan};
+use embody::plan::off::sending;
 use embody::server::api::objects::Preconditions;
 use embody::server::api::{Backend, DryRun, apply};
 use embody::sim::centre::{Centre, Runs};
+use embody::sim::checkers::Write;
 use embody::sim::mib::Mib;
+use embody::store::keys;
 use serde_json::{Value, json};
 
 use crate::plan::{Act, Plan, Rogue};
@@ -181,6 +186,8 @@ impl Operators {
             }
             Act::Approve(n) => self.approve(*n).await,
             Act::Retry(n) => self.retry(*n).await,
+            Act::Pause => self.pause(Scope::Everything).await,
+            Act::Resume => self.resume(Scope::Everything).await,
             by_hand => self.by_hand(by_hand),
         }
     }
@@ -240,20 +247,58 @@ impl Operators {
     }
 
     fn rogue(&self, what: Rogue) {
+        let shut = |port: u32| (at(objects::IF_ADMIN_STATUS, &[100 + port]), SnmpValue::Integer(2));
         match what {
-            Rogue::Port => {
-                let shut = (at(objects::IF_ADMIN_STATUS, &[108]), SnmpValue::Integer(2));
-                self.centre.switch(&switch(0), |sim| sim.set(&[shut]).unwrap());
+            Rogue::Port => drop(self.centre.switch(&switch(0), |sim| sim.set(&[shut(8)]).unwrap())),
+            Rogue::PortOfAnother(n) => {
+                let write = Write { key: Key::Port("port7".to_owned()), read_at: self.centre.now() };
+                self.centre.with_agent(&switch(0), Some(&write), |sim| sim.set(&[shut(n as u32 + 1)]).unwrap());
             }
             Rogue::OffOfStrange(n) => drop(self.centre.touch(&server(n), |bmc, now| bmc.chassis_control(ChassisControl::PowerDown, now))),
-            Rogue::OffWithoutIntent(n) => {
-                let off = Op::PowerOff { server: server(n), how: Off::Hard };
-                self.centre.judge(|judge, now| judge.sending(&server(n), &off, now));
+            Rogue::OffWithoutIntent(n) => self.off_leaves(n),
+            Rogue::HardWithoutSoft(n) => {
+                let mut body = self.centre.judge(|judge, _| judge.body(&server(n)));
+                body.off = Some(sending(None, Off::Hard, "rogue"));
+                let value = serde_json::to_vec(&body).unwrap();
+                self.centre.judge(|judge, now| judge.stored(&keys::body(&server(n)), Some(&value), now));
+                self.off_leaves(n);
+            }
+            Rogue::ForGood(n) => {
+                self.centre.touch(&server(n), |bmc, now| {
+                    bmc.chassis_control(ChassisControl::PowerDown, now);
+                    bmc.config.on_takes = Duration::from_secs(1_000_000);
+                });
+            }
+            Rogue::Set => self.centre.setting(0, &switch(0), &Key::Saved),
+            Rogue::Answer => self.centre.judge(|judge, now| judge.answering(0, &server(0), now)),
+            Rogue::OneRootTwice => {
+                let root = directory(&"10.0.20.5".parse().unwrap(), "/personas/p0/var");
+                self.centre.judge(|judge, _| judge.runs(&server(1), &name("p1"), Some(root)));
             }
         }
     }
 
+    fn off_leaves(&self, n: usize) {
+        let off = Op::PowerOff { server: server(n), how: Off::Hard };
+        self.centre.judge(|judge, now| judge.sending(0, &server(n), &off, now));
+    }
+
+    async fn pause(&self, scope: Scope) {
+        let said = self.words.pause(scope.clone(), "a person wants it", None, "a person").await;
+        if said.is_ok() {
+            self.centre.judge(|judge, now| judge.paused(scope, now));
+        }
+        self.centre.note(&[], format!("a person pauses: {}", said.unwrap_or_else(|e| e.to_string())));
+    }
+
+    pub async fn resume(&self, scope: Scope) {
+        self.centre.judge(|judge, now| judge.resuming(&scope, now));
+        let said = self.words.resume(scope, "a person").await;
+        self.centre.note(&[], format!("a person resumes: {}", said.unwrap_or_else(|e| e.to_string())));
+    }
+
     fn button(&self, n: usize) {
+        self.centre.judge(|judge, now| judge.touched(&server(n), now));
         self.centre.touch(&server(n), |bmc, now| bmc.press_button(now));
     }
 

@@ -45,6 +45,9 @@ pub enum Act {
     },
     Approve(usize),
     Retry(usize),
+    /// Of everything.
+    Pause,
+    Resume,
     Bmc(usize, Bmc),
     BmcWeather(usize, Weather),
     SwitchWeather(usize, Weather),
@@ -56,6 +59,12 @@ pub enum Act {
         down: Duration,
     },
     KillAtNextOp,
+    /// The process that acts stands still for so long.
+    Freeze(Duration),
+    /// The same directly before it sends a change.
+    FreezeAtNextOp(Duration),
+    /// The process that acts does not reach the store any more, or does again.
+    CutOff(bool),
     /// What embody must never do, done in its name: the checkers must say so.
     Rogue(Rogue),
 }
@@ -64,10 +73,22 @@ pub enum Act {
 pub enum Rogue {
     /// A port that no manifest names is shut by SNMP.
     Port,
+    /// A write of one port shuts that of this server.
+    PortOfAnother(usize),
     /// A server that was found running is switched off.
     OffOfStrange(usize),
     /// An off without an intent.
     OffWithoutIntent(usize),
+    /// A hard off by an intent of which no soft-off was accepted.
+    HardWithoutSoft(usize),
+    /// A server is switched off by command, and its BMC then does nothing any more.
+    ForGood(usize),
+    /// A SET leaves.
+    Set,
+    /// A boot answer reaches a machine.
+    Answer,
+    /// A second body mounts a directory that another one writes, under another persona's name.
+    OneRootTwice,
 }
 
 /// A fault with a length instead of an end.
@@ -110,6 +131,8 @@ pub struct Plan {
     /// How many bindings begin, and on which server each.
     pub bindings: Vec<usize>,
     pub grace: Duration,
+    /// Processes that may act.
+    pub controllers: usize,
     pub acts: Vec<(Duration, Act)>,
     pub chaos: Duration,
 }
@@ -129,7 +152,8 @@ impl Plan {
         let bindings = (0..usize::min(personas, count - 1)).map(|_| free.swap_remove(rng.random_range(0..free.len()))).collect();
         let grace = Duration::from_secs(*pick(&mut rng, &[0, 10, 20, 30]));
         let chaos = secs(&mut rng, 600, 1500);
-        let mut plan = Plan { seed, machines, exclusive, bindings, grace, acts: Vec::new(), chaos };
+        let controllers = rng.random_range(1..=2);
+        let mut plan = Plan { seed, machines, exclusive, bindings, grace, controllers, acts: Vec::new(), chaos };
         let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.5)).collect();
         let number = rng.random_range(8..=40);
         for _ in 0..number {
@@ -153,7 +177,7 @@ impl Plan {
             firmware_takes: secs(20),
         };
         let machines = vec![machine(false), machine(false), machine(false), machine(true)];
-        Plan { seed, machines, exclusive: vec![true, true], bindings: vec![0, 1], grace: secs(10), acts, chaos: secs(900) }
+        Plan { seed, machines, exclusive: vec![true, true], bindings: vec![0, 1], grace: secs(10), controllers: 1, acts, chaos: secs(900) }
     }
 
     fn act(&self, kind: u32, rng: &mut StdRng) -> Act {
@@ -197,14 +221,17 @@ impl Plan {
             17 => Act::Store(store_luck(rng)),
             18 => Act::WatchesEnd,
             19 => Act::Kill { down: secs(rng, 0, 60) },
-            _ => Act::KillAtNextOp,
+            20 => Act::KillAtNextOp,
+            21 => Act::Freeze(secs(rng, 1, 60)),
+            22 => Act::FreezeAtNextOp(secs(rng, 1, 60)),
+            _ => Act::CutOff(rng.random_bool(0.6)),
         }
     }
 }
 
 const MODES: [&str; 4] = ["enforce", "enforce", "approve", "observe"];
 /// Kinds of `Plan::act`.
-const KINDS: u32 = 21;
+const KINDS: u32 = 24;
 
 fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
     &from[rng.random_range(0..from.len())]
@@ -246,7 +273,7 @@ fn switch_faults(rng: &mut StdRng) -> Faults {
         read_only: is(0.1),
         pvid_follows: is(0.2),
         row_status_alone: is(0.2),
-        copy_fails: false,
+        ..Faults::default()
     }
 }
 
@@ -266,8 +293,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "world of seed {}: exclusive {:?}, bindings on servers {:?}, grace {:?}",
-            self.seed, self.exclusive, self.bindings, self.grace
+            "world of seed {}: {} controllers, exclusive {:?}, bindings on servers {:?}, grace {:?}",
+            self.seed, self.controllers, self.exclusive, self.bindings, self.grace
         )?;
         for (n, machine) in self.machines.iter().enumerate() {
             writeln!(f, "  s{n}: {machine:?}")?;
