@@ -201,6 +201,11 @@ pub fn can_take_over(want: &Desired, seen: &Observed, binding: &Name) -> Result<
     if seen.unreadable || seen.body.anything || seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns) {
         return Err(format!("what server {server} runs is not known"));
     }
+    // What claims everything keeps it from starting there as well.
+    let unknown = seen.elsewhere.iter().find(|e| matches!(e, Elsewhere::Unreadable { .. } | Elsewhere::Disk { .. }));
+    if let Some(other) = unknown {
+        return Err(in_words(other, &holder.persona, None));
+    }
     consented(holder, seen, server)?;
     network::could_be_ready(&holder.ports, seen)
 }

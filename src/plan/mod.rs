@@ -157,7 +157,8 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
         return plan;
     }
     let ours = seen.body.held_by.is_some() || seen.body.release.is_some();
-    if ours && seen.body.found == Found::Unknown {
+    // One answer Off says nothing yet of a body that was found running.
+    if ours && (seen.body.found == Found::Unknown || (seen.body.found == Found::Running && seen.is(Power::Off))) {
         power::find(want, seen, now, &mut plan);
         return plan;
     }
