@@ -65,7 +65,8 @@ impl Controller {
         let names: Vec<Name> = self.cache.bmcs.keys().filter(|other| *other != server).cloned().collect();
         let shows_it = |other: &Name| self.shown(Kind::Server, other).is_some_and(|s| body.made_on.compare(&s) == Sameness::Same);
         let Some(other) = names.into_iter().find(shows_it) else {
-            if body.evidence.is_empty() {
+            // Declared off, it fences nothing until this body is seen on, whichever machine that is.
+            if body.evidence.is_empty() || !body.fences() {
                 return Ok(String::new());
             }
             return refused(format!(
