@@ -160,6 +160,9 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     // One answer Off says nothing yet of a body that was found running.
     if ours && (seen.body.found == Found::Unknown || (seen.body.found == Found::Running && seen.is(Power::Off))) {
         power::find(want, seen, now, &mut plan);
+        if seen.body.declared.is_some() {
+            network::plan(want, seen, &mut plan);
+        }
         return plan;
     }
     power::plan(want, seen, now, &mut plan);
