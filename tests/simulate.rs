@@ -9,10 +9,14 @@ mod hosts;
 mod listener;
 #[path = "simulate/operators.rs"]
 mod operators;
+#[path = "simulate/people.rs"]
+mod people;
 #[path = "simulate/plan.rs"]
 mod plan;
 #[path = "simulate/run.rs"]
 mod run;
+#[path = "simulate/tend.rs"]
+mod tend;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -120,6 +124,8 @@ fn the_checkers_bite() {
         ("invariant 5", Sabotage::None, vec![(at(300), Act::CutOff(true)), (at(400), Act::Rogue(Rogue::Set))]),
         ("invariant 5", Sabotage::None, vec![(at(300), Act::CutOff(true)), (at(400), Act::Rogue(Rogue::Answer))]),
         ("invariant 6", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::OneRootTwice))]),
+        ("invariant 7", Sabotage::None, vec![(at(300), Act::SwapSwitch(0)), (at(320), Act::Rogue(Rogue::Set))]),
+        ("invariant 7", Sabotage::None, vec![(at(300), Act::HideGuid(0)), (at(320), Act::Rogue(Rogue::OffWithoutIntent(0)))]),
     ];
     for (sentence, sabotage, acts) in cases {
         let words = format!("{sabotage:?} {acts:?}");

@@ -68,12 +68,18 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
             .filter(|p| p.asked_at > answered_at)
             .map(|_| (format!("it was started before it was seen ready for persona {persona}"), true)),
         // What it boots next would be the old content.
-        Phase::Started if seen.body.restart_done < holder.restart => {
+        Phase::Started if seen.body.restart_done < holder.restart && !restart_waits(holder, seen) => {
             Some((format!("restart {} is desired", holder.restart), other_content))
         }
         Phase::Armed if other_content && seen.is(Power::Off) => Some((format!("what is answered here is not what {persona} is now"), true)),
         Phase::Started | Phase::Armed => None,
     }
+}
+
+/// Whether a restart would end what runs and start nothing: what it is to run after it claims what is in use elsewhere.
+pub fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
+    let other_content = seen.body.evidence.get(&holder.persona).is_some_and(|e| e.snapshot.digest != holder.snapshot.digest);
+    seen.body.restart_done < holder.restart && other_content && !seen.elsewhere.is_empty()
 }
 
 /// The answer was withdrawn, and the persona is to run here: it stands again where nothing has come of it, else the body goes off first.

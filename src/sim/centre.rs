@@ -14,7 +14,7 @@ use super::bmc::{Bmc, BmcConfig, BmcEvent};
 use super::checkers::{Host, Judge, Write};
 use super::freezer::Freezer;
 use super::line::{Line, Weather};
-use super::switch::SimSwitch;
+use super::switch::{Change, SimSwitch, Who};
 use super::trace::Trace;
 use super::virtual_bmc::VirtualBmc;
 use super::virtual_switch::VirtualAgent;
@@ -25,6 +25,8 @@ use crate::drivers::Devices;
 use crate::drivers::Driver;
 use crate::drivers::credentials::Turns;
 use crate::drivers::gate::Key;
+use crate::drivers::switch::objects::{ENT_PHYSICAL_SERIAL, at};
+use crate::drivers::switch::snmp::Value;
 use crate::drivers::switch::{SwitchDriver, SwitchSettings};
 use crate::model::claim::{self, Claim};
 use crate::model::fact::{Power, Tick};
@@ -32,7 +34,7 @@ use crate::model::op::{Device, Op};
 use crate::model::secret::{BmcLogin, SnmpLogin};
 use crate::model::server::Arch;
 use crate::model::switch::VlanPolicy;
-use crate::model::{Mac, Name, ServerSpec, SwitchSpec};
+use crate::model::{Kind, Mac, Name, ServerSpec, SwitchSpec};
 use crate::store::LeaseEnd;
 
 /// How long a machine waits for a boot answer, and before it asks again (as the boot script does).
@@ -62,6 +64,10 @@ struct Machine {
     events_read: usize,
     next_known: Option<Tick>,
     reports_off: bool,
+    /// So many answers say Off, whatever is so.
+    off_lies: u32,
+    /// Since when it is the BMC that it is.
+    bmc_since: Tick,
     /// It boots what it booted the last time, without a question.
     remembers: Option<Option<Name>>,
     wake: Arc<Notify>,
@@ -70,6 +76,9 @@ struct Machine {
 
 struct Rack {
     sim: SimSwitch,
+    serial: String,
+    /// Since when it is the switch that it is.
+    since: Tick,
     silent_until: Tick,
     changes_read: usize,
     line: Line,
@@ -166,6 +175,8 @@ impl Centre {
             events_read: 0,
             next_known: None,
             reports_off: false,
+            off_lies: 0,
+            bmc_since: Tick::START,
             remembers: None,
             wake: Arc::new(Notify::new()),
             line,
@@ -175,7 +186,10 @@ impl Centre {
     }
 
     pub fn add_switch(&self, switch: &Name, sim: SimSwitch, line: Line) {
-        self.state().switches.insert(switch.clone(), Rack { sim, silent_until: Tick::START, changes_read: 0, line });
+        self.state().switches.insert(
+            switch.clone(),
+            Rack { sim, serial: format!("SIM-{switch}"), since: Tick::START, silent_until: Tick::START, changes_read: 0, line },
+        );
     }
 
     pub fn set_weather(&self, device: &Device, weather: Weather) {
@@ -215,6 +229,57 @@ impl Centre {
             rack.silent_until = until;
         }
         self.switch(switch, SimSwitch::reboot);
+    }
+
+    /// Another BMC answers in front of the same machine.
+    pub fn swap_bmc(&self, server: &Name, guid: [u8; 16]) {
+        let now = self.now();
+        self.touch(server, |bmc, now| bmc.swap(guid, now));
+        if let Some(machine) = self.state().machines.get_mut(server) {
+            machine.bmc_since = now;
+        }
+    }
+
+    /// The next answer about power says Off.
+    pub fn lie_off_once(&self, server: &Name) {
+        if let Some(machine) = self.state().machines.get_mut(server) {
+            machine.off_lies = 1;
+        }
+    }
+
+    /// Another switch in its place, with the same configuration.
+    pub fn swap_switch(&self, switch: &Name, serial: &str) {
+        let now = self.now();
+        if let Some(rack) = self.state().switches.get_mut(switch) {
+            rack.sim.show(at(ENT_PHYSICAL_SERIAL, &[1]), Value::Octets(serial.as_bytes().to_vec()));
+            rack.since = now;
+            rack.serial = serial.to_owned();
+        }
+    }
+
+    /// It restarts, and its ports have other numbers. What each name carries then is a person's doing.
+    pub fn renumber_switch(&self, switch: &Name, takes: Duration) {
+        let now = self.now();
+        let before = self.switch(switch, |sim| sim.views()).unwrap_or_default();
+        self.reboot_switch(switch, takes);
+        let after = self.switch(switch, |sim| {
+            sim.renumber();
+            sim.views()
+        });
+        for (port, to) in after.unwrap_or_default() {
+            let Some(from) = before.get(&port).filter(|from| **from != to).cloned() else { continue };
+            let change = Change { who: Who::Human, port, from, to };
+            self.judge(|judge, _| judge.port(switch, &change, None, &Runs::Nothing, now));
+        }
+    }
+
+    /// A person is right to say that a machine has run this all along.
+    pub fn has_run(&self, server: &Name, persona: &Name) {
+        if let Some(machine) = self.state().machines.get_mut(server) {
+            machine.runs = Runs::Persona(persona.clone());
+        }
+        self.note(&[server], format!("has run persona {persona} all along"));
+        self.judge(|judge, _| judge.runs(server, persona, None));
     }
 
     /// The device lies about power: for the test of the checkers.
@@ -306,18 +371,34 @@ impl Centre {
     }
 
     pub fn reported_power(&self, server: &Name, power: Power) -> Power {
-        if self.state().machines.get(server).is_some_and(|m| m.reports_off) { Power::Off } else { power }
+        let mut state = self.state();
+        let Some(machine) = state.machines.get_mut(server) else { return power };
+        let lies = machine.off_lies > 0;
+        machine.off_lies = machine.off_lies.saturating_sub(1);
+        if lies || machine.reports_off { Power::Off } else { power }
     }
 
     /// A change leaves: called inside the gate.
     pub fn sending(&self, host: Host, server: &Name, op: &Op) {
         self.note(&[server], format!("op {op}"));
-        self.judge(|judge, now| judge.sending(host, server, op, now));
+        let truly = self.state().machines.get(server).map(|m| (guid(&m.bmc), m.bmc_since));
+        self.judge(|judge, now| {
+            if let Some((guid, since)) = truly {
+                judge.reaches(Kind::Server, server, guid.as_deref(), since, now);
+            }
+            judge.sending(host, server, op, now);
+        });
     }
 
     /// A SET leaves: called inside the gate.
     pub fn setting(&self, host: Host, switch: &Name, key: &Key) {
-        self.judge(|judge, now| judge.setting(host, switch, key, now));
+        let truly = self.state().switches.get(switch).map(|r| (r.serial.clone(), r.since));
+        self.judge(|judge, now| {
+            if let Some((serial, since)) = truly {
+                judge.reaches(Kind::Switch, switch, Some(&serial), since, now);
+            }
+            judge.setting(host, switch, key, now);
+        });
     }
 
     /// A change is about to leave: here the process may be killed, or stand still.
@@ -439,6 +520,10 @@ fn mounted(script: &str) -> Option<Claim> {
     let (place, rest) = rest.split_once(",vers=4.2 ")?;
     let (host, path) = place.split_once(":/")?;
     rest.starts_with("rw").then(|| host.parse().ok().map(|host| claim::directory(&host, &format!("/{path}"))))?
+}
+
+fn guid(bmc: &Bmc) -> Option<String> {
+    bmc.identity().guid
 }
 
 fn drain_bmc(state: &mut State, server: &Name, now: Tick) {

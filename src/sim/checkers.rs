@@ -69,6 +69,7 @@ struct Ended {
     server: Name,
     /// Whose it was.
     binding: Option<Name>,
+    /// When the first command for it left.
     at: Tick,
 }
 
@@ -135,6 +136,11 @@ impl Judge {
             (Some(Key::Body(server)), Some(value)) => {
                 if let Ok(body) = serde_json::from_slice::<Body>(value) {
                     self.body_stored(&server, body);
+                }
+            }
+            (Some(Key::Pin(kind, name)), Some(value)) => {
+                if let Ok(pin) = serde_json::from_slice(value) {
+                    self.pinned(kind, &name, pin);
                 }
             }
             (_, _) => {}
@@ -216,11 +222,14 @@ impl Judge {
         self.power.insert(server.clone(), power);
         match power {
             Power::Off => {
-                if let Some((persona, _)) = self.running.remove(server).filter(|_| cause != Cause::Button) {
+                let ran = self.running.remove(server).map(|(persona, _)| persona);
+                let runs_on = |persona: &Name| self.running.values().any(|(other, _)| other == persona);
+                if let Some(persona) = ran.filter(|persona| cause != Cause::Button && !runs_on(persona)) {
                     let bindings = self.objects.bindings_of_persona(&persona);
                     let held = self.body(server).release.or(self.body(server).held_by).map(|h| h.binding);
                     let binding = held.filter(|held| bindings.into_iter().any(|b| b == held));
-                    self.ended.insert(persona, Ended { server: server.clone(), binding, at: now });
+                    let at = self.offs.began_at(server).unwrap_or(now);
+                    self.ended.insert(persona, Ended { server: server.clone(), binding, at });
                 }
                 self.strange.remove(server);
             }
@@ -242,7 +251,11 @@ impl Judge {
             let of_it = |name: &Name| whose.as_ref() == Some(name);
             for (name, binding) in self.objects.bindings.iter().filter(|(name, b)| of_it(name) && b.spec.persona == *persona) {
                 let target = binding.spec.target.server.as_ref();
-                let changed = since(name, *at) || since(persona, *at) || since(server, *at) || target.is_some_and(|t| since(t, *at));
+                let theirs =
+                    target.map(|t| self.body(t)).into_iter().flat_map(|b| b.held_by.into_iter().chain(b.release)).map(|h| h.binding);
+                let of_target = target.into_iter().flat_map(|t| self.objects.bindings_of_server(t)).cloned();
+                let mut hands = [name, persona, server].into_iter().chain(target).cloned().chain(theirs).chain(of_target);
+                let changed = hands.any(|n| since(&n, *at));
                 if binding.spec.state == RunState::Running && !changed {
                     let sentence = format!("persona {persona} was switched off on {server} by embody, and runs nowhere since");
                     out.push((name.clone(), sentence));

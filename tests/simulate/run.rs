@@ -16,16 +16,19 @@ use embody::sim::leases::Leases;
 use embody::sim::line::Line;
 use embody::sim::switch::{Kind as SwitchKind, SimSwitch};
 use embody::sim::trial_store::{StoreLuck, TrialStore};
-use embody::store::{EmbeddedStore, Store};
+use embody::store::{EmbeddedStore, Entry, Expect, Store, Write, keys};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::hosts::{Acting, Host};
-use crate::operators::{Operators, TEND_EVERY, server, switch};
+use crate::operators::{Operators, guid, server, switch};
 use crate::plan::{Act, Plan};
+use crate::tend::TEND_EVERY;
 
 /// Calm begins; so long may it take until everything is as desired, people's words included.
 pub const CONVERGES_WITHIN: Duration = Duration::from_secs(3600);
+/// All that a device says of itself is read at every fifteenth poll.
+const ALL_READ_WITHIN: Duration = Duration::from_secs(360);
 const SILENT_FOR: Duration = Duration::from_secs(3600);
 /// All faults have ended: a switch is asked again after ten minutes at most, and a start takes one.
 const STARTS_AGAIN_WITHIN: Duration = Duration::from_secs(900);
@@ -59,6 +62,9 @@ pub struct Failure {
 struct Site {
     centre: Arc<Centre>,
     inner: Arc<EmbeddedStore>,
+    /// As people and accidents reach it.
+    public: Arc<dyn Store>,
+    backup: Vec<Entry>,
     leases: Arc<Leases>,
     hosts: Vec<Host>,
     lines: Arc<AtomicU64>,
@@ -109,7 +115,7 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     let hosts = (0..plan.controllers).map(host).collect();
     furnish(plan, &centre);
     let public: Arc<dyn Store> = Arc::new(TrialStore::of_operators(inner.clone(), Arc::clone(&centre), Arc::clone(&leases)));
-    let mut site = Site { centre: Arc::clone(&centre), inner, leases, hosts, lines };
+    let mut site = Site { centre: Arc::clone(&centre), inner, public: Arc::clone(&public), backup: Vec::new(), leases, hosts, lines };
     let words = Arc::new(Words { controller: acting.controller(), store: Arc::clone(&public), lease: serve::LEASE });
     let backend = Backend::new(public, words.clone(), serve::check());
     let people = Operators::new(plan, Arc::clone(&centre), backend, words);
@@ -129,6 +135,8 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     site.calm();
     site.start();
     centre.note(&[], "calm");
+    site.wait(Instant::now() + limits::LEASE_TTL * 2).await?;
+    people.after_accidents().await;
     site.untended(&people).await?;
     people.enforce().await;
     let (converged_after, tended) = site.converge(plan, &people).await?;
@@ -146,10 +154,8 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
 
 fn furnish(plan: &Plan, centre: &Centre) {
     for (n, machine) in plan.machines.iter().enumerate() {
-        let mut guid = [0x20; 16];
-        guid[0] = n as u8;
         let config = BmcConfig {
-            guid,
+            guid: guid(n, 0),
             on_takes: machine.on_takes,
             off_takes: machine.off_takes,
             soft_off: machine.soft_off,
@@ -263,9 +269,40 @@ impl Site {
             Act::CutOff(cut) => self.leases.cut_off(acting, *cut),
             Act::Store(luck) => self.hosts.iter().for_each(|h| h.store.set_luck(*luck)),
             Act::WatchesEnd => self.hosts.iter().for_each(|h| h.store.end_watches()),
+            Act::Backup => self.backup = self.inner.list("").await.unwrap().0,
+            Act::Restore => self.becomes(self.backup.clone()).await,
+            Act::Wipe => self.becomes(Vec::new()).await,
+            Act::Garble(n) => self.write(&keys::body(&server(*n)), Some(b"{\"later\":1}".to_vec())).await,
+            Act::DeleteRecord(n) => self.write(&keys::body(&server(*n)), None).await,
             _ => return false,
         }
         true
+    }
+
+    /// Somebody else writes to the store, where there is such a key.
+    async fn write(&self, key: &str, value: Option<Vec<u8>>) {
+        let Some(entry) = self.inner.get(key).await.unwrap() else { return };
+        let write = Write { key: key.to_owned(), value, expect: Expect::At(entry.revision) };
+        self.public.write_all(&[write]).await.unwrap();
+    }
+
+    /// The store has been down, and holds this now.
+    async fn becomes(&mut self, entries: Vec<Entry>) {
+        let present = self.inner.list("").await.unwrap().0;
+        let find = |all: &[Entry], key: &str| all.iter().find(|e| e.key == key).cloned();
+        let mut writes = Vec::new();
+        for there in &present {
+            let value = find(&entries, &there.key).map(|e| e.value);
+            if value.as_ref() != Some(&there.value) {
+                writes.push(Write { key: there.key.clone(), value, expect: Expect::At(there.revision) });
+            }
+        }
+        let absent = entries.iter().filter(|e| find(&present, &e.key).is_none());
+        writes.extend(absent.map(|e| Write::put(e.key.clone(), e.value.clone(), Expect::Absent)));
+        for some in writes.chunks(limits::WRITES_AT_ONCE) {
+            self.public.write_all(some).await.unwrap();
+        }
+        self.hosts.iter().for_each(|h| h.store.end_watches());
     }
 
     /// Before anybody tends to anything: what embody has switched off in a persona's name it starts again.
@@ -376,7 +413,7 @@ impl Site {
     /// is the hour after that.
     async fn silence(&mut self) -> Result<(), Broken> {
         // What was under way when the last thing became true may end first.
-        self.wait(Instant::now() + limits::FAST_POLL_FOR + Duration::from_secs(60)).await?;
+        self.wait(Instant::now() + limits::FAST_POLL_FOR + ALL_READ_WITHIN).await?;
         let first = self.hour().await?;
         let saves =
             |line: &String| line.contains("saved") || line.contains("save configuration") || line.contains("stored objects/switches/");

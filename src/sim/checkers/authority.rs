@@ -1,4 +1,5 @@
-//! Invariant 5: nothing that changes a device leaves after the end of the sender's lease, or once a pause was answered.
+//! Invariants 5 and 7: nothing that changes a device leaves after the end of the sender's lease, once a pause was answered, or for another device
+//! than the one that is remembered.
 //!
 //! Leases are known from the service that grants them, pauses from what people were answered, never from what a controller thinks of either.
 
@@ -9,8 +10,12 @@ use super::Judge;
 use crate::control::operator::Scope;
 use crate::drivers::gate::Key;
 use crate::model::fact::Tick;
+use crate::model::identity::Identity;
 use crate::model::op::Op;
 use crate::model::{Kind, Name};
+
+/// How old an answer may be that a change relies on (`drivers::gate::Freshness`).
+const FRESH_AT_MOST: Duration = Duration::from_secs(10);
 
 /// One of the processes that run a controller.
 pub type Host = usize;
@@ -24,6 +29,8 @@ pub(super) struct Authority {
     paused: BTreeMap<Scope, Tick>,
     /// Pauses that are over: of what, from, to.
     were_paused: Vec<(Scope, Tick, Tick)>,
+    /// What is remembered of devices.
+    pins: BTreeMap<(Kind, Name), Identity>,
 }
 
 impl Judge {
@@ -100,6 +107,22 @@ impl Judge {
         if let Some(until) = self.authority.leases.get(&host).copied().filter(|until| now >= *until) {
             let late = now.since(until);
             self.violated(about, format!("invariant 5: {what} leaves controller {host} {late:?} after the end of its lease"));
+        }
+    }
+
+    pub(super) fn pinned(&mut self, kind: Kind, name: &Name, pin: Identity) {
+        self.authority.pins.insert((kind, name.clone()), pin);
+    }
+
+    /// Something that changes a device leaves; this is what the device truly shows, since then. The question before it is ten seconds old at most.
+    pub fn reaches(&mut self, kind: Kind, name: &Name, shows: Option<&str>, since: Tick, now: Tick) {
+        let Some(pin) = self.authority.pins.get(&(kind, name.clone())) else { return };
+        let serials = pin.serials.iter();
+        let known: Vec<&String> = pin.guid.iter().chain(serials).collect();
+        let other = !known.is_empty() && !known.iter().any(|k| Some(k.as_str()) == shows);
+        if other && now.since(since) > FRESH_AT_MOST {
+            let sentence = format!("invariant 7: a change leaves for {name}, which shows {shows:?}, and {pin} is remembered of it");
+            self.violated(&[name], sentence);
         }
     }
 

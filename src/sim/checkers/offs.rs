@@ -20,6 +20,8 @@ pub(super) struct Offs {
     allowed: BTreeSet<Name>,
     /// When a BMC accepted a soft-off, in the intent that is open.
     soft_accepted: BTreeMap<Name, Tick>,
+    /// When the first command of the open intent left.
+    began: BTreeMap<Name, Tick>,
     /// Until when a person's `--hard` holds, by binding.
     hard_word: BTreeMap<Name, Tick>,
 }
@@ -29,7 +31,12 @@ impl Offs {
     pub(super) fn intent_stored(&mut self, server: &Name, open: bool) {
         if !open {
             self.soft_accepted.remove(server);
+            self.began.remove(server);
         }
+    }
+
+    pub(super) fn began_at(&self, server: &Name) -> Option<Tick> {
+        self.began.get(server).copied()
     }
 }
 
@@ -56,6 +63,7 @@ impl Judge {
 
     pub(super) fn switching_off(&mut self, host: Host, server: &Name, how: Off, now: Tick) {
         self.switched_off += 1;
+        self.offs.began.entry(server.clone()).or_insert(now);
         let stored = self.body(server).off.map(|intent| match how {
             Off::Soft => intent.soft,
             Off::Hard => intent.hard,
