@@ -3,14 +3,20 @@
 //! `SEEDS=1..400` selects, `SEED=46` replays one with a full trace. A failing seed prints what was violated, its fault plan, the last events
 //! and the command that replays it.
 
+#[path = "simulate/hosts.rs"]
+mod hosts;
 #[path = "simulate/listener.rs"]
 mod listener;
 #[path = "simulate/operators.rs"]
 mod operators;
+#[path = "simulate/people.rs"]
+mod people;
 #[path = "simulate/plan.rs"]
 mod plan;
 #[path = "simulate/run.rs"]
 mod run;
+#[path = "simulate/tend.rs"]
+mod tend;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -107,10 +113,19 @@ fn the_checkers_bite() {
     let moves = Act::Move { binding: 0, server: 2 };
     let cases = [
         ("invariant 6", Sabotage::ReportsOff, vec![(at(300), moves.clone())]),
-        ("invariant 5", Sabotage::BootsFromMemory, vec![(at(300), moves.clone()), (at(600), Act::Button(0))]),
-        ("invariant 6", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::Port))]),
-        ("invariant 7", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::OffWithoutIntent(0)))]),
-        ("invariant 8", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::OffOfStrange(3)))]),
+        ("invariant 6", Sabotage::BootsFromMemory, vec![(at(300), moves.clone()), (at(600), Act::Button(0))]),
+        ("invariant 8", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::Port))]),
+        ("invariant 8", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::PortOfAnother(0)))]),
+        ("invariant 9", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::OffWithoutIntent(0)))]),
+        ("invariant 9", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::HardWithoutSoft(0)))]),
+        ("invariant 10", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::OffOfStrange(3)))]),
+        ("invariant 10", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::ForGood(0)))]),
+        ("invariant 5", Sabotage::None, vec![(at(300), Act::Pause), (at(400), Act::Rogue(Rogue::Set))]),
+        ("invariant 5", Sabotage::None, vec![(at(300), Act::CutOff(true)), (at(400), Act::Rogue(Rogue::Set))]),
+        ("invariant 5", Sabotage::None, vec![(at(300), Act::CutOff(true)), (at(400), Act::Rogue(Rogue::Answer))]),
+        ("invariant 6", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::OneRootTwice))]),
+        ("invariant 7", Sabotage::None, vec![(at(300), Act::SwapSwitch(0)), (at(320), Act::Rogue(Rogue::Set))]),
+        ("invariant 7", Sabotage::None, vec![(at(300), Act::HideGuid(0)), (at(320), Act::Rogue(Rogue::OffWithoutIntent(0)))]),
     ];
     for (sentence, sabotage, acts) in cases {
         let words = format!("{sabotage:?} {acts:?}");

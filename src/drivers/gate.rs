@@ -205,6 +205,11 @@ impl Permit {
         self.gate.open(&self.gate.state(), self, None)
     }
 
+    /// What of its device it is for.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// The gate's clock: for `Freshness`.
     pub fn now(&self) -> Duration {
         self.gate.clock.now()

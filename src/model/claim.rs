@@ -80,13 +80,17 @@ pub fn root(persona: &PersonaSpec) -> Option<SharedRoot> {
     let unit = |target: &str, lun| Claim::Unit { target: target.to_ascii_lowercase(), lun };
     let written = |mode| mode == RootMode::Writable;
     if let Some(nfs) = &root.nfs {
-        let claim = Claim::Directory { server: host(&nfs.server), path: normal(&nfs.path) };
-        return Some(SharedRoot { claim, written: written(nfs.mode), field: "nfs" });
+        return Some(SharedRoot { claim: directory(&nfs.server, &nfs.path), written: written(nfs.mode), field: "nfs" });
     }
     if let Some(iscsi) = &root.iscsi {
         return Some(SharedRoot { claim: unit(&iscsi.target, iscsi.lun), written: written(iscsi.mode), field: "iscsi" });
     }
     root.fc.as_ref().map(|fc| SharedRoot { claim: unit(&fc.wwpn, fc.lun), written: true, field: "fc" })
+}
+
+/// A directory of an NFS server, whoever writes it how.
+pub fn directory(server: &HostPort, path: &str) -> Claim {
+    Claim::Directory { server: host(server), path: normal(path) }
 }
 
 /// Lower case, without a port, without the dot at the end; an IPv4 address in IPv6 form is that address.
@@ -210,7 +214,7 @@ mod tests {
     use super::*;
 
     fn dir(server: &str, path: &str) -> Claim {
-        Claim::Directory { server: host(&server.parse().unwrap()), path: normal(path) }
+        directory(&server.parse().unwrap(), path)
     }
 
     #[test]

@@ -69,12 +69,18 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
             .filter(|p| p.asked_at > answered_at)
             .map(|_| (format!("it was started before it was seen ready for persona {persona}"), true)),
         // What it boots next would be the old content.
-        Phase::Started if seen.body.restart_done < holder.restart => {
+        Phase::Started if seen.body.restart_done < holder.restart && !restart_waits(holder, seen) => {
             Some((format!("restart {} is desired", holder.restart), other_content))
         }
         Phase::Armed if other_content && seen.is(Power::Off) => Some((format!("what is answered here is not what {persona} is now"), true)),
         Phase::Started | Phase::Armed => None,
     }
+}
+
+/// Whether a restart would end what runs and start nothing: what it is to run after it claims what is in use elsewhere.
+pub fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
+    let other_content = seen.body.evidence.get(&holder.persona).is_some_and(|e| e.snapshot.digest != holder.snapshot.digest);
+    seen.body.restart_done < holder.restart && other_content && !seen.elsewhere.is_empty()
 }
 
 /// The answer was withdrawn, and the persona is to run here: it stands again where nothing has come of it, else the body goes off first.
@@ -86,8 +92,8 @@ fn withdrawn(holder: &Holder, seen: &Observed, other_content: bool) -> Option<(S
     if other_content && seen.body.restart_done < holder.restart {
         return Some((format!("restart {} is desired", holder.restart), false));
     }
-    // Switched off under an intent that is still open, or seen off once: what comes next is its end.
-    if seen.body.off.is_some() || seen.is(Power::Off) {
+    // Switched off under an intent that is still open and would not be needed now, or seen off once: what comes next is its end.
+    if seen.is(Power::Off) || (seen.body.off.is_some() && would_stand_again(holder, seen)) {
         return None;
     }
     Some((format!("the boot answer of persona {persona} was withdrawn while it ran"), false))
@@ -95,11 +101,16 @@ fn withdrawn(holder: &Holder, seen: &Observed, other_content: bool) -> Option<(S
 
 /// Whether the answer of the holder's persona can stand again as if it had never been withdrawn: it runs, and nothing is on its way.
 pub fn can_stand_again(holder: &Holder, seen: &Observed) -> bool {
+    seen.body.off.is_none() && would_stand_again(holder, seen)
+}
+
+/// The same, once nothing is on its way any more.
+fn would_stand_again(holder: &Holder, seen: &Observed) -> bool {
     let persona = &holder.persona;
     let alone = seen.body.evidence.len() == 1 && seen.body.release.is_none() && seen.body.declared.is_none();
     let ran = seen.body.evidence.get(persona).is_some_and(|e| e.withdrawn && e.phase == Phase::Started);
     let restarts = seen.body.restart_done < holder.restart;
-    alone && ran && !restarts && seen.body.off.is_none() && seen.is(Power::On) && holder.state == RunState::Running
+    alone && ran && !restarts && seen.is(Power::On) && holder.state == RunState::Running
 }
 
 /// How long a soft-off may take here; a bound where nobody is left to say.

@@ -28,7 +28,8 @@ pub fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
             RunState::Running => standing.is_some_and(|e| matches!(e.phase, Phase::Armed | Phase::Started)) && seen.body.release.is_none(),
             RunState::Stopped => seen.body.evidence.is_empty() && seen.is(Power::Off),
         };
-        if ours && seen.body.held_by.is_some() {
+        // What is declared off has no network, whatever stands there.
+        if ours && seen.body.held_by.is_some() && seen.body.declared.is_none() {
             return ports(&holder.authority, &holder.ports, seen, plan);
         }
     }

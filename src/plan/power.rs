@@ -153,7 +153,12 @@ pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
             ask_again(want, plan, "was last seen before its boot answer stood");
         }
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),
-        (Some(Phase::Started), Power::On) => boot_device_of_running(want, holder, seen, plan),
+        (Some(Phase::Started), Power::On) => {
+            if fence::restart_waits(holder, seen) {
+                fence::is_clear(holder, seen, now, plan);
+            }
+            boot_device_of_running(want, holder, seen, plan);
+        }
         // `evidence` or `fence::why_off` has spoken already.
         (None | Some(Phase::Armed), Power::On) => {}
     }

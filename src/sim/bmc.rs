@@ -254,6 +254,14 @@ impl Bmc {
         self.change(power, Cause::Button, now);
     }
 
+    /// Another BMC in its place, in front of the same machine: it shows this GUID, knows no session, and nothing of boot flags.
+    pub fn swap(&mut self, guid: [u8; 16], now: Tick) {
+        self.settle(now);
+        self.config.guid = guid;
+        self.reboots += 1;
+        (self.flags, self.flags_set_at, self.pending) = ([0; 2], None, None);
+    }
+
     /// When something will happen by itself, if anything will: for a clock that jumps.
     pub fn next(&self) -> Option<Tick> {
         self.pending.map(|p| p.at)

@@ -3,32 +3,39 @@
 //! A machine that powers on asks the controller what to boot, as its firmware would, and runs that until its power is off; parked, it asks
 //! again. Everything that happens goes to the trace and past the checkers (`checkers`). Leaves out: faults by plan (`tests/simulate.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::bmc::{Bmc, BmcConfig, BmcEvent};
-use super::checkers::Judge;
+use super::checkers::{Host, Judge, Write};
+use super::freezer::Freezer;
 use super::line::{Line, Weather};
-use super::switch::SimSwitch;
+use super::switch::{Change, SimSwitch, Who};
 use super::trace::Trace;
 use super::virtual_bmc::VirtualBmc;
 use super::virtual_switch::VirtualAgent;
-use crate::clock::Clock;
+use crate::boot::answer::Answer;
+use crate::clock::{BootClock, Clock};
 use crate::control::controller::Message;
 use crate::drivers::Devices;
 use crate::drivers::Driver;
 use crate::drivers::credentials::Turns;
+use crate::drivers::gate::Key;
+use crate::drivers::switch::objects::{ENT_PHYSICAL_SERIAL, at};
+use crate::drivers::switch::snmp::Value;
 use crate::drivers::switch::{SwitchDriver, SwitchSettings};
+use crate::model::claim::{self, Claim};
 use crate::model::fact::{Power, Tick};
 use crate::model::op::{Device, Op};
 use crate::model::secret::{BmcLogin, SnmpLogin};
 use crate::model::server::Arch;
 use crate::model::switch::VlanPolicy;
-use crate::model::{Mac, Name, ServerSpec, SwitchSpec};
+use crate::model::{Kind, Mac, Name, ServerSpec, SwitchSpec};
+use crate::store::LeaseEnd;
 
 /// How long a machine waits for a boot answer, and before it asks again (as the boot script does).
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -57,6 +64,10 @@ struct Machine {
     events_read: usize,
     next_known: Option<Tick>,
     reports_off: bool,
+    /// So many answers say Off, whatever is so.
+    off_lies: u32,
+    /// Since when it is the BMC that it is.
+    bmc_since: Tick,
     /// It boots what it booted the last time, without a question.
     remembers: Option<Option<Name>>,
     wake: Arc<Notify>,
@@ -65,6 +76,9 @@ struct Machine {
 
 struct Rack {
     sim: SimSwitch,
+    serial: String,
+    /// Since when it is the switch that it is.
+    since: Tick,
     silent_until: Tick,
     changes_read: usize,
     line: Line,
@@ -80,11 +94,28 @@ pub struct State {
 pub struct Centre {
     clock: Clock,
     state: Mutex<State>,
-    /// Somebody kills the controller here and now.
+    boot_clock: BootClock,
+    /// Somebody kills a controller here and now.
     pub crash: Notify,
+    crashed: Mutex<BTreeSet<Host>>,
     /// A checker spoke.
     pub broken: Notify,
-    crashes_before_sending: Mutex<u32>,
+    pub freezer: Arc<Freezer>,
+    before_sending: Mutex<Vec<BeforeSending>>,
+}
+
+/// What happens to the process that sends the next change, directly before that.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum BeforeSending {
+    Crash,
+    Freeze(Duration),
+}
+
+/// How a machine reaches the controller that acts, and by which lease that does.
+#[derive(Clone)]
+pub struct Answers {
+    pub controller: watch::Receiver<Option<mpsc::Sender<Message>>>,
+    pub holds: watch::Receiver<Option<(Host, Arc<LeaseEnd>)>>,
 }
 
 impl Centre {
@@ -93,14 +124,21 @@ impl Centre {
         Centre {
             clock: Clock::start(),
             state: Mutex::new(state),
+            boot_clock: BootClock::virtual_from_now(),
             crash: Notify::new(),
+            crashed: Mutex::default(),
             broken: Notify::new(),
-            crashes_before_sending: Mutex::new(0),
+            freezer: Arc::default(),
+            before_sending: Mutex::default(),
         }
     }
 
     pub fn now(&self) -> Tick {
         self.clock.now()
+    }
+
+    pub fn boot_clock(&self) -> BootClock {
+        self.boot_clock
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -137,6 +175,8 @@ impl Centre {
             events_read: 0,
             next_known: None,
             reports_off: false,
+            off_lies: 0,
+            bmc_since: Tick::START,
             remembers: None,
             wake: Arc::new(Notify::new()),
             line,
@@ -146,7 +186,10 @@ impl Centre {
     }
 
     pub fn add_switch(&self, switch: &Name, sim: SimSwitch, line: Line) {
-        self.state().switches.insert(switch.clone(), Rack { sim, silent_until: Tick::START, changes_read: 0, line });
+        self.state().switches.insert(
+            switch.clone(),
+            Rack { sim, serial: format!("SIM-{switch}"), since: Tick::START, silent_until: Tick::START, changes_read: 0, line },
+        );
     }
 
     pub fn set_weather(&self, device: &Device, weather: Weather) {
@@ -171,7 +214,7 @@ impl Centre {
         let mut state = self.state();
         let rack = state.switches.get_mut(switch)?;
         let out = look(&mut rack.sim);
-        drain_switch(&mut state, switch, now);
+        drain_switch(&mut state, switch, None, now);
         if state.judge.violation.is_some() {
             self.broken.notify_one();
         }
@@ -188,6 +231,57 @@ impl Centre {
         self.switch(switch, SimSwitch::reboot);
     }
 
+    /// Another BMC answers in front of the same machine.
+    pub fn swap_bmc(&self, server: &Name, guid: [u8; 16]) {
+        let now = self.now();
+        self.touch(server, |bmc, now| bmc.swap(guid, now));
+        if let Some(machine) = self.state().machines.get_mut(server) {
+            machine.bmc_since = now;
+        }
+    }
+
+    /// The next answer about power says Off.
+    pub fn lie_off_once(&self, server: &Name) {
+        if let Some(machine) = self.state().machines.get_mut(server) {
+            machine.off_lies = 1;
+        }
+    }
+
+    /// Another switch in its place, with the same configuration.
+    pub fn swap_switch(&self, switch: &Name, serial: &str) {
+        let now = self.now();
+        if let Some(rack) = self.state().switches.get_mut(switch) {
+            rack.sim.show(at(ENT_PHYSICAL_SERIAL, &[1]), Value::Octets(serial.as_bytes().to_vec()));
+            rack.since = now;
+            rack.serial = serial.to_owned();
+        }
+    }
+
+    /// It restarts, and its ports have other numbers. What each name carries then is a person's doing.
+    pub fn renumber_switch(&self, switch: &Name, takes: Duration) {
+        let now = self.now();
+        let before = self.switch(switch, |sim| sim.views()).unwrap_or_default();
+        self.reboot_switch(switch, takes);
+        let after = self.switch(switch, |sim| {
+            sim.renumber();
+            sim.views()
+        });
+        for (port, to) in after.unwrap_or_default() {
+            let Some(from) = before.get(&port).filter(|from| **from != to).cloned() else { continue };
+            let change = Change { who: Who::Human, port, from, to };
+            self.judge(|judge, _| judge.port(switch, &change, None, &Runs::Nothing, now));
+        }
+    }
+
+    /// A person is right to say that a machine has run this all along.
+    pub fn has_run(&self, server: &Name, persona: &Name) {
+        if let Some(machine) = self.state().machines.get_mut(server) {
+            machine.runs = Runs::Persona(persona.clone());
+        }
+        self.note(&[server], format!("has run persona {persona} all along"));
+        self.judge(|judge, _| judge.runs(server, persona, None));
+    }
+
     /// The device lies about power: for the test of the checkers.
     pub fn report_off(&self, server: &Name, lie: bool) {
         if let Some(machine) = self.state().machines.get_mut(server) {
@@ -202,13 +296,44 @@ impl Centre {
         }
     }
 
-    /// The controller is killed when it is about to send the next operation.
+    /// The process that sends the next change is killed directly before.
     pub fn crash_at_next_op(&self) {
-        *self.crashes_before_sending.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.events_before_sending().push(BeforeSending::Crash);
+    }
+
+    /// It stands still directly before, for so long.
+    pub fn freeze_at_next_op(&self, takes: Duration) {
+        self.events_before_sending().push(BeforeSending::Freeze(takes));
     }
 
     pub fn no_more_crashes(&self) {
-        *self.crashes_before_sending.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        self.events_before_sending().clear();
+    }
+
+    fn events_before_sending(&self) -> MutexGuard<'_, Vec<BeforeSending>> {
+        self.before_sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process stands still for so long.
+    pub fn freeze(self: &Arc<Self>, host: Host, takes: Duration) {
+        self.note(&[], format!("controller {host} stands still for {takes:?}"));
+        self.freezer.freeze(host);
+        let centre = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(takes).await;
+            centre.note(&[], format!("controller {host} goes on"));
+            centre.freezer.thaw(host);
+        });
+    }
+
+    /// This process is killed: whoever runs it hears of it.
+    pub fn crash(&self, host: Host) {
+        self.crashed.lock().unwrap_or_else(PoisonError::into_inner).insert(host);
+        self.crash.notify_one();
+    }
+
+    pub fn crashed(&self) -> BTreeSet<Host> {
+        std::mem::take(&mut *self.crashed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     // ---- the endpoints ------------------------------------------------------------------------------------------------------
@@ -232,48 +357,71 @@ impl Centre {
         self.touch(server, |bmc, now| bmc.reachable(now).then(|| what(bmc, now)))?
     }
 
-    pub fn with_agent<T>(&self, switch: &Name, what: impl FnOnce(&mut SimSwitch) -> T) -> Option<T> {
-        if self.state().switches.get(switch)?.silent_until > self.now() {
-            return None;
+    /// A request arrives at an agent. `write`: it is a change of embody's.
+    pub fn with_agent<T>(&self, switch: &Name, write: Option<&Write>, what: impl FnOnce(&mut SimSwitch) -> T) -> Option<T> {
+        let now = self.now();
+        let mut state = self.state();
+        let rack = state.switches.get_mut(switch).filter(|rack| rack.silent_until <= now)?;
+        let out = what(&mut rack.sim);
+        drain_switch(&mut state, switch, write, now);
+        if state.judge.violation.is_some() {
+            self.broken.notify_one();
         }
-        self.switch(switch, what)
+        Some(out)
     }
 
     pub fn reported_power(&self, server: &Name, power: Power) -> Power {
-        if self.state().machines.get(server).is_some_and(|m| m.reports_off) { Power::Off } else { power }
-    }
-
-    pub fn observed(&self, server: &Name, asked_at: Tick, power: Power) {
-        self.judge(|judge, _| judge.observed(server, asked_at, power));
+        let mut state = self.state();
+        let Some(machine) = state.machines.get_mut(server) else { return power };
+        let lies = machine.off_lies > 0;
+        machine.off_lies = machine.off_lies.saturating_sub(1);
+        if lies || machine.reports_off { Power::Off } else { power }
     }
 
     /// A change leaves: called inside the gate.
-    pub fn sending(&self, server: &Name, op: &Op) {
+    pub fn sending(&self, host: Host, server: &Name, op: &Op) {
         self.note(&[server], format!("op {op}"));
-        self.judge(|judge, now| judge.sending(server, op, now));
+        let truly = self.state().machines.get(server).map(|m| (guid(&m.bmc), m.bmc_since));
+        self.judge(|judge, now| {
+            if let Some((guid, since)) = truly {
+                judge.reaches(Kind::Server, server, guid.as_deref(), since, now);
+            }
+            judge.sending(host, server, op, now);
+        });
     }
 
-    /// A change is about to leave: here the controller may be killed.
-    pub async fn before_sending(&self) {
-        let crash = {
-            let mut left = self.crashes_before_sending.lock().unwrap_or_else(PoisonError::into_inner);
-            let crash = *left > 0;
-            *left = left.saturating_sub(1);
-            crash
-        };
-        if crash {
-            self.note(&[], "the controller is killed between two steps");
-            self.crash.notify_one();
-            std::future::pending::<()>().await;
+    /// A SET leaves: called inside the gate.
+    pub fn setting(&self, host: Host, switch: &Name, key: &Key) {
+        let truly = self.state().switches.get(switch).map(|r| (r.serial.clone(), r.since));
+        self.judge(|judge, now| {
+            if let Some((serial, since)) = truly {
+                judge.reaches(Kind::Switch, switch, Some(&serial), since, now);
+            }
+            judge.setting(host, switch, key, now);
+        });
+    }
+
+    /// A change is about to leave: here the process may be killed, or stand still.
+    pub async fn before_sending(self: &Arc<Self>, host: Host) {
+        let event = self.events_before_sending().pop();
+        match event {
+            Some(BeforeSending::Crash) => {
+                self.note(&[], "the controller is killed between two steps");
+                self.crash(host);
+                std::future::pending::<()>().await;
+            }
+            Some(BeforeSending::Freeze(takes)) => self.freeze(host, takes),
+            None => {}
         }
+        self.freezer.awake(host).await;
     }
 
     // ---- the machines ---------------------------------------------------------------------------------------------------
 
     /// The life of one machine: its power, and what it boots. Never ends.
-    pub async fn live(self: Arc<Self>, server: Name, controller: watch::Receiver<Option<mpsc::Sender<Message>>>) {
+    pub async fn live(self: Arc<Self>, server: Name, answers: Answers) {
         loop {
-            let Some((wake, next)) = self.due(&server, &controller) else { return };
+            let Some((wake, next)) = self.due(&server, &answers) else { return };
             let woken = wake.notified();
             match next {
                 Some(at) => tokio::select! {
@@ -287,11 +435,7 @@ impl Centre {
     }
 
     /// Does what is due; when the next thing is.
-    fn due(
-        self: &Arc<Self>,
-        server: &Name,
-        controller: &watch::Receiver<Option<mpsc::Sender<Message>>>,
-    ) -> Option<(Arc<Notify>, Option<Tick>)> {
+    fn due(self: &Arc<Self>, server: &Name, answers: &Answers) -> Option<(Arc<Notify>, Option<Tick>)> {
         self.touch(server, |_, _| ())?;
         let now = self.now();
         let mut state = self.state();
@@ -299,37 +443,37 @@ impl Centre {
         if let Some((_, again)) = machine.ask_at.filter(|(at, _)| *at <= now) {
             machine.ask_at = None;
             let (start, mac) = (machine.start, machine.mac);
-            tokio::spawn(Arc::clone(self).ask_what_to_boot(server.clone(), mac, start, again, controller.clone()));
+            tokio::spawn(Arc::clone(self).ask_what_to_boot(server.clone(), mac, start, again, answers.clone()));
         }
         let next = machine.bmc.next().into_iter().chain(machine.ask_at.map(|(at, _)| at)).min();
         // A tick later: ticks round down, and nothing is due before its time.
         Some((Arc::clone(&machine.wake), next.map(|at| at.plus(Duration::from_micros(1)))))
     }
 
-    async fn ask_what_to_boot(
-        self: Arc<Self>,
-        server: Name,
-        mac: Mac,
-        start: u64,
-        again: bool,
-        controller: watch::Receiver<Option<mpsc::Sender<Message>>>,
-    ) {
-        let to_controller = controller.borrow().clone();
-        let says = match to_controller {
-            None => None,
-            Some(to_controller) => {
-                let (reply, answer) = oneshot::channel();
-                let sent = to_controller.send(Message::Boot { mac, uuid: None, arch: Arch::X86_64, reply }).await;
-                match sent {
-                    Ok(()) => timeout(ANSWER_WAIT, answer).await.ok().and_then(Result::ok).map(|answer| answer.says),
-                    Err(_) => None,
-                }
-            }
-        };
-        self.booted(&server, start, again, says);
+    async fn ask_what_to_boot(self: Arc<Self>, server: Name, mac: Mac, start: u64, again: bool, answers: Answers) {
+        let answer = timeout(ANSWER_WAIT, self.answered(&server, mac, answers)).await.ok().flatten();
+        self.booted(&server, start, again, answer);
     }
 
-    fn booted(&self, server: &Name, start: u64, again: bool, says: Option<String>) {
+    /// As `server::boot` answers: what is not "parked" only while the lease holds under which it was asked for.
+    async fn answered(&self, server: &Name, mac: Mac, answers: Answers) -> Option<Answer> {
+        let holds = answers.holds.borrow().clone();
+        let to_controller = answers.controller.borrow().clone();
+        let ((host, lease), to_controller) = (holds?, to_controller?);
+        let (reply, answer) = oneshot::channel();
+        to_controller.send(Message::Boot { mac, uuid: None, arch: Arch::X86_64, reply }).await.ok()?;
+        let answer = answer.await.ok()?;
+        self.freezer.awake(host).await;
+        if answer.persona.is_some() {
+            if !lease.holds() {
+                return None;
+            }
+            self.judge(|judge, now| judge.answering(host, server, now));
+        }
+        Some(answer)
+    }
+
+    fn booted(&self, server: &Name, start: u64, again: bool, answer: Option<Answer>) {
         let now = self.now();
         let mut state = self.state();
         let Some(machine) = state.machines.get_mut(server) else { return };
@@ -337,7 +481,7 @@ impl Centre {
             return;
         }
         machine.wake.notify_one();
-        let persona = says.as_deref().and_then(|s| s.strip_prefix("persona ")).and_then(|s| s.split(' ').next()?.parse::<Name>().ok());
+        let persona = answer.as_ref().and_then(|a| a.persona.clone());
         let persona = match &mut machine.remembers {
             Some(last) => {
                 *last = persona.or_else(|| last.take());
@@ -345,15 +489,15 @@ impl Centre {
             }
             None => persona,
         };
-        let text = match (&persona, &says) {
+        let text = match (&persona, &answer) {
             (Some(persona), _) => {
                 machine.runs = Runs::Persona(persona.clone());
                 format!("runs persona {persona}")
             }
-            (None, Some(says)) => {
+            (None, Some(answer)) => {
                 machine.runs = Runs::Parked;
                 machine.ask_at = Some((now.plus(ASK_AGAIN), true));
-                format!("is {says}")
+                format!("is {}", answer.says)
             }
             (None, None) => {
                 machine.ask_at = Some((now.plus(ASK_AGAIN), again));
@@ -362,12 +506,24 @@ impl Centre {
         };
         state.trace.note(now, &[server], text);
         if let Some(persona) = persona {
-            state.judge.runs(server, Some(&persona), now);
+            state.judge.runs(server, &persona, answer.as_ref().and_then(|a| mounted(&a.script)));
         }
         if state.judge.violation.is_some() {
             self.broken.notify_one();
         }
     }
+}
+
+/// The directory that a boot script mounts to write, if it does: `nfsroot=10.0.20.5:/p/apache,vers=4.2 rw`.
+fn mounted(script: &str) -> Option<Claim> {
+    let (_, rest) = script.split_once("nfsroot=")?;
+    let (place, rest) = rest.split_once(",vers=4.2 ")?;
+    let (host, path) = place.split_once(":/")?;
+    rest.starts_with("rw").then(|| host.parse().ok().map(|host| claim::directory(&host, &format!("/{path}"))))?
+}
+
+fn guid(bmc: &Bmc) -> Option<String> {
+    bmc.identity().guid
 }
 
 fn drain_bmc(state: &mut State, server: &Name, now: Tick) {
@@ -390,7 +546,7 @@ fn drain_bmc(state: &mut State, server: &Name, now: Tick) {
                         machine.ask_at = None;
                     }
                 }
-                judge.power(server, power, at);
+                judge.power(server, power, cause, at);
             }
             BmcEvent::Control { control, at } => {
                 trace.note(now, &[server], format!("the BMC hears {control:?}"));
@@ -406,7 +562,7 @@ fn drain_bmc(state: &mut State, server: &Name, now: Tick) {
     }
 }
 
-fn drain_switch(state: &mut State, switch: &Name, now: Tick) {
+fn drain_switch(state: &mut State, switch: &Name, write: Option<&Write>, now: Tick) {
     let State { switches, judge, trace, machines } = state;
     let Some(rack) = switches.get_mut(switch) else { return };
     for change in rack.sim.log.iter().skip(rack.changes_read) {
@@ -414,17 +570,20 @@ fn drain_switch(state: &mut State, switch: &Name, now: Tick) {
         let about: Vec<&Name> = owner.iter().chain([switch]).collect();
         trace.note(now, &about, format!("{:?} {} {} → {}", change.who, change.port, change.from, change.to));
         let runs = owner.as_ref().and_then(|o| machines.get(o)).map_or(Runs::Nothing, |m| m.runs.clone());
-        judge.port(switch, change, &runs, now);
+        judge.port(switch, change, write, &runs, now);
     }
     rack.changes_read = rack.sim.log.len();
 }
 
-/// The drivers of this data centre.
-pub struct VirtualDevices(pub Arc<Centre>);
+/// The drivers of this data centre, as one process has them.
+pub struct VirtualDevices {
+    pub centre: Arc<Centre>,
+    pub host: Host,
+}
 
 impl VirtualDevices {
     fn line(&self, device: &Device) -> Line {
-        let state = self.0.state();
+        let state = self.centre.state();
         let line = match device {
             Device::Bmc(name) => state.machines.get(name).map(|m| m.line.clone()),
             Device::Switch(name) => state.switches.get(name).map(|r| r.line.clone()),
@@ -436,12 +595,12 @@ impl VirtualDevices {
 impl Devices for VirtualDevices {
     fn bmc(&self, server: &Name, spec: &ServerSpec, _: BmcLogin, _: Duration, _: Arc<Turns>) -> Box<dyn Driver> {
         let line = self.line(&Device::Bmc(server.clone()));
-        Box::new(VirtualBmc::new(Arc::clone(&self.0), server.clone(), spec.bmc.address.to_string(), line))
+        Box::new(VirtualBmc::new(Arc::clone(&self.centre), self.host, server.clone(), spec.bmc.address.to_string(), line))
     }
 
     fn switch(&self, switch: &Name, spec: &SwitchSpec, _: SnmpLogin, _: Arc<Turns>) -> Box<dyn Driver> {
         let device = Device::Switch(switch.clone());
-        let agent = VirtualAgent::new(Arc::clone(&self.0), switch.clone(), self.line(&device));
+        let agent = VirtualAgent::new(Arc::clone(&self.centre), self.host, switch.clone(), self.line(&device));
         let settings = SwitchSettings {
             profile: spec.profile,
             manage: spec.manage.as_ref().map(|m| m.ports.clone()),

@@ -7,6 +7,8 @@ pub mod bmc;
 pub mod centre;
 pub mod checkers;
 pub mod direct;
+pub mod freezer;
+pub mod leases;
 pub mod line;
 pub mod mib;
 pub mod rack;

@@ -11,7 +11,12 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::sleep;
 
 use super::centre::Centre;
+use super::checkers::Host;
+use super::leases::Leases;
 use crate::store::{Change, Entry, Lease, Revision, Store, StoreError, Write, keys::Key};
+
+/// How long a request takes that gets no answer.
+const CUT_OFF: Duration = Duration::from_secs(2);
 
 /// How often things go wrong, each from 0.0 to 1.0.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -32,9 +37,18 @@ pub struct StoreLuck {
 pub struct TrialStore {
     inner: Arc<dyn Store>,
     centre: Arc<Centre>,
+    leases: Arc<Leases>,
     /// Nothing: this is how people reach the store, who have no bad days here.
-    luck: Option<Mutex<(StoreLuck, StdRng)>>,
+    process: Option<Process>,
     watches_end: broadcast::Sender<()>,
+}
+
+/// Whose handle it is.
+struct Process {
+    host: Host,
+    luck: Mutex<(StoreLuck, StdRng)>,
+    /// The number of the lease that its writes are fenced by.
+    fence: Mutex<Option<u64>>,
 }
 
 enum Day {
@@ -56,18 +70,34 @@ fn unreachable() -> StoreError {
 }
 
 impl TrialStore {
-    pub fn of_operators(inner: Arc<dyn Store>, centre: Arc<Centre>) -> TrialStore {
-        TrialStore { inner, centre, luck: None, watches_end: broadcast::channel(1).0 }
+    pub fn of_operators(inner: Arc<dyn Store>, centre: Arc<Centre>, leases: Arc<Leases>) -> TrialStore {
+        TrialStore { inner, centre, leases, process: None, watches_end: broadcast::channel(1).0 }
     }
 
-    pub fn of_controller(inner: Arc<dyn Store>, centre: Arc<Centre>, seed: u64) -> TrialStore {
-        let luck = Some(Mutex::new((StoreLuck::default(), StdRng::seed_from_u64(seed))));
-        TrialStore { inner, centre, luck, watches_end: broadcast::channel(1).0 }
+    pub fn of_controller(inner: Arc<dyn Store>, centre: Arc<Centre>, leases: Arc<Leases>, host: Host, seed: u64) -> TrialStore {
+        let luck = Mutex::new((StoreLuck::default(), StdRng::seed_from_u64(seed)));
+        let process = Some(Process { host, luck, fence: Mutex::default() });
+        TrialStore { inner, centre, leases, process, watches_end: broadcast::channel(1).0 }
     }
 
     pub fn set_luck(&self, new: StoreLuck) {
-        if let Some(luck) = &self.luck {
-            luck.lock().unwrap_or_else(PoisonError::into_inner).0 = new;
+        if let Some(process) = &self.process {
+            process.luck.lock().unwrap_or_else(PoisonError::into_inner).0 = new;
+        }
+    }
+
+    async fn awake(&self) {
+        if let Some(process) = &self.process {
+            self.centre.freezer.awake(process.host).await;
+        }
+    }
+
+    /// What etcd compares in the transaction.
+    fn fenced(&self) -> Result<(), StoreError> {
+        let fence = self.process.as_ref().and_then(|p| *p.fence.lock().unwrap_or_else(PoisonError::into_inner));
+        match fence {
+            Some(number) if !self.leases.is_held(number) => Err(StoreError::Fenced { lease: "controller".to_owned() }),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -78,9 +108,14 @@ impl TrialStore {
     }
 
     async fn day(&self, writes: bool) -> Day {
-        let Some(luck) = &self.luck else { return Day::Good };
+        self.awake().await;
+        let Some(process) = &self.process else { return Day::Good };
+        if self.leases.is_cut_off(process.host) {
+            sleep(CUT_OFF).await;
+            return Day::Unreachable;
+        }
         let (day, takes) = {
-            let mut luck = luck.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut luck = process.luck.lock().unwrap_or_else(PoisonError::into_inner);
             let (now, rng) = &mut *luck;
             let takes = now.takes.mul_f64(rng.random_range(0.0..1.0));
             let (x, side) = (rng.random_range(0.0..1.0), rng.random_range(0.0..1.0));
@@ -102,13 +137,16 @@ impl TrialStore {
         };
         if !takes.is_zero() {
             sleep(takes).await;
+            self.awake().await;
         }
         day
     }
 
     async fn crash(&self, when: &str, key: &str) {
         self.centre.note(&[], format!("the controller is killed {when} {key} is written"));
-        self.centre.crash.notify_one();
+        if let Some(process) = &self.process {
+            self.centre.crash(process.host);
+        }
         std::future::pending::<()>().await;
     }
 
@@ -129,6 +167,7 @@ impl TrialStore {
 
     async fn write(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
         let apply = async {
+            self.fenced()?;
             let done = self.inner.write_all(writes).await;
             if done.is_ok() {
                 writes.iter().for_each(|write| self.tell(&write.key, write.value.as_deref()));
@@ -216,11 +255,14 @@ impl Store for TrialStore {
     }
 
     async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Box<dyn Lease>, StoreError> {
-        self.inner.acquire(name, holder, ttl).await
+        let Some(process) = &self.process else { return self.inner.acquire(name, holder, ttl).await };
+        let lease = self.leases.acquire(process.host, holder, ttl).await;
+        *process.fence.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease.number);
+        Ok(Box::new(lease))
     }
 
-    async fn holder(&self, name: &str) -> Result<Option<String>, StoreError> {
-        self.inner.holder(name).await
+    async fn holder(&self, _name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.leases.holder())
     }
 
     async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {

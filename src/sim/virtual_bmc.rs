@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::bmc::{Bmc, OPERATOR};
 use super::centre::Centre;
+use super::checkers::Host;
 use super::line::{Line, NoReply};
 use crate::drivers::bmc::ipmi::commands::{self, ChassisControl};
 use crate::drivers::bmc::ipmi::preview;
@@ -35,6 +36,8 @@ const SET_BOOT: &str = "Set System Boot Options";
 
 pub struct VirtualBmc {
     centre: Arc<Centre>,
+    /// The process that this endpoint is a part of.
+    host: Host,
     server: Name,
     address: String,
     line: Line,
@@ -62,8 +65,8 @@ struct Before {
 }
 
 impl VirtualBmc {
-    pub fn new(centre: Arc<Centre>, server: Name, address: String, line: Line) -> VirtualBmc {
-        VirtualBmc { centre, server, address, line, identity: None }
+    pub fn new(centre: Arc<Centre>, host: Host, server: Name, address: String, line: Line) -> VirtualBmc {
+        VirtualBmc { centre, host, server, address, line, identity: None }
     }
 
     fn device(&self) -> String {
@@ -77,8 +80,11 @@ impl VirtualBmc {
         what: impl FnOnce(&mut Bmc, Tick) -> T + Send + 'static,
     ) -> Result<T, NoReply> {
         let (centre, server) = (Arc::clone(&self.centre), self.server.clone());
+        self.centre.freezer.awake(self.host).await;
         let patience = wait.min(until.saturating_duration_since(Instant::now()));
-        self.line.ask(patience, move || centre.with_bmc(&server, what)).await
+        let said = self.line.ask(patience, move || centre.with_bmc(&server, what)).await;
+        self.centre.freezer.awake(self.host).await;
+        said
     }
 
     /// Asked again until the deadline.
@@ -169,14 +175,16 @@ impl VirtualBmc {
         patience: Duration,
         what: impl FnOnce(&mut Bmc, Tick) -> Vec<u8> + Send + 'static,
     ) -> Result<Result<Vec<u8>, NoReply>, Closed> {
-        self.centre.before_sending().await;
+        self.centre.before_sending(self.host).await;
         let (centre, server) = (Arc::clone(&self.centre), self.server.clone());
         let arrives = move || centre.with_bmc(&server, |bmc, now| (Session::with(bmc) == session).then(|| what(bmc, now)))?;
         let reply = permit.pass(fresh, false, || {
-            self.centre.sending(&self.server, op);
+            self.centre.sending(self.host, &self.server, op);
             self.line.send(arrives)
         })?;
-        Ok(reply.within(patience).await)
+        let said = reply.within(patience).await;
+        self.centre.freezer.awake(self.host).await;
+        Ok(said)
     }
 
     async fn control(&self, op: &Op, control: ChassisControl, permit: &Permit, until: Instant) -> Result<Notes, Fault> {
@@ -259,7 +267,6 @@ impl VirtualBmc {
 #[async_trait]
 impl Driver for VirtualBmc {
     async fn observe(&mut self, depth: Depth, deadline: Instant) -> Result<Observation, Fault> {
-        let asked_at = self.centre.now();
         let status = |bmc: &mut Bmc, now: Tick| (Session::with(bmc), bmc.command(OPERATOR, 0, 0x01, &[], now));
         let (session, answer) = self.read(deadline, status).await?;
         let power = self.power_of(&self.understood(STATUS, answer)?);
@@ -271,7 +278,6 @@ impl Driver for VirtualBmc {
             let why = "another BMC answered before everything was asked".to_owned();
             return Err(Fault::Garbled { device: self.device(), why });
         }
-        self.centre.observed(&self.server, asked_at, power);
         let identity = self.identity.clone().unwrap_or_default();
         Ok(Observation::Bmc(BmcSeen { shown: self.shown(session), identity, power, boot, suite: 17 }))
     }

@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::centre::Centre;
+use super::checkers::{Host, Write};
 use super::line::{Line, NoReply};
 use super::mib::Mib;
 use super::switch::SimSwitch;
 use crate::drivers::Fault;
 use crate::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
 use crate::model::Name;
+use crate::model::fact::Tick;
 use crate::model::op::Device;
 
 /// How long one copy of a request is waited for, and how many there are of a read.
@@ -24,18 +26,23 @@ const COPIES: u32 = 3;
 
 pub struct VirtualAgent {
     centre: Arc<Centre>,
+    /// The process that this endpoint is a part of.
+    host: Host,
     switch: Name,
     line: Line,
 }
 
 impl VirtualAgent {
-    pub fn new(centre: Arc<Centre>, switch: Name, line: Line) -> VirtualAgent {
-        VirtualAgent { centre, switch, line }
+    pub fn new(centre: Arc<Centre>, host: Host, switch: Name, line: Line) -> VirtualAgent {
+        VirtualAgent { centre, host, switch, line }
     }
 
     async fn once<T: Send + 'static>(&self, what: impl FnOnce(&mut SimSwitch) -> T + Send + 'static) -> Result<T, NoReply> {
         let (centre, switch) = (Arc::clone(&self.centre), self.switch.clone());
-        self.line.ask(WAIT, move || centre.with_agent(&switch, what)).await
+        self.centre.freezer.awake(self.host).await;
+        let said = self.line.ask(WAIT, move || centre.with_agent(&switch, None, what)).await;
+        self.centre.freezer.awake(self.host).await;
+        said
     }
 
     async fn read<T: Send + 'static>(&self, what: impl FnOnce(&mut SimSwitch) -> T + Clone + Send + 'static) -> Result<T, Fault> {
@@ -72,16 +79,29 @@ impl Agent for VirtualAgent {
 
     async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
         let (device, what) = (Device::Switch(self.switch.clone()).to_string(), "a SET".to_owned());
-        // The line takes it up at once.
-        if let Err(closed) = leave.permit.pass(Some(leave.fresh), leave.half_way, || ()) {
-            return Err(not_let_out(&device, &what, &closed));
-        }
+        self.centre.before_sending(self.host).await;
+        let age = leave.permit.now().saturating_sub(leave.fresh.asked_at);
+        let write = Write { key: leave.permit.key().clone(), read_at: Tick(self.centre.now().0.saturating_sub(age.as_micros() as u64)) };
         let bindings = bindings.to_vec();
         let set = move |sim: &mut SimSwitch| match sim.set(&bindings) {
             Ok(()) => SetAnswer::Accepted(bindings),
             Err((status, index)) => SetAnswer::Refused { status, index },
         };
-        self.once(set).await.map_err(|NoReply| Fault::Unknown { device, what })
+        let (centre, switch) = (Arc::clone(&self.centre), self.switch.clone());
+        let arrives = {
+            let write = write.clone();
+            move || centre.with_agent(&switch, Some(&write), set)
+        };
+        let left = leave.permit.pass(Some(leave.fresh), leave.half_way, || {
+            self.centre.setting(self.host, &self.switch, &write.key);
+            self.line.send(arrives)
+        });
+        let said = match left {
+            Ok(reply) => reply.within(WAIT).await,
+            Err(closed) => return Err(not_let_out(&device, &what, &closed)),
+        };
+        self.centre.freezer.awake(self.host).await;
+        said.map_err(|NoReply| Fault::Unknown { device, what })
     }
 
     fn engine_id(&self) -> Option<Vec<u8>> {

@@ -107,7 +107,10 @@ impl Controller {
 
     /// `True AsDesired: …` of one condition of an object; empty where it has none.
     pub async fn condition(&self, kind: &str, name: &str, condition: &str) -> String {
-        let object = self.object(kind, name).await;
+        // One that the controller makes itself may be on its way.
+        let said = self.say(&["get", kind, name, "-o", "json"]).await;
+        assert!(said.code == 0 || said.code == 4, "{said:?}");
+        let object: Value = serde_json::from_str(&said.out).unwrap_or_default();
         let all = object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
         let text = |c: &Value, key: &str| c.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let found = all.iter().find(|c| text(c, "type") == condition);

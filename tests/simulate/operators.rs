@@ -1,26 +1,38 @@
 //! The people of the simulated data centre: what they desired state, through the API's own checks, and what they do with their hands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use embody::control::actions::Operators as Words;
-use embody::control::operator::{Approving, Control};
+use embody::control::operator::{Approving, Control, Scope};
 use embody::drivers::bmc::ipmi::commands::ChassisControl;
+use embody::drivers::gate::Key;
 use embody::drivers::switch::objects::{self, at};
 use embody::drivers::switch::snmp::Value as SnmpValue;
-use embody::model::fact::{Admin, PortConfig, Power};
+use embody::model::claim::directory;
+use embody::model::fact::{Admin, PortConfig};
 use embody::model::op::{Device, Off, Op};
 use embody::model::{Kind, Name, Object, Vlan};
+use embody::plan::off::sending;
 use embody::server::api::objects::Preconditions;
 use embody::server::api::{Backend, DryRun, apply};
-use embody::sim::centre::{Centre, Runs};
+use embody::sim::centre::Centre;
+use embody::sim::checkers::Write;
 use embody::sim::mib::Mib;
+use embody::store::keys;
 use serde_json::{Value, json};
 
 use crate::plan::{Act, Plan, Rogue};
 
 pub const QUARANTINE: u16 = 999;
+
+/// Of the machine with this number, the so-manieth BMC in front of it.
+pub fn guid(n: usize, which: u8) -> [u8; 16] {
+    let mut guid = [0x20 + which; 16];
+    guid[0] = n as u8;
+    guid
+}
 
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -40,21 +52,27 @@ pub fn port(server: usize) -> String {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Intent {
-    persona: usize,
-    server: usize,
-    state: &'static str,
-    restart: u64,
-    mode: &'static str,
+pub(crate) struct Intent {
+    pub persona: usize,
+    pub server: usize,
+    pub state: &'static str,
+    pub restart: u64,
+    pub mode: &'static str,
 }
 
 pub struct Operators {
     pub backend: Backend,
     pub words: Arc<Words>,
-    centre: Arc<Centre>,
-    plan: Plan,
-    desired: BTreeMap<usize, Intent>,
+    pub(crate) centre: Arc<Centre>,
+    pub(crate) plan: Plan,
+    pub(crate) desired: BTreeMap<usize, Intent>,
+    /// Each persona: whether it is exclusive, and its root.
+    pub(crate) personas: BTreeMap<usize, (bool, String)>,
     vlans: [u16; 3],
+    /// What each BMC shows when it shows anything.
+    guids: BTreeMap<usize, [u8; 16]>,
+    /// Names and roots that nothing had before.
+    pub(crate) fresh: usize,
 }
 
 fn object(json: Value) -> Object {
@@ -78,11 +96,21 @@ impl Operators {
         let desired =
             |(n, server): (usize, &usize)| (n, Intent { persona: n, server: *server, state: "Running", restart: 0, mode: "enforce" });
         let desired = plan.bindings.iter().enumerate().map(desired).collect();
-        Operators { backend, words, centre, plan: plan.clone(), desired, vlans: [110, 120, 130] }
+        let root = |(n, exclusive): (usize, &bool)| (n, (*exclusive, format!("/personas/p{n}")));
+        let personas = plan.exclusive.iter().enumerate().map(root).collect();
+        let guids = (0..plan.machines.len()).map(|n| (n, guid(n, 0))).collect();
+        let plan = plan.clone();
+        Operators { backend, words, centre, plan, desired, personas, vlans: [110, 120, 130], guids, fresh: 0 }
     }
 
     /// The first manifests.
     pub async fn move_in(&self) {
+        let all = self.everything();
+        apply::apply(&self.backend, all, None, DryRun::No).await.unwrap_or_else(|e| panic!("the first manifests are refused: {e:?}"));
+    }
+
+    /// All manifests as they are to be now.
+    pub(crate) fn everything(&self) -> Vec<Object> {
         let mut all = vec![
             secret("bmc", json!({ "username": "admin", "password": "admin" })),
             secret("snmp", json!({ "community": "private" })),
@@ -106,23 +134,26 @@ impl Operators {
             let bmc = json!({ "address": format!("192.0.2.{}", 100 + n), "secretRef": { "name": "bmc" } });
             all.push(of("Server", server(n).as_str(), json!({ "arch": "x86_64", "bmc": bmc, "nics": [nic(0), nic(1)] })));
         }
-        for (n, exclusive) in self.plan.exclusive.iter().enumerate() {
-            let mode = if *exclusive { "writable" } else { "overlay" };
-            let mut nics = vec![json!({ "name": "nic1", "untagged": if n % 2 == 0 { "web" } else { "db" }, "boot": true })];
-            if n % 3 != 2 {
-                nics.push(json!({ "name": "nic2", "untagged": "db", "tagged": ["backup"] }));
-            }
-            let root = json!({ "nfs": { "server": "10.0.20.5", "path": format!("/personas/p{n}"), "mode": mode } });
-            let spec = json!({
-                "os": { "family": "linux", "arch": "x86_64" }, "root": root, "kernel": { "path": "boot/vmlinuz" }, "exclusive": exclusive, "nics": nics,
-            });
-            all.push(of("Persona", &format!("p{n}"), spec));
-        }
+        all.extend(self.personas.keys().map(|n| self.persona(*n)));
         all.extend(self.desired.iter().map(|(n, desired)| self.binding(*n, desired)));
-        apply::apply(&self.backend, all, None, DryRun::No).await.unwrap_or_else(|e| panic!("the first manifests are refused: {e:?}"));
+        all
     }
 
-    fn binding(&self, n: usize, desired: &Intent) -> Object {
+    pub(crate) fn persona(&self, n: usize) -> Object {
+        let (exclusive, root) = self.personas[&n].clone();
+        let mode = if exclusive { "writable" } else { "overlay" };
+        let mut nics = vec![json!({ "name": "nic1", "untagged": if n % 2 == 0 { "web" } else { "db" }, "boot": true })];
+        if n % 3 != 2 {
+            nics.push(json!({ "name": "nic2", "untagged": "db", "tagged": ["backup"] }));
+        }
+        let root = json!({ "nfs": { "server": "10.0.20.5", "path": root, "mode": mode } });
+        let spec = json!({
+            "os": { "family": "linux", "arch": "x86_64" }, "root": root, "kernel": { "path": "boot/vmlinuz" }, "exclusive": exclusive, "nics": nics,
+        });
+        of("Persona", &format!("p{n}"), spec)
+    }
+
+    pub(crate) fn binding(&self, n: usize, desired: &Intent) -> Object {
         let spec = json!({
             "persona": format!("p{}", desired.persona), "target": { "server": server(desired.server) }, "state": desired.state, "correct": desired.mode,
             "restart": desired.restart, "shutdown": { "grace": format!("{}s", self.plan.grace.as_secs()) },
@@ -130,7 +161,7 @@ impl Operators {
         of("Binding", &format!("b{n}"), spec)
     }
 
-    async fn desired(&mut self, changes: Vec<(usize, Intent)>) {
+    pub(crate) async fn desired(&mut self, changes: Vec<(usize, Intent)>) {
         let objects: Vec<Object> = changes.iter().map(|(n, desired)| self.binding(*n, desired)).collect();
         match apply::apply(&self.backend, objects, None, DryRun::No).await {
             Ok(_) => self.desired.extend(changes),
@@ -138,7 +169,7 @@ impl Operators {
         }
     }
 
-    fn on(&self, server: usize) -> Option<usize> {
+    pub(crate) fn on(&self, server: usize) -> Option<usize> {
         self.desired.iter().find(|(_, w)| w.server == server).map(|(n, _)| *n)
     }
 
@@ -165,8 +196,11 @@ impl Operators {
             Act::Mode { binding, mode } => self.change(*binding, |w| w.mode = mode).await,
             Act::Delete(n) => self.delete(*n).await,
             Act::Create { binding, server } => {
-                let persona =
-                    (0..self.plan.exclusive.len()).find(|p| !self.plan.exclusive[*p] || !self.desired.values().any(|w| w.persona == *p));
+                let persona = self
+                    .personas
+                    .iter()
+                    .find(|(p, (exclusive, _))| !exclusive || !self.desired.values().any(|w| w.persona == **p))
+                    .map(|(p, _)| *p);
                 if let (None, None, Some(persona)) = (self.desired.get(binding), self.on(*server), persona) {
                     self.desired(vec![(*binding, Intent { persona, server: *server, state: "Running", restart: 0, mode: "enforce" })])
                         .await;
@@ -181,7 +215,8 @@ impl Operators {
             }
             Act::Approve(n) => self.approve(*n).await,
             Act::Retry(n) => self.retry(*n).await,
-            by_hand => self.by_hand(by_hand),
+            other if self.names_and_words(other).await => {}
+            by_hand => self.by_hand(by_hand).await,
         }
     }
 
@@ -192,7 +227,7 @@ impl Operators {
         }
     }
 
-    async fn delete(&mut self, n: usize) {
+    pub(crate) async fn delete(&mut self, n: usize) {
         match self.backend.delete(Kind::Binding, &name(&format!("b{n}")), &Preconditions::default(), DryRun::No).await {
             Ok(_) => drop(self.desired.remove(&n)),
             Err(error) => self.centre.note(&[], format!("a person's deletion is refused: {}", error.message)),
@@ -221,7 +256,7 @@ impl Operators {
         });
     }
 
-    fn by_hand(&self, act: &Act) {
+    async fn by_hand(&mut self, act: &Act) {
         match act {
             Act::Button(n) => self.button(*n),
             Act::PortByHand { switch: s, server: n, vlan, shut } => {
@@ -234,26 +269,77 @@ impl Operators {
             Act::SwitchWeather(n, weather) => self.centre.set_weather(&Device::Switch(switch(*n)), *weather),
             Act::SwitchReboot(n, takes) => self.centre.reboot_switch(&switch(*n), *takes),
             Act::SwitchFaults(n, faults) => drop(self.centre.switch(&switch(*n), |sim| sim.faults = *faults)),
+            Act::SwapBmc(n) => {
+                let which = self.guids[n][1] - 0x20 + 1;
+                self.guids.insert(*n, guid(*n, which));
+                self.centre.swap_bmc(&server(*n), guid(*n, which));
+            }
+            Act::HideGuid(n) => drop(self.centre.touch(&server(*n), |bmc, _| bmc.config.guid = [0; 16])),
+            Act::LieOff(n) => self.centre.lie_off_once(&server(*n)),
+            Act::SwapSwitch(n) => {
+                self.fresh += 1;
+                self.centre.swap_switch(&switch(*n), &format!("SIM-{}", self.fresh));
+            }
+            Act::RenumberPorts(n, takes) => self.centre.renumber_switch(&switch(*n), *takes),
+            Act::PullPlug(n, after) => self.pull_plug(*n, *after).await,
             Act::Rogue(what) => self.rogue(*what),
             _ => {}
         }
     }
 
     fn rogue(&self, what: Rogue) {
+        let shut = |port: u32| (at(objects::IF_ADMIN_STATUS, &[100 + port]), SnmpValue::Integer(2));
         match what {
-            Rogue::Port => {
-                let shut = (at(objects::IF_ADMIN_STATUS, &[108]), SnmpValue::Integer(2));
-                self.centre.switch(&switch(0), |sim| sim.set(&[shut]).unwrap());
+            Rogue::Port => drop(self.centre.switch(&switch(0), |sim| sim.set(&[shut(8)]).unwrap())),
+            Rogue::PortOfAnother(n) => {
+                let write = Write { key: Key::Port("port7".to_owned()), read_at: self.centre.now() };
+                self.centre.with_agent(&switch(0), Some(&write), |sim| sim.set(&[shut(n as u32 + 1)]).unwrap());
             }
             Rogue::OffOfStrange(n) => drop(self.centre.touch(&server(n), |bmc, now| bmc.chassis_control(ChassisControl::PowerDown, now))),
-            Rogue::OffWithoutIntent(n) => {
-                let off = Op::PowerOff { server: server(n), how: Off::Hard };
-                self.centre.judge(|judge, now| judge.sending(&server(n), &off, now));
+            Rogue::OffWithoutIntent(n) => self.off_leaves(n),
+            Rogue::HardWithoutSoft(n) => {
+                let mut body = self.centre.judge(|judge, _| judge.body(&server(n)));
+                body.off = Some(sending(None, Off::Hard, "rogue"));
+                let value = serde_json::to_vec(&body).unwrap();
+                self.centre.judge(|judge, now| judge.stored(&keys::body(&server(n)), Some(&value), now));
+                self.off_leaves(n);
+            }
+            Rogue::ForGood(n) => {
+                self.centre.touch(&server(n), |bmc, now| {
+                    bmc.chassis_control(ChassisControl::PowerDown, now);
+                    bmc.config.on_takes = Duration::from_secs(1_000_000);
+                });
+            }
+            Rogue::Set => self.centre.setting(0, &switch(0), &Key::Saved),
+            Rogue::Answer => self.centre.judge(|judge, now| judge.answering(0, &server(0), now)),
+            Rogue::OneRootTwice => {
+                let root = directory(&"10.0.20.5".parse().unwrap(), "/personas/p0/var");
+                self.centre.judge(|judge, _| judge.runs(&server(1), &name("p1"), Some(root)));
             }
         }
     }
 
-    fn button(&self, n: usize) {
+    fn off_leaves(&self, n: usize) {
+        let off = Op::PowerOff { server: server(n), how: Off::Hard };
+        self.centre.sending(0, &server(n), &off);
+    }
+
+    pub(crate) async fn pause(&self, scope: Scope) {
+        let said = self.words.pause(scope.clone(), "a person wants it", None, "a person").await;
+        if said.is_ok() {
+            self.centre.judge(|judge, now| judge.paused(scope, now));
+        }
+        self.centre.note(&[], format!("a person pauses: {}", said.unwrap_or_else(|e| e.to_string())));
+    }
+
+    pub async fn resume(&self, scope: Scope) {
+        self.centre.judge(|judge, now| judge.resuming(&scope, now));
+        let said = self.words.resume(scope, "a person").await;
+        self.centre.note(&[], format!("a person resumes: {}", said.unwrap_or_else(|e| e.to_string())));
+    }
+
+    pub(crate) fn button(&self, n: usize) {
+        self.centre.judge(|judge, now| judge.touched(&server(n), now));
         self.centre.touch(&server(n), |bmc, now| bmc.press_button(now));
     }
 
@@ -261,7 +347,10 @@ impl Operators {
     pub fn heal(&self) {
         for n in 0..self.plan.machines.len() {
             self.centre.set_weather(&Device::Bmc(server(n)), embody::sim::line::Weather::FAIR);
-            self.centre.touch(&server(n), |bmc, now| bmc.heal(now));
+            self.centre.touch(&server(n), |bmc, now| {
+                bmc.heal(now);
+                bmc.config.guid = self.guids[&n];
+            });
         }
         for n in 0..2 {
             self.centre.set_weather(&Device::Switch(switch(n)), embody::sim::line::Weather::FAIR);
@@ -270,71 +359,9 @@ impl Operators {
         self.make_vlans();
     }
 
-    /// What a diligent person does about what the status says. How much that was.
-    pub async fn tend(&self) -> usize {
-        let mut done = 0;
-        for n in self.desired.keys() {
-            let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };
-            let said = said(&object);
-            let held = said.iter().any(|(reason, _)| reason == "Held");
-            let named = said.iter().filter_map(|(_, message)| named_approval(message));
-            for binding in named.chain(held.then_some(*n)).collect::<BTreeSet<usize>>() {
-                self.approve(binding).await;
-                done += 1;
-            }
-            if said.iter().any(|(r, _)| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended", "BreakerOpen"].contains(&r.as_str())) {
-                self.retry(*n).await;
-                done += 1;
-            }
-        }
-        // A body that nobody holds any more says on its server what its release waits for.
-        for n in 0..self.plan.machines.len() {
-            let Ok(object) = self.backend.read(Kind::Server, server(n).as_str()).await else { continue };
-            let duties = object.status.get("obligations").and_then(Value::as_array).cloned().unwrap_or_default();
-            let duties: Vec<&str> = duties.iter().filter_map(Value::as_str).collect();
-            for binding in duties.iter().filter_map(|d| named_approval(d)).collect::<BTreeSet<usize>>() {
-                self.approve(binding).await;
-                done += 1;
-            }
-            if duties.iter().any(|d| d.contains("`embody retry`")) {
-                let _ = self.words.retry(Kind::Server, &server(n), "a person").await;
-                self.centre.note(&[&server(n)], "a person says retry");
-                done += 1;
-            }
-        }
-        // What runs on a body that nobody holds, and is desired elsewhere, is switched off by hand: embody says so, and may not.
-        for n in 0..self.plan.machines.len() {
-            let body = self.centre.judge(|judge, _| judge.body(&server(n)));
-            let nobodys = self.on(n).is_none() && body.held_by.is_none() && body.release.is_none();
-            let desired = |p: &Name| self.desired.values().any(|w| p.as_str() == format!("p{}", w.persona));
-            let holds = body.evidence.keys().any(desired) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if desired(&p));
-            if nobodys && holds && self.centre.power(&server(n)) == Some(Power::On) {
-                self.centre.note(&[&server(n)], "a person switches it off, since its persona is desired elsewhere");
-                self.button(n);
-                done += 1;
-            }
-        }
-        done
-    }
-
     /// Bindings that only observe cannot converge: at the end all are enforced.
     pub async fn enforce(&mut self) {
         let changes = self.desired.iter().map(|(n, w)| (*n, Intent { mode: "enforce", ..w.clone() })).collect();
         self.desired(changes).await;
     }
 }
-
-/// What the status of a binding says of why it does not go on: reason and message.
-fn said(object: &Object) -> Vec<(String, String)> {
-    let list = |key: &str| object.status.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let stalled = list("conditions").into_iter().filter(|c| text(c, "type") == "Stalled" && text(c, "status") == "True");
-    stalled.chain(list("waits")).map(|v| (text(&v, "reason"), text(&v, "message"))).collect()
-}
-
-/// The binding that a message asks a person to approve.
-fn named_approval(message: &str) -> Option<usize> {
-    message.split_once("`embody approve b")?.1.split(['`', ' ']).next()?.parse().ok()
-}
-
-pub const TEND_EVERY: Duration = Duration::from_secs(60);

@@ -45,6 +45,9 @@ pub enum Act {
     },
     Approve(usize),
     Retry(usize),
+    /// Of everything.
+    Pause,
+    Resume,
     Bmc(usize, Bmc),
     BmcWeather(usize, Weather),
     SwitchWeather(usize, Weather),
@@ -56,6 +59,47 @@ pub enum Act {
         down: Duration,
     },
     KillAtNextOp,
+    /// The process that acts stands still for so long.
+    Freeze(Duration),
+    /// The same directly before it sends a change.
+    FreezeAtNextOp(Duration),
+    /// The process that acts does not reach the store any more, or does again.
+    CutOff(bool),
+    /// Another BMC in front of the machine, which shows another GUID.
+    SwapBmc(usize),
+    /// A BMC shows no GUID any more.
+    HideGuid(usize),
+    /// One answer about power says Off.
+    LieOff(usize),
+    SwapSwitch(usize),
+    RenumberPorts(usize, Duration),
+    /// The plug is pulled, and some time later a person says so.
+    PullPlug(usize, Duration),
+    /// The store as it is now is what `Restore` brings back.
+    Backup,
+    Restore,
+    Wipe,
+    /// The record of a body becomes unreadable.
+    Garble(usize),
+    DeleteRecord(usize),
+    AcceptStore,
+    Accept(usize),
+    AcceptSwitch(usize),
+    DeclareForeign(usize),
+    Adopt(usize),
+    ApproveHard(usize),
+    PauseBinding(usize),
+    ResumeBinding(usize),
+    /// A binding under another name, to the same server.
+    RenameBinding(usize),
+    /// Binding and persona are deleted, and the same root is to run elsewhere under another name.
+    RenamePersona {
+        binding: usize,
+        server: usize,
+    },
+    /// The root of one persona becomes another one, and the other persona takes the old one.
+    SwapRoots(usize, usize),
+    EditRoot(usize),
     /// What embody must never do, done in its name: the checkers must say so.
     Rogue(Rogue),
 }
@@ -64,10 +108,22 @@ pub enum Act {
 pub enum Rogue {
     /// A port that no manifest names is shut by SNMP.
     Port,
+    /// A write of one port shuts that of this server.
+    PortOfAnother(usize),
     /// A server that was found running is switched off.
     OffOfStrange(usize),
     /// An off without an intent.
     OffWithoutIntent(usize),
+    /// A hard off by an intent of which no soft-off was accepted.
+    HardWithoutSoft(usize),
+    /// A server is switched off by command, and its BMC then does nothing any more.
+    ForGood(usize),
+    /// A SET leaves.
+    Set,
+    /// A boot answer reaches a machine.
+    Answer,
+    /// A second body mounts a directory that another one writes, under another persona's name.
+    OneRootTwice,
 }
 
 /// A fault with a length instead of an end.
@@ -110,6 +166,8 @@ pub struct Plan {
     /// How many bindings begin, and on which server each.
     pub bindings: Vec<usize>,
     pub grace: Duration,
+    /// Processes that may act.
+    pub controllers: usize,
     pub acts: Vec<(Duration, Act)>,
     pub chaos: Duration,
 }
@@ -129,8 +187,9 @@ impl Plan {
         let bindings = (0..usize::min(personas, count - 1)).map(|_| free.swap_remove(rng.random_range(0..free.len()))).collect();
         let grace = Duration::from_secs(*pick(&mut rng, &[0, 10, 20, 30]));
         let chaos = secs(&mut rng, 600, 1500);
-        let mut plan = Plan { seed, machines, exclusive, bindings, grace, acts: Vec::new(), chaos };
-        let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.5)).collect();
+        let controllers = rng.random_range(1..=2);
+        let mut plan = Plan { seed, machines, exclusive, bindings, grace, controllers, acts: Vec::new(), chaos };
+        let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.3)).collect();
         let number = rng.random_range(8..=40);
         for _ in 0..number {
             let at = secs(&mut rng, 1, plan.chaos.as_secs());
@@ -153,7 +212,7 @@ impl Plan {
             firmware_takes: secs(20),
         };
         let machines = vec![machine(false), machine(false), machine(false), machine(true)];
-        Plan { seed, machines, exclusive: vec![true, true], bindings: vec![0, 1], grace: secs(10), acts, chaos: secs(900) }
+        Plan { seed, machines, exclusive: vec![true, true], bindings: vec![0, 1], grace: secs(10), controllers: 1, acts, chaos: secs(900) }
     }
 
     fn act(&self, kind: u32, rng: &mut StdRng) -> Act {
@@ -197,14 +256,58 @@ impl Plan {
             17 => Act::Store(store_luck(rng)),
             18 => Act::WatchesEnd,
             19 => Act::Kill { down: secs(rng, 0, 60) },
-            _ => Act::KillAtNextOp,
+            20 => Act::KillAtNextOp,
+            21 => Act::Freeze(secs(rng, 1, 60)),
+            22 => Act::FreezeAtNextOp(secs(rng, 1, 60)),
+            23 => Act::CutOff(rng.random_bool(0.6)),
+            24 => Act::SwapBmc(server),
+            25 => Act::HideGuid(server),
+            26 => Act::LieOff(server),
+            27 if rng.random_bool(0.5) => Act::SwapSwitch(switch),
+            27 => Act::RenumberPorts(switch, secs(rng, 30, 120)),
+            28 => Act::PullPlug(server, secs(rng, 20, 120)),
+            29..=31 => self.store_act(kind, server, rng),
+            _ => self.word(kind, (server, binding, switch), rng),
+        }
+    }
+}
+
+impl Plan {
+    fn store_act(&self, kind: u32, server: usize, rng: &mut StdRng) -> Act {
+        match (kind, rng.random_range(0..4)) {
+            (29, 0 | 1) => Act::Backup,
+            (29, 2) => Act::Restore,
+            (29, _) => Act::Wipe,
+            (30, 0 | 1) => Act::Garble(server),
+            (30, _) => Act::DeleteRecord(server),
+            _ => Act::AcceptStore,
+        }
+    }
+
+    /// What people say, and what they do to names and roots.
+    fn word(&self, kind: u32, (server, binding, switch): (usize, usize, usize), rng: &mut StdRng) -> Act {
+        let persona = rng.random_range(0..self.exclusive.len());
+        match (kind, rng.random_range(0..3)) {
+            (32, 0) => Act::Pause,
+            (32, _) => Act::Resume,
+            (33, 0) => Act::PauseBinding(binding),
+            (33, _) => Act::ResumeBinding(binding),
+            (34, 0) => Act::Accept(server),
+            (34, 1) => Act::AcceptSwitch(switch),
+            (34, _) => Act::DeclareForeign(server),
+            (35, _) => Act::Adopt(binding),
+            (36, _) => Act::ApproveHard(binding),
+            (37, _) => Act::RenameBinding(binding),
+            (38, _) => Act::RenamePersona { binding, server },
+            (39, _) => Act::SwapRoots(persona, rng.random_range(0..self.exclusive.len())),
+            (_, _) => Act::EditRoot(persona),
         }
     }
 }
 
 const MODES: [&str; 4] = ["enforce", "enforce", "approve", "observe"];
 /// Kinds of `Plan::act`.
-const KINDS: u32 = 21;
+const KINDS: u32 = 41;
 
 fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
     &from[rng.random_range(0..from.len())]
@@ -246,7 +349,6 @@ fn switch_faults(rng: &mut StdRng) -> Faults {
         read_only: is(0.1),
         pvid_follows: is(0.2),
         row_status_alone: is(0.2),
-        copy_fails: false,
         ..Faults::default()
     }
 }
@@ -267,8 +369,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "world of seed {}: exclusive {:?}, bindings on servers {:?}, grace {:?}",
-            self.seed, self.exclusive, self.bindings, self.grace
+            "world of seed {}: {} controllers, exclusive {:?}, bindings on servers {:?}, grace {:?}",
+            self.seed, self.controllers, self.exclusive, self.bindings, self.grace
         )?;
         for (n, machine) in self.machines.iter().enumerate() {
             writeln!(f, "  s{n}: {machine:?}")?;

@@ -5,30 +5,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use embody::cli::serve::run as serve;
-use embody::clock::Clock;
 use embody::control::actions::Operators as Words;
-use embody::control::controller::{Controller, Message, Parts, Remembered};
-use embody::drivers::Devices;
 use embody::limits;
 use embody::model::fact::{Admin, Power};
 use embody::model::{Kind, Mac, Name};
 use embody::server::api::Backend;
 use embody::sim::bmc::BmcConfig;
-use embody::sim::centre::{Centre, Runs, VirtualDevices};
+use embody::sim::centre::{Centre, Runs};
+use embody::sim::leases::Leases;
 use embody::sim::line::Line;
 use embody::sim::switch::{Kind as SwitchKind, SimSwitch};
 use embody::sim::trial_store::{StoreLuck, TrialStore};
-use embody::store::{EmbeddedStore, Lease, Records, Store};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use embody::store::{EmbeddedStore, Entry, Expect, Store, Write, keys};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::operators::{Operators, TEND_EVERY, server, switch};
+use crate::hosts::{Acting, Host};
+use crate::operators::{Operators, guid, server, switch};
 use crate::plan::{Act, Plan};
+use crate::tend::TEND_EVERY;
 
 /// Calm begins; so long may it take until everything is as desired, people's words included.
 pub const CONVERGES_WITHIN: Duration = Duration::from_secs(3600);
+/// All that a device says of itself is read at every fifteenth poll.
+const ALL_READ_WITHIN: Duration = Duration::from_secs(360);
 const SILENT_FOR: Duration = Duration::from_secs(3600);
+/// All faults have ended: a switch is asked again after ten minutes at most, and a start takes one.
+const STARTS_AGAIN_WITHIN: Duration = Duration::from_secs(900);
 
 /// Changes of the rules, for the tests of the checkers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +59,14 @@ pub struct Failure {
     pub story: String,
 }
 
-type ToController = watch::Sender<Option<mpsc::Sender<Message>>>;
-
 struct Site {
     centre: Arc<Centre>,
     inner: Arc<EmbeddedStore>,
-    store: Arc<TrialStore>,
-    lease: Arc<dyn Lease>,
-    to_controller: Arc<ToController>,
+    /// As people and accidents reach it.
+    public: Arc<dyn Store>,
+    backup: Vec<Entry>,
+    leases: Arc<Leases>,
+    hosts: Vec<Host>,
     lines: Arc<AtomicU64>,
 }
 
@@ -102,42 +105,48 @@ fn tell(plan: &Plan, centre: &Centre, broken: Broken) -> Failure {
 
 async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage: Sabotage) -> Result<Outcome, Broken> {
     let inner = EmbeddedStore::in_memory().unwrap();
-    let lease: Arc<dyn Lease> = Arc::from(inner.acquire(serve::LEASE, "simulation", limits::LEASE_TTL).await.unwrap());
-    let (to_controller, controller) = watch::channel(None);
-    let store = Arc::new(TrialStore::of_controller(inner.clone(), Arc::clone(&centre), plan.seed));
-    let site = Site { centre: Arc::clone(&centre), inner: inner.clone(), store, lease, to_controller: Arc::new(to_controller), lines };
+    let leases = Leases::new(Arc::clone(&centre));
+    let acting = Acting::new();
+    let host = |number: usize| {
+        let (inner, centre, leases) = (inner.clone(), Arc::clone(&centre), Arc::clone(&leases));
+        let store = TrialStore::of_controller(inner, Arc::clone(&centre), leases, number, plan.seed + 1000 * number as u64);
+        Host::new(number, &centre, Arc::new(store), &acting)
+    };
+    let hosts = (0..plan.controllers).map(host).collect();
     furnish(plan, &centre);
-    let public: Arc<dyn Store> = Arc::new(TrialStore::of_operators(inner, Arc::clone(&centre)));
-    let words = Arc::new(Words { controller: controller.clone(), store: Arc::clone(&public), lease: serve::LEASE });
+    let public: Arc<dyn Store> = Arc::new(TrialStore::of_operators(inner.clone(), Arc::clone(&centre), Arc::clone(&leases)));
+    let mut site = Site { centre: Arc::clone(&centre), inner, public: Arc::clone(&public), backup: Vec::new(), leases, hosts, lines };
+    let words = Arc::new(Words { controller: acting.controller(), store: Arc::clone(&public), lease: serve::LEASE });
     let backend = Backend::new(public, words.clone(), serve::check());
     let people = Operators::new(plan, Arc::clone(&centre), backend, words);
     people.heal();
     people.move_in().await;
     for n in 0..plan.machines.len() {
-        tokio::spawn(Arc::clone(&centre).live(server(n), controller.clone()));
+        tokio::spawn(Arc::clone(&centre).live(server(n), acting.answers()));
         match sabotage {
             Sabotage::None => {}
             Sabotage::ReportsOff => centre.report_off(&server(n), true),
             Sabotage::BootsFromMemory => centre.boot_from_memory(&server(n)),
         }
     }
-    let mut controller = Some(site.start());
-    let mut people = site.chaos(plan, people, &mut controller).await?;
+    site.start();
+    let mut people = site.chaos(plan, people).await?;
     people.heal();
-    site.store.set_luck(StoreLuck::default());
-    if controller.is_none() {
-        controller = Some(site.start());
-    }
+    site.calm();
+    site.start();
     centre.note(&[], "calm");
+    site.wait(Instant::now() + limits::LEASE_TTL * 2).await?;
+    people.after_accidents().await;
+    site.untended(&people).await?;
     people.enforce().await;
-    let (converged_after, tended) = site.converge(plan, &people, &mut controller).await?;
-    site.silence(&mut controller).await?;
+    let (converged_after, tended) = site.converge(plan, &people).await?;
+    site.silence().await?;
     let state = centre.state();
     Ok(Outcome {
         hash: state.trace.hash(),
         events: state.trace.len(),
         ops: state.judge.ops,
-        offs: state.judge.offs,
+        offs: state.judge.switched_off,
         converged_after,
         tended,
     })
@@ -145,10 +154,8 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
 
 fn furnish(plan: &Plan, centre: &Centre) {
     for (n, machine) in plan.machines.iter().enumerate() {
-        let mut guid = [0x20; 16];
-        guid[0] = n as u8;
         let config = BmcConfig {
-            guid,
+            guid: guid(n, 0),
             on_takes: machine.on_takes,
             off_takes: machine.off_takes,
             soft_off: machine.soft_off,
@@ -164,54 +171,27 @@ fn furnish(plan: &Plan, centre: &Centre) {
     }
 }
 
-/// As the product does it: a controller, and another one whenever the watch of the store ends.
-async fn think(store: Arc<dyn Store>, devices: Arc<dyn Devices>, lease: Arc<dyn Lease>, to_controller: Arc<ToController>) {
-    let records = Arc::new(Records::in_memory(Arc::clone(&store)));
-    let mut remembered = Remembered::default();
-    loop {
-        let (reports, inbound) = mpsc::channel(limits::REPORTS);
-        let (messages, inbox) = mpsc::channel(limits::REPORTS);
-        let parts = Parts {
-            store: Arc::clone(&store),
-            records: Arc::clone(&records),
-            devices: Arc::clone(&devices),
-            lease: Arc::clone(&lease),
-            clock: Clock::start(),
-            reports,
-            site: watch::Sender::default(),
-            remembered: remembered.clone(),
-        };
-        let loaded = Controller::load(parts).await;
-        let watched = match loaded {
-            Ok((controller, revision)) => store.watch("", revision).await.map(|watch| (controller, watch)),
-            Err(error) => Err(error),
-        };
-        match watched {
-            Ok((mut controller, watch)) => {
-                to_controller.send_replace(Some(messages));
-                controller.run(inbox, inbound, watch).await;
-                to_controller.send_replace(None);
-                remembered = controller.close().await;
-            }
-            Err(_) => sleep(limits::RETRY_FIRST).await,
-        }
-    }
-}
-
 impl Site {
-    fn start(&self) -> JoinHandle<()> {
-        self.centre.note(&[], "the controller starts");
-        let devices: Arc<dyn Devices> = Arc::new(VirtualDevices(Arc::clone(&self.centre)));
-        tokio::spawn(think(self.store.clone(), devices, Arc::clone(&self.lease), Arc::clone(&self.to_controller)))
+    fn start(&mut self) {
+        self.hosts.iter_mut().for_each(Host::start);
     }
 
-    async fn kill(&self, controller: &mut Option<JoinHandle<()>>) {
-        if let Some(task) = controller.take() {
-            self.centre.note(&[], "the controller is dead");
-            task.abort();
-            let _ = task.await;
-            self.to_controller.send_replace(None);
+    /// Stores and leases are as they should be.
+    fn calm(&self) {
+        for host in &self.hosts {
+            host.store.set_luck(StoreLuck::default());
+            self.leases.cut_off(host.number, false);
         }
+    }
+
+    /// The one that acts, else the first.
+    fn acting(&self) -> usize {
+        self.leases.acting().unwrap_or(0)
+    }
+
+    async fn kill(&mut self, host: usize, down: Duration) {
+        self.hosts[host].kill().await;
+        self.hosts[host].back_at = Some(Instant::now() + down);
     }
 
     fn verdict(&self) -> Result<(), Broken> {
@@ -221,25 +201,23 @@ impl Site {
         }
     }
 
-    /// Until `until`; the controller that is killed meanwhile is started again, a checker's word ends it.
-    async fn wait(&self, until: Instant, controller: &mut Option<JoinHandle<()>>, back_at: &mut Option<Instant>) -> Result<(), Broken> {
+    /// Until `until`; a controller that is killed meanwhile is started again, a checker's word ends it.
+    async fn wait(&mut self, until: Instant) -> Result<(), Broken> {
+        let centre = Arc::clone(&self.centre);
         loop {
-            let next = back_at.map_or(until, |at| at.min(until));
+            let next = self.hosts.iter().filter_map(|h| h.back_at).fold(until, Instant::min);
             tokio::select! {
                 biased;
-                () = self.centre.broken.notified() => return self.verdict(),
-                () = self.centre.crash.notified() => {
-                    self.kill(controller).await;
-                    *back_at = Some(Instant::now() + Duration::from_secs(3));
+                () = centre.broken.notified() => return self.verdict(),
+                () = centre.crash.notified() => {
+                    for host in centre.crashed() {
+                        self.kill(host, Duration::from_secs(3)).await;
+                    }
                 }
                 () = sleep_until(next) => {
-                    if back_at.is_some_and(|at| at <= Instant::now()) {
-                        *back_at = None;
-                        if controller.is_none() {
-                            *controller = Some(self.start());
-                        }
-                    }
-                    if Instant::now() >= until {
+                    let now = Instant::now();
+                    self.hosts.iter_mut().filter(|h| h.back_at.is_some_and(|at| at <= now)).for_each(Host::start);
+                    if now >= until {
                         return self.verdict();
                     }
                 }
@@ -247,62 +225,109 @@ impl Site {
         }
     }
 
-    async fn chaos(&self, plan: &Plan, mut people: Operators, controller: &mut Option<JoinHandle<()>>) -> Result<Operators, Broken> {
+    async fn chaos(&mut self, plan: &Plan, mut people: Operators) -> Result<Operators, Broken> {
         let begun = Instant::now();
         let (to_people, mut acts) = mpsc::unbounded_channel::<Act>();
-        let hands = tokio::spawn(async move {
+        let mut hands = tokio::spawn(async move {
             while let Some(act) = acts.recv().await {
                 // A controller that dies over a question leaves it unanswered.
                 let _ = timeout(Duration::from_secs(60), people.act(&act)).await;
             }
             people
         });
-        let mut back_at = None;
         for (at, act) in &plan.acts {
-            self.wait(begun + *at, controller, &mut back_at).await?;
+            self.wait(begun + *at).await?;
             self.centre.note(&[], format!("{act:?}"));
-            match act {
-                Act::Kill { down } => {
-                    self.kill(controller).await;
-                    back_at = Some(Instant::now() + *down);
-                }
-                Act::KillAtNextOp => self.centre.crash_at_next_op(),
-                Act::Store(luck) => self.store.set_luck(*luck),
-                Act::WatchesEnd => self.store.end_watches(),
-                other => drop(to_people.send(other.clone())),
+            if !self.to_processes(act).await {
+                let _ = to_people.send(act.clone());
             }
         }
-        self.wait(begun + plan.chaos, controller, &mut back_at).await?;
+        self.wait(begun + plan.chaos).await?;
         drop(to_people);
         self.centre.no_more_crashes();
-        if let Some(at) = back_at {
-            self.wait(at, controller, &mut back_at).await?;
+        while let Some(at) = self.hosts.iter().filter_map(|h| h.back_at).max() {
+            self.wait(at).await?;
         }
-        let mut hands = hands;
         loop {
+            let until = Instant::now() + Duration::from_secs(5);
             tokio::select! {
                 biased;
                 people = &mut hands => return Ok(people.unwrap()),
-                waited = self.wait(Instant::now() + Duration::from_secs(5), controller, &mut back_at) => waited?,
+                waited = self.wait(until) => waited?,
             }
         }
     }
 
-    async fn converge(
-        &self,
-        plan: &Plan,
-        people: &Operators,
-        controller: &mut Option<JoinHandle<()>>,
-    ) -> Result<(Duration, usize), Broken> {
+    /// What happens to the processes and their store. False: it is not of that kind.
+    async fn to_processes(&mut self, act: &Act) -> bool {
+        let acting = self.acting();
+        match act {
+            Act::Kill { down } => self.kill(acting, *down).await,
+            Act::KillAtNextOp => self.centre.crash_at_next_op(),
+            Act::Freeze(takes) => self.centre.freeze(acting, *takes),
+            Act::FreezeAtNextOp(takes) => self.centre.freeze_at_next_op(*takes),
+            Act::CutOff(cut) => self.leases.cut_off(acting, *cut),
+            Act::Store(luck) => self.hosts.iter().for_each(|h| h.store.set_luck(*luck)),
+            Act::WatchesEnd => self.hosts.iter().for_each(|h| h.store.end_watches()),
+            Act::Backup => self.backup = self.inner.list("").await.unwrap().0,
+            Act::Restore => self.becomes(self.backup.clone()).await,
+            Act::Wipe => self.becomes(Vec::new()).await,
+            Act::Garble(n) => self.write(&keys::body(&server(*n)), Some(b"{\"later\":1}".to_vec())).await,
+            Act::DeleteRecord(n) => self.write(&keys::body(&server(*n)), None).await,
+            _ => return false,
+        }
+        true
+    }
+
+    /// Somebody else writes to the store, where there is such a key.
+    async fn write(&self, key: &str, value: Option<Vec<u8>>) {
+        let Some(entry) = self.inner.get(key).await.unwrap() else { return };
+        let write = Write { key: key.to_owned(), value, expect: Expect::At(entry.revision) };
+        self.public.write_all(&[write]).await.unwrap();
+    }
+
+    /// The store has been down, and holds this now.
+    async fn becomes(&mut self, entries: Vec<Entry>) {
+        let present = self.inner.list("").await.unwrap().0;
+        let find = |all: &[Entry], key: &str| all.iter().find(|e| e.key == key).cloned();
+        let mut writes = Vec::new();
+        for there in &present {
+            let value = find(&entries, &there.key).map(|e| e.value);
+            if value.as_ref() != Some(&there.value) {
+                writes.push(Write { key: there.key.clone(), value, expect: Expect::At(there.revision) });
+            }
+        }
+        let absent = entries.iter().filter(|e| find(&present, &e.key).is_none());
+        writes.extend(absent.map(|e| Write::put(e.key.clone(), e.value.clone(), Expect::Absent)));
+        for some in writes.chunks(limits::WRITES_AT_ONCE) {
+            self.public.write_all(some).await.unwrap();
+        }
+        self.hosts.iter().for_each(|h| h.store.end_watches());
+    }
+
+    /// Before anybody tends to anything: what embody has switched off in a persona's name it starts again.
+    async fn untended(&mut self, people: &Operators) -> Result<(), Broken> {
+        let until = Instant::now() + STARTS_AGAIN_WITHIN;
+        loop {
+            let nowhere = self.centre.judge(|judge, _| judge.nowhere());
+            let Some((binding, sentence)) = nowhere.into_iter().next() else { return Ok(()) };
+            if Instant::now() >= until {
+                let statuses = self.statuses(people).await;
+                return Err(Broken { sentence: format!("invariant 10: {sentence}{statuses}"), about: vec![binding] });
+            }
+            self.wait(Instant::now() + Duration::from_secs(5)).await?;
+        }
+    }
+
+    async fn converge(&mut self, plan: &Plan, people: &Operators) -> Result<(Duration, usize), Broken> {
         let (begun, mut tended, mut tend_at) = (Instant::now(), 0, Instant::now() + TEND_EVERY);
-        let mut back_at = None;
         loop {
             let lacking = self.lacking(plan, people).await;
             let Some((about, what)) = lacking else { return Ok((begun.elapsed(), tended)) };
             if begun.elapsed() > CONVERGES_WITHIN {
                 return Err(Broken { sentence: format!("it does not converge: {what}{}", self.statuses(people).await), about });
             }
-            self.wait(Instant::now() + Duration::from_secs(5), controller, &mut back_at).await?;
+            self.wait(Instant::now() + Duration::from_secs(5)).await?;
             if Instant::now() >= tend_at {
                 tended += people.tend().await;
                 tend_at = Instant::now() + TEND_EVERY;
@@ -386,28 +411,29 @@ impl Site {
 
     /// An hour in which nothing is done, said or written. A save that failed in the chaos may be tried again up to an hour later: then it
     /// is the hour after that.
-    async fn silence(&self, controller: &mut Option<JoinHandle<()>>) -> Result<(), Broken> {
+    async fn silence(&mut self) -> Result<(), Broken> {
         // What was under way when the last thing became true may end first.
-        self.wait(Instant::now() + limits::FAST_POLL_FOR + Duration::from_secs(60), controller, &mut None).await?;
-        let first = self.hour(controller).await?;
+        self.wait(Instant::now() + limits::FAST_POLL_FOR + ALL_READ_WITHIN).await?;
+        let first = self.hour().await?;
         let saves =
             |line: &String| line.contains("saved") || line.contains("save configuration") || line.contains("stored objects/switches/");
-        let second = if !first.is_empty() && first.iter().all(saves) { self.hour(controller).await? } else { first };
+        let second = if !first.is_empty() && first.iter().all(saves) { self.hour().await? } else { first };
         match second.as_slice() {
             [] => Ok(()),
             said => {
                 let said: Vec<String> = said.iter().take(12).map(|line| format!("\n  {line}")).collect();
-                Err(Broken { sentence: format!("invariant 9: a converged site is not silent:{}", said.concat()), about: Vec::new() })
+                Err(Broken { sentence: format!("invariant 12: a converged site is not silent:{}", said.concat()), about: Vec::new() })
             }
         }
     }
 
     /// What the controller did, said or wrote in an hour.
-    async fn hour(&self, controller: &mut Option<JoinHandle<()>>) -> Result<Vec<String>, Broken> {
-        let count = || (self.centre.state().judge.ops, self.lines.load(Ordering::Relaxed));
+    async fn hour(&mut self) -> Result<Vec<String>, Broken> {
+        let (centre, lines) = (Arc::clone(&self.centre), Arc::clone(&self.lines));
+        let count = || (centre.state().judge.ops, lines.load(Ordering::Relaxed));
         let (before, revision) = (count(), self.inner.list("").await.unwrap().1);
         let from = self.centre.state().trace.len();
-        self.wait(Instant::now() + SILENT_FOR, controller, &mut None).await?;
+        self.wait(Instant::now() + SILENT_FOR).await?;
         let (after, now) = (count(), self.inner.list("").await.unwrap().1);
         if before == after && revision == now {
             return Ok(Vec::new());

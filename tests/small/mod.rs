@@ -17,7 +17,7 @@ use embody::model::fact::Power;
 use embody::model::{Kind as ObjectKind, Name, Object};
 use embody::server::api::{Backend, DryRun, apply};
 use embody::sim::bmc::BmcConfig;
-use embody::sim::centre::{Centre, VirtualDevices};
+use embody::sim::centre::{Answers, Centre, VirtualDevices};
 use embody::sim::line::Line;
 use embody::sim::switch::{Kind, SimSwitch};
 use embody::store::{EmbeddedStore, Lease, Records, Store};
@@ -82,7 +82,8 @@ impl Small {
         centre.add_switch(&name("tor-1"), sim, Line::new(1));
         let config = BmcConfig { power: Power::Off, ..BmcConfig::default() };
         centre.add_machine(&name("s"), "02:00:00:00:00:01".parse().unwrap(), config, Duration::from_secs(5), Line::new(2));
-        tokio::spawn(Arc::clone(&centre).live(name("s"), controller.clone()));
+        let holds = watch::channel(Some((0, lease.until()))).1;
+        tokio::spawn(Arc::clone(&centre).live(name("s"), Answers { controller: controller.clone(), holds }));
         let people: Arc<dyn Store> = store.clone();
         let records = Arc::new(Records::in_memory(store.clone()));
         let words = Arc::new(Operators { controller, store: Arc::clone(&people), lease: serve::LEASE });
@@ -126,7 +127,7 @@ impl Small {
         Parts {
             store: self.store.clone(),
             records: Arc::clone(&self.records),
-            devices: Arc::new(VirtualDevices(Arc::clone(&self.centre))),
+            devices: Arc::new(VirtualDevices { centre: Arc::clone(&self.centre), host: 0 }),
             lease: Arc::clone(&self.lease),
             clock: Clock::start(),
             reports,

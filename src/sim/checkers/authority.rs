@@ -1,0 +1,145 @@
+//! Invariants 5 and 7: nothing that changes a device leaves after the end of the sender's lease, once a pause was answered, or for another device
+//! than the one that is remembered.
+//!
+//! Leases are known from the service that grants them, pauses from what people were answered, never from what a controller thinks of either.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Judge;
+use crate::control::operator::Scope;
+use crate::drivers::gate::Key;
+use crate::model::fact::Tick;
+use crate::model::identity::Identity;
+use crate::model::op::Op;
+use crate::model::{Kind, Name};
+
+/// How old an answer may be that a change relies on (`drivers::gate::Freshness`).
+const FRESH_AT_MOST: Duration = Duration::from_secs(10);
+
+/// One of the processes that run a controller.
+pub type Host = usize;
+
+#[derive(Default)]
+pub(super) struct Authority {
+    /// When each process began its present controller: what an earlier one counted is forgotten.
+    began: BTreeMap<Host, Tick>,
+    /// Who may act, and until when by the last word that it got. Nothing: leases are not simulated.
+    leases: BTreeMap<Host, Tick>,
+    paused: BTreeMap<Scope, Tick>,
+    /// Pauses that are over: of what, from, to.
+    were_paused: Vec<(Scope, Tick, Tick)>,
+    /// What is remembered of devices.
+    pins: BTreeMap<(Kind, Name), Identity>,
+}
+
+impl Judge {
+    /// A controller begins in this process, and knows only what is stored.
+    pub fn began(&mut self, host: Host, now: Tick) {
+        self.authority.began.insert(host, now);
+    }
+
+    pub(super) fn began_at(&self, host: Host) -> Tick {
+        self.authority.began.get(&host).copied().unwrap_or(Tick::START)
+    }
+
+    /// The service of leases told this process until when it may act.
+    pub fn may_act(&mut self, host: Host, until: Tick) {
+        self.authority.leases.insert(host, until);
+    }
+
+    /// A pause was answered.
+    pub fn paused(&mut self, scope: Scope, now: Tick) {
+        self.authority.paused.entry(scope).or_insert(now);
+    }
+
+    /// A person is about to end it.
+    pub fn resuming(&mut self, scope: &Scope, now: Tick) {
+        let over = |s: &Scope| *scope == Scope::Everything || s == scope;
+        let ending: Vec<Scope> = self.authority.paused.keys().filter(|s| over(s)).cloned().collect();
+        for scope in ending {
+            if let Some(from) = self.authority.paused.remove(&scope) {
+                self.authority.were_paused.push((scope, from, now));
+            }
+        }
+    }
+
+    fn covers(&self, scope: &Scope, server: &Name) -> bool {
+        let body = self.body(server);
+        let holds = |binding: &Name| body.release.iter().chain(&body.held_by).any(|h| h.binding == *binding);
+        match scope {
+            Scope::Everything => true,
+            Scope::Object { kind: Kind::Server, name } => name == server,
+            Scope::Object { kind: Kind::Binding, name } => body.release.is_none() && holds(name),
+            Scope::Object { .. } | Scope::Labels { .. } => false,
+        }
+    }
+
+    /// For how long a person had this body paused since a moment.
+    pub(super) fn paused_since(&self, server: &Name, since: Tick, now: Tick) -> Duration {
+        let open = self.authority.paused.iter().map(|(scope, from)| (scope, *from, now));
+        let all = open.chain(self.authority.were_paused.iter().map(|(scope, from, to)| (scope, *from, *to)));
+        let spans = all.filter(|(scope, _, to)| self.covers(scope, server) && *to > since).map(|(_, from, to)| to.since(from.max(since)));
+        // Pauses may overlap: the longest is sure.
+        spans.max().unwrap_or_default()
+    }
+
+    /// Something that changes a device leaves now. `server`: whose it is, where it is somebody's.
+    pub(super) fn authorised(&mut self, host: Host, what: &str, server: Option<&Name>, now: Tick) {
+        self.ops += 1;
+        let about: Vec<&Name> = server.into_iter().collect();
+        self.leased(host, what, &about, now);
+        let paused = self.authority.paused.iter().find(|(scope, _)| match server {
+            Some(server) => self.covers(scope, server),
+            None => **scope == Scope::Everything,
+        });
+        if let Some(since) = paused.map(|(_, since)| now.since(*since)) {
+            self.violated(&about, format!("invariant 5: {what} leaves {since:?} after a pause of it was answered"));
+        }
+    }
+
+    /// A boot answer other than "parked" reaches a machine.
+    pub fn answering(&mut self, host: Host, server: &Name, now: Tick) {
+        self.leased(host, "a boot answer", &[server], now);
+    }
+
+    fn leased(&mut self, host: Host, what: &str, about: &[&Name], now: Tick) {
+        if let Some(until) = self.authority.leases.get(&host).copied().filter(|until| now >= *until) {
+            let late = now.since(until);
+            self.violated(about, format!("invariant 5: {what} leaves controller {host} {late:?} after the end of its lease"));
+        }
+    }
+
+    pub(super) fn pinned(&mut self, kind: Kind, name: &Name, pin: Identity) {
+        self.authority.pins.insert((kind, name.clone()), pin);
+    }
+
+    /// Something that changes a device leaves; this is what the device truly shows, since then. The question before it is ten seconds old at most.
+    pub fn reaches(&mut self, kind: Kind, name: &Name, shows: Option<&str>, since: Tick, now: Tick) {
+        let Some(pin) = self.authority.pins.get(&(kind, name.clone())) else { return };
+        let serials = pin.serials.iter();
+        let known: Vec<&String> = pin.guid.iter().chain(serials).collect();
+        let other = !known.is_empty() && !known.iter().any(|k| Some(k.as_str()) == shows);
+        if other && now.since(since) > FRESH_AT_MOST {
+            let sentence = format!("invariant 7: a change leaves for {name}, which shows {shows:?}, and {pin} is remembered of it");
+            self.violated(&[name], sentence);
+        }
+    }
+
+    /// A SET leaves.
+    pub fn setting(&mut self, host: Host, switch: &Name, key: &Key, now: Tick) {
+        let server = match key {
+            Key::Port(port) => self.wired(switch, port),
+            Key::Power | Key::Boot | Key::Vlan(_) | Key::Saved => None,
+        };
+        self.authorised(host, &format!("a SET to {switch} ({key:?})"), server.as_ref(), now);
+    }
+
+    /// An operation leaves for a BMC.
+    pub fn sending(&mut self, host: Host, server: &Name, op: &Op, now: Tick) {
+        self.authorised(host, &op.to_string(), Some(server), now);
+        if let Op::PowerOff { how, .. } = op {
+            self.switching_off(host, server, *how, now);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What a diligent person does about what the status says, once everything is calm.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use embody::control::operator::{Approving, Control, Declaring, Scope};
+use embody::model::fact::Power;
+use embody::model::{Kind, Name, Object};
+use embody::sim::centre::Runs;
+use serde_json::Value;
+
+use crate::operators::{Operators, name, server, switch};
+
+impl Operators {
+    /// What a diligent person does about what the status says. How much that was.
+    pub async fn tend(&self) -> usize {
+        let mut done = self.tend_site().await;
+        for n in self.desired.keys() {
+            let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };
+            let said = said(&object);
+            let held = said.iter().any(|(reason, _)| reason == "Held");
+            let named = said.iter().filter_map(|(_, message)| named_approval(message));
+            for binding in named.chain(held.then_some(*n)).collect::<BTreeSet<usize>>() {
+                self.approve(binding).await;
+                done += 1;
+            }
+            if said.iter().any(|(r, _)| r == "SoftOffRefused" || r == "DoesNotSwitchOff") {
+                self.approve_hard(*n).await;
+                done += 1;
+            }
+            if said.iter().any(|(r, _)| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended", "BreakerOpen"].contains(&r.as_str())) {
+                self.retry(*n).await;
+                done += 1;
+            }
+        }
+        done += self.tend_devices().await;
+        // A body that nobody holds any more says on its server what its release waits for.
+        for n in 0..self.plan.machines.len() {
+            let Ok(object) = self.backend.read(Kind::Server, server(n).as_str()).await else { continue };
+            let duties = object.status.get("obligations").and_then(Value::as_array).cloned().unwrap_or_default();
+            let duties: Vec<&str> = duties.iter().filter_map(Value::as_str).collect();
+            for binding in duties.iter().filter_map(|d| named_approval(d)).collect::<BTreeSet<usize>>() {
+                self.approve(binding).await;
+                done += 1;
+            }
+            if duties.iter().any(|d| d.contains("`embody retry`")) {
+                let _ = self.words.retry(Kind::Server, &server(n), "a person").await;
+                self.centre.note(&[&server(n)], "a person says retry");
+                done += 1;
+            }
+        }
+        // What runs on a body that nobody holds, and is desired elsewhere, is switched off by hand: embody says so, and may not.
+        for n in 0..self.plan.machines.len() {
+            let body = self.centre.judge(|judge, _| judge.body(&server(n)));
+            // A root or an address of its persona may be desired under another name.
+            let in_the_way = self.in_the_way(n).await;
+            let nobodys = self.on(n).is_none() && body.held_by.is_none() && body.release.is_none();
+            let desired = |p: &Name| self.desired.values().any(|w| p.as_str() == format!("p{}", w.persona));
+            let holds = body.evidence.keys().any(desired) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if desired(&p));
+            if nobodys && (holds || in_the_way) && self.centre.power(&server(n)) == Some(Power::On) {
+                self.centre.note(&[&server(n)], "a person switches it off, since its persona is desired elsewhere");
+                self.button(n);
+                done += 1;
+            }
+        }
+        done
+    }
+
+    /// Whether a binding waits for what this server may run.
+    async fn in_the_way(&self, n: usize) -> bool {
+        for of in self.desired.keys() {
+            let Ok(object) = self.backend.read(Kind::Binding, &format!("b{of}")).await else { continue };
+            if said(&object)
+                .iter()
+                .any(|(reason, message)| reason == "PersonaElsewhere" && message.contains(&format!("declare server s{n} ")))
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A pause that nobody ended, and a store that nobody accepted.
+    async fn tend_site(&self) -> usize {
+        let Ok(policy) = self.backend.read(Kind::Policy, "default").await else { return 0 };
+        let mut said_of_all = reasons(&policy);
+        for n in self.desired.keys() {
+            if let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await {
+                said_of_all.extend(said(&object).into_iter().map(|(reason, _)| reason));
+            }
+        }
+        let mut done = 0;
+        if said_of_all.contains("Paused") {
+            self.resume(Scope::Everything).await;
+            done += 1;
+        }
+        if said_of_all.contains("StoreWentBackwards") {
+            self.accept_store().await;
+            done += 1;
+        }
+        done
+    }
+
+    /// Devices that are not those that are remembered, and bodies of which nothing is known.
+    async fn tend_devices(&self) -> usize {
+        let mut done = 0;
+        for n in 0..self.plan.machines.len() {
+            let Ok(object) = self.backend.read(Kind::Server, server(n).as_str()).await else { continue };
+            if reasons(&object).contains("IdentityChanged") {
+                self.take_as_it_is(n).await;
+                done += 1;
+            }
+            let unknown = self.words.why(Kind::Server, &server(n)).await.is_ok_and(|why| why.contains("so it may run anything"));
+            if unknown && self.centre.power(&server(n)) == Some(Power::On) {
+                self.centre.note(&[&server(n)], "a person switches it off, since nothing is known of it");
+                self.button(n);
+                done += 1;
+            }
+        }
+        for n in 0..2 {
+            let Ok(object) = self.backend.read(Kind::Switch, switch(n).as_str()).await else { continue };
+            if reasons(&object).contains("IdentityChanged") {
+                self.accept(Kind::Switch, &switch(n)).await;
+                done += 1;
+            }
+        }
+        done
+    }
+
+    /// Another BMC answers there: it is accepted, and where what ran there is in doubt its power is cut first, and that is said.
+    async fn take_as_it_is(&self, n: usize) {
+        if self.accept(Kind::Server, &server(n)).await {
+            return;
+        }
+        if self.centre.power(&server(n)) == Some(Power::On) {
+            self.button(n);
+        }
+        self.declare(n, Declaring::Off).await;
+        self.accept(Kind::Server, &server(n)).await;
+    }
+
+    pub(crate) async fn accept(&self, kind: Kind, name: &Name) -> bool {
+        let said = self.words.accept(kind, name, "a person").await;
+        let good = said.is_ok();
+        self.centre.note(&[name], format!("a person accepts: {}", said.unwrap_or_else(|e| e.to_string())));
+        good
+    }
+
+    pub(crate) async fn declare(&self, n: usize, what: Declaring) -> bool {
+        let said = self.words.declare(&server(n), what, "it is so", "a person").await;
+        let good = said.is_ok();
+        self.centre.note(&[&server(n)], format!("a person declares {what:?}: {}", said.unwrap_or_else(|e| e.to_string())));
+        good
+    }
+
+    pub(crate) async fn approve_hard(&self, n: usize) {
+        let binding = name(&format!("b{n}"));
+        self.centre.judge(|judge, now| {
+            judge.hard_allowed(&binding, now);
+            judge.approved(&binding);
+        });
+        let said = self.words.approve(&binding, Approving::Hard, "a person").await;
+        self.centre.note(&[&binding], format!("a person approves, hard: {}", said.unwrap_or_else(|e| e.to_string())));
+    }
+}
+
+/// The reasons of all conditions that do not hold.
+fn reasons(object: &Object) -> BTreeSet<String> {
+    let all = object.status.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    all.iter().filter(|c| c["status"] != "True").filter_map(|c| c["reason"].as_str().map(str::to_owned)).collect()
+}
+
+/// What the status of a binding says of why it does not go on: reason and message.
+fn said(object: &Object) -> Vec<(String, String)> {
+    let list = |key: &str| object.status.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let stalled = list("conditions").into_iter().filter(|c| text(c, "type") == "Stalled" && text(c, "status") == "True");
+    stalled.chain(list("waits")).map(|v| (text(&v, "reason"), text(&v, "message"))).collect()
+}
+
+/// The binding that a message asks a person to approve.
+fn named_approval(message: &str) -> Option<usize> {
+    message.split_once("`embody approve b")?.1.split(['`', ' ']).next()?.parse().ok()
+}
+
+pub const TEND_EVERY: Duration = Duration::from_secs(60);
