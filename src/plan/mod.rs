@@ -164,10 +164,6 @@ fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     }
     if let (Some(desired::Past::Moved), Some(Err(why))) = (&want.past, &seen.takeover) {
         plan.wait(Reason::TakeoverNotPossible, format!("its binding has moved, but the new body cannot take over yet: {why}"));
-        // Nor does whoever comes after it here touch it yet. What was begun at a port is ended all the same.
-        network::plan(want, seen, &mut plan);
-        plan.steps.retain(|step| step.debt);
-        return plan;
     }
     let ours = seen.body.held_by.is_some() || seen.body.release.is_some();
     // One answer Off says nothing yet of a body that was found running.

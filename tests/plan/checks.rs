@@ -5,7 +5,7 @@
 use embody::limits;
 use embody::model::Name;
 use embody::model::binding::{Mode, RunState};
-use embody::model::body::{Found, Hold, Phase, Snapshot};
+use embody::model::body::{Declaration, Found, Hold, Phase, Snapshot};
 use embody::model::fact::{Admin, Power, Tick};
 use embody::model::op::{Disruption, Off, Op};
 use embody::plan::record::Record;
@@ -67,8 +67,11 @@ impl Rack {
             Mode::Observe | Mode::Approve | Mode::Enforce => {}
         }
         let disturbs = step.op.disruption() != Disruption::None || matches!(step.op, Op::SetBoot { .. });
+        // Who declares it off says so of its links too.
+        let declared = seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffOncePortsAreReleased);
+        let to_quarantine = declared && matches!(step.op, Op::SetPort { .. });
         let asks_a_person = self.truth[server].stranger || (seen.body.found == Found::Adopted && was_on);
-        if asks_a_person && disturbs && !step.debt && !approval.is_some_and(|a| a.ops.contains(&signature)) {
+        if asks_a_person && disturbs && !to_quarantine && !step.debt && !approval.is_some_and(|a| a.ops.contains(&signature)) {
             self.fail(&format!("{} disturbs what was found running on {server}", step.op));
         }
         if (seen.unreadable || seen.body.anything) && disturbs {

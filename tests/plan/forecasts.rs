@@ -90,7 +90,9 @@ fn an_adoption_foresees_that_nothing_is_disturbed() {
     let snapshot = rack.want(&name("a")).holder.clone().unwrap().snapshot;
     rack.store(&name("a"), &Record::Adopt(Box::new(snapshot)));
     assert_eq!(printed(&rack), Vec::<String>::new());
+    rack.reconcile(&name("a"), &mut || Luck::Good);
     assert!(rack.plan(&name("a")).is_converged());
+    assert_eq!(rack.body("a").found, Found::Managed, "all is as desired: nothing is left to approve");
 }
 
 #[test]
