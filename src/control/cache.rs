@@ -262,16 +262,23 @@ impl Cache {
     pub fn seen_with(&self, server: &Name, want: &Desired, objects: &Objects) -> Observed {
         let mut seen = self.seen_alone(server, want);
         let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved));
-        seen.takeover = moved.map(|hold| self.takeover(&hold.binding, objects));
+        seen.takeover = moved.map(|hold| self.takeover(&hold.binding, objects, &mut BTreeSet::new()));
         seen
     }
 
-    /// Whether the new body of a binding that has moved could take over now.
-    fn takeover(&self, binding: &Name, objects: &Objects) -> Result<(), String> {
+    /// Whether the new body of a binding that has moved could take over now. Whoever has it still must be able to move on; of those who
+    /// exchange bodies, each is for the others (`asked`).
+    fn takeover(&self, binding: &Name, objects: &Objects, asked: &mut BTreeSet<Name>) -> Result<(), String> {
+        asked.insert(binding.clone());
         let target = objects.bindings.get(binding).and_then(|b| b.spec.target.server.as_ref());
         let Some(target) = target else { return Err(format!("binding {binding} names no server")) };
         let want = self.want_with(target, &self.body(target), objects);
-        fence::can_take_over(&want, &self.seen_alone(target, &want), binding)
+        fence::can_take_over(&want, &self.seen_alone(target, &want), binding)?;
+        let before = self.body(target).held_by.map(|hold| hold.binding).filter(|_| want.past == Some(Past::Moved));
+        match before.filter(|before| !asked.contains(before)) {
+            Some(before) => self.takeover(&before, objects, asked).map_err(|why| format!("server {target} is not free yet: {why}")),
+            None => Ok(()),
+        }
     }
 
     fn seen_alone(&self, server: &Name, want: &Desired) -> Observed {
