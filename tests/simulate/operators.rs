@@ -264,6 +264,10 @@ impl Operators {
                 let config = PortConfig { admin, untagged: Vlan::try_from(i64::from(*vlan)).ok(), tagged: Default::default() };
                 self.centre.switch(&switch(*s), |sim| sim.set_port(&port(*n), &config));
             }
+            Act::UnmanagedByHand { switch: s, vlan } => {
+                let config = PortConfig { admin: Admin::Up, untagged: Vlan::try_from(i64::from(*vlan)).ok(), tagged: Default::default() };
+                self.centre.switch(&switch(*s), |sim| sim.set_port("port8", &config));
+            }
             Act::Bmc(n, fault) => drop(self.centre.touch(&server(*n), |bmc, now| bmc.inject(fault.from(now), now))),
             Act::BmcWeather(n, weather) => self.centre.set_weather(&Device::Bmc(server(*n)), *weather),
             Act::SwitchWeather(n, weather) => self.centre.set_weather(&Device::Switch(switch(*n)), *weather),

@@ -57,7 +57,8 @@ impl Operators {
             let nobodys = self.on(n).is_none() && body.held_by.is_none() && body.release.is_none();
             let desired = |p: &Name| self.desired.values().any(|w| p.as_str() == format!("p{}", w.persona));
             let holds = body.evidence.keys().any(desired) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if desired(&p));
-            if nobodys && (holds || in_the_way) && self.centre.power(&server(n)) == Some(Power::On) {
+            let stale = in_the_way && self.is_stale(n).await;
+            if ((nobodys && (holds || in_the_way)) || stale) && self.centre.power(&server(n)) == Some(Power::On) {
                 self.centre.note(&[&server(n)], "a person switches it off, since its persona is desired elsewhere");
                 self.button(n);
                 done += 1;
@@ -70,11 +71,23 @@ impl Operators {
     async fn in_the_way(&self, n: usize) -> bool {
         for of in self.desired.keys() {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{of}")).await else { continue };
-            if said(&object).iter().any(|(reason, message)| reason == "PersonaElsewhere" && message.contains(&format!("declare server s{n} "))) {
+            if said(&object)
+                .iter()
+                .any(|(reason, message)| reason == "PersonaElsewhere" && message.contains(&format!("declare server s{n} ")))
+            {
                 return true;
             }
         }
         false
+    }
+
+    /// Whether what runs on a server is not what its binding says now: it is started anew once it is off.
+    async fn is_stale(&self, n: usize) -> bool {
+        let Some(binding) = self.on(n) else { return false };
+        let object = self.backend.read(Kind::Binding, &format!("b{binding}")).await;
+        object.is_ok_and(|o| {
+            o.status["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "UpToDate" && c["status"] == "False")
+        })
     }
 
     /// A pause that nobody ended, and a store that nobody accepted.
