@@ -153,7 +153,7 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
         plan.wait(Reason::TakeoverNotPossible, format!("its binding has moved, but the new body cannot take over yet: {why}"));
         // Nor does whoever comes after it here touch it yet. What was begun at a port is ended all the same.
         network::plan(want, seen, &mut plan);
-        plan.steps.retain(|step| step.debt);
+        plan.steps.retain(|step| step.debt || seen.body.declared.is_some());
         return plan;
     }
     let ours = seen.body.held_by.is_some() || seen.body.release.is_some();
