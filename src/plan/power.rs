@@ -52,8 +52,10 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
             ask_after(at, &want.server, now, plan);
         }
         (Power::On, Next::Stuck(reason, what)) => {
-            let binding = &why.authority.binding;
-            plan.problem(reason, format!("server {}: {what}: `embody approve {binding} --hard`", want.server));
+            // After hard offs that lead to nothing, one more word for them does not either.
+            let hard = seen.body.off.as_ref().is_some_and(|intent| intent.hard.tries > 0);
+            let then = if hard { String::new() } else { format!(": `embody approve {} --hard`", why.authority.binding) };
+            plan.problem(reason, format!("server {}: {what}{then}", want.server));
         }
         (Power::On, Next::Send(_)) => match &seen.bmc_trouble {
             Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
