@@ -24,6 +24,13 @@ impl Operators {
                 self.approve(binding).await;
                 done += 1;
             }
+            let by_hand = said
+                .iter()
+                .find_map(|(_, m)| m.strip_prefix("server s").filter(|m| m.contains("by hand"))?.split(':').next()?.parse().ok());
+            if let Some(server) = by_hand {
+                self.switch_off_by_hand(server);
+                done += 1;
+            }
             if said.iter().any(|(r, _)| r == "SoftOffRefused" || r == "DoesNotSwitchOff") {
                 self.approve_hard(*n).await;
                 done += 1;
@@ -65,6 +72,13 @@ impl Operators {
             }
         }
         done
+    }
+
+    fn switch_off_by_hand(&self, n: usize) {
+        if self.centre.power(&server(n)) == Some(Power::On) {
+            self.centre.note(&[&server(n)], "a person switches it off, as it says");
+            self.button(n);
+        }
     }
 
     /// Whether a binding waits for what this server may run.
