@@ -8,13 +8,16 @@ use crate::boot::answer::BootView;
 use crate::control::cables::Cables;
 use crate::control::operator::Scope;
 use crate::drivers::switch::resolve;
+use crate::model::binding::Plane;
 use crate::model::body::{Body, Evidence};
 use crate::model::claim::{Claim, ClaimIndex, claims};
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
 use crate::model::identity::Identity;
 use crate::model::objects::server_switches;
+use crate::model::op::{Off, Op};
 use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects, Reason};
+use crate::plan::consent;
 use crate::plan::desired::{Desired, Holder, Past};
 use crate::plan::fence;
 use crate::plan::observed::{Approval, Elsewhere, Memory, Observed, PortKey, PortObserved, SwitchObserved, Trouble};
@@ -275,9 +278,25 @@ impl Cache {
         let want = self.want_with(target, &self.body(target), objects);
         fence::can_take_over(&want, &self.seen_alone(target, &want), binding)?;
         let before = self.body(target).held_by.map(|hold| hold.binding).filter(|_| want.past == Some(Past::Moved));
-        match before.filter(|before| !asked.contains(before)) {
-            Some(before) => self.takeover(&before, objects, asked).map_err(|why| format!("server {target} is not free yet: {why}")),
-            None => Ok(()),
+        let Some(before) = before else { return Ok(()) };
+        let freed = match asked.contains(&before) {
+            true => Ok(()),
+            false => self.takeover(&before, objects, asked),
+        };
+        freed.and_then(|()| self.may_go_off(target, &before, objects)).map_err(|why| format!("server {target} is not free yet: {why}"))
+    }
+
+    /// Whether a body that this binding leaves may be switched off in its name, or only a person's pause or a guardrail is in the way.
+    fn may_go_off(&self, server: &Name, binding: &Name, objects: &Objects) -> Result<(), String> {
+        let Some(held) = objects.bindings.get(binding) else { return Ok(()) };
+        let authority = resolve::authority(held, objects);
+        let mut seen = Observed { body: self.body(server), ..Observed::default() };
+        seen.approvals.extend(self.approvals.get(binding).map(|(approval, _)| (binding.clone(), approval.clone())));
+        let off = Op::PowerOff { server: server.clone(), how: Off::Soft };
+        match consent::refusal(&authority, Plane::Power, &off, &seen) {
+            // Of one that runs nothing of ours nothing is switched off in this binding's name.
+            Some(wait) if !seen.body.evidence.is_empty() && !self.power_is(server, Power::Off) => Err(wait.message),
+            Some(_) | None => Ok(()),
         }
     }
 
