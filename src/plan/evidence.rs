@@ -148,13 +148,12 @@ fn declared(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let Some(declared) = &seen.body.declared else { return };
     let quarantined = || network::all_as_desired(&want.released_ports, seen) || network::cannot_be_written(&want.released_ports, seen);
     match declared.what {
+        // Of nothing there is nothing to declare. Before anything new stands here.
+        _ if seen.body.evidence.is_empty() && seen.is(Power::Off) => out.push(Record::DeclarationOver),
         Declaration::OffOncePortsAreReleased | Declaration::Off if seen.is(Power::On) => {
             out.push(Record::DeclaredAs(Declaration::OffButRuns));
         }
         Declaration::OffOncePortsAreReleased if quarantined() => out.push(Record::DeclaredAs(Declaration::Off)),
-        Declaration::Off | Declaration::OffButRuns if seen.body.evidence.is_empty() && seen.is(Power::Off) => {
-            out.push(Record::DeclarationOver);
-        }
         Declaration::OffOncePortsAreReleased | Declaration::Off | Declaration::OffButRuns => {}
     }
 }
