@@ -1,6 +1,6 @@
 //! The whole controller in virtual time, seed by seed: chaos with checkers on every step, then calm, then it must converge and fall silent.
 //!
-//! `SEEDS=1..400` selects, `SEED=46` replays one with a full trace. A failing seed prints what was violated, its fault plan, the last events
+//! By default as many seeds are run as fit in three minutes, but at least 150. `SEEDS=1..400` selects (`tests/run --long` takes 5,000), `SEED=46` replays one with a full trace. A failing seed prints what was violated, its fault plan, the last events
 //! and the command that replays it.
 
 #[path = "simulate/hosts.rs"]
@@ -23,15 +23,20 @@ use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plan::{Act, Plan, Rogue};
 use run::{Failure, Outcome, Sabotage};
 
-fn seeds() -> RangeInclusive<u64> {
-    let Ok(text) = std::env::var("SEEDS") else { return 1..=200 };
+/// As many seeds as fit in three minutes, but at least so many.
+const MINUTES: Duration = Duration::from_secs(180);
+const AT_LEAST: u64 = 150;
+
+/// The seeds, and how many of them are run however long they take.
+fn seeds() -> (RangeInclusive<u64>, u64) {
+    let Ok(text) = std::env::var("SEEDS") else { return (1..=u64::MAX - 1, AT_LEAST) };
     let (from, to) = text.split_once("..").unwrap_or((&text, &text));
-    from.parse().unwrap()..=to.trim_start_matches('=').parse().unwrap()
+    (from.parse().unwrap()..=to.trim_start_matches('=').parse().unwrap(), u64::MAX)
 }
 
 fn one(seed: u64, loud: bool) -> Result<Outcome, Failure> {
@@ -42,14 +47,15 @@ fn one(seed: u64, loud: bool) -> Result<Outcome, Failure> {
 }
 
 /// Two at a time: each seed is a runtime of its own.
-fn all(seeds: RangeInclusive<u64>) -> BTreeMap<u64, Result<Outcome, Failure>> {
+fn all((seeds, at_least): (RangeInclusive<u64>, u64)) -> BTreeMap<u64, Result<Outcome, Failure>> {
+    let begun = Instant::now();
     let (next, results) = (AtomicU64::new(*seeds.start()), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > *seeds.end() {
+                    if seed > *seeds.end() || (seed - seeds.start() >= at_least && begun.elapsed() > MINUTES) {
                         return;
                     }
                     let result = one(seed, false);

@@ -52,8 +52,10 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
             ask_after(at, &want.server, now, plan);
         }
         (Power::On, Next::Stuck(reason, what)) => {
-            let binding = &why.authority.binding;
-            plan.problem(reason, format!("server {}: {what}: `embody approve {binding} --hard`", want.server));
+            // After hard offs that lead to nothing, one more word for them does not either.
+            let hard = seen.body.off.as_ref().is_some_and(|intent| intent.hard.tries > 0);
+            let then = if hard { String::new() } else { format!(": `embody approve {} --hard`", why.authority.binding) };
+            plan.problem(reason, format!("server {}: {what}{then}", want.server));
         }
         (Power::On, Next::Send(_)) => match &seen.bmc_trouble {
             Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
@@ -168,6 +170,11 @@ pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
 fn answer(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
     if seen.body.declared.is_some() {
         return until_seen_off(want, seen, now, plan);
+    }
+    if seen.body.declared.is_some() {
+        // What is declared of it is about what it ran before.
+        plan.wait(Reason::AskingAgain, "it was declared off, and is to be seen off before anything new is to run here");
+        return;
     }
     let like = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
     if let Some(wait) = consent::refusal(&holder.authority, Plane::Boot, &like, seen) {

@@ -61,6 +61,8 @@ pub struct Judge {
     /// When a binding last became another one, or a person last had a hand in it.
     touched: BTreeMap<Name, Tick>,
     generations: BTreeMap<(Kind, Name), u64>,
+    /// When a record last became unreadable: it fences everything.
+    unreadable_at: Option<Tick>,
 }
 
 /// A persona's life that embody ended.
@@ -111,7 +113,7 @@ impl Judge {
         if let Some(server) = self.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone()) {
             self.strange.remove(&server);
         }
-        let owing = |body: &Body| body.release.as_ref().is_some_and(|r| r.binding == *binding);
+        let owing = |body: &Body| body.release.iter().chain(&body.held_by).any(|r| r.binding == *binding);
         let releasing: Vec<Name> = self.bodies.iter().filter(|(_, b)| owing(b)).map(|(s, _)| s.clone()).collect();
         self.strange.retain(|server| !releasing.contains(server));
     }
@@ -133,11 +135,10 @@ impl Judge {
                 self.objects.remove(kind, &name);
                 self.desired_changed(now);
             }
-            (Some(Key::Body(server)), Some(value)) => {
-                if let Ok(body) = serde_json::from_slice::<Body>(value) {
-                    self.body_stored(&server, body);
-                }
-            }
+            (Some(Key::Body(server)), Some(value)) => match serde_json::from_slice::<Body>(value) {
+                Ok(body) => self.body_stored(&server, body),
+                Err(_) => self.unreadable_at = Some(now),
+            },
             (Some(Key::Pin(kind, name)), Some(value)) => {
                 if let Ok(pin) = serde_json::from_slice(value) {
                     self.pinned(kind, &name, pin);
@@ -255,7 +256,7 @@ impl Judge {
                     target.map(|t| self.body(t)).into_iter().flat_map(|b| b.held_by.into_iter().chain(b.release)).map(|h| h.binding);
                 let of_target = target.into_iter().flat_map(|t| self.objects.bindings_of_server(t)).cloned();
                 let mut hands = [name, persona, server].into_iter().chain(target).cloned().chain(theirs).chain(of_target);
-                let changed = hands.any(|n| since(&n, *at));
+                let changed = hands.any(|n| since(&n, *at)) || self.unreadable_at.is_some_and(|t| t >= *at);
                 if binding.spec.state == RunState::Running && !changed {
                     let sentence = format!("persona {persona} was switched off on {server} by embody, and runs nowhere since");
                     out.push((name.clone(), sentence));

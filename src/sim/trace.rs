@@ -29,7 +29,7 @@ impl Trace {
     }
 
     pub fn note(&mut self, at: Tick, about: &[&Name], text: impl Into<String>) {
-        let event = Event { at, about: about.iter().map(|n| (*n).clone()).collect(), text: text.into() };
+        let event = Event { at, about: about.iter().map(|n| (*n).clone()).collect(), text: without_uuids(text.into()) };
         let line = event.to_string();
         for byte in line.bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
@@ -64,6 +64,17 @@ impl Trace {
         let mut out: Vec<&Event> = self.events.iter().rev().filter(|e| e.about.iter().any(|n| about.contains(n))).take(most).collect();
         out.reverse();
         out
+    }
+}
+
+/// Random names are other ones in each run.
+fn without_uuids(text: String) -> String {
+    let word = |w: &str| {
+        w.len() == 36 && w.bytes().enumerate().all(|(n, b)| if [8, 13, 18, 23].contains(&n) { b == b'-' } else { b.is_ascii_hexdigit() })
+    };
+    match text.split([' ', ',', '`']).any(word) {
+        true => text.split(' ').map(|w| if word(w.trim_matches([',', '`'])) { "(uuid)" } else { w }).collect::<Vec<_>>().join(" "),
+        false => text,
     }
 }
 

@@ -208,6 +208,9 @@ fn without_uids(value: &[u8]) -> String {
             *hold = hold.get("binding").cloned().unwrap_or_default();
         }
     }
+    if let Some(declared) = body.get_mut("declared").and_then(serde_json::Value::as_object_mut) {
+        declared.remove("at");
+    }
     format!(" {body}")
 }
 

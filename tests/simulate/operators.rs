@@ -71,6 +71,7 @@ pub struct Operators {
     vlans: [u16; 3],
     /// What each BMC shows when it shows anything.
     guids: BTreeMap<usize, [u8; 16]>,
+    lied_at: BTreeMap<usize, embody::model::fact::Tick>,
     /// Names and roots that nothing had before.
     pub(crate) fresh: usize,
 }
@@ -100,7 +101,7 @@ impl Operators {
         let personas = plan.exclusive.iter().enumerate().map(root).collect();
         let guids = (0..plan.machines.len()).map(|n| (n, guid(n, 0))).collect();
         let plan = plan.clone();
-        Operators { backend, words, centre, plan, desired, personas, vlans: [110, 120, 130], guids, fresh: 0 }
+        Operators { backend, words, centre, plan, desired, personas, vlans: [110, 120, 130], guids, lied_at: BTreeMap::new(), fresh: 0 }
     }
 
     /// The first manifests.
@@ -264,6 +265,10 @@ impl Operators {
                 let config = PortConfig { admin, untagged: Vlan::try_from(i64::from(*vlan)).ok(), tagged: Default::default() };
                 self.centre.switch(&switch(*s), |sim| sim.set_port(&port(*n), &config));
             }
+            Act::UnmanagedByHand { switch: s, vlan } => {
+                let config = PortConfig { admin: Admin::Up, untagged: Vlan::try_from(i64::from(*vlan)).ok(), tagged: Default::default() };
+                self.centre.switch(&switch(*s), |sim| sim.set_port("port8", &config));
+            }
             Act::Bmc(n, fault) => drop(self.centre.touch(&server(*n), |bmc, now| bmc.inject(fault.from(now), now))),
             Act::BmcWeather(n, weather) => self.centre.set_weather(&Device::Bmc(server(*n)), *weather),
             Act::SwitchWeather(n, weather) => self.centre.set_weather(&Device::Switch(switch(*n)), *weather),
@@ -275,7 +280,11 @@ impl Operators {
                 self.centre.swap_bmc(&server(*n), guid(*n, which));
             }
             Act::HideGuid(n) => drop(self.centre.touch(&server(*n), |bmc, _| bmc.config.guid = [0; 16])),
-            Act::LieOff(n) => self.centre.lie_off_once(&server(*n)),
+            // Two within one streak of questions are more than anybody can tell from a body that is off.
+            Act::LieOff(n) if self.lied_at.get(n).is_none_or(|at| self.centre.now().since(*at) > Duration::from_secs(120)) => {
+                self.lied_at.insert(*n, self.centre.now());
+                self.centre.lie_off_once(&server(*n));
+            }
             Act::SwapSwitch(n) => {
                 self.fresh += 1;
                 self.centre.swap_switch(&switch(*n), &format!("SIM-{}", self.fresh));

@@ -21,6 +21,11 @@ pub enum Act {
         vlan: u16,
         shut: bool,
     },
+    /// At a port that no manifest names, which shares its lists with those that some do.
+    UnmanagedByHand {
+        switch: usize,
+        vlan: u16,
+    },
     /// To a server; where another binding has it, that one goes the other way.
     Move {
         binding: usize,
@@ -221,6 +226,7 @@ impl Plan {
         match kind {
             0 | 1 => Act::Move { binding, server },
             2 => Act::Button(server),
+            3 if rng.random_bool(0.3) => Act::UnmanagedByHand { switch, vlan: *pick(rng, &[1, 50, 110, 120, 130]) },
             3 => Act::PortByHand { switch, server, vlan: *pick(rng, &[1, 50, 110, 120, 999]), shut: rng.random_bool(0.2) },
             4 => Act::SwapPersonas(binding, rng.random_range(0..self.exclusive.len())),
             5 => {
@@ -250,7 +256,7 @@ impl Plan {
             11 => Act::Bmc(server, Bmc::Reboot(secs(rng, 60, 180))),
             12 => Act::Bmc(server, bmc_fault(rng)),
             13 => Act::BmcWeather(server, weather(rng, true)),
-            14 => Act::SwitchWeather(switch, weather(rng, false)),
+            14 => Act::SwitchWeather(switch, weather(rng, true)),
             15 => Act::SwitchReboot(switch, secs(rng, 30, 120)),
             16 => Act::SwitchFaults(switch, switch_faults(rng)),
             17 => Act::Store(store_luck(rng)),

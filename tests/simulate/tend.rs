@@ -24,6 +24,13 @@ impl Operators {
                 self.approve(binding).await;
                 done += 1;
             }
+            let by_hand = said
+                .iter()
+                .find_map(|(_, m)| m.strip_prefix("server s").filter(|m| m.contains("by hand"))?.split(':').next()?.parse().ok());
+            if let Some(server) = by_hand {
+                self.switch_off_by_hand(server);
+                done += 1;
+            }
             if said.iter().any(|(r, _)| r == "SoftOffRefused" || r == "DoesNotSwitchOff") {
                 self.approve_hard(*n).await;
                 done += 1;
@@ -57,13 +64,21 @@ impl Operators {
             let nobodys = self.on(n).is_none() && body.held_by.is_none() && body.release.is_none();
             let desired = |p: &Name| self.desired.values().any(|w| p.as_str() == format!("p{}", w.persona));
             let holds = body.evidence.keys().any(desired) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if desired(&p));
-            if nobodys && (holds || in_the_way) && self.centre.power(&server(n)) == Some(Power::On) {
+            let stale = in_the_way && self.is_stale(n).await;
+            if ((nobodys && (holds || in_the_way)) || stale) && self.centre.power(&server(n)) == Some(Power::On) {
                 self.centre.note(&[&server(n)], "a person switches it off, since its persona is desired elsewhere");
                 self.button(n);
                 done += 1;
             }
         }
         done
+    }
+
+    fn switch_off_by_hand(&self, n: usize) {
+        if self.centre.power(&server(n)) == Some(Power::On) {
+            self.centre.note(&[&server(n)], "a person switches it off, as it says");
+            self.button(n);
+        }
     }
 
     /// Whether a binding waits for what this server may run.
@@ -78,6 +93,15 @@ impl Operators {
             }
         }
         false
+    }
+
+    /// Whether what runs on a server is not what its binding says now: it is started anew once it is off.
+    async fn is_stale(&self, n: usize) -> bool {
+        let Some(binding) = self.on(n) else { return false };
+        let object = self.backend.read(Kind::Binding, &format!("b{binding}")).await;
+        object.is_ok_and(|o| {
+            o.status["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "UpToDate" && c["status"] == "False")
+        })
     }
 
     /// A pause that nobody ended, and a store that nobody accepted.
