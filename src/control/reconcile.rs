@@ -17,9 +17,9 @@ use crate::model::op::{Disruption, Op};
 use crate::model::{Kind, Name, Reason};
 use crate::plan::desired::Desired;
 use crate::plan::guardrails::{DesiredKey, Standing};
-use crate::plan::observed::{Observed, Trouble};
+use crate::plan::observed::{Elsewhere, Observed, Trouble};
 use crate::plan::record::Record;
-use crate::plan::{self, Plan, Step, consent};
+use crate::plan::{self, Plan, Step, Wait, consent};
 use crate::store::{Entry, Expect, StoreError, Write, keys};
 
 /// How far a plan is recorded.
@@ -68,6 +68,9 @@ impl Controller {
     pub(super) async fn reconcile(&mut self, server: &Name) {
         let Some((want, seen, mut plan)) = self.settle(server, Until::Done).await else { return };
         self.void_unwanted(server, &want, &seen);
+        if let Some(wait) = self.stays_elsewhere(&want, &seen) {
+            plan.waits.insert(0, wait);
+        }
         let steps = std::mem::take(&mut plan.steps);
         for step in steps {
             self.begin(server, &want, step, &mut plan).await;
@@ -83,6 +86,18 @@ impl Controller {
         }
         tracing::debug!(server = %server, waits = plan.waits.len(), problems = plan.problems.len(), "reconciled");
         self.write_statuses(server, &want, &seen, &plan).await;
+    }
+
+    /// Why the body that the binding comes from is not touched yet: whoever asks about the binding asks here.
+    fn stays_elsewhere(&self, want: &Desired, seen: &Observed) -> Option<Wait> {
+        let holder = want.holder.as_ref()?;
+        let is_its = |server: &&Name| {
+            let hold = self.cache.bodies.get(*server).and_then(|b| b.value.held_by.as_ref());
+            hold.is_some_and(|h| h.binding == holder.authority.binding && h.uid == holder.authority.uid)
+        };
+        let old = seen.elsewhere.iter().filter_map(Elsewhere::server).find(is_its)?;
+        let why = self.cache.seen(old, &self.cache.want(old)).takeover?.err()?;
+        Some(Wait::new(Reason::TakeoverNotPossible, format!("persona {} stays on {old} until it can run here: {why}", holder.persona)))
     }
 
     /// Plans, and stores what the facts prove, until there is nothing left to record.

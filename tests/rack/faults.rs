@@ -188,7 +188,7 @@ async fn a_switch_that_restarts_and_one_that_is_exchanged() {
     site.controller.reads("switch", "sw0", "Reachable", &["False NoAnswer", "does not answer"], 60).await;
     // A move begins only when it can be ended: nobody knows the ports of the new body.
     site.controller.apply(&web("b")).await;
-    let said = site.controller.reads("binding", "web", "Ready", &["False", "sw0"], 20).await;
+    let said = site.controller.reads("binding", "web", "Ready", &["False TakeoverNotPossible", "sw0"], 20).await;
     is_calm(&site, 4).await;
     assert!(site.a.is_on().await && !site.b.is_on().await, "{said}");
     // The same one, which has booted again: its clock has begun anew.
