@@ -5,7 +5,7 @@ mod small;
 
 use std::time::Duration;
 
-use embody::control::operator::{Control, Declaring};
+use embody::control::operator::{Approving, Control, Declaring};
 use embody::model::Kind as ObjectKind;
 use embody::model::fact::Power;
 use embody::sim::switch::Kind;
@@ -140,6 +140,19 @@ async fn a_record_that_does_not_read_may_be_anything_until_a_person_says() {
         assert!(site.is_on(), "it was found running: a person approves first: {}", site.why().await);
         assert!(site.why().await.contains("ApprovalNeeded"), "{}", site.why().await);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_whose_record_does_not_read_can_be_adopted() {
+    let site = Small::converged().await;
+    site.overwrite(BODY, b"[]").await;
+    sleep(5 * MINUTE).await;
+    assert!(site.why().await.contains("EvidenceUnreadable"), "{}", site.why().await);
+    site.words.approve(&name("b"), Approving::Adopt, "me").await.unwrap();
+    site.ready().await;
+    let record = site.record().await;
+    assert_eq!((&record["evidence"]["p"]["phase"], &record["found"]), (&json!("Started"), &json!("Managed")));
+    assert!(site.is_on() && !site.events().await.iter().any(|e| e.contains("soft-off")), "it was not touched");
 }
 
 #[tokio::test(start_paused = true)]

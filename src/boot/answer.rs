@@ -117,12 +117,14 @@ fn line(text: &str) -> Result<String, String> {
 fn script(says: &str, lines: &[String], mac: Mac) -> String {
     let body = lines.join("\n");
     format!(
-        "#!ipxe\necho embody: {says}\n{body}\n:retry\necho embody: this did not work, asking again in {PARKED_S} s\nsleep {PARKED_S}\nchain {mac}?again=1 || goto retry\n"
+        "#!ipxe\necho embody: {says}\n{body}\n:retry\necho embody: this did not work, asking again in {PARKED_S} s\nsleep {PARKED_S}\nchain {mac}?arch=${{buildarch}}&uuid=${{uuid}} || goto retry\n"
     )
 }
 
 /// Nothing is to be started: it waits, and asks again.
 pub fn parked(mac: Mac, why: &str) -> Answer {
-    let lines = format!("#!ipxe\necho embody: parked: {why}\n:again\nsleep {PARKED_S}\nchain {mac}?again=1 || goto again\n");
+    let lines = format!(
+        "#!ipxe\necho embody: parked: {why}\n:again\nsleep {PARKED_S}\nchain {mac}?arch=${{buildarch}}&uuid=${{uuid}} || goto again\n"
+    );
     Answer { script: lines, says: format!("parked: {why}"), persona: None }
 }

@@ -254,8 +254,8 @@ impl Controller {
                 why: format!("binding {binding} does not hold server {server}; `embody why {binding}` says why"),
             });
         };
-        let record = fence::adopt(holder, &seen).map_err(|p| Refusal::Refused { why: p.message })?;
-        if !self.record(server, &[record]).await {
+        let records = fence::adopt(holder, &seen).map_err(|p| Refusal::Refused { why: p.message })?;
+        if !self.record(server, &records).await {
             return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
         }
         let message = format!("{who} declares that server {server} runs persona {persona}");

@@ -12,7 +12,7 @@ use super::record::Record;
 use super::{Plan, Problem, consent, evidence, network};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
-use crate::model::body::{Declaration, Found, Phase};
+use crate::model::body::{Declaration, Found, Hold, Phase};
 use crate::model::fact::{Power, Tick};
 use crate::model::op::{Off, Op};
 use crate::model::{Name, Reason};
@@ -121,14 +121,17 @@ pub fn grace(want: &Desired, seen: &Observed) -> Duration {
 
 /// What `approve --adopt` records: a person declares that this body, which was found running, runs the holder's persona. Refused where
 /// that would claim something twice, or deny evidence of another persona.
-pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Record, Problem> {
+pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Vec<Record>, Problem> {
     let (binding, persona) = (&holder.authority.binding, &holder.persona);
     let refuse = |reason, message: String| Err(Problem::new(reason, message));
     if seen.body.evidence.contains_key(persona) && seen.body.found != Found::Running {
         return refuse(Reason::NothingToAdopt, format!("the server of binding {binding} is known to run persona {persona} already"));
     }
     let held = seen.body.held_by.as_ref().is_some_and(|h| h.uid == holder.authority.uid);
-    if !held || seen.body.release.is_some() || seen.body.found != Found::Running {
+    let unknown = seen.unreadable || seen.body.anything;
+    if unknown && seen.body.release.is_none() {
+        // A person knows what nothing here tells.
+    } else if !held || seen.body.release.is_some() || seen.body.found != Found::Running {
         return refuse(Reason::NothingToAdopt, format!("the server of binding {binding} was not found running when it was taken"));
     }
     if !seen.is(Power::On) || seen.bmc_trouble.is_some() {
@@ -140,7 +143,9 @@ pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Record, Problem> {
     if let Some(other) = seen.elsewhere.first() {
         return refuse(Reason::PersonaElsewhere, in_words(other, persona, None));
     }
-    Ok(Record::Adopt(Box::new(holder.snapshot.clone())))
+    let adopt = Record::Adopt(Box::new(holder.snapshot.clone()));
+    let hold = Hold { binding: binding.clone(), uid: holder.authority.uid.clone() };
+    Ok(if unknown { vec![Record::Renew, Record::Take { hold, found: Found::Running }, adopt] } else { vec![adopt] })
 }
 
 /// Whether a persona may be answered here as far as other bodies and bindings are concerned; says why not.

@@ -137,8 +137,8 @@ impl Rack {
         let want = self.want(server);
         let Some(holder) = &want.holder else { return };
         let now = self.sight(server, &want).clone();
-        if let Ok(record) = embody::plan::fence::adopt(holder, &now) {
-            self.store(server, &record);
+        if let Ok(records) = embody::plan::fence::adopt(holder, &now) {
+            records.iter().for_each(|record| self.store(server, record));
             // The person is right, or it is not our fault: what runs there is what was declared.
             let truth = self.truth.get_mut(server).unwrap();
             truth.runs = (truth.power == Power::On).then(|| std::rc::Rc::new(holder.snapshot.clone()));
@@ -267,6 +267,6 @@ fn nobody_adopts_what_lives_elsewhere() {
     let seen = rack.sight(&name("b"), &want).clone();
     assert_eq!(
         embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &seen),
-        Ok(Record::Adopt(Box::new(want.holder.as_ref().unwrap().snapshot.clone())))
+        Ok(vec![Record::Adopt(Box::new(want.holder.as_ref().unwrap().snapshot.clone()))])
     );
 }

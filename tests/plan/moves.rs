@@ -253,8 +253,8 @@ fn an_adopted_server_loses_no_link_before_a_person_approves() {
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
     rack.calm(12);
     let want = rack.want(&name("a"));
-    let record = embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&name("a"), &want)).unwrap();
-    rack.store(&name("a"), &record);
+    let records = embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&name("a"), &want)).unwrap();
+    records.iter().for_each(|record| rack.store(&name("a"), record));
     let (_, plans) = rack.calm(12);
     assert!(rack.ops.is_empty() && rack.ports[&port_of("a")] == access(1), "{:?}", rack.ops);
     let held: Vec<&Op> = plans[&name("a")].held.iter().map(|s| &s.op).collect();
