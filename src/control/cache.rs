@@ -277,13 +277,16 @@ impl Cache {
         let Some(target) = target else { return Err(format!("binding {binding} names no server")) };
         let want = self.want_with(target, &self.body(target), objects);
         fence::can_take_over(&want, &self.seen_alone(target, &want), binding)?;
-        let before = self.body(target).held_by.map(|hold| hold.binding).filter(|_| want.past == Some(Past::Moved));
-        let Some(before) = before else { return Ok(()) };
-        let freed = match asked.contains(&before) {
-            true => Ok(()),
-            false => self.takeover(&before, objects, asked),
-        };
-        freed.and_then(|()| self.may_go_off(target, &before, objects)).map_err(|why| format!("server {target} is not free yet: {why}"))
+        let body = self.body(target);
+        let in_words = |why: String| format!("server {target} is not free yet: {why}");
+        if let Some(hold) = &body.release {
+            self.may_go_off(target, &hold.binding, objects).map_err(in_words)?;
+        }
+        let Some(before) = body.held_by.map(|hold| hold.binding).filter(|_| want.past == Some(Past::Moved)) else { return Ok(()) };
+        if !asked.contains(&before) {
+            self.takeover(&before, objects, asked).map_err(in_words)?;
+        }
+        self.may_go_off(target, &before, objects).map_err(in_words)
     }
 
     /// Whether a body that this binding leaves may be switched off in its name, or only a person's pause or a guardrail is in the way.
