@@ -220,7 +220,14 @@ pub fn can_take_over(want: &Desired, seen: &Observed, binding: &Name) -> Result<
 fn consented(holder: &Holder, seen: &Observed, server: &Name) -> Result<(), String> {
     let authority = &holder.authority;
     let off = Op::PowerOff { server: server.clone(), how: Off::Soft };
-    let runs_something = seen.is(Power::On) && seen.body.evidence.is_empty();
+    // Whoever takes a body that nobody is to release finds it running, whatever is known of what.
+    let body = &seen.body;
+    let taken = match &body.held_by {
+        Some(hold) => hold.uid == authority.uid && !matches!(body.found, Found::Off | Found::Managed),
+        None => body.release.is_none(),
+    };
+    let others = body.evidence.keys().any(|persona| *persona != holder.persona);
+    let runs_something = seen.is(Power::On) && (body.evidence.is_empty() || (taken && others));
     let (plane, op) = match runs_something {
         true => (Plane::Power, off),
         false => (Plane::Power, Op::PowerOn { server: server.clone() }),

@@ -143,7 +143,7 @@ impl Operators {
     pub(crate) fn persona(&self, n: usize) -> Object {
         let (exclusive, root) = self.personas[&n].clone();
         let mode = if exclusive { "writable" } else { "overlay" };
-        let mut nics = vec![json!({ "name": "nic1", "untagged": if n % 2 == 0 { "web" } else { "db" }, "boot": true })];
+        let mut nics = vec![json!({ "name": "nic1", "untagged": if n.is_multiple_of(2) { "web" } else { "db" }, "boot": true })];
         if n % 3 != 2 {
             nics.push(json!({ "name": "nic2", "untagged": "db", "tagged": ["backup"] }));
         }
