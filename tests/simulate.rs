@@ -125,6 +125,7 @@ fn the_checkers_bite() {
         ("invariant 8", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::PortOfAnother(0)))]),
         ("invariant 9", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::OffWithoutIntent(0)))]),
         ("invariant 9", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::HardWithoutSoft(0)))]),
+        ("invariant 9: the power of s0 is cut 0ns after", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::HardTooSoon(0)))]),
         ("invariant 10", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::OffOfStrange(3)))]),
         ("invariant 10", Sabotage::None, vec![(at(300), Act::Rogue(Rogue::ForGood(0)))]),
         ("invariant 5", Sabotage::None, vec![(at(300), Act::Pause), (at(400), Act::Rogue(Rogue::Set))]),

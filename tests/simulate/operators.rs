@@ -306,11 +306,14 @@ impl Operators {
             }
             Rogue::OffOfStrange(n) => drop(self.centre.touch(&server(n), |bmc, now| bmc.chassis_control(ChassisControl::PowerDown, now))),
             Rogue::OffWithoutIntent(n) => self.off_leaves(n),
-            Rogue::HardWithoutSoft(n) => {
+            Rogue::HardWithoutSoft(n) | Rogue::HardTooSoon(n) => {
                 let mut body = self.centre.judge(|judge, _| judge.body(&server(n)));
                 body.off = Some(sending(None, Off::Hard, "rogue"));
                 let value = serde_json::to_vec(&body).unwrap();
                 self.centre.judge(|judge, now| judge.stored(&keys::body(&server(n)), Some(&value), now));
+                if matches!(what, Rogue::HardTooSoon(_)) {
+                    self.centre.touch(&server(n), |bmc, now| bmc.chassis_control(ChassisControl::SoftShutdown, now));
+                }
                 self.off_leaves(n);
             }
             Rogue::ForGood(n) => {
