@@ -205,6 +205,10 @@ pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<()
         if let (Some(old), Some(holder)) = (&leaves, &want.holder) {
             can_leave(&holder.authority, &from, old, &seen)?;
         }
+        if let Some(releaser) = want.releaser.as_ref().filter(|_| seen.body.release.is_some()) {
+            // Whoever left it before must be able to switch it off.
+            can_leave(releaser, &want.server, &seen, &seen)?;
+        }
         let partner = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved) && !evidence::is_strange(&seen));
         let Some(partner) = partner.map(|hold| hold.binding.clone()) else { return Ok(()) };
         (binding, from, leaves) = (partner, want.server, Some(seen));

@@ -17,11 +17,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+/// Who holds the lease, and until when.
+type Holding = Option<(Number, Arc<LeaseEnd>)>;
+
 /// What the others of a data centre are told about the controller that acts.
 #[derive(Clone)]
 pub struct Acting {
     to_controller: Arc<watch::Sender<Option<mpsc::Sender<Message>>>>,
-    holds: Arc<watch::Sender<Option<(Number, Arc<LeaseEnd>)>>>,
+    holds: Arc<watch::Sender<Holding>>,
 }
 
 impl Acting {

@@ -143,7 +143,7 @@ impl Operators {
     pub(crate) fn persona(&self, n: usize) -> Object {
         let (exclusive, root) = self.personas[&n].clone();
         let mode = if exclusive { "writable" } else { "overlay" };
-        let mut nics = vec![json!({ "name": "nic1", "untagged": if n % 2 == 0 { "web" } else { "db" }, "boot": true })];
+        let mut nics = vec![json!({ "name": "nic1", "untagged": if n.is_multiple_of(2) { "web" } else { "db" }, "boot": true })];
         if n % 3 != 2 {
             nics.push(json!({ "name": "nic2", "untagged": "db", "tagged": ["backup"] }));
         }
@@ -306,11 +306,14 @@ impl Operators {
             }
             Rogue::OffOfStrange(n) => drop(self.centre.touch(&server(n), |bmc, now| bmc.chassis_control(ChassisControl::PowerDown, now))),
             Rogue::OffWithoutIntent(n) => self.off_leaves(n),
-            Rogue::HardWithoutSoft(n) => {
+            Rogue::HardWithoutSoft(n) | Rogue::HardTooSoon(n) => {
                 let mut body = self.centre.judge(|judge, _| judge.body(&server(n)));
                 body.off = Some(sending(None, Off::Hard, "rogue"));
                 let value = serde_json::to_vec(&body).unwrap();
                 self.centre.judge(|judge, now| judge.stored(&keys::body(&server(n)), Some(&value), now));
+                if matches!(what, Rogue::HardTooSoon(_)) {
+                    self.centre.touch(&server(n), |bmc, now| bmc.chassis_control(ChassisControl::SoftShutdown, now));
+                }
                 self.off_leaves(n);
             }
             Rogue::ForGood(n) => {

@@ -121,6 +121,8 @@ pub enum Rogue {
     OffWithoutIntent(usize),
     /// A hard off by an intent of which no soft-off was accepted.
     HardWithoutSoft(usize),
+    /// A hard off directly after the soft-off that was accepted.
+    HardTooSoon(usize),
     /// A server is switched off by command, and its BMC then does nothing any more.
     ForGood(usize),
     /// A SET leaves.

@@ -240,7 +240,7 @@ impl Site {
         for (at, act) in &plan.acts {
             self.wait(begun + *at).await?;
             self.centre.note(&[], format!("{act:?}"));
-            if !self.to_processes(act).await {
+            if !self.happens_to_processes(act).await {
                 let _ = to_people.send(act.clone());
             }
         }
@@ -261,7 +261,7 @@ impl Site {
     }
 
     /// What happens to the processes and their store. False: it is not of that kind.
-    async fn to_processes(&mut self, act: &Act) -> bool {
+    async fn happens_to_processes(&mut self, act: &Act) -> bool {
         let acting = self.acting();
         match act {
             Act::Kill { down } => self.kill(acting, *down).await,
