@@ -47,7 +47,7 @@ fn half_way(authority: &Authority, want: &Desired, seen: &Observed, plan: &mut P
     for (id, debt) in &seen.body.ports {
         let key = crate::model::body::port_of(id).map(|(switch, port)| (switch, port.to_owned()));
         let (Some((from, to)), Some(key)) = (&debt.begun, key) else { continue };
-        let Some(found) = seen.ports.get(&key).filter(|f| f.config != *from && f.config != *to && f.refuse.is_none()) else { continue };
+        let Some(found) = seen.ports.get(&key).filter(|f| is_between(&f.config, from, to) && f.refuse.is_none()) else { continue };
         let silent = seen.switches.get(&key.0).is_none_or(|s| s.trouble.is_some());
         if silent || seen.in_flight.contains(&key) {
             continue;
@@ -201,6 +201,13 @@ fn is_met(key: &PortKey, desired: &DesiredPort, seen: &Observed) -> bool {
     seen.ports.get(key).is_some_and(|s| desired.over(&s.config) == s.config)
 }
 
+/// What a write leaves that ends in its middle: VLANs of the one or the other, or no untagged one. Anything else is somebody's change after it.
+fn is_between(found: &PortConfig, from: &PortConfig, to: &PortConfig) -> bool {
+    let either = |vlan: &Vlan| from.tagged.contains(vlan) || to.tagged.contains(vlan) || [from.untagged, to.untagged].contains(&Some(*vlan));
+    let untagged = found.untagged.is_none() || found.untagged == from.untagged || found.untagged == to.untagged;
+    found != from && found != to && untagged && found.tagged.iter().all(either)
+}
+
 /// What is seen of ports that were written for this body before: a write that ended, a port that nothing is owed to any more.
 pub fn debts(want: &Desired, seen: &Observed) -> Vec<Record> {
     let mut out = Vec::new();
@@ -208,7 +215,7 @@ pub fn debts(want: &Desired, seen: &Observed) -> Vec<Record> {
         let Some(key) = crate::model::body::port_of(id).map(|(switch, port)| (switch, port.to_owned())) else { continue };
         let found = seen.ports.get(&key);
         if let (Some((from, to)), Some(found)) = (&debt.begun, found)
-            && (found.config == *from || found.config == *to)
+            && !is_between(&found.config, from, to)
             && seen.memory.port_at.get(id).is_none_or(|at| found.asked_at > *at)
             && !seen.in_flight.contains(&key)
         {
