@@ -123,15 +123,17 @@ impl Judge {
             (Some(Key::Object(..)), Some(value)) => {
                 if let Ok(object) = serde_json::from_slice(value).map_err(drop).and_then(|v| Object::from_json(v).map_err(drop)) {
                     let key = (object.kind(), object.name().clone());
+                    // A status alone changes nothing here.
                     if self.generations.insert(key, object.meta.generation) != Some(object.meta.generation) {
                         self.touched.insert(object.name().clone(), now);
+                        self.objects.insert(&object);
+                        self.desired_changed(now);
                     }
-                    self.objects.insert(&object);
-                    self.desired_changed(now);
                 }
             }
             (Some(Key::Object(kind, name)), None) => {
                 self.touched.insert(name.clone(), now);
+                self.generations.remove(&(kind, name.clone()));
                 self.objects.remove(kind, &name);
                 self.desired_changed(now);
             }
