@@ -203,7 +203,8 @@ fn is_met(key: &PortKey, desired: &DesiredPort, seen: &Observed) -> bool {
 
 /// What a write leaves that ends in its middle: VLANs of the one or the other, or no untagged one. Anything else is somebody's change after it.
 fn is_between(found: &PortConfig, from: &PortConfig, to: &PortConfig) -> bool {
-    let either = |vlan: &Vlan| from.tagged.contains(vlan) || to.tagged.contains(vlan) || [from.untagged, to.untagged].contains(&Some(*vlan));
+    let either =
+        |vlan: &Vlan| from.tagged.contains(vlan) || to.tagged.contains(vlan) || [from.untagged, to.untagged].contains(&Some(*vlan));
     let untagged = found.untagged.is_none() || found.untagged == from.untagged || found.untagged == to.untagged;
     found != from && found != to && untagged && found.tagged.iter().all(either)
 }

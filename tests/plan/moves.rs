@@ -271,7 +271,7 @@ fn a_port_that_was_left_half_way_is_ended_first_whatever_else_is_desired() {
     rack.ports.insert(port_of("a"), access(50));
     rack.observe(&name("a"));
     rack.reconcile(&name("a"), &mut || Luck::Refused);
-    assert_eq!(rack.ports[&port_of("a")], access(crate::rack::BETWEEN));
+    assert_eq!(rack.ports[&port_of("a")], crate::rack::between());
     // Neither a mode that only observes nor a stop keeps it from being ended.
     rack.edit("x", |spec| (spec.state, spec.correct) = (RunState::Stopped, Some(Correct::All(Mode::Observe))));
     rack.observe(&name("a"));

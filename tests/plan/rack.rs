@@ -26,8 +26,6 @@ use serde_json::json;
 
 pub const GRACE: Duration = Duration::from_secs(10);
 pub const QUARANTINE: i64 = 999;
-/// What a port carries that was left between two states.
-pub const BETWEEN: i64 = 998;
 
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -39,6 +37,11 @@ pub fn vlan(id: i64) -> Vlan {
 
 pub fn access(id: i64) -> PortConfig {
     PortConfig { admin: Admin::Up, untagged: Some(vlan(id)), tagged: BTreeSet::new() }
+}
+
+/// How a write leaves a port that ends in its middle.
+pub fn between() -> PortConfig {
+    PortConfig { admin: Admin::Down, untagged: None, tagged: BTreeSet::new() }
 }
 
 /// What is so, whatever anybody knows.
@@ -184,8 +187,7 @@ impl Rack {
             rack.put(server, Spec::Server(spec_of(json!({ "bmc": bmc, "nics": [nic] }))));
             rack.truth.insert(name(server), Truth::off());
             rack.ports.insert(port_of(server), access(1));
-            let vlans =
-                [1, 50, BETWEEN, QUARANTINE].into_iter().chain((0..personas.len() as i64).map(|i| 110 + 10 * i)).map(vlan).collect();
+            let vlans = [1, 50, QUARANTINE].into_iter().chain((0..personas.len() as i64).map(|i| 110 + 10 * i)).map(vlan).collect();
             let switches = [(name("sw"), SwitchObserved { vlans, ..SwitchObserved::default() })].into();
             rack.seen.insert(name(server), Observed { switches, ..Observed::default() });
         }
@@ -493,7 +495,7 @@ impl Rack {
 
     fn is_left_between(&mut self, op: &Op) {
         if let Op::SetPort { switch, port, .. } = op {
-            self.ports.insert((switch.clone(), port.clone()), access(BETWEEN));
+            self.ports.insert((switch.clone(), port.clone()), between());
         }
     }
 

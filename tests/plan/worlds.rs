@@ -14,7 +14,7 @@ use embody::model::reason::Reason;
 use embody::plan::observed::{Approval, Memory, Observed, PortObserved, Trouble};
 use embody::plan::off::Grace;
 
-use crate::rack::{Asked, BETWEEN, QUARANTINE, Rack, Truth, access, name, port_of};
+use crate::rack::{Asked, QUARANTINE, Rack, Truth, access, between, name, port_of};
 
 /// Records were made at this moment, and old commands sent; a stale answer was asked before it. Recent commands left at `RECENT`; fresh
 /// answers came after all of them, more than half a minute after the old ones.
@@ -556,7 +556,7 @@ pub fn put(rack: &mut Rack, server: &str, place: &Place) {
     let seen = rack.seen.get_mut(server).unwrap();
     let (switches, approvals) = (std::mem::take(&mut seen.switches), std::mem::take(&mut seen.approvals));
     let stopped = std::mem::take(&mut seen.stopped);
-    let config: PortConfig = access(if place.half_way { BETWEEN } else { 50 });
+    let config: PortConfig = if place.half_way { between() } else { access(50) };
     let sight = PortObserved { config: config.clone(), asked_at: AGAIN, refuse: None };
     let power = sights(place.seen).pop();
     let ports = [(port_of(server), sight)].into();
