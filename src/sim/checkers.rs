@@ -17,6 +17,7 @@ use crate::model::body::Body;
 use crate::model::claim::Claim;
 use crate::model::fact::{Power, Tick};
 use crate::model::network::Role;
+use crate::model::objects::server_switches;
 use crate::model::{Kind, Name, Object, Objects, Vlan};
 use crate::store::keys::Key;
 
@@ -258,7 +259,12 @@ impl Judge {
                     target.map(|t| self.body(t)).into_iter().flat_map(|b| b.held_by.into_iter().chain(b.release)).map(|h| h.binding);
                 let of_target = target.into_iter().flat_map(|t| self.objects.bindings_of_server(t)).cloned();
                 let mut hands = [name, persona, server].into_iter().chain(target).cloned().chain(theirs).chain(of_target);
-                let changed = hands.any(|n| since(&n, *at)) || self.unreadable_at.is_some_and(|t| t >= *at);
+                // A device that was exchanged is known for another one at the next poll, and then a person is asked.
+                let polled = self.objects.policy().switch.poll_interval.0 * 2;
+                let unpolled = |n: &Name| self.touched.get(n).is_some_and(|t| t.plus(polled) >= *at);
+                let mut devices = target.iter().filter_map(|t| self.objects.servers.get(*t)).flat_map(|s| server_switches(&s.spec));
+                let exchanged = devices.any(|switch| unpolled(&switch)) || target.is_some_and(|t| unpolled(t));
+                let changed = exchanged || hands.any(|n| since(&n, *at)) || self.unreadable_at.is_some_and(|t| t >= *at);
                 if binding.spec.state == RunState::Running && !changed {
                     let sentence = format!("persona {persona} was switched off on {server} by embody, and runs nowhere since");
                     out.push((name.clone(), sentence));

@@ -278,6 +278,7 @@ impl Operators {
                 let which = self.guids[n][1] - 0x20 + 1;
                 self.guids.insert(*n, guid(*n, which));
                 self.centre.swap_bmc(&server(*n), guid(*n, which));
+                self.centre.judge(|judge, now| judge.touched(&server(*n), now));
             }
             Act::HideGuid(n) => drop(self.centre.touch(&server(*n), |bmc, _| bmc.config.guid = [0; 16])),
             // Two within one streak of questions are more than anybody can tell from a body that is off.
@@ -288,6 +289,7 @@ impl Operators {
             Act::SwapSwitch(n) => {
                 self.fresh += 1;
                 self.centre.swap_switch(&switch(*n), &format!("SIM-{}", self.fresh));
+                self.centre.judge(|judge, now| judge.touched(&switch(*n), now));
             }
             Act::RenumberPorts(n, takes) => self.centre.renumber_switch(&switch(*n), *takes),
             Act::PullPlug(n, after) => self.pull_plug(*n, *after).await,
