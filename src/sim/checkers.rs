@@ -263,7 +263,7 @@ impl Judge {
                 let polled = self.objects.policy().switch.poll_interval.0 * 2;
                 let unpolled = |n: &Name| self.touched.get(n).is_some_and(|t| t.plus(polled) >= *at);
                 let mut devices = target.iter().filter_map(|t| self.objects.servers.get(*t)).flat_map(|s| server_switches(&s.spec));
-                let exchanged = devices.any(|switch| unpolled(&switch)) || target.is_some_and(|t| unpolled(t));
+                let exchanged = devices.any(|switch| unpolled(&switch)) || target.is_some_and(unpolled);
                 let changed = exchanged || hands.any(|n| since(&n, *at)) || self.unreadable_at.is_some_and(|t| t >= *at);
                 if binding.spec.state == RunState::Running && !changed {
                     let sentence = format!("persona {persona} was switched off on {server} by embody, and runs nowhere since");
