@@ -6,8 +6,8 @@ mod small;
 use std::time::Duration;
 
 use embody::control::operator::{Approving, Control, Declaring};
-use embody::model::Kind as ObjectKind;
 use embody::model::fact::Power;
+use embody::model::{Kind as ObjectKind, Meta, Object};
 use embody::sim::switch::Kind;
 use embody::store::{Entry, Expect, Store, Write};
 use serde_json::{Value, json};
@@ -169,7 +169,14 @@ async fn an_object_that_does_not_read_stops_the_site_until_it_does() {
         sleep(10 * MINUTE).await;
         assert_eq!(site.vlan(), Some(vlan), "nobody knows what is desired");
         assert!(site.why().await.contains("policies/default does not read"), "{}", site.why().await);
-        site.overwrite("objects/policies/default", &policy).await;
+        if restarts {
+            // A person applies it again.
+            let policy = Object::from_json(serde_json::from_slice(&policy).unwrap()).unwrap();
+            let meta = Meta::named(policy.name().clone());
+            site.apply(vec![Object { meta, ..policy }]).await;
+        } else {
+            site.overwrite("objects/policies/default", &policy).await;
+        }
         sleep(5 * MINUTE).await;
         assert_eq!((site.vlan(), site.is_ready().await), (Some(next), true));
     }

@@ -117,7 +117,7 @@ pub struct Controller {
     save_at: Option<Tick>,
     /// Assessed at, and still to be reconciled.
     todo: BTreeSet<Name>,
-    /// Desired state are arriving: since when, and until when to wait for more.
+    /// Desired state is arriving: since when, and until when to wait for more.
     settling: Option<(Tick, Tick)>,
     pub(super) reports: mpsc::Sender<Report>,
 }

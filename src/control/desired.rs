@@ -40,7 +40,7 @@ impl Controller {
         }
     }
 
-    /// The object whose desired state differ now, if it is one.
+    /// The object whose desired state differs now, if it is one.
     pub(super) fn absorb_entry(&mut self, entry: &Entry) -> Option<(Kind, Name)> {
         if let Some(Key::Object(kind, name)) = Key::parse(&entry.key) {
             let object = match serde_json::from_slice(&entry.value)
@@ -55,7 +55,7 @@ impl Controller {
                 }
             };
             self.reads_again(&entry.key);
-            // A status that this process wrote may be newer than this word of the watch; the desired state in it come from the watch alone.
+            // A status that this process wrote may be newer than this word of the watch; the desired state in it comes from the watch alone.
             let newest = self.cache.stored.get(&(kind, name.clone())).is_none_or(|s| s.revision < entry.revision);
             if newest {
                 let stored = Stored { value: object.status.clone(), revision: entry.revision };

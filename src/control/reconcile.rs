@@ -32,7 +32,7 @@ enum Until {
 
 impl Controller {
     /// The first of two passes over what is due: records what the facts prove, and tells the guardrails how the server stands, before any server's
-    /// desired state are acted on. False when it could not be planned.
+    /// desired state is acted on. False when it could not be planned.
     pub(super) async fn assess(&mut self, server: &Name) -> bool {
         let Some((want, seen, plan)) = self.settle(server, Until::Withdrawal).await else { return false };
         let desired = want.holder.as_ref().map(DesiredKey::of);
@@ -69,7 +69,9 @@ impl Controller {
         let Some((want, seen, mut plan)) = self.settle(server, Until::Done).await else { return };
         self.void_unwanted(server, &want, &seen);
         if let Some(wait) = self.stays_elsewhere(&want, &seen) {
-            plan.waits.insert(0, wait);
+            // In place of what it comes from; what a person has to say stays first.
+            let at = plan.waits.iter().position(|w| w.reason == Reason::PersonaElsewhere).unwrap_or(plan.waits.len());
+            plan.waits.insert(at, wait);
         }
         let steps = std::mem::take(&mut plan.steps);
         for step in steps {

@@ -55,7 +55,10 @@ pub fn admit(authority: &Authority, step: Step, seen: &Observed, plan: &mut Plan
 }
 
 fn stopped_by_a_person(authority: &Authority, seen: &Observed) -> Option<Wait> {
-    let trouble = seen.stopped.get(&authority.binding).filter(|t| matches!(t.reason, Reason::Paused | Reason::StoreWentBackwards))?;
+    let trouble = seen
+        .stopped
+        .get(&authority.binding)
+        .filter(|t| matches!(t.reason, Reason::Paused | Reason::StoreWentBackwards | Reason::ObjectUnreadable))?;
     Some(Wait::new(trouble.reason, trouble.message.clone()))
 }
 

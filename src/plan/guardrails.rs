@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_as_wished_is_no_drift_and_is_held_when_it_is_much() {
+    fn what_was_never_as_desired_is_no_drift_and_is_held_when_it_is_much() {
         let (mut guardrails, limits) = (Guardrails::default(), Limits::default());
         for n in 0..6 {
             look(&mut guardrails, &format!("s{n}"), 2, false, true);

@@ -11,7 +11,7 @@ use std::fmt::Display;
 
 use crate::model::{Kind, Name};
 
-/// What people desired state: one object each.
+/// What people desire: one object each.
 pub const OBJECTS: &str = "objects/";
 /// What only the acting controller writes, of every format.
 const RECORDS: &str = "records/";

@@ -131,7 +131,7 @@ impl View {
     }
 
     fn summary(&self, site: &Site) -> String {
-        let mut out = format!("{} of {} bindings are as desired", site.as_wished(), site.bindings.len());
+        let mut out = format!("{} of {} bindings are as desired", site.as_desired(), site.bindings.len());
         if let Some(after) = self.ready_after {
             out.push_str(&format!(" after {} s", after.as_secs()));
         }

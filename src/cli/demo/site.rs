@@ -98,7 +98,7 @@ impl Site {
         !self.bindings.is_empty() && self.bindings.iter().all(rests)
     }
 
-    pub fn as_wished(&self) -> usize {
+    pub fn as_desired(&self) -> usize {
         self.bindings.iter().filter(|b| b.standing == Standing::AsDesired).count()
     }
 

@@ -138,7 +138,14 @@ impl Backend {
         let mut lost = None;
         for _ in 0..API_ATTEMPTS {
             let entry = self.store.get(&key).await?;
-            let old = entry.as_ref().map(decode).transpose()?;
+            let old = match (entry.as_ref().map(decode), desired) {
+                // Nobody knows any more what it was: what is applied takes its place, as an object of its own.
+                (Some(Err(error)), Intent::Apply) => {
+                    tracing::warn!(key, error = %error, "what is applied takes the place of an object that does not read");
+                    None
+                }
+                (old, Intent::Create | Intent::Replace | Intent::Apply) => old.transpose()?,
+            };
             // A create whose answer was lost finds its own uid.
             if let Some(mine) = old.as_ref().filter(|o| o.meta.uid == uid) {
                 return Ok((Outcome::Created, mine.clone()));
