@@ -46,13 +46,18 @@ fn ownership(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     match (&want.past, &body.held_by) {
         (Some(Past::Moved), Some(_)) if is_strange(seen) => out.push(Record::Leave),
         // Nothing is lost where nothing lives.
-        (Some(Past::Moved), Some(hold)) if seen.body.evidence.is_empty() && seen.is(Power::Off) => out.push(Record::Release(hold.clone())),
+        (Some(Past::Moved), Some(hold)) if lives_nowhere(seen) => out.push(Record::Release(hold.clone())),
         // Invariant 10: until the new body can take over, the old one is not touched.
         (Some(Past::Moved), Some(hold)) => out.extend(matches!(seen.takeover, Some(Ok(()))).then(|| Record::Release(hold.clone()))),
         (Some(Past::Deleted), Some(_)) => out.push(Record::Leave),
         (_, None) => out.extend(want.holder.iter().flat_map(|holder| take(holder, seen))),
         (None, Some(_)) => {}
     }
+}
+
+/// It is off, and was not by a restart of its BMC: whoever switched it off by hand has ended what a move would end.
+fn lives_nowhere(seen: &Observed) -> bool {
+    seen.is(Power::Off) && (seen.body.evidence.is_empty() || seen.seen_off(Tick::START) == SeenOff::Yes)
 }
 
 /// Found running something of somebody's, and nothing of ours was ever begun on it: whoever moves away has nothing to release here.

@@ -8,6 +8,7 @@ use embody::model::binding::{Mode, RunState};
 use embody::model::body::{Declaration, Found, Hold, Phase, Snapshot};
 use embody::model::fact::{Admin, Power, Tick};
 use embody::model::op::{Disruption, Off, Op};
+use embody::plan::observed::SeenOff;
 use embody::plan::record::Record;
 use embody::plan::{Step, consent};
 
@@ -142,7 +143,7 @@ impl Rack {
     pub fn check_release(&self, server: &Name, hold: &Hold) {
         let binding = &self.objects.bindings[&hold.binding];
         let seen = &self.seen[server];
-        let nothing_to_lose = seen.body.evidence.is_empty() && seen.is(Power::Off);
+        let nothing_to_lose = seen.is(Power::Off) && (seen.body.evidence.is_empty() || seen.seen_off(Tick::START) == SeenOff::Yes);
         let Some(target) = binding.spec.target.server.as_ref().filter(|t| self.truth.contains_key(*t)) else { return };
         if binding.spec.state == RunState::Stopped || nothing_to_lose {
             return;

@@ -64,7 +64,7 @@ impl Operators {
             let nobodys = self.on(n).is_none() && body.held_by.is_none() && body.release.is_none();
             let desired = |p: &Name| self.desired.values().any(|w| p.as_str() == format!("p{}", w.persona));
             let holds = body.evidence.keys().any(desired) || matches!(self.centre.runs(&server(n)), Some(Runs::Persona(p)) if desired(&p));
-            let stale = in_the_way && self.is_stale(n).await;
+            let stale = in_the_way && (self.is_stale(n).await || self.has_moved(n));
             if ((nobodys && (holds || in_the_way)) || stale) && self.centre.power(&server(n)) == Some(Power::On) {
                 self.centre.note(&[&server(n)], "a person switches it off, since its persona is desired elsewhere");
                 self.button(n);
@@ -85,10 +85,10 @@ impl Operators {
     async fn in_the_way(&self, n: usize) -> bool {
         for of in self.desired.keys() {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{of}")).await else { continue };
-            if said(&object)
-                .iter()
-                .any(|(reason, message)| reason == "PersonaElsewhere" && message.contains(&format!("declare server s{n} ")))
-            {
+            if said(&object).iter().any(|(reason, message)| {
+                let waits = reason == "PersonaElsewhere" || reason == "TakeoverNotPossible";
+                waits && message.contains(&format!("declare server s{n} "))
+            }) {
                 return true;
             }
         }
@@ -102,6 +102,12 @@ impl Operators {
         object.is_ok_and(|o| {
             o.status["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "UpToDate" && c["status"] == "False")
         })
+    }
+
+    /// Whether the binding that still holds a server is to be somewhere else: those who wait for each other are helped by hand.
+    fn has_moved(&self, n: usize) -> bool {
+        let body = self.centre.judge(|judge, _| judge.body(&server(n)));
+        body.held_by.is_some_and(|hold| self.on(n).is_none_or(|of| hold.binding != name(&format!("b{of}"))))
     }
 
     /// A pause that nobody ended, and a store that nobody accepted.
