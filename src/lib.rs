@@ -77,6 +77,8 @@
 //! - a new verb: one file in `cli`, its request in `api::routes`, its message in `control::operator`;
 //! - a strange night: `sim`, which is the data centre that all of this is tried on.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo, clippy::unimplemented)]
+
 pub mod boot;
 pub mod cli;
 pub mod clock;
@@ -84,27 +86,10 @@ pub mod control;
 pub mod drivers;
 pub mod gitops;
 pub mod limits;
-#[deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo, clippy::unimplemented)]
 pub mod manifest;
-#[deny(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unreachable,
-    clippy::todo,
-    clippy::unimplemented,
-    clippy::indexing_slicing
-)]
+#[deny(clippy::indexing_slicing)]
 pub mod model;
-#[deny(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unreachable,
-    clippy::todo,
-    clippy::unimplemented,
-    clippy::indexing_slicing
-)]
+#[deny(clippy::indexing_slicing)]
 pub mod plan;
 pub mod server;
 pub mod sim;
