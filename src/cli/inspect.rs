@@ -17,6 +17,7 @@ use crate::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
 use crate::drivers::switch::snmp::{SnmpSocket, Timing, UdpAgent};
 use crate::drivers::switch::{SwitchDriver, SwitchSettings, to_json};
 use crate::drivers::{Depth, Driver, Fault, Observation};
+use crate::limits;
 use crate::model::fact::{BmcSeen, Lag, PortSeen, Quality, SwitchSeen};
 use crate::model::secret::{AuthProtocol, BmcLogin, Hidden, PrivProtocol, SnmpLogin};
 use crate::model::{HostPort, Kind};
@@ -111,15 +112,15 @@ fn fault(fault: &Fault) -> Failure {
     Failure::failed(clean(&chain(fault)))
 }
 
-/// How long one poll may take: a large switch's forwarding table, over a slow agent.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a look at a switch may take: a large forwarding table, over a slow agent.
+const SWITCH_PATIENCE: Duration = Duration::from_secs(120);
 
 async fn look_at_switch(address: &HostPort, login: SnmpLogin) -> Result<SwitchSeen, Fault> {
     let device = address.to_string();
     let socket = SnmpSocket::bind().map_err(|source| Fault::Network { device: device.clone(), source })?;
     let agent = UdpAgent::new(device.clone(), socket, address.clone(), login, Timing::default());
     let mut driver = SwitchDriver::new(device.clone(), Box::new(agent), SwitchSettings { read_only: true, ..SwitchSettings::default() });
-    match driver.observe(Depth::Everything, Instant::now() + PATIENCE).await? {
+    match driver.observe(Depth::Everything, Instant::now() + SWITCH_PATIENCE).await? {
         Observation::Switch(seen) => Ok(*seen),
         Observation::Bmc(_) => Err(Fault::Garbled { device, why: "it is not a switch".to_owned() }),
     }
@@ -129,7 +130,7 @@ async fn look_at_bmc(address: &HostPort, login: BmcLogin) -> Result<BmcSeen, Fau
     let device = address.to_string();
     let socket = BmcSocket::bind().await.map_err(|source| Fault::Network { device: device.clone(), source })?;
     let mut driver = IpmiDriver::new(device.clone(), socket, address.clone(), login, IpmiSettings::default(), None);
-    let seen = driver.observe(Depth::Everything, Instant::now() + PATIENCE).await;
+    let seen = driver.observe(Depth::Everything, Instant::now() + limits::BMC_DEADLINE).await;
     driver.close().await;
     match seen? {
         Observation::Bmc(seen) => Ok(seen),
