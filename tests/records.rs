@@ -236,6 +236,18 @@ async fn records_of_the_first_version_are_taken_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_credentials_worked_is_remembered_of_this_version_of_the_secret() {
+    let site = Small::converged().await;
+    let logins = site.entries("records/2/logins/").await;
+    let keys: Vec<&str> = logins.iter().map(|e| e.key.as_str()).collect();
+    assert_eq!(keys, ["records/2/logins/servers/s", "records/2/logins/switches/tor-1"]);
+    let text: String = logins.iter().map(|e| String::from_utf8(e.value.clone()).unwrap()).collect();
+    assert!(text.contains("192.0.2.9") && !text.contains("admin") && !text.contains("private"), "{text}");
+    sleep(30 * MINUTE).await;
+    assert_eq!(site.entries("records/2/logins/").await, logins, "written once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_newer_versions_records_stop_this_one() {
     let mut site = Small::converged().await;
     site.stop();

@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::absorb;
 use super::actions::Ask;
-use super::cache::{Cache, Pause};
+use super::cache::{Cache, Pause, Stored};
 use super::fleet::Owned;
-use super::logins::FileSecrets;
+use super::logins::{FileSecrets, Login};
 use super::outcome::Failure;
 use super::queue::Queue;
 use super::worker::{Job, Outcome, Report};
@@ -111,6 +111,8 @@ pub struct Controller {
     pub(super) devices: Arc<dyn Devices>,
     pub(super) workers: BTreeMap<Device, Owned>,
     pub(super) credential_turns: BTreeMap<(Name, Revision), Arc<Turns>>,
+    /// Where credentials worked.
+    pub(super) logins: BTreeMap<(Kind, Name), Stored<Login>>,
     pub(super) files: FileSecrets,
     pub(super) worker_ids: u64,
     /// When the next switch is to be saved.
@@ -148,6 +150,7 @@ impl Controller {
             devices,
             workers: BTreeMap::new(),
             credential_turns: BTreeMap::new(),
+            logins: BTreeMap::new(),
             files: FileSecrets::default(),
             worker_ids: 0,
             save_at: None,
@@ -339,6 +342,9 @@ impl Controller {
         match &report.said {
             Outcome::Done(op, result) => self.came_back(op, report.asked_at, result).await,
             Outcome::Observed(_) => {}
+        }
+        if report.proved {
+            self.remember_login(&report.device).await;
         }
         let changed = absorb::report(&mut self.cache, &report);
         if let Some((kind, name, pin)) = changed.pin {

@@ -95,7 +95,10 @@ impl Controller {
         };
         let version = self.cache.objects.secrets.get(&secret).map(|s| (s.meta.uid.clone(), s.meta.generation));
         let generation = version.as_ref().map_or(0, |v| v.1);
-        self.credential_turns.entry((secret.clone(), generation)).or_default();
+        if !self.credential_turns.contains_key(&(secret.clone(), generation)) {
+            let turns = Arc::new(Turns::with_proven(self.proven(&secret)));
+            self.credential_turns.insert((secret.clone(), generation), turns);
+        }
         Some(serde_json::json!([spec, secret, version]))
     }
 

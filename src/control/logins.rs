@@ -1,12 +1,15 @@
-//! Which login a device's worker gets. Files of Secrets are read beside the loop, and their answers are messages to it.
+//! Which login a device's worker gets, and where it worked before. Files of Secrets are read beside the loop, and their answers are messages
+//! to it.
 //!
 //! Leaves out: how a Secret is read (`secrets`). Invariants: the loop waits for no file; one attempt for each Secret is under way or due, and
 //! a Secret that gives nothing is tried again at a growing distance. Shown by the tests below.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::cache::Stored;
 use super::controller::Controller;
 use super::secrets::{self, BadSecret, Values};
 use crate::clock::Clock;
@@ -14,11 +17,22 @@ use crate::limits;
 use crate::model::fact::Tick;
 use crate::model::op::Device;
 use crate::model::secret::{BmcLogin, SecretSpec, SnmpLogin};
-use crate::model::{Name, Reason, ServerSpec, SwitchSpec};
+use crate::model::{Kind, Name, Reason, ServerSpec, SwitchSpec};
 use crate::plan::observed::Trouble;
+use crate::store::{Expect, Write, keys};
 
 /// Which Secret: its uid and its generation.
 type Version = (String, u64);
+
+/// Where credentials worked: this version of this Secret, at this address.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Login {
+    secret: String,
+    uid: String,
+    generation: u64,
+    address: String,
+}
 
 /// Why a device has no worker.
 pub(super) struct NoLogin {
@@ -170,6 +184,51 @@ impl Controller {
     pub(super) fn snmp_login(&mut self, spec: &SwitchSpec) -> Result<SnmpLogin, NoLogin> {
         let name = &spec.snmp.secret_ref.name;
         Ok(secrets::snmp_login(name.as_str(), spec.snmp.version, &self.secret_values(name)?)?)
+    }
+}
+
+impl Controller {
+    /// What would be remembered of a device's login now. Nothing where the Secret names a file: that may hold something else tomorrow.
+    fn login_of(&self, device: &Device) -> Option<((Kind, Name), Login)> {
+        let (kind, name, secret, address) = match device {
+            Device::Bmc(name) => {
+                let bmc = &self.cache.objects.servers.get(name)?.spec.bmc;
+                (Kind::Server, name, &bmc.secret_ref.name, bmc.address.to_string())
+            }
+            Device::Switch(name) => {
+                let spec = &self.cache.objects.switches.get(name)?.spec;
+                (Kind::Switch, name, &spec.snmp.secret_ref.name, spec.address.to_string())
+            }
+        };
+        let held = self.cache.objects.secrets.get(secret).filter(|held| file_of(&held.spec).is_none())?;
+        let login = Login { secret: secret.to_string(), uid: held.meta.uid.clone(), generation: held.meta.generation, address };
+        Some(((kind, name.clone()), login))
+    }
+
+    /// The devices where the present version of a Secret has worked.
+    pub(super) fn proven(&self, secret: &Name) -> BTreeSet<Device> {
+        let device = |(kind, name): &(Kind, Name)| match kind {
+            Kind::Switch => Device::Switch(name.clone()),
+            Kind::Server | Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona | Kind::Binding => Device::Bmc(name.clone()),
+        };
+        let of_secret = self.logins.iter().filter(|(_, stored)| stored.value.secret == secret.as_str());
+        let proven = of_secret.map(|(key, stored)| (device(key), &stored.value));
+        proven.filter(|(device, login)| self.login_of(device).is_some_and(|(_, now)| now == **login)).map(|(device, _)| device).collect()
+    }
+
+    /// Remembers that credentials worked. Where that cannot be stored, a restart costs a turn.
+    pub(super) async fn remember_login(&mut self, device: &Device) {
+        let Some((key, value)) = self.login_of(device) else { return };
+        let known = self.logins.get(&key);
+        if self.cache.site_stop().is_some() || known.is_some_and(|known| known.value == value) {
+            return;
+        }
+        let expect = known.map_or(Expect::Absent, |known| Expect::At(known.revision));
+        let write = Write::put(keys::login(key.0, &key.1), serde_json::to_vec(&value).unwrap_or_default(), expect);
+        match self.write_one(write).await {
+            Ok(revision) => drop(self.logins.insert(key, Stored { value, revision })),
+            Err(error) => tracing::warn!(error = %error, "that credentials worked could not be stored"),
+        }
     }
 }
 

@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::actions::Approved;
-use super::cache::Pause;
+use super::cache::{Pause, Stored};
 use super::controller::{Controller, Remembered, SiteCondition};
+use super::logins::Login;
 use super::operator::Scope;
 use super::upgrade;
 use crate::limits;
@@ -157,6 +158,11 @@ impl Controller {
                 let until = left.map(|s| self.clock.now().plus(std::time::Duration::from_secs(s)));
                 self.cache.pauses.insert(id, (pause, until));
             }
+            // One that does not read costs a turn.
+            Key::Login(kind, name) => match read::<Login>(entry) {
+                Ok(value) => drop(self.logins.insert((kind, name), Stored { value, revision: entry.revision })),
+                Err(why) => unreadable(why),
+            },
             // One that does not read approves nothing.
             Key::Approval(binding) => match read::<Approved>(entry) {
                 Ok(approved) => drop(self.cache.approvals.insert(binding, approved.restored(self.clock.now()))),
@@ -186,7 +192,7 @@ impl Controller {
             },
             Some(Key::Pin(kind, name)) => self.cache.pins.get(&(kind, name)).is_some_and(|p| p.revision < revision),
             Some(Key::Pause(id)) => self.cache.pauses.contains_key(&id),
-            Some(Key::Approval(_) | Key::Object(..) | Key::Old(_)) | None => false,
+            Some(Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_)) | None => false,
         };
         if ours {
             self.look_at = Some(self.clock.now());
@@ -231,7 +237,7 @@ impl Controller {
             Key::Body(server) => serde_json::to_vec(&self.cache.bodies.get(server)?.value).ok(),
             Key::Pin(kind, name) => serde_json::to_vec(&self.cache.pins.get(&(*kind, name.clone()))?.value).ok(),
             Key::Pause(id) => serde_json::to_vec(&self.cache.pauses.get(id)?.0).ok(),
-            Key::Approval(_) | Key::Object(..) | Key::Old(_) => None,
+            Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_) => None,
         }
     }
 
@@ -239,7 +245,7 @@ impl Controller {
         match key {
             Key::Body(server) => self.cache.bodies.entry(server.clone()).or_default().revision = revision,
             Key::Pin(kind, name) => self.cache.pins.entry((*kind, name.clone())).or_default().revision = revision,
-            Key::Pause(_) | Key::Approval(_) | Key::Object(..) | Key::Old(_) => {}
+            Key::Pause(_) | Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_) => {}
         }
     }
 

@@ -24,6 +24,8 @@ pub const APPROVALS: &str = "records/2/approvals/";
 pub const PAUSES: &str = "records/2/pauses/";
 /// Identities that devices had when they were first seen, or accepted.
 pub const PINS: &str = "records/2/pins/";
+/// Where credentials worked, by device.
+pub const LOGINS: &str = "records/2/logins/";
 /// What the store says of itself.
 pub const META: &str = "meta/";
 /// A random name, given once.
@@ -56,6 +58,10 @@ pub fn pin(kind: Kind, name: &Name) -> String {
     format!("{PINS}{}/{name}", kind.plural())
 }
 
+pub fn login(kind: Kind, name: &Name) -> String {
+    format!("{LOGINS}{}/{name}", kind.plural())
+}
+
 /// A key, read back.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
@@ -64,6 +70,7 @@ pub enum Key {
     Approval(Name),
     Pause(String),
     Pin(Kind, Name),
+    Login(Kind, Name),
     /// A record where the first version had it; inside is what it is now.
     Old(Box<Key>),
 }
@@ -100,6 +107,7 @@ fn record(rest: &str) -> Option<Key> {
         "approvals" => rest.parse().ok().map(Key::Approval),
         "pauses" => (!rest.is_empty() && !rest.contains('/')).then(|| Key::Pause(rest.to_owned())),
         "pins" => kind_and_name(rest).map(|(kind, name)| Key::Pin(kind, name)),
+        "logins" => kind_and_name(rest).map(|(kind, name)| Key::Login(kind, name)),
         _ => None,
     }
 }
@@ -112,6 +120,7 @@ impl Display for Key {
             Key::Approval(binding) => approval(binding),
             Key::Pause(id) => pause(id),
             Key::Pin(kind, name) => pin(*kind, name),
+            Key::Login(kind, name) => login(*kind, name),
             Key::Old(record) => record.to_string().replacen(CURRENT, "", 1),
         })
     }
@@ -128,6 +137,7 @@ mod tests {
         let mut keys = vec![Key::Body(name.clone()), Key::Approval(name.clone()), Key::Pause("everything".into())];
         keys.extend(KINDS.map(|kind| Key::Object(kind, name.clone())));
         keys.extend(KINDS.map(|kind| Key::Pin(kind, name.clone())));
+        keys.extend(KINDS.map(|kind| Key::Login(kind, name.clone())));
         let records: Vec<Key> = keys.iter().filter(|key| !matches!(key, Key::Object(..))).cloned().collect();
         keys.extend(records.into_iter().map(|record| Key::Old(Box::new(record))));
         let texts: std::collections::BTreeSet<String> = keys.iter().map(Key::to_string).collect();
