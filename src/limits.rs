@@ -38,6 +38,8 @@ pub const SOFT_OFF_UNKNOWN: Duration = Duration::from_secs(30);
 pub const HARD_OFF_TRIES: u32 = 3;
 /// A body is seen off by two answers to questions at least this far apart: a BMC that restarts answers Off for some seconds.
 pub const SEEN_OFF_APART: Duration = Duration::from_secs(10);
+/// A boot request so long ago is named where a body is not seen off for it: three polls.
+pub const BOOT_ASKED_LATELY: Duration = Duration::from_secs(60);
 /// Off says nothing for this long after a power-on that may still take effect.
 pub const OFF_AFTER_ON: Duration = Duration::from_secs(60);
 /// Rounds of a forecast: a move takes about ten, and swaps in a ring go side by side.

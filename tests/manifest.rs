@@ -101,6 +101,15 @@ fn all_faults_of_one_document_are_reported_at_once() {
 }
 
 #[test]
+fn one_bmc_under_two_spellings_of_its_address_is_one() {
+    let nics = |n: u8| format!("{{ name: nic1, mac: \"02:00:00:00:00:0{n}\" }}");
+    for (one, other) in [("192.0.2.9", "'[::ffff:192.0.2.9]:623'"), ("'[2001:db8::1]'", "'[2001:DB8:0::1]:623'")] {
+        let text = [server("a", one, &nics(1)), server("b", other, &nics(2))].concat();
+        assert!(codes(&load(&text).diagnostics).contains(&"bmc-address-twice"), "{one} {other}: {:?}", codes(&load(&text).diagnostics));
+    }
+}
+
+#[test]
 fn an_object_with_a_fault_still_exists_for_others_and_is_judged_with_them() {
     let one = server("a", "192.0.2.1", "{ name: n1, mac: \"02:00:00:00:00:01\", colour: red }");
     let two = server("b", "192.0.2.1", "{ name: n1, mac: \"02:00:00:00:00:01\" }");

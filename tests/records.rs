@@ -69,6 +69,10 @@ impl Small {
         self.status(ObjectKind::Policy, "default").await.to_string()
     }
 
+    async fn approve(&self) {
+        self.words.approve(&name("b"), Approving::default(), "me").await.unwrap();
+    }
+
     async fn button(&self) {
         self.centre.touch(&name("s"), |bmc, now| bmc.press_button(now));
     }
@@ -106,8 +110,32 @@ async fn a_store_without_its_records_tells_a_new_process_nothing_and_what_runs_m
     assert_eq!((site.is_on(), site.record().await["anything"].clone()), (true, json!(true)));
     assert!(site.why().await.contains("EvidenceUnreadable"), "{}", site.why().await);
     site.button().await;
+    sleep(10 * MINUTE).await;
+    assert!(!site.is_on() && site.why().await.contains("may run elsewhere by now"), "{}", site.why().await);
+    site.approve().await;
     site.ready().await;
     assert_eq!((site.is_on(), site.vlan(), site.record().await["anything"].clone()), (true, Some(130), Value::Null));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_older_store_says_of_a_body_that_is_off_is_not_started_unasked() {
+    let mut site = Small::converged().await;
+    site.stop();
+    site.delete(&["meta/"]).await;
+    site.button().await;
+    sleep(MINUTE).await;
+    site.restart();
+    sleep(MINUTE).await;
+    site.words.accept_store("me").await.unwrap();
+    sleep(10 * MINUTE).await;
+    assert!(!site.is_on(), "by now it may run on a server that this store does not name");
+    assert!(site.why().await.contains("`embody approve b`"), "{}", site.why().await);
+    site.approve().await;
+    site.ready().await;
+    assert_eq!((site.is_on(), site.record().await["confirmStart"].clone()), (true, Value::Null));
+    site.button().await;
+    sleep(10 * MINUTE).await;
+    assert!(site.is_on(), "that was said once");
 }
 
 #[tokio::test(start_paused = true)]

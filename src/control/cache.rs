@@ -17,7 +17,7 @@ use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects, Reason};
 use crate::plan::desired::{Desired, Holder, Past};
 use crate::plan::fence;
-use crate::plan::observed::{Approval, Elsewhere, Memory, Observed, PortKey, PortObserved, SwitchObserved, Trouble};
+use crate::plan::observed::{Approval, Elsewhere, Memory, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
 use crate::plan::resolve::{self, PortNames};
 use crate::plan::save::Unsaved;
 use crate::store::Revision;
@@ -211,7 +211,7 @@ impl Cache {
         let bodies: BTreeSet<Name> = claims.iter().flat_map(|claim| self.claimed.overlapping(claim)).collect();
         let mut out: Vec<Elsewhere> = bodies.iter().filter(|s| *s != server).flat_map(|s| self.evidence_at(s, claims)).collect();
         let unreadable = self.unreadable.keys().chain(&self.anything).filter(|s| *s != server);
-        out.extend(unreadable.map(|s| Elsewhere::Unreadable { server: s.clone(), asked_at: self.answered_at(s) }));
+        out.extend(unreadable.map(|s| Elsewhere::Unreadable { server: s.clone(), there: self.there(s) }));
         let on_disk = self.on_disk_at.get(&holder.persona).into_iter().flatten().filter(|s| *s != server);
         let strays = |s: &&Name| self.power_is(s, Power::On) && self.body(s).evidence.is_empty();
         out.extend(on_disk.filter(strays).map(|s| Elsewhere::Disk { server: s.clone() }));
@@ -221,10 +221,10 @@ impl Cache {
 
     fn evidence_at(&self, server: &Name, claims: &BTreeSet<Claim>) -> Vec<Elsewhere> {
         let Some(body) = self.bodies.get(server).map(|b| &b.value).filter(|b| b.fences()) else { return Vec::new() };
-        let asked_at = self.answered_at(server);
+        let there = self.there(server);
         let found = |(persona, evidence): (&Name, &Evidence)| {
             let claim = evidence.snapshot.overlap(claims)?.to_string();
-            Some(Elsewhere::Evidence { server: server.clone(), persona: persona.clone(), claim, asked_at })
+            Some(Elsewhere::Evidence { server: server.clone(), persona: persona.clone(), claim, there })
         };
         body.evidence.iter().filter_map(found).collect()
     }
@@ -309,8 +309,12 @@ impl Cache {
         seen
     }
 
-    fn answered_at(&self, server: &Name) -> Option<Tick> {
-        self.bmcs.get(server)?.power.as_ref().map(|p| p.asked_at)
+    fn there(&self, server: &Name) -> There {
+        let facts = self.bmcs.get(server);
+        let body = self.bodies.get(server).map(|b| &b.value);
+        let asked_at = facts.and_then(|f| f.power.as_ref()).map(|p| p.asked_at);
+        let answers = asked_at.is_some() && facts.is_some_and(|f| f.known.trouble.is_none());
+        There { asked_at, answers, bound: body.is_some_and(|b| b.held_by.is_some() || b.release.is_some()) }
     }
 
     fn add_port(&self, server: &Name, key: &PortKey, seen: &mut Observed) {

@@ -421,7 +421,8 @@ impl Controller {
         let answer = crate::boot::answer::answer(mac, uuid.as_deref(), arch, &self.cache.boot_view(mac));
         // Whatever it is answered: it is not off.
         let Some(server) = self.cache.boot_view(mac).server.cloned() else { return answer };
-        self.cache.memory_of(&server).may_be_on();
+        let now = self.clock.now();
+        self.cache.memory_of(&server).asked_what_to_boot(now);
         let body = self.cache.body(&server);
         let mut records = Vec::new();
         if body.declared.as_ref().is_some_and(|d| d.what != Declaration::OffButRuns) {

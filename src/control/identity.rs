@@ -162,7 +162,9 @@ impl Controller {
         self.accept_records().await.map_err(in_words)?;
         self.event("Warning", "Policy/default", "StoreAccepted", &format!("by {who}")).await;
         self.wake_all();
-        Ok("the store is taken as it is; what servers run that are on without evidence is not known, and none of them counts as free"
+        Ok("the store is taken as it is; what servers run that are on without evidence is not known, and none of them counts as free; a server \
+            that was added since is in no manifest here; what is to start on a server that is off waits for `embody approve` of its binding, for \
+            by now it may run elsewhere"
             .to_owned())
     }
 }

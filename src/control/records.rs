@@ -292,8 +292,10 @@ impl Controller {
         });
         for server in others.chain(servers).collect::<BTreeSet<Name>>() {
             let body = merged(remembered.bodies.get(&server), of_store(&server));
-            let unknown = !remembered.all && body.evidence.is_empty() && !self.is_off(&server);
-            let body = Body { anything: body.anything || unknown, ..body };
+            let unknown = !remembered.all && body.evidence.is_empty() && !self.is(&server, Power::Off);
+            let runs = body.standing().is_some() && self.is(&server, Power::On);
+            let confirm_start = body.confirm_start || !(remembered.all || runs);
+            let body = Body { anything: body.anything || unknown, confirm_start, ..body };
             put(Key::Body(server), serde_json::to_vec(&body).unwrap_or_default(), &mut stored);
         }
         for (id, pause) in &remembered.pauses {
@@ -318,8 +320,8 @@ impl Controller {
         Ok(())
     }
 
-    fn is_off(&self, server: &Name) -> bool {
-        self.cache.bmcs.get(server).is_some_and(|f| f.known.trouble.is_none() && f.power.as_ref().is_some_and(|p| p.value == Power::Off))
+    fn is(&self, server: &Name, power: Power) -> bool {
+        self.cache.bmcs.get(server).is_some_and(|f| f.known.trouble.is_none() && f.power.as_ref().is_some_and(|p| p.value == power))
     }
 
     /// Stores other records of bodies in place of those that there are: all, or none.

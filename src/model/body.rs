@@ -50,6 +50,10 @@ pub struct Body {
     /// Nothing is known of what it runs: a person took the store as it was while this body was on, or was not seen.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub anything: bool,
+    /// A person took a store that went backwards while this body was not seen running what that store says: whatever is to start here may by now
+    /// run elsewhere, on a server that the store does not even name. The first start waits for an approval.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub confirm_start: bool,
     /// What a person declared of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub declared: Option<Declared>,

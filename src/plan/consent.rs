@@ -95,8 +95,20 @@ pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Observed) ->
             };
             Some(Wait::new(Reason::ApprovalNeeded, format!("{why}; approve what is planned with `embody approve {binding}`{declare}")))
         }
+        Mode::Enforce if seen.body.confirm_start && starts(op) && !covered(approval, false, op) => Some(Wait::new(
+            Reason::ApprovalNeeded,
+            format!(
+                "the store went backwards and was taken as it is: what binding {binding} is to start here may run elsewhere by now; if it does not: \
+                 `embody approve {binding}`"
+            ),
+        )),
         Mode::Approve | Mode::Enforce => None,
     }
+}
+
+/// What leads to a start, on a body that is off.
+fn starts(op: &Op) -> bool {
+    matches!(op, Op::PowerOn { .. } | Op::SetBoot { .. })
 }
 
 fn covered(approval: Option<&Approval>, disturbs: bool, op: &Op) -> bool {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::desired::{Authority, Desired, Holder, Past};
-use super::observed::{Elsewhere, Observed};
+use super::observed::{Elsewhere, Observed, There};
 use super::record::Record;
 use super::{Plan, Problem, consent, evidence, network};
 use crate::limits;
@@ -150,7 +150,17 @@ pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Vec<Record>, Problem> {
 
 /// Whether a persona may be answered here as far as other bodies and bindings are concerned; says why not.
 pub fn is_clear(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
-    for other in &seen.elsewhere {
+    wait_for(seen.elsewhere.iter(), holder, now, plan)
+}
+
+/// The same once it is answered here: what is only reserved must wait for this.
+pub fn is_alone(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
+    wait_for(seen.elsewhere.iter().filter(|other| other.server().is_some()), holder, now, plan)
+}
+
+fn wait_for<'a>(others: impl Iterator<Item = &'a Elsewhere>, holder: &Holder, now: Tick, plan: &mut Plan) -> bool {
+    let mut clear = true;
+    for other in others {
         let reason = match other {
             Elsewhere::Evidence { .. } => Reason::PersonaElsewhere,
             Elsewhere::Unreadable { .. } => Reason::EvidenceUnreadable,
@@ -158,36 +168,49 @@ pub fn is_clear(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) ->
             Elsewhere::Reserved { .. } => Reason::ClaimReserved,
         };
         plan.wait(reason, in_words(other, &holder.persona, Some(now)));
+        clear = false;
     }
-    seen.elsewhere.is_empty()
+    clear
 }
 
 /// `persona apache may still run on alpha, which has the writable root 10.0.20.5:/p: its BMC last answered 3m ago; …`.
 fn in_words(other: &Elsewhere, persona: &Name, now: Option<Tick>) -> String {
-    let age = |asked_at: &Option<Tick>| match (asked_at, now) {
-        (Some(at), Some(now)) => format!("its BMC last answered {} ago", super::power::seconds(now.since(*at))),
+    let age = |there: &There| match (there.asked_at, now) {
+        (Some(at), Some(now)) => format!("its BMC last answered {} ago", super::power::seconds(now.since(at))),
         (Some(_), None) => "its BMC has answered".to_owned(),
         (None, _) => "its BMC has not answered since this controller started".to_owned(),
     };
-    let declare =
-        |server: &Name| format!("if its power is cut for certain: `embody declare server {server} off --reason \"its power is cut\"`");
+    let way = |server: &Name, there: &There| match (there.answers, there.bound) {
+        (false, _) => format!("; if its power is cut for certain: `embody declare server {server} off --reason \"its power is cut\"`"),
+        (true, true) => String::new(),
+        (true, false) => {
+            "; no binding names it: switch it off, or aim the binding at it first, and then here: a move switches it off".to_owned()
+        }
+    };
     match other {
-        Elsewhere::Evidence { server, persona: there, claim, asked_at } if there == persona => {
-            format!("persona {persona} may still run on {server} ({claim}): {}; {}", age(asked_at), declare(server))
+        Elsewhere::Evidence { server, persona: that, claim, there } if that == persona => {
+            format!("persona {persona} may still run on {server} ({claim}): {}{}", age(there), way(server, there))
         }
-        Elsewhere::Evidence { server, persona: there, claim, asked_at } => {
-            format!("{claim} may still be in use by persona {there} on {server}: {}; {}", age(asked_at), declare(server))
+        Elsewhere::Evidence { server, persona: that, claim, there } => {
+            format!("{claim} may still be in use by persona {that} on {server}: {}{}", age(there), way(server, there))
         }
-        Elsewhere::Unreadable { server, asked_at } => format!(
-            "nothing is known of what server {server} runs, so it may be anything: {}; switch it off, or {}",
-            age(asked_at),
-            declare(server)
-        ),
+        Elsewhere::Unreadable { server, there } => {
+            let way = match there.answers {
+                true => format!("; switch it off, or say what is so: {}", foreign(server)),
+                false => way(server, there),
+            };
+            format!("nothing is known of what server {server} runs, so it may be anything: {}{way}", age(there))
+        }
         Elsewhere::Disk { server } => {
             format!("server {server} is on without an answer of embody's, and its disk holds persona {persona}: switch it off")
         }
         Elsewhere::Reserved { binding, claim } => format!("{claim} is reserved by binding {binding}"),
     }
+}
+
+/// The command that says so of a body of which nothing is known.
+pub fn foreign(server: &Name) -> String {
+    format!("`embody declare server {server} foreign --reason \"it runs nothing of ours\"`")
 }
 
 /// What is desired and seen of the server that a binding names now.

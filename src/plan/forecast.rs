@@ -163,9 +163,9 @@ impl<'a> Course<'a> {
         let claims = &holder.snapshot.claims;
         let mut out = Vec::new();
         for (other, seen) in self.servers.iter().filter(|(name, _)| *name != server && !claims.is_empty()) {
-            let asked_at = seen.power.as_ref().map(|p| p.asked_at);
+            let there = seen.there();
             if seen.unreadable || seen.body.anything {
-                out.push(Elsewhere::Unreadable { server: other.clone(), asked_at });
+                out.push(Elsewhere::Unreadable { server: other.clone(), there });
             }
             if seen.body.on_disk.contains(&holder.persona) && seen.body.evidence.is_empty() && seen.is(Power::On) {
                 out.push(Elsewhere::Disk { server: other.clone() });
@@ -175,7 +175,7 @@ impl<'a> Course<'a> {
                     server: other.clone(),
                     persona: persona.clone(),
                     claim: claim.to_string(),
-                    asked_at,
+                    there,
                 });
                 out.extend(found);
             }

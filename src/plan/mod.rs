@@ -194,12 +194,12 @@ fn unreadable(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     plan.problem(
         Reason::EvidenceUnreadable,
         format!(
-            "{}, so it may run anything; switch it off, or say what is so: `embody declare server {} foreign --reason \"it runs nothing of ours\"`",
+            "{}, so it may run anything; switch it off, or say what is so: {}",
             match seen.unreadable {
                 true => format!("what is stored of server {} does not read", want.server),
                 false => format!("nothing is known of what server {} runs", want.server),
             },
-            want.server
+            fence::foreign(&want.server)
         ),
     );
     match seen.seen_off(Tick::START) {

@@ -75,6 +75,8 @@ pub struct Memory {
     /// When power-on was last sent, and how often, since the body was last seen on and since the boot answer stands.
     pub on_sent_at: Tick,
     pub on_tries: u32,
+    /// When it, or somebody with its MAC, last asked what to boot.
+    pub boot_asked_at: Option<Tick>,
     off_asked: OffStreak,
 }
 
@@ -183,6 +185,11 @@ impl Memory {
         self.off_asked = OffStreak::default();
     }
 
+    pub fn asked_what_to_boot(&mut self, at: Tick) {
+        self.boot_asked_at = Some(at);
+        self.may_be_on();
+    }
+
     /// Since when it is answered Off.
     pub fn off_since(&self) -> Option<Tick> {
         self.off_asked.0.first().copied()
@@ -210,6 +217,15 @@ impl Observed {
             (Some(first), Some(last)) if last.since(first) >= limits::SEEN_OFF_APART => SeenOff::Yes,
             (Some(first), _) => SeenOff::AskAt(first.plus(limits::SEEN_OFF_APART)),
             (None, _) => SeenOff::AskAt(moment),
+        }
+    }
+
+    /// What another body is told of this one.
+    pub fn there(&self) -> There {
+        There {
+            asked_at: self.power.as_ref().map(|p| p.asked_at),
+            answers: self.power.is_some() && self.bmc_trouble.is_none(),
+            bound: self.body.held_by.is_some() || self.body.release.is_some(),
         }
     }
 
@@ -251,13 +267,24 @@ pub struct SwitchObserved {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elsewhere {
     /// By evidence it may be in use on this body.
-    Evidence { server: Name, persona: Name, claim: String, asked_at: Option<Tick> },
+    Evidence { server: Name, persona: Name, claim: String, there: There },
     /// The record of this body does not read.
-    Unreadable { server: Name, asked_at: Option<Tick> },
+    Unreadable { server: Name, there: There },
     /// The disk of this body, which is on without an answer of ours, holds the persona.
     Disk { server: Name },
     /// Another binding has reserved it.
     Reserved { binding: Name, claim: String },
+}
+
+/// What is known of the other body, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct There {
+    /// When its power was last asked for and answered.
+    pub asked_at: Option<Tick>,
+    /// Its BMC answers, as the machine that is remembered.
+    pub answers: bool,
+    /// A binding holds it, or is to release it.
+    pub bound: bool,
 }
 
 impl Elsewhere {

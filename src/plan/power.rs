@@ -98,8 +98,11 @@ fn until_seen_off(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
         Tick::START
     });
     let SeenOff::AskAt(at) = seen.seen_off(since) else { return };
-    let left = super::power::seconds(at.since(now));
-    plan.wait(Reason::AskingAgain, format!("server {} is answered off; it is asked once more in {left} to be certain", want.server));
+    let left = seconds(at.since(now));
+    let but = seen.memory.boot_asked_at.filter(|asked| now.since(*asked) < limits::BOOT_ASKED_LATELY).map_or(String::new(), |asked| {
+        format!(", but something with its MAC address asked what to boot {} ago", seconds(now.since(asked)))
+    });
+    plan.wait(Reason::AskingAgain, format!("server {} is answered off{but}; it is asked once more in {left} to be certain", want.server));
     ask_after(at, &want.server, now, plan);
 }
 
@@ -154,6 +157,8 @@ pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
         (Some(Phase::Answered), Power::Off | Power::On) | (Some(Phase::Started), Power::Off) => {
             ask_again(want, plan, "was last seen before its boot answer stood");
         }
+        // A store that went backwards knows nothing of what began elsewhere since.
+        (Some(Phase::Armed), Power::Off) if !fence::is_alone(holder, seen, now, plan) => {}
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),
         (Some(Phase::Started), Power::On) => {
             if fence::restart_waits(holder, seen) {
@@ -169,12 +174,8 @@ pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
 /// The boot answer: the claim of the persona on this body. Everything that may start it follows from here.
 fn answer(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
     if seen.body.declared.is_some() {
-        return until_seen_off(want, seen, now, plan);
-    }
-    if seen.body.declared.is_some() {
         // What is declared of it is about what it ran before.
-        plan.wait(Reason::AskingAgain, "it was declared off, and is to be seen off before anything new is to run here");
-        return;
+        return until_seen_off(want, seen, now, plan);
     }
     let like = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
     if let Some(wait) = consent::refusal(&holder.authority, Plane::Boot, &like, seen) {

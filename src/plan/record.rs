@@ -91,7 +91,10 @@ impl Record {
                 }
             }
             Record::Released => body.release = None,
-            Record::Renew => *body = Body { held_by: body.held_by.clone(), release: body.release.clone(), ..Body::default() },
+            Record::Renew => {
+                let (held_by, release) = (body.held_by.take(), body.release.take());
+                *body = Body { held_by, release, confirm_start: body.confirm_start, ..Body::default() };
+            }
             Record::Anything => body.anything = true,
             Record::Restarted(n) => body.restart_done = *n,
             Record::Smbios(uuid) => body.smbios = Some(uuid.clone()),
@@ -123,12 +126,13 @@ impl Record {
             }
             Record::Adopt(snapshot) => {
                 body.evidence.extend([begin(snapshot, Phase::Started)]);
-                (body.found, body.anything) = (Found::Adopted, false);
+                (body.found, body.anything, body.confirm_start) = (Found::Adopted, false, false);
             }
             Record::Arm(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.phase = Phase::Armed),
             Record::Start(persona) => {
                 let Some(evidence) = body.evidence.get_mut(persona) else { return };
                 evidence.phase = Phase::Started;
+                body.confirm_start = false;
                 if evidence.snapshot.root.disk.is_some() {
                     body.on_disk.insert(persona.clone());
                 }

@@ -193,6 +193,17 @@ impl Rack {
         if binding.spec.target.server.as_ref() != Some(server) {
             self.fail(&format!("{} for a binding that has another target", step.op));
         }
+        let approved = seen.approvals.get(&step.binding).is_some_and(|a| a.generation == binding.meta.generation);
+        if seen.body.confirm_start && !approved {
+            self.fail(&format!("{} although it may run elsewhere by now", step.op));
+        }
+        let claims = seen.body.standing().map(|(_, e)| &e.snapshot.claims).filter(|claims| !claims.is_empty());
+        for (other, there) in self.seen.iter().filter(|(other, _)| *other != server && !self.truth[*other].lied_about) {
+            let overlaps = |claims| there.body.fences() && there.body.evidence.values().any(|e| e.snapshot.overlap(claims).is_some());
+            if claims.is_some_and(|claims| there.unreadable || there.body.anything || overlaps(claims)) {
+                self.fail(&format!("{} while {other} may run the same", step.op));
+            }
+        }
         if seen.memory.boot_set_at.is_none() {
             self.fail(&format!("{} without a boot device", step.op));
         }

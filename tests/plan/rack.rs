@@ -18,7 +18,7 @@ use embody::model::fact::{Admin, BootDevice, BootOverride, PortConfig, Power, Se
 use embody::model::op::{Disruption, Off, Op};
 use embody::model::{BindingSpec, Meta, Name, Object, Objects, Reason, Spec, Vlan};
 use embody::plan::desired::{Desired, Holder};
-use embody::plan::observed::{Approval, Elsewhere, Observed, PortKey, PortObserved, SwitchObserved, Trouble};
+use embody::plan::observed::{Approval, Elsewhere, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
 use embody::plan::record::Record;
 use embody::plan::resolve::{self, PortNames};
 use embody::plan::{Plan, consent, fence, forecast, plan};
@@ -310,10 +310,11 @@ impl Rack {
         }
         let mut out = Vec::new();
         for (other, seen) in self.seen.iter().filter(|(other, _)| *other != server) {
-            let asked_at = seen.power.as_ref().map(|p| p.asked_at);
+            let silent = self.trouble(other).is_some();
+            let there = There { answers: seen.power.is_some() && !silent, ..seen.there() };
             let (server, body) = (other.clone(), &seen.body);
             if seen.unreadable || body.anything {
-                out.push(Elsewhere::Unreadable { server: server.clone(), asked_at });
+                out.push(Elsewhere::Unreadable { server: server.clone(), there });
             }
             if body.on_disk.contains(&holder.persona) && seen.is(Power::On) && body.evidence.is_empty() {
                 out.push(Elsewhere::Disk { server: server.clone() });
@@ -321,7 +322,7 @@ impl Rack {
             let fencing = body.evidence.iter().filter(|_| body.fences());
             out.extend(fencing.filter_map(|(persona, evidence)| {
                 let claim = evidence.snapshot.overlap(claims)?.to_string();
-                Some(Elsewhere::Evidence { server: server.clone(), persona: persona.clone(), claim, asked_at })
+                Some(Elsewhere::Evidence { server: server.clone(), persona: persona.clone(), claim, there })
             }));
         }
         out.extend(self.reserved(&holder.authority.binding, claims));

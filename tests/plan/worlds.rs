@@ -219,6 +219,8 @@ pub struct Place {
     pub half_way: bool,
     /// A write of its port is on its way.
     pub in_flight: bool,
+    /// The store went backwards while it was not seen running what is stored.
+    pub confirm: bool,
 }
 
 pub fn free() -> Place {
@@ -236,6 +238,7 @@ pub fn free() -> Place {
         silent: false,
         half_way: false,
         in_flight: false,
+        confirm: false,
     }
 }
 
@@ -336,7 +339,8 @@ impl Place {
     }
 
     pub fn asks_for_consent(&self) -> bool {
-        let usual = matches!(self.seen, Sight::On | Sight::OffTwice) && self.release.is_none() && self.known == Known::Evidence;
+        let usual =
+            !self.confirm && matches!(self.seen, Sight::On | Sight::OffTwice) && self.release.is_none() && self.known == Known::Evidence;
         usual && self.off.is_none_or(|d| !d.recent && d.hard.0 == 0) && !self.on_sent && !self.half_way && !self.in_flight
     }
 }
@@ -362,6 +366,9 @@ pub fn places() -> Vec<Place> {
                 }
                 if life.evidence.is_some_and(|of| of.phase == Phase::Armed && !of.old) {
                     out.push(Place { on_sent: true, ..place.clone() });
+                }
+                if plain && matches!(seen, Sight::On | Sight::OffTwice) {
+                    out.push(Place { confirm: true, ..place.clone() });
                 }
                 if owned && release.is_none() && plain && matches!(seen, Sight::On | Sight::OffOnce | Sight::OffTwice) {
                     out.push(Place { half_way: true, ..place.clone() });
@@ -489,6 +496,7 @@ fn body_of(rack: &Rack, server: &str, place: &Place) -> Body {
         on_sent: place.on_sent,
         release: place.release.map(hold),
         anything: place.known == Known::Anything,
+        confirm_start: place.confirm,
         declared,
         on_disk,
         ports: place.half_way.then(|| (port_id(&switch, &port), debt)).into_iter().collect(),

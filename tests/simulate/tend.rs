@@ -87,7 +87,7 @@ impl Operators {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{of}")).await else { continue };
             if said(&object).iter().any(|(reason, message)| {
                 let waits = reason == "PersonaElsewhere" || reason == "TakeoverNotPossible";
-                waits && message.contains(&format!("declare server s{n} "))
+                waits && [format!(" on s{n} ("), format!(" on s{n}: ")].iter().any(|there| message.contains(there))
             }) {
                 return true;
             }

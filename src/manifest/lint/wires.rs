@@ -71,7 +71,7 @@ fn macs(lay: &mut Lay<'_>) {
 }
 
 fn addresses(lay: &mut Lay<'_>) {
-    let full = |a: &HostPort, port| (a.host.to_ascii_lowercase(), a.port.unwrap_or(port));
+    let full = |a: &HostPort, port| (one_spelling(&a.host), a.port.unwrap_or(port));
     let bmc = |item| At::value(item, steps!["spec", "bmc", "address"]);
     let claims =
         lay.servers().iter().map(|s| (full(&s.spec.bmc.address, RMCP), Claim { who: s.name.to_string(), at: bmc(s.item) })).collect();
@@ -87,6 +87,11 @@ fn addresses(lay: &mut Lay<'_>) {
             Fault::error(codes::SWITCH_ADDRESS_TWICE, claim.at.clone(), format!("two switches have the address {host} port {port}"));
         Some(fault.label(format!("`{}` has it here", claim.who)))
     });
+}
+
+/// `::ffff:192.0.2.1` is 192.0.2.1, and `2001:DB8:0::1` is 2001:db8::1.
+fn one_spelling(host: &str) -> String {
+    host.parse::<std::net::IpAddr>().map_or_else(|_| host.to_ascii_lowercase(), |ip| ip.to_canonical().to_string())
 }
 
 fn bindings(lay: &mut Lay<'_>) {
