@@ -43,7 +43,7 @@
 //!
 //! 1. `model`, `manifest` (but for `source`), `plan` and `boot::answer` do no I/O, read no clock, log nothing and cannot panic. `plan` cannot
 //!    fail. (lints below; `tests/tidy.rs`)
-//! 2. Only a worker calls a driver (and `inspect`, which has no controller). Only the controller fills workers. Only `control::status` makes
+//! 2. Only a worker calls a driver (and `inspect`, which has no controller). Only the controller fills workers. Only `control::status_writer` writes
 //!    status. Only `store` knows etcd. (`tests/tidy.rs`)
 //! 3. A reconcile gets a name and nothing else. Losing every event but the timer costs latency, never correctness. (`tests/simulate.rs`)
 //! 4. No list of steps is stored. What is stored: desired objects; of bodies who holds them, evidence, intents with what was delivered, debts,

@@ -232,7 +232,7 @@ impl Controller {
         self.cache.approvals.insert(binding.clone(), (approval, self.clock.now().plus(limits::APPROVAL_FOR)));
         self.cache.stopped_by_guardrails.remove(&server);
         let hard = if hard { ", hard where it must be" } else { "" };
-        self.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}{hard}: {}", list(&what))).await;
+        self.status.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}{hard}: {}", list(&what))).await;
         self.wake_binding(binding);
         Ok(format!("approved for an hour, for this generation of {binding}{hard}: {}", list(&what)))
     }
@@ -259,7 +259,7 @@ impl Controller {
             return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
         }
         let message = format!("{who} declares that server {server} runs persona {persona}");
-        self.event("Normal", &format!("Binding/{binding}"), "Adopted", &message).await;
+        self.status.event("Normal", &format!("Binding/{binding}"), "Adopted", &message).await;
         self.wake(server);
         Ok(format!("server {server} is taken to run persona {persona} already; it is not switched off"))
     }
@@ -280,7 +280,7 @@ impl Controller {
             }
         };
         for server in &servers {
-            self.failures.retain(|(s, _), _| s != server);
+            self.in_flight.forget_failures(server);
             self.guardrails.forget_corrections(server);
             let memory = self.cache.memory_of(server);
             memory.on_tries = 0;
@@ -290,7 +290,7 @@ impl Controller {
             self.wake(server);
         }
         self.guardrails.lift();
-        self.event("Normal", &format!("{kind}/{name}"), "Retry", &format!("by {who}")).await;
+        self.status.event("Normal", &format!("{kind}/{name}"), "Retry", &format!("by {who}")).await;
         Ok(format!("{kind} {name}: failures are forgotten, it is observed now"))
     }
 
@@ -312,7 +312,7 @@ impl Controller {
         let half_way = self.void_paused(scope == Scope::Everything);
         self.wake_all();
         let stored = self.put(&keys::pause(&id), serde_json::to_vec(&pause).unwrap_or_default()).await;
-        self.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason)).await;
+        self.status.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason)).await;
         tokio::spawn(async move {
             let left = finished(half_way).await;
             let text = match until_text {
@@ -335,17 +335,17 @@ impl Controller {
     fn void_paused(&self, everything: bool) -> Vec<HalfWay> {
         let mut half_way = Vec::new();
         if everything {
-            for (device, owned) in &self.workers {
-                let gate = Arc::clone(owned.worker.gate());
+            for (device, gate) in self.fleet.gates() {
+                let gate = Arc::clone(gate);
                 let keys = gate.void_all_but_half_way();
                 half_way.extend(keys.into_iter().map(|key| HalfWay { gate: Arc::clone(&gate), device: device.clone(), key }));
             }
             return half_way;
         }
-        for (op, server) in &self.in_flight {
+        for (op, server) in self.in_flight.iter() {
             let want = self.cache.want(server);
             let bindings = want.holder.iter().map(|h| &h.authority.binding).chain(want.releaser.iter().map(|r| &r.binding));
-            let Some(gate) = self.gate_of(&op.device()).filter(|_| bindings.into_iter().any(|b| self.cache.is_paused(server, b))) else {
+            let Some(gate) = self.fleet.gate(&op.device()).filter(|_| bindings.into_iter().any(|b| self.cache.is_paused(server, b))) else {
                 continue;
             };
             let key = Key::of(op);
@@ -370,7 +370,7 @@ impl Controller {
                 if let Some(entry) = self.store.get(&key).await.map_err(in_words)? {
                     self.write_one(Write::delete(key, entry.revision)).await.map_err(in_words)?;
                 }
-                self.event("Normal", &id, "Resumed", &format!("by {who}")).await;
+                self.status.event("Normal", &id, "Resumed", &format!("by {who}")).await;
             }
         }
         if resumed == 0 && *scope != Scope::Everything {

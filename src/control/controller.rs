@@ -3,32 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::absorb;
 use super::actions::Ask;
-use super::cache::{Cache, Pause, Stored};
-use super::fleet::Owned;
-use super::logins::{FileSecrets, Login};
-use super::outcome::Failure;
+use super::cache::{Cache, Pause};
+use super::fleet::Fleet;
+use super::in_flight::InFlight;
 use super::queue::Queue;
+use super::records::Ledger;
+use super::status_writer::{Site, SiteCondition, StatusWriter};
 use super::worker::{Job, Outcome, Report};
 use crate::boot::answer::Answer;
 use crate::clock::Clock;
-use crate::drivers::credentials::Turns;
 use crate::drivers::{Depth, Devices};
 use crate::limits;
 use crate::model::body::{Body, Declaration};
 use crate::model::fact::Tick;
 use crate::model::identity::Identity;
-use crate::model::op::{Device, Op};
+use crate::model::op::Device;
 use crate::model::server::Arch;
-use crate::model::status::Event;
 use crate::model::{Kind, Mac, Name, Object};
-use crate::plan::budget::Budget;
 use crate::plan::guardrails::Guardrails;
 use crate::plan::record::Record;
-use crate::store::{Change, Expect, Lease, Records, Revision, Store, StoreError, Write, keys, keys::Key};
+use crate::store::{Change, Expect, Lease, Records, Revision, Store, StoreError, Write, keys};
 use crate::telemetry::timestamp;
 
 #[derive(Debug)]
@@ -42,17 +40,6 @@ pub enum Message {
         reply: oneshot::Sender<Answer>,
     },
 }
-
-/// A word about the site as a whole: a condition of Policy/default.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteCondition {
-    pub ok: bool,
-    pub reason: &'static str,
-    pub message: String,
-}
-
-/// By condition. It outlives controllers: what the boot endpoint or the directory said holds until they say something else.
-pub type Site = watch::Sender<BTreeMap<&'static str, SiteCondition>>;
 
 /// What a controller of this process knew when it ended: merged back where a person takes a store that holds less.
 #[derive(Debug, Default, Clone)]
@@ -89,77 +76,42 @@ pub struct Controller {
     pub(super) queue: Queue,
     pub(super) clock: Clock,
     pub(super) store: Arc<dyn Store>,
-    pub(super) records: Arc<Records>,
-    pub(super) remembered: Remembered,
-    /// The store was good when this term began.
-    pub(super) was_intact: bool,
-    /// When the store is to be looked at: it lost something of ours.
-    pub(super) look_at: Option<Tick>,
-    /// Records that somebody deleted.
-    pub(super) rewrite: BTreeSet<Key>,
+    pub(super) ledger: Ledger,
     pub(super) lease: Arc<dyn Lease>,
-    pub(super) in_flight: BTreeMap<Op, Name>,
-    /// Those in flight that correct drift.
-    pub(super) drifts: BTreeSet<Op>,
-    pub(super) failures: BTreeMap<(Name, String), Failure>,
-    pub(super) budget: Budget,
-    pub(super) dirty_objects: BTreeSet<(Kind, Name)>,
-    pub(super) site: Site,
-    /// What of it is known to people.
-    told: BTreeMap<&'static str, SiteCondition>,
+    pub(super) in_flight: InFlight,
     pub(super) guardrails: Guardrails,
-    pub(super) devices: Arc<dyn Devices>,
-    pub(super) workers: BTreeMap<Device, Owned>,
-    pub(super) credential_turns: BTreeMap<(Name, Revision), Arc<Turns>>,
-    /// Where credentials worked.
-    pub(super) logins: BTreeMap<(Kind, Name), Stored<Login>>,
-    pub(super) files: FileSecrets,
-    pub(super) worker_ids: u64,
+    pub(super) fleet: Fleet,
+    pub(super) status: StatusWriter,
     /// When the next switch is to be saved.
     save_at: Option<Tick>,
     /// Assessed at, and still to be reconciled.
     todo: BTreeSet<Name>,
     /// Desired state is arriving: since when, and until when to wait for more.
     settling: Option<(Tick, Tick)>,
-    pub(super) reports: mpsc::Sender<Report>,
 }
 
 impl Controller {
     /// Loads everything there is. The revision from which to watch on.
     pub async fn load(parts: Parts) -> Result<(Controller, Revision), StoreError> {
         let Parts { store, records, devices, lease, clock, reports, site, remembered } = parts;
+        let fleet = Fleet::new(devices, lease.until(), clock, reports);
+        let status = StatusWriter::new(Arc::clone(&store), site);
         let mut controller = Controller {
             cache: Cache::default(),
             queue: Queue::default(),
             clock,
             store,
-            records,
-            remembered,
-            was_intact: false,
-            look_at: None,
-            rewrite: BTreeSet::new(),
+            ledger: Ledger::new(records, remembered),
             lease,
-            in_flight: BTreeMap::new(),
-            drifts: BTreeSet::new(),
-            failures: BTreeMap::new(),
-            budget: Budget::default(),
-            dirty_objects: BTreeSet::new(),
-            site,
-            told: BTreeMap::new(),
+            in_flight: InFlight::default(),
             guardrails: Guardrails::default(),
-            devices,
-            workers: BTreeMap::new(),
-            credential_turns: BTreeMap::new(),
-            logins: BTreeMap::new(),
-            files: FileSecrets::default(),
-            worker_ids: 0,
+            fleet,
+            status,
             save_at: None,
             todo: BTreeSet::new(),
             settling: None,
-            reports,
         };
         controller.take_over().await?;
-        controller.was_intact = controller.cache.store_stop.is_none();
         let (entries, revision) = controller.store.list("").await?;
         if let Some(newer) = entries.iter().find(|e| keys::of_newer_version(&e.key)) {
             let why = format!("a newer version has written `{}`: this one does not know what servers run, and does nothing", newer.key);
@@ -200,11 +152,11 @@ impl Controller {
         mut reports: mpsc::Receiver<Report>,
         mut watch: mpsc::Receiver<Result<Change, StoreError>>,
     ) {
-        let mut site = self.site.subscribe();
+        let mut site = self.status.subscribe();
         site.mark_changed();
         loop {
             let due = self.queue.next_due().unwrap_or_else(|| self.clock.now().plus(limits::IDLE));
-            let due = self.save_at.into_iter().chain(self.look_at).fold(due, Tick::min);
+            let due = self.save_at.into_iter().chain(self.ledger.look_at).fold(due, Tick::min);
             let due = if self.todo.is_empty() { due } else { self.clock.now() };
             let due = self.settling.map_or(due, |(_, until)| due.max(until));
             tokio::select! {
@@ -229,9 +181,9 @@ impl Controller {
                     }
                     None => return,
                 },
-                attempt = self.files.next() => self.secret_was_read(attempt),
+                attempt = self.fleet.logins.files.next() => self.secret_was_read(attempt),
                 // The sender is our own: it does not close while we run.
-                _ = site.changed() => self.tell_site().await,
+                _ = site.changed() => self.status.tell_site(&self.cache).await,
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
             }
             self.work().await;
@@ -264,7 +216,7 @@ impl Controller {
             self.reconcile(&server).await;
         }
         self.save_at = self.save_switches();
-        self.write_device_statuses().await;
+        self.status.write_changed(&mut self.cache).await;
     }
 
     /// What the guardrails say of all servers together.
@@ -281,7 +233,7 @@ impl Controller {
             };
             tracing::warn!(open = breaker.is_some(), message = word.message, "the breaker");
             self.cache.breaker = breaker;
-            self.site.send_modify(|site| drop(site.insert("Correcting", word)));
+            self.status.site_is("Correcting", word);
             self.wake_all();
         }
     }
@@ -336,7 +288,7 @@ impl Controller {
     }
 
     async fn absorb_report(&mut self, report: Report) {
-        if self.workers.get(&report.device).is_none_or(|o| o.worker.id != report.worker) {
+        if !self.fleet.is_current(&report) {
             return;
         }
         match &report.said {
@@ -352,12 +304,14 @@ impl Controller {
         }
         if let Some(up) = changed.reachability {
             self.guardrails.flipped(report.device.to_string(), self.clock.now());
-            self.tell_reachability(&report.device, up).await;
+            self.status.tell_reachability(&report.device, up, &self.cache).await;
         }
         for server in &changed.servers {
             self.wake(server);
         }
-        self.dirty_objects.extend(changed.device);
+        if let Some((kind, name)) = changed.device {
+            self.status.changed(kind, &name);
+        }
     }
 
     /// Remembers what identifies a device, on first sight.
@@ -370,51 +324,6 @@ impl Controller {
             Ok(revision) => self.cache.set_pin(kind, &name, pin, revision),
             Err(error) => tracing::warn!(error = %error, "the identity of a device could not be stored; it is tried again"),
         }
-    }
-
-    async fn tell_reachability(&mut self, device: &Device, up: bool) {
-        let (kind, name) = match device {
-            Device::Bmc(name) => (Kind::Server, name),
-            Device::Switch(name) => (Kind::Switch, name),
-        };
-        let trouble = match device {
-            Device::Bmc(name) => self.cache.bmcs.get(name).and_then(|f| f.known.trouble.clone()),
-            Device::Switch(name) => self.cache.switches.get(name).and_then(|k| k.trouble.clone()),
-        };
-        match trouble {
-            Some(t) => self.event("Warning", &format!("{kind}/{name}"), t.reason.as_str(), &t.message).await,
-            None if up => self.event("Normal", &format!("{kind}/{name}"), "Answers", &format!("{device} answers")).await,
-            None => {}
-        }
-    }
-
-    pub(super) async fn event(&self, kind: &str, regarding: &str, reason: &str, message: &str) {
-        let event = Event {
-            time: timestamp(),
-            kind: kind.to_owned(),
-            regarding: regarding.to_owned(),
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-        };
-        if let Err(error) = self.store.record_event(serde_json::to_vec(&event).unwrap_or_default()).await {
-            tracing::warn!(error = %error, "an event could not be stored");
-        }
-    }
-
-    /// Tells what is new about the site.
-    async fn tell_site(&mut self) {
-        let site = self.site.borrow().clone();
-        if site == self.told {
-            return;
-        }
-        for (condition, word) in &site {
-            if self.told.get(condition) != Some(word) {
-                let level = if word.ok { "Normal" } else { "Warning" };
-                self.event(level, "Policy/default", word.reason, &word.message).await;
-            }
-        }
-        self.told = site;
-        self.dirty_objects.extend(self.cache.objects.policies.keys().next().map(|name| (Kind::Policy, name.clone())));
     }
 
     async fn boot(&mut self, mac: Mac, uuid: Option<String>, arch: Arch) -> Answer {
@@ -435,8 +344,15 @@ impl Controller {
             // Who it is could not be remembered: it asks again.
             return crate::boot::answer::parked(mac, "the store does not answer");
         }
-        self.send(&Device::Bmc(server.clone()), Job::Observe(Depth::State));
+        self.fleet.send(&Device::Bmc(server.clone()), Job::Observe(Depth::State));
         self.wake(&server);
         answer
+    }
+
+    /// Ends all workers, and tells what was known.
+    pub async fn close(mut self) -> Remembered {
+        let remembered = self.remembers();
+        self.fleet.close().await;
+        remembered
     }
 }

@@ -115,7 +115,7 @@ impl Controller {
             Kind::Server => {
                 self.worker_of(&Device::Bmc(name.clone()));
                 self.wake(name);
-                self.dirty_objects.insert((kind, name.clone()));
+                self.status.changed(kind, name);
                 // A port that moved from one server to another concerns both.
                 let switches: Vec<Name> =
                     self.cache.objects.servers.get(name).map(|s| server_switches(&s.spec).into_iter().collect()).unwrap_or_default();
@@ -126,11 +126,11 @@ impl Controller {
             Kind::Switch => {
                 self.worker_of(&Device::Switch(name.clone()));
                 self.wake_switch(name);
-                self.dirty_objects.insert((kind, name.clone()));
+                self.status.changed(kind, name);
             }
             Kind::Binding => self.wake_binding(name),
             Kind::Secret => {
-                self.credential_turns.retain(|(secret, _), _| secret != name);
+                self.fleet.logins.changed(name);
                 self.all_workers();
             }
             Kind::Persona => {
@@ -143,7 +143,7 @@ impl Controller {
             Kind::Policy => {
                 self.all_workers();
                 self.wake_all();
-                self.dirty_objects.insert((kind, name.clone()));
+                self.status.changed(kind, name);
             }
         }
     }

@@ -1,127 +1,115 @@
 //! Which workers there are: one for each device that the objects name, made anew when its address, its Secret or its policy changes.
 //!
-//! Invariant: two workers never speak to one device: the new one begins when the old one has ended.
+//! Leaves out: what becomes of operations that were on their way to a worker which ends (`in_flight`). Invariant: two workers never speak to
+//! one device: the new one begins when the old one has ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
-use super::cache::Known;
-use super::controller::{Controller, Remembered};
-use super::logins::NoLogin;
-use super::worker::{Job, Pace, Setting, Worker};
+use tokio::sync::mpsc;
+
+use super::cache::{Cache, Known};
+use super::controller::Controller;
+use super::logins::{Logins, NoLogin};
+use super::worker::{Job, Pace, Report, Setting, Worker};
+use crate::clock::Clock;
 use crate::drivers::credentials::Turns;
 use crate::drivers::gate::{Gate, Key};
+use crate::drivers::{Devices, Driver};
 use crate::limits;
 use crate::model::fact::SwitchSeen;
 use crate::model::op::{Device, Op};
 use crate::model::{Kind, Name};
+use crate::store::LeaseEnd;
+
+/// What all workers share, and those that there are.
+pub(super) struct Fleet {
+    devices: Arc<dyn Devices>,
+    lease: Arc<LeaseEnd>,
+    clock: Clock,
+    reports: mpsc::Sender<Report>,
+    pub(super) logins: Logins,
+    workers: BTreeMap<Device, Owned>,
+    /// Of the worker that was made last.
+    last_id: u64,
+}
+
+type Built = (Box<dyn Driver>, Pace, Arc<Turns>);
 
 /// A worker, and what it was made from: another address or another Secret makes another worker.
-pub(super) struct Owned {
-    pub(super) worker: Worker,
+struct Owned {
+    worker: Worker,
     made_from: serde_json::Value,
 }
 
-impl Controller {
-    pub(super) fn all_workers(&mut self) {
-        let servers = self.cache.objects.servers.keys().cloned().map(Device::Bmc);
-        let switches = self.cache.objects.switches.keys().cloned().map(Device::Switch);
-        let gone: Vec<Device> = self.workers.keys().cloned().collect();
-        for device in servers.chain(switches).chain(gone).collect::<BTreeSet<Device>>() {
-            self.worker_of(&device);
-        }
+impl Fleet {
+    pub(super) fn new(devices: Arc<dyn Devices>, lease: Arc<LeaseEnd>, clock: Clock, reports: mpsc::Sender<Report>) -> Fleet {
+        Fleet { devices, lease, clock, reports, logins: Logins::default(), workers: BTreeMap::new(), last_id: 0 }
     }
 
-    /// Makes the worker of a device what the objects say: started, replaced, ended, or left as it is.
-    pub(super) fn worker_of(&mut self, device: &Device) {
-        let made_from = self.made_from(device);
-        if self.workers.get(device).map(|o| &o.made_from) == made_from.as_ref() {
-            return;
-        }
-        let before = self.end_worker(device);
-        let Some(made_from) = made_from else {
+    /// Whether the objects ask for another worker than there is, or for none.
+    fn differs(&self, device: &Device, cache: &Cache) -> bool {
+        self.workers.get(device).map(|o| &o.made_from) != made_from(device, cache).as_ref()
+    }
+
+    /// Ends the worker of a device, and makes the one that the objects ask for. Why there is none, where its credentials cannot be had.
+    fn replace(&mut self, device: &Device, cache: &Cache) -> Option<NoLogin> {
+        let before = self.end(device);
+        let Some(built) = self.driver(device, cache) else {
             tokio::spawn(before);
-            return;
-        };
-        let policy = self.cache.objects.policy();
-        let built = match device {
-            Device::Bmc(name) => self.cache.objects.servers.get(name).cloned().map(|held| {
-                let turns = self.turns_of(&held.spec.bmc.secret_ref.name);
-                let login = self.bmc_login(&held.spec);
-                let pace = Pace { poll_every: policy.bmc.poll_interval.0, deadline: limits::BMC_DEADLINE };
-                login.map(|login| (self.devices.bmc(name, &held.spec, login, policy.bmc.spacing.0, Arc::clone(&turns)), pace, turns))
-            }),
-            Device::Switch(name) => self.cache.objects.switches.get(name).cloned().map(|held| {
-                let turns = self.turns_of(&held.spec.snmp.secret_ref.name);
-                let login = self.snmp_login(&held.spec);
-                let pace = Pace { poll_every: policy.switch.poll_interval.0, deadline: limits::SWITCH_DEADLINE };
-                login.map(|login| (self.devices.switch(name, &held.spec, login, Arc::clone(&turns)), pace, turns))
-            }),
+            return None;
         };
         match built {
-            Some(Ok((driver, pace, turns))) => {
-                self.worker_ids += 1;
-                let lease = self.lease.until();
-                let setting = Setting { pace, turns, clock: self.clock, reports: self.reports.clone(), lease };
-                let worker = Worker::start(self.worker_ids, device.clone(), driver, setting, before);
+            Ok((driver, pace, turns)) => {
+                self.last_id += 1;
+                let setting = Setting { pace, turns, clock: self.clock, reports: self.reports.clone(), lease: Arc::clone(&self.lease) };
+                let worker = Worker::start(self.last_id, device.clone(), driver, setting, before);
+                let made_from = made_from(device, cache).unwrap_or_default();
                 self.workers.insert(device.clone(), Owned { worker, made_from });
+                None
             }
-            Some(Err(none)) => {
+            Err(none) => {
                 tokio::spawn(before);
-                self.no_login(device, none);
+                Some(none)
             }
-            None => drop(tokio::spawn(before)),
         }
     }
 
-    fn turns_of(&self, secret: &Name) -> Arc<Turns> {
-        let revision = self.cache.objects.secrets.get(secret).map_or(0, |s| s.meta.generation);
-        self.credential_turns.get(&(secret.clone(), revision)).cloned().unwrap_or_default()
-    }
-
-    /// What a worker depends on. Nothing: there is no such object. The turns of its Secret is made here, so that all its workers share it.
-    fn made_from(&mut self, device: &Device) -> Option<serde_json::Value> {
-        let policy = self.cache.objects.policy();
-        let (spec, secret) = match device {
+    /// What the objects ask for. Nothing: there is no such device.
+    fn driver(&mut self, device: &Device, cache: &Cache) -> Option<Result<Built, NoLogin>> {
+        let policy = cache.objects.policy();
+        match device {
             Device::Bmc(name) => {
-                let held = self.cache.objects.servers.get(name)?;
-                (serde_json::json!([held.meta.uid, held.spec.bmc, policy.bmc]), held.spec.bmc.secret_ref.name.clone())
+                let spec = &cache.objects.servers.get(name)?.spec;
+                let turns = self.logins.turns_of(&spec.bmc.secret_ref.name, cache);
+                let pace = Pace { poll_every: policy.bmc.poll_interval.0, deadline: limits::BMC_DEADLINE };
+                let login = self.logins.bmc(spec, cache);
+                Some(login.map(|login| (self.devices.bmc(name, spec, login, policy.bmc.spacing.0, Arc::clone(&turns)), pace, turns)))
             }
             Device::Switch(name) => {
-                let held = self.cache.objects.switches.get(name)?;
-                (serde_json::json!([held.meta.uid, held.spec, policy.switch]), held.spec.snmp.secret_ref.name.clone())
+                let spec = &cache.objects.switches.get(name)?.spec;
+                let turns = self.logins.turns_of(&spec.snmp.secret_ref.name, cache);
+                let pace = Pace { poll_every: policy.switch.poll_interval.0, deadline: limits::SWITCH_DEADLINE };
+                let login = self.logins.snmp(spec, cache);
+                Some(login.map(|login| (self.devices.switch(name, spec, login, Arc::clone(&turns)), pace, turns)))
             }
-        };
-        let version = self.cache.objects.secrets.get(&secret).map(|s| (s.meta.uid.clone(), s.meta.generation));
-        let generation = version.as_ref().map_or(0, |v| v.1);
-        if !self.credential_turns.contains_key(&(secret.clone(), generation)) {
-            let turns = Arc::new(Turns::with_proven(self.proven(&secret)));
-            self.credential_turns.insert((secret.clone(), generation), turns);
         }
-        Some(serde_json::json!([spec, secret, version]))
     }
 
-    /// Forgets what the device showed. Resolves when the worker has let go of it.
-    fn end_worker(&mut self, device: &Device) -> impl Future<Output = ()> + Send + 'static {
+    /// The next question about this device makes its worker anew, with refused credentials forgotten.
+    fn forget(&mut self, device: &Device, cache: &Cache) {
+        if let Some(secret) = secret_of(device, cache) {
+            self.logins.forget(secret);
+        }
+        if let Some(owned) = self.workers.get_mut(device) {
+            owned.made_from = serde_json::Value::Null;
+        }
+    }
+
+    /// Resolves when the worker has let go of its device.
+    fn end(&mut self, device: &Device) -> impl Future<Output = ()> + Send + 'static {
         let end = self.workers.remove(device).map(|owned| owned.worker.end());
-        let lost: Vec<Op> = self.in_flight.keys().filter(|op| op.device() == *device).cloned().collect();
-        for op in lost {
-            // It may have left until now; what became of it is not known.
-            let now = self.clock.now();
-            if let Some(server) = self.in_flight.remove(&op) {
-                self.cache.memory_of(&server).came_back(&op, now);
-            }
-            if let Op::SetPort { switch, port, .. } = &op {
-                self.cache.ports_in_flight.remove(&(switch.clone(), port.clone()));
-            }
-            self.drifts.remove(&op);
-            self.budget.release(&op);
-        }
-        match device {
-            Device::Bmc(name) => self.cache.forget_device_of_server(name),
-            Device::Switch(name) => self.cache.forget_device_of_switch(name),
-        }
         async move {
             if let Some(end) = end {
                 end.await;
@@ -130,29 +118,116 @@ impl Controller {
     }
 
     /// Ends all workers: the sessions of all BMCs are closed, side by side.
-    pub async fn close(mut self) -> Remembered {
-        let remembered = self.remembers();
+    pub(super) async fn close(&mut self) {
         let mut ends = tokio::task::JoinSet::new();
         for (_, owned) in std::mem::take(&mut self.workers) {
             ends.spawn(owned.worker.end());
         }
         while ends.join_next().await.is_some() {}
-        remembered
+    }
+
+    /// Whether a report is of the worker that there is now, not of one before it.
+    pub(super) fn is_current(&self, report: &Report) -> bool {
+        self.workers.get(&report.device).is_some_and(|o| o.worker.id == report.worker)
+    }
+
+    pub(super) fn has(&self, device: &Device) -> bool {
+        self.workers.contains_key(device)
+    }
+
+    pub(super) fn send(&self, device: &Device, job: Job) -> bool {
+        self.workers.get(device).is_some_and(|o| o.worker.send(job))
+    }
+
+    /// Sends an operation with the right to carry it out once, on the device that is pinned now.
+    pub(super) fn send_op(&self, op: Op, cache: &Cache) -> bool {
+        let device = op.device();
+        let Some(owned) = self.workers.get(&device) else { return false };
+        let (kind, name) = match &device {
+            Device::Bmc(server) => (Kind::Server, server),
+            Device::Switch(switch) => (Kind::Switch, switch),
+        };
+        let permit = owned.worker.gate().permit(Key::of(&op), cache.pinned(kind, name));
+        owned.worker.send(Job::Do(op, Box::new(permit)))
+    }
+
+    pub(super) fn gate(&self, device: &Device) -> Option<&Arc<Gate>> {
+        self.workers.get(device).map(|owned| owned.worker.gate())
+    }
+
+    pub(super) fn gates(&self) -> impl Iterator<Item = (&Device, &Arc<Gate>)> {
+        self.workers.iter().map(|(device, owned)| (device, owned.worker.gate()))
+    }
+
+    /// A power command that was sent and has not left yet belongs to an attempt that is over.
+    pub(super) fn void_power(&self, server: &Name) {
+        if let Some(gate) = self.gate(&Device::Bmc(server.clone())) {
+            gate.void(&Key::Power);
+        }
+    }
+}
+
+/// The Secret that a device's object names.
+pub(super) fn secret_of<'a>(device: &Device, cache: &'a Cache) -> Option<&'a Name> {
+    Some(match device {
+        Device::Bmc(name) => &cache.objects.servers.get(name)?.spec.bmc.secret_ref.name,
+        Device::Switch(name) => &cache.objects.switches.get(name)?.spec.snmp.secret_ref.name,
+    })
+}
+
+/// What a worker depends on. Nothing: there is no such object.
+fn made_from(device: &Device, cache: &Cache) -> Option<serde_json::Value> {
+    let policy = cache.objects.policy();
+    let secret = secret_of(device, cache)?;
+    let version = cache.objects.secrets.get(secret).map(|s| (&s.meta.uid, s.meta.generation));
+    let spec = match device {
+        Device::Bmc(name) => {
+            let held = cache.objects.servers.get(name)?;
+            serde_json::json!([held.meta.uid, held.spec.bmc, policy.bmc])
+        }
+        Device::Switch(name) => {
+            let held = cache.objects.switches.get(name)?;
+            serde_json::json!([held.meta.uid, held.spec, policy.switch])
+        }
+    };
+    Some(serde_json::json!([spec, secret, version]))
+}
+
+impl Controller {
+    pub(super) fn all_workers(&mut self) {
+        let servers = self.cache.objects.servers.keys().cloned().map(Device::Bmc);
+        let switches = self.cache.objects.switches.keys().cloned().map(Device::Switch);
+        let gone = self.fleet.workers.keys().cloned();
+        for device in servers.chain(switches).chain(gone).collect::<BTreeSet<Device>>() {
+            self.worker_of(&device);
+        }
+    }
+
+    /// Makes the worker of a device what the objects say: started, replaced, ended, or left as it is.
+    pub(super) fn worker_of(&mut self, device: &Device) {
+        if !self.fleet.differs(device, &self.cache) {
+            return;
+        }
+        // What the device showed is forgotten, and what was on its way to it may have left until now.
+        let now = self.clock.now();
+        for (op, server) in self.in_flight.lose(device) {
+            self.cache.memory_of(&server).came_back(&op, now);
+            if let Op::SetPort { switch, port, .. } = &op {
+                self.cache.ports_in_flight.remove(&(switch.clone(), port.clone()));
+            }
+        }
+        match device {
+            Device::Bmc(name) => self.cache.forget_device_of_server(name),
+            Device::Switch(name) => self.cache.forget_device_of_switch(name),
+        }
+        if let Some(none) = self.fleet.replace(device, &self.cache) {
+            self.no_login(device, none);
+        }
     }
 
     /// Starts the worker of a device anew, with its refused credentials and failures forgotten.
     pub(super) fn retry_device(&mut self, device: &Device) {
-        let secret = match device {
-            Device::Bmc(name) => self.cache.objects.servers.get(name).map(|s| s.spec.bmc.secret_ref.name.clone()),
-            Device::Switch(name) => self.cache.objects.switches.get(name).map(|s| s.spec.snmp.secret_ref.name.clone()),
-        };
-        if let Some(secret) = secret {
-            self.credential_turns.retain(|(s, _), _| *s != secret);
-            self.files.forget(&secret);
-        }
-        if let Some(owned) = self.workers.get_mut(device) {
-            owned.made_from = serde_json::Value::Null;
-        }
+        self.fleet.forget(device, &self.cache);
         self.worker_of(device);
     }
 
@@ -169,39 +244,8 @@ impl Controller {
             Device::Switch(name) => {
                 self.cache.switches.insert(name.clone(), Known::<SwitchSeen> { trouble, again_at, ..Known::default() });
                 self.wake_switch(name);
-                self.dirty_objects.insert((Kind::Switch, name.clone()));
+                self.status.changed(Kind::Switch, name);
             }
-        }
-    }
-
-    pub(super) fn has_worker(&self, device: &Device) -> bool {
-        self.workers.contains_key(device)
-    }
-
-    pub(super) fn send(&self, device: &Device, job: Job) -> bool {
-        self.workers.get(device).is_some_and(|o| o.worker.send(job))
-    }
-
-    /// Sends an operation with the right to carry it out once, on the device that is pinned now.
-    pub(super) fn send_op(&self, op: Op) -> bool {
-        let device = op.device();
-        let Some(owned) = self.workers.get(&device) else { return false };
-        let (kind, name) = match &device {
-            Device::Bmc(server) => (Kind::Server, server),
-            Device::Switch(switch) => (Kind::Switch, switch),
-        };
-        let permit = owned.worker.gate().permit(Key::of(&op), self.cache.pinned(kind, name));
-        owned.worker.send(Job::Do(op, Box::new(permit)))
-    }
-
-    pub(super) fn gate_of(&self, device: &Device) -> Option<&Arc<Gate>> {
-        self.workers.get(device).map(|owned| owned.worker.gate())
-    }
-
-    /// A power command that was sent and has not left yet belongs to an attempt that is over.
-    pub(super) fn void_power(&self, server: &Name) {
-        if let Some(gate) = self.gate_of(&Device::Bmc(server.clone())) {
-            gate.void(&Key::Power);
         }
     }
 }

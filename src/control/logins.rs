@@ -5,21 +5,24 @@
 //! a Secret that gives nothing is tried again at a growing distance. Shown by the tests below.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::cache::Stored;
+use super::cache::{Cache, Stored};
 use super::controller::Controller;
+use super::fleet::secret_of;
 use super::secrets::{self, BadSecret, Values};
 use crate::clock::Clock;
+use crate::drivers::credentials::Turns;
 use crate::limits;
 use crate::model::fact::Tick;
 use crate::model::op::Device;
 use crate::model::secret::{BmcLogin, SecretSpec, SnmpLogin};
 use crate::model::{Kind, Name, Reason, ServerSpec, SwitchSpec};
 use crate::plan::observed::Trouble;
-use crate::store::{Expect, Write, keys};
+use crate::store::{Expect, Revision, Write, keys};
 
 /// Which Secret: its uid and its generation.
 type Version = (String, u64);
@@ -151,11 +154,95 @@ impl FileSecrets {
     }
 }
 
+/// Logins of devices, and where they worked.
+#[derive(Default)]
+pub(super) struct Logins {
+    pub(super) files: FileSecrets,
+    /// Who may try a version of a Secret.
+    turns: BTreeMap<(Name, u64), Arc<Turns>>,
+    /// Where credentials worked, as it is stored.
+    worked: BTreeMap<(Kind, Name), Stored<Login>>,
+}
+
+impl Logins {
+    /// All workers of one version of a Secret share them.
+    pub(super) fn turns_of(&mut self, secret: &Name, cache: &Cache) -> Arc<Turns> {
+        let generation = cache.objects.secrets.get(secret).map_or(0, |s| s.meta.generation);
+        let key = (secret.clone(), generation);
+        if let Some(turns) = self.turns.get(&key) {
+            return Arc::clone(turns);
+        }
+        let turns = Arc::new(Turns::with_proven(self.worked_at(secret, cache)));
+        self.turns.insert(key, Arc::clone(&turns));
+        turns
+    }
+
+    /// The Secret is another one now.
+    pub(super) fn changed(&mut self, secret: &Name) {
+        self.turns.retain(|(of, _), _| of != secret);
+    }
+
+    /// A person says that it is to be tried again.
+    pub(super) fn forget(&mut self, secret: &Name) {
+        self.changed(secret);
+        self.files.forget(secret);
+    }
+
+    pub(super) fn bmc(&mut self, spec: &ServerSpec, cache: &Cache) -> Result<BmcLogin, NoLogin> {
+        let name = &spec.bmc.secret_ref.name;
+        Ok(secrets::bmc_login(name.as_str(), &self.values(name, cache)?)?)
+    }
+
+    pub(super) fn snmp(&mut self, spec: &SwitchSpec, cache: &Cache) -> Result<SnmpLogin, NoLogin> {
+        let name = &spec.snmp.secret_ref.name;
+        Ok(secrets::snmp_login(name.as_str(), spec.snmp.version, &self.values(name, cache)?)?)
+    }
+
+    fn values(&mut self, secret: &Name, cache: &Cache) -> Result<Values, NoLogin> {
+        let missing =
+            || BadSecret::Source { secret: secret.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
+        let held = cache.objects.secrets.get(secret).ok_or_else(missing)?;
+        match file_of(&held.spec) {
+            Some(file) => self.files.values(secret, (held.meta.uid.clone(), held.meta.generation), file),
+            None => Ok(secrets::values(secret.as_str(), &held.spec)?),
+        }
+    }
+
+    /// The devices where the present version of a Secret has worked.
+    fn worked_at(&self, secret: &Name, cache: &Cache) -> BTreeSet<Device> {
+        let of_secret = self.worked.iter().filter(|(_, stored)| stored.value.secret == secret.as_str());
+        let devices = of_secret.map(|((kind, name), stored)| (device(*kind, name), &stored.value));
+        devices.filter(|(device, login)| login_of(device, cache).is_some_and(|(_, now)| now == **login)).map(|(device, _)| device).collect()
+    }
+
+    pub(super) fn stored(&mut self, kind: Kind, name: Name, value: Login, revision: Revision) {
+        self.worked.insert((kind, name), Stored { value, revision });
+    }
+}
+
+fn device(kind: Kind, name: &Name) -> Device {
+    match kind {
+        Kind::Switch => Device::Switch(name.clone()),
+        Kind::Server | Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona | Kind::Binding => Device::Bmc(name.clone()),
+    }
+}
+
+/// What would be remembered of a device's login now. Nothing where the Secret names a file: that may hold something else tomorrow.
+fn login_of(device: &Device, cache: &Cache) -> Option<((Kind, Name), Login)> {
+    let secret = secret_of(device, cache)?;
+    let held = cache.objects.secrets.get(secret).filter(|held| file_of(&held.spec).is_none())?;
+    let (key, address) = match device {
+        Device::Bmc(name) => ((Kind::Server, name.clone()), cache.objects.servers.get(name)?.spec.bmc.address.to_string()),
+        Device::Switch(name) => ((Kind::Switch, name.clone()), cache.objects.switches.get(name)?.spec.address.to_string()),
+    };
+    Some((key, Login { secret: secret.to_string(), uid: held.meta.uid.clone(), generation: held.meta.generation, address }))
+}
+
 impl Controller {
     pub(super) fn secret_was_read(&mut self, attempt: Attempt) {
-        let Some(secret) = self.files.came_back(attempt, self.clock) else { return };
+        let Some(secret) = self.fleet.logins.files.came_back(attempt, self.clock) else { return };
         if !self.cache.objects.secrets.contains_key(&secret) {
-            return self.files.forget(&secret);
+            return self.fleet.logins.files.forget(&secret);
         }
         let servers = self.cache.objects.servers.iter().filter(|(_, s)| s.spec.bmc.secret_ref.name == secret);
         let switches = self.cache.objects.switches.iter().filter(|(_, s)| s.spec.snmp.secret_ref.name == secret);
@@ -166,67 +253,17 @@ impl Controller {
         }
     }
 
-    fn secret_values(&mut self, secret: &Name) -> Result<Values, NoLogin> {
-        let missing =
-            || BadSecret::Source { secret: secret.to_string(), place: "the store".to_owned(), why: "there is no such Secret".to_owned() };
-        let held = self.cache.objects.secrets.get(secret).ok_or_else(missing)?;
-        match file_of(&held.spec) {
-            Some(file) => self.files.values(secret, (held.meta.uid.clone(), held.meta.generation), file),
-            None => Ok(secrets::values(secret.as_str(), &held.spec)?),
-        }
-    }
-
-    pub(super) fn bmc_login(&mut self, spec: &ServerSpec) -> Result<BmcLogin, NoLogin> {
-        let name = &spec.bmc.secret_ref.name;
-        Ok(secrets::bmc_login(name.as_str(), &self.secret_values(name)?)?)
-    }
-
-    pub(super) fn snmp_login(&mut self, spec: &SwitchSpec) -> Result<SnmpLogin, NoLogin> {
-        let name = &spec.snmp.secret_ref.name;
-        Ok(secrets::snmp_login(name.as_str(), spec.snmp.version, &self.secret_values(name)?)?)
-    }
-}
-
-impl Controller {
-    /// What would be remembered of a device's login now. Nothing where the Secret names a file: that may hold something else tomorrow.
-    fn login_of(&self, device: &Device) -> Option<((Kind, Name), Login)> {
-        let (kind, name, secret, address) = match device {
-            Device::Bmc(name) => {
-                let bmc = &self.cache.objects.servers.get(name)?.spec.bmc;
-                (Kind::Server, name, &bmc.secret_ref.name, bmc.address.to_string())
-            }
-            Device::Switch(name) => {
-                let spec = &self.cache.objects.switches.get(name)?.spec;
-                (Kind::Switch, name, &spec.snmp.secret_ref.name, spec.address.to_string())
-            }
-        };
-        let held = self.cache.objects.secrets.get(secret).filter(|held| file_of(&held.spec).is_none())?;
-        let login = Login { secret: secret.to_string(), uid: held.meta.uid.clone(), generation: held.meta.generation, address };
-        Some(((kind, name.clone()), login))
-    }
-
-    /// The devices where the present version of a Secret has worked.
-    pub(super) fn proven(&self, secret: &Name) -> BTreeSet<Device> {
-        let device = |(kind, name): &(Kind, Name)| match kind {
-            Kind::Switch => Device::Switch(name.clone()),
-            Kind::Server | Kind::Policy | Kind::Secret | Kind::Network | Kind::Persona | Kind::Binding => Device::Bmc(name.clone()),
-        };
-        let of_secret = self.logins.iter().filter(|(_, stored)| stored.value.secret == secret.as_str());
-        let proven = of_secret.map(|(key, stored)| (device(key), &stored.value));
-        proven.filter(|(device, login)| self.login_of(device).is_some_and(|(_, now)| now == **login)).map(|(device, _)| device).collect()
-    }
-
     /// Remembers that credentials worked. Where that cannot be stored, a restart costs a turn.
     pub(super) async fn remember_login(&mut self, device: &Device) {
-        let Some((key, value)) = self.login_of(device) else { return };
-        let known = self.logins.get(&key);
+        let Some(((kind, name), value)) = login_of(device, &self.cache) else { return };
+        let known = self.fleet.logins.worked.get(&(kind, name.clone()));
         if self.cache.site_stop().is_some() || known.is_some_and(|known| known.value == value) {
             return;
         }
         let expect = known.map_or(Expect::Absent, |known| Expect::At(known.revision));
-        let write = Write::put(keys::login(key.0, &key.1), serde_json::to_vec(&value).unwrap_or_default(), expect);
+        let write = Write::put(keys::login(kind, &name), serde_json::to_vec(&value).unwrap_or_default(), expect);
         match self.write_one(write).await {
-            Ok(revision) => drop(self.logins.insert(key, Stored { value, revision })),
+            Ok(revision) => self.fleet.logins.stored(kind, name, value, revision),
             Err(error) => tracing::warn!(error = %error, "that credentials worked could not be stored"),
         }
     }

@@ -1,8 +1,10 @@
 //! The loop: the world in memory, a queue of server names, one reconcile at a time, one worker per device.
 //!
 //! `serve::run` puts it together. `controller` is the only task that owns the `Cache`; everything else talks to it by messages, so that what a
-//! boot request is answered and what is withdrawn have one order. Only `reconcile` fills workers with operations (and `outcome`, with saves), only
-//! a worker calls a driver, only `status` writes status.
+//! boot request is answered and what is withdrawn have one order. Its parts are
+//! structs of their own: `Cache` (desired and observed), `Queue` (who is due), `InFlight` (what was sent), `Fleet` (workers and their logins),
+//! `Ledger` (its own records), `StatusWriter` (what people read), and `plan::guardrails`. Only `reconcile` fills workers with operations (and
+//! `outcome`, with saves), only a worker calls a driver, only `status_writer` writes status.
 
 pub mod absorb;
 pub mod actions;
@@ -12,6 +14,7 @@ pub mod controller;
 mod desired;
 mod fleet;
 mod identity;
+mod in_flight;
 mod logins;
 pub mod operator;
 pub mod outcome;
@@ -21,6 +24,7 @@ pub mod reconcile;
 mod records;
 pub mod secrets;
 pub mod status;
+pub mod status_writer;
 mod upgrade;
 mod why;
 pub mod worker;

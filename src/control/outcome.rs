@@ -7,29 +7,18 @@ use super::absorb;
 use super::controller::Controller;
 use super::worker::Job;
 use crate::drivers::{Delivery, Depth, Fault, Notes};
-use crate::limits;
 use crate::model::body::Sent;
 use crate::model::fact::Tick;
 use crate::model::op::{Device, Op};
 use crate::model::switch::SavePolicy;
 use crate::model::{Kind, Name};
-use crate::plan::consent;
-use crate::plan::observed::Trouble;
 use crate::plan::record::Record;
 use crate::plan::save::{Next, Unsaved};
-
-/// What an operation that failed is waiting for.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    pub trouble: Trouble,
-    pub count: u32,
-    pub again_at: Tick,
-}
 
 impl Controller {
     pub(super) async fn came_back(&mut self, op: &Op, asked_at: Tick, result: &Result<Notes, Fault>) {
         let fault = result.as_ref().err();
-        self.budget.release(op);
+        let whose = self.in_flight.came_back(op);
         match op {
             Op::SetPort { switch, port, .. } => {
                 self.cache.ports_in_flight.remove(&(switch.clone(), port.clone()));
@@ -40,17 +29,16 @@ impl Controller {
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => {}
         }
         for note in result.iter().flatten() {
-            self.event("Warning", &op.device().regarding(), "Noticed", note).await;
+            self.status.event("Warning", &op.device().regarding(), "Noticed", note).await;
         }
-        let Some(server) = self.in_flight.remove(op) else { return };
+        let Some((server, drift)) = whose else { return };
         self.delivered(&server, op, fault).await;
-        if self.drifts.remove(op) && fault.is_none() {
+        if drift && fault.is_none() {
             self.guardrails.corrected(&server, op, self.clock.now());
         }
-        let key = (server, consent::signature(op));
         match fault {
-            None => drop(self.failures.remove(&key)),
-            Some(fault) => self.failed(key, op, fault),
+            None => self.in_flight.succeeded(&server, op),
+            Some(fault) => self.in_flight.failed(&server, op, fault, self.clock.now()),
         }
     }
 
@@ -82,17 +70,6 @@ impl Controller {
         }
     }
 
-    fn failed(&mut self, key: (Name, String), op: &Op, fault: &Fault) {
-        let now = self.clock.now();
-        let count = self.failures.get(&key).map_or(1, |f| f.count + 1);
-        let growing = limits::RETRY_FIRST.saturating_mul(1 << (count - 1).min(8)).min(limits::RETRY_MAX);
-        // Not before a person changes the user's rights on the device: seldom enough for its log, often enough to be noticed.
-        let delay = if matches!(fault, Fault::Forbidden { .. }) { limits::RETRY_MAX } else { growing };
-        let trouble = absorb::trouble(fault);
-        tracing::warn!(op = %op, reason = %trouble.reason, error = trouble.message, "an operation failed");
-        self.failures.insert(key, Failure { trouble, count, again_at: now.plus(delay) });
-    }
-
     // ---- saving --------------------------------------------------------------------------------------------------------
 
     fn switch_was_written(&mut self, switch: &Name, asked_at: Tick, verified: bool) {
@@ -102,16 +79,16 @@ impl Controller {
             None if verified => drop(self.cache.unsaved.insert(switch.clone(), Unsaved::new(asked_at, now))),
             None => return,
         }
-        self.dirty_objects.insert((Kind::Switch, switch.clone()));
+        self.status.changed(Kind::Switch, switch);
     }
 
     async fn save_came_back(&mut self, switch: &Name, fault: Option<&Fault>) {
         let regarding = format!("{}/{switch}", Kind::Switch);
-        self.dirty_objects.insert((Kind::Switch, switch.clone()));
+        self.status.changed(Kind::Switch, switch);
         let Some(fault) = fault else {
             self.cache.unsaved.remove(switch);
             tracing::info!(switch = %switch, "its configuration is saved");
-            return self.event("Normal", &regarding, "Saved", "its running configuration is saved").await;
+            return self.status.event("Normal", &regarding, "Saved", "its running configuration is saved").await;
         };
         let now = self.clock.now();
         let trouble = absorb::trouble(fault);
@@ -121,7 +98,7 @@ impl Controller {
         unsaved.failed(trouble.clone(), now);
         if news {
             let message = format!("its running configuration could not be saved: {}", trouble.message);
-            self.event("Warning", &regarding, "SaveFailed", &message).await;
+            self.status.event("Warning", &regarding, "SaveFailed", &message).await;
         }
     }
 
@@ -138,26 +115,26 @@ impl Controller {
                 continue;
             }
             let device = Device::Switch(switch.clone());
-            let busy = self.in_flight.keys().any(|op| op.device() == device);
+            let busy = self.in_flight.is_busy(&device);
             let tells = self.cache.switches.get(&switch).and_then(|k| k.seen.as_ref()).map(|s| (s.value.unsaved, s.asked_at));
             let Some(next) = self.cache.unsaved.get(&switch).map(|unsaved| unsaved.next(tells, busy, now)) else { continue };
             match next {
                 Next::Save => {
-                    let sent = self.send_op(Op::Save { switch: switch.clone() });
+                    let sent = self.fleet.send_op(Op::Save { switch: switch.clone() }, &self.cache);
                     if let Some(unsaved) = self.cache.unsaved.get_mut(&switch).filter(|_| sent) {
                         unsaved.sent = true;
                         tracing::info!(switch = %switch, "sent: save configuration");
                     }
                 }
                 Next::Observe => {
-                    self.send(&device, Job::Observe(Depth::State));
+                    self.fleet.send(&device, Job::Observe(Depth::State));
                     self.cache.unsaved.get_mut(&switch).into_iter().for_each(|unsaved| unsaved.observe_at = now);
                 }
                 Next::At(at) => wake = Some(wake.map_or(at, |w: Tick| w.min(at))),
                 Next::Wait => {}
                 Next::Clean => {
                     self.cache.unsaved.remove(&switch);
-                    self.dirty_objects.insert((Kind::Switch, switch));
+                    self.status.changed(Kind::Switch, &switch);
                 }
             }
         }

@@ -38,9 +38,9 @@ impl Controller {
                 say(&places, OTHER_WISH);
                 continue;
             }
-            say(&places, if self.has_worker(&device) { BUSY } else { NOT_READ });
+            say(&places, if self.fleet.has(&device) { BUSY } else { NOT_READ });
             let (answer, said) = oneshot::channel();
-            if self.send(&device, Job::Preview(ops, answer)) {
+            if self.fleet.send(&device, Job::Preview(ops, answer)) {
                 asked.push((places, said));
             }
         }

@@ -20,7 +20,7 @@ use crate::plan::guardrails::{DesiredKey, Standing};
 use crate::plan::observed::{Elsewhere, Observed, Trouble};
 use crate::plan::record::Record;
 use crate::plan::{self, Plan, Step, Wait, consent};
-use crate::store::{Entry, Expect, StoreError, Write, keys};
+use crate::store::{Entry, StoreError, Write, keys};
 
 /// How far a plan is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Controller {
         let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
         let disrupts = withdraws || plan.steps.iter().any(|s| consent::disruption(&s.op, &seen) != Disruption::None);
         let approved = self.is_approved(&want, &plan);
-        let busy = self.in_flight.values().any(|s| s == server);
+        let busy = self.in_flight.of_server(server).next().is_some();
         let converged = plan.is_converged() && plan.polls.is_empty() && !busy;
         let differs = withdraws || !plan.steps.is_empty() || !plan.held.is_empty();
         self.guardrails.assess(&Standing { server, desired, converged, differs, disrupts: disrupts && !approved });
@@ -78,7 +78,7 @@ impl Controller {
             self.begin(server, &want, step, &mut plan).await;
         }
         for device in &plan.polls {
-            self.send(device, Job::Observe(Depth::State));
+            self.fleet.send(device, Job::Observe(Depth::State));
         }
         if let Some(at) = plan.wake_at {
             // What is past already waits for a poll, not for time: its report wakes the server. Without this the loop would never hear it.
@@ -140,8 +140,8 @@ impl Controller {
 
     /// What is on its way and would not be planned any more does not leave.
     fn void_unwanted(&self, server: &Name, want: &Desired, seen: &Observed) {
-        for op in self.in_flight.iter().filter(|(_, of)| *of == server).map(|(op, _)| op) {
-            let Some(gate) = self.gate_of(&op.device()) else { continue };
+        for op in self.in_flight.of_server(server) {
+            let Some(gate) = self.fleet.gate(&op.device()) else { continue };
             let key = Key::of(op);
             if !plan::wanted::is_wanted(op, want, seen) && !gate.half_way().contains(&key) {
                 tracing::info!(server = %server, op = %op, "taken back: it is no longer desired");
@@ -170,7 +170,7 @@ impl Controller {
                 records.iter().for_each(|r| memory.recorded(r, now));
                 self.cache.set_body(server, body, revision);
                 if records.iter().any(|r| matches!(r, Record::Off(_) | Record::OffDone)) {
-                    self.void_power(server);
+                    self.fleet.void_power(server);
                 }
                 self.neighbours_of(&before, server);
                 self.queue.succeeded(server);
@@ -238,7 +238,7 @@ impl Controller {
             plan.wait(Reason::LeaseOver, "this controller's lease is over; another one acts");
             return;
         }
-        if self.in_flight.contains_key(&step.op) {
+        if self.in_flight.contains(&step.op) {
             return;
         }
         if let Some(trouble) = self.cache.site_stop() {
@@ -251,9 +251,7 @@ impl Controller {
             plan.held.push(step);
             return;
         }
-        if let Some(failure) = self.failures.get(&(server.clone(), consent::signature(&step.op)))
-            && failure.again_at > now
-        {
+        if let Some(failure) = self.in_flight.waits(server, &step.op, now) {
             let again = plan::power::seconds(failure.again_at.since(now));
             plan.wait(failure.trouble.reason, format!("{}; it is tried again in {again}", failure.trouble.message));
             plan.wake(failure.again_at);
@@ -263,7 +261,7 @@ impl Controller {
         let policy = self.cache.objects.policy();
         // What was begun is ended whatever the limits say.
         if let Err((why, again)) =
-            self.budget.take(&step.op, &policy.limits, now).or_else(|full| if step.debt { Ok(()) } else { Err(full) })
+            self.in_flight.take_place(&step.op, &policy.limits, now).or_else(|full| if step.debt { Ok(()) } else { Err(full) })
         {
             plan.wait(Reason::Limit, why);
             plan.wake(again);
@@ -272,7 +270,7 @@ impl Controller {
         }
         if let Err((trouble, again)) = self.ask_guardrails(server, want, &step, now).or_else(|no| if step.debt { Ok(()) } else { Err(no) })
         {
-            self.budget.release(&step.op);
+            self.in_flight.give_back(&step.op);
             plan.wait(trouble.reason, trouble.message);
             plan.wake(again);
             plan.held.push(step);
@@ -281,7 +279,7 @@ impl Controller {
         if let Some(record) = &step.write_ahead
             && !self.record(server, std::slice::from_ref(record)).await
         {
-            self.budget.release(&step.op);
+            self.in_flight.give_back(&step.op);
             return;
         }
         self.dispatch(server, &step).await;
@@ -291,7 +289,7 @@ impl Controller {
     /// after the last poll.
     fn port_on_its_way(&self, want: &Desired) -> Option<&Op> {
         let ports = want.holder.as_ref().map(|h| &h.ports)?;
-        self.in_flight.keys().find(|op| match op {
+        self.in_flight.iter().map(|(op, _)| op).find(|op| match op {
             Op::SetPort { switch, port, .. } => ports.contains_key(&(switch.clone(), port.clone())),
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } | Op::CreateVlan { .. } | Op::Save { .. } => false,
         })
@@ -317,101 +315,40 @@ impl Controller {
             if let Some(refusal) = self.guardrails.contended(server, &step.op, now) {
                 return Err(refusal);
             }
-            self.drifts.insert(step.op.clone());
+            self.in_flight.corrects_drift(&step.op);
         }
         Ok(())
     }
 
     async fn dispatch(&mut self, server: &Name, step: &Step) {
-        if !self.send_op(step.op.clone()) {
-            self.budget.release(&step.op);
+        if !self.fleet.send_op(step.op.clone(), &self.cache) {
+            self.in_flight.give_back(&step.op);
             self.queue.back_off(server, self.clock.now());
             return;
         }
-        self.in_flight.insert(step.op.clone(), server.clone());
+        self.in_flight.sent(step.op.clone(), server.clone());
         if let Op::SetPort { switch, port, .. } = &step.op {
             self.cache.ports_in_flight.insert((switch.clone(), port.clone()));
         }
         let now = self.clock.now();
         self.cache.memory_of(server).sent(&step.op, now);
         tracing::info!(server = %server, op = %step.op, because = step.because, binding = %step.binding, "sent");
-        self.event("Normal", &format!("Binding/{}", step.binding), "Sent", &format!("{} ({})", step.op, step.because)).await;
+        self.status.event("Normal", &format!("Binding/{}", step.binding), "Sent", &format!("{} ({})", step.op, step.because)).await;
     }
 
     // ---- status --------------------------------------------------------------------------------------------------------
 
     async fn write_statuses(&mut self, server: &Name, want: &Desired, seen: &Observed, plan: &Plan) {
-        let busy: Vec<String> = self.in_flight.iter().filter(|(_, s)| *s == server).map(|(op, _)| op.to_string()).collect();
+        let busy: Vec<String> = self.in_flight.of_server(server).map(Op::to_string).collect();
         if let Some(holder) = &want.holder {
             let value = status::binding(&self.cache, holder, want, seen, plan, &busy);
-            self.put_status(Kind::Binding, &holder.authority.binding, serde_json::to_value(value).unwrap_or_default()).await;
+            let value = serde_json::to_value(value).unwrap_or_default();
+            self.status.write(Kind::Binding, &holder.authority.binding, value, &mut self.cache).await;
         }
         if self.cache.objects.servers.contains_key(server) {
             let value = status::server(&self.cache, server, want, seen, plan);
-            self.put_status(Kind::Server, server, serde_json::to_value(value).unwrap_or_default()).await;
+            let value = serde_json::to_value(value).unwrap_or_default();
+            self.status.write(Kind::Server, server, value, &mut self.cache).await;
         }
     }
-
-    pub(super) async fn write_device_statuses(&mut self) {
-        for (kind, name) in std::mem::take(&mut self.dirty_objects) {
-            let value = match kind {
-                Kind::Switch => status::switch(&self.cache, &name).map(serde_json::to_value),
-                Kind::Policy => status::policy(&self.cache, &self.site.borrow()).map(serde_json::to_value),
-                Kind::Secret | Kind::Network | Kind::Server | Kind::Persona | Kind::Binding => None,
-            };
-            if let Some(Ok(value)) = value {
-                self.put_status(kind, &name, value).await;
-            }
-        }
-    }
-
-    /// Writes a status that says something new. A conflict is left to the watch, which brings the newer object and wakes its server.
-    async fn put_status(&mut self, kind: Kind, name: &Name, value: serde_json::Value) {
-        let Some(stored) = self.cache.stored.get(&(kind, name.clone())) else { return };
-        if status::says_the_same(&stored.value, &value) {
-            return;
-        }
-        let key = keys::object(kind, name);
-        let entry = match self.store.get(&key).await {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return,
-            Err(error) => return tracing::warn!(error = %error, "a status could not be read"),
-        };
-        let Ok(mut object) = serde_json::from_slice::<serde_json::Value>(&entry.value) else { return };
-        let Some(fields) = object.as_object_mut() else { return };
-        let ready = condition(&value, "Ready");
-        let was_ready = condition(&stored.value, "Ready");
-        fields.insert("status".to_owned(), value.clone());
-        match self.store.put_if(&key, serde_json::to_vec(&object).unwrap_or_default(), Expect::At(entry.revision)).await {
-            Ok(revision) => {
-                self.cache.stored.insert((kind, name.clone()), Stored { value, revision });
-                if kind == Kind::Binding {
-                    self.tell_ready(&format!("{kind}/{name}"), ready, &was_ready).await;
-                }
-            }
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => tracing::warn!(error = %error, "a status could not be stored"),
-        }
-    }
-}
-
-impl Controller {
-    /// An event when a binding becomes ready, ceases to be, or does not become ready for another reason than that it is being worked on.
-    async fn tell_ready(&self, regarding: &str, now: (String, String, String), before: &(String, String, String)) {
-        let (status, reason, message) = now;
-        let moves = Reason::ALL.iter().any(|r| r.is_progress() && r.as_str() == reason);
-        match (status == "True", before.0 == "True") {
-            (true, false) => self.event("Normal", regarding, &reason, "ready: power, boot and ports are as desired").await,
-            (false, true) => self.event("Warning", regarding, &reason, &format!("no longer ready: {message}")).await,
-            (false, false) if !moves && reason != before.1 => self.event("Warning", regarding, &reason, &message).await,
-            (false, false) | (true, true) => {}
-        }
-    }
-}
-
-fn condition(status: &serde_json::Value, kind: &str) -> (String, String, String) {
-    let all = status.get("conditions").and_then(|c| c.as_array());
-    let found = all.and_then(|all| all.iter().find(|c| c.get("type").and_then(|t| t.as_str()) == Some(kind)));
-    let text = |key: &str| found.and_then(|c| c.get(key)).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-    (text("status"), text("reason"), text("message"))
 }

@@ -6,16 +6,18 @@
 //! identity is nobody's). Shown by `tests/store.rs` and `tests/simulate.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::actions::Approved;
-use super::cache::{Pause, Stored};
-use super::controller::{Controller, Remembered, SiteCondition};
+use super::cache::Pause;
+use super::controller::{Controller, Remembered};
 use super::logins::Login;
 use super::operator::Scope;
+use super::status_writer::SiteCondition;
 use super::upgrade;
 use crate::limits;
 use crate::model::body::Body;
-use crate::model::fact::Power;
+use crate::model::fact::{Power, Tick};
 use crate::model::identity::Identity;
 use crate::model::{Kind, Name, Reason};
 use crate::plan::observed::Trouble;
@@ -26,10 +28,29 @@ use crate::telemetry::timestamp;
 /// The condition of Policy/default that tells whether the store is as it was left.
 const CONDITION: &str = "StoreIntact";
 
+/// The controller's own records in the store, and whether that is still the store that it was.
+pub(super) struct Ledger {
+    records: Arc<Records>,
+    /// Of the controller that this process had before.
+    before: Remembered,
+    /// The store was good when this term began.
+    was_intact: bool,
+    /// When the store is to be looked at: it lost something of ours.
+    pub(super) look_at: Option<Tick>,
+    /// Records that somebody deleted, to be written again.
+    lost: BTreeSet<Key>,
+}
+
+impl Ledger {
+    pub(super) fn new(records: Arc<Records>, before: Remembered) -> Ledger {
+        Ledger { records, before, was_intact: false, look_at: None, lost: BTreeSet::new() }
+    }
+}
+
 impl Controller {
     /// Writes records, all or none. A store that went backwards stops everything.
     pub(super) async fn write(&mut self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
-        let done = self.records.write_all(writes).await;
+        let done = self.ledger.records.write_all(writes).await;
         if let Err(StoreError::Backwards { sentence }) = &done {
             self.stop_for_store(sentence);
         }
@@ -48,8 +69,8 @@ impl Controller {
         }
         tracing::error!("{sentence}");
         self.cache.store_stop = Some(Trouble { reason: Reason::StoreWentBackwards, message: sentence.to_owned() });
-        for owned in self.workers.values() {
-            owned.worker.gate().void_all_but_half_way();
+        for (_, gate) in self.fleet.gates() {
+            gate.void_all_but_half_way();
         }
         self.tell_store();
         self.wake_all();
@@ -61,23 +82,22 @@ impl Controller {
             Some(trouble) => SiteCondition { ok: false, reason: trouble.reason.as_str(), message: trouble.message },
             None => SiteCondition { ok: true, reason: Reason::AsDesired.as_str(), message: String::new() },
         };
-        self.site.send_if_modified(|site| match site.get(CONDITION) {
-            None if word.ok => false,
-            Some(before) if *before == word => false,
-            Some(_) | None => site.insert(CONDITION, word.clone()).is_none_or(|_| true),
-        });
+        self.status.site_is(CONDITION, word);
     }
 
     // ---- the start of a term ---------------------------------------------------------------------------------------------
 
     /// Compares the store with what was acknowledged before anything of it is believed.
     pub(super) async fn take_over(&mut self) -> Result<(), StoreError> {
-        match self.records.take_over().await {
+        match self.ledger.records.take_over().await {
             Err(StoreError::Backwards { sentence }) => {
                 self.stop_for_store(&sentence);
                 Ok(())
             }
-            other => other,
+            other => {
+                self.ledger.was_intact = other.is_ok();
+                other
+            }
         }
     }
 
@@ -160,7 +180,7 @@ impl Controller {
             }
             // One that does not read costs a turn.
             Key::Login(kind, name) => match read::<Login>(entry) {
-                Ok(value) => drop(self.logins.insert((kind, name), Stored { value, revision: entry.revision })),
+                Ok(value) => self.fleet.logins.stored(kind, name, value, entry.revision),
                 Err(why) => unreadable(why),
             },
             // One that does not read approves nothing.
@@ -178,7 +198,7 @@ impl Controller {
     /// A record, or what the store says of itself, was deleted by somebody else.
     pub(super) fn record_deleted(&mut self, key: &str, revision: Revision) {
         if key.starts_with(keys::META) {
-            self.look_at = Some(self.clock.now());
+            self.ledger.look_at = Some(self.clock.now());
             return;
         }
         let ours = match Key::parse(key) {
@@ -195,27 +215,27 @@ impl Controller {
             Some(Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_)) | None => false,
         };
         if ours {
-            self.look_at = Some(self.clock.now());
-            self.rewrite.extend(Key::parse(key));
+            self.ledger.look_at = Some(self.clock.now());
+            self.ledger.lost.extend(Key::parse(key));
         }
     }
 
     /// Looks at the store where it lost something of ours, and writes that again where it is the same store all the same.
     pub(super) async fn look_at_store(&mut self) {
-        if self.look_at.is_none_or(|at| at > self.clock.now()) {
+        if self.ledger.look_at.is_none_or(|at| at > self.clock.now()) {
             return;
         }
-        self.look_at = None;
-        match self.records.follow().await {
+        self.ledger.look_at = None;
+        match self.ledger.records.follow().await {
             Ok(()) => {}
             Err(StoreError::Backwards { sentence }) => return self.stop_for_store(&sentence),
             Err(error) => {
                 tracing::warn!(error = %error, "the store could not be looked at; it is tried again");
-                self.look_at = Some(self.clock.now().plus(limits::RETRY_FIRST));
+                self.ledger.look_at = Some(self.clock.now().plus(limits::RETRY_FIRST));
                 return;
             }
         }
-        for key in std::mem::take(&mut self.rewrite) {
+        for key in std::mem::take(&mut self.ledger.lost) {
             let Some(value) = self.value_of(&key) else { continue };
             tracing::warn!(key = %key, "somebody deleted a record of this controller: it is written again");
             match self.write_one(Write::put(key.to_string(), value, Expect::Absent)).await {
@@ -223,8 +243,8 @@ impl Controller {
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => {
                     tracing::warn!(key = %key, error = %error, "it could not be written again; it is tried once more");
-                    self.rewrite.insert(key);
-                    self.look_at = Some(self.clock.now().plus(limits::RETRY_FIRST));
+                    self.ledger.lost.insert(key);
+                    self.ledger.look_at = Some(self.clock.now().plus(limits::RETRY_FIRST));
                     return;
                 }
             }
@@ -254,10 +274,10 @@ impl Controller {
     /// What a controller of this process knows when it ends. While the store counts as gone backwards, what was known before it did.
     pub(super) fn remembers(&self) -> Remembered {
         let mut known = match self.cache.store_stop {
-            Some(_) => self.remembered.clone(),
+            Some(_) => self.ledger.before.clone(),
             None => Remembered { all: true, ..Remembered::default() },
         };
-        known.all |= self.was_intact;
+        known.all |= self.ledger.was_intact;
         for (server, body) in &self.cache.bodies {
             known.bodies.entry(server.clone()).or_insert_with(|| body.value.clone());
         }
@@ -313,8 +333,8 @@ impl Controller {
             }
         }
         self.cache.memory.values_mut().for_each(crate::plan::observed::Memory::may_be_on);
-        self.records.accept().await?;
-        self.rewrite.clear();
+        self.ledger.records.accept().await?;
+        self.ledger.lost.clear();
         self.cache.store_stop = None;
         self.tell_store();
         Ok(())

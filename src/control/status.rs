@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::cache::Cache;
-use super::controller::SiteCondition;
+use super::status_writer::SiteCondition;
 use crate::model::binding::RunState;
 use crate::model::body::Phase;
 use crate::model::fact::{PortConfig, Power};

@@ -71,7 +71,7 @@ impl Controller {
         if let Some(declared) = &seen.body.declared {
             text.push_str(&format!(" {}", declared_in_words(declared)));
         }
-        let busy: Vec<String> = self.in_flight.iter().filter(|(_, s)| *s == server).map(|(op, _)| op.to_string()).collect();
+        let busy: Vec<String> = self.in_flight.of_server(server).map(ToString::to_string).collect();
         if !busy.is_empty() {
             text.push_str(&format!(" In flight: {}.", list(&busy)));
         }
@@ -80,7 +80,7 @@ impl Controller {
         for (word, message, reason, at) in problems.chain(waits) {
             text.push_str(&format!(" {word}: {message} [{reason}, {}:{}].", at.file(), at.line()));
         }
-        for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains_key(&s.op)) {
+        for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains(&s.op)) {
             match self.guardrails.contended(server, &step.op, now) {
                 Some((trouble, again)) => {
                     text.push_str(&format!(" It waits: {} [{}], for {}.", trouble.message, trouble.reason, seconds(again.since(now))))
@@ -88,7 +88,7 @@ impl Controller {
                 None => text.push_str(&format!(" Next: {} ({}).", step.op, step.because)),
             }
         }
-        for failure in self.failures.iter().filter(|((s, _), f)| s == server && f.again_at > now).map(|(_, f)| f) {
+        for failure in self.in_flight.failures_of(server, now) {
             text.push_str(&format!(
                 " Failed {} times: {}; next try in {}.",
                 failure.count,

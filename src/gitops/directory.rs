@@ -10,7 +10,8 @@ use std::sync::Arc;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
-use crate::control::controller::{Message, Site, SiteCondition};
+use crate::control::controller::Message;
+use crate::control::status_writer::{Site, SiteCondition};
 use crate::limits;
 use crate::manifest;
 use crate::model::{Kind, Name, Object};

@@ -15,7 +15,8 @@ use axum::routing::get;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::control::controller::{Message, Site, SiteCondition};
+use crate::control::controller::Message;
+use crate::control::status_writer::{Site, SiteCondition};
 use crate::limits;
 use crate::model::Mac;
 use crate::model::server::Arch;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use embody::cli::serve::run as serve;
 use embody::clock::Clock;
-use embody::control::controller::{Controller, Message, Parts, Remembered, Site as Conditions};
+use embody::control::controller::{Controller, Message, Parts, Remembered};
+use embody::control::status_writer::Site as Conditions;
 use embody::drivers::Devices;
 use embody::limits;
 use embody::sim::centre::{Answers, Centre, VirtualDevices};

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::control::actions::Operators;
-use crate::control::controller::{Controller, Message, Parts, Remembered, Site};
+use crate::control::controller::{Controller, Message, Parts, Remembered};
+use crate::control::status_writer::Site;
 use crate::drivers::Devices;
 use crate::drivers::udp::UdpDevices;
 use crate::gitops;
