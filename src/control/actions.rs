@@ -392,7 +392,12 @@ impl Controller {
         if self.cache.unreadable.contains_key(name) {
             return refuse(format!("what is stored of server {name} does not read, so it may run anything"));
         }
-        match self.cache.body(name).evidence.keys().next() {
+        let body = self.cache.body(name);
+        if body.anything && body.fences() {
+            let foreign = fence::foreign(name);
+            return refuse(format!("nothing is known of what server {name} runs; switch it off, or say what is so: {foreign}"));
+        }
+        match body.evidence.keys().next() {
             Some(persona) => refuse(format!("by evidence server {name} may still run persona {persona}; stop it first (state: Stopped)")),
             None => Ok(()),
         }

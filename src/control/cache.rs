@@ -97,6 +97,10 @@ pub struct Cache {
     pub unreadable: BTreeMap<Name, Revision>,
     /// Bodies of which nothing is known.
     anything: BTreeSet<Name>,
+    /// Those where a start waits for a person's word, since the store went backwards.
+    confirm_start: BTreeSet<Name>,
+    /// A store that went backwards was taken as it is, and not all that was in doubt is known yet: of a server without a record nothing is.
+    pub doubt: Option<Revision>,
     /// Ports of which a write is on its way.
     pub ports_in_flight: BTreeSet<PortKey>,
     /// The store holds less than it once acknowledged: nothing is recorded, and nothing is sent to devices.
@@ -144,6 +148,10 @@ impl Cache {
             true => drop(self.anything.insert(server.clone())),
             false => drop(self.anything.remove(server)),
         }
+        match is && body.confirm_start {
+            true => drop(self.confirm_start.insert(server.clone())),
+            false => drop(self.confirm_start.remove(server)),
+        }
         for persona in &body.on_disk {
             note(&mut self.on_disk_at, persona.clone(), server, is);
         }
@@ -184,6 +192,23 @@ impl Cache {
         self.unreadable.insert(server.clone(), revision);
         // It is parked from now on: no earlier Off says that it runs nothing.
         self.memory_of(server).may_be_on();
+    }
+
+    /// While the store is in doubt: a server without a record may run anything.
+    pub fn doubt(&mut self, server: &Name) {
+        if self.doubt.is_some() && !self.bodies.contains_key(server) && !self.unreadable.contains_key(server) {
+            self.set_body(server, Body { anything: true, confirm_start: true, ..Body::default() }, 0);
+        }
+    }
+
+    pub fn doubt_all(&mut self) {
+        let servers: Vec<Name> = self.objects.servers.keys().cloned().collect();
+        servers.iter().for_each(|server| self.doubt(server));
+    }
+
+    /// Whether nothing is left of what was in doubt.
+    pub fn is_all_known(&self) -> bool {
+        !self.bodies.is_empty() && self.anything.is_empty() && self.confirm_start.is_empty() && self.unreadable.is_empty()
     }
 
     /// Whether a person has paused what is done in this binding's name here.

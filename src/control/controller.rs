@@ -121,6 +121,7 @@ impl Controller {
             controller.absorb_entry(entry);
         }
         controller.upgrade(&entries).await?;
+        controller.cache.doubt_all();
         controller.tell_store();
         controller.default_policy().await?;
         controller.all_workers();
@@ -194,6 +195,7 @@ impl Controller {
     async fn work(&mut self) {
         self.expire();
         self.look_at_store().await;
+        self.end_doubt().await;
         let now = self.clock.now();
         match self.settling {
             Some((_, until)) if now < until => return,

@@ -63,6 +63,9 @@ impl Controller {
             }
             let same = self.same_spec(&object);
             self.cache.objects.insert(&object);
+            if kind == Kind::Server {
+                self.cache.doubt(&name);
+            }
             if !same {
                 self.reserve(kind, &name);
             }

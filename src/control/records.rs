@@ -183,6 +183,8 @@ impl Controller {
                 Ok(value) => self.fleet.logins.stored(kind, name, value, entry.revision),
                 Err(why) => unreadable(why),
             },
+            // One that does not read says it all the same.
+            Key::Doubt => self.cache.doubt = Some(entry.revision),
             // One that does not read approves nothing.
             Key::Approval(binding) => match read::<Approved>(entry) {
                 Ok(approved) => drop(self.cache.approvals.insert(binding, approved.restored(self.clock.now()))),
@@ -212,6 +214,7 @@ impl Controller {
             },
             Some(Key::Pin(kind, name)) => self.cache.pins.get(&(kind, name)).is_some_and(|p| p.revision < revision),
             Some(Key::Pause(id)) => self.cache.pauses.contains_key(&id),
+            Some(Key::Doubt) => self.cache.doubt.is_some_and(|r| r < revision),
             Some(Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_)) | None => false,
         };
         if ours {
@@ -257,6 +260,7 @@ impl Controller {
             Key::Body(server) => serde_json::to_vec(&self.cache.bodies.get(server)?.value).ok(),
             Key::Pin(kind, name) => serde_json::to_vec(&self.cache.pins.get(&(*kind, name.clone()))?.value).ok(),
             Key::Pause(id) => serde_json::to_vec(&self.cache.pauses.get(id)?.0).ok(),
+            Key::Doubt => self.cache.doubt.map(|_| doubt()),
             Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_) => None,
         }
     }
@@ -265,6 +269,7 @@ impl Controller {
         match key {
             Key::Body(server) => self.cache.bodies.entry(server.clone()).or_default().revision = revision,
             Key::Pin(kind, name) => self.cache.pins.entry((*kind, name.clone())).or_default().revision = revision,
+            Key::Doubt => self.cache.doubt = Some(revision),
             Key::Pause(_) | Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_) => {}
         }
     }
@@ -280,6 +285,9 @@ impl Controller {
         known.all |= self.ledger.was_intact;
         for (server, body) in &self.cache.bodies {
             known.bodies.entry(server.clone()).or_insert_with(|| body.value.clone());
+        }
+        for server in self.cache.unreadable.keys() {
+            known.bodies.entry(server.clone()).or_insert_with(|| Body { anything: true, ..Body::default() });
         }
         for (id, (pause, _)) in &self.cache.pauses {
             known.pauses.entry(id.clone()).or_insert_with(|| pause.clone());
@@ -324,6 +332,10 @@ impl Controller {
         for ((kind, name), pin) in &remembered.pins {
             put(Key::Pin(*kind, name.clone()), serde_json::to_vec(pin).unwrap_or_default(), &mut stored);
         }
+        if !remembered.all {
+            // Servers that are not in the store, but may be in manifests that are applied later, may run anything as well.
+            put(Key::Doubt, doubt(), &mut stored);
+        }
         for batch in writes.chunks(Records::WRITES_AT_ONCE) {
             // Before the store counts as good: if this ends here, a person is asked again.
             let revisions = self.store.write_all(batch).await?;
@@ -335,9 +347,19 @@ impl Controller {
         self.cache.memory.values_mut().for_each(crate::plan::observed::Memory::may_be_on);
         self.ledger.records.accept().await?;
         self.ledger.lost.clear();
+        self.cache.doubt_all();
         self.cache.store_stop = None;
         self.tell_store();
         Ok(())
+    }
+
+    /// Once everything that was in doubt is known, a server that is new is only that.
+    pub(super) async fn end_doubt(&mut self) {
+        let Some(revision) = self.cache.doubt.filter(|_| self.cache.is_all_known() && self.cache.site_stop().is_none()) else { return };
+        match self.write_one(Write::delete(keys::DOUBT, revision)).await {
+            Ok(_) => self.cache.doubt = None,
+            Err(error) => tracing::warn!(error = %error, "that nothing is in doubt any more could not be stored"),
+        }
     }
 
     fn is(&self, server: &Name, power: Power) -> bool {
@@ -388,6 +410,11 @@ impl Controller {
         }
         body
     }
+}
+
+/// Since when, for people.
+fn doubt() -> Vec<u8> {
+    serde_json::json!({ "since": timestamp() }).to_string().into_bytes()
 }
 
 fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, String> {

@@ -49,7 +49,7 @@ pub fn writes(entry: &Entry, objects: &Objects, pins: &BTreeMap<Name, Identity>)
     let value = match &*key {
         Key::Body(server) => body(&entry.value, server, objects, pins).unwrap_or_else(|| entry.value.clone()),
         Key::Pin(kind, _) => pin(&entry.value, *kind).and_then(|p| serde_json::to_vec(&p).ok()).unwrap_or_else(|| entry.value.clone()),
-        Key::Approval(_) | Key::Pause(_) | Key::Login(..) | Key::Object(..) | Key::Old(_) => entry.value.clone(),
+        Key::Approval(_) | Key::Pause(_) | Key::Login(..) | Key::Doubt | Key::Object(..) | Key::Old(_) => entry.value.clone(),
     };
     Some([Write::put(key.to_string(), value, Expect::Absent), Write::delete(&entry.key, entry.revision)])
 }

@@ -177,13 +177,14 @@ fn answer(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mu
         // What is declared of it is about what it ran before.
         return until_seen_off(want, seen, now, plan);
     }
-    let like = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
-    if let Some(wait) = consent::refusal(&holder.authority, Plane::Boot, &like, seen) {
-        plan.waits.push(wait);
+    // An approval is not asked for before it could be used.
+    if !fence::is_clear(holder, seen, now, plan) {
         return;
     }
-    if fence::is_clear(holder, seen, now, plan) {
-        plan.records.push(Record::Answer(Box::new(holder.snapshot.clone())));
+    let like = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
+    match consent::refusal(&holder.authority, Plane::Boot, &like, seen) {
+        Some(wait) => plan.waits.push(wait),
+        None => plan.records.push(Record::Answer(Box::new(holder.snapshot.clone()))),
     }
 }
 

@@ -26,6 +26,8 @@ pub const PAUSES: &str = "records/2/pauses/";
 pub const PINS: &str = "records/2/pins/";
 /// Where credentials worked, by device.
 pub const LOGINS: &str = "records/2/logins/";
+/// A person took a store that went backwards as it was, and not everything that was in doubt then is known by now.
+pub const DOUBT: &str = "records/2/doubt/store";
 /// What the store says of itself.
 pub const META: &str = "meta/";
 /// A random name, given once.
@@ -71,6 +73,7 @@ pub enum Key {
     Pause(String),
     Pin(Kind, Name),
     Login(Kind, Name),
+    Doubt,
     /// A record where the first version had it; inside is what it is now.
     Old(Box<Key>),
 }
@@ -108,6 +111,7 @@ fn record(rest: &str) -> Option<Key> {
         "pauses" => (!rest.is_empty() && !rest.contains('/')).then(|| Key::Pause(rest.to_owned())),
         "pins" => kind_and_name(rest).map(|(kind, name)| Key::Pin(kind, name)),
         "logins" => kind_and_name(rest).map(|(kind, name)| Key::Login(kind, name)),
+        "doubt" => (rest == "store").then_some(Key::Doubt),
         _ => None,
     }
 }
@@ -121,6 +125,7 @@ impl Display for Key {
             Key::Pause(id) => pause(id),
             Key::Pin(kind, name) => pin(*kind, name),
             Key::Login(kind, name) => login(*kind, name),
+            Key::Doubt => DOUBT.to_owned(),
             Key::Old(record) => record.to_string().replacen(CURRENT, "", 1),
         })
     }
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn what_is_built_is_read_back() {
         let name: Name = "web-1.rack2".parse().unwrap();
-        let mut keys = vec![Key::Body(name.clone()), Key::Approval(name.clone()), Key::Pause("everything".into())];
+        let mut keys = vec![Key::Body(name.clone()), Key::Approval(name.clone()), Key::Pause("everything".into()), Key::Doubt];
         keys.extend(KINDS.map(|kind| Key::Object(kind, name.clone())));
         keys.extend(KINDS.map(|kind| Key::Pin(kind, name.clone())));
         keys.extend(KINDS.map(|kind| Key::Login(kind, name.clone())));

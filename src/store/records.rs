@@ -1,12 +1,13 @@
 //! The controller's own records in a store, numbered, so that a store which went backwards is noticed before anything is done upon it.
 //!
-//! `meta/id` names the store for as long as it lives, `meta/seq` is raised by every transaction of records, and the mark on this machine's disk
-//! holds the highest number that was acknowledged to it. A restored, emptied or exchanged store shows another name or a lower number. Only
+//! `meta/id` names the store for as long as it lives, `meta/seq` is raised by every transaction of records and says how many there are, and the
+//! mark on this machine's disk holds the highest number that was acknowledged to it. A restored, emptied or exchanged store shows another name
+//! or a lower number, and where somebody took a record away while no controller ran there are fewer than were counted. Only
 //! linearizable reads are compared. Leaves out: what is stopped then (the controller), and a whole `--data` restored together with the embedded
 //! store, which nobody can see. Invariant: once backwards, nothing is written through here until a person accepts the store.
 //! Tests: below (every case), `tests/store/backwards.rs` (both backends, killed, restored, emptied).
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
@@ -31,6 +32,8 @@ struct State {
     mark: Mark,
     /// Nothing: to be read before the next write.
     meta: Option<Meta>,
+    /// The keys of all records, as far as they are ours: one that somebody else took away stays, and is written again.
+    keys: BTreeSet<String>,
 }
 
 /// What a store says of itself.
@@ -39,6 +42,8 @@ struct Meta {
     point: Point,
     /// The revision that last changed `meta/seq`.
     seq_at: Revision,
+    /// How many records there were then. Nothing: the version that wrote it did not count.
+    records: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +52,17 @@ enum Found {
     Meta(Meta),
     /// One of the two is missing or does not read.
     Broken(String),
+}
+
+/// Why the store is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// By one that writes nothing.
+    Follow,
+    /// Before a write, within a term.
+    Write,
+    /// At the start of a term.
+    Begin,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +89,7 @@ impl Records {
     }
 
     fn with(store: Arc<dyn Store>, mark: Mark) -> Records {
-        Records { store, state: Mutex::new(State { mark, meta: None }), backwards: watch::Sender::new(None) }
+        Records { store, state: Mutex::new(State { mark, meta: None, keys: BTreeSet::new() }), backwards: watch::Sender::new(None) }
     }
 
     /// Why the store counts as gone backwards, in one sentence; nothing while it is good. It changes to nothing only by `accept`.
@@ -83,12 +99,12 @@ impl Records {
 
     /// Looks at what the store says of itself, and moves the mark up; writes nothing to it. For standbys, now and then.
     pub async fn follow(&self) -> Result<(), StoreError> {
-        self.compare(&mut *self.state.lock().await, false).await
+        self.compare(&mut *self.state.lock().await, Look::Follow).await
     }
 
     /// The same when a term begins, before anything is loaded; names a new store.
     pub async fn take_over(&self) -> Result<(), StoreError> {
-        self.compare(&mut *self.state.lock().await, true).await
+        self.compare(&mut *self.state.lock().await, Look::Begin).await
     }
 
     /// Does all of these writes, or none (`Store::write_all`), and gives them the next number. At most `WRITES_AT_ONCE`.
@@ -96,15 +112,21 @@ impl Records {
         let mut state = self.state.lock().await;
         for _ in 0..ATTEMPTS {
             if state.meta.is_none() || self.backwards.borrow().is_some() {
-                self.compare(&mut state, true).await?;
+                self.compare(&mut state, Look::Write).await?;
             }
             let Some(meta) = state.meta else { continue };
             let point = Point { seq: meta.point.seq.saturating_add(1), ..meta.point };
-            let number = Write::put(keys::SEQ, point.seq.to_string(), Expect::At(meta.seq_at));
+            let (new, gone) = difference(&state.keys, writes);
+            let records = state.keys.len() + new.len() - gone.len();
+            let number = Write::put(keys::SEQ, number(point.seq, records), Expect::At(meta.seq_at));
             match self.store.write_all(&[writes, &[number]].concat()).await {
                 Ok(mut revisions) => {
                     let seq_at = revisions.pop().unwrap_or(0);
-                    state.meta = Some(Meta { point, seq_at });
+                    state.meta = Some(Meta { point, seq_at, records: Some(records) });
+                    for key in &gone {
+                        state.keys.remove(key);
+                    }
+                    state.keys.extend(new);
                     state.mark.advance(point).await;
                     return Ok(revisions);
                 }
@@ -123,24 +145,30 @@ impl Records {
     pub async fn accept(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock().await;
         let (found, entries) = self.read().await?;
+        let keys = self.keys().await?;
         let meta = match found {
-            Found::Meta(meta) => meta,
-            Found::Nothing | Found::Broken(_) => self.name_anew(&entries).await?,
+            Found::Meta(meta) => self.count_anew(meta, keys.len()).await?,
+            Found::Nothing | Found::Broken(_) => self.name_anew(&entries, keys.len()).await?,
         };
         state.mark.replace(meta.point).await?;
-        state.meta = Some(meta);
+        (state.meta, state.keys) = (Some(meta), keys);
         self.backwards.send_replace(None);
         Ok(())
     }
 
-    async fn compare(&self, state: &mut State, may_name: bool) -> Result<(), StoreError> {
+    async fn compare(&self, state: &mut State, look: Look) -> Result<(), StoreError> {
         state.meta = None;
         if let Some(sentence) = self.backwards.borrow().clone() {
             return Err(StoreError::Backwards { sentence });
         }
         let (found, entries) = self.read().await?;
-        let meta = match verdict(&state.mark.known, &found, &state.mark.name()) {
-            Verdict::Fresh if may_name => self.name_anew(&entries).await?,
+        if look != Look::Follow {
+            state.keys = self.keys().await?;
+        }
+        let fewer = (look == Look::Begin).then(|| missing(&found, state.keys.len())).flatten();
+        let verdict = fewer.map_or_else(|| verdict(&state.mark.known, &found, &state.mark.name()), |what| backwards(&what));
+        let meta = match verdict {
+            Verdict::Fresh if look != Look::Follow => self.name_anew(&entries, state.keys.len()).await?,
             Verdict::Fresh => return Ok(()),
             Verdict::Good(meta) => meta,
             Verdict::Backwards(sentence) => {
@@ -163,14 +191,28 @@ impl Records {
         Ok((found(&entries), entries))
     }
 
+    async fn keys(&self) -> Result<BTreeSet<String>, StoreError> {
+        Ok(self.store.list(keys::CURRENT).await?.0.into_iter().map(|entry| entry.key).collect())
+    }
+
+    /// The number stays; how many records there are is what is found.
+    async fn count_anew(&self, meta: Meta, records: usize) -> Result<Meta, StoreError> {
+        if meta.records == Some(records) {
+            return Ok(meta);
+        }
+        let write = Write::put(keys::SEQ, number(meta.point.seq, records), Expect::At(meta.seq_at));
+        let seq_at = self.store.write_all(&[write]).await?.last().copied().unwrap_or(0);
+        Ok(Meta { seq_at, records: Some(records), ..meta })
+    }
+
     /// Gives the store a new name, over whatever does not read.
-    async fn name_anew(&self, entries: &[Entry]) -> Result<Meta, StoreError> {
+    async fn name_anew(&self, entries: &[Entry], records: usize) -> Result<Meta, StoreError> {
         let point = Point { id: Uuid::new_v4(), seq: 0 };
         let expect = |key| entries.iter().find(|e| e.key == key).map_or(Expect::Absent, |e| Expect::At(e.revision));
-        let writes =
-            [Write::put(keys::ID, point.id.to_string(), expect(keys::ID)), Write::put(keys::SEQ, point.seq.to_string(), expect(keys::SEQ))];
+        let seq = number(point.seq, records);
+        let writes = [Write::put(keys::ID, point.id.to_string(), expect(keys::ID)), Write::put(keys::SEQ, seq, expect(keys::SEQ))];
         match self.store.write_all(&writes).await {
-            Ok(revisions) => Ok(Meta { point, seq_at: revisions.last().copied().unwrap_or(0) }),
+            Ok(revisions) => Ok(Meta { point, seq_at: revisions.last().copied().unwrap_or(0), records: Some(records) }),
             // Another one was first.
             Err(conflict @ StoreError::Conflict { .. }) => match self.read().await?.0 {
                 Found::Meta(meta) => Ok(meta),
@@ -179,6 +221,27 @@ impl Records {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The keys of records that there are not yet and will be, and those that there are and will not be.
+fn difference(keys: &BTreeSet<String>, writes: &[Write]) -> (Vec<String>, Vec<String>) {
+    let records = || writes.iter().filter(|write| write.key.starts_with(keys::CURRENT));
+    let new = records().filter(|write| write.value.is_some() && !keys.contains(&write.key)).map(|write| write.key.clone());
+    let gone = records().filter(|write| write.value.is_none() && keys.contains(&write.key)).map(|write| write.key.clone());
+    (new.collect(), gone.collect())
+}
+
+/// `12 40`: the twelfth transaction, and then there were 40 records.
+fn number(seq: u64, records: usize) -> String {
+    format!("{seq} {records}")
+}
+
+/// Where records are missing: how many.
+fn missing(found: &Found, records: usize) -> Option<String> {
+    let Found::Meta(Meta { records: Some(counted), point, .. }) = found else { return None };
+    // More than there were say more than nothing: each is read, or is unreadable.
+    (records < *counted)
+        .then(|| format!("the store holds {records} records, and at record {} it held {counted}: somebody took some away", point.seq))
 }
 
 fn found(entries: &[Entry]) -> Found {
@@ -190,16 +253,24 @@ fn found(entries: &[Entry]) -> Found {
         (Some(_), None) => return Found::Broken(format!("`{}` is missing", keys::SEQ)),
     };
     let text = |entry: &Entry| String::from_utf8(entry.value.clone()).unwrap_or_default();
-    match (text(id).parse(), text(seq).parse()) {
-        (Ok(id), Ok(number)) => Found::Meta(Meta { point: Point { id, seq: number }, seq_at: seq.revision }),
+    let text_of_seq = text(seq);
+    let (number, records) = match text_of_seq.split_once(' ') {
+        Some((number, records)) => (number.parse(), records.parse().map(Some)),
+        None => (text_of_seq.parse(), Ok(None)),
+    };
+    match (text(id).parse(), number.and_then(|n| Ok((n, records?)))) {
+        (Ok(id), Ok((number, records))) => Found::Meta(Meta { point: Point { id, seq: number }, seq_at: seq.revision, records }),
         (Err(_), _) => Found::Broken(format!("`{}` does not read", keys::ID)),
         (Ok(_), Err(_)) => Found::Broken(format!("`{}` does not read", keys::SEQ)),
     }
 }
 
+fn backwards(what: &str) -> Verdict {
+    Verdict::Backwards(format!("{what}; nothing is changed at any device until a person says `embody accept store`"))
+}
+
 fn verdict(known: &Known, found: &Found, mark: &str) -> Verdict {
-    let backwards =
-        |what: String| Verdict::Backwards(format!("{what}; nothing is changed at any device until a person says `embody accept store`"));
+    let backwards = |what: String| backwards(&what);
     match (known, found) {
         (Known::Unreadable(why), _) => {
             backwards(format!("the mark {mark} does not read ({why}), so nobody can tell whether the store went backwards"))
@@ -231,7 +302,7 @@ mod tests {
     #[test]
     fn only_a_store_that_is_at_least_where_it_was_is_good() {
         let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
-        let at = |id, seq| Meta { point: Point { id, seq }, seq_at: 1 };
+        let at = |id, seq| Meta { point: Point { id, seq }, seq_at: 1, records: None };
         let known = |id, seq| Known::At(Point { id, seq });
         let broken = || Found::Broken("`meta/seq` is missing".into());
         let good = |known: &Known, meta| assert_eq!(verdict(known, &Found::Meta(meta), "/m"), Verdict::Good(meta), "{known:?}");
@@ -264,8 +335,19 @@ mod tests {
         let id = Uuid::new_v4();
         let (name, number) = (entry(keys::ID, &id.to_string()), entry(keys::SEQ, "41"));
         assert_eq!(found(&[]), Found::Nothing);
-        assert_eq!(found(&[name.clone(), number.clone()]), Found::Meta(Meta { point: Point { id, seq: 41 }, seq_at: 7 }));
-        for entries in [vec![name.clone()], vec![number.clone()], vec![name, entry(keys::SEQ, "")], vec![entry(keys::ID, ""), number]] {
+        assert_eq!(found(&[name.clone(), number.clone()]), Found::Meta(Meta { point: Point { id, seq: 41 }, seq_at: 7, records: None }));
+        let counted = found(&[name.clone(), entry(keys::SEQ, "41 3")]);
+        assert_eq!(counted, Found::Meta(Meta { point: Point { id, seq: 41 }, seq_at: 7, records: Some(3) }));
+        assert_eq!((missing(&counted, 3), missing(&Found::Nothing, 3)), (None, None));
+        assert!(missing(&counted, 2).is_some_and(|what| what.contains("holds 2 records, and at record 41 it held 3")));
+        let counted_name = name.clone();
+        for entries in [
+            vec![name.clone()],
+            vec![number.clone()],
+            vec![name, entry(keys::SEQ, "")],
+            vec![entry(keys::ID, ""), number],
+            vec![counted_name, entry(keys::SEQ, "4 x")],
+        ] {
             assert!(matches!(found(&entries), Found::Broken(_)), "{entries:?}");
         }
     }

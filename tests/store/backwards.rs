@@ -64,19 +64,19 @@ async fn a_record_and_its_number_are_one_write() {
     assert_eq!(marked(dir.path()), 0);
     let at = records.write_all(&[put("a"), put("b")].concat()).await.unwrap();
     assert_eq!(at.len(), 2);
-    assert_eq!((store.get("meta/seq").await.unwrap().unwrap().value, marked(dir.path())), (b"1".to_vec(), 1));
+    assert_eq!((store.get("meta/seq").await.unwrap().unwrap().value, marked(dir.path())), (b"1 0".to_vec(), 1));
     // Refused: no number is used up.
     assert!(matches!(records.write_all(&[put("c"), put("a")].concat()).await, Err(StoreError::Conflict { key, .. }) if key == "a"));
     records.write_all(&[Write::delete("a", at[0])]).await.unwrap();
     assert_eq!(store.get("c").await.unwrap(), None);
-    assert_eq!((store.get("meta/seq").await.unwrap().unwrap().value, marked(dir.path())), (b"2".to_vec(), 2));
+    assert_eq!((store.get("meta/seq").await.unwrap().unwrap().value, marked(dir.path())), (b"2 0".to_vec(), 2));
     // Two that write at once, and one that knows only an older number.
     let late = begun(store.clone(), dir.path()).await;
     for n in 0..5 {
         records.write_all(&put(&format!("x/{n}"))).await.unwrap();
         late.write_all(&put(&format!("y/{n}"))).await.unwrap();
     }
-    assert_eq!((store.get("meta/seq").await.unwrap().unwrap().value, marked(dir.path())), (b"12".to_vec(), 12));
+    assert_eq!((store.get("meta/seq").await.unwrap().unwrap().value, marked(dir.path())), (b"12 0".to_vec(), 12));
 }
 
 #[tokio::test]
@@ -208,4 +208,22 @@ async fn an_etcd_emptied_or_restored_is_noticed_by_everybody() {
     accepted(&leader, "a").await;
     // To the others it is a new store under an old address.
     refused(&at(&etcd, &two).await, "is another one").await;
+}
+
+#[tokio::test]
+async fn a_record_that_somebody_takes_away_while_no_controller_runs_is_missed() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    let key = "records/2/bodies/alpha";
+    let at = begun(store.clone(), dir.path()).await.write_all(&[put(key), put("records/2/bodies/beta")].concat()).await.unwrap();
+    begun(store.clone(), dir.path()).await;
+    store.delete_if(key, at[0]).await.unwrap();
+    let records = Records::open(store.clone(), dir.path()).unwrap();
+    // A standby does not look for it: it is only about to begin.
+    records.follow().await.unwrap();
+    assert!(matches!(records.take_over().await, Err(StoreError::Backwards { .. })));
+    refused(&records, "holds 1 records, and at record 1 it held 2").await;
+    accepted(&records, key).await;
+    drop(records);
+    begun(store, dir.path()).await;
 }
