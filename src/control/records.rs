@@ -33,7 +33,7 @@ pub(super) struct Ledger {
     records: Arc<Records>,
     /// Of the controller that this process had before.
     before: Remembered,
-    /// The store was good when this term began.
+    /// The store was good when this term began, or a person has accepted it since.
     was_intact: bool,
     /// When the store is to be looked at: it lost something of ours.
     pub(super) look_at: Option<Tick>,
@@ -283,14 +283,18 @@ impl Controller {
             None => Remembered { all: true, ..Remembered::default() },
         };
         known.all |= self.ledger.was_intact;
+        for (id, (pause, _)) in &self.cache.pauses {
+            known.pauses.entry(id.clone()).or_insert_with(|| pause.clone());
+        }
+        if !self.ledger.was_intact {
+            // All else was read from the store that went backwards.
+            return known;
+        }
         for (server, body) in &self.cache.bodies {
             known.bodies.entry(server.clone()).or_insert_with(|| body.value.clone());
         }
         for server in self.cache.unreadable.keys() {
             known.bodies.entry(server.clone()).or_insert_with(|| Body { anything: true, ..Body::default() });
-        }
-        for (id, (pause, _)) in &self.cache.pauses {
-            known.pauses.entry(id.clone()).or_insert_with(|| pause.clone());
         }
         for (device, pin) in &self.cache.pins {
             known.pins.entry(device.clone()).or_insert_with(|| pin.value.clone());
@@ -319,7 +323,12 @@ impl Controller {
             _ => None,
         });
         for server in others.chain(servers).collect::<BTreeSet<Name>>() {
-            let body = merged(remembered.bodies.get(&server), of_store(&server));
+            let known = remembered.bodies.get(&server);
+            let mut body = merged(known, of_store(&server));
+            if known.is_none() {
+                // Whatever was sent for it was sent to what ran then.
+                body.off = None;
+            }
             let unknown = !remembered.all && body.evidence.is_empty() && !self.is(&server, Power::Off);
             let runs = body.standing().is_some() && self.is(&server, Power::On);
             let confirm_start = body.confirm_start || !(remembered.all || runs);
@@ -347,6 +356,7 @@ impl Controller {
         self.cache.memory.values_mut().for_each(crate::plan::observed::Memory::may_be_on);
         self.ledger.records.accept().await?;
         self.ledger.lost.clear();
+        self.ledger.was_intact = true;
         self.cache.doubt_all();
         self.cache.store_stop = None;
         self.tell_store();

@@ -62,6 +62,8 @@ pub enum Disruption {
     None,
     /// A tagged VLAN goes.
     VlanTaken,
+    /// The port becomes a trunk, or ceases to be one: some switches take the link down for that.
+    MayFlap,
     LinkFlap,
     PowerOff,
 }
@@ -105,12 +107,16 @@ impl Op {
         }
     }
 
-    /// What it disturbs on a body that runs. A port that is down carries nothing, and tagged VLANs come without a flap.
+    /// What it disturbs on a body that runs. A port that is down carries nothing, and more tagged VLANs on a trunk come without
+    /// a flap.
     pub fn disruption(&self) -> Disruption {
         match self {
             Op::PowerOff { .. } => Disruption::PowerOff,
             Op::SetPort { from, to, .. } if from.admin == Admin::Up && (from.untagged != to.untagged || to.admin == Admin::Down) => {
                 Disruption::LinkFlap
+            }
+            Op::SetPort { from, to, .. } if from.admin == Admin::Up && from.tagged.is_empty() != to.tagged.is_empty() => {
+                Disruption::MayFlap
             }
             Op::SetPort { from, to, .. } if from.admin == Admin::Up && !from.tagged.is_subset(&to.tagged) => Disruption::VlanTaken,
             Op::SetPort { .. } | Op::SetBoot { .. } | Op::PowerOn { .. } | Op::CreateVlan { .. } | Op::Save { .. } => Disruption::None,
@@ -142,6 +148,7 @@ impl fmt::Display for Disruption {
         f.pad(match self {
             Disruption::None => "none",
             Disruption::VlanTaken => "VLAN taken",
+            Disruption::MayFlap => "link may flap",
             Disruption::LinkFlap => "link flap",
             Disruption::PowerOff => "power off",
         })

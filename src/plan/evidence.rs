@@ -90,7 +90,9 @@ fn found(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     if seen.body.held_by.is_none() && seen.body.release.is_none() {
         return;
     }
-    let off = || seen.is(Power::Off) && seen.seen_off(Tick::START) == SeenOff::Yes;
+    // What a person switched on a moment before it was taken is found running.
+    let since_taken = seen.power.as_ref().is_some_and(|p| p.asked_at > seen.memory.taken_at);
+    let off = || seen.is(Power::Off) && since_taken && seen.seen_off(Tick::START) == SeenOff::Yes;
     match seen.body.found {
         Found::Unknown if seen.is(Power::On) => out.push(Record::FoundAs(Found::Running)),
         Found::Unknown | Found::Running if off() => out.push(Record::FoundAs(Found::Off)),

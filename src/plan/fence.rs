@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::desired::{Authority, Desired, Holder, Past};
-use super::observed::{Elsewhere, Observed, There};
+use super::observed::{Elsewhere, Observed, SeenOff, There};
 use super::record::Record;
 use super::{Plan, Problem, consent, evidence, network};
 use crate::limits;
@@ -72,9 +72,19 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
         Phase::Started if seen.body.restart_done < holder.restart && !restart_waits(holder, seen) => {
             Some((format!("restart {} is desired", holder.restart), other_content))
         }
-        Phase::Armed if other_content && seen.is(Power::Off) => Some((format!("what is answered here is not what {persona} is now"), true)),
+        // One Off alone may be a BMC that restarts, over a machine that runs.
+        Phase::Armed if is_outdated(holder, seen) && seen.seen_off(Tick::START) == SeenOff::Yes => {
+            Some((format!("what is answered here is not what {persona} is now"), true))
+        }
         Phase::Started | Phase::Armed => None,
     }
+}
+
+/// Off, as far as one answer tells, and what it would boot is not what the persona is now.
+pub fn is_outdated(holder: &Holder, seen: &Observed) -> bool {
+    let evidence = seen.body.evidence.get(&holder.persona);
+    let armed = evidence.is_some_and(|e| e.stands() && e.phase == Phase::Armed && e.snapshot.digest != holder.snapshot.digest);
+    armed && seen.is(Power::Off)
 }
 
 /// Whether a restart would end what runs and start nothing: what it is to run after it claims what is in use elsewhere.
@@ -220,14 +230,23 @@ pub type NewBody<'a> = &'a dyn Fn(&Name) -> Option<(Desired, Observed)>;
 /// binding is still on the new body, that one must be able to go as well, and so on; a ring of them can.
 pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<(), String> {
     let mut asked: BTreeSet<Name> = BTreeSet::new();
+    let old = from;
     let (mut binding, mut from) = (binding.clone(), from.clone());
     let mut leaves: Option<Observed> = None;
-    while asked.insert(binding.clone()) {
+    loop {
+        let again = !asked.insert(binding.clone());
+        if again && from == *old {
+            return Ok(());
+        }
         let Some((want, seen)) = new_body(&binding) else { return Err(format!("binding {binding} names no server")) };
-        can_take_over(&want, &seen, &binding, &from)?;
         if let (Some(old), Some(holder)) = (&leaves, &want.holder) {
             can_leave(&holder.authority, &from, old, &seen)?;
         }
+        if again {
+            // It holds two bodies: a move of its own was changed before it was over.
+            return Ok(());
+        }
+        can_take_over(&want, &seen, &binding, &from)?;
         if let Some(releaser) = want.releaser.as_ref().filter(|_| seen.body.release.is_some()) {
             // Whoever left it before must be able to switch it off.
             can_leave(releaser, &want.server, &seen, &seen)?;
@@ -236,7 +255,6 @@ pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<()
         let Some(partner) = partner.map(|hold| hold.binding.clone()) else { return Ok(()) };
         (binding, from, leaves) = (partner, want.server, Some(seen));
     }
-    Ok(())
 }
 
 /// Whether the partner of a swap may switch off the body that it leaves.
@@ -293,6 +311,10 @@ fn consented(holder: &Holder, want: &Desired, seen: &Observed) -> Result<(), Str
     // Somebody else leaves it, and frees it first (`can_leave`).
     let left = seen.body.release.is_some() || (want.past == Some(Past::Moved) && !evidence::is_strange(seen));
     let runs_something = seen.is(Power::On) && !left;
+    let was_found = mine && matches!(seen.body.found, Found::Off | Found::Managed);
+    if seen.is(Power::Off) && !left && !was_found && seen.seen_off(Tick::START) != SeenOff::Yes {
+        return Err(format!("server {server} is answered off; it is asked once more to be certain"));
+    }
     let op = match runs_something {
         true => Op::PowerOff { server: server.clone(), how: Off::Soft },
         false => Op::PowerOn { server: server.clone() },

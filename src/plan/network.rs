@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::desired::{Authority, Desired, DesiredPort};
 use super::observed::{Observed, PortKey, PortObserved};
 use super::record::Record;
-use super::{Plan, Step, consent};
+use super::{Plan, Step, consent, fence};
 use crate::model::binding::{Plane, RunState};
 use crate::model::body::{Declaration, Phase, port_id};
 use crate::model::fact::{PortConfig, Power};
@@ -25,7 +25,10 @@ pub fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
     if let Some(holder) = want.holder.as_ref().filter(|h| h.problems.is_empty()) {
         let standing = seen.body.evidence.get(&holder.persona).filter(|e| e.stands());
         let ours = match holder.state {
-            RunState::Running => standing.is_some_and(|e| matches!(e.phase, Phase::Armed | Phase::Started)) && seen.body.release.is_none(),
+            RunState::Running => {
+                let runs_here = standing.is_some_and(|e| matches!(e.phase, Phase::Armed | Phase::Started));
+                runs_here && seen.body.release.is_none() && !fence::is_outdated(holder, seen)
+            }
             RunState::Stopped => seen.body.evidence.is_empty() && seen.is(Power::Off),
         };
         // What is declared off has no network, whatever stands there.

@@ -64,6 +64,8 @@ pub struct Memory {
     pub grace: Grace,
     /// When a write of a port was begun, or came back: an older sight of it says nothing of that write.
     pub port_at: BTreeMap<String, Tick>,
+    /// When a binding took the body.
+    pub taken_at: Tick,
     /// When a person declared something of the body.
     pub declared_at: Tick,
     /// When the boot device was last set and read back.
@@ -140,6 +142,7 @@ impl Memory {
             Record::PortEnded(id) | Record::PortForgotten(id) => drop(self.port_at.remove(id)),
             Record::OffDone => self.grace = Grace::default(),
             Record::OnSent => self.on_sent_at = at,
+            Record::Take { .. } => self.taken_at = at,
             // What stood there stands no longer from now on: no earlier Off ends it.
             Record::Declare(_) => {
                 self.declared_at = at;

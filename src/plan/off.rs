@@ -55,6 +55,15 @@ pub enum Next {
 pub fn next(intent: Option<&OffIntent>, memory: &Memory, terms: &Terms) -> Next {
     let nothing = OffIntent { because: String::new(), soft: Sending::default(), hard: Sending::default() };
     let intent = intent.unwrap_or(&nothing);
+    if intent.hard.tries > 0 && !may_be_hard(intent, memory, terms) {
+        // The word for it is over, or was somebody else's. What was sent may have its time; nothing hard follows.
+        let why =
+            "a hard off was sent, without an accepted soft-off, by a word that does not hold any more; a hard off needs a person's word";
+        return match hard(&intent.hard, memory, terms) {
+            Next::Send(_) => Next::Stuck(Reason::DoesNotSwitchOff, why.to_owned()),
+            other @ (Next::Until(..) | Next::Stuck(..)) => other,
+        };
+    }
     if intent.hard.tries > 0 {
         return hard(&intent.hard, memory, terms);
     }
@@ -87,6 +96,12 @@ pub fn next(intent: Option<&OffIntent>, memory: &Memory, terms: &Terms) -> Next 
             Next::Send(Off::Soft)
         }
     }
+}
+
+/// Whether a hard off may be sent once more: after the grace of an accepted soft-off, or by a word that holds now.
+fn may_be_hard(intent: &OffIntent, memory: &Memory, terms: &Terms) -> bool {
+    let asked_gently = intent.soft.last == Sent::Accepted && after(memory.grace.over_at(terms.grace, terms.now), terms);
+    asked_gently || terms.grace.is_zero() || terms.hard_without_soft != HardWithoutSoft::No
 }
 
 fn hard(sending: &Sending, memory: &Memory, terms: &Terms) -> Next {

@@ -12,7 +12,7 @@ use super::record::Record;
 use super::{Plan, Step, consent, network};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
-use crate::model::body::Phase;
+use crate::model::body::{OffIntent, Phase, Sent};
 use crate::model::fact::{BootDevice, Power, Tick};
 use crate::model::op::{Device, Off, Op};
 use crate::model::{Name, Reason};
@@ -53,8 +53,12 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
         }
         (Power::On, Next::Stuck(reason, what)) => {
             // After hard offs that lead to nothing, one more word for them does not either.
-            let hard = seen.body.off.as_ref().is_some_and(|intent| intent.hard.tries > 0);
-            let then = if hard { String::new() } else { format!(": `embody approve {} --hard`", why.authority.binding) };
+            let in_vain = |intent: &OffIntent| intent.hard.tries >= limits::HARD_OFF_TRIES || matches!(intent.hard.last, Sent::Refused(_));
+            let then = if seen.body.off.as_ref().is_some_and(in_vain) {
+                String::new()
+            } else {
+                format!(": `embody approve {} --hard`", why.authority.binding)
+            };
             plan.problem(reason, format!("server {}: {what}{then}", want.server));
         }
         (Power::On, Next::Send(_)) => match &seen.bmc_trouble {
@@ -123,6 +127,7 @@ pub fn unknown(want: &Desired, seen: &Observed, plan: &mut Plan) {
 pub fn find(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     match &seen.power {
         None => unknown(want, seen, plan),
+        Some(power) if power.asked_at <= seen.memory.taken_at => ask_again(want, plan, "was last seen before it was taken"),
         Some(_) => until_seen_off(want, seen, now, plan),
     }
 }
@@ -159,6 +164,8 @@ pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
         }
         // A store that went backwards knows nothing of what began elsewhere since.
         (Some(Phase::Armed), Power::Off) if !fence::is_alone(holder, seen, now, plan) => {}
+        // The new content is answered once it is certain that nothing runs.
+        (Some(Phase::Armed), Power::Off) if fence::is_outdated(holder, seen) => until_seen_off(want, seen, now, plan),
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),
         (Some(Phase::Started), Power::On) => {
             if fence::restart_waits(holder, seen) {

@@ -26,7 +26,12 @@ pub fn is_wanted(op: &Op, want: &Desired, seen: &Observed) -> bool {
             let desired = held.or_else(|| want.released_ports.get(&key).filter(|_| want.holder.is_none())).or_else(|| want.debts.get(&key));
             desired.is_some_and(|d| d.over(to) == *to) && authority.is_some_and(|a| allowed(a, Plane::Network, op, seen))
         }
-        Op::CreateVlan { .. } | Op::Save { .. } => true,
+        Op::CreateVlan { switch, vlan } => {
+            let holder = want.holder.iter().flat_map(|h| &h.ports);
+            let mut ports = holder.chain(&want.released_ports).chain(&want.debts).filter(|((on, _), _)| on == switch);
+            ports.any(|(_, port)| port.untagged == Some(Some(*vlan)) || port.tagged.as_ref().is_some_and(|tagged| tagged.contains(vlan)))
+        }
+        Op::Save { .. } => true,
     }
 }
 

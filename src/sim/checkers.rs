@@ -18,6 +18,7 @@ use crate::model::claim::Claim;
 use crate::model::fact::{Power, Tick};
 use crate::model::network::Role;
 use crate::model::objects::server_switches;
+use crate::model::switch::VlanPolicy;
 use crate::model::{Kind, Name, Object, Objects, Vlan};
 use crate::store::keys::Key;
 
@@ -39,6 +40,14 @@ struct Intent {
 
 /// A switch, and a port of it.
 pub type PortName = (Name, String);
+
+/// Who wrote to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Controller,
+    /// People, and accidents.
+    Others,
+}
 
 #[derive(Default)]
 pub struct Judge {
@@ -119,11 +128,12 @@ impl Judge {
         self.strange.retain(|server| !releasing.contains(server));
     }
 
-    pub fn stored(&mut self, key: &str, value: Option<&[u8]>, now: Tick) {
+    pub fn stored(&mut self, key: &str, value: Option<&[u8]>, by: By, now: Tick) {
         match (Key::parse(key), value) {
             (Some(Key::Object(..)), Some(value)) => {
                 if let Ok(object) = serde_json::from_slice(value).map_err(drop).and_then(|v| Object::from_json(v).map_err(drop)) {
                     let key = (object.kind(), object.name().clone());
+                    self.vlans_are_named(now);
                     // A status alone changes nothing here.
                     if self.generations.insert(key, object.meta.generation) != Some(object.meta.generation) {
                         self.touched.insert(object.name().clone(), now);
@@ -133,13 +143,14 @@ impl Judge {
                 }
             }
             (Some(Key::Object(kind, name)), None) => {
+                self.vlans_are_named(now);
                 self.touched.insert(name.clone(), now);
                 self.generations.remove(&(kind, name.clone()));
                 self.objects.remove(kind, &name);
                 self.desired_changed(now);
             }
             (Some(Key::Body(server)), Some(value)) => match serde_json::from_slice::<Body>(value) {
-                Ok(body) => self.body_stored(&server, body),
+                Ok(body) => self.body_stored(&server, body, by),
                 Err(_) => self.unreadable_at = Some(now),
             },
             (Some(Key::Pin(kind, name)), Some(value)) => {
@@ -149,6 +160,15 @@ impl Judge {
             }
             (_, _) => {}
         }
+    }
+
+    /// Until this change.
+    fn vlans_are_named(&mut self, now: Tick) {
+        let named = self.objects.networks.values().map(|n| (n.spec.vlan, now));
+        self.ports.named_at.extend(named);
+        let makes = self.objects.switches.iter().filter(|(_, s)| s.spec.vlans == VlanPolicy::Create);
+        let uplinks = makes.flat_map(|(name, s)| s.spec.uplinks.iter().map(move |port| ((name.clone(), port.clone()), now)));
+        self.ports.uplink_at.extend(uplinks);
     }
 
     fn desired_changed(&mut self, now: Tick) {
@@ -191,12 +211,15 @@ impl Judge {
         self.desired().into_iter().filter(|(port, _)| wired(port)).map(|(port, desired)| (port, desired.vlans)).collect()
     }
 
-    fn body_stored(&mut self, server: &Name, body: Body) {
+    fn body_stored(&mut self, server: &Name, body: Body, by: By) {
         let nobodys = body.held_by.is_none() && body.release.is_none();
         if nobodys && self.power.get(server) == Some(&Power::On) {
             self.strange.insert(server.clone());
         }
-        self.offs.intent_stored(server, body.off.is_some());
+        // What people do to the store switches nothing off, and nothing back on.
+        if by == By::Controller {
+            self.offs.intent_stored(server, body.off.is_some());
+        }
         self.bodies.insert(server.clone(), body);
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::sleep;
 
 use super::centre::Centre;
-use super::checkers::Host;
+use super::checkers::{By, Host};
 use super::leases::Leases;
 use crate::store::{Change, Entry, Lease, Revision, Store, StoreError, Write, keys::Key};
 
@@ -162,7 +162,8 @@ impl TrialStore {
         }
         let about: Vec<&crate::model::Name> = server.iter().collect();
         self.centre.note(&about, text);
-        self.centre.judge(|judge, now| judge.stored(key, value, now));
+        let by = if self.process.is_some() { By::Controller } else { By::Others };
+        self.centre.judge(|judge, now| judge.stored(key, value, by, now));
     }
 
     async fn write(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {

@@ -212,6 +212,10 @@ fn right(soft: &Sending, hard: &Sending, grace: Duration, word: HardWithoutSoft,
         Sent::Refused(_) => None,
         Sent::Unknown | Sent::Accepted => (read_on > 60 && hard.tries < HARD_OFF_TRIES).then_some(Off::Hard),
     };
+    let asked_gently = soft.last == Sent::Accepted && Duration::from_secs(read_on) > grace;
+    if hard.tries > 0 && !asked_gently && !grace.is_zero() && word == HardWithoutSoft::No {
+        return None;
+    }
     if hard.tries > 0 || grace.is_zero() || word == HardWithoutSoft::Now {
         return hard_again;
     }

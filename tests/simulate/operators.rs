@@ -18,7 +18,7 @@ use embody::plan::off::sending;
 use embody::server::api::objects::Preconditions;
 use embody::server::api::{Backend, DryRun, apply};
 use embody::sim::centre::Centre;
-use embody::sim::checkers::Write;
+use embody::sim::checkers::{By, Write};
 use embody::sim::mib::Mib;
 use embody::store::keys;
 use serde_json::{Value, json};
@@ -312,7 +312,7 @@ impl Operators {
                 let mut body = self.centre.judge(|judge, _| judge.body(&server(n)));
                 body.off = Some(sending(None, Off::Hard, "rogue"));
                 let value = serde_json::to_vec(&body).unwrap();
-                self.centre.judge(|judge, now| judge.stored(&keys::body(&server(n)), Some(&value), now));
+                self.centre.judge(|judge, now| judge.stored(&keys::body(&server(n)), Some(&value), By::Controller, now));
                 if matches!(what, Rogue::HardTooSoon(_)) {
                     self.centre.touch(&server(n), |bmc, now| bmc.chassis_control(ChassisControl::SoftShutdown, now));
                 }

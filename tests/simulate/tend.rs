@@ -19,7 +19,14 @@ impl Operators {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };
             let said = said(&object);
             let held = said.iter().any(|(reason, _)| reason == "Held");
-            let named = said.iter().filter_map(|(_, message)| named_approval(message));
+            let hard = |message: &str| message.contains(" --hard`");
+            for (_, message) in said.iter().filter(|(_, message)| hard(message)) {
+                if let Some(binding) = named_approval(message) {
+                    self.approve_hard(binding).await;
+                    done += 1;
+                }
+            }
+            let named = said.iter().filter(|(_, message)| !hard(message)).filter_map(|(_, message)| named_approval(message));
             for binding in named.chain(held.then_some(*n)).collect::<BTreeSet<usize>>() {
                 self.approve(binding).await;
                 done += 1;
@@ -29,10 +36,6 @@ impl Operators {
                 .find_map(|(_, m)| m.strip_prefix("server s").filter(|m| m.contains("by hand"))?.split(':').next()?.parse().ok());
             if let Some(server) = by_hand {
                 self.switch_off_by_hand(server);
-                done += 1;
-            }
-            if said.iter().any(|(r, _)| r == "SoftOffRefused" || r == "DoesNotSwitchOff") {
-                self.approve_hard(*n).await;
                 done += 1;
             }
             if said.iter().any(|(r, _)| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended", "BreakerOpen"].contains(&r.as_str())) {

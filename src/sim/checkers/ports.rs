@@ -22,6 +22,10 @@ const OLD_DESIRED: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Ports {
+    /// When a VLAN was last that of a Network.
+    pub(super) named_at: BTreeMap<Vlan, Tick>,
+    /// Uplinks of switches that make VLANs, likewise.
+    pub(super) uplink_at: BTreeMap<PortName, Tick>,
     pub(super) desired: BTreeMap<PortName, Vec<(Tick, Intent)>>,
     by_hand: BTreeMap<PortName, (Tick, BTreeSet<Vlan>)>,
     /// What a port was that embody has shut to rewrite it.
@@ -77,7 +81,7 @@ impl Judge {
         if forgiven {
             return;
         }
-        let Some(server) = self.wired(switch, &change.port) else { return self.unnamed(switch, change) };
+        let Some(server) = self.wired(switch, &change.port) else { return self.unnamed(switch, change, now) };
         if !self.objects.switches.get(switch).is_some_and(|s| s.spec.manages(&change.port)) {
             self.violated(&[switch, &server], format!("invariant 8: {switch} {} is not managed, and was written", change.port));
         }
@@ -142,12 +146,15 @@ impl Judge {
     }
 
     /// A port that no server names: an uplink may get the tags of VLANs that embody made, and nothing else.
-    fn unnamed(&mut self, switch: &Name, change: &Change) {
+    fn unnamed(&mut self, switch: &Name, change: &Change, now: Tick) {
         let spec = self.objects.switches.get(switch).map(|s| &s.spec);
-        let creates = spec.is_some_and(|s| s.vlans == VlanPolicy::Create && s.uplinks.contains(&change.port));
+        let was = self.ports.uplink_at.get(&(switch.clone(), change.port.clone())).is_some_and(|at| now.since(*at) < OLD_DESIRED);
+        let creates = was || spec.is_some_and(|s| s.vlans == VlanPolicy::Create && s.uplinks.contains(&change.port));
         let PortView { admin, ingress, untagged, tagged } = &change.to;
         let same = (admin, ingress, untagged) == (&change.from.admin, &change.from.ingress, &change.from.untagged);
-        let named: BTreeSet<Vlan> = self.objects.networks.values().map(|n| n.spec.vlan).collect();
+        // As with other ports: what was desired when the write was begun.
+        let lately = self.ports.named_at.iter().filter(|(_, at)| now.since(**at) < OLD_DESIRED).map(|(vlan, _)| *vlan);
+        let named: BTreeSet<Vlan> = self.objects.networks.values().map(|n| n.spec.vlan).chain(lately).collect();
         let only_more = tagged.is_superset(&change.from.tagged) && tagged.difference(&change.from.tagged).all(|v| named.contains(v));
         if !(creates && same && only_more) {
             self.violated(
