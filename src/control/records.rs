@@ -345,11 +345,15 @@ impl Controller {
             // Servers that are not in the store, but may be in manifests that are applied later, may run anything as well.
             put(Key::Doubt, doubt(), &mut stored);
         }
+        // What was approved was shown of another state of things.
+        self.cache.approvals.clear();
+        let approvals = entries.iter().filter(|e| matches!(Key::parse(&e.key), Some(Key::Approval(_))));
+        writes.extend(approvals.map(|e| Write::delete(&e.key, e.revision)));
         for batch in writes.chunks(Records::WRITES_AT_ONCE) {
             // Before the store counts as good: if this ends here, a person is asked again.
             let revisions = self.store.write_all(batch).await?;
             for (write, revision) in batch.iter().zip(revisions) {
-                let value = write.value.clone().unwrap_or_default();
+                let Some(value) = write.value.clone() else { continue };
                 self.absorb_record(&Entry { key: write.key.clone(), value, revision, damaged: false });
             }
         }

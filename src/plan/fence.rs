@@ -293,7 +293,9 @@ fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -
     if seen.power.is_none() {
         return Err(format!("the power of server {server} is not known yet"));
     }
-    if seen.unreadable || seen.body.anything || seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns) {
+    // Whoever leaves it switches it off first.
+    let runs_by_mistake = seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns) && !is_left(want, seen);
+    if seen.unreadable || seen.body.anything || runs_by_mistake {
         return Err(format!("what server {server} runs is not known"));
     }
     if let Some(other) = seen.elsewhere.iter().find(|other| other.server() != Some(from)) {
@@ -303,13 +305,17 @@ fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -
     network::could_be_ready(&holder.ports, seen)
 }
 
+/// Somebody else leaves it, and frees it first (`can_leave`).
+fn is_left(want: &Desired, seen: &Observed) -> bool {
+    seen.body.release.is_some() || (want.past == Some(Past::Moved) && !evidence::is_strange(seen))
+}
+
 /// What it needs is approved, or needs no approval.
 fn consented(holder: &Holder, want: &Desired, seen: &Observed) -> Result<(), String> {
     let (authority, server) = (&holder.authority, &want.server);
     let plane = Plane::Power;
     let mine = seen.body.held_by.as_ref().is_some_and(|h| h.uid == authority.uid);
-    // Somebody else leaves it, and frees it first (`can_leave`).
-    let left = seen.body.release.is_some() || (want.past == Some(Past::Moved) && !evidence::is_strange(seen));
+    let left = is_left(want, seen);
     let runs_something = seen.is(Power::On) && !left;
     let was_found = mine && matches!(seen.body.found, Found::Off | Found::Managed);
     if seen.is(Power::Off) && !left && !was_found && seen.seen_off(Tick::START) != SeenOff::Yes {

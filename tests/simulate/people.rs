@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use embody::control::operator::{Approving, Control, Declaring, Scope};
 use embody::model::fact::Power;
-use embody::model::{Kind, Object};
+use embody::model::{Kind, Name, Object, Spec};
 use embody::server::api::objects::Preconditions;
 use embody::server::api::{DryRun, apply};
 use embody::sim::bmc::BmcFault;
@@ -152,9 +152,12 @@ impl Operators {
     pub(crate) async fn apply_again(&self) {
         for (kind, prefix) in [(Kind::Binding, "b"), (Kind::Persona, "p")] {
             for object in self.backend.list(kind).await.map(|(all, _)| all).unwrap_or_default() {
-                let number = object.name().as_str().strip_prefix(prefix).and_then(|n| n.parse::<usize>().ok());
-                let wanted = number.is_some_and(|n| match kind {
-                    Kind::Binding => self.desired.contains_key(&n),
+                let number = |prefix: &str, name: &Name| name.as_str().strip_prefix(prefix).and_then(|n| n.parse::<usize>().ok());
+                let wanted = number(prefix, object.name()).is_some_and(|n| match &object.spec {
+                    // One of an older store may name a persona that is gone.
+                    Spec::Binding(b) => {
+                        self.desired.contains_key(&n) && number("p", &b.persona).is_some_and(|p| self.personas.contains_key(&p))
+                    }
                     _ => self.personas.contains_key(&n),
                 });
                 if !wanted && let Err(error) = self.backend.delete(kind, object.name(), &Preconditions::default(), DryRun::No).await {

@@ -19,16 +19,11 @@ impl Operators {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };
             let said = said(&object);
             let held = said.iter().any(|(reason, _)| reason == "Held");
-            let hard = |message: &str| message.contains(" --hard`");
-            for (_, message) in said.iter().filter(|(_, message)| hard(message)) {
-                if let Some(binding) = named_approval(message) {
-                    self.approve_hard(binding).await;
-                    done += 1;
-                }
+            for (_, message) in &said {
+                done += self.approve_as_it_says(message).await;
             }
-            let named = said.iter().filter(|(_, message)| !hard(message)).filter_map(|(_, message)| named_approval(message));
-            for binding in named.chain(held.then_some(*n)).collect::<BTreeSet<usize>>() {
-                self.approve(binding).await;
+            if held {
+                self.approve(*n).await;
                 done += 1;
             }
             let by_hand = said
@@ -49,9 +44,8 @@ impl Operators {
             let Ok(object) = self.backend.read(Kind::Server, server(n).as_str()).await else { continue };
             let duties = object.status.get("obligations").and_then(Value::as_array).cloned().unwrap_or_default();
             let duties: Vec<&str> = duties.iter().filter_map(Value::as_str).collect();
-            for binding in duties.iter().filter_map(|d| named_approval(d)).collect::<BTreeSet<usize>>() {
-                self.approve(binding).await;
-                done += 1;
+            for duty in &duties {
+                done += self.approve_as_it_says(duty).await;
             }
             if duties.iter().any(|d| d.contains("`embody retry`")) {
                 let _ = self.words.retry(Kind::Server, &server(n), "a person").await;
@@ -75,6 +69,16 @@ impl Operators {
             }
         }
         done
+    }
+
+    /// The command that a message names. How many that were.
+    async fn approve_as_it_says(&self, message: &str) -> usize {
+        let Some(binding) = named_approval(message) else { return 0 };
+        match message.contains(" --hard`") {
+            true => self.approve_hard(binding).await,
+            false => self.approve(binding).await,
+        }
+        1
     }
 
     fn switch_off_by_hand(&self, n: usize) {

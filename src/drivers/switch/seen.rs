@@ -46,7 +46,8 @@ pub fn writable(inventory: &Inventory, state: &State) -> Writable {
     let vlans = inventory.writes_vlans();
     let (access, trunk) = match &state.vlans {
         Vlans::Bridge(_) => (vlans, vlans),
-        Vlans::Vtp(vtp) => (vlans && !vtp.vm_vlan.is_empty(), vlans && !vtp.enabled[0].is_empty()),
+        // CISCO-VLAN-MEMBERSHIP-MIB::vmVlan has rows of access ports alone: where all ports are trunks it is empty.
+        Vlans::Vtp(vtp) => (vlans && (!vtp.vm_vlan.is_empty() || all_trunks(vtp)), vlans && !vtp.enabled[0].is_empty()),
     };
     Writable {
         admin: true,
@@ -197,6 +198,11 @@ pub fn is_trunk(vtp: &Vtp, if_index: u32) -> Option<bool> {
         (_, Some(status)) => Some(*status == 1),
         (Some(_), None) | (None, None) => None,
     }
+}
+
+fn all_trunks(vtp: &Vtp) -> bool {
+    let ports: BTreeSet<&u32> = vtp.dynamic_state.keys().chain(vtp.dynamic_status.keys()).collect();
+    !ports.is_empty() && ports.into_iter().all(|port| is_trunk(vtp, *port) == Some(true))
 }
 
 /// The VLANs that a trunk lets pass, of which it has a list.

@@ -20,8 +20,13 @@ use crate::sim::switch::{Change, PortView, Who};
 /// port is written in several steps.
 const OLD_DESIRED: Duration = Duration::from_secs(60);
 
+/// A SET leaves at most ten seconds after the question that it rests on.
+const LATE: Duration = Duration::from_secs(15);
+
 #[derive(Default)]
 pub(super) struct Ports {
+    /// When embody last wrote a port that it meant.
+    by_us: BTreeMap<PortName, Tick>,
     /// When a VLAN was last that of a Network.
     pub(super) named_at: BTreeMap<Vlan, Tick>,
     /// Uplinks of switches that make VLANs, likewise.
@@ -73,6 +78,13 @@ impl Judge {
             Key::Vlan(_) => true,
             Key::Power | Key::Boot | Key::Saved => false,
         });
+        // A list that was under way for longer than its question may be old overwrites what embody itself has written since: no program can call a
+        // datagram back, and the port is seen to be otherwise and written again.
+        let overtaken = now.since(read_at) > LATE && self.ports.by_us.get(&key).is_some_and(|at| *at >= read_at);
+        if meant {
+            self.ports.by_us.insert(key.clone(), now);
+        }
+        let forgiven = forgiven || (!meant && overtaken);
         if !meant && !forgiven {
             let of = write.map(|w| format!("{:?}", w.key)).unwrap_or_default();
             let (port, from, to) = (&change.port, &change.from, &change.to);
