@@ -81,7 +81,9 @@ impl Agent for VirtualAgent {
         let (device, what) = (Device::Switch(self.switch.clone()).to_string(), "a SET".to_owned());
         self.centre.before_sending(self.host).await;
         let age = leave.permit.now().saturating_sub(leave.fresh.asked_at);
-        let write = Write { key: leave.permit.key().clone(), read_at: Tick(self.centre.now().0.saturating_sub(age.as_micros() as u64)) };
+        let left_at = self.centre.now();
+        let read_at = Tick(left_at.0.saturating_sub(age.as_micros() as u64));
+        let write = Write { key: leave.permit.key().clone(), read_at, left_at };
         let bindings = bindings.to_vec();
         let set = move |sim: &mut SimSwitch| match sim.set(&bindings) {
             Ok(()) => SetAnswer::Accepted(bindings),

@@ -303,7 +303,7 @@ impl Operators {
         match what {
             Rogue::Port => drop(self.centre.switch(&switch(0), |sim| sim.set(&[shut(8)]).unwrap())),
             Rogue::PortOfAnother(n) => {
-                let write = Write { key: Key::Port("port7".to_owned()), read_at: self.centre.now() };
+                let write = Write { key: Key::Port("port7".to_owned()), read_at: self.centre.now(), left_at: self.centre.now() };
                 self.centre.with_agent(&switch(0), Some(&write), |sim| sim.set(&[shut(n as u32 + 1)]).unwrap());
             }
             Rogue::OffOfStrange(n) => drop(self.centre.touch(&server(n), |bmc, now| bmc.chassis_control(ChassisControl::PowerDown, now))),

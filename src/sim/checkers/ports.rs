@@ -20,8 +20,8 @@ use crate::sim::switch::{Change, PortView, Who};
 /// port is written in several steps.
 const OLD_DESIRED: Duration = Duration::from_secs(60);
 
-/// A SET leaves at most ten seconds after the question that it rests on.
-const LATE: Duration = Duration::from_secs(15);
+/// A SET that is longer on its way is not waited for any more.
+const LATE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(super) struct Ports {
@@ -43,6 +43,7 @@ pub struct Write {
     pub key: Key,
     /// When the answer was asked for that it relies on.
     pub read_at: Tick,
+    pub left_at: Tick,
 }
 
 impl Judge {
@@ -78,9 +79,10 @@ impl Judge {
             Key::Vlan(_) => true,
             Key::Power | Key::Boot | Key::Saved => false,
         });
-        // A list that was under way for longer than its question may be old overwrites what embody itself has written since: no program can call a
-        // datagram back, and the port is seen to be otherwise and written again.
-        let overtaken = now.since(read_at) > LATE && self.ports.by_us.get(&key).is_some_and(|at| *at >= read_at);
+        // A list that was under way for long overwrites what embody itself has written since: no program can call a datagram back, and the port is
+        // seen to be otherwise and written again.
+        let left_at = write.map_or(now, |w| w.left_at);
+        let overtaken = now.since(left_at) > LATE && self.ports.by_us.get(&key).is_some_and(|at| *at >= left_at);
         if meant {
             self.ports.by_us.insert(key.clone(), now);
         }
