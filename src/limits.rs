@@ -66,6 +66,9 @@ pub const POLLS_PER_FULL_POLL: u32 = 10;
 pub const BMC_DEADLINE: Duration = Duration::from_secs(20);
 /// One poll or operation at a switch: a full poll walks the forwarding table.
 pub const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
+/// Writes of one port that take its link down and come to nothing: then it is left alone for a while.
+pub const FLAPS_IN_VAIN: u32 = 3;
+pub const FLAPS_AGAIN: Duration = Duration::from_secs(3600);
 /// How long a person who asks for a plan waits for the workers of its devices.
 pub const PREVIEW_WAIT: Duration = Duration::from_secs(1);
 /// How long a pause waits for a port that is between two writes: a switch that is slower than that is named.

@@ -231,6 +231,8 @@ impl Controller {
         self.put(&keys::approval(binding), serde_json::to_vec(&approved).unwrap_or_default()).await?;
         self.cache.approvals.insert(binding.clone(), (approval, self.clock.now().plus(limits::APPROVAL_FOR)));
         self.cache.stopped_by_guardrails.remove(&server);
+        // A person has looked: what failed before is tried now.
+        self.bodies_of(binding).iter().for_each(|body| self.in_flight.forget_failures(body));
         let hard = if hard { ", hard where it must be" } else { "" };
         self.status.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}{hard}: {}", list(&what))).await;
         self.wake_binding(binding);

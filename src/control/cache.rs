@@ -339,7 +339,12 @@ impl Cache {
         let body = self.bodies.get(server).map(|b| &b.value);
         let asked_at = facts.and_then(|f| f.power.as_ref()).map(|p| p.asked_at);
         let answers = asked_at.is_some() && facts.is_some_and(|f| f.known.trouble.is_none());
-        There { asked_at, answers, bound: body.is_some_and(|b| b.held_by.is_some() || b.release.is_some()) }
+        There {
+            asked_at,
+            answers,
+            bound: body.is_some_and(|b| b.held_by.is_some() || b.release.is_some()),
+            runs_by_mistake: body.is_some_and(Body::runs_by_mistake),
+        }
     }
 
     fn add_port(&self, server: &Name, key: &PortKey, seen: &mut Observed) {

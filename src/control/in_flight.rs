@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::drivers::Fault;
 use crate::limits;
-use crate::model::Name;
 use crate::model::fact::Tick;
-use crate::model::op::{Device, Op};
+use crate::model::op::{Device, Disruption, Op};
 use crate::model::policy::Limits;
+use crate::model::{Name, Reason};
 use crate::plan::budget::Budget;
 use crate::plan::consent;
 use crate::plan::observed::Trouble;
@@ -96,6 +96,15 @@ impl InFlight {
         // Not before a person changes the user's rights on the device: seldom enough for its log, often enough to be noticed.
         let delay = if matches!(fault, Fault::Forbidden { .. }) { limits::RETRY_MAX } else { growing };
         let trouble = super::absorb::trouble(fault);
+        let in_vain = matches!(fault, Fault::Refused { .. } | Fault::Disagrees { .. }) && count >= limits::FLAPS_IN_VAIN;
+        let (trouble, delay) = match in_vain && matches!(op, Op::SetPort { .. }) && op.disruption() != Disruption::None {
+            true => {
+                let why = format!("{}; that was try {count}, and each takes the link down", trouble.message);
+                let message = format!("{why}: it is left alone for an hour, or until `embody retry server {server}`");
+                (Trouble { reason: Reason::Contended, message }, limits::FLAPS_AGAIN)
+            }
+            false => (trouble, delay),
+        };
         tracing::warn!(op = %op, reason = %trouble.reason, error = trouble.message, "an operation failed");
         self.failures.insert(key, Failure { trouble, count, again_at: now.plus(delay) });
     }

@@ -95,10 +95,12 @@ impl Worker {
         &self.gate
     }
 
-    /// Ends the worker: jobs that wait are dropped, the device's session is closed. A request that hangs is cut off. Resolves when nothing of
-    /// this worker speaks to the device any more.
+    /// Ends the worker: jobs that wait are dropped, the device's session is closed. A port between its first and its last SET is finished first:
+    /// nobody may come who would. A request that hangs is cut off. Resolves when nothing of this worker speaks to the device any more.
     pub fn end(mut self) -> impl Future<Output = ()> + Send + 'static {
-        self.gate.void_all();
+        let half_way = !self.gate.void_all_but_half_way().is_empty();
+        let patience = if half_way { limits::HALF_WAY_WAIT } else { Duration::ZERO } + limits::WORKER_END;
+        let gate = Arc::clone(&self.gate);
         if let Some(stop) = self.stop.take() {
             // A worker that is gone already needs no telling.
             let _ = stop.send(());
@@ -106,7 +108,8 @@ impl Worker {
         let task = self.task.take();
         async move {
             let Some(mut task) = task else { return };
-            if tokio::time::timeout(limits::WORKER_END, &mut task).await.is_err() {
+            if tokio::time::timeout(patience, &mut task).await.is_err() {
+                gate.void_all();
                 task.abort();
                 // Cancelled, as asked.
                 let _ = task.await;
@@ -604,5 +607,46 @@ mod tests {
         let mut bench = Bench::start(None);
         assert!(bench.next().await.proved);
         assert!(!bench.next().await.proved);
+    }
+
+    /// Writes a port in two datagrams, some seconds apart. What became of the second.
+    struct Slow(Arc<Mutex<Option<bool>>>);
+
+    #[async_trait::async_trait]
+    impl Driver for Slow {
+        async fn observe(&mut self, _: Depth, _: Instant) -> Result<Observation, Fault> {
+            std::future::pending().await
+        }
+
+        async fn execute(&mut self, _: &Op, permit: &Permit, _: Instant) -> Result<Notes, Fault> {
+            permit.pass(None, true, || ()).unwrap();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            *self.0.lock().unwrap() = Some(permit.pass(None, false, || ()).is_ok());
+            Ok(Vec::new())
+        }
+
+        async fn close(&mut self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_ends_finishes_what_is_between_two_states_and_begins_nothing() {
+        let second = Arc::new(Mutex::new(None));
+        let (to, _reports) = mpsc::channel(16);
+        let setting = Setting {
+            pace: Pace { poll_every: 100 * POLL, deadline: Duration::from_secs(20) },
+            turns: Arc::default(),
+            clock: Clock::start(),
+            reports: to,
+            lease: LeaseEnd::never(BootClock::virtual_from_now()),
+        };
+        let worker = Worker::start(1, Device::Bmc(name()), Box::new(Slow(Arc::clone(&second))), setting, async {});
+        for key in [Key::Boot, Key::Power] {
+            let permit = worker.gate().permit(key, Identity::default());
+            assert!(worker.send(Job::Do(Op::PowerOn { server: name() }, Box::new(permit))));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = Instant::now();
+        worker.end().await;
+        assert_eq!((*second.lock().unwrap(), began.elapsed().as_secs()), (Some(true), 4), "the other one is not begun");
     }
 }

@@ -193,12 +193,15 @@ pub enum Sent {
 }
 
 /// A port that was written for this body.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PortDebt {
     /// The write that was begun and not seen ended: from, to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<(PortConfig, PortConfig)>,
+    /// In which binding's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Name>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -230,6 +233,11 @@ impl Body {
     /// Whether evidence here keeps others from what it claims.
     pub fn fences(&self) -> bool {
         self.declared.as_ref().is_none_or(|d| d.what != Declaration::Off)
+    }
+
+    /// It was declared off, and is on all the same.
+    pub fn runs_by_mistake(&self) -> bool {
+        self.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns)
     }
 
     /// Whether anything here was recorded of one particular device.

@@ -8,7 +8,7 @@ use super::observed::{Approval, Observed};
 use super::{Plan, Step, Wait};
 use crate::model::Reason;
 use crate::model::binding::{Mode, Plane};
-use crate::model::body::{Declaration, Found};
+use crate::model::body::Found;
 use crate::model::fact::Power;
 use crate::model::op::{Disruption, Op};
 
@@ -73,7 +73,7 @@ pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Observed) ->
         return Some(Wait::new(trouble.reason, trouble.message.clone()));
     }
     let approval = seen.approvals.get(binding).filter(|a| a.uid == authority.uid && a.generation == authority.generation);
-    let runs_by_mistake = seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns);
+    let runs_by_mistake = seen.body.runs_by_mistake();
     let found_running = runs_by_mistake || matches!(seen.body.found, Found::Running | Found::Adopted | Found::Unknown);
     let disturbs = disruption(op, seen) != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }) && !seen.is(Power::Off));
     match mode {

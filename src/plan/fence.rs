@@ -12,7 +12,7 @@ use super::record::Record;
 use super::{Plan, Problem, consent, evidence, network};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
-use crate::model::body::{Declaration, Found, Hold, Phase};
+use crate::model::body::{Found, Hold, Phase};
 use crate::model::fact::{Power, Tick};
 use crate::model::op::{Off, Op};
 use crate::model::{Name, Reason};
@@ -163,6 +163,14 @@ pub fn is_clear(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) ->
     wait_for(seen.elsewhere.iter(), holder, now, plan)
 }
 
+/// Of one that runs: a body that was declared off, and is on all the same, may run it a second time.
+pub fn runs_twice(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
+    let by_mistake = |other: &&Elsewhere| matches!(other, Elsewhere::Evidence { there, .. } if there.runs_by_mistake);
+    for other in seen.elsewhere.iter().filter(by_mistake) {
+        plan.problem(Reason::DeclaredOffButRuns, in_words(other, &holder.persona, Some(now)));
+    }
+}
+
 /// The same once it is answered here: what is only reserved must wait for this.
 pub fn is_alone(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
     wait_for(seen.elsewhere.iter().filter(|other| other.server().is_some()), holder, now, plan)
@@ -172,6 +180,7 @@ fn wait_for<'a>(others: impl Iterator<Item = &'a Elsewhere>, holder: &Holder, no
     let mut clear = true;
     for other in others {
         let reason = match other {
+            Elsewhere::Evidence { there, .. } if there.runs_by_mistake => Reason::DeclaredOffButRuns,
             Elsewhere::Evidence { .. } => Reason::PersonaElsewhere,
             Elsewhere::Unreadable { .. } => Reason::EvidenceUnreadable,
             Elsewhere::Disk { .. } => Reason::MayRunFromDisk,
@@ -191,6 +200,7 @@ fn in_words(other: &Elsewhere, persona: &Name, now: Option<Tick>) -> String {
         (None, _) => "its BMC has not answered since this controller started".to_owned(),
     };
     let way = |server: &Name, there: &There| match (there.answers, there.bound) {
+        _ if there.runs_by_mistake => format!("; {server} was declared off, and is on all the same: switch it off"),
         (false, _) => format!("; if its power is cut for certain: `embody declare server {server} off --reason \"its power is cut\"`"),
         (true, true) => String::new(),
         (true, false) => {
@@ -294,7 +304,7 @@ fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -
         return Err(format!("the power of server {server} is not known yet"));
     }
     // Whoever leaves it switches it off first.
-    let runs_by_mistake = seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns) && !is_left(want, seen);
+    let runs_by_mistake = seen.body.runs_by_mistake() && !is_left(want, seen);
     if seen.unreadable || seen.body.anything || runs_by_mistake {
         return Err(format!("what server {server} runs is not known"));
     }
@@ -302,7 +312,25 @@ fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -
         return Err(in_words(other, &holder.persona, None));
     }
     consented(holder, want, seen)?;
-    network::could_be_ready(&holder.ports, seen)
+    network::could_be_ready(&holder.ports, seen)?;
+    starts_here(holder, seen)
+}
+
+/// The planes beside power: who only observes one of them, or has not approved it, would switch off and start nothing.
+fn starts_here(holder: &Holder, seen: &Observed) -> Result<(), String> {
+    // It is off by then, and nobody's.
+    let body = crate::model::body::Body { found: Found::Managed, declared: None, ..seen.body.clone() };
+    let power = seen.power.as_ref().map(|p| crate::model::fact::Seen { value: Power::Off, ..p.clone() });
+    let off = Observed { body, power, ..seen.clone() };
+    let boot = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
+    let port = network::first_write(&holder.ports, seen).map(|op| (Plane::Network, op));
+    for (plane, op) in [(Plane::Boot, boot)].into_iter().chain(port) {
+        match consent::refusal(&holder.authority, plane, &op, &off) {
+            Some(wait) if !is_for_all(wait.reason) => return Err(wait.message),
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
 }
 
 /// Somebody else leaves it, and frees it first (`can_leave`).

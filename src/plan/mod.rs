@@ -150,6 +150,12 @@ fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
         if want.holder.is_some() || seen.body.release.is_some() {
             plan.wait(Reason::Maintenance, format!("server {} is in maintenance: {reason}", want.server));
         }
+        for port in network::left_half_way(seen) {
+            plan.problem(
+                Reason::Maintenance,
+                format!("{port} was left between two states; server {} is in maintenance: {reason}", want.server),
+            );
+        }
         return plan;
     }
     if let Some(holder) = &want.holder {

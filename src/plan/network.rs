@@ -11,16 +11,20 @@ use super::observed::{Observed, PortKey, PortObserved};
 use super::record::Record;
 use super::{Plan, Step, consent, fence};
 use crate::model::binding::{Plane, RunState};
-use crate::model::body::{Declaration, Phase, port_id};
+use crate::model::body::{Declaration, Phase, PortDebt, port_id};
 use crate::model::fact::{PortConfig, Power};
 use crate::model::op::Op;
 use crate::model::{Name, Reason, Vlan};
 
 pub fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
     let authority = want.holder.as_ref().filter(|_| seen.body.held_by.is_some()).map(|h| &h.authority).or(want.releaser.as_ref());
-    if let Some(authority) = authority {
-        half_way(authority, want, seen, plan);
-        ports(authority, &want.debts, seen, plan);
+    match authority {
+        Some(authority) => {
+            half_way(Some(authority), want, seen, plan);
+            ports(authority, &want.debts, seen, plan);
+        }
+        // Nobody desires anything here any more, but a port is not left shut.
+        None => half_way(None, want, seen, plan),
     }
     if let Some(holder) = want.holder.as_ref().filter(|h| h.problems.is_empty()) {
         let standing = seen.body.evidence.get(&holder.persona).filter(|e| e.stands());
@@ -46,13 +50,16 @@ pub fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
 }
 
 /// A port that was left between two states is ended first, whatever the body is about to do: back, where that is what is desired now.
-fn half_way(authority: &Authority, want: &Desired, seen: &Observed, plan: &mut Plan) {
+fn half_way(authority: Option<&Authority>, want: &Desired, seen: &Observed, plan: &mut Plan) {
     for (id, debt) in &seen.body.ports {
         let key = crate::model::body::port_of(id).map(|(switch, port)| (switch, port.to_owned()));
         let (Some((from, to)), Some(key)) = (&debt.begun, key) else { continue };
         let Some(found) = seen.ports.get(&key).filter(|f| is_between(&f.config, from, to) && f.refuse.is_none()) else { continue };
-        let silent = seen.switches.get(&key.0).is_none_or(|s| s.trouble.is_some());
-        if silent || seen.in_flight.contains(&key) {
+        let trouble = seen.switches.get(&key.0).and_then(|s| s.trouble.as_ref());
+        if let Some(trouble) = trouble {
+            plan.wait(trouble.reason, format!("port {} of switch {} was left between two states; {}", key.1, key.0, trouble.message));
+        }
+        if trouble.is_some() || !seen.switches.contains_key(&key.0) || seen.in_flight.contains(&key) {
             continue;
         }
         let holder = want.holder.as_ref().and_then(|h| h.ports.get(&key));
@@ -60,8 +67,26 @@ fn half_way(authority: &Authority, want: &Desired, seen: &Observed, plan: &mut P
         let back = desired.is_some_and(|d| d.over(from) == *from);
         let end = if back { from } else { to };
         let op = Op::SetPort { switch: key.0, port: key.1, from: found.config.clone(), to: end.clone() };
-        consent::admit(authority, port_step(authority, op, "it was left between two states", seen), seen, plan);
+        let authority = authority.cloned().unwrap_or_else(|| whose(debt, &want.server));
+        consent::admit(&authority, port_step(&authority, op, "it was left between two states", seen), seen, plan);
     }
+}
+
+/// In whose name a write is ended whose binding is gone.
+fn whose(debt: &PortDebt, server: &Name) -> Authority {
+    let binding = debt.by.clone().unwrap_or_else(|| server.clone());
+    Authority { binding, uid: String::new(), generation: 0, modes: BTreeMap::new(), grace: std::time::Duration::ZERO }
+}
+
+/// Ports of this body that were left between two states, as far as that is seen.
+pub fn left_half_way(seen: &Observed) -> Vec<String> {
+    let between = |id: &String, debt: &PortDebt| {
+        let (from, to) = debt.begun.as_ref()?;
+        let (switch, port) = crate::model::body::port_of(id)?;
+        let found = seen.ports.get(&(switch.clone(), port.to_owned()))?;
+        is_between(&found.config, from, to).then(|| format!("port {port} of switch {switch}"))
+    };
+    seen.body.ports.iter().filter_map(|(id, debt)| between(id, debt)).collect()
 }
 
 fn ports(authority: &Authority, desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed, plan: &mut Plan) {
@@ -157,7 +182,7 @@ fn vlans_exist(
     let missing: Vec<Vlan> = needed.iter().copied().filter(|v| !here.vlans.contains(v)).collect();
     for vlan in &missing {
         if !here.creates_vlans {
-            plan.problem(Reason::VlanMissing, format!("switch {switch} has no VLAN {vlan}; make it there, or set `vlans: Create`"));
+            plan.problem(Reason::VlanMissing, no_vlan(switch, *vlan));
         } else if creating.insert((switch.clone(), *vlan)) {
             let op = Op::CreateVlan { switch: switch.clone(), vlan: *vlan };
             consent::admit(authority, port_step(authority, op, "a port needs it", seen), seen, plan);
@@ -193,11 +218,36 @@ pub fn could_be_ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed)
         }
         let Some(found) = seen.ports.get(key) else { return Err(format!("port {port} of switch {switch} was not seen yet")) };
         let to = desired.over(&found.config);
-        if let Some((_, why)) = never(key, desired, found, &to).filter(|_| to != found.config) {
+        if to == found.config {
+            continue;
+        }
+        if let Some((_, why)) = never(key, desired, found, &to) {
             return Err(why);
+        }
+        let Some(here) = seen.switches.get(switch) else { return Err(format!("switch {switch} was not seen yet")) };
+        let added = added(&found.config, &to);
+        if let Some(vlan) = added.iter().find(|v| here.protected.contains(v)) {
+            return Err(format!("VLAN {vlan} is protected on switch {switch}"));
+        }
+        if let Some(vlan) = added.iter().find(|v| !here.vlans.contains(v) && !here.creates_vlans) {
+            return Err(no_vlan(switch, *vlan));
         }
     }
     Ok(())
+}
+
+/// A write that the persona needs before it can start, if there is one.
+pub fn first_write(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> Option<Op> {
+    let needed = desired.iter().filter(|(key, desired)| desired.needed && !is_met(key, desired, seen));
+    let mut writes = needed.filter_map(|((switch, port), desired)| {
+        let from = seen.ports.get(&(switch.clone(), port.clone()))?.config.clone();
+        Some(Op::SetPort { switch: switch.clone(), port: port.clone(), to: desired.over(&from), from })
+    });
+    writes.next()
+}
+
+fn no_vlan(switch: &Name, vlan: Vlan) -> String {
+    format!("switch {switch} has no VLAN {vlan}; make it there, or set `vlans: Create`")
 }
 
 fn is_met(key: &PortKey, desired: &DesiredPort, seen: &Observed) -> bool {

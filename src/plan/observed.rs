@@ -229,6 +229,7 @@ impl Observed {
             asked_at: self.power.as_ref().map(|p| p.asked_at),
             answers: self.power.is_some() && self.bmc_trouble.is_none(),
             bound: self.body.held_by.is_some() || self.body.release.is_some(),
+            runs_by_mistake: self.body.runs_by_mistake(),
         }
     }
 
@@ -288,6 +289,8 @@ pub struct There {
     pub answers: bool,
     /// A binding holds it, or is to release it.
     pub bound: bool,
+    /// It was declared off, and is on all the same.
+    pub runs_by_mistake: bool,
 }
 
 impl Elsewhere {

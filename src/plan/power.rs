@@ -168,6 +168,7 @@ pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
         (Some(Phase::Armed), Power::Off) if fence::is_outdated(holder, seen) => until_seen_off(want, seen, now, plan),
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),
         (Some(Phase::Started), Power::On) => {
+            fence::runs_twice(holder, seen, now, plan);
             if fence::restart_waits(holder, seen) {
                 fence::is_clear(holder, seen, now, plan);
             }

@@ -165,9 +165,10 @@ impl Record {
     fn apply_to_ports(&self, body: &mut Body) {
         match self {
             Record::PortBegun { id, from, to } => {
-                body.ports.insert(id.clone(), PortDebt { begun: Some((from.clone(), to.clone())) });
+                let by = body.held_by.as_ref().or(body.release.as_ref()).map(|hold| hold.binding.clone());
+                body.ports.insert(id.clone(), PortDebt { begun: Some((from.clone(), to.clone())), by });
             }
-            Record::PortEnded(id) => body.ports.get_mut(id).into_iter().for_each(|debt| debt.begun = None),
+            Record::PortEnded(id) => body.ports.get_mut(id).into_iter().for_each(|debt| *debt = PortDebt::default()),
             Record::PortForgotten(id) => drop(body.ports.remove(id)),
             _ => {}
         }

@@ -8,6 +8,7 @@ use super::desired::{Authority, Desired};
 use super::fence;
 use super::observed::Observed;
 use crate::model::binding::{Plane, RunState};
+use crate::model::body::port_id;
 use crate::model::fact::BootDevice;
 use crate::model::op::Op;
 
@@ -22,6 +23,11 @@ pub fn is_wanted(op: &Op, want: &Desired, seen: &Observed) -> bool {
         }
         Op::SetPort { switch, port, to, .. } => {
             let key = (switch.clone(), port.clone());
+            let begun = seen.body.ports.get(&port_id(switch, port)).and_then(|debt| debt.begun.as_ref());
+            if authority.is_none() {
+                // Its binding is gone: what was begun is ended all the same.
+                return begun.is_some_and(|(was, wanted)| to == was || to == wanted);
+            }
             let held = want.holder.as_ref().and_then(|h| h.ports.get(&key));
             let desired = held.or_else(|| want.released_ports.get(&key).filter(|_| want.holder.is_none())).or_else(|| want.debts.get(&key));
             desired.is_some_and(|d| d.over(to) == *to) && authority.is_some_and(|a| allowed(a, Plane::Network, op, seen))

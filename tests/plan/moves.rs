@@ -4,7 +4,7 @@
 //! Leaves out: what is sent to switch the old body off (`offs`).
 
 use embody::limits::SEEN_OFF_APART;
-use embody::model::binding::{Correct, Mode, RunState};
+use embody::model::binding::{Correct, Mode, Plane, PlaneModes, RunState};
 use embody::model::body::{Declaration, Found};
 use embody::model::fact::{BootDevice, Power};
 use embody::model::op::Op;
@@ -71,6 +71,28 @@ fn a_persona_stays_where_it_is_while_the_ports_of_its_new_body_cannot_be_written
     let refuse = Trouble { reason: Reason::CableContradicted, message: "another server is on it".to_owned() };
     rack.seen.get_mut("b").unwrap().ports.get_mut(&port_of("b")).unwrap().refuse = Some(refuse);
     stays_on_a(&mut rack, "another server is on it");
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_the_switch_of_its_new_body_has_not_its_vlan() {
+    let mut rack = p_on_a();
+    rack.seen.get_mut("b").unwrap().switches.values_mut().for_each(|switch| switch.vlans.clear());
+    stays_on_a(&mut rack, "has no VLAN 110");
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_a_plane_that_its_start_needs_is_not_enforced() {
+    for (plane, mode, why) in [
+        (Plane::Network, Mode::Observe, "only observes the network plane"),
+        (Plane::Boot, Mode::Observe, "only observes the boot plane"),
+        (Plane::Network, Mode::Approve, "changes of the network plane wait"),
+    ] {
+        let mut rack = p_on_a();
+        let mode_of = |p| Some(if p == plane { mode } else { Mode::Enforce });
+        let modes = PlaneModes { power: mode_of(Plane::Power), boot: mode_of(Plane::Boot), network: mode_of(Plane::Network) };
+        rack.edit("x", |spec| spec.correct = Some(Correct::PerPlane(modes)));
+        stays_on_a(&mut rack, why);
+    }
 }
 
 #[test]
@@ -152,6 +174,33 @@ fn a_body_that_was_declared_off_and_runs_is_named_and_not_switched_off_unasked()
     let (_, plans) = rack.calm(20);
     assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
     assert_eq!((rack.runs("a"), rack.body("a").declared.is_none()), (Some("p"), true));
+}
+
+#[test]
+fn while_a_body_that_was_declared_off_runs_its_persona_does_not_start_again_elsewhere_and_both_say_so() {
+    let mut rack = p_on_a();
+    rack.truth.get_mut("a").unwrap().silent = true;
+    rack.press(&name("a"), Power::Off);
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    rack.calm(20);
+    rack.declare_off("a");
+    rack.calm(20);
+    assert_eq!(rack.runs("b"), Some("p"));
+    // Somebody has repaired it.
+    (rack.truth.get_mut("a").unwrap().silent, rack.truth.get_mut("a").unwrap().lied_about) = (false, true);
+    rack.press(&name("a"), Power::On);
+    let (_, plans) = rack.calm(20);
+    for server in ["a", "b"] {
+        assert!(
+            plans[&name(server)].problems.iter().any(|p| p.reason == Reason::DeclaredOffButRuns),
+            "{server}: {:?}",
+            plans[&name(server)]
+        );
+    }
+    rack.press(&name("b"), Power::Off);
+    let (_, plans) = rack.calm(20);
+    assert_eq!(rack.truth["b"].power, Power::Off, "it is not started while the other one may run it");
+    assert!(plans[&name("b")].waits.iter().any(|w| w.reason == Reason::DeclaredOffButRuns), "{:?}", plans[&name("b")]);
 }
 
 #[test]

@@ -370,8 +370,10 @@ pub fn places() -> Vec<Place> {
                 if plain && matches!(seen, Sight::On | Sight::OffTwice) {
                     out.push(Place { confirm: true, ..place.clone() });
                 }
-                if owned && release.is_none() && plain && matches!(seen, Sight::On | Sight::OffOnce | Sight::OffTwice) {
+                if release.is_none() && plain && matches!(seen, Sight::On | Sight::OffOnce | Sight::OffTwice) {
                     out.push(Place { half_way: true, ..place.clone() });
+                }
+                if owned && release.is_none() && plain && matches!(seen, Sight::On | Sight::OffOnce | Sight::OffTwice) {
                     out.push(Place { in_flight: true, ..place.clone() });
                 }
             }
@@ -485,7 +487,7 @@ fn body_of(rack: &Rack, server: &str, place: &Place) -> Body {
         Known::Evidence | Known::Unreadable | Known::Anything => None,
     };
     let (switch, port) = port_of(server);
-    let debt = PortDebt { begun: Some((access(1), access(110))) };
+    let debt = PortDebt { begun: Some((access(1), access(110))), by: Some(name("x")) };
     let on_disk = has_disk(rack, place).then(|| name("p")).into_iter().collect();
     let off = place.off.map(|d| OffIntent { because: String::new(), soft: sending(d.soft), hard: sending(d.hard) });
     let body = Body {
