@@ -125,6 +125,21 @@ async fn tagged_vlans_change_without_a_flap() {
     }
 }
 
+/// vmVlanTable has no rows of trunks: that it is empty does not mean that the switch has none.
+#[tokio::test]
+async fn where_all_ports_are_trunks_one_still_becomes_an_access_port() {
+    let mut sim = SimSwitch::new(Kind::Cisco, "sw", 8);
+    [10, 20, 30].iter().for_each(|id| sim.add_vlan(vlan(*id)));
+    for n in 1..=8 {
+        sim.set_port(&format!("port{n}"), &config(Admin::Up, 10, &[20]));
+    }
+    let mut bench = Bench::new(sim, settings(&["port1-8"]));
+    let seen = bench.look(Depth::Everything).await;
+    assert!(seen.writable.admin && seen.writable.access && seen.writable.trunk, "{:?}", seen.writable);
+    bench.set("port1", config(Admin::Up, 30, &[])).await.unwrap();
+    assert_eq!(bench.truth("port1"), config(Admin::Up, 30, &[]));
+}
+
 #[tokio::test]
 async fn down_and_none_and_back() {
     let mut bench = Bench::with_vlans(Kind::QBridge, &[10, 20]);

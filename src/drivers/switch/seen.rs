@@ -46,8 +46,7 @@ pub fn writable(inventory: &Inventory, state: &State) -> Writable {
     let vlans = inventory.writes_vlans();
     let (access, trunk) = match &state.vlans {
         Vlans::Bridge(_) => (vlans, vlans),
-        // CISCO-VLAN-MEMBERSHIP-MIB::vmVlan has rows of access ports alone: where all ports are trunks it is empty.
-        Vlans::Vtp(vtp) => (vlans && (!vtp.vm_vlan.is_empty() || all_trunks(vtp)), vlans && !vtp.enabled[0].is_empty()),
+        Vlans::Vtp(vtp) => (vlans && takes_access(vtp), vlans && !vtp.enabled[0].is_empty()),
     };
     Writable {
         admin: true,
@@ -56,6 +55,12 @@ pub fn writable(inventory: &Inventory, state: &State) -> Writable {
         vlan_create: vlans && inventory.profile.family == Family::QBridge,
         save: inventory.profile.save != Save::NoneKnown,
     }
+}
+
+/// Whether access ports can be written: vmVlanTable has a row for each. It has none for trunks, so that it says nothing where all are trunks.
+fn takes_access(vtp: &Vtp) -> bool {
+    let mut ports = vtp.native.keys();
+    !vtp.vm_vlan.is_empty() || ports.len() > 0 && ports.all(|port| is_trunk(vtp, *port) == Some(true))
 }
 
 fn ports(inventory: &Inventory, state: &State) -> BTreeMap<String, PortSeen> {
@@ -198,11 +203,6 @@ pub fn is_trunk(vtp: &Vtp, if_index: u32) -> Option<bool> {
         (_, Some(status)) => Some(*status == 1),
         (Some(_), None) | (None, None) => None,
     }
-}
-
-fn all_trunks(vtp: &Vtp) -> bool {
-    let ports: BTreeSet<&u32> = vtp.dynamic_state.keys().chain(vtp.dynamic_status.keys()).collect();
-    !ports.is_empty() && ports.into_iter().all(|port| is_trunk(vtp, *port) == Some(true))
 }
 
 /// The VLANs that a trunk lets pass, of which it has a list.
