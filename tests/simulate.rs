@@ -13,6 +13,8 @@ mod operators;
 mod people;
 #[path = "simulate/plan.rs"]
 mod plan;
+#[path = "simulate/reckless.rs"]
+mod reckless;
 #[path = "simulate/run.rs"]
 mod run;
 #[path = "simulate/tend.rs"]
@@ -25,6 +27,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use embody::sim::line::Weather;
 use plan::{Act, Plan, Rogue};
 use run::{Failure, Outcome, Sabotage};
 
@@ -107,7 +110,8 @@ fn seeds_keep_the_invariants_converge_and_fall_silent() {
 
 #[test]
 fn the_same_seed_is_the_same_story() {
-    for seed in [3, 17, 71] {
+    assert!(Plan::draw(59).wired && !Plan::draw(3).wired, "both kinds of drivers");
+    for seed in [3, 17, 59] {
         let hash = |()| one(seed, false).map(|o| (o.hash, o.events)).map_err(|f| f.sentence);
         assert_eq!(hash(()), hash(()), "seed {seed}");
     }
@@ -136,11 +140,39 @@ fn the_checkers_bite() {
         ("invariant 7", Sabotage::None, vec![(at(300), Act::HideGuid(0)), (at(320), Act::Rogue(Rogue::OffWithoutIntent(0)))]),
     ];
     for (sentence, sabotage, acts) in cases {
-        let words = format!("{sabotage:?} {acts:?}");
-        let failure = run::run(&Plan::fair(1, acts), false, sabotage).err().unwrap_or_else(|| panic!("{words}: nobody noticed"));
-        assert!(failure.sentence.starts_with(sentence), "{words}: {}", failure.sentence);
+        noticed(sentence, sabotage, &Plan::fair(1, acts));
     }
     // And without any of it all is well.
     let fair = run::run(&Plan::fair(1, vec![(at(300), moves)]), false, Sabotage::None).map_err(|f| f.story).unwrap();
+    assert_eq!((fair.tended, fair.offs), (0, 1), "one move, one off, nobody had to help");
+}
+
+fn noticed(sentence: &str, sabotage: Sabotage, plan: &Plan) {
+    let words = format!("{sabotage:?} {:?}", plan.acts);
+    let failure = run::run(plan, false, sabotage).err().unwrap_or_else(|| panic!("{words}: nobody noticed"));
+    assert!(failure.sentence.starts_with(sentence), "{words}: {}", failure.sentence);
+}
+
+/// The same of the real drivers: what leaves is read on the wire, and what a device says is what the driver makes of its datagrams.
+#[test]
+fn the_checkers_bite_on_the_wire() {
+    let at = Duration::from_secs;
+    let moves = Act::Move { binding: 0, server: 2 };
+    let slow = Weather { takes: (at(1), at(2)), ..Weather::FAIR };
+    let frozen = vec![(at(299), Act::FreezeAtNextOp(at(60))), (at(300), moves.clone())];
+    let paused = vec![(at(299), Act::BmcWeather(0, slow)), (at(300), moves.clone()), (at(303), Act::Pause)];
+    let shut_off = vec![(at(299), Act::FreezeAtNextOp(at(60))), (at(300), Act::Renumber { network: 0, vlan: 210 })];
+    for (sentence, acts) in [
+        ("invariant 5: IPMI s0 soft-off leaves controller 0 ", &frozen),
+        ("invariant 5: IPMI s0 soft-off leaves ", &paused),
+        ("invariant 5: a SET to ", &shut_off),
+    ] {
+        noticed(sentence, Sabotage::IgnoresTheGate, &Plan::fair(1, acts.clone()).wired());
+        // The gate is what makes the difference.
+        run::run(&Plan::fair(1, acts.clone()).wired(), false, Sabotage::None).map_err(|f| f.story).unwrap();
+    }
+    noticed("invariant 6", Sabotage::ReportsOff, &Plan::fair(1, vec![(at(300), moves.clone())]).wired());
+    noticed("invariant 5: tor-1 is changed", Sabotage::None, &Plan::fair(1, vec![(at(300), Act::Rogue(Rogue::PastTheGate))]).wired());
+    let fair = run::run(&Plan::fair(1, vec![(at(300), moves)]).wired(), false, Sabotage::None).map_err(|f| f.story).unwrap();
     assert_eq!((fair.tended, fair.offs), (0, 1), "one move, one off, nobody had to help");
 }

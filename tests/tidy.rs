@@ -211,3 +211,15 @@ fn only_the_gate_holds_a_socket_to_devices() {
     let sends = |t: &str| product(t).contains("send_to(") || product(t).contains("UdpSocket::bind");
     none(sources("src").iter().filter(|(p, t)| elsewhere(p) && sends(t)).map(|(p, _)| p.display().to_string()).collect());
 }
+
+#[test]
+fn only_the_simulator_stands_for_the_network() {
+    let elsewhere = |p: &Path| !p.starts_with("src/sim");
+    none(
+        sources("src")
+            .iter()
+            .filter(|(p, t)| elsewhere(p) && product(t).contains("Network for"))
+            .map(|(p, _)| p.display().to_string())
+            .collect(),
+    );
+}

@@ -6,7 +6,8 @@
 //! more. A process that is frozen before the check and woken later sends nothing. (Between the check and the system call no program can
 //! look: that is microseconds, or a hypervisor's pause.)
 //!
-//! Leaves out: what is sent, and what becomes of it. `DeviceSocket` is the only UDP socket of the drivers; `tests/tidy.rs` sees to it.
+//! Leaves out: what is sent, and what becomes of it. `DeviceSocket` is the only UDP socket of the drivers; `tests/tidy.rs` sees to it. In the
+//! simulator a `Network` stands for the kernel behind it, so that the same drivers and the same gate work in virtual time.
 //! Shown by the tests below, `tests/rack.rs` and `tests/simulate.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::net::UdpSocket;
 
 use crate::clock::BootClock;
@@ -261,26 +263,52 @@ pub enum Unsent {
     Network(#[from] io::Error),
 }
 
+/// What stands for the kernel's network, as the simulator's does. It is used as a socket is: what does not find room is tried again.
+#[async_trait]
+pub trait Network: Send + Sync {
+    /// One datagram leaves now. A change may find no room (`WouldBlock`); `by` is the permit that lets it out, and the answer it relies on.
+    fn try_send(&self, datagram: &Datagram, to: SocketAddr, by: Option<(&Permit, Option<Freshness>)>) -> io::Result<()>;
+
+    /// Until there is room.
+    async fn writable(&self);
+
+    /// The next datagram that arrives, and from where.
+    async fn receive(&self) -> (Vec<u8>, SocketAddr);
+}
+
+enum Way {
+    Udp(UdpSocket),
+    Network(Arc<dyn Network>),
+}
+
 /// A UDP socket to devices. Questions leave by `ask`, changes by `change` alone.
-pub struct DeviceSocket(UdpSocket);
+pub struct DeviceSocket(Way);
 
 impl DeviceSocket {
-    pub fn new(socket: UdpSocket) -> DeviceSocket {
-        DeviceSocket(socket)
+    /// On this address of our own, without waiting. Must be called within a tokio runtime.
+    pub fn open(address: SocketAddr) -> io::Result<DeviceSocket> {
+        let socket = std::net::UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket).map(|socket| DeviceSocket(Way::Udp(socket)))
+    }
+
+    pub fn over(network: Arc<dyn Network>) -> DeviceSocket {
+        DeviceSocket(Way::Network(network))
     }
 
     /// Refuses what changes anything.
     pub async fn ask(&self, datagram: &Datagram, to: SocketAddr) -> io::Result<()> {
-        match datagram {
-            Datagram::Asks(bytes) => self.0.send_to(bytes, to).await.map(|_| ()),
-            Datagram::Changes(_) => Err(io::Error::new(io::ErrorKind::PermissionDenied, "a change leaves through the gate alone")),
+        match (datagram, &self.0) {
+            (Datagram::Changes(_), _) => Err(io::Error::new(io::ErrorKind::PermissionDenied, "a change leaves through the gate alone")),
+            (Datagram::Asks(bytes), Way::Udp(socket)) => socket.send_to(bytes, to).await.map(|_| ()),
+            (Datagram::Asks(_), Way::Network(network)) => network.try_send(datagram, to, None),
         }
     }
 
     /// A last word where it can be said at once; it may as well be lost.
     pub fn ask_now(&self, datagram: &Datagram, to: SocketAddr) {
-        if let Datagram::Asks(bytes) = datagram {
-            let _ = self.0.try_send_to(bytes, to);
+        if let Datagram::Asks(_) = datagram {
+            let _ = self.try_send(datagram, to, None);
         }
     }
 
@@ -294,23 +322,42 @@ impl DeviceSocket {
         half_way: bool,
     ) -> Result<(), Unsent> {
         loop {
-            match permit.gate.pass(permit, fresh, half_way, || self.0.try_send_to(datagram.bytes(), to))? {
-                Ok(_) => return Ok(()),
-                Err(full) if full.kind() == io::ErrorKind::WouldBlock => self.0.writable().await?,
+            match permit.gate.pass(permit, fresh, half_way, || self.try_send(datagram, to, Some((permit, fresh))))? {
+                Ok(()) => return Ok(()),
+                Err(full) if full.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// On this address of our own, without waiting. Must be called within a tokio runtime.
-    pub fn open(address: SocketAddr) -> io::Result<DeviceSocket> {
-        let socket = std::net::UdpSocket::bind(address)?;
-        socket.set_nonblocking(true)?;
-        UdpSocket::from_std(socket).map(DeviceSocket)
+    fn try_send(&self, datagram: &Datagram, to: SocketAddr, by: Option<(&Permit, Option<Freshness>)>) -> io::Result<()> {
+        match &self.0 {
+            Way::Udp(socket) => socket.try_send_to(datagram.bytes(), to).map(|_| ()),
+            Way::Network(network) => network.try_send(datagram, to, by),
+        }
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        match &self.0 {
+            Way::Udp(socket) => socket.writable().await,
+            Way::Network(network) => {
+                network.writable().await;
+                Ok(())
+            }
+        }
     }
 
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.0.recv_from(buffer).await
+        match &self.0 {
+            Way::Udp(socket) => socket.recv_from(buffer).await,
+            Way::Network(network) => {
+                let (bytes, from) = network.receive().await;
+                // What does not fit is cut off, as a socket does it.
+                let length = bytes.len().min(buffer.len());
+                buffer[..length].copy_from_slice(&bytes[..length]);
+                Ok((length, from))
+            }
+        }
     }
 }
 

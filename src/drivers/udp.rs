@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Driver;
 use super::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
 use super::credentials::Turns;
+use super::gate::DeviceSocket;
 use super::switch::snmp::{SnmpSocket, Timing, UdpAgent};
 use super::switch::{SwitchDriver, SwitchSettings};
 use crate::drivers::Devices;
@@ -23,6 +24,11 @@ pub struct UdpDevices {
 impl UdpDevices {
     pub async fn bind() -> io::Result<UdpDevices> {
         Ok(UdpDevices { bmcs: BmcSocket::bind().await?, switches: SnmpSocket::bind()? })
+    }
+
+    /// On sockets that are there already. Must be called within a tokio runtime.
+    pub fn over(bmcs: DeviceSocket, switches: DeviceSocket) -> UdpDevices {
+        UdpDevices { bmcs: BmcSocket::over(bmcs, None), switches: SnmpSocket::over(switches, None) }
     }
 }
 

@@ -177,6 +177,8 @@ pub struct Bmc {
     faults: Vec<BmcFault>,
     silent_until: Tick,
     reboots: u32,
+    /// So many answers about power say Off, whatever is so.
+    pub off_lies: u32,
     log: VecDeque<BmcEvent>,
 }
 
@@ -193,6 +195,7 @@ impl Bmc {
             faults: Vec::new(),
             silent_until: Tick::START,
             reboots: 0,
+            off_lies: 0,
             log: VecDeque::new(),
         }
     }
@@ -256,10 +259,15 @@ impl Bmc {
 
     /// Another BMC in its place, in front of the same machine: it shows this GUID, knows no session, and nothing of boot flags.
     pub fn swap(&mut self, guid: [u8; 16], now: Tick) {
+        self.show(guid, now);
+        (self.flags, self.flags_set_at, self.pending) = ([0; 2], None, None);
+    }
+
+    /// It shows this GUID from now on, as after an update of its firmware: it knows no session.
+    pub fn show(&mut self, guid: [u8; 16], now: Tick) {
         self.settle(now);
         self.config.guid = guid;
         self.reboots += 1;
-        (self.flags, self.flags_set_at, self.pending) = ([0; 2], None, None);
     }
 
     /// When something will happen by itself, if anything will: for a clock that jumps.
@@ -360,8 +368,9 @@ impl Bmc {
         }
         match (netfn, cmd) {
             (0x00, 0x01) => {
-                let on = u8::from(self.power == Power::On);
-                vec![0, on, 0, 0]
+                let lies = self.off_lies > 0;
+                self.off_lies = self.off_lies.saturating_sub(1);
+                vec![0, u8::from(self.power == Power::On && !lies), 0, 0]
             }
             (0x00, 0x02) => vec![self.control_byte(data, now)],
             (0x00, 0x08) => vec![self.set_boot_option(data, now)],

@@ -14,6 +14,7 @@ use super::bmc::{Bmc, BmcConfig, BmcEvent};
 use super::checkers::{Host, Judge, Write};
 use super::freezer::Freezer;
 use super::line::{Line, Weather};
+use super::rmcp::Endpoint;
 use super::switch::{Change, SimSwitch, Who};
 use super::trace::Trace;
 use super::virtual_bmc::VirtualBmc;
@@ -54,7 +55,8 @@ pub enum Runs {
 }
 
 struct Machine {
-    bmc: Bmc,
+    /// The BMC, and its sessions with real drivers.
+    endpoint: Endpoint,
     mac: Mac,
     firmware_takes: Duration,
     runs: Runs,
@@ -63,9 +65,6 @@ struct Machine {
     ask_at: Option<(Tick, bool)>,
     events_read: usize,
     next_known: Option<Tick>,
-    reports_off: bool,
-    /// So many answers say Off, whatever is so.
-    off_lies: u32,
     /// Since when it is the BMC that it is.
     bmc_since: Tick,
     /// It boots what it booted the last time, without a question.
@@ -165,8 +164,9 @@ impl Centre {
 
     pub fn add_machine(&self, server: &Name, mac: Mac, config: BmcConfig, firmware_takes: Duration, line: Line) {
         let running = config.power == Power::On;
+        let seed = self.state().machines.len() as u64;
         let machine = Machine {
-            bmc: Bmc::new(config),
+            endpoint: Endpoint::new(Bmc::new(config), seed),
             mac,
             firmware_takes,
             runs: if running { Runs::Foreign } else { Runs::Nothing },
@@ -174,8 +174,6 @@ impl Centre {
             ask_at: None,
             events_read: 0,
             next_known: None,
-            reports_off: false,
-            off_lies: 0,
             bmc_since: Tick::START,
             remembers: None,
             wake: Arc::new(Notify::new()),
@@ -200,12 +198,26 @@ impl Centre {
         };
     }
 
+    /// The way to a device; a perfect one where there is no such device.
+    pub(super) fn line(&self, device: &Device) -> Line {
+        let state = self.state();
+        let line = match device {
+            Device::Bmc(name) => state.machines.get(name).map(|m| m.line.clone()),
+            Device::Switch(name) => state.switches.get(name).map(|r| r.line.clone()),
+        };
+        line.unwrap_or_else(|| Line::new(0))
+    }
+
     pub fn runs(&self, server: &Name) -> Option<Runs> {
         self.state().machines.get(server).map(|m| m.runs.clone())
     }
 
     pub fn power(&self, server: &Name) -> Option<Power> {
         self.touch(server, |bmc, now| bmc.power(now))
+    }
+
+    pub(super) fn serial(&self, switch: &Name) -> Option<String> {
+        self.state().switches.get(switch).map(|rack| rack.serial.clone())
     }
 
     /// What a person at the console sees of a port.
@@ -242,9 +254,7 @@ impl Centre {
 
     /// The next answer about power says Off.
     pub fn lie_off_once(&self, server: &Name) {
-        if let Some(machine) = self.state().machines.get_mut(server) {
-            machine.off_lies = 1;
-        }
+        self.touch(server, |bmc, _| bmc.off_lies = 1);
     }
 
     /// Another switch in its place, with the same configuration.
@@ -282,11 +292,9 @@ impl Centre {
         self.judge(|judge, _| judge.runs(server, persona, None));
     }
 
-    /// The device lies about power: for the test of the checkers.
-    pub fn report_off(&self, server: &Name, lie: bool) {
-        if let Some(machine) = self.state().machines.get_mut(server) {
-            machine.reports_off = lie;
-        }
+    /// The device lies about power from now on: for the test of the checkers.
+    pub fn report_off(&self, server: &Name) {
+        self.touch(server, |bmc, _| bmc.off_lies = u32::MAX);
     }
 
     /// The machine boots what it booted the last time, whatever it is answered: for the test of the checkers.
@@ -340,11 +348,16 @@ impl Centre {
 
     /// Whatever happens to a BMC, or is asked of it as by a person who stands there.
     pub fn touch<T>(&self, server: &Name, what: impl FnOnce(&mut Bmc, Tick) -> T) -> Option<T> {
+        self.with_endpoint(server, |endpoint, now| what(&mut endpoint.bmc, now))
+    }
+
+    /// The same of a BMC and its sessions.
+    pub(super) fn with_endpoint<T>(&self, server: &Name, what: impl FnOnce(&mut Endpoint, Tick) -> T) -> Option<T> {
         let now = self.now();
         let mut state = self.state();
         let machine = state.machines.get_mut(server)?;
-        machine.bmc.settle(now);
-        let out = what(&mut machine.bmc, now);
+        machine.endpoint.bmc.settle(now);
+        let out = what(&mut machine.endpoint, now);
         drain_bmc(&mut state, server, now);
         if state.judge.violation.is_some() {
             self.broken.notify_one();
@@ -370,24 +383,24 @@ impl Centre {
         Some(out)
     }
 
-    pub fn reported_power(&self, server: &Name, power: Power) -> Power {
-        let mut state = self.state();
-        let Some(machine) = state.machines.get_mut(server) else { return power };
-        let lies = machine.off_lies > 0;
-        machine.off_lies = machine.off_lies.saturating_sub(1);
-        if lies || machine.reports_off { Power::Off } else { power }
-    }
-
     /// A change leaves: called inside the gate.
     pub fn sending(&self, host: Host, server: &Name, op: &Op) {
         self.note(&[server], format!("op {op}"));
-        let truly = self.state().machines.get(server).map(|m| (guid(&m.bmc), m.bmc_since));
-        self.judge(|judge, now| {
-            if let Some((guid, since)) = truly {
-                judge.reaches(Kind::Server, server, guid.as_deref(), since, now);
-            }
-            judge.sending(host, server, op, now);
-        });
+        self.reaches(server);
+        self.judge(|judge, now| judge.sending(host, server, op, now));
+    }
+
+    /// A datagram leaves that is a part of a change, or one that nobody can read any more: called inside the gate.
+    pub fn sending_part(&self, host: Host, server: &Name) {
+        self.reaches(server);
+        self.judge(|judge, now| judge.sending_part(host, server, now));
+    }
+
+    fn reaches(&self, server: &Name) {
+        let truly = self.state().machines.get(server).map(|m| (guid(&m.endpoint.bmc), m.bmc_since));
+        if let Some((guid, since)) = truly {
+            self.judge(|judge, now| judge.reaches(Kind::Server, server, guid.as_deref(), since, now));
+        }
     }
 
     /// A SET leaves: called inside the gate.
@@ -399,6 +412,11 @@ impl Centre {
             }
             judge.setting(host, switch, key, now);
         });
+    }
+
+    /// Whether something is to happen to the process that sends the next change.
+    pub(super) fn lies_in_wait(&self) -> bool {
+        !self.events_before_sending().is_empty()
     }
 
     /// A change is about to leave: here the process may be killed, or stand still.
@@ -445,7 +463,7 @@ impl Centre {
             let (start, mac) = (machine.start, machine.mac);
             tokio::spawn(Arc::clone(self).ask_what_to_boot(server.clone(), mac, start, again, answers.clone()));
         }
-        let next = machine.bmc.next().into_iter().chain(machine.ask_at.map(|(at, _)| at)).min();
+        let next = machine.endpoint.bmc.next().into_iter().chain(machine.ask_at.map(|(at, _)| at)).min();
         // A tick later: ticks round down, and nothing is due before its time.
         Some((Arc::clone(&machine.wake), next.map(|at| at.plus(Duration::from_micros(1)))))
     }
@@ -529,7 +547,7 @@ fn guid(bmc: &Bmc) -> Option<String> {
 fn drain_bmc(state: &mut State, server: &Name, now: Tick) {
     let State { machines, judge, trace, .. } = state;
     let Some(machine) = machines.get_mut(server) else { return };
-    let new: Vec<BmcEvent> = machine.bmc.log().skip(machine.events_read).cloned().collect();
+    let new: Vec<BmcEvent> = machine.endpoint.bmc.log().skip(machine.events_read).cloned().collect();
     machine.events_read += new.len();
     for event in new {
         match event {
@@ -556,8 +574,8 @@ fn drain_bmc(state: &mut State, server: &Name, now: Tick) {
         }
         machine.wake.notify_one();
     }
-    if machine.bmc.next() != machine.next_known {
-        machine.next_known = machine.bmc.next();
+    if machine.endpoint.bmc.next() != machine.next_known {
+        machine.next_known = machine.endpoint.bmc.next();
         machine.wake.notify_one();
     }
 }
@@ -581,26 +599,15 @@ pub struct VirtualDevices {
     pub host: Host,
 }
 
-impl VirtualDevices {
-    fn line(&self, device: &Device) -> Line {
-        let state = self.centre.state();
-        let line = match device {
-            Device::Bmc(name) => state.machines.get(name).map(|m| m.line.clone()),
-            Device::Switch(name) => state.switches.get(name).map(|r| r.line.clone()),
-        };
-        line.unwrap_or_else(|| Line::new(0))
-    }
-}
-
 impl Devices for VirtualDevices {
     fn bmc(&self, server: &Name, spec: &ServerSpec, _: BmcLogin, _: Duration, _: Arc<Turns>) -> Box<dyn Driver> {
-        let line = self.line(&Device::Bmc(server.clone()));
+        let line = self.centre.line(&Device::Bmc(server.clone()));
         Box::new(VirtualBmc::new(Arc::clone(&self.centre), self.host, server.clone(), spec.bmc.address.to_string(), line))
     }
 
     fn switch(&self, switch: &Name, spec: &SwitchSpec, _: SnmpLogin, _: Arc<Turns>) -> Box<dyn Driver> {
         let device = Device::Switch(switch.clone());
-        let agent = VirtualAgent::new(Arc::clone(&self.centre), self.host, switch.clone(), self.line(&device));
+        let agent = VirtualAgent::new(Arc::clone(&self.centre), self.host, switch.clone(), self.centre.line(&device));
         let settings = SwitchSettings {
             profile: spec.profile,
             manage: spec.manage.as_ref().map(|m| m.ports.clone()),

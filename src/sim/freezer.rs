@@ -45,7 +45,7 @@ impl Freezer {
     }
 
     /// A part of a process.
-    pub fn hold<F: Future + Send + 'static>(self: &Arc<Self>, host: Host, part: F) -> Held<F> {
+    pub fn hold<F: Future + Send>(self: &Arc<Self>, host: Host, part: F) -> Held<F> {
         Held { freezer: Arc::clone(self), host, part: Box::pin(part) }
     }
 }

@@ -17,17 +17,26 @@ pub struct Weather {
     pub reply_lost: f64,
     /// The request arrives after the one who asked has given up.
     pub late: f64,
+    /// A datagram comes twice, there or back.
+    pub doubled: f64,
     /// One way, from and to.
     pub takes: (Duration, Duration),
 }
 
 impl Weather {
-    pub const FAIR: Weather =
-        Weather { request_lost: 0.0, reply_lost: 0.0, late: 0.0, takes: (Duration::from_millis(2), Duration::from_millis(20)) };
+    pub const FAIR: Weather = Weather {
+        request_lost: 0.0,
+        reply_lost: 0.0,
+        late: 0.0,
+        doubled: 0.0,
+        takes: (Duration::from_millis(2), Duration::from_millis(20)),
+    };
 }
 
 /// How long a late request is under way. BMCs act half a minute late, not more.
 const LATE: (Duration, Duration) = (Duration::from_secs(11), Duration::from_secs(30));
+/// Between a datagram and its double.
+const DOUBLE: Duration = Duration::from_millis(1);
 
 /// No reply came in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +54,8 @@ struct Fate {
     back: Duration,
     arrives: bool,
     returns: bool,
+    /// Each way.
+    doubled: (bool, bool),
 }
 
 impl Line {
@@ -60,13 +71,17 @@ impl Line {
         let weather = *self.weather.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         let mut within = |(from, to): (Duration, Duration)| from + (to - from).mul_f64(rng.random_range(0.0..1.0));
-        let (mut there, back, late) = (within(weather.takes), within(weather.takes), within(LATE));
+        let (mut there, mut back, late) = (within(weather.takes), within(weather.takes), within(LATE));
         let mut is = |chance: f64| rng.random_range(0.0..1.0) < chance;
-        let (lost, late_now, reply_lost) = (is(weather.request_lost), is(weather.late), is(weather.reply_lost));
-        if late_now {
+        let (lost, late_there, reply_lost, late_back) =
+            (is(weather.request_lost), is(weather.late), is(weather.reply_lost), is(weather.late));
+        if late_there {
             there = late;
         }
-        Fate { there, back, arrives: !lost, returns: !reply_lost }
+        if late_back {
+            back = late;
+        }
+        Fate { there, back, arrives: !lost, returns: !reply_lost, doubled: (is(weather.doubled), is(weather.doubled)) }
     }
 
     /// One request: `deliver` is what the device does when it arrives, and says nothing where it does not answer.
@@ -95,6 +110,27 @@ impl Line {
             }
         });
         Reply(Some(answer))
+    }
+
+    /// One datagram, and what the device answers to it. Whoever gave up waiting may still hear that.
+    pub fn carry(&self, mut deliver: impl FnMut() -> Option<Vec<u8>> + Send + 'static, mut hear: impl FnMut(Vec<u8>) + Send + 'static) {
+        let fate = self.fate();
+        if !fate.arrives {
+            return;
+        }
+        let copies = |doubled: bool| if doubled { 2 } else { 1 };
+        tokio::spawn(async move {
+            sleep(fate.there).await;
+            let mut said = Vec::new();
+            for copy in 0..copies(fate.doubled.0) {
+                sleep(DOUBLE * copy).await;
+                said.extend(deliver());
+            }
+            sleep(fate.back).await;
+            for answer in said.into_iter().filter(|_| fate.returns) {
+                (0..copies(fate.doubled.1)).for_each(|_| hear(answer.clone()));
+            }
+        });
     }
 }
 

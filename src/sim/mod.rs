@@ -11,6 +11,7 @@ pub mod freezer;
 pub mod leases;
 pub mod line;
 pub mod mib;
+pub mod network;
 pub mod rack;
 pub mod recording;
 pub mod rmcp;

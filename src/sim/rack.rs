@@ -13,18 +13,17 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
-use super::agent::{self, Access, SimAgent, SimUser};
+use super::agent::{self, SimAgent};
 use super::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcFault, SoftOff, User};
 use super::mib::Mib;
 use super::rmcp::{self, Endpoint, Line, SharedEndpoint};
 use super::switch::{Kind, SimSwitch};
 use crate::clock::Clock;
 use crate::control::secrets::{self, BadSecret};
-use crate::drivers::switch::snmp::keys::Extension;
 use crate::drivers::switch::snmp::{Binding, Oid, Value};
 use crate::model::fact::{Admin, PortConfig, Power};
 use crate::model::objects::{Held, Objects};
-use crate::model::secret::{SecretSpec, SnmpLogin};
+use crate::model::secret::SecretSpec;
 use crate::model::switch::{ProfileName, SecretRef, VlanPolicy, port_range};
 use crate::model::{HostPort, Name, Object, ServerSpec, SwitchSpec, Vlan};
 
@@ -294,19 +293,8 @@ fn agent(name: &Name, spec: &SwitchSpec, mib: Shared, seed: u64, objects: &Objec
     let named = secret(&object, &spec.snmp.secret_ref, objects)?;
     let of = spec.snmp.secret_ref.name.as_str();
     let login = secrets::values(of, named).and_then(|values| secrets::snmp_login(of, spec.snmp.version, &values));
-    let agent = SimAgent::new(Box::new(mib), seed);
-    Ok(match login.map_err(|source| RackError::BadSecret { object, source })? {
-        SnmpLogin::V2c { community } => agent.with_community(community.reveal(), Access::Write),
-        SnmpLogin::V3 { username, auth, auth_password, privacy, priv_password } => agent.with_user(SimUser {
-            name: username,
-            auth,
-            auth_password: auth_password.reveal().to_owned(),
-            privacy,
-            priv_password: priv_password.reveal().to_owned(),
-            extension: Extension::Blumenthal,
-            access: Access::Write,
-        }),
-    })
+    let login = login.map_err(|source| RackError::BadSecret { object, source })?;
+    Ok(SimAgent::new(Box::new(mib), seed).with_login(&login))
 }
 
 fn board(name: &Name, spec: &ServerSpec, make: &Make, power: Power, seed: u64, objects: &Objects) -> Result<BmcConfig, RackError> {

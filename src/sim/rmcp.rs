@@ -152,6 +152,15 @@ impl Endpoint {
         self.sessions.clear();
     }
 
+    /// What a datagram says in its session (network function, command, data), for whoever looks at it on its way: nothing comes of that.
+    pub fn read(&self, datagram: &[u8]) -> Option<(u8, u8, Vec<u8>)> {
+        let packet = wire::packet(datagram)?;
+        let State::Active(active) = &self.sessions.get(&packet.session)?.state else { return None };
+        let payload = active.keys.open(&packet)?;
+        let message = wire::lan_message(&payload)?;
+        Some((message.netfn, message.cmd, message.data.to_vec()))
+    }
+
     pub fn handle(&mut self, datagram: &[u8], now: Tick) -> Option<Vec<u8>> {
         self.heard += 1;
         if !self.bmc.reachable(now) {

@@ -164,6 +164,7 @@ pub struct SimSwitch {
     /// All that is served, until something changes.
     served: Option<Tree>,
     up_time: u32,
+    restarts: u32,
     serial: i64,
     copy_state: Option<i64>,
     /// dot1qPortAcceptableFrameTypes is served, and can be written.
@@ -238,6 +239,7 @@ impl SimSwitch {
             rest,
             served: None,
             up_time: 100,
+            restarts: 0,
             serial: 1,
             copy_state: None,
             frame_types: FrameTypes::Writable,
@@ -329,7 +331,12 @@ impl SimSwitch {
         let before = self.views();
         self.config = self.saved.clone();
         self.up_time = 1;
+        self.restarts += 1;
         self.note(Who::Human, &before);
+    }
+
+    pub fn restarts(&self) -> u32 {
+        self.restarts
     }
 
     /// Its ports get other numbers: each has now the name that the one before it had, and the first the name of the last.

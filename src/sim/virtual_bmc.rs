@@ -114,9 +114,8 @@ impl VirtualBmc {
         }
     }
 
-    fn power_of(&self, answer: &[u8]) -> Power {
-        let power = if answer.get(1).is_some_and(|state| state & 1 == 1) { Power::On } else { Power::Off };
-        self.centre.reported_power(&self.server, power)
+    fn power_of(answer: &[u8]) -> Power {
+        if answer.get(1).is_some_and(|state| state & 1 == 1) { Power::On } else { Power::Off }
     }
 
     fn shown(&self, session: Session) -> Identity {
@@ -153,7 +152,7 @@ impl VirtualBmc {
                 Err(other) => return Err(self.not_sent(what, other.to_string())),
             };
             let fresh = Freshness::within(asked_at, begun.elapsed());
-            return Ok(Before { session: told_by, power: self.power_of(&answer), fresh });
+            return Ok(Before { session: told_by, power: Self::power_of(&answer), fresh });
         }
         Err(Fault::Silent { device: self.device(), attempts: ASKED, waited: READ_WAIT * ASKED })
     }
@@ -269,7 +268,7 @@ impl Driver for VirtualBmc {
     async fn observe(&mut self, depth: Depth, deadline: Instant) -> Result<Observation, Fault> {
         let status = |bmc: &mut Bmc, now: Tick| (Session::with(bmc), bmc.command(OPERATOR, 0, 0x01, &[], now));
         let (session, answer) = self.read(deadline, status).await?;
-        let power = self.power_of(&self.understood(STATUS, answer)?);
+        let power = Self::power_of(&self.understood(STATUS, answer)?);
         if depth == Depth::Everything || self.identity.is_none() {
             self.identity = Some(self.read(deadline, |bmc, _| bmc.identity()).await?);
         }

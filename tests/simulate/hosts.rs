@@ -12,11 +12,14 @@ use embody::drivers::Devices;
 use embody::limits;
 use embody::sim::centre::{Answers, Centre, VirtualDevices};
 use embody::sim::checkers::Host as Number;
+use embody::sim::network::{WiredDevices, Wires};
 use embody::sim::trial_store::TrialStore;
 use embody::store::{Lease, LeaseEnd, Records, Store};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+
+use crate::reckless::RecklessDevices;
 
 /// Who holds the lease, and until when.
 type Holding = Option<(Number, Arc<LeaseEnd>)>;
@@ -55,9 +58,20 @@ impl Acting {
     }
 }
 
+/// How processes reach their devices.
+#[derive(Clone)]
+pub struct Reach {
+    /// By the real drivers; without, by virtual ones.
+    pub wires: Option<Arc<Wires>>,
+    pub reckless: bool,
+}
+
 pub struct Host {
     pub number: Number,
     pub store: Arc<TrialStore>,
+    reach: Reach,
+    /// Those of the process that runs.
+    wired: Option<Arc<WiredDevices>>,
     records: Arc<Records>,
     centre: Arc<Centre>,
     acting: Acting,
@@ -66,9 +80,22 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(number: Number, centre: &Arc<Centre>, store: Arc<TrialStore>, acting: &Acting) -> Host {
+    pub fn new(number: Number, centre: &Arc<Centre>, store: Arc<TrialStore>, acting: &Acting, reach: Reach) -> Host {
         let records = Arc::new(Records::in_memory(store.clone()));
-        Host { number, store, records, centre: Arc::clone(centre), acting: acting.clone(), process: None, back_at: None }
+        let (centre, acting) = (Arc::clone(centre), acting.clone());
+        Host { number, store, reach, wired: None, records, centre, acting, process: None, back_at: None }
+    }
+
+    fn devices(&mut self) -> Arc<dyn Devices> {
+        self.wired = self.reach.wires.as_ref().map(|wires| Arc::new(wires.devices(self.number)));
+        let devices: Arc<dyn Devices> = match &self.wired {
+            Some(wired) => wired.clone(),
+            None => Arc::new(VirtualDevices { centre: Arc::clone(&self.centre), host: self.number }),
+        };
+        match self.reach.reckless {
+            true => Arc::new(RecklessDevices(devices)),
+            false => devices,
+        }
     }
 
     pub fn start(&mut self) {
@@ -82,7 +109,7 @@ impl Host {
             centre: Arc::clone(&self.centre),
             store: self.store.clone(),
             records: Arc::clone(&self.records),
-            devices: Arc::new(VirtualDevices { centre: Arc::clone(&self.centre), host: self.number }),
+            devices: self.devices(),
             acting: self.acting.clone(),
         };
         self.process = Some(tokio::spawn(self.centre.freezer.hold(self.number, process.act())));
@@ -91,6 +118,9 @@ impl Host {
     pub async fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             self.centre.note(&[], format!("controller {} is dead", self.number));
+            if let Some(wired) = &self.wired {
+                wired.die();
+            }
             process.abort();
             let _ = process.await;
             self.centre.freezer.thaw(self.number);

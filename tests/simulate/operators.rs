@@ -10,6 +10,7 @@ use embody::drivers::bmc::ipmi::commands::ChassisControl;
 use embody::drivers::gate::Key;
 use embody::drivers::switch::objects::{self, at};
 use embody::drivers::switch::snmp::Value as SnmpValue;
+use embody::drivers::switch::snmp::codec::{self, Pdu};
 use embody::model::claim::directory;
 use embody::model::fact::{Admin, PortConfig};
 use embody::model::op::{Device, Off, Op};
@@ -20,6 +21,7 @@ use embody::server::api::{Backend, DryRun, apply};
 use embody::sim::centre::Centre;
 use embody::sim::checkers::{By, Write};
 use embody::sim::mib::Mib;
+use embody::sim::network::Wires;
 use embody::store::keys;
 use serde_json::{Value, json};
 
@@ -65,6 +67,8 @@ pub struct Operators {
     pub words: Arc<Words>,
     pub(crate) centre: Arc<Centre>,
     pub(crate) plan: Plan,
+    /// Where the drivers are the real ones.
+    pub(crate) wires: Option<Arc<Wires>>,
     pub(crate) desired: BTreeMap<usize, Intent>,
     /// Each persona: whether it is exclusive, and its root.
     pub(crate) personas: BTreeMap<usize, (bool, String)>,
@@ -93,7 +97,7 @@ fn network(n: usize, vlan: u16) -> Object {
 }
 
 impl Operators {
-    pub fn new(plan: &Plan, centre: Arc<Centre>, backend: Backend, words: Arc<Words>) -> Operators {
+    pub fn new(plan: &Plan, centre: Arc<Centre>, wires: Option<Arc<Wires>>, backend: Backend, words: Arc<Words>) -> Operators {
         let desired =
             |(n, server): (usize, &usize)| (n, Intent { persona: n, server: *server, state: "Running", restart: 0, mode: "enforce" });
         let desired = plan.bindings.iter().enumerate().map(desired).collect();
@@ -101,7 +105,8 @@ impl Operators {
         let personas = plan.exclusive.iter().enumerate().map(root).collect();
         let guids = (0..plan.machines.len()).map(|n| (n, guid(n, 0))).collect();
         let plan = plan.clone();
-        Operators { backend, words, centre, plan, desired, personas, vlans: [110, 120, 130], guids, lied_at: BTreeMap::new(), fresh: 0 }
+        let (vlans, lied_at) = ([110, 120, 130], BTreeMap::new());
+        Operators { backend, words, centre, plan, wires, desired, personas, vlans, guids, lied_at, fresh: 0 }
     }
 
     /// The first manifests.
@@ -115,6 +120,10 @@ impl Operators {
         let mut all = vec![
             secret("bmc", json!({ "username": "admin", "password": "admin" })),
             secret("snmp", json!({ "community": "private" })),
+            secret(
+                "snmp3",
+                json!({ "username": "embody", "authProtocol": "SHA-256", "authPassword": "long enough", "privProtocol": "AES", "privPassword": "longer yet" }),
+            ),
             of("Policy", "default", json!({ "limits": { "maxUnavailable": "100%" } })),
             of("Network", "quarantine", json!({ "vlan": QUARANTINE, "role": "quarantine" })),
         ];
@@ -127,6 +136,8 @@ impl Operators {
             if n == 0 {
                 spec["vlans"] = json!("Create");
                 spec["uplinks"] = json!(["port8"]);
+            } else if self.plan.wired {
+                spec["snmp"] = json!({ "version": "v3", "secretRef": { "name": "snmp3" } });
             }
             all.push(of("Switch", switch(n).as_str(), spec));
         }
@@ -280,7 +291,7 @@ impl Operators {
                 self.centre.swap_bmc(&server(*n), guid(*n, which));
                 self.centre.judge(|judge, now| judge.touched(&server(*n), now));
             }
-            Act::HideGuid(n) => drop(self.centre.touch(&server(*n), |bmc, _| bmc.config.guid = [0; 16])),
+            Act::HideGuid(n) => drop(self.centre.touch(&server(*n), |bmc, now| bmc.show([0; 16], now))),
             // Two within one streak of questions are more than anybody can tell from a body that is off.
             Act::LieOff(n) if self.lied_at.get(n).is_none_or(|at| self.centre.now().since(*at) > Duration::from_secs(120)) => {
                 self.lied_at.insert(*n, self.centre.now());
@@ -324,6 +335,11 @@ impl Operators {
                     bmc.config.on_takes = Duration::from_secs(1_000_000);
                 });
             }
+            Rogue::PastTheGate => {
+                let pdu = Pdu { kind: codec::Kind::Set, bindings: vec![shut(1)], ..Pdu::asking(codec::Kind::Set, 7, []) };
+                let tor = "192.0.2.1:161".parse().unwrap();
+                self.wires.as_ref().unwrap().slip_in(0, codec::message(b"private", &pdu), tor).unwrap();
+            }
             Rogue::Set => self.centre.setting(0, &switch(0), &Key::Saved),
             Rogue::Answer => self.centre.judge(|judge, now| judge.answering(0, &server(0), now)),
             Rogue::OneRootTwice => {
@@ -363,7 +379,9 @@ impl Operators {
             self.centre.set_weather(&Device::Bmc(server(n)), embody::sim::line::Weather::FAIR);
             self.centre.touch(&server(n), |bmc, now| {
                 bmc.heal(now);
-                bmc.config.guid = self.guids[&n];
+                if bmc.config.guid != self.guids[&n] {
+                    bmc.show(self.guids[&n], now);
+                }
             });
         }
         for n in 0..2 {

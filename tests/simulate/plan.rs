@@ -127,6 +127,8 @@ pub enum Rogue {
     ForGood(usize),
     /// A SET leaves.
     Set,
+    /// A datagram with a SET leaves as a question does.
+    PastTheGate,
     /// A boot answer reaches a machine.
     Answer,
     /// A second body mounts a directory that another one writes, under another persona's name.
@@ -175,6 +177,8 @@ pub struct Plan {
     pub grace: Duration,
     /// Processes that may act.
     pub controllers: usize,
+    /// They have the real drivers, which talk to the wire endpoints of the devices.
+    pub wired: bool,
     pub acts: Vec<(Duration, Act)>,
     pub chaos: Duration,
 }
@@ -195,7 +199,8 @@ impl Plan {
         let grace = Duration::from_secs(*pick(&mut rng, &[0, 10, 20, 30]));
         let chaos = secs(&mut rng, 600, 1500);
         let controllers = rng.random_range(1..=2);
-        let mut plan = Plan { seed, machines, exclusive, bindings, grace, controllers, acts: Vec::new(), chaos };
+        let wired = rng.random_bool(0.25);
+        let mut plan = Plan { seed, machines, exclusive, bindings, grace, controllers, wired, acts: Vec::new(), chaos };
         let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.3)).collect();
         let number = rng.random_range(8..=40);
         for _ in 0..number {
@@ -219,7 +224,13 @@ impl Plan {
             firmware_takes: secs(20),
         };
         let machines = vec![machine(false), machine(false), machine(false), machine(true)];
-        Plan { seed, machines, exclusive: vec![true, true], bindings: vec![0, 1], grace: secs(10), controllers: 1, acts, chaos: secs(900) }
+        let (exclusive, bindings, grace, chaos) = (vec![true, true], vec![0, 1], secs(10), secs(900));
+        Plan { seed, machines, exclusive, bindings, grace, controllers: 1, wired: false, acts, chaos }
+    }
+
+    /// The same, by the real drivers.
+    pub fn wired(self) -> Plan {
+        Plan { wired: true, ..self }
     }
 
     fn act(&self, kind: u32, rng: &mut StdRng) -> Act {
@@ -343,6 +354,7 @@ fn weather(rng: &mut StdRng, late: bool) -> Weather {
         request_lost: chance(rng, 0.4),
         reply_lost: chance(rng, 0.4),
         late: if late { chance(rng, 0.1) } else { 0.0 },
+        doubled: chance(rng, 0.2),
         takes: (Duration::from_millis(10), Duration::from_millis(slow)),
     }
 }
@@ -377,8 +389,13 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "world of seed {}: {} controllers, exclusive {:?}, bindings on servers {:?}, grace {:?}",
-            self.seed, self.controllers, self.exclusive, self.bindings, self.grace
+            "world of seed {}: {} controllers, {} drivers, exclusive {:?}, bindings on servers {:?}, grace {:?}",
+            self.seed,
+            self.controllers,
+            if self.wired { "real" } else { "virtual" },
+            self.exclusive,
+            self.bindings,
+            self.grace
         )?;
         for (n, machine) in self.machines.iter().enumerate() {
             writeln!(f, "  s{n}: {machine:?}")?;

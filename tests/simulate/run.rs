@@ -14,13 +14,14 @@ use embody::sim::bmc::BmcConfig;
 use embody::sim::centre::{Centre, Runs};
 use embody::sim::leases::Leases;
 use embody::sim::line::Line;
+use embody::sim::network::Wires;
 use embody::sim::switch::{Kind as SwitchKind, SimSwitch};
 use embody::sim::trial_store::{StoreLuck, TrialStore};
 use embody::store::{EmbeddedStore, Entry, Expect, Store, Write, keys};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::hosts::{Acting, Host};
+use crate::hosts::{Acting, Host, Reach};
 use crate::operators::{Operators, guid, server, switch};
 use crate::plan::{Act, Plan};
 use crate::tend::TEND_EVERY;
@@ -43,6 +44,8 @@ pub enum Sabotage {
     ReportsOff,
     /// Machines boot what they booted before, whatever they are answered: as if a withdrawn answer still stood.
     BootsFromMemory,
+    /// Drivers send without asking the gate.
+    IgnoresTheGate,
 }
 
 #[derive(Debug, Clone)]
@@ -109,10 +112,11 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     let inner = EmbeddedStore::in_memory().unwrap();
     let leases = Leases::new(Arc::clone(&centre));
     let acting = Acting::new();
+    let reach = Reach { wires: plan.wired.then(|| Wires::new(Arc::clone(&centre))), reckless: sabotage == Sabotage::IgnoresTheGate };
     let host = |number: usize| {
         let (inner, centre, leases) = (inner.clone(), Arc::clone(&centre), Arc::clone(&leases));
         let store = TrialStore::of_controller(inner, Arc::clone(&centre), leases, number, plan.seed + 1000 * number as u64);
-        Host::new(number, &centre, Arc::new(store), &acting)
+        Host::new(number, &centre, Arc::new(store), &acting, reach.clone())
     };
     let hosts = (0..plan.controllers).map(host).collect();
     furnish(plan, &centre);
@@ -120,14 +124,14 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     let mut site = Site { centre: Arc::clone(&centre), inner, public: Arc::clone(&public), backup: Vec::new(), leases, hosts, lines };
     let words = Arc::new(Words { controller: acting.controller(), store: Arc::clone(&public), lease: serve::LEASE });
     let backend = Backend::new(public, words.clone(), serve::check());
-    let people = Operators::new(plan, Arc::clone(&centre), backend, words);
+    let people = Operators::new(plan, Arc::clone(&centre), reach.wires.clone(), backend, words);
     people.heal();
     people.move_in().await;
     for n in 0..plan.machines.len() {
         tokio::spawn(Arc::clone(&centre).live(server(n), acting.answers()));
         match sabotage {
-            Sabotage::None => {}
-            Sabotage::ReportsOff => centre.report_off(&server(n), true),
+            Sabotage::None | Sabotage::IgnoresTheGate => {}
+            Sabotage::ReportsOff => centre.report_off(&server(n)),
             Sabotage::BootsFromMemory => centre.boot_from_memory(&server(n)),
         }
     }

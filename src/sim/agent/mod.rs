@@ -17,7 +17,9 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 use crate::drivers::switch::snmp::codec::{self, Kind, Pdu};
+use crate::drivers::switch::snmp::keys::Extension;
 use crate::drivers::switch::snmp::{Binding, Oid, Value};
+use crate::model::secret::SnmpLogin;
 use crate::sim::mib::Mib;
 
 pub use secure::SimUser;
@@ -113,6 +115,22 @@ impl SimAgent {
     pub fn with_user(mut self, user: SimUser) -> SimAgent {
         self.engine.add(user);
         self
+    }
+
+    /// Whoever has these credentials may write.
+    pub fn with_login(self, login: &SnmpLogin) -> SimAgent {
+        match login {
+            SnmpLogin::V2c { community } => self.with_community(community.reveal(), Access::Write),
+            SnmpLogin::V3 { username, auth, auth_password, privacy, priv_password } => self.with_user(SimUser {
+                name: username.clone(),
+                auth: *auth,
+                auth_password: auth_password.reveal().to_owned(),
+                privacy: *privacy,
+                priv_password: priv_password.reveal().to_owned(),
+                extension: Extension::Blumenthal,
+                access: Access::Write,
+            }),
+        }
     }
 
     /// The engine starts again: one boot more, its time from zero.

@@ -135,6 +135,16 @@ impl Judge {
         self.authorised(host, &format!("a SET to {switch} ({key:?})"), server.as_ref(), now);
     }
 
+    /// A datagram leaves for a BMC that is a part of an operation.
+    pub fn sending_part(&mut self, host: Host, server: &Name, now: Tick) {
+        self.authorised(host, "a part of a change", Some(server), now);
+    }
+
+    /// What left as a question changes the device that gets it.
+    pub fn past_the_gate(&mut self, device: &Name) {
+        self.violated(&[device], format!("invariant 5: {device} is changed by a datagram that did not pass the gate"));
+    }
+
     /// An operation leaves for a BMC.
     pub fn sending(&mut self, host: Host, server: &Name, op: &Op, now: Tick) {
         self.authorised(host, &op.to_string(), Some(server), now);

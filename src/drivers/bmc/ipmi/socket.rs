@@ -108,11 +108,16 @@ pub struct BmcSocket {
 
 impl BmcSocket {
     pub async fn bind() -> io::Result<Arc<BmcSocket>> {
-        let v4 = Arc::new(DeviceSocket::open((Ipv4Addr::UNSPECIFIED, 0).into())?);
-        let v6 = DeviceSocket::open((Ipv6Addr::UNSPECIFIED, 0).into()).ok().map(Arc::new);
+        let v4 = DeviceSocket::open((Ipv4Addr::UNSPECIFIED, 0).into())?;
+        Ok(BmcSocket::over(v4, DeviceSocket::open((Ipv6Addr::UNSPECIFIED, 0).into()).ok()))
+    }
+
+    /// On sockets that are there already. Must be called within a tokio runtime.
+    pub fn over(v4: DeviceSocket, v6: Option<DeviceSocket>) -> Arc<BmcSocket> {
+        let (v4, v6) = (Arc::new(v4), v6.map(Arc::new));
         let table = Arc::new(Mutex::new(Table::default()));
         let readers = [Some(&v4), v6.as_ref()].into_iter().flatten().map(|s| tokio::spawn(read(s.clone(), table.clone()))).collect();
-        Ok(Arc::new(BmcSocket { v4, v6, table, readers }))
+        Arc::new(BmcSocket { v4, v6, table, readers })
     }
 
     /// A session id of our own for talking to `peer`, until the lease is dropped.

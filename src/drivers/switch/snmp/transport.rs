@@ -63,11 +63,16 @@ pub struct SnmpSocket {
 impl SnmpSocket {
     /// On free ports of all addresses. Must be called within a tokio runtime. Without IPv6 on this machine it serves IPv4 alone.
     pub fn bind() -> io::Result<Arc<SnmpSocket>> {
-        let v4 = Arc::new(DeviceSocket::open((Ipv4Addr::UNSPECIFIED, 0).into())?);
-        let v6 = DeviceSocket::open((Ipv6Addr::UNSPECIFIED, 0).into()).ok().map(Arc::new);
+        let v4 = DeviceSocket::open((Ipv4Addr::UNSPECIFIED, 0).into())?;
+        Ok(SnmpSocket::over(v4, DeviceSocket::open((Ipv6Addr::UNSPECIFIED, 0).into()).ok()))
+    }
+
+    /// On sockets that are there already. Must be called within a tokio runtime.
+    pub fn over(v4: DeviceSocket, v6: Option<DeviceSocket>) -> Arc<SnmpSocket> {
+        let (v4, v6) = (Arc::new(v4), v6.map(Arc::new));
         let waiting = Arc::new(Waiting::default());
         let readers = std::iter::once(&v4).chain(&v6).map(|socket| tokio::spawn(read(socket.clone(), waiting.clone()))).collect();
-        Ok(Arc::new(SnmpSocket {
+        Arc::new(SnmpSocket {
             v4,
             v6,
             waiting,
@@ -75,7 +80,7 @@ impl SnmpSocket {
             next_salt: AtomicU64::new(rand::random()),
             master_keys: MasterKeys::default(),
             readers,
-        }))
+        })
     }
 
     /// An id for a try of a request: 31 bits (request-id and msgID are INTEGERs), from a random start so that a reply is hard to forge.
