@@ -94,6 +94,18 @@ async fn a_store_that_is_emptied_under_the_controller_stops_it_until_a_person_ta
     assert!(site.is_on(), "nobody desires anything of it now: it is left as it is");
 }
 
+/// What did not read before is no less unknown when the store has lost that as well.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_did_not_read_before_the_store_was_emptied_is_not_nothing() {
+    let site = Small::converged().await;
+    site.overwrite(BODY, br#"{"found":"Off","aWordOfTheFuture":1}"#).await;
+    sleep(MINUTE).await;
+    site.delete(&["objects/", "records/", "meta/"]).await;
+    sleep(10 * MINUTE).await;
+    site.words.accept_store("me").await.unwrap();
+    assert_eq!((site.is_on(), site.record().await["anything"].clone()), (true, json!(true)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_without_its_records_tells_a_new_process_nothing_and_what_runs_may_be_anything() {
     let mut site = Small::converged().await;

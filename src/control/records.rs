@@ -294,7 +294,8 @@ impl Controller {
             known.bodies.entry(server.clone()).or_insert_with(|| body.value.clone());
         }
         for server in self.cache.unreadable.keys() {
-            known.bodies.entry(server.clone()).or_insert_with(|| Body { anything: true, ..Body::default() });
+            // A store that lost the record as well does not make it nothing.
+            known.bodies.entry(server.clone()).or_default().anything = true;
         }
         for (device, pin) in &self.cache.pins {
             known.pins.entry(device.clone()).or_insert_with(|| pin.value.clone());
