@@ -87,10 +87,17 @@ pub fn is_outdated(holder: &Holder, seen: &Observed) -> bool {
     armed && seen.is(Power::Off)
 }
 
-/// Whether a restart would end what runs and start nothing: what it is to run after it claims what is in use elsewhere.
+/// Whether a restart would end what runs and start nothing: what it is to run after it claims what is in use elsewhere, or its ports could not
+/// be brought to the desired state.
 pub fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
     let other_content = seen.body.evidence.get(&holder.persona).is_some_and(|e| e.snapshot.digest != holder.snapshot.digest);
-    seen.body.restart_done < holder.restart && other_content && !seen.elsewhere.is_empty()
+    let claimed = other_content && !seen.elsewhere.is_empty();
+    seen.body.restart_done < holder.restart && (claimed || no_ports_after(holder, seen).is_some())
+}
+
+/// Why the persona would not be switched on again, as far as that is up to its ports.
+pub fn no_ports_after(holder: &Holder, seen: &Observed) -> Option<String> {
+    if network::ready(&holder.ports, seen) { None } else { network::could_be_ready(&holder.ports, seen).err() }
 }
 
 /// The answer was withdrawn, and the persona is to run here: it stands again where nothing has come of it, else the body goes off first.

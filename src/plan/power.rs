@@ -171,6 +171,9 @@ pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
             fence::runs_twice(holder, seen, now, plan);
             if fence::restart_waits(holder, seen) {
                 fence::is_clear(holder, seen, now, plan);
+                if let Some(why) = fence::no_ports_after(holder, seen) {
+                    plan.wait(Reason::PortsFirst, format!("restart {} waits, since nothing could start after it: {why}", holder.restart));
+                }
             }
             boot_device_of_running(want, holder, seen, plan);
         }

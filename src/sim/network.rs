@@ -219,7 +219,8 @@ impl Socket {
             Device::Switch(switch) => centre.setting(self.host, switch, permit.key()),
         }
         let age = fresh.map_or(Duration::ZERO, |fresh| permit.now().saturating_sub(fresh.asked_at));
-        Write { key: permit.key().clone(), read_at: Tick(centre.now().0.saturating_sub(age.as_micros() as u64)) }
+        let left_at = centre.now();
+        Write { key: permit.key().clone(), read_at: Tick(left_at.0.saturating_sub(age.as_micros() as u64)), left_at }
     }
 }
 

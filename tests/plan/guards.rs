@@ -284,6 +284,24 @@ fn a_release_whose_switch_is_silent_does_not_block_the_next_holder() {
 }
 
 #[test]
+fn a_restart_after_which_nothing_could_start_waits() {
+    let mut rack = p_on_a();
+    let (a, id) = (name("a"), port_of("a"));
+    rack.ports.insert(id.clone(), access(7));
+    let trouble = embody::plan::observed::Trouble { reason: Reason::IdentityChanged, message: "switch sw shows another serial".to_owned() };
+    rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap().trouble = Some(trouble);
+    rack.edit("x", |spec| spec.restart = 1);
+    let (_, plans) = rack.calm(12);
+    assert_eq!(rack.runs("a"), Some("p"));
+    let waits = plans[&a].waits.iter().any(|w| w.reason == Reason::PortsFirst && w.message.contains("another serial"));
+    assert!(waits, "{:?}", plans[&a].waits);
+    rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap().trouble = None;
+    let before = rack.sent;
+    rack.calm(20);
+    assert!(rack.sent > before && rack.runs("a") == Some("p") && rack.body("a").restart_done == 1);
+}
+
+#[test]
 fn two_personas_in_one_body_at_one_time_are_another_boot_device_each() {
     let mut rack = Rack::new(&["a"], &["p", "q"], 2);
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
