@@ -72,6 +72,13 @@ pub enum Record {
     Smbios(String),
 }
 
+/// Where its root is the disk, the disk of this body holds the persona from now on.
+fn is_on_disk(persona: &Name, body: &mut Body) {
+    if body.evidence.get(persona).is_some_and(|e| e.snapshot.root.disk.is_some()) {
+        body.on_disk.insert(persona.clone());
+    }
+}
+
 impl Record {
     pub fn apply(&self, body: &mut Body) {
         match self {
@@ -126,16 +133,19 @@ impl Record {
             }
             Record::Adopt(snapshot) => {
                 body.evidence.extend([begin(snapshot, Phase::Started)]);
+                is_on_disk(&snapshot.persona, body);
                 (body.found, body.anything, body.confirm_start) = (Found::Adopted, false, false);
             }
-            Record::Arm(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.phase = Phase::Armed),
+            Record::Arm(persona) => {
+                body.evidence.get_mut(persona).into_iter().for_each(|e| e.phase = Phase::Armed);
+                // It may go on and off again before that is seen.
+                is_on_disk(persona, body);
+            }
             Record::Start(persona) => {
                 let Some(evidence) = body.evidence.get_mut(persona) else { return };
                 evidence.phase = Phase::Started;
                 body.confirm_start = false;
-                if evidence.snapshot.root.disk.is_some() {
-                    body.on_disk.insert(persona.clone());
-                }
+                is_on_disk(persona, body);
             }
             Record::Withdraw(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = true),
             Record::StandAgain(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = false),

@@ -284,6 +284,20 @@ fn a_body_whose_disk_holds_a_persona_that_moved_is_parked_and_fences_when_it_run
     assert_eq!((rack.runs("b"), rack.runs("c")), (Some("p"), None));
 }
 
+/// Nobody started it: the disk was never seen to hold anything but by what a person says.
+#[test]
+fn the_disk_of_an_adopted_server_holds_the_persona_as_well() {
+    let mut rack = Rack::new(&["a", "b", "c"], &["p"], 1);
+    rack.put_disk("p", "net-p");
+    rack.press(&name("a"), Power::On);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(12);
+    let want = rack.want(&name("a"));
+    let records = embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&name("a"), &want)).unwrap();
+    records.iter().for_each(|record| rack.store(&name("a"), record));
+    assert!(rack.body("a").on_disk.contains("p"));
+}
+
 // ---- ports ---------------------------------------------------------------------------------------------------------------
 
 #[test]
