@@ -205,17 +205,15 @@ fn planes(holder: &Holder, want: &Desired, seen: &Observed, previous: &Value, no
     let power_sync = power == wanted.to_string();
     let bmc = format!("bmc/{server}");
     let device = seen.boot.as_ref().filter(|_| !blind).map_or("Unknown".to_owned(), |b| b.value.device.to_string());
-    let drift = seen
-        .boot
-        .as_ref()
-        .is_some_and(|b| b.value.device != holder.snapshot.boot && b.value.device != crate::model::fact::BootDevice::None);
+    let ours = crate::plan::power::boot_device(holder, seen);
+    let drift = seen.boot.as_ref().is_some_and(|b| b.value.device != ours && b.value.device != crate::model::fact::BootDevice::None);
     let boot_sync = holder.state == RunState::Stopped || !drift || seen.power.as_ref().is_some_and(|p| p.value == Power::Off);
-    let boot_have = if boot_sync && device == "None" { holder.snapshot.boot.to_string() } else { device };
+    let boot_have = if boot_sync && device == "None" { ours.to_string() } else { device };
     let (network_want, network_have) = network_text(holder, seen);
     let network_sync = network::ready(&holder.ports, seen);
     [
         plane("power", wanted.to_string(), power, bmc.clone(), power_sync),
-        plane("boot", holder.snapshot.boot.to_string(), boot_have, bmc, boot_sync),
+        plane("boot", ours.to_string(), boot_have, bmc, boot_sync),
         plane("network", network_want, network_have, "switches".to_owned(), network_sync),
     ]
     .into()

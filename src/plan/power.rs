@@ -262,12 +262,17 @@ fn tries_left(server: &Name, seen: &Observed, plan: &mut Plan) -> bool {
     tries < limits::ON_ATTEMPTS
 }
 
+/// The boot device of what stands here: another root in the manifests is for the next start.
+pub fn boot_device(holder: &Holder, seen: &Observed) -> BootDevice {
+    seen.body.evidence.get(&holder.persona).map_or(holder.snapshot.boot, |evidence| evidence.snapshot.boot)
+}
+
 /// Another boot device than ours on a running body is drift. None at all is not, unless the BMC is known to keep what we set; nor is any,
 /// where the BMC showed another one right after ours was set: it would be set for ever. Before the next start it is set again anyway.
 /// The boot device is another one, where the BMC keeps what it is given.
 pub fn boot_drifted(holder: &Holder, seen: &Observed) -> bool {
     let Some(boot) = &seen.boot else { return false };
-    let ours = holder.snapshot.boot;
+    let ours = boot_device(holder, seen);
     let keeps = seen.memory.boot_echo.is_some_and(|e| e.persistent && e.device == ours);
     let in_vain = seen.memory.boot_echo.is_some_and(|e| e.device != ours);
     match boot.value.device {
@@ -278,7 +283,7 @@ pub fn boot_drifted(holder: &Holder, seen: &Observed) -> bool {
 
 fn boot_device_of_running(want: &Desired, holder: &Holder, seen: &Observed, plan: &mut Plan) {
     let Some(boot) = seen.boot.as_ref().filter(|_| boot_drifted(holder, seen)) else { return };
-    let ours = holder.snapshot.boot;
+    let ours = boot_device(holder, seen);
     if seen.bmc_trouble.is_none() {
         let step = Step {
             op: Op::SetBoot { server: want.server.clone(), device: ours, efi: holder.efi },

@@ -7,6 +7,7 @@ use super::consent;
 use super::desired::{Authority, Desired};
 use super::fence;
 use super::observed::Observed;
+use super::power;
 use crate::model::binding::{Plane, RunState};
 use crate::model::body::port_id;
 use crate::model::fact::BootDevice;
@@ -18,7 +19,7 @@ pub fn is_wanted(op: &Op, want: &Desired, seen: &Observed) -> bool {
         Op::PowerOff { .. } => fence::why_off(want, seen).is_some_and(|why| allowed(why.authority, Plane::Power, op, seen)),
         Op::PowerOn { .. } => starts(want, seen) && authority.is_some_and(|a| allowed(a, Plane::Power, op, seen)),
         Op::SetBoot { device, .. } => {
-            let ours = want.holder.as_ref().map_or(BootDevice::Pxe, |h| h.snapshot.boot);
+            let ours = want.holder.as_ref().map_or(BootDevice::Pxe, |h| power::boot_device(h, seen));
             *device == ours && authority.is_some_and(|a| allowed(a, Plane::Boot, op, seen))
         }
         Op::SetPort { switch, port, to, .. } => {

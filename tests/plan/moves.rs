@@ -298,6 +298,21 @@ fn the_disk_of_an_adopted_server_holds_the_persona_as_well() {
     assert!(rack.body("a").on_disk.contains("p"));
 }
 
+#[test]
+fn another_root_in_the_manifest_changes_no_boot_device_before_the_next_start() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    rack.put_disk("p", "net-p");
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    let before = rack.sent;
+    rack.put_directory("p", "net-p", "/new");
+    let (_, plans) = rack.calm(20);
+    assert_eq!((rack.sent, rack.truth["a"].boot), (before, BootDevice::Disk), "{plans:?}");
+    rack.edit("x", |spec| spec.restart = 1);
+    rack.calm(30);
+    assert_eq!((rack.runs("a"), rack.truth["a"].boot), (Some("p"), BootDevice::Pxe));
+}
+
 // ---- ports ---------------------------------------------------------------------------------------------------------------
 
 #[test]
