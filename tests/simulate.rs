@@ -153,6 +153,23 @@ fn noticed(sentence: &str, sabotage: Sabotage, plan: &Plan) {
     assert!(failure.sentence.starts_with(sentence), "{words}: {}", failure.sentence);
 }
 
+/// A machine that runs a persona from its disk is nowhere in the evidence: only what its record says of the disk keeps others away.
+#[test]
+fn the_checkers_bite_on_disks() {
+    let at = Duration::from_secs;
+    let stray =
+        vec![(at(300), Act::Move { binding: 0, server: 2 }), (at(500), Act::DiskButton(0)), (at(700), Act::Move { binding: 0, server: 1 })];
+    let forgotten = [(at(600), Act::ForgetDisk(0)), (at(601), Act::Kill { down: at(0) })];
+    for wired in [false, true] {
+        let plan = |acts: Vec<(Duration, Act)>| Plan { wired, ..Plan::fair(1, acts).on_disk() };
+        let fair = run::run(&plan(stray.clone()), false, Sabotage::None).map_err(|f| f.story).unwrap();
+        assert!(fair.tended > 0, "a person switches it off, as it says");
+        let mut acts = stray.clone();
+        acts.splice(2..2, forgotten.clone());
+        noticed("invariant 6: persona p0 is in use on s1 and on s0", Sabotage::None, &plan(acts));
+    }
+}
+
 /// The same of the real drivers: what leaves is read on the wire, and what a device says is what the driver makes of its datagrams.
 #[test]
 fn the_checkers_bite_on_the_wire() {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::drivers::bmc::ipmi::commands::{self, ChassisControl};
-use crate::model::fact::{BmcIdentity, BootOverride, Power, Tick};
+use crate::model::fact::{BmcIdentity, BootDevice, BootOverride, Power, Tick};
 
 /// Events kept; the oldest go first.
 const LOG: usize = 4096;
@@ -255,6 +255,13 @@ impl Bmc {
             Power::Off => Power::On,
         };
         self.change(power, Cause::Button, now);
+    }
+
+    /// A person at the console has it start from its disk from now on.
+    pub fn choose_disk(&mut self, now: Tick) {
+        self.settle(now);
+        let disk = BootOverride { valid: true, persistent: true, efi: true, device: BootDevice::Disk };
+        (self.flags, self.flags_set_at) = (commands::flag_bytes(disk), None);
     }
 
     /// Another BMC in its place, in front of the same machine: it shows this GUID, knows no session, and nothing of boot flags.
@@ -504,7 +511,6 @@ impl Bmc {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::fact::BootDevice;
 
     fn at(seconds: u64) -> Tick {
         Tick(seconds * 1_000_000)

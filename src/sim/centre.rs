@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use super::bmc::{Bmc, BmcConfig, BmcEvent};
+use super::bmc::{Bmc, BmcConfig, BmcEvent, Cause};
 use super::checkers::{Host, Judge, Write};
 use super::freezer::Freezer;
 use super::line::{Line, Weather};
@@ -30,7 +30,7 @@ use crate::drivers::switch::objects::{ENT_PHYSICAL_SERIAL, at};
 use crate::drivers::switch::snmp::Value;
 use crate::drivers::switch::{SwitchDriver, SwitchSettings};
 use crate::model::claim::{self, Claim};
-use crate::model::fact::{Power, Tick};
+use crate::model::fact::{BootDevice, Power, Tick};
 use crate::model::op::{Device, Op};
 use crate::model::secret::{BmcLogin, SnmpLogin};
 use crate::model::server::Arch;
@@ -50,6 +50,8 @@ pub enum Runs {
     Firmware,
     Parked,
     Persona(Name),
+    /// What its disk holds, without an answer that stands for it.
+    FromDisk(Name),
     /// Something of somebody's: it never asked us.
     Foreign,
 }
@@ -63,6 +65,10 @@ struct Machine {
     /// Counts starts: an answer to an earlier one is nobody's.
     start: u64,
     ask_at: Option<(Tick, bool)>,
+    /// What is on its disk. People put a persona there that is to start from it.
+    disk: Option<Name>,
+    /// This start goes to the disk first, and by whose doing.
+    from_disk: Option<Cause>,
     events_read: usize,
     next_known: Option<Tick>,
     /// Since when it is the BMC that it is.
@@ -172,6 +178,8 @@ impl Centre {
             runs: if running { Runs::Foreign } else { Runs::Nothing },
             start: 0,
             ask_at: None,
+            disk: None,
+            from_disk: None,
             events_read: 0,
             next_known: None,
             bmc_since: Tick::START,
@@ -289,7 +297,13 @@ impl Centre {
             machine.runs = Runs::Persona(persona.clone());
         }
         self.note(&[server], format!("has run persona {persona} all along"));
-        self.judge(|judge, _| judge.runs(server, persona, None));
+        let on_disk = self.judge(|judge, _| {
+            judge.runs(server, persona, None);
+            judge.stands_on_disk(server)
+        });
+        if let Some(machine) = self.state().machines.get_mut(server) {
+            machine.disk = on_disk.or(machine.disk.take());
+        }
     }
 
     /// The device lies about power from now on: for the test of the checkers.
@@ -383,6 +397,11 @@ impl Centre {
         Some(out)
     }
 
+    /// A controller hears this of a server's power.
+    pub(super) fn told(&self, server: &Name, power: Power) {
+        self.judge(|judge, now| judge.told(server, power, now));
+    }
+
     /// A change leaves: called inside the gate.
     pub fn sending(&self, host: Host, server: &Name, op: &Op) {
         self.note(&[server], format!("op {op}"));
@@ -457,6 +476,9 @@ impl Centre {
         self.touch(server, |_, _| ())?;
         let now = self.now();
         let mut state = self.state();
+        if state.machines.get(server)?.ask_at.is_some_and(|(at, _)| at <= now) {
+            self.boot_from_disk(&mut state, server, now);
+        }
         let machine = state.machines.get_mut(server)?;
         if let Some((_, again)) = machine.ask_at.filter(|(at, _)| *at <= now) {
             machine.ask_at = None;
@@ -466,6 +488,31 @@ impl Centre {
         let next = machine.endpoint.bmc.next().into_iter().chain(machine.ask_at.map(|(at, _)| at)).min();
         // A tick later: ticks round down, and nothing is due before its time.
         Some((Arc::clone(&machine.wake), next.map(|at| at.plus(Duration::from_micros(1)))))
+    }
+
+    /// Where it starts from its disk, and there is something on it, nobody is asked.
+    fn boot_from_disk(&self, state: &mut State, server: &Name, now: Tick) {
+        let State { machines, judge, trace, .. } = state;
+        let Some(machine) = machines.get_mut(server) else { return };
+        let Some(cause) = machine.from_disk.take() else { return };
+        let stands = judge.stands_on_disk(server);
+        let Some(persona) = stands.clone().or(machine.disk.take()) else { return };
+        (machine.ask_at, machine.disk) = (None, Some(persona.clone()));
+        match stands {
+            Some(_) => {
+                trace.note(now, &[server], format!("runs persona {persona} from its disk"));
+                machine.runs = Runs::Persona(persona.clone());
+                judge.runs(server, &persona, None);
+            }
+            None => {
+                trace.note(now, &[server], format!("runs persona {persona} from its disk, unasked"));
+                machine.runs = Runs::FromDisk(persona.clone());
+                judge.strays(server, &persona, cause == Cause::Button);
+            }
+        }
+        if judge.violation.is_some() {
+            self.broken.notify_one();
+        }
     }
 
     async fn ask_what_to_boot(self: Arc<Self>, server: Name, mac: Mac, start: u64, again: bool, answers: Answers) {
@@ -494,6 +541,7 @@ impl Centre {
     fn booted(&self, server: &Name, start: u64, again: bool, answer: Option<Answer>) {
         let now = self.now();
         let mut state = self.state();
+        let stands = state.judge.stands_on_disk(server);
         let Some(machine) = state.machines.get_mut(server) else { return };
         if machine.start != start || matches!(machine.runs, Runs::Nothing) {
             return;
@@ -510,6 +558,7 @@ impl Centre {
         let text = match (&persona, &answer) {
             (Some(persona), _) => {
                 machine.runs = Runs::Persona(persona.clone());
+                machine.disk = stands.filter(|p| p == persona).or(machine.disk.take());
                 format!("runs persona {persona}")
             }
             (None, Some(answer)) => {
@@ -551,9 +600,10 @@ fn drain_bmc(state: &mut State, server: &Name, now: Tick) {
     machine.events_read += new.len();
     for event in new {
         match event {
-            BmcEvent::Power { power, cause, at, .. } => {
+            BmcEvent::Power { power, cause, boot, at } => {
                 trace.note(now, &[server], format!("power {power} ({cause:?})"));
                 machine.start += 1;
+                machine.from_disk = boot.filter(|boot| boot.device == BootDevice::Disk).map(|_| cause);
                 match power {
                     Power::On => {
                         machine.runs = Runs::Firmware;

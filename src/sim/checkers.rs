@@ -1,10 +1,11 @@
 //! The referee of a simulation: invariants 5 to 10 of the product, checked at every step against the truth, not against what embody thinks.
 //!
 //! It hears what leaves, what the devices really did, what was stored, and what people said. The first sentence that is violated stands. What
-//! leaves is checked in `authority` and `offs`, what happens at ports in `ports`. Leaves out: whether things converge (`tests/simulate.rs`,
+//! leaves is checked in `authority` and `offs`, what happens at ports in `ports`, what disks start in `disks`. Leaves out: whether things converge (`tests/simulate.rs`,
 //! which also shows that the checkers bite).
 
 mod authority;
+mod disks;
 mod offs;
 mod ports;
 
@@ -65,6 +66,7 @@ pub struct Judge {
     strange: BTreeSet<Name>,
     authority: authority::Authority,
     offs: offs::Offs,
+    disks: disks::Disks,
     ports: ports::Ports,
     /// What ran until embody switched it off, by persona; forgotten once it runs again.
     ended: BTreeMap<Name, Ended>,
@@ -234,19 +236,29 @@ impl Judge {
                 format!("invariant 6: {server} is answered with persona {persona}, of which nothing is stored"),
             );
         };
+        if self.stands_on_disk(server).as_ref() == Some(persona) {
+            self.disks.started(server, persona, &claims);
+        }
         claims.extend(root);
         self.ended.remove(persona);
-        let overlaps = |theirs: &BTreeSet<Claim>| claims.iter().find(|mine| theirs.iter().any(|other| mine.overlaps(other)));
-        let clash =
-            self.running.iter().filter(|(s, _)| *s != server).find_map(|(s, (_, theirs))| Some((s.clone(), overlaps(theirs)?.clone())));
+        self.disks.is_no_stray(server);
+        let clash = self.clash(server, &claims).filter(|(other, _)| !self.disks.is_unknown(other, server));
         self.running.insert(server.clone(), (persona.clone(), claims));
         if let Some((other, claim)) = clash {
             self.violated(&[server, &other, persona], format!("invariant 6: {claim} is in use on {server} and on {other}"));
         }
     }
 
+    /// Another server on which one of these claims is in use.
+    fn clash(&self, server: &Name, claims: &BTreeSet<Claim>) -> Option<(Name, Claim)> {
+        let overlaps = |theirs: &BTreeSet<Claim>| claims.iter().find(|mine| theirs.iter().any(|other| mine.overlaps(other)));
+        let mut others = self.running.iter().filter(|(s, _)| *s != server);
+        others.find_map(|(s, (_, theirs))| Some((s.clone(), overlaps(theirs)?.clone())))
+    }
+
     pub fn power(&mut self, server: &Name, power: Power, cause: Cause, now: Tick) {
         self.power.insert(server.clone(), power);
+        self.disks.is_no_stray(server);
         match power {
             Power::Off => {
                 let ran = self.running.remove(server).map(|(persona, _)| persona);
@@ -287,7 +299,12 @@ impl Judge {
                 let unpolled = |n: &Name| self.touched.get(n).is_some_and(|t| t.plus(polled) >= *at);
                 let mut devices = target.iter().filter_map(|t| self.objects.servers.get(*t)).flat_map(|s| server_switches(&s.spec));
                 let exchanged = devices.any(|switch| unpolled(&switch)) || target.is_some_and(unpolled);
-                let changed = exchanged || hands.any(|n| since(&n, *at)) || self.unreadable_at.is_some_and(|t| t >= *at);
+                // What is not obeyed, or not answered, three times is for a person to end (invariant 9).
+                let is_stuck = |s: &Name| self.offs.is_stuck(&self.body(s));
+                let changed = exchanged
+                    || target.is_some_and(is_stuck)
+                    || hands.any(|n| since(&n, *at))
+                    || self.unreadable_at.is_some_and(|t| t >= *at);
                 if binding.spec.state == RunState::Running && !changed {
                     let sentence = format!("persona {persona} was switched off on {server} by embody, and runs nowhere since");
                     out.push((name.clone(), sentence));

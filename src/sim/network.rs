@@ -274,27 +274,28 @@ impl WiredDevices {
         self.alive.store(false, Ordering::Relaxed);
     }
 
-    fn held(&self, driver: Box<dyn Driver>) -> Box<dyn Driver> {
-        Box::new(HeldDriver { driver, centre: Arc::clone(&self.wires.centre), host: self.host })
+    fn held(&self, device: Device, driver: Box<dyn Driver>) -> Box<dyn Driver> {
+        Box::new(HeldDriver { driver, device, centre: Arc::clone(&self.wires.centre), host: self.host })
     }
 }
 
 impl Devices for WiredDevices {
     fn bmc(&self, server: &Name, spec: &ServerSpec, login: BmcLogin, spacing: Duration, turns: Arc<Turns>) -> Box<dyn Driver> {
         self.wires.is_at(Device::Bmc(server.clone()), &spec.bmc.address, RMCP);
-        self.held(self.real.bmc(server, spec, login, spacing, turns))
+        self.held(Device::Bmc(server.clone()), self.real.bmc(server, spec, login, spacing, turns))
     }
 
     fn switch(&self, switch: &Name, spec: &SwitchSpec, login: SnmpLogin, turns: Arc<Turns>) -> Box<dyn Driver> {
         self.wires.is_at(Device::Switch(switch.clone()), &spec.address, SNMP);
         self.wires.answering(switch, &login);
-        self.held(self.real.switch(switch, spec, login, turns))
+        self.held(Device::Switch(switch.clone()), self.real.switch(switch, spec, login, turns))
     }
 }
 
 /// A driver within a process that may stand still.
 struct HeldDriver {
     driver: Box<dyn Driver>,
+    device: Device,
     centre: Arc<Centre>,
     host: Host,
 }
@@ -302,7 +303,11 @@ struct HeldDriver {
 #[async_trait]
 impl Driver for HeldDriver {
     async fn observe(&mut self, depth: Depth, deadline: Instant) -> Result<Observation, Fault> {
-        self.centre.freezer.hold(self.host, self.driver.observe(depth, deadline)).await
+        let seen = self.centre.freezer.hold(self.host, self.driver.observe(depth, deadline)).await?;
+        if let (Device::Bmc(server), Observation::Bmc(bmc)) = (&self.device, &seen) {
+            self.centre.told(server, bmc.power);
+        }
+        Ok(seen)
     }
 
     async fn execute(&mut self, op: &Op, permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {

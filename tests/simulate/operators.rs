@@ -12,7 +12,7 @@ use embody::drivers::switch::objects::{self, at};
 use embody::drivers::switch::snmp::Value as SnmpValue;
 use embody::drivers::switch::snmp::codec::{self, Pdu};
 use embody::model::claim::directory;
-use embody::model::fact::{Admin, PortConfig};
+use embody::model::fact::{Admin, PortConfig, Power};
 use embody::model::op::{Device, Off, Op};
 use embody::model::{Kind, Name, Object, Vlan};
 use embody::plan::off::sending;
@@ -28,6 +28,8 @@ use serde_json::{Value, json};
 use crate::plan::{Act, Plan, Rogue};
 
 pub const QUARANTINE: u16 = 999;
+/// The root of a persona that is on the disk of its server.
+const ON_DISK: &str = "disk";
 
 /// Of the machine with this number, the so-manieth BMC in front of it.
 pub fn guid(n: usize, which: u8) -> [u8; 16] {
@@ -101,7 +103,8 @@ impl Operators {
         let desired =
             |(n, server): (usize, &usize)| (n, Intent { persona: n, server: *server, state: "Running", restart: 0, mode: "enforce" });
         let desired = plan.bindings.iter().enumerate().map(desired).collect();
-        let root = |(n, exclusive): (usize, &bool)| (n, (*exclusive, format!("/personas/p{n}")));
+        let place = |n: usize| if plan.on_disk[n] { ON_DISK.to_owned() } else { format!("/personas/p{n}") };
+        let root = |(n, exclusive): (usize, &bool)| (n, (*exclusive, place(n)));
         let personas = plan.exclusive.iter().enumerate().map(root).collect();
         let guids = (0..plan.machines.len()).map(|n| (n, guid(n, 0))).collect();
         let plan = plan.clone();
@@ -158,10 +161,13 @@ impl Operators {
         if n % 3 != 2 {
             nics.push(json!({ "name": "nic2", "untagged": "db", "tagged": ["backup"] }));
         }
-        let root = json!({ "nfs": { "server": "10.0.20.5", "path": root, "mode": mode } });
-        let spec = json!({
-            "os": { "family": "linux", "arch": "x86_64" }, "root": root, "kernel": { "path": "boot/vmlinuz" }, "exclusive": exclusive, "nics": nics,
-        });
+        let mut spec = json!({ "os": { "family": "linux", "arch": "x86_64" }, "exclusive": exclusive, "nics": nics });
+        if root == ON_DISK {
+            spec["root"] = json!({ "disk": {} });
+        } else {
+            spec["root"] = json!({ "nfs": { "server": "10.0.20.5", "path": root, "mode": mode } });
+            spec["kernel"] = json!({ "path": "boot/vmlinuz" });
+        }
         of("Persona", &format!("p{n}"), spec)
     }
 
@@ -271,6 +277,7 @@ impl Operators {
     async fn by_hand(&mut self, act: &Act) {
         match act {
             Act::Button(n) => self.button(*n),
+            Act::DiskButton(n) => self.start_from_disk(*n),
             Act::PortByHand { switch: s, server: n, vlan, shut } => {
                 let admin = if *shut { Admin::Down } else { Admin::Up };
                 let config = PortConfig { admin, untagged: Vlan::try_from(i64::from(*vlan)).ok(), tagged: Default::default() };
@@ -371,6 +378,15 @@ impl Operators {
     pub(crate) fn button(&self, n: usize) {
         self.centre.judge(|judge, now| judge.touched(&server(n), now));
         self.centre.touch(&server(n), |bmc, now| bmc.press_button(now));
+    }
+
+    fn start_from_disk(&self, n: usize) {
+        let body = self.centre.judge(|judge, _| judge.body(&server(n)));
+        let nobodys = body.evidence.is_empty() && body.held_by.is_none() && self.on(n).is_none();
+        if nobodys && self.centre.power(&server(n)) == Some(Power::Off) {
+            self.centre.touch(&server(n), |bmc, now| bmc.choose_disk(now));
+            self.button(n);
+        }
     }
 
     /// All faults end.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use embody::control::operator::{Approving, Control, Declaring, Scope};
 use embody::model::fact::Power;
-use embody::model::{Kind, Name, Object, Spec};
+use embody::model::{Kind, Object};
 use embody::server::api::objects::Preconditions;
 use embody::server::api::{DryRun, apply};
 use embody::sim::bmc::BmcFault;
 use embody::sim::centre::Runs;
+use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::operators::{Operators, name, server, switch};
@@ -103,8 +104,10 @@ impl Operators {
     async fn adopt(&mut self, n: usize) {
         let Some(intent) = self.desired.get(&n).cloned() else { return };
         let (here, persona, binding) = (server(intent.server), name(&format!("p{}", intent.persona)), name(&format!("b{n}")));
-        if self.centre.runs(&here) != Some(Runs::Foreign) {
-            return;
+        match self.centre.runs(&here) {
+            Some(Runs::Foreign) => {}
+            Some(Runs::FromDisk(runs)) if runs == persona => {}
+            _ => return,
         }
         let said = self.words.approve(&binding, Approving::Adopt, "a person").await;
         if said.is_ok() {
@@ -116,7 +119,7 @@ impl Operators {
 
     /// Only where it is so.
     async fn declare_foreign(&self, n: usize) {
-        if !matches!(self.centre.runs(&server(n)), Some(Runs::Persona(_))) {
+        if !matches!(self.centre.runs(&server(n)), Some(Runs::Persona(_) | Runs::FromDisk(_))) {
             self.declare(n, Declaring::Foreign).await;
         }
     }
@@ -148,16 +151,18 @@ impl Operators {
         self.apply_again().await;
     }
 
+    fn is_persona(&self, name: &Value) -> bool {
+        name.as_str().and_then(|name| name.strip_prefix("p")?.parse().ok()).is_some_and(|n: usize| self.personas.contains_key(&n))
+    }
+
     /// Everything as it is desired, and nothing else.
     pub(crate) async fn apply_again(&self) {
         for (kind, prefix) in [(Kind::Binding, "b"), (Kind::Persona, "p")] {
             for object in self.backend.list(kind).await.map(|(all, _)| all).unwrap_or_default() {
-                let number = |prefix: &str, name: &Name| name.as_str().strip_prefix(prefix).and_then(|n| n.parse::<usize>().ok());
-                let wanted = number(prefix, object.name()).is_some_and(|n| match &object.spec {
-                    // One of an older store may name a persona that is gone.
-                    Spec::Binding(b) => {
-                        self.desired.contains_key(&n) && number("p", &b.persona).is_some_and(|p| self.personas.contains_key(&p))
-                    }
+                let number = object.name().as_str().strip_prefix(prefix).and_then(|n| n.parse::<usize>().ok());
+                let wanted = number.is_some_and(|n| match kind {
+                    // One that names a persona which is to go keeps that from going.
+                    Kind::Binding => self.desired.contains_key(&n) && self.is_persona(&object.to_json()["spec"]["persona"]),
                     _ => self.personas.contains_key(&n),
                 });
                 if !wanted && let Err(error) = self.backend.delete(kind, object.name(), &Preconditions::default(), DryRun::No).await {

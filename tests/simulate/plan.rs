@@ -15,6 +15,8 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
     Button(usize),
+    /// A person starts a server that is nobody's from its disk.
+    DiskButton(usize),
     PortByHand {
         switch: usize,
         server: usize,
@@ -87,6 +89,8 @@ pub enum Act {
     /// The record of a body becomes unreadable.
     Garble(usize),
     DeleteRecord(usize),
+    /// The record of a body does not say any more what its disk holds.
+    ForgetDisk(usize),
     AcceptStore,
     Accept(usize),
     AcceptSwitch(usize),
@@ -172,6 +176,8 @@ pub struct Plan {
     pub machines: Vec<Machine>,
     /// Of them, the first is exclusive; whether each of the others is.
     pub exclusive: Vec<bool>,
+    /// Whether the root of each is the disk of its server.
+    pub on_disk: Vec<bool>,
     /// How many bindings begin, and on which server each.
     pub bindings: Vec<usize>,
     pub grace: Duration,
@@ -200,7 +206,10 @@ impl Plan {
         let chaos = secs(&mut rng, 600, 1500);
         let controllers = rng.random_range(1..=2);
         let wired = rng.random_bool(0.25);
-        let mut plan = Plan { seed, machines, exclusive, bindings, grace, controllers, wired, acts: Vec::new(), chaos };
+        // In some worlds none is.
+        let share = *pick(&mut rng, &[0.0, 0.3, 0.6]);
+        let on_disk = (0..personas).map(|_| rng.random_bool(share)).collect();
+        let mut plan = Plan { seed, machines, exclusive, on_disk, bindings, grace, controllers, wired, acts: Vec::new(), chaos };
         let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.3)).collect();
         let number = rng.random_range(8..=40);
         for _ in 0..number {
@@ -225,7 +234,12 @@ impl Plan {
         };
         let machines = vec![machine(false), machine(false), machine(false), machine(true)];
         let (exclusive, bindings, grace, chaos) = (vec![true, true], vec![0, 1], secs(10), secs(900));
-        Plan { seed, machines, exclusive, bindings, grace, controllers: 1, wired: false, acts, chaos }
+        Plan { seed, machines, exclusive, on_disk: vec![false; 2], bindings, grace, controllers: 1, wired: false, acts, chaos }
+    }
+
+    /// The same, with the first persona on the disk of its server.
+    pub fn on_disk(self) -> Plan {
+        Plan { on_disk: vec![true, false], ..self }
     }
 
     /// The same, by the real drivers.
@@ -285,6 +299,7 @@ impl Plan {
             27 if rng.random_bool(0.5) => Act::SwapSwitch(switch),
             27 => Act::RenumberPorts(switch, secs(rng, 30, 120)),
             28 => Act::PullPlug(server, secs(rng, 20, 120)),
+            41 => Act::DiskButton(server),
             29..=31 => self.store_act(kind, server, rng),
             _ => self.word(kind, (server, binding, switch), rng),
         }
@@ -326,7 +341,7 @@ impl Plan {
 
 const MODES: [&str; 4] = ["enforce", "enforce", "approve", "observe"];
 /// Kinds of `Plan::act`.
-const KINDS: u32 = 41;
+const KINDS: u32 = 42;
 
 fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
     &from[rng.random_range(0..from.len())]
@@ -389,11 +404,12 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "world of seed {}: {} controllers, {} drivers, exclusive {:?}, bindings on servers {:?}, grace {:?}",
+            "world of seed {}: {} controllers, {} drivers, exclusive {:?}, on disks {:?}, bindings on servers {:?}, grace {:?}",
             self.seed,
             self.controllers,
             if self.wired { "real" } else { "virtual" },
             self.exclusive,
+            self.on_disk,
             self.bindings,
             self.grace
         )?;

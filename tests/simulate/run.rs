@@ -279,6 +279,12 @@ impl Site {
             Act::Restore => self.becomes(self.backup.clone()).await,
             Act::Wipe => self.becomes(Vec::new()).await,
             Act::Garble(n) => self.write(&keys::body(&server(*n)), Some(b"{\"later\":1}".to_vec())).await,
+            Act::ForgetDisk(n) => {
+                let Some(entry) = self.inner.get(&keys::body(&server(*n))).await.unwrap() else { return true };
+                let mut body: serde_json::Value = serde_json::from_slice(&entry.value).unwrap();
+                body.as_object_mut().unwrap().remove("onDisk");
+                self.write(&entry.key, Some(body.to_string().into_bytes())).await;
+            }
             Act::DeleteRecord(n) => self.write(&keys::body(&server(*n)), None).await,
             _ => return false,
         }

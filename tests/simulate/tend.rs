@@ -33,6 +33,12 @@ impl Operators {
                 self.switch_off_by_hand(server);
                 done += 1;
             }
+            // `server s1 is on without an answer of embody's, and its disk holds persona p0: switch it off`
+            let stray = |m: &str| m.split_once(" is on without an answer of embody's")?.0.rsplit_once("server s")?.1.parse().ok();
+            for server in said.iter().filter_map(|(_, message)| stray(message)) {
+                self.switch_off_by_hand(server);
+                done += 1;
+            }
             if said.iter().any(|(r, _)| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended", "BreakerOpen"].contains(&r.as_str())) {
                 self.retry(*n).await;
                 done += 1;

@@ -148,8 +148,10 @@ impl Judge {
     /// An operation leaves for a BMC.
     pub fn sending(&mut self, host: Host, server: &Name, op: &Op, now: Tick) {
         self.authorised(host, &op.to_string(), Some(server), now);
-        if let Op::PowerOff { how, .. } = op {
-            self.switching_off(host, server, *how, now);
+        match op {
+            Op::PowerOff { how, .. } => self.switching_off(host, server, *how, now),
+            Op::PowerOn { .. } => self.disks.on_leaves(server, now),
+            Op::SetBoot { .. } | Op::CreateVlan { .. } | Op::SetPort { .. } | Op::Save { .. } => {}
         }
     }
 }

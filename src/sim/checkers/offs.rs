@@ -9,7 +9,7 @@ use super::Judge;
 use super::authority::Host;
 use crate::limits;
 use crate::model::Name;
-use crate::model::body::Sent;
+use crate::model::body::{Body, Sent};
 use crate::model::fact::{Power, Tick};
 use crate::model::op::Off;
 use crate::sim::bmc::Control;
@@ -33,6 +33,11 @@ impl Offs {
             self.soft_accepted.remove(server);
             self.began.remove(server);
         }
+    }
+
+    /// The switching-off of this body needs a person.
+    pub(super) fn is_stuck(&self, body: &Body) -> bool {
+        body.off.as_ref().is_some_and(|off| off.soft.tries >= limits::SOFT_OFF_TRIES || off.hard.tries >= limits::HARD_OFF_TRIES)
     }
 
     pub(super) fn began_at(&self, server: &Name) -> Option<Tick> {
