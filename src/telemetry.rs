@@ -3,16 +3,35 @@
 //! Logs go to stderr, one line per change of the world; fields are named after what they hold (`server`, `binding`, `op`, `because`,
 //! `error`). Leaves out: metrics, OTLP. Invariant: what is logged is never read back.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged: as in `EnvFilter` (`debug`, `embody::drivers=trace`).
 pub const FILTER: &str = "EMBODY_LOG";
 
+thread_local! {
+    /// For the simulator: the moment from which the wall clock of this thread goes as tokio's does.
+    static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// From now on the wall clock of this thread goes as tokio's does, beginning at a fixed moment: for the simulator.
+pub fn virtual_from_now() {
+    VIRTUAL.set(Some(Instant::now()));
+}
+
+fn now() -> jiff::Timestamp {
+    // 2027-01-15
+    const BEGIN: i64 = 1_800_000_000;
+    let since = |began: Instant| i64::try_from(began.elapsed().as_secs()).unwrap_or(0);
+    VIRTUAL.get().and_then(|began| jiff::Timestamp::from_second(BEGIN + since(began)).ok()).unwrap_or_else(jiff::Timestamp::now)
+}
+
 /// The present moment as RFC 3339 in UTC, to the second.
 pub fn timestamp() -> String {
-    let now = jiff::Timestamp::now();
+    let now = now();
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 

@@ -153,6 +153,28 @@ fn noticed(sentence: &str, sabotage: Sabotage, plan: &Plan) {
     assert!(failure.sentence.starts_with(sentence), "{words}: {}", failure.sentence);
 }
 
+/// What people say for a while, and a store that takes nothing for a while.
+#[test]
+fn the_checkers_bite_while_something_lasts() {
+    let at = Duration::from_secs;
+    let (set, hard) = (Act::Rogue(Rogue::Set), Act::Rogue(Rogue::HardWithoutSoft(0)));
+    let moves = Act::Move { binding: 0, server: 2 };
+    let allowed = |is| Act::HardOffWithoutSoft(is);
+    for (sentence, sabotage, acts) in [
+        ("invariant 5", Sabotage::None, vec![(at(300), Act::PauseFor(None, at(60))), (at(330), set.clone())]),
+        ("", Sabotage::None, vec![(at(300), Act::PauseFor(None, at(60))), (at(400), set)]),
+        ("", Sabotage::None, vec![(at(300), allowed(true)), (at(310), hard.clone())]),
+        ("invariant 9", Sabotage::None, vec![(at(300), allowed(true)), (at(310), allowed(false)), (at(400), hard)]),
+        ("invariant 9", Sabotage::PretendsToStore, vec![(at(299), Act::StoreFull(at(60))), (at(300), moves.clone())]),
+        ("", Sabotage::None, vec![(at(299), Act::StoreFull(at(60))), (at(300), moves)]),
+    ] {
+        match sentence {
+            "" => drop(run::run(&Plan::fair(1, acts), false, sabotage).map_err(|f| f.story).unwrap()),
+            sentence => noticed(sentence, sabotage, &Plan::fair(1, acts)),
+        }
+    }
+}
+
 /// A machine that runs a persona from its disk is nowhere in the evidence: only what its record says of the disk keeps others away.
 #[test]
 fn the_checkers_bite_on_disks() {

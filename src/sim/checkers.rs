@@ -174,6 +174,7 @@ impl Judge {
     }
 
     fn desired_changed(&mut self, now: Tick) {
+        self.policy_changed(now);
         for (port, desired) in self.desired() {
             let history = self.ports.desired.entry(port).or_default();
             if history.last().is_none_or(|(_, last)| *last != desired) {

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::centre::Centre;
 use super::checkers::{By, Host};
 use super::leases::Leases;
+use crate::model::fact::Tick;
 use crate::store::{Change, Entry, Lease, Revision, Store, StoreError, Write, keys::Key};
 
 /// How long a request takes that gets no answer.
@@ -47,12 +48,22 @@ pub struct TrialStore {
 struct Process {
     host: Host,
     luck: Mutex<(StoreLuck, StdRng)>,
+    full: Mutex<Full>,
     /// The number of the lease that its writes are fenced by.
     fence: Mutex<Option<u64>>,
 }
 
+/// A store that takes no more writes for a while.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Full {
+    pub until: Tick,
+    /// It says that it does, all the same: for the test of the checkers.
+    pub pretends: bool,
+}
+
 enum Day {
     Good,
+    Full,
     Unreachable,
     AppliedUnknown,
     LostUnknown,
@@ -63,6 +74,10 @@ enum Day {
 
 fn trouble() -> Box<dyn std::error::Error + Send + Sync> {
     "simulated".into()
+}
+
+fn full() -> StoreError {
+    StoreError::Unusable { place: "simulation".to_owned(), why: "no space left".to_owned(), source: Some(trouble()) }
 }
 
 fn unreachable() -> StoreError {
@@ -76,7 +91,7 @@ impl TrialStore {
 
     pub fn of_controller(inner: Arc<dyn Store>, centre: Arc<Centre>, leases: Arc<Leases>, host: Host, seed: u64) -> TrialStore {
         let luck = Mutex::new((StoreLuck::default(), StdRng::seed_from_u64(seed)));
-        let process = Some(Process { host, luck, fence: Mutex::default() });
+        let process = Some(Process { host, luck, full: Mutex::default(), fence: Mutex::default() });
         TrialStore { inner, centre, leases, process, watches_end: broadcast::channel(1).0 }
     }
 
@@ -84,6 +99,18 @@ impl TrialStore {
         if let Some(process) = &self.process {
             process.luck.lock().unwrap_or_else(PoisonError::into_inner).0 = new;
         }
+    }
+
+    pub fn set_full(&self, full: Full) {
+        if let Some(process) = &self.process {
+            *process.full.lock().unwrap_or_else(PoisonError::into_inner) = full;
+        }
+    }
+
+    /// Nothing: it takes writes.
+    fn full(&self) -> Option<Full> {
+        let full = *self.process.as_ref()?.full.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.centre.now() < full.until).then_some(full)
     }
 
     async fn awake(&self) {
@@ -133,7 +160,8 @@ impl TrialStore {
                 sum += chance;
                 x < sum
             });
-            (found.map_or(Day::Good, |(_, day)| day), takes)
+            let full = writes && self.full().is_some();
+            (found.map_or(if full { Day::Full } else { Day::Good }, |(_, day)| day), takes)
         };
         if !takes.is_zero() {
             sleep(takes).await;
@@ -178,6 +206,8 @@ impl TrialStore {
         let key = writes.first().map_or("", |write| write.key.as_str());
         match self.day(true).await {
             Day::Good => apply.await,
+            Day::Full if self.full().is_some_and(|full| full.pretends) => Ok(vec![Revision::MAX; writes.len()]),
+            Day::Full => Err(full()),
             Day::Unreachable => Err(unreachable()),
             Day::LostUnknown => Err(StoreError::Unknown { source: trouble() }),
             Day::AppliedUnknown => {
@@ -272,6 +302,9 @@ impl Store for TrialStore {
     async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
         if let Day::Unreachable = self.day(false).await {
             return Err(unreachable());
+        }
+        if self.full().is_some_and(|full| !full.pretends) {
+            return Err(full());
         }
         self.inner.record_event(value).await
     }

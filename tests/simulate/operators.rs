@@ -75,6 +75,7 @@ pub struct Operators {
     /// Each persona: whether it is exclusive, and its root.
     pub(crate) personas: BTreeMap<usize, (bool, String)>,
     vlans: [u16; 3],
+    pub(crate) hard_off_without_soft: bool,
     /// What each BMC shows when it shows anything.
     guids: BTreeMap<usize, [u8; 16]>,
     lied_at: BTreeMap<usize, embody::model::fact::Tick>,
@@ -109,7 +110,7 @@ impl Operators {
         let guids = (0..plan.machines.len()).map(|n| (n, guid(n, 0))).collect();
         let plan = plan.clone();
         let (vlans, lied_at) = ([110, 120, 130], BTreeMap::new());
-        Operators { backend, words, centre, plan, wires, desired, personas, vlans, guids, lied_at, fresh: 0 }
+        Operators { backend, words, centre, plan, wires, desired, personas, vlans, hard_off_without_soft: false, guids, lied_at, fresh: 0 }
     }
 
     /// The first manifests.
@@ -127,7 +128,7 @@ impl Operators {
                 "snmp3",
                 json!({ "username": "embody", "authProtocol": "SHA-256", "authPassword": "long enough", "privProtocol": "AES", "privPassword": "longer yet" }),
             ),
-            of("Policy", "default", json!({ "limits": { "maxUnavailable": "100%" } })),
+            self.policy(),
             of("Network", "quarantine", json!({ "vlan": QUARANTINE, "role": "quarantine" })),
         ];
         all.extend((0..3).map(|n| network(n, self.vlans[n])));
@@ -152,6 +153,10 @@ impl Operators {
         all.extend(self.personas.keys().map(|n| self.persona(*n)));
         all.extend(self.desired.iter().map(|(n, desired)| self.binding(*n, desired)));
         all
+    }
+
+    pub(crate) fn policy(&self) -> Object {
+        of("Policy", "default", json!({ "limits": { "maxUnavailable": "100%", "hardOffWithoutSoft": self.hard_off_without_soft } }))
     }
 
     pub(crate) fn persona(&self, n: usize) -> Object {
@@ -361,10 +366,13 @@ impl Operators {
         self.centre.sending(0, &server(n), &off);
     }
 
-    pub(crate) async fn pause(&self, scope: Scope) {
-        let said = self.words.pause(scope.clone(), "a person wants it", None, "a person").await;
+    pub(crate) async fn pause(&self, scope: Scope, takes: Option<Duration>) {
+        let seconds = takes.map(|takes| takes.as_secs());
+        // Its end is said to the second.
+        let until = seconds.map(|s| self.centre.now().plus(Duration::from_secs(s.saturating_sub(1))));
+        let said = self.words.pause(scope.clone(), "a person wants it", seconds, "a person").await;
         if said.is_ok() {
-            self.centre.judge(|judge, now| judge.paused(scope, now));
+            self.centre.judge(|judge, now| judge.paused(scope, until, now));
         }
         self.centre.note(&[], format!("a person pauses: {}", said.unwrap_or_else(|e| e.to_string())));
     }

@@ -20,9 +20,14 @@ impl Operators {
     pub(crate) async fn names_and_words(&mut self, act: &Act) -> bool {
         let binding = |n: &usize| Scope::Object { kind: Kind::Binding, name: name(&format!("b{n}")) };
         match act {
-            Act::Pause => self.pause(Scope::Everything).await,
+            Act::Pause => self.pause(Scope::Everything, None).await,
+            Act::PauseFor(of, takes) => self.pause(of.as_ref().map_or(Scope::Everything, binding), Some(*takes)).await,
+            Act::HardOffWithoutSoft(allowed) => {
+                self.hard_off_without_soft = *allowed;
+                self.put(vec![self.policy()]).await;
+            }
             Act::Resume => self.resume(Scope::Everything).await,
-            Act::PauseBinding(n) => self.pause(binding(n)).await,
+            Act::PauseBinding(n) => self.pause(binding(n), None).await,
             Act::ResumeBinding(n) => self.resume(binding(n)).await,
             Act::Accept(n) => drop(self.accept(Kind::Server, &server(*n)).await),
             Act::AcceptSwitch(n) => drop(self.accept(Kind::Switch, &switch(*n)).await),

@@ -54,6 +54,10 @@ pub enum Act {
     Retry(usize),
     /// Of everything.
     Pause,
+    /// The same, or of one binding, with an end.
+    PauseFor(Option<usize>, Duration),
+    /// The Policy lets a hard off follow where no soft-off was accepted, or does not any more.
+    HardOffWithoutSoft(bool),
     Resume,
     Bmc(usize, Bmc),
     BmcWeather(usize, Weather),
@@ -61,6 +65,8 @@ pub enum Act {
     SwitchReboot(usize, Duration),
     SwitchFaults(usize, Faults),
     Store(StoreLuck),
+    /// For so long it takes no writes.
+    StoreFull(Duration),
     WatchesEnd,
     Kill {
         down: Duration,
@@ -300,6 +306,10 @@ impl Plan {
             27 => Act::RenumberPorts(switch, secs(rng, 30, 120)),
             28 => Act::PullPlug(server, secs(rng, 20, 120)),
             41 => Act::DiskButton(server),
+            42 if rng.random_bool(0.5) => Act::PauseFor(None, secs(rng, 10, 300)),
+            42 => Act::PauseFor(Some(binding), secs(rng, 10, 300)),
+            43 => Act::HardOffWithoutSoft(rng.random_bool(0.5)),
+            44 => Act::StoreFull(secs(rng, 5, 120)),
             29..=31 => self.store_act(kind, server, rng),
             _ => self.word(kind, (server, binding, switch), rng),
         }
@@ -341,7 +351,7 @@ impl Plan {
 
 const MODES: [&str; 4] = ["enforce", "enforce", "approve", "observe"];
 /// Kinds of `Plan::act`.
-const KINDS: u32 = 42;
+const KINDS: u32 = 45;
 
 fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
     &from[rng.random_range(0..from.len())]

@@ -16,7 +16,7 @@ use embody::sim::leases::Leases;
 use embody::sim::line::Line;
 use embody::sim::network::Wires;
 use embody::sim::switch::{Kind as SwitchKind, SimSwitch};
-use embody::sim::trial_store::{StoreLuck, TrialStore};
+use embody::sim::trial_store::{Full, StoreLuck, TrialStore};
 use embody::store::{EmbeddedStore, Entry, Expect, Store, Write, keys};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -46,6 +46,8 @@ pub enum Sabotage {
     BootsFromMemory,
     /// Drivers send without asking the gate.
     IgnoresTheGate,
+    /// A store that is full says that it has stored.
+    PretendsToStore,
 }
 
 #[derive(Debug, Clone)]
@@ -73,6 +75,7 @@ struct Site {
     leases: Arc<Leases>,
     hosts: Vec<Host>,
     lines: Arc<AtomicU64>,
+    sabotage: Sabotage,
 }
 
 pub fn run(plan: &Plan, loud: bool, sabotage: Sabotage) -> Result<Outcome, Failure> {
@@ -82,6 +85,7 @@ pub fn run(plan: &Plan, loud: bool, sabotage: Sabotage) -> Result<Outcome, Failu
     }
     let lines = Arc::new(AtomicU64::new(0));
     let _in = runtime.enter();
+    embody::telemetry::virtual_from_now();
     let centre = Arc::new(Centre::new(loud));
     let ear = crate::listener::Ear { centre: Arc::clone(&centre), lines: Arc::clone(&lines) };
     let out = tracing::subscriber::with_default(ear, || runtime.block_on(live(plan, Arc::clone(&centre), lines, sabotage)));
@@ -121,7 +125,8 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     let hosts = (0..plan.controllers).map(host).collect();
     furnish(plan, &centre);
     let public: Arc<dyn Store> = Arc::new(TrialStore::of_operators(inner.clone(), Arc::clone(&centre), Arc::clone(&leases)));
-    let mut site = Site { centre: Arc::clone(&centre), inner, public: Arc::clone(&public), backup: Vec::new(), leases, hosts, lines };
+    let mut site =
+        Site { centre: Arc::clone(&centre), inner, public: Arc::clone(&public), backup: Vec::new(), leases, hosts, lines, sabotage };
     let words = Arc::new(Words { controller: acting.controller(), store: Arc::clone(&public), lease: serve::LEASE });
     let backend = Backend::new(public, words.clone(), serve::check());
     let people = Operators::new(plan, Arc::clone(&centre), reach.wires.clone(), backend, words);
@@ -130,7 +135,7 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     for n in 0..plan.machines.len() {
         tokio::spawn(Arc::clone(&centre).live(server(n), acting.answers()));
         match sabotage {
-            Sabotage::None | Sabotage::IgnoresTheGate => {}
+            Sabotage::None | Sabotage::IgnoresTheGate | Sabotage::PretendsToStore => {}
             Sabotage::ReportsOff => centre.report_off(&server(n)),
             Sabotage::BootsFromMemory => centre.boot_from_memory(&server(n)),
         }
@@ -186,6 +191,7 @@ impl Site {
     fn calm(&self) {
         for host in &self.hosts {
             host.store.set_luck(StoreLuck::default());
+            host.store.set_full(Full::default());
             self.leases.cut_off(host.number, false);
         }
     }
@@ -274,6 +280,7 @@ impl Site {
             Act::FreezeAtNextOp(takes) => self.centre.freeze_at_next_op(*takes),
             Act::CutOff(cut) => self.leases.cut_off(acting, *cut),
             Act::Store(luck) => self.hosts.iter().for_each(|h| h.store.set_luck(*luck)),
+            Act::StoreFull(takes) => self.fill(*takes),
             Act::WatchesEnd => self.hosts.iter().for_each(|h| h.store.end_watches()),
             Act::Backup => self.backup = self.inner.list("").await.unwrap().0,
             Act::Restore => self.becomes(self.backup.clone()).await,
@@ -289,6 +296,11 @@ impl Site {
             _ => return false,
         }
         true
+    }
+
+    fn fill(&self, takes: Duration) {
+        let full = Full { until: self.centre.now().plus(takes), pretends: self.sabotage == Sabotage::PretendsToStore };
+        self.hosts.iter().for_each(|h| h.store.set_full(full));
     }
 
     /// Somebody else writes to the store, where there is such a key.

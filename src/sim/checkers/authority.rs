@@ -26,7 +26,8 @@ pub(super) struct Authority {
     began: BTreeMap<Host, Tick>,
     /// Who may act, and until when by the last word that it got. Nothing: leases are not simulated.
     leases: BTreeMap<Host, Tick>,
-    paused: BTreeMap<Scope, Tick>,
+    /// Since when, and until when where that was said.
+    paused: BTreeMap<Scope, (Tick, Option<Tick>)>,
     /// Pauses that are over: of what, from, to.
     were_paused: Vec<(Scope, Tick, Tick)>,
     /// What is remembered of devices.
@@ -48,17 +49,30 @@ impl Judge {
         self.authority.leases.insert(host, until);
     }
 
-    /// A pause was answered.
-    pub fn paused(&mut self, scope: Scope, now: Tick) {
-        self.authority.paused.entry(scope).or_insert(now);
+    /// A pause was answered, perhaps with its end.
+    pub fn paused(&mut self, scope: Scope, until: Option<Tick>, now: Tick) {
+        self.end_pauses(now);
+        self.authority.paused.entry(scope).or_insert((now, None)).1 = until;
+    }
+
+    /// Those that are over by themselves.
+    fn end_pauses(&mut self, now: Tick) {
+        let over =
+            self.authority.paused.iter().filter_map(|(scope, (from, until))| Some((scope.clone(), *from, until.filter(|u| *u <= now)?)));
+        let over: Vec<(Scope, Tick, Tick)> = over.collect();
+        for (scope, from, until) in over {
+            self.authority.paused.remove(&scope);
+            self.authority.were_paused.push((scope, from, until));
+        }
     }
 
     /// A person is about to end it.
     pub fn resuming(&mut self, scope: &Scope, now: Tick) {
+        self.end_pauses(now);
         let over = |s: &Scope| *scope == Scope::Everything || s == scope;
         let ending: Vec<Scope> = self.authority.paused.keys().filter(|s| over(s)).cloned().collect();
         for scope in ending {
-            if let Some(from) = self.authority.paused.remove(&scope) {
+            if let Some((from, _)) = self.authority.paused.remove(&scope) {
                 self.authority.were_paused.push((scope, from, now));
             }
         }
@@ -77,7 +91,7 @@ impl Judge {
 
     /// For how long a person had this body paused since a moment.
     pub(super) fn paused_since(&self, server: &Name, since: Tick, now: Tick) -> Duration {
-        let open = self.authority.paused.iter().map(|(scope, from)| (scope, *from, now));
+        let open = self.authority.paused.iter().map(|(scope, (from, until))| (scope, *from, until.map_or(now, |until| until.min(now))));
         let all = open.chain(self.authority.were_paused.iter().map(|(scope, from, to)| (scope, *from, *to)));
         let spans = all.filter(|(scope, _, to)| self.covers(scope, server) && *to > since).map(|(_, from, to)| to.since(from.max(since)));
         // Pauses may overlap: the longest is sure.
@@ -89,11 +103,12 @@ impl Judge {
         self.ops += 1;
         let about: Vec<&Name> = server.into_iter().collect();
         self.leased(host, what, &about, now);
+        self.end_pauses(now);
         let paused = self.authority.paused.iter().find(|(scope, _)| match server {
             Some(server) => self.covers(scope, server),
             None => **scope == Scope::Everything,
         });
-        if let Some(since) = paused.map(|(_, since)| now.since(*since)) {
+        if let Some(since) = paused.map(|(_, (since, _))| now.since(*since)) {
             self.violated(&about, format!("invariant 5: {what} leaves {since:?} after a pause of it was answered"));
         }
     }

@@ -14,6 +14,9 @@ use crate::model::fact::{Power, Tick};
 use crate::model::op::Off;
 use crate::sim::bmc::Control;
 
+/// How long a controller may go on by an earlier Policy: it stands still for that long at most while it has the lease.
+const OLD_POLICY: Duration = limits::LEASE_TTL;
+
 #[derive(Default)]
 pub(super) struct Offs {
     /// Servers to which a switching-off is on its way that was right when it left.
@@ -24,6 +27,9 @@ pub(super) struct Offs {
     began: BTreeMap<Name, Tick>,
     /// Until when a person's `--hard` holds, by binding.
     hard_word: BTreeMap<Name, Tick>,
+    /// Whether the Policy allows what a person's `--hard` does, and when it last ceased to.
+    by_policy: bool,
+    by_policy_until: Option<Tick>,
 }
 
 impl Offs {
@@ -63,7 +69,16 @@ impl Judge {
         let body = self.body(server);
         let said = |binding: &Name| self.offs.hard_word.get(binding).is_some_and(|until| now < *until);
         let by_person = body.release.iter().chain(&body.held_by).any(|h| said(&h.binding));
-        by_person || self.objects.policy().limits.hard_off_without_soft
+        let lately = self.offs.by_policy_until.is_some_and(|until| now.since(until) < OLD_POLICY);
+        by_person || self.offs.by_policy || lately
+    }
+
+    pub(super) fn policy_changed(&mut self, now: Tick) {
+        let allows = self.objects.policy().limits.hard_off_without_soft;
+        if self.offs.by_policy && !allows {
+            self.offs.by_policy_until = Some(now);
+        }
+        self.offs.by_policy = allows;
     }
 
     pub(super) fn switching_off(&mut self, host: Host, server: &Name, how: Off, now: Tick) {
