@@ -91,7 +91,8 @@ pub fn is_outdated(holder: &Holder, seen: &Observed) -> bool {
 /// be brought to the desired state.
 pub fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
     let other_content = seen.body.evidence.get(&holder.persona).is_some_and(|e| e.snapshot.digest != holder.snapshot.digest);
-    let claimed = other_content && !seen.elsewhere.is_empty();
+    // The same content claims nothing new, but no start goes past a body that may run it (`is_alone`).
+    let claimed = seen.elsewhere.iter().any(|other| other_content || other.server().is_some());
     seen.body.restart_done < holder.restart && (claimed || no_ports_after(holder, seen).is_some())
 }
 

@@ -302,6 +302,17 @@ fn a_restart_after_which_nothing_could_start_waits() {
 }
 
 #[test]
+fn a_restart_waits_while_another_body_may_run_anything() {
+    let mut rack = p_on_a();
+    rack.seen.get_mut(&name("b")).unwrap().body.anything = true;
+    rack.press(&name("b"), Power::On);
+    rack.edit("x", |spec| spec.restart = 1);
+    let before = rack.sent;
+    rack.calm(12);
+    assert_eq!((rack.runs("a"), rack.sent), (Some("p"), before));
+}
+
+#[test]
 fn two_personas_in_one_body_at_one_time_are_another_boot_device_each() {
     let mut rack = Rack::new(&["a"], &["p", "q"], 2);
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
