@@ -63,6 +63,8 @@ impl Drop for Link {
 
 enum Failed {
     Silent,
+    /// The next datagram would not leave before the deadline.
+    NoTime,
     Refused(Refusal),
     Network(std::io::Error),
     /// Not the BMC's doing.
@@ -111,6 +113,8 @@ impl IpmiDriver {
                     self.seventeen_worked |= suite == Suite::Seventeen;
                     return Ok(link);
                 }
+                // Trying again would be no wait, but a loop until then.
+                Err(Failed::NoTime) => break,
                 Err(Failed::Silent) => wait = (wait * 2).min(self.settings.retry_after * WAIT_GROWS),
                 Err(Failed::Network(source)) => return Err(Fault::Network { device: self.device.clone(), source }),
                 Err(Failed::Fault(fault)) => return Err(fault),
@@ -179,7 +183,7 @@ impl IpmiDriver {
         loop {
             if let Some(datagram) = say.take() {
                 if !self.pace.wait(deadline).await {
-                    return Err(Failed::Silent);
+                    return Err(Failed::NoTime);
                 }
                 until = (Instant::now() + wait).min(deadline);
                 let sent = link.lease.ask(&datagram).await;
@@ -229,5 +233,40 @@ impl IpmiDriver {
             Some((device, turns)) => turns.refused(device),
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::drivers::bmc::ipmi::{BmcSocket, IpmiSettings};
+    use crate::drivers::gate::{Datagram, DeviceSocket, Freshness, Network, Permit};
+    use crate::drivers::{Depth, Driver};
+    use crate::model::secret::{BmcLogin, Hidden};
+
+    struct Nobody;
+
+    #[async_trait]
+    impl Network for Nobody {
+        fn try_send(&self, _: &Datagram, _: SocketAddr, _: Option<(&Permit, Option<Freshness>)>) -> std::io::Result<()> {
+            Ok(())
+        }
+        async fn writable(&self) {}
+        async fn receive(&self) -> (Vec<u8>, SocketAddr) {
+            std::future::pending().await
+        }
+    }
+
+    /// Time stands still while nobody waits: a loop until the deadline would never end.
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_has_no_place_before_the_deadline_is_not_tried_again() {
+        let socket = BmcSocket::over(DeviceSocket::over(Arc::new(Nobody)), None);
+        let login = BmcLogin { username: "u".into(), password: Hidden::new("p".into()), kg: None };
+        let settings = IpmiSettings { spacing: Duration::from_secs(10), ..IpmiSettings::default() };
+        let mut driver = IpmiDriver::new("bmc/b".into(), socket, "192.0.2.1".parse().unwrap(), login, settings, None);
+        let looked = driver.observe(Depth::State, Instant::now() + Duration::from_secs(15)).await;
+        assert!(matches!(looked, Err(Fault::Silent { .. })), "{looked:?}");
     }
 }
