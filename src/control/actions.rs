@@ -226,6 +226,11 @@ impl Controller {
             return Err(Refusal::Refused { why });
         }
         let what: Vec<String> = ops.iter().cloned().collect();
+        // What was approved before, and is on its way, stays approved.
+        let before = self.cache.approvals.get(binding).map(|(approval, _)| approval);
+        let before = before.filter(|approval| approval.uid == uid && approval.generation == generation);
+        ops.extend(before.iter().flat_map(|approval| approval.ops.iter().cloned()));
+        let hard = hard || before.is_some_and(|approval| approval.hard);
         let approval = Approval { uid, generation, ops, hard };
         let approved = Approved { approval: approval.clone(), by: who.to_owned(), at: timestamp() };
         self.put(&keys::approval(binding), serde_json::to_vec(&approved).unwrap_or_default()).await?;

@@ -188,14 +188,13 @@ fn answer(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mu
         // What is declared of it is about what it ran before.
         return until_seen_off(want, seen, now, plan);
     }
-    // An approval is not asked for before it could be used.
-    if !fence::is_clear(holder, seen, now, plan) {
-        return;
-    }
     let like = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
-    match consent::refusal(&holder.authority, Plane::Boot, &like, seen) {
-        Some(wait) => plan.waits.push(wait),
-        None => plan.records.push(Record::Answer(Box::new(holder.snapshot.clone()))),
+    let refusal = consent::refusal(&holder.authority, Plane::Boot, &like, seen);
+    let allowed = refusal.is_none();
+    // What a person has to say comes first; a move waits for that word as well.
+    plan.waits.extend(refusal);
+    if fence::is_clear(holder, seen, now, plan) && allowed {
+        plan.records.push(Record::Answer(Box::new(holder.snapshot.clone())));
     }
 }
 

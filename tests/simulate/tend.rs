@@ -19,9 +19,7 @@ impl Operators {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };
             let said = said(&object);
             let held = said.iter().any(|(reason, _)| reason == "Held");
-            for (_, message) in &said {
-                done += self.approve_as_it_says(message).await;
-            }
+            done += self.approve_as_they_say(said.iter().map(|(_, message)| message.as_str())).await;
             if held {
                 self.approve(*n).await;
                 done += 1;
@@ -50,9 +48,7 @@ impl Operators {
             let Ok(object) = self.backend.read(Kind::Server, server(n).as_str()).await else { continue };
             let duties = object.status.get("obligations").and_then(Value::as_array).cloned().unwrap_or_default();
             let duties: Vec<&str> = duties.iter().filter_map(Value::as_str).collect();
-            for duty in &duties {
-                done += self.approve_as_it_says(duty).await;
-            }
+            done += self.approve_as_they_say(duties.iter().copied()).await;
             if duties.iter().any(|d| d.contains("`embody retry`")) {
                 let _ = self.words.retry(Kind::Server, &server(n), "a person").await;
                 self.centre.note(&[&server(n)], "a person says retry");
@@ -77,14 +73,17 @@ impl Operators {
         done
     }
 
-    /// The command that a message names. How many that were.
-    async fn approve_as_it_says(&self, message: &str) -> usize {
-        let Some(binding) = named_approval(message) else { return 0 };
-        match message.contains(" --hard`") {
-            true => self.approve_hard(binding).await,
-            false => self.approve(binding).await,
+    /// The commands that messages name. How many those were.
+    async fn approve_as_they_say<'a>(&self, messages: impl Iterator<Item = &'a str>) -> usize {
+        let named: BTreeSet<(usize, bool)> =
+            messages.filter_map(|message| Some((named_approval(message)?, message.contains(" --hard`")))).collect();
+        for (binding, hard) in &named {
+            match hard {
+                true => self.approve_hard(*binding).await,
+                false => self.approve(*binding).await,
+            }
         }
-        1
+        named.len()
     }
 
     fn switch_off_by_hand(&self, n: usize) {
