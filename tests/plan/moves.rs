@@ -23,6 +23,15 @@ fn p_on_a() -> Rack {
     rack
 }
 
+/// a is burnt with its BMC, and x is bound to b.
+fn burnt_a() -> Rack {
+    let mut rack = p_on_a();
+    rack.truth.get_mut("a").unwrap().silent = true;
+    rack.press(&name("a"), Power::Off);
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    rack
+}
+
 /// x is bound to b, everything is tried for long, and a goes on as if nothing had been said.
 fn stays_on_a(rack: &mut Rack, why: &str) {
     rack.edit("x", |spec| spec.target.server = Some(name("b")));
@@ -144,10 +153,7 @@ fn a_ring_of_three_moves_goes_round() {
 
 #[test]
 fn a_server_that_burnt_is_declared_off_and_its_persona_starts_elsewhere() {
-    let mut rack = p_on_a();
-    rack.truth.get_mut("a").unwrap().silent = true;
-    rack.press(&name("a"), Power::Off);
-    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    let mut rack = burnt_a();
     let (_, plans) = rack.calm(20);
     assert_eq!(rack.runs("b"), None);
     let wait = plans[&name("b")].waits.iter().find(|w| w.reason == Reason::PersonaElsewhere).unwrap();
@@ -178,10 +184,7 @@ fn a_body_that_was_declared_off_and_runs_is_named_and_not_switched_off_unasked()
 
 #[test]
 fn while_a_body_that_was_declared_off_runs_its_persona_does_not_start_again_elsewhere_and_both_say_so() {
-    let mut rack = p_on_a();
-    rack.truth.get_mut("a").unwrap().silent = true;
-    rack.press(&name("a"), Power::Off);
-    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    let mut rack = burnt_a();
     rack.calm(20);
     rack.declare_off("a");
     rack.calm(20);
