@@ -5,8 +5,8 @@ mod small;
 
 use std::time::Duration;
 
-use embody::control::operator::{Approving, Control, Declaring};
-use embody::model::fact::Power;
+use embody::control::operator::{Approving, Control, Declaring, Scope};
+use embody::model::fact::{Admin, PortConfig, Power};
 use embody::model::{Kind as ObjectKind, Meta, Object};
 use embody::sim::switch::Kind;
 use embody::store::{Entry, Expect, Store, Write};
@@ -295,4 +295,27 @@ async fn a_newer_versions_records_stop_this_one() {
     site.stop();
     site.overwrite("records/3/bodies/s", b"{}").await;
     assert!(site.refuses_to_begin().await.contains("a newer version has written `records/3/bodies/s`"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_was_left_half_way_is_ended_although_its_binding_is_gone_but_not_while_all_is_paused() {
+    let mut site = Small::converged().await;
+    site.words.pause(Scope::Everything, "a fire", None, "me").await.unwrap();
+    site.stop();
+    let port = |vlan: u16| json!({ "admin": "Up", "untagged": vlan, "tagged": [] });
+    let mut body = site.record().await;
+    body["ports"]["tor-1/port1"] = json!({ "begun": [port(120), port(130)], "by": "b" });
+    site.overwrite(BODY, body.to_string().as_bytes()).await;
+    site.delete(&["objects/bindings/b"]).await;
+    let shut = |site: &Small| site.centre.switch(&name("tor-1"), |sim| sim.ports()["port1"].admin == Admin::Down).unwrap();
+    site.centre.switch(&name("tor-1"), |sim| {
+        let config = PortConfig { admin: Admin::Down, ..sim.ports()["port1"].clone() };
+        sim.set_port("port1", &config);
+    });
+    site.restart();
+    sleep(10 * MINUTE).await;
+    assert!(shut(&site), "nothing leaves after a pause has answered");
+    site.words.resume(Scope::Everything, "me").await.unwrap();
+    sleep(10 * MINUTE).await;
+    assert_eq!((shut(&site), site.vlan(), site.is_on()), (false, Some(130), true));
 }

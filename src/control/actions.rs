@@ -351,8 +351,8 @@ impl Controller {
         }
         for (op, server) in self.in_flight.iter() {
             let want = self.cache.want(server);
-            let bindings = want.holder.iter().map(|h| &h.authority.binding).chain(want.releaser.iter().map(|r| &r.binding));
-            let Some(gate) = self.fleet.gate(&op.device()).filter(|_| bindings.into_iter().any(|b| self.cache.is_paused(server, b))) else {
+            let bindings = self.cache.acting(server, &want);
+            let Some(gate) = self.fleet.gate(&op.device()).filter(|_| bindings.iter().any(|b| self.cache.is_paused(server, b))) else {
                 continue;
             };
             let key = Key::of(op);

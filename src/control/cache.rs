@@ -8,7 +8,7 @@ use crate::boot::answer::BootView;
 use crate::control::cables::Cables;
 use crate::control::operator::Scope;
 use crate::drivers::switch::resolve;
-use crate::model::body::{Body, Evidence};
+use crate::model::body::{Body, Evidence, port_of};
 use crate::model::claim::{Claim, ClaimIndex, claims};
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
 use crate::model::identity::Identity;
@@ -314,9 +314,7 @@ impl Cache {
             hard_off_without_soft: self.objects.policy().limits.hard_off_without_soft,
             ..Observed::default()
         };
-        let bindings: Vec<&Name> =
-            want.holder.iter().map(|h| &h.authority.binding).chain(want.releaser.iter().map(|r| &r.binding)).collect();
-        for binding in bindings {
+        for binding in &self.acting(server, want) {
             if let Some((approval, _)) = self.approvals.get(binding) {
                 seen.approvals.insert(binding.clone(), approval.clone());
             }
@@ -325,13 +323,21 @@ impl Cache {
             }
         }
         let wanted = want.holder.iter().flat_map(|h| h.ports.keys()).chain(want.released_ports.keys()).chain(want.debts.keys());
-        for key in wanted.cloned().collect::<BTreeSet<PortKey>>() {
+        let begun = seen.body.begun().filter_map(|(id, _)| port_of(id)).map(|(switch, port)| (switch, port.to_owned()));
+        for key in wanted.cloned().chain(begun).collect::<BTreeSet<PortKey>>() {
             if self.ports_in_flight.contains(&key) {
                 seen.in_flight.insert(key.clone());
             }
             self.add_port(server, &key, &mut seen);
         }
         seen
+    }
+
+    /// The bindings in whose names something may be done here; of one that is gone, to end a write that it began.
+    pub fn acting(&self, server: &Name, want: &Desired) -> BTreeSet<Name> {
+        let now = want.holder.iter().map(|h| &h.authority).chain(&want.releaser).map(|authority| authority.binding.clone());
+        let body = self.bodies.get(server).map(|b| &b.value);
+        now.chain(body.into_iter().flat_map(Body::begun).filter_map(|(_, by)| by.cloned())).collect()
     }
 
     fn there(&self, server: &Name) -> There {

@@ -235,6 +235,11 @@ impl Body {
         self.declared.as_ref().is_none_or(|d| d.what != Declaration::Off)
     }
 
+    /// Ports whose write was begun and not seen ended, and in which binding's name.
+    pub fn begun(&self) -> impl Iterator<Item = (&String, Option<&Name>)> {
+        self.ports.iter().filter(|(_, debt)| debt.begun.is_some()).map(|(id, debt)| (id, debt.by.as_ref()))
+    }
+
     /// It was declared off, and is on all the same.
     pub fn runs_by_mistake(&self) -> bool {
         self.declared.as_ref().is_some_and(|d| d.what == Declaration::OffButRuns)

@@ -67,14 +67,13 @@ fn half_way(authority: Option<&Authority>, want: &Desired, seen: &Observed, plan
         let back = desired.is_some_and(|d| d.over(from) == *from);
         let end = if back { from } else { to };
         let op = Op::SetPort { switch: key.0, port: key.1, from: found.config.clone(), to: end.clone() };
-        let authority = authority.cloned().unwrap_or_else(|| whose(debt, &want.server));
+        let Some(authority) = authority.cloned().or_else(|| debt.by.clone().map(of_one_gone)) else { continue };
         consent::admit(&authority, port_step(&authority, op, "it was left between two states", seen), seen, plan);
     }
 }
 
 /// In whose name a write is ended whose binding is gone.
-fn whose(debt: &PortDebt, server: &Name) -> Authority {
-    let binding = debt.by.clone().unwrap_or_else(|| server.clone());
+fn of_one_gone(binding: Name) -> Authority {
     Authority { binding, uid: String::new(), generation: 0, modes: BTreeMap::new(), grace: std::time::Duration::ZERO }
 }
 
