@@ -8,12 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use embody::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
-use embody::drivers::{Depth, Driver};
-use embody::model::fact::Tick;
-use embody::model::secret::{BmcLogin, Hidden};
-use embody::sim::bmc::{Bmc, BmcConfig};
-use embody::sim::rmcp::{Endpoint, Line, serve_many};
+use embody::testing::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
+use embody::testing::drivers::{Depth, Driver};
+use embody::testing::model::fact::Tick;
+use embody::testing::model::secret::{BmcLogin, Hidden};
+use embody::testing::sim::bmc::{Bmc, BmcConfig};
+use embody::testing::sim::rmcp::{Endpoint, Line, serve_many};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 

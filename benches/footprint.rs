@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use embody::model::fact::Tick;
-use embody::sim::bmc::{Bmc, BmcConfig};
-use embody::sim::rmcp::{Endpoint, Line, serve_many};
+use embody::testing::model::fact::Tick;
+use embody::testing::sim::bmc::{Bmc, BmcConfig};
+use embody::testing::sim::rmcp::{Endpoint, Line, serve_many};
 use tokio::time::Instant;
 
 const SERVE: &str = "--serve";

@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use embody::control::cache::{BmcFacts, Cache, Known};
-use embody::model::fact::{
+use embody::testing::control::cache::{BmcFacts, Cache, Known};
+use embody::testing::model::fact::{
     Admin, BmcIdentity, BmcSeen, BootDevice, BootOverride, Lag, Oper, PortConfig, PortMode, PortSeen, Power, Quality, Seen, SwitchIdentity,
     SwitchSeen, Tick, Writable,
 };
-use embody::model::{Name, Object, Vlan};
-use embody::plan::plan;
+use embody::testing::model::{Name, Object, Vlan};
+use embody::testing::plan::plan;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

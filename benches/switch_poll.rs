@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use embody::drivers::switch::snmp::{SnmpSocket, Timing, UdpAgent};
-use embody::drivers::switch::{SwitchDriver, SwitchSettings};
-use embody::drivers::{Depth, Driver};
-use embody::model::Vlan;
-use embody::model::secret::{Hidden, SnmpLogin};
-use embody::sim::agent::{Access, SimAgent, serve};
-use embody::sim::switch::{Kind, SimSwitch};
+use embody::testing::drivers::switch::snmp::{SnmpSocket, Timing, UdpAgent};
+use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings};
+use embody::testing::drivers::{Depth, Driver};
+use embody::testing::model::Vlan;
+use embody::testing::model::secret::{Hidden, SnmpLogin};
+use embody::testing::sim::agent::{Access, SimAgent, serve};
+use embody::testing::sim::switch::{Kind, SimSwitch};
 use tokio::time::Instant;
 
 const SERVE: &str = "--serve";

@@ -77,22 +77,25 @@
 //! - a new verb: one file in `cli`, its request in `api::routes`, its message in `control::operator`;
 //! - a strange night: `sim`, which is the data centre that all of this is tried on.
 
+#![deny(unreachable_pub)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo, clippy::unimplemented)]
 
-pub mod boot;
-pub mod cli;
-pub mod clock;
-pub mod control;
-pub mod drivers;
-pub mod gitops;
-pub mod limits;
-pub mod manifest;
+mod boot;
+mod cli;
+mod clock;
+mod control;
+mod drivers;
+mod gitops;
+mod limits;
+mod manifest;
 #[deny(clippy::indexing_slicing)]
-pub mod model;
+mod model;
 #[deny(clippy::indexing_slicing)]
-pub mod plan;
-pub mod server;
-pub mod sim;
-pub mod store;
-pub mod telemetry;
+mod plan;
+mod server;
+mod sim;
+mod store;
+mod telemetry;
 pub mod testing;
+
+pub use cli::main;

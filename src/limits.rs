@@ -7,13 +7,13 @@ pub const MANIFEST_BYTES: usize = 1 << 20;
 /// Objects of one apply.
 pub const MANIFEST_OBJECTS: usize = 10_000;
 /// Nesting of one document.
-pub const MANIFEST_DEPTH: usize = 64;
+pub(crate) const MANIFEST_DEPTH: usize = 64;
 /// Faults printed for one file set; a broken generator would otherwise fill the terminal.
-pub const DIAGNOSTICS: usize = 200;
+pub(crate) const DIAGNOSTICS: usize = 200;
 /// Learned MACs kept per port: more than this is an uplink, and which ones does not matter.
 pub const MACS_PER_PORT: usize = 64;
 /// Learned MACs of a server's port that are not the server's: a BMC that shares the NIC, and a guest. More is a switch.
-pub const FOREIGN_MACS: usize = 2;
+pub(crate) const FOREIGN_MACS: usize = 2;
 /// Events kept.
 pub const EVENTS: usize = 10_000;
 /// Revisions of the embedded store that a watcher can still ask for.
@@ -39,91 +39,91 @@ pub const HARD_OFF_TRIES: u32 = 3;
 /// A body is seen off by two answers to questions at least this far apart: a BMC that restarts answers Off for some seconds.
 pub const SEEN_OFF_APART: Duration = Duration::from_secs(10);
 /// A boot request so long ago is named where a body is not seen off for it: three polls.
-pub const BOOT_ASKED_LATELY: Duration = Duration::from_secs(60);
+pub(crate) const BOOT_ASKED_LATELY: Duration = Duration::from_secs(60);
 /// Off says nothing for this long after a power-on that may still take effect.
-pub const OFF_AFTER_ON: Duration = Duration::from_secs(60);
+pub(crate) const OFF_AFTER_ON: Duration = Duration::from_secs(60);
 /// Rounds of a forecast: a move takes about ten, and swaps in a ring go side by side.
-pub const FORECAST_ROUNDS: usize = 64;
+pub(crate) const FORECAST_ROUNDS: usize = 64;
 /// How long a power-on may take to show.
-pub const ON_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const ON_WAIT: Duration = Duration::from_secs(60);
 /// Attempts of one switching-on.
-pub const ON_ATTEMPTS: u32 = 3;
+pub(crate) const ON_ATTEMPTS: u32 = 3;
 /// Jobs waiting for one device: one per port of a large switch.
-pub const WORKER_JOBS: usize = 512;
+pub(crate) const WORKER_JOBS: usize = 512;
 /// After a failed observation or operation a device is asked again after 1 s, doubled each time, at most its poll interval: long enough for
 /// a BMC to free a session, short enough that one lost packet costs little.
-pub const ASK_AGAIN_FIRST: Duration = Duration::from_secs(1);
+pub(crate) const ASK_AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// Between two observations that the plan asks for: two round trips to a slow BMC.
-pub const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+pub(crate) const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// The first poll at a device happens within this time after its worker starts.
-pub const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
 /// How often a device is observed after a power operation, and for how long: the time of one boot.
-pub const FAST_POLL: Duration = Duration::from_secs(2);
+pub(crate) const FAST_POLL: Duration = Duration::from_secs(2);
 pub const FAST_POLL_FOR: Duration = Duration::from_secs(180);
 /// Every tenth poll is at everything: neighbours and learned MACs change rarely.
-pub const POLLS_PER_FULL_POLL: u32 = 10;
+pub(crate) const POLLS_PER_FULL_POLL: u32 = 10;
 /// One poll or operation at a BMC, retransmissions included.
-pub const BMC_DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const BMC_DEADLINE: Duration = Duration::from_secs(20);
 /// One poll or operation at a switch: a full poll walks the forwarding table.
-pub const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const SWITCH_DEADLINE: Duration = Duration::from_secs(60);
 /// Writes of one port that take its link down and come to nothing: then it is left alone for a while.
-pub const FLAPS_IN_VAIN: u32 = 3;
-pub const FLAPS_AGAIN: Duration = Duration::from_secs(3600);
+pub(crate) const FLAPS_IN_VAIN: u32 = 3;
+pub(crate) const FLAPS_AGAIN: Duration = Duration::from_secs(3600);
 /// How long a person who asks for a plan waits for the workers of its devices.
 pub const PREVIEW_WAIT: Duration = Duration::from_secs(1);
 /// How long a pause waits for a port that is between two writes: a switch that is slower than that is named.
-pub const HALF_WAY_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const HALF_WAY_WAIT: Duration = Duration::from_secs(10);
 /// How often a controller that waits for the lease looks at how far the store's records go.
 pub const STANDBY_LOOKS: Duration = Duration::from_secs(10);
 /// How long an approval holds.
-pub const APPROVAL_FOR: Duration = Duration::from_secs(3600);
+pub(crate) const APPROVAL_FOR: Duration = Duration::from_secs(3600);
 /// How long the loop sleeps when nothing is due.
-pub const IDLE: Duration = Duration::from_secs(3600);
+pub(crate) const IDLE: Duration = Duration::from_secs(3600);
 /// Between attempts of one operation that failed: 2 s, doubled each time, at most 5 min.
 pub const RETRY_FIRST: Duration = Duration::from_secs(2);
-pub const RETRY_MAX: Duration = Duration::from_secs(300);
+pub(crate) const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Between attempts to save a switch: a minute, doubled each time, at most this. Each attempt wears its flash.
-pub const SAVE_RETRY_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const SAVE_RETRY_MAX: Duration = Duration::from_secs(3600);
 /// Rounds of bookkeeping in one reconcile: the longest chain (take, found, end, answer…) has six.
 pub const RECORD_ROUNDS: usize = 16;
 /// One request to the API: an apply of `MANIFEST_OBJECTS` objects of 3 KB each.
-pub const API_BODY_BYTES: usize = 32 << 20;
+pub(crate) const API_BODY_BYTES: usize = 32 << 20;
 /// How often a write that lost against another writer is begun again.
-pub const API_ATTEMPTS: usize = 10;
+pub(crate) const API_ATTEMPTS: usize = 10;
 /// How long requests that run may go on when the API stops.
-pub const API_DRAIN: Duration = Duration::from_secs(5);
+pub(crate) const API_DRAIN: Duration = Duration::from_secs(5);
 /// The file of a Secret: a hundred times what it needs.
-pub const SECRET_BYTES: usize = 64 << 10;
+pub(crate) const SECRET_BYTES: usize = 64 << 10;
 /// How long such a file may take: it may lie on a file system of the network, which hangs when that does.
-pub const SECRET_READ_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const SECRET_READ_WITHIN: Duration = Duration::from_secs(5);
 /// Secrets that were read and wait for the controller.
-pub const SECRETS_READ: usize = 64;
+pub(crate) const SECRETS_READ: usize = 64;
 /// Connections at a time: a rack that comes up together is 40 machines, each of which asks for a moment; people and their watches are fewer.
 pub const BOOT_CONNECTIONS: usize = 256;
 pub const API_CONNECTIONS: usize = 128;
 /// How long a connection may take to say what it wants, at first and between two requests.
 pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection for a boot script may last: iPXE gives up sooner.
-pub const BOOT_CONNECTION_FOR: Duration = Duration::from_secs(30);
+pub(crate) const BOOT_CONNECTION_FOR: Duration = Duration::from_secs(30);
 /// How long a boot request waits for the controller's answer. iPXE is told to ask again.
-pub const BOOT_ANSWER_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const BOOT_ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The head of one request. iPXE's has 200 bytes; hyper does not go below 8 KiB. A label selector of the API may be long.
 pub const BOOT_HEAD_BYTES: usize = 8 << 10;
-pub const API_HEAD_BYTES: usize = 64 << 10;
+pub(crate) const API_HEAD_BYTES: usize = 64 << 10;
 /// How long the body of a request to the API may take to arrive: it comes over a unix socket.
-pub const API_BODY_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const API_BODY_WITHIN: Duration = Duration::from_secs(30);
 /// After a connection that could not be accepted: 50 ms, doubled each time, at most 1 s.
-pub const ACCEPT_AGAIN_FIRST: Duration = Duration::from_millis(50);
-pub const ACCEPT_AGAIN_MAX: Duration = Duration::from_secs(1);
+pub(crate) const ACCEPT_AGAIN_FIRST: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Reports and messages waiting for the controller: a poll of every device of a large site.
 pub const REPORTS: usize = 4_096;
 /// How often a directory of manifests is read again without a hint: notify is blind on NFS and to symlink swaps.
-pub const RESCAN: Duration = Duration::from_secs(30);
+pub(crate) const RESCAN: Duration = Duration::from_secs(30);
 /// Files written together are read together.
-pub const SETTLE: Duration = Duration::from_millis(300);
+pub(crate) const SETTLE: Duration = Duration::from_millis(300);
 /// Desired state that keep arriving are waited for no longer than this.
-pub const SETTLE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// A worker that is ended closes its session within this time, or is cut off.
-pub const WORKER_END: Duration = Duration::from_secs(2);
+pub(crate) const WORKER_END: Duration = Duration::from_secs(2);
 /// Servers that are reconciled before messages are observed again.
-pub const RECONCILES_AT_ONCE: usize = 32;
+pub(crate) const RECONCILES_AT_ONCE: usize = 32;

@@ -1,5 +1,5 @@
-//! The `embody` program: everything is in `embody::cli`.
+//! The `embody` program: everything is in `cli`.
 
 fn main() -> std::process::ExitCode {
-    embody::cli::main()
+    embody::main()
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged: as in `EnvFilter` (`debug`, `embody::drivers=trace`).
-pub const FILTER: &str = "EMBODY_LOG";
+pub(crate) const FILTER: &str = "EMBODY_LOG";
 
 thread_local! {
     /// For the simulator: the moment from which the wall clock of this thread goes as tokio's does.
@@ -30,14 +30,14 @@ fn now() -> jiff::Timestamp {
 }
 
 /// The present moment as RFC 3339 in UTC, to the second.
-pub fn timestamp() -> String {
+pub(crate) fn timestamp() -> String {
     let now = now();
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
 /// Begins logging to stderr, in colour on a terminal without `NO_COLOR`. A filter that does not read is said, and `info` holds. Once per
 /// process; later calls do nothing.
-pub fn start() {
+pub(crate) fn start() {
     let text = std::env::var(FILTER).unwrap_or_default();
     let (filter, bad) = match EnvFilter::try_new(if text.is_empty() { "info" } else { &text }) {
         Ok(filter) => (filter, None),

@@ -1,4 +1,7 @@
-//! What the tests and benches need of the inside, in one place: drivers carried out without a controller.
+//! What the tests and benches need of the inside, in one place: the only way into the crate but `embody::main`.
+//!
+//! Here are drivers that carry out without a controller, and below, at their own paths, the names that tests use. What is not named here is
+//! `pub(crate)`, and rustc finds it when nothing uses it any more.
 //!
 //! Leaves out: anything that the product uses. It is no promise to anybody.
 
@@ -44,4 +47,251 @@ pub fn permit() -> Permit {
 /// By this permit, one SET that rests on an answer of this moment.
 pub fn leave(permit: &Permit) -> Leave<'_> {
     Leave { permit, fresh: Freshness::within(permit.now(), Duration::ZERO), half_way: false }
+}
+
+pub mod boot {
+    pub mod answer {
+        pub use crate::boot::answer::Answer;
+    }
+}
+pub mod cli {
+    pub mod output {
+        pub use crate::cli::output::yaml;
+    }
+    pub mod serve {
+        pub use crate::cli::serve::run;
+    }
+}
+pub mod clock {
+    pub use crate::clock::{BootClock, Clock};
+}
+pub mod control {
+    pub mod actions {
+        pub use crate::control::actions::Operators;
+    }
+    pub mod cache {
+        pub use crate::control::cache::{BmcFacts, Cache, Known};
+    }
+    pub mod controller {
+        pub use crate::control::controller::{Controller, Message, Parts, Remembered};
+    }
+    pub mod operator {
+        pub use crate::control::operator::{Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
+    }
+    pub mod status_writer {
+        pub use crate::control::status_writer::Site;
+    }
+    pub mod worker {
+        pub use crate::control::worker::Report;
+    }
+}
+pub mod drivers {
+    pub use crate::drivers::{Delivery, Depth, Devices, Driver, Fault, Notes, Observation};
+    pub mod bmc {
+        pub mod ipmi {
+            pub use crate::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings, preview};
+            pub mod commands {
+                pub use crate::drivers::bmc::ipmi::commands::ChassisControl;
+            }
+            pub mod crypto {
+                pub use crate::drivers::bmc::ipmi::crypto::Suite;
+            }
+            pub mod session {
+                pub use crate::drivers::bmc::ipmi::session::{Credentials, Heard, Session};
+            }
+        }
+    }
+    pub mod credentials {
+        pub use crate::drivers::credentials::Turns;
+    }
+    pub mod gate {
+        pub use crate::drivers::gate::{Freshness, Gate, Key, Permit};
+    }
+    pub mod switch {
+        pub use crate::drivers::switch::{SwitchDriver, SwitchSettings, Unresolved, resolve, to_json};
+        pub mod objects {
+            pub use crate::drivers::switch::objects::{
+                Arcs, BASE_PORT_IF_INDEX, ENT_PHYSICAL_SERIAL, IF_ADMIN_STATUS, PVID, STATIC_ROW_STATUS, VM_VLAN, at,
+            };
+        }
+        pub mod portlist {
+            pub use crate::drivers::switch::portlist::Form;
+        }
+        pub mod snmp {
+            pub use crate::drivers::switch::snmp::{
+                Agent, Binding, Leave, Oid, SetAnswer, SnmpSocket, Timing, UdpAgent, Value, not_let_out,
+            };
+            pub mod codec {
+                pub use crate::drivers::switch::snmp::codec::{Kind, Pdu, message, read_message};
+            }
+            pub mod keys {
+                pub use crate::drivers::switch::snmp::keys::Extension;
+            }
+            pub mod usm {
+                pub use crate::drivers::switch::snmp::usm::{Level, Outgoing, read};
+            }
+        }
+    }
+}
+pub mod limits {
+    pub use crate::limits::{
+        API_CONNECTIONS, BOOT_CONNECTIONS, BOOT_HEAD_BYTES, EVENTS, FAST_POLL_FOR, HARD_OFF_TRIES, HARD_OFF_WAIT, HEAD_WITHIN, LEASE_TTL,
+        MACS_PER_PORT, MANIFEST_BYTES, MANIFEST_OBJECTS, PREVIEW_WAIT, RECORD_ROUNDS, REPORTS, RETRY_FIRST, REVISIONS, SEEN_OFF_APART,
+        SOFT_OFF_TRIES, SOFT_OFF_UNKNOWN, STANDBY_LOOKS, VALUE_BYTES, WATCH_BACKLOG, WRITES_AT_ONCE, WRITES_BYTES,
+    };
+}
+pub mod manifest {
+    pub use crate::manifest::{Content, Diagnostic, Loaded, Severity, Source, check, load, object, read};
+    pub mod codes {
+        pub use crate::manifest::codes::CODES;
+    }
+    pub mod schema {
+        pub use crate::manifest::schema::{explain, json_schema};
+    }
+    pub mod yaml {
+        pub use crate::manifest::yaml::documents;
+    }
+}
+pub mod model {
+    pub use crate::model::{BindingSpec, Kind, Mac, Meta, Name, Object, Objects, PersonaSpec, Reason, ServerSpec, Spec, SwitchSpec, Vlan};
+    pub mod binding {
+        pub use crate::model::binding::{Correct, Mode, Plane, PlaneModes, RunState};
+    }
+    pub mod body {
+        pub use crate::model::body::{
+            Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot, port_id,
+        };
+    }
+    pub mod claim {
+        pub use crate::model::claim::{Claim, claims, directory};
+    }
+    pub mod fact {
+        pub use crate::model::fact::{
+            Admin, BmcIdentity, BmcSeen, BootDevice, BootOverride, Lag, Oper, PortConfig, PortMode, PortSeen, Power, Quality, Seen,
+            SwitchIdentity, SwitchSeen, Tick, Writable,
+        };
+    }
+    pub mod identity {
+        pub use crate::model::identity::Identity;
+    }
+    pub mod kind {
+        pub use crate::model::kind::KINDS;
+    }
+    pub mod objects {
+        pub use crate::model::objects::Held;
+    }
+    pub mod op {
+        pub use crate::model::op::{Device, Disruption, Off, Op};
+    }
+    pub mod persona {
+        pub use crate::model::persona::NfsRoot;
+    }
+    pub mod reason {
+        pub use crate::model::reason::Reason;
+    }
+    pub mod secret {
+        pub use crate::model::secret::{AuthProtocol, BmcLogin, Hidden, PrivProtocol, SnmpLogin};
+    }
+    pub mod server {
+        pub use crate::model::server::Privilege;
+    }
+}
+pub mod plan {
+    pub use crate::plan::{Plan, Step, plan};
+    pub mod consent {
+        pub use crate::plan::consent::signature;
+    }
+    pub mod desired {
+        pub use crate::plan::desired::{Desired, DesiredPort, Holder, Past};
+    }
+    pub mod fence {
+        pub use crate::plan::fence::{adopt, takeover};
+    }
+    pub mod forecast {
+        pub use crate::plan::forecast::{Foreseen, Future, forecast};
+    }
+    pub mod observed {
+        pub use crate::plan::observed::{
+            Approval, Elsewhere, Memory, Observed, PortKey, PortObserved, SeenOff, SwitchObserved, There, Trouble,
+        };
+    }
+    pub mod off {
+        pub use crate::plan::off::{Grace, HardWithoutSoft, Next, Terms, next, sending};
+    }
+    pub mod record {
+        pub use crate::plan::record::Record;
+    }
+    pub mod resolve {
+        pub use crate::plan::resolve::{PortNames, want};
+    }
+}
+pub mod server {
+    pub mod api {
+        pub use crate::server::api::{Backend, BindError, Check, DryRun, Listener};
+        pub mod apply {
+            pub use crate::server::api::apply::apply;
+        }
+        pub mod objects {
+            pub use crate::server::api::objects::{Preconditions, key};
+        }
+    }
+    pub mod boot {
+        pub use crate::server::boot::serve;
+    }
+    pub mod listen {
+        pub use crate::server::listen::raise_files;
+    }
+}
+pub mod sim {
+    pub mod agent {
+        pub use crate::sim::agent::{Access, Faults, Lie, SimAgent, SimUser, Table, serve};
+    }
+    pub mod bmc {
+        pub use crate::sim::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcEvent, BmcFault, BootLie, Control, OPERATOR, SoftOff, User};
+    }
+    pub mod centre {
+        pub use crate::sim::centre::{Answers, Centre, Runs, VirtualDevices};
+    }
+    pub mod checkers {
+        pub use crate::sim::checkers::{By, Host, Write};
+    }
+    pub mod direct {
+        pub use crate::sim::direct::Direct;
+    }
+    pub mod leases {
+        pub use crate::sim::leases::Leases;
+    }
+    pub mod line {
+        pub use crate::sim::line::{Line, Weather};
+    }
+    pub mod mib {
+        pub use crate::sim::mib::Mib;
+    }
+    pub mod network {
+        pub use crate::sim::network::{WiredDevices, Wires};
+    }
+    pub mod recording {
+        pub use crate::sim::recording::Tree;
+    }
+    pub mod rmcp {
+        pub use crate::sim::rmcp::{Endpoint, Line, Oddities, Received, SharedEndpoint, serve, serve_many};
+    }
+    pub mod switch {
+        pub use crate::sim::switch::{Announced, Change, Faults, FrameTypes, Kind, SimSwitch, Who};
+    }
+    pub mod trial_store {
+        pub use crate::sim::trial_store::{Full, StoreLuck, TrialStore};
+    }
+}
+pub mod store {
+    pub use crate::store::{
+        Change, EmbeddedStore, Entry, EtcdLogin, EtcdStore, EtcdTls, Expect, Lease, LeaseEnd, Records, Revision, Store, StoreError,
+        StoreSpec, Write, open,
+    };
+    pub mod keys {
+        pub use crate::store::keys::{CURRENT, SEQ, approval, body, pause, pin};
+    }
+}
+pub mod telemetry {
+    pub use crate::telemetry::virtual_from_now;
 }

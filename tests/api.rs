@@ -7,9 +7,9 @@ mod site;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use embody::model::Kind;
-use embody::server::api::{BindError, Listener};
-use embody::store::Store;
+use embody::testing::model::Kind;
+use embody::testing::server::api::{BindError, Listener};
+use embody::testing::store::Store;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};

@@ -7,9 +7,9 @@ mod site;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use embody::control::operator::PortRow;
-use embody::model::Kind;
-use embody::store::Store;
+use embody::testing::control::operator::PortRow;
+use embody::testing::model::Kind;
+use embody::testing::store::Store;
 use serde_json::{Value, json};
 use site::{Site, binding, network, persona, secret, server};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};

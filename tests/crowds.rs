@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use embody::boot::answer::Answer;
-use embody::clock::BootClock;
-use embody::control::controller::Message;
-use embody::server::{boot, listen};
-use embody::store::LeaseEnd;
+use embody::testing::boot::answer::Answer;
+use embody::testing::clock::BootClock;
+use embody::testing::control::controller::Message;
+use embody::testing::server::{boot, listen};
+use embody::testing::store::LeaseEnd;
 use site::Site;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -104,7 +104,7 @@ async fn fifteen_hundred_who_ask_half_a_question_keep_nobody_from_an_answer() {
     for stream in &mut crowd {
         open += usize::from(timeout(Duration::from_millis(1), stream.read_u8()).await.is_err());
     }
-    assert!(open <= embody::limits::BOOT_CONNECTIONS, "{open} of {} are still open", crowd.len());
+    assert!(open <= embody::testing::limits::BOOT_CONNECTIONS, "{open} of {} are still open", crowd.len());
 }
 
 #[tokio::test]
@@ -113,9 +113,11 @@ async fn who_says_nothing_goes_after_a_while_and_who_says_too_much_at_once() {
     let mut silent = TcpStream::connect(boot.address).await.unwrap();
     silent.write_all(b"GET /boot/02").await.unwrap();
     let mut end = Vec::new();
-    timeout(2 * embody::limits::HEAD_WITHIN, silent.read_to_end(&mut end)).await.expect("it is closed").ok();
+    timeout(2 * embody::testing::limits::HEAD_WITHIN, silent.read_to_end(&mut end)).await.expect("it is closed").ok();
     let mut long = TcpStream::connect(boot.address).await.unwrap();
-    long.write_all(format!("GET /boot/02 HTTP/1.1\r\nX: {}", "x".repeat(embody::limits::BOOT_HEAD_BYTES)).as_bytes()).await.unwrap();
+    long.write_all(format!("GET /boot/02 HTTP/1.1\r\nX: {}", "x".repeat(embody::testing::limits::BOOT_HEAD_BYTES)).as_bytes())
+        .await
+        .unwrap();
     assert_eq!(status(long).await, 431);
 }
 
@@ -150,7 +152,7 @@ async fn a_controller_that_does_not_answer_holds_no_machine() {
 async fn people_who_watch_keep_their_seats_and_more_of_them_are_told() {
     let site = Site::start().await;
     let mut watching = Vec::new();
-    for _ in 0..embody::limits::API_CONNECTIONS {
+    for _ in 0..embody::testing::limits::API_CONNECTIONS {
         watching.push(timeout(PATIENCE, site.send("GET", "/apis/embody.dev/v1alpha1/networks?watch=true", "", Vec::new())).await.unwrap());
     }
     let mut more = UnixStream::connect(&site.socket).await.unwrap();

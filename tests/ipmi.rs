@@ -13,13 +13,13 @@ mod manners;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use embody::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
-use embody::drivers::{Depth, Driver, Fault};
-use embody::model::fact::{BootDevice, BootOverride, Power, Tick};
-use embody::model::op::Off;
-use embody::model::server::Privilege;
-use embody::sim::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcFault, BootLie, Control, OPERATOR, User};
-use embody::sim::rmcp::{Endpoint, Line};
+use embody::testing::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
+use embody::testing::drivers::{Depth, Driver, Fault};
+use embody::testing::model::fact::{BootDevice, BootOverride, Power, Tick};
+use embody::testing::model::op::Off;
+use embody::testing::model::server::Privilege;
+use embody::testing::sim::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcFault, BootLie, Control, OPERATOR, User};
+use embody::testing::sim::rmcp::{Endpoint, Line};
 use embody::testing::{carry_out, carry_out_on};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
@@ -370,7 +370,7 @@ async fn one_socket_serves_many_and_ipv6() {
         drivers.push((n, IpmiDriver::new(format!("bmc/{n}"), socket.clone(), address, admin(), quick(), None)));
         endpoints.push((listening, Arc::new(Mutex::new(Endpoint::new(Bmc::new(BmcConfig { guid: [n; 16], ..fast() }), n.into())))));
     }
-    let task = tokio::spawn(embody::sim::rmcp::serve_many(endpoints, || Tick::START, Line::default()));
+    let task = tokio::spawn(embody::testing::sim::rmcp::serve_many(endpoints, || Tick::START, Line::default()));
     let looks = drivers.into_iter().map(|(n, mut driver)| {
         tokio::spawn(async move {
             for _ in 0..5 {
@@ -398,8 +398,8 @@ async fn one_socket_serves_many_and_ipv6() {
 /// A whole conversation, and at each step what was damaged on the way: neither side panics, and neither believes it.
 #[test]
 fn damaged_datagrams_are_nothing_to_either_side() {
-    use embody::drivers::bmc::ipmi::crypto::Suite;
-    use embody::drivers::bmc::ipmi::session::{Credentials, Heard, Session};
+    use embody::testing::drivers::bmc::ipmi::crypto::Suite;
+    use embody::testing::drivers::bmc::ipmi::session::{Credentials, Heard, Session};
     use rand::{Rng, SeedableRng, rngs::StdRng};
     let mut chance = StdRng::seed_from_u64(3);
     let mut damaged = |whole: &[u8]| {

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use embody::limits;
-use embody::manifest::codes::CODES;
-use embody::manifest::{self, Content, Diagnostic, Loaded, Source, schema, yaml};
-use embody::model::{Kind, Object, Spec};
+use embody::testing::cli::output;
+use embody::testing::limits;
+use embody::testing::manifest::codes::CODES;
+use embody::testing::manifest::{self, Content, Diagnostic, Loaded, Source, schema, yaml};
+use embody::testing::model::{Kind, Object, Spec};
 
 const GOLDEN: &str = "tests/golden/manifest";
 
@@ -287,17 +288,25 @@ fn directories_are_read_in_the_order_of_names() {
 #[test]
 fn yaml_that_is_written_reads_back_and_misleads_nobody() {
     for object in manifest::load(&examples(), &[]).objects {
-        let text = yaml::to_yaml(&object.to_json());
+        let text = output::yaml(&object.to_json());
         let back = manifest::load(&[Source::text("back.yaml", text.as_str())], &[]);
         assert!(!back.diagnostics.iter().any(|d| d.severity == manifest::Severity::Warning), "{text}");
         assert_eq!(back.objects, [object], "{text}");
     }
     let words = serde_json::json!({ "on": "on", "list": ["NO", "n", { "yes": "Off", "x": ["y"] }], "mac": "12:34:56:12:34:56",
         "text": "on\nkey: off\n- no\n", "plain": "onto", "quoted: key": "yes", "number": 7, "deep": { "more": { "t": "a\n\non: on" }, "z": "no" } });
-    let text = yaml::to_yaml(&words);
-    for quoted in
-        ["'on': 'on'", "- 'NO'", "- 'n'", "'yes': 'Off'", "- 'y'", "mac: '12:34:56:12:34:56'", "plain: onto", ": 'yes'", "z: 'no'"]
-    {
+    let text = output::yaml(&words);
+    for quoted in [
+        r#""on": "on""#,
+        r#"- "NO""#,
+        r#"- "n""#,
+        r#""yes": "Off""#,
+        r#"- "y""#,
+        r#"mac: "12:34:56:12:34:56""#,
+        "plain: onto",
+        r#"": "yes""#,
+        r#"z: "no""#,
+    ] {
         assert!(text.contains(quoted), "{quoted} in\n{text}");
     }
     assert_eq!(yaml::documents(&text)[0].parse().unwrap().to_json(), words, "{text}");
@@ -372,7 +381,7 @@ fn every_field_has_a_description() {
         }
     }
     let mut silent = Vec::new();
-    for kind in embody::model::kind::KINDS {
+    for kind in embody::testing::model::kind::KINDS {
         walk(kind.singular(), &mut silent);
     }
     assert!(silent.is_empty(), "{silent:?}");

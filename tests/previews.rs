@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::drivers::bmc::ipmi;
-use embody::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer};
-use embody::drivers::switch::{SwitchDriver, SwitchSettings};
-use embody::drivers::{Depth, Driver, Fault};
-use embody::limits;
-use embody::model::Vlan;
-use embody::model::fact::{Admin, BmcIdentity, BootDevice, PortConfig};
-use embody::model::op::{Off, Op};
-use embody::sim::direct::Direct;
-use embody::sim::switch::{Kind, SimSwitch};
 use embody::testing::carry_out;
+use embody::testing::drivers::bmc::ipmi;
+use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer};
+use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings};
+use embody::testing::drivers::{Depth, Driver, Fault};
+use embody::testing::limits;
+use embody::testing::model::Vlan;
+use embody::testing::model::fact::{Admin, BmcIdentity, BootDevice, PortConfig};
+use embody::testing::model::op::{Off, Op};
+use embody::testing::sim::direct::Direct;
+use embody::testing::sim::switch::{Kind, SimSwitch};
 use serde_json::json;
 use small::{Small, binding, name, network, switch};
 use tokio::time::{Instant, sleep};
@@ -101,8 +101,8 @@ fn assert_said(said: &[String], sent: &[Vec<Binding>]) {
             let instance = object.split(' ').next().unwrap().rsplit('.').next().unwrap();
             assert_eq!(instance, oid.0.last().unwrap().to_string(), "{line}");
             let number = match value {
-                embody::drivers::switch::snmp::Value::Integer(n) => n.to_string(),
-                embody::drivers::switch::snmp::Value::Unsigned32(n) => n.to_string(),
+                embody::testing::drivers::switch::snmp::Value::Integer(n) => n.to_string(),
+                embody::testing::drivers::switch::snmp::Value::Unsigned32(n) => n.to_string(),
                 _ => continue,
             };
             assert!(object.ends_with(&format!("= {number}")) || object.ends_with(&format!("({number})")), "{object}: {value:?}");

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use embody::control::cache::Cache;
-use embody::drivers::switch::{SwitchDriver, SwitchSettings, Unresolved, resolve, to_json};
-use embody::drivers::{Depth, Driver, Observation};
-use embody::model::fact::{Admin, Lag, PortSeen, Quality, Seen, SwitchSeen, Tick};
-use embody::model::{Meta, Name, Object, Reason, Spec, SwitchSpec};
-use embody::plan::desired::{Desired, DesiredPort};
-use embody::sim::direct::Direct;
-use embody::sim::recording::Tree;
+use embody::testing::control::cache::Cache;
+use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings, Unresolved, resolve, to_json};
+use embody::testing::drivers::{Depth, Driver, Observation};
+use embody::testing::model::fact::{Admin, Lag, PortSeen, Quality, Seen, SwitchSeen, Tick};
+use embody::testing::model::{Meta, Name, Object, Reason, Spec, SwitchSpec};
+use embody::testing::plan::desired::{Desired, DesiredPort};
+use embody::testing::sim::direct::Direct;
+use embody::testing::sim::recording::Tree;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -116,7 +116,7 @@ async fn aggregations_identities_and_macs() {
     let hp = read(&data(), "hpe-procurve-516733-b21").await;
     assert_eq!(hp.ports["23"].lag, Lag::None, "an aggregation of one is a port");
     assert!(hp.ports["17"].macs.len() > 10, "{} addresses behind the uplink", hp.ports["17"].macs.len());
-    assert!(hp.ports.values().all(|port| port.macs.len() <= embody::limits::MACS_PER_PORT));
+    assert!(hp.ports.values().all(|port| port.macs.len() <= embody::testing::limits::MACS_PER_PORT));
     assert_eq!(hp.vlans.iter().map(|v| v.id()).collect::<Vec<_>>(), [1, 50, 52, 53, 70, 71, 77, 78]);
     let cisco = read(&data(), "cisco-c3560").await;
     assert_eq!(cisco.vlans.iter().map(|v| v.id()).collect::<Vec<_>>(), [1, 2, 3, 1119], "not those of FDDI and token ring");

@@ -5,11 +5,11 @@ mod small;
 
 use std::time::Duration;
 
-use embody::control::operator::{Approving, Control, Declaring, Scope};
-use embody::model::fact::{Admin, PortConfig, Power};
-use embody::model::{Kind as ObjectKind, Meta, Object};
-use embody::sim::switch::Kind;
-use embody::store::{Entry, Expect, Store, Write};
+use embody::testing::control::operator::{Approving, Control, Declaring, Scope};
+use embody::testing::model::fact::{Admin, PortConfig, Power};
+use embody::testing::model::{Kind as ObjectKind, Meta, Object};
+use embody::testing::sim::switch::Kind;
+use embody::testing::store::{Entry, Expect, Store, Write};
 use serde_json::{Value, json};
 use small::{Small, name, network};
 use tokio::time::sleep;
@@ -231,7 +231,7 @@ async fn a_pause_that_does_not_read_is_one_of_everything() {
     sleep(10 * MINUTE).await;
     assert_eq!(site.vlan(), Some(120));
     assert!(site.why().await.contains("Paused"), "{}", site.why().await);
-    site.words.resume(embody::control::operator::Scope::Everything, "me").await.unwrap();
+    site.words.resume(embody::testing::control::operator::Scope::Everything, "me").await.unwrap();
     site.ready().await;
     sleep(MINUTE).await;
     assert_eq!(site.vlan(), Some(130));

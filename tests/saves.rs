@@ -5,10 +5,10 @@ mod small;
 
 use std::time::Duration;
 
-use embody::control::operator::{Control, Scope};
-use embody::model::fact::{Admin, PortConfig};
-use embody::model::{Kind as ObjectKind, Vlan};
-use embody::sim::switch::{Kind, SimSwitch};
+use embody::testing::control::operator::{Control, Scope};
+use embody::testing::model::fact::{Admin, PortConfig};
+use embody::testing::model::{Kind as ObjectKind, Vlan};
+use embody::testing::sim::switch::{Kind, SimSwitch};
 use serde_json::{Value, json};
 use small::{Small, binding, name, network, switch};
 use tokio::time::sleep;

@@ -27,7 +27,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use embody::sim::line::Weather;
+use embody::testing::sim::line::Weather;
 use plan::{Act, Plan, Rogue};
 use run::{Failure, Outcome, Sabotage};
 

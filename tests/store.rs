@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use embody::{
+use embody::testing::{
     limits,
     model::secret::Hidden,
     store::{Change, EmbeddedStore, EtcdLogin, EtcdTls, Expect, Revision, Store, StoreError, StoreSpec, Write},
@@ -207,7 +207,7 @@ async fn only_its_user_can_read_the_file() {
     let dir = TempDir::new().unwrap();
     let made = dir.path().join("a/b");
     let spec = StoreSpec::parse("embedded", &made).unwrap();
-    let store = embody::store::open(&spec).await.unwrap();
+    let store = embody::testing::store::open(&spec).await.unwrap();
     create(&*store, "a", "1").await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&made), mode(&made.join("embody.redb"))), (0o700, 0o600));
@@ -474,7 +474,7 @@ async fn events_in_etcd_go_round_a_ring() {
 async fn an_absent_etcd_is_told_at_once() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let spec = StoreSpec::parse(&format!("etcd://{nobody}"), Path::new("/nowhere")).unwrap();
-    match timeout(Duration::from_secs(10), embody::store::open(&spec)).await.unwrap() {
+    match timeout(Duration::from_secs(10), embody::testing::store::open(&spec)).await.unwrap() {
         Err(StoreError::Unreachable { place, .. }) => assert_eq!(place, format!("etcd://{nobody}")),
         other => panic!("{:?}", other.err()),
     }
@@ -497,7 +497,7 @@ async fn etcd_with_certificates_on_both_sides() {
     let full = spec(EtcdTls { ca: file("ca.pem"), cert: file("client.pem"), key: file("client.key") });
     let until = Instant::now() + Duration::from_secs(30);
     let store = loop {
-        match embody::store::open(&full).await {
+        match embody::testing::store::open(&full).await {
             Ok(store) => break store,
             Err(StoreError::Unreachable { .. }) if Instant::now() < until => {}
             Err(error) => panic!("{error:?}"),
@@ -516,7 +516,7 @@ async fn etcd_with_certificates_on_both_sides() {
         EtcdTls { ca: Some(strange.path().join("ca.pem")), cert: file("client.pem"), key: file("client.key") },
         EtcdTls::default(),
     ] {
-        let refused = timeout(Duration::from_secs(20), embody::store::open(&spec(wrong))).await.unwrap().err().expect("refused");
+        let refused = timeout(Duration::from_secs(20), embody::testing::store::open(&spec(wrong))).await.unwrap().err().expect("refused");
         assert!(matches!(refused, StoreError::Unreachable { .. } | StoreError::Unusable { .. }), "{refused:?}");
     }
     for lacking in [
@@ -524,7 +524,7 @@ async fn etcd_with_certificates_on_both_sides() {
         EtcdTls { ca: file("ca.pem"), cert: file("client.pem"), key: None },
         EtcdTls { ca: file("no-such.pem"), ..EtcdTls::default() },
     ] {
-        assert!(matches!(embody::store::open(&spec(lacking)).await, Err(StoreError::Unusable { .. })));
+        assert!(matches!(embody::testing::store::open(&spec(lacking)).await, Err(StoreError::Unusable { .. })));
     }
 }
 
@@ -537,7 +537,7 @@ async fn etcd_with_a_login() {
     raw.user_grant_role("root", "root").await.unwrap();
     raw.auth_enable().await.unwrap();
     let login = |password: &str| Some(EtcdLogin { user: "root".into(), password: Hidden::new(password.into()) });
-    let connect = async |with| embody::store::EtcdStore::connect(&[etcd.endpoint()], EtcdTls::default(), "/p/", with).await;
+    let connect = async |with| embody::testing::store::EtcdStore::connect(&[etcd.endpoint()], EtcdTls::default(), "/p/", with).await;
     let store = connect(login("correct horse")).await.unwrap();
     assert_eq!(store.get("a").await.unwrap().unwrap().value, b"1");
     let mut watch = store.watch("", 0).await.unwrap();
@@ -562,7 +562,7 @@ async fn a_lost_leader_of_three_costs_time_and_nothing_else() {
     for member in &members {
         member.connect("/3/").await;
     }
-    let store = embody::store::EtcdStore::connect(&endpoints, EtcdTls::default(), "/3/", None).await.unwrap();
+    let store = embody::testing::store::EtcdStore::connect(&endpoints, EtcdTls::default(), "/3/", None).await.unwrap();
     let lease = store.acquire("leader", "one", Duration::from_secs(15)).await.unwrap();
     let mut watch = store.watch("w/", 0).await.unwrap();
     let mut leader = None;

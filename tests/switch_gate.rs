@@ -5,20 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::clock::BootClock;
-use embody::drivers::gate::{Gate, Key, Permit};
-use embody::drivers::switch::objects::{self as o, Arcs};
-use embody::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
-use embody::drivers::switch::{SwitchDriver, SwitchSettings};
-use embody::drivers::{Depth, Driver, Fault, Notes, Observation};
-use embody::model::Vlan;
-use embody::model::fact::{Admin, PortConfig, SwitchSeen};
-use embody::model::identity::Identity;
-use embody::model::op::Op;
-use embody::sim::direct::Direct;
-use embody::sim::mib::Mib;
-use embody::sim::switch::{Kind, SimSwitch, Who};
-use embody::store::LeaseEnd;
+use embody::testing::clock::BootClock;
+use embody::testing::drivers::gate::{Gate, Key, Permit};
+use embody::testing::drivers::switch::objects::{self as o, Arcs};
+use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
+use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings};
+use embody::testing::drivers::{Depth, Driver, Fault, Notes, Observation};
+use embody::testing::model::Vlan;
+use embody::testing::model::fact::{Admin, PortConfig, SwitchSeen};
+use embody::testing::model::identity::Identity;
+use embody::testing::model::op::Op;
+use embody::testing::sim::direct::Direct;
+use embody::testing::sim::mib::Mib;
+use embody::testing::sim::switch::{Kind, SimSwitch, Who};
+use embody::testing::store::LeaseEnd;
 use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -290,7 +290,7 @@ async fn a_bit_that_somebody_else_sets_before_a_set_survives_it_and_one_after_is
         bench.when(At::Get(n), move || sim.lock().unwrap().set_port("port5", &config(Admin::Up, 20, &[30])).unwrap());
         assert_eq!(bench.set(TO()).await.unwrap(), Notes::new());
         assert_eq!((bench.truth(), bench.sim().ports()["port5"].clone()), (TO(), config(Admin::Up, 20, &[30])), "{n}");
-        let ours = |change: &embody::sim::switch::Change| (change.who == Who::Snmp) == (change.port == "port1");
+        let ours = |change: &embody::testing::sim::switch::Change| (change.who == Who::Snmp) == (change.port == "port1");
         assert!(bench.sim().log.iter().all(ours));
     }
     let mut bench = Bench::new(Kind::QBridge).await;

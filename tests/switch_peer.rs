@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::clock::BootClock;
-use embody::drivers::gate::{Gate, Key};
-use embody::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
-use embody::drivers::switch::{SwitchDriver, SwitchSettings};
-use embody::drivers::{Depth, Driver, Fault, Observation};
-use embody::model::Vlan;
-use embody::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
-use embody::model::identity::Identity;
-use embody::model::op::Op;
-use embody::store::LeaseEnd;
+use embody::testing::clock::BootClock;
+use embody::testing::drivers::gate::{Gate, Key};
+use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
+use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings};
+use embody::testing::drivers::{Depth, Driver, Fault, Observation};
+use embody::testing::model::Vlan;
+use embody::testing::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
+use embody::testing::model::identity::Identity;
+use embody::testing::model::op::Op;
+use embody::testing::store::LeaseEnd;
 use embody::testing::{carry_out, carry_out_on};
 use tokio::time::Instant;
 

@@ -33,7 +33,7 @@ pub struct BootView<'a> {
 }
 
 /// The answer for a NIC's address. `arch` and `uuid` are what the firmware says of itself.
-pub fn answer(mac: Mac, uuid: Option<&str>, arch: Arch, view: &BootView<'_>) -> Answer {
+pub(crate) fn answer(mac: Mac, uuid: Option<&str>, arch: Arch, view: &BootView<'_>) -> Answer {
     let Some(server) = view.server else { return parked(mac, "no server has this MAC address") };
     if let Some(why) = &view.parked {
         return parked(mac, why);
@@ -122,7 +122,7 @@ fn script(says: &str, lines: &[String], mac: Mac) -> String {
 }
 
 /// Nothing is to be started: it waits, and asks again.
-pub fn parked(mac: Mac, why: &str) -> Answer {
+pub(crate) fn parked(mac: Mac, why: &str) -> Answer {
     let lines = format!(
         "#!ipxe\necho embody: parked: {why}\n:again\nsleep {PARKED_S}\nchain {mac}?arch=${{buildarch}}&uuid=${{uuid}} || goto again\n"
     );

@@ -2,4 +2,4 @@
 //!
 //! Leaves out DHCP, TFTP, NFS and iSCSI servers: whoever answers DHCP on the boot network points iPXE at `/boot/<mac>`.
 
-pub mod answer;
+pub(crate) mod answer;

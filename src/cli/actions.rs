@@ -14,14 +14,14 @@ use crate::model::{Kind, Name, Period};
 use crate::server::api::selector::LabelSelector;
 
 #[derive(Args)]
-pub struct ObjectArgs {
+pub(super) struct ObjectArgs {
     /// NAME, KIND/NAME, or KIND NAME
     #[arg(value_name = "[KIND/]NAME", required = true)]
     object: Vec<String>,
 }
 
 #[derive(Args)]
-pub struct ApproveArgs {
+pub(super) struct ApproveArgs {
     /// The bindings
     #[arg(value_name = "BINDING", required = true)]
     object: Vec<String>,
@@ -34,7 +34,7 @@ pub struct ApproveArgs {
 }
 
 #[derive(Args)]
-pub struct DeclareArgs {
+pub(super) struct DeclareArgs {
     /// NAME, SERVER/NAME, or SERVER NAME, and what is so: `off` (its power is cut) or `foreign` (it runs nothing of embody's)
     #[arg(value_name = "[SERVER/]NAME off|foreign", required = true, num_args = 2..=3)]
     words: Vec<String>,
@@ -45,7 +45,7 @@ pub struct DeclareArgs {
 
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("scope").required(true).args(["object", "selector", "all"])))]
-pub struct PauseArgs {
+pub(super) struct PauseArgs {
     /// NAME, KIND/NAME, or KIND NAME
     #[arg(value_name = "[KIND/]NAME")]
     object: Vec<String>,
@@ -65,7 +65,7 @@ pub struct PauseArgs {
 
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("scope").required(true).args(["object", "selector", "all"])))]
-pub struct ResumeArgs {
+pub(super) struct ResumeArgs {
     /// NAME, KIND/NAME, or KIND NAME
     #[arg(value_name = "[KIND/]NAME")]
     object: Vec<String>,
@@ -82,7 +82,7 @@ fn show(answer: &Value) -> Result<(), Failure> {
     Ok(print(&format!("{}\n", clean(message)))?)
 }
 
-pub async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Failure> {
     for name in subject::of_kind(&args.object, Kind::Binding)? {
         let path = format!("{}/approve", path_of(Kind::Binding, &name));
         show(&client.post(&path, &json!({ "adopt": args.adopt, "hard": args.hard })).await?)?;
@@ -90,7 +90,7 @@ pub async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Failure> 
     Ok(())
 }
 
-pub async fn declare(args: DeclareArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn declare(args: DeclareArgs, client: &Client) -> Result<(), Failure> {
     let Some((what, server)) = args.words.split_last() else { return Err(Failure::usage("say which server, and what is so")) };
     if !["off", "foreign"].contains(&what.as_str()) {
         return Err(Failure::usage(format!("found `{what}`, expected `off` or `foreign` after the server")));
@@ -102,7 +102,7 @@ pub async fn declare(args: DeclareArgs, client: &Client) -> Result<(), Failure> 
     Ok(())
 }
 
-pub async fn accept(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn accept(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
     if args.object == ["store"] {
         return show(&client.post(&format!("{API}/store/accept"), &json!({})).await?);
     }
@@ -124,12 +124,12 @@ async fn identified(client: &Client, bare: &str) -> Result<(Kind, Name), Failure
     Err(Failure::new(Exit::NotFound, format!("no server and no switch is named `{name}`")))
 }
 
-pub async fn retry(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn retry(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
     let (kind, name) = subject::look_up(client, &args.object).await?;
     show(&client.post(&format!("{}/retry", path_of(kind, &name)), &json!({})).await?)
 }
 
-pub async fn restart(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn restart(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
     for name in subject::of_kind(&args.object, Kind::Binding)? {
         restart_one(client, &name).await?;
     }
@@ -169,13 +169,13 @@ async fn scope(client: &Client, object: &[String], selector: Option<&str>) -> Re
     Ok(Scope::Object { kind, name })
 }
 
-pub async fn pause(args: PauseArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn pause(args: PauseArgs, client: &Client) -> Result<(), Failure> {
     let scope = scope(client, &args.object, args.selector.as_deref()).await?;
     let seconds = args.period.map(|p| p.0.as_secs().max(1));
     show(&client.post(&format!("{API}/pauses"), &json!({ "scope": scope, "reason": args.reason, "seconds": seconds })).await?)
 }
 
-pub async fn resume(args: ResumeArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn resume(args: ResumeArgs, client: &Client) -> Result<(), Failure> {
     let scope = scope(client, &args.object, args.selector.as_deref()).await?;
     show(&client.post(&format!("{API}/resumes"), &json!({ "scope": scope })).await?)
 }

@@ -23,7 +23,7 @@ enum DryRun {
 }
 
 #[derive(Args)]
-pub struct ApplyArgs {
+pub(super) struct ApplyArgs {
     #[command(flatten)]
     files: FileArgs,
     /// Change nothing
@@ -32,13 +32,13 @@ pub struct ApplyArgs {
 }
 
 #[derive(Args)]
-pub struct DiffArgs {
+pub(super) struct DiffArgs {
     #[command(flatten)]
     files: FileArgs,
 }
 
 #[derive(Args)]
-pub struct DeleteArgs {
+pub(super) struct DeleteArgs {
     /// KIND NAME…, or KIND/NAME…
     #[arg(value_name = "KIND NAME", required_unless_present = "files", conflicts_with = "files")]
     objects: Vec<String>,
@@ -53,7 +53,7 @@ pub struct DeleteArgs {
     ignore_not_found: bool,
 }
 
-pub async fn apply(args: ApplyArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn apply(args: ApplyArgs, client: &Client) -> Result<(), Failure> {
     if args.dry_run == Some(DryRun::Client) {
         let objects = source::load(&args.files)?;
         let lines: String = objects.iter().map(|o| format!("{}/{} valid (client dry run)\n", o.kind(), o.name())).collect();
@@ -75,7 +75,7 @@ async fn send(client: &Client, objects: &[Object], dry: bool) -> Result<Vec<Appl
 }
 
 /// 0: no differences; 1: differences.
-pub async fn diff(args: DiffArgs, client: &Client) -> Result<u8, Failure> {
+pub(super) async fn diff(args: DiffArgs, client: &Client) -> Result<u8, Failure> {
     let objects = source::load_with(&args.files, client).await.map_err(trouble)?;
     let wanted = send(client, &objects, true).await.map_err(trouble)?;
     let mut differ = false;
@@ -89,7 +89,7 @@ pub async fn diff(args: DiffArgs, client: &Client) -> Result<u8, Failure> {
     Ok(u8::from(differ))
 }
 
-pub async fn delete(args: DeleteArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn delete(args: DeleteArgs, client: &Client) -> Result<(), Failure> {
     let mut objects = if args.files.is_empty() {
         subject::objects(&args.objects)?
     } else {

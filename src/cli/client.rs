@@ -18,16 +18,16 @@ use super::failure::{Exit, Failure};
 use crate::model::{Kind, Name};
 use crate::server::api::socket;
 
-pub const API: &str = "/apis/embody.dev/v1alpha1";
+pub(crate) const API: &str = "/apis/embody.dev/v1alpha1";
 
 /// Where a controller is.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub(crate) struct Client {
     path: PathBuf,
 }
 
 /// `unix:///PATH`, or an absolute path.
-pub fn socket_path(server: Option<&str>) -> Result<PathBuf, Failure> {
+pub(crate) fn socket_path(server: Option<&str>) -> Result<PathBuf, Failure> {
     let Some(text) = server.filter(|s| !s.is_empty()) else { return Ok(socket::default_path()) };
     let path = text.strip_prefix("unix://").unwrap_or(text);
     if path.starts_with('/') {
@@ -50,39 +50,39 @@ fn quoted(text: &str) -> String {
 }
 
 /// `?a=b&c=d`, without the empty ones.
-pub fn query(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn query(pairs: &[(&str, &str)]) -> String {
     let list: Vec<String> = pairs.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}={}", quoted(v))).collect();
     if list.is_empty() { String::new() } else { format!("?{}", list.join("&")) }
 }
 
 /// `/apis/…/bindings/web-1`.
-pub fn path_of(kind: Kind, name: &Name) -> String {
+pub(crate) fn path_of(kind: Kind, name: &Name) -> String {
     format!("{API}/{}/{name}", kind.plural())
 }
 
 impl Client {
-    pub fn new(server: Option<&str>) -> Result<Client, Failure> {
+    pub(crate) fn new(server: Option<&str>) -> Result<Client, Failure> {
         Ok(Client { path: socket_path(server)? })
     }
 
-    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::GET, path, None, "application/json").await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.call(Method::POST, path, Some(body), "application/json").await
     }
 
-    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.call(Method::PATCH, path, Some(body), "application/merge-patch+json").await
     }
 
-    pub async fn delete(&self, path: &str) -> Result<Value, Failure> {
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::DELETE, path, None, "application/json").await
     }
 
     /// One object, or nothing where there is none.
-    pub async fn find(&self, kind: Kind, name: &Name) -> Result<Option<Value>, Failure> {
+    pub(crate) async fn find(&self, kind: Kind, name: &Name) -> Result<Option<Value>, Failure> {
         match self.get(&path_of(kind, name)).await {
             Ok(object) => Ok(Some(object)),
             Err(failure) if failure.exit == Exit::NotFound => Ok(None),
@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// Changes, one at a time, as JSON lines.
-    pub async fn watch(&self, path: &str) -> Result<Lines, Failure> {
+    pub(crate) async fn watch(&self, path: &str) -> Result<Lines, Failure> {
         let response = self.send(Method::GET, path, None, "application/json").await?;
         if response.status().is_success() {
             return Ok(Lines { body: response.into_body(), rest: Vec::new() });
@@ -184,14 +184,14 @@ async fn refused(response: Response<Incoming>) -> Failure {
 }
 
 /// Lines of a watch.
-pub struct Lines {
+pub(crate) struct Lines {
     body: Incoming,
     rest: Vec<u8>,
 }
 
 impl Lines {
     /// The next change; nothing when the controller ended the watch.
-    pub async fn next(&mut self) -> Result<Option<Value>, Failure> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Value>, Failure> {
         loop {
             if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();

@@ -6,12 +6,12 @@ use super::failure::Failure;
 use super::output::print;
 
 #[derive(Args)]
-pub struct CompletionArgs {
+pub(super) struct CompletionArgs {
     /// bash, zsh, fish, elvish or powershell
     shell: clap_complete::Shell,
 }
 
-pub fn run(args: CompletionArgs) -> Result<(), Failure> {
+pub(super) fn run(args: CompletionArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "embody", &mut script);
     Ok(print(&String::from_utf8_lossy(&script))?)

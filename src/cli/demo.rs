@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-pub use breakage::Breakage;
+pub(crate) use breakage::Breakage;
 
 use super::client::{API, Client};
 use super::failure::{Exit, Failure};
@@ -40,7 +40,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     #[command(subcommand)]
     pub verb: Option<DemoVerb>,
     /// End as soon as the rack is as desired; fail when it is not within --timeout
@@ -55,7 +55,7 @@ pub struct DemoArgs {
 }
 
 #[derive(Subcommand)]
-pub enum DemoVerb {
+pub(crate) enum DemoVerb {
     /// Break something in the running demo, and watch the repair
     Break {
         /// What to break
@@ -121,7 +121,7 @@ impl Drop for Scratch {
 }
 
 /// `_server` is where a real controller may be: a demo never speaks to it.
-pub async fn run(args: DemoArgs, _server: Option<&str>) -> Result<(), Failure> {
+pub(crate) async fn run(args: DemoArgs, _server: Option<&str>) -> Result<(), Failure> {
     let place = Place::of_this_user();
     match &args.verb {
         Some(DemoVerb::Rack { socket }) => rack::run(socket).await,

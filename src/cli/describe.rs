@@ -14,7 +14,7 @@ use crate::model::{Kind, Name};
 use crate::server::api::columns::{NOTHING, age, drift};
 
 #[derive(Args)]
-pub struct DescribeArgs {
+pub(super) struct DescribeArgs {
     /// KIND, KIND NAME, or KIND/NAME
     #[arg(value_name = "KIND [NAME]", required = true)]
     what: Vec<String>,
@@ -24,14 +24,14 @@ pub struct DescribeArgs {
 }
 
 #[derive(Args)]
-pub struct WhyArgs {
+pub(super) struct WhyArgs {
     /// NAME (looked for among bindings first), KIND/NAME, or KIND NAME
     #[arg(value_name = "[KIND/]NAME", required = true)]
     object: Vec<String>,
 }
 
 #[derive(Args)]
-pub struct EventsArgs {
+pub(super) struct EventsArgs {
     /// Only those of this object: NAME, KIND/NAME, or KIND NAME
     #[arg(value_name = "[KIND/]NAME")]
     object: Vec<String>,
@@ -40,7 +40,7 @@ pub struct EventsArgs {
     last: usize,
 }
 
-pub async fn run(args: DescribeArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn run(args: DescribeArgs, client: &Client) -> Result<(), Failure> {
     let mut objects = Vec::new();
     for subject in subject::subjects(&args.what)? {
         match subject {
@@ -160,7 +160,7 @@ fn describe_status(status: &Map<String, Value>) -> String {
     out
 }
 
-pub async fn why(args: WhyArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn why(args: WhyArgs, client: &Client) -> Result<(), Failure> {
     let (kind, name) = subject::look_up(client, &args.object).await?;
     let answer = client.get(&format!("{}/why", path_of(kind, &name))).await?;
     Ok(print(&format!("{}\n", clean_lines(answer.get("message").and_then(Value::as_str).unwrap_or(""))))?)
@@ -182,7 +182,7 @@ fn event_table(events: &[Event], regarding: bool) -> String {
     table(heads, &events.iter().map(row).collect::<Vec<_>>())
 }
 
-pub async fn events(args: EventsArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn events(args: EventsArgs, client: &Client) -> Result<(), Failure> {
     let object = match args.object.as_slice() {
         [] => None,
         // Events outlive their object: a name with its kind need not exist.

@@ -21,7 +21,7 @@ fn written(object: &Value) -> String {
 }
 
 /// A unified diff under the object's name. Values of a Secret never show: where only they differ, that is said.
-pub fn objects(wanted: &Applied, now: Option<&Value>) -> String {
+pub(crate) fn objects(wanted: &Applied, now: Option<&Value>) -> String {
     let subject = format!("{}/{}", wanted.kind, wanted.name);
     let (old, new) = (now.map(written).unwrap_or_default(), written(&wanted.object));
     if old == new {

@@ -7,20 +7,20 @@ use super::output::{self, print};
 use crate::manifest::schema;
 
 #[derive(Args)]
-pub struct ExplainArgs {
+pub(crate) struct ExplainArgs {
     /// KIND, KIND.field.field (Server.spec.nics.port), or the code of a fault (port-wired-twice)
     #[arg(value_name = "KIND[.field…]|CODE")]
     path: String,
 }
 
 #[derive(Args)]
-pub struct SchemaArgs {}
+pub(crate) struct SchemaArgs {}
 
-pub fn run(args: ExplainArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: ExplainArgs) -> Result<(), Failure> {
     let page = schema::explain(&args.path).map_err(|unknown| Failure::new(Exit::NotFound, unknown.to_string()))?;
     Ok(print(&page)?)
 }
 
-pub fn schema(_: SchemaArgs) -> Result<(), Failure> {
+pub(crate) fn schema(_: SchemaArgs) -> Result<(), Failure> {
     Ok(print(&output::json(&schema::json_schema()))?)
 }

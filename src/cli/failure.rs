@@ -17,7 +17,7 @@ pub enum Exit {
     Refused = 5,
 }
 
-pub const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done; of `diff`: no differences
   1  failed, invalid manifests, a wait that timed out; of `diff`: differences

@@ -19,7 +19,7 @@ use crate::model::{Kind, Name};
 use crate::server::api::columns::{NOTHING, cells, columns, drift};
 
 #[derive(Args)]
-pub struct GetArgs {
+pub(super) struct GetArgs {
     /// A kind (bindings, servers, …), several with commas, KIND NAME…, KIND/NAME…, ports, or all
     #[arg(value_name = "KIND [NAME]", required = true)]
     what: Vec<String>,
@@ -34,7 +34,7 @@ pub struct GetArgs {
     selector: String,
 }
 
-pub async fn run(args: GetArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn run(args: GetArgs, client: &Client) -> Result<(), Failure> {
     let subjects = subjects(&args.what)?;
     let named = subjects.iter().any(|s| matches!(s, Subject::One(..)));
     if named && !args.selector.is_empty() {

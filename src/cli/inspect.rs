@@ -25,7 +25,7 @@ use crate::server::api::columns::NOTHING;
 use crate::server::api::fault::chain;
 
 #[derive(Subcommand)]
-pub enum InspectVerb {
+pub(crate) enum InspectVerb {
     /// A switch, by SNMP
     Switch(SwitchArgs),
     /// A server's BMC, by IPMI
@@ -42,7 +42,7 @@ enum Format {
 
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("login").required(true).args(["community", "user"])))]
-pub struct SwitchArgs {
+pub(crate) struct SwitchArgs {
     /// Its address; UDP port 161 if none is named
     #[arg(value_name = "HOST[:PORT]")]
     address: HostPort,
@@ -69,7 +69,7 @@ pub struct SwitchArgs {
 }
 
 #[derive(Args)]
-pub struct BmcArgs {
+pub(crate) struct BmcArgs {
     /// Its address; UDP port 623 if none is named
     #[arg(value_name = "HOST[:PORT]")]
     address: HostPort,
@@ -83,7 +83,7 @@ pub struct BmcArgs {
     output: Format,
 }
 
-pub async fn run(verb: InspectVerb) -> Result<(), Failure> {
+pub(crate) async fn run(verb: InspectVerb) -> Result<(), Failure> {
     let text = match verb {
         InspectVerb::Switch(args) => {
             let login = args.login()?;
@@ -180,7 +180,7 @@ fn ordered(seen: &SwitchSeen) -> Vec<(&String, &PortSeen)> {
     ports
 }
 
-pub fn switch_table(seen: &SwitchSeen) -> String {
+pub(crate) fn switch_table(seen: &SwitchSeen) -> String {
     let w = seen.writable;
     let can = [("admin", w.admin), ("access", w.access), ("trunk", w.trunk), ("create VLANs", w.vlan_create), ("save", w.save)];
     let can: Vec<&str> = can.into_iter().filter(|(_, yes)| *yes).map(|(name, _)| name).collect();
@@ -226,7 +226,7 @@ pub fn switch_table(seen: &SwitchSeen) -> String {
     out
 }
 
-pub fn bmc_json(seen: &BmcSeen) -> Value {
+pub(crate) fn bmc_json(seen: &BmcSeen) -> Value {
     let boot = seen.boot.map(|b| json!({ "valid": b.valid, "persistent": b.persistent, "efi": b.efi, "device": b.device.to_string() }));
     json!({
         "manufacturerId": seen.identity.manufacturer_id, "productId": seen.identity.product_id, "firmware": seen.identity.firmware,
@@ -235,7 +235,7 @@ pub fn bmc_json(seen: &BmcSeen) -> Value {
     })
 }
 
-pub fn bmc_table(seen: &BmcSeen) -> String {
+pub(crate) fn bmc_table(seen: &BmcSeen) -> String {
     let boot = seen.boot.map_or_else(
         || "not told".to_owned(),
         |b| {
@@ -277,7 +277,7 @@ fn secret_manifest(name: &str, keys: &str) -> String {
     format!("# Lines of the file: {keys}\n{}---\n", manifest(Kind::Secret, name, object))
 }
 
-pub fn switch_manifest(address: &HostPort, seen: &SwitchSeen, v3: bool) -> String {
+pub(crate) fn switch_manifest(address: &HostPort, seen: &SwitchSeen, v3: bool) -> String {
     let called = seen.identity.sys_name.split('.').next().unwrap_or("");
     let name = name_from(if called.is_empty() { &address.host } else { called }, "switch");
     let secret = format!("{name}-snmp");
@@ -297,7 +297,7 @@ pub fn switch_manifest(address: &HostPort, seen: &SwitchSeen, v3: bool) -> Strin
     secret_manifest(&secret, keys) + &manifest(Kind::Switch, &name, spec) + &note
 }
 
-pub fn bmc_manifest(address: &HostPort) -> String {
+pub(crate) fn bmc_manifest(address: &HostPort) -> String {
     let label = address.host.parse::<std::net::IpAddr>().map_or_else(|_| address.host.clone(), |ip| format!("server-{ip}"));
     let name = name_from(&label, "server");
     let secret = format!("{name}-bmc");

@@ -4,19 +4,19 @@
 
 mod actions;
 mod apply;
-pub mod client;
+pub(crate) mod client;
 mod completion;
-pub mod demo;
+pub(crate) mod demo;
 mod describe;
-pub mod diff;
-pub mod explain;
-pub mod failure;
+pub(crate) mod diff;
+pub(crate) mod explain;
+pub(crate) mod failure;
 mod get;
-pub mod inspect;
-pub mod output;
+pub(crate) mod inspect;
+pub(crate) mod output;
 mod plan;
-pub mod serve;
-pub mod source;
+pub(crate) mod serve;
+pub(crate) mod source;
 mod subject;
 mod wait;
 
@@ -30,7 +30,7 @@ use failure::{Exit, Failure};
 /// Gives server personas a body: watches power, boot and switch ports, compares them with manifests, corrects what differs.
 #[derive(Parser)]
 #[command(name = "embody", version, about, after_help = failure::EXIT_CODES, max_term_width = 120)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Where the controller is: unix:///PATH. Default: the runtime directory of this user
     #[arg(long, global = true, env = "EMBODY_SERVER", value_name = "unix:///PATH")]
     server: Option<String>,
@@ -89,7 +89,7 @@ enum Verb {
 
 /// Files to read.
 #[derive(Args, Clone, Debug)]
-pub struct FileArgs {
+pub(crate) struct FileArgs {
     /// A file, a directory, or - for stdin; may be given several times
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
     files: Vec<String>,
@@ -123,7 +123,7 @@ fn report(failure: &Failure) -> u8 {
 }
 
 /// One line to stderr; nobody there is no error.
-pub fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     use std::io::Write;
     let _nobody = writeln!(std::io::stderr().lock(), "{line}");
 }

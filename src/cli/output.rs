@@ -6,11 +6,11 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
 
-pub use crate::server::api::columns::clean;
+pub(crate) use crate::server::api::columns::clean;
 
 /// How `get` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     Wide,
     Yaml,
     Json,
@@ -18,42 +18,42 @@ pub enum Format {
 }
 
 /// Whether stdout is a terminal that may be coloured.
-pub fn colour() -> bool {
+pub(crate) fn colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// Whether stderr, where faults of manifests go, is a terminal that may be coloured.
-pub fn colour_of_stderr() -> bool {
+pub(crate) fn colour_of_stderr() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// Writes a text to stdout as it is.
-pub fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
 /// Several lines, each cleaned.
-pub fn clean_lines(text: &str) -> String {
+pub(crate) fn clean_lines(text: &str) -> String {
     text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
 }
 
 /// Columns as wide as their widest cell, three spaces between, as kubectl prints them. The widths of the first rows hold for later ones.
-pub struct Table {
+pub(crate) struct Table {
     widths: Vec<usize>,
     coloured: bool,
 }
 
 impl Table {
-    pub fn new(heads: &[&str], rows: &[Vec<String>]) -> Table {
+    pub(crate) fn new(heads: &[&str], rows: &[Vec<String>]) -> Table {
         let width = |i: usize, head: &str| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).chain([head.len()]).max();
         let widths = heads.iter().enumerate().map(|(i, h)| width(i, h).unwrap_or(0)).collect();
         Table { widths, coloured: colour() }
     }
 
     /// One line, without spaces at its end.
-    pub fn line(&self, cells: &[String]) -> String {
+    pub(crate) fn line(&self, cells: &[String]) -> String {
         let mut out = String::new();
         for (i, cell) in cells.iter().enumerate() {
             let pad = self.widths.get(i).copied().unwrap_or(0).saturating_sub(cell.chars().count());
@@ -81,14 +81,14 @@ impl Table {
 }
 
 /// A whole table.
-pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let table = Table::new(heads, rows);
     let head: Vec<String> = heads.iter().map(|h| (*h).to_owned()).collect();
     std::iter::once(&head).chain(rows).map(|r| table.line(r)).collect()
 }
 
 /// JSON as a person reads it.
-pub fn json(value: &Value) -> String {
+pub(crate) fn json(value: &Value) -> String {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text

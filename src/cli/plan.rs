@@ -15,7 +15,7 @@ use crate::control::operator::Forecast;
 use crate::model::Object;
 
 #[derive(Args)]
-pub struct PlanArgs {
+pub(super) struct PlanArgs {
     /// With these files laid over what is there
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
     files: Vec<String>,
@@ -32,7 +32,7 @@ enum Output {
     Json,
 }
 
-pub async fn run(args: PlanArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn run(args: PlanArgs, client: &Client) -> Result<(), Failure> {
     let objects = if args.files.is_empty() {
         Vec::new()
     } else {
@@ -53,7 +53,7 @@ fn count(n: usize, one: &str) -> String {
 }
 
 /// `3 servers affected, 2 link flaps, 0 power-offs, 1 held`, then every step in order with its writes, then what would not go on.
-pub fn show(forecast: &Forecast) -> String {
+pub(super) fn show(forecast: &Forecast) -> String {
     let servers = count(forecast.servers, "server");
     let (flaps, offs) = (count(forecast.link_flaps, "link flap"), count(forecast.power_offs, "power-off"));
     let mut out = format!("{servers} affected, {flaps}, {offs}, {} held\n", forecast.held);

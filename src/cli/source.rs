@@ -13,12 +13,12 @@ use crate::model::kind::KINDS;
 use crate::model::{Kind, Name, Object};
 
 /// The objects of files that are whole by themselves, or everything that is wrong with them, rendered for a terminal.
-pub fn load(args: &FileArgs) -> Result<Vec<Object>, Failure> {
+pub(crate) fn load(args: &FileArgs) -> Result<Vec<Object>, Failure> {
     load_over(args, &[])
 }
 
 /// The objects of files; what they refer to may be at the controller.
-pub async fn load_with(args: &FileArgs, client: &Client) -> Result<Vec<Object>, Failure> {
+pub(crate) async fn load_with(args: &FileArgs, client: &Client) -> Result<Vec<Object>, Failure> {
     let mut existing = Vec::new();
     for kind in KINDS {
         let mut list = client.get(&format!("{API}/{}", kind.plural())).await?;
@@ -31,7 +31,7 @@ pub async fn load_with(args: &FileArgs, client: &Client) -> Result<Vec<Object>, 
 }
 
 /// Kind and name of each object in the files, for `delete`: what they refer to may be gone already.
-pub fn names(args: &FileArgs) -> Result<Vec<(Kind, Name)>, Failure> {
+pub(crate) fn names(args: &FileArgs) -> Result<Vec<(Kind, Name)>, Failure> {
     let mut loaded = manifest::load(&manifest::read(&args.files, args.recursive), &[]);
     loaded.diagnostics.retain(|d| d.is_error() && d.code != manifest::codes::UNKNOWN_REFERENCE);
     sound(&loaded)?;

@@ -10,17 +10,17 @@ use crate::model::{Kind, Name};
 
 /// What is listed: objects of kinds, one of them, or the switch ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
+pub(super) enum Subject {
     Kind(Kind),
     One(Kind, Name),
     Ports,
 }
 
-pub fn kind(text: &str) -> Result<Kind, Failure> {
+pub(super) fn kind(text: &str) -> Result<Kind, Failure> {
     text.parse::<Kind>().map_err(|e| Failure::usage(e.to_string()))
 }
 
-pub fn name(text: &str) -> Result<Name, Failure> {
+pub(super) fn name(text: &str) -> Result<Name, Failure> {
     text.parse::<Name>().map_err(|e| Failure::usage(e.to_string()))
 }
 
@@ -30,7 +30,7 @@ fn pair(text: &str) -> Option<Result<(Kind, Name), Failure>> {
 }
 
 /// `bindings`, `bindings,servers`, `binding web-1 web-2`, `binding/web-1 server/x`, `ports`, `all`.
-pub fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
+pub(super) fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
     let Some(first) = words.first() else {
         return Err(Failure::usage("say what: a kind (bindings, servers, …), KIND NAME, KIND/NAME, ports, or all"));
     };
@@ -57,7 +57,7 @@ pub fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
 }
 
 /// Objects by name: `KIND NAME…` or `KIND/NAME…`.
-pub fn objects(words: &[String]) -> Result<Vec<(Kind, Name)>, Failure> {
+pub(super) fn objects(words: &[String]) -> Result<Vec<(Kind, Name)>, Failure> {
     let one = |s| match s {
         Subject::One(kind, name) => Ok((kind, name)),
         Subject::Kind(_) | Subject::Ports => Err(Failure::usage("say which: KIND NAME, or KIND/NAME")),
@@ -66,7 +66,7 @@ pub fn objects(words: &[String]) -> Result<Vec<(Kind, Name)>, Failure> {
 }
 
 /// Objects of one kind, where the kind need not be said: `web-1`, `binding/web-1`, `binding web-1`.
-pub fn of_kind(words: &[String], expected: Kind) -> Result<Vec<Name>, Failure> {
+pub(super) fn of_kind(words: &[String], expected: Kind) -> Result<Vec<Name>, Failure> {
     let said = words.len() > 1 && words.first().is_some_and(|w| w.parse::<Kind>().is_ok());
     if !said && !words.iter().any(|w| w.contains('/')) {
         return words.iter().map(|w| name(w)).collect();
@@ -78,7 +78,7 @@ pub fn of_kind(words: &[String], expected: Kind) -> Result<Vec<Name>, Failure> {
 }
 
 /// `[KIND/]NAME`: a bare name is looked for among bindings first, then among the other kinds.
-pub async fn look_up(client: &Client, words: &[String]) -> Result<(Kind, Name), Failure> {
+pub(super) async fn look_up(client: &Client, words: &[String]) -> Result<(Kind, Name), Failure> {
     let [bare] = words else {
         return match objects(words)?.as_slice() {
             [one] => Ok(one.clone()),

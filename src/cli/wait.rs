@@ -13,7 +13,7 @@ use super::{say, subject};
 use crate::model::{Kind, Name, Period};
 
 #[derive(Args)]
-pub struct WaitArgs {
+pub(super) struct WaitArgs {
     /// KIND NAME…, or KIND/NAME…
     #[arg(value_name = "KIND NAME", required = true)]
     object: Vec<String>,
@@ -101,7 +101,7 @@ impl Until {
     }
 }
 
-pub async fn run(args: WaitArgs, client: &Client) -> Result<(), Failure> {
+pub(super) async fn run(args: WaitArgs, client: &Client) -> Result<(), Failure> {
     let deadline = Instant::now() + args.timeout.0;
     for (kind, name) in subject::objects(&args.object)? {
         let mut last = None;

@@ -16,7 +16,7 @@ use crate::telemetry::timestamp;
 
 /// What a report changed.
 #[derive(Debug, Default)]
-pub struct Changed {
+pub(crate) struct Changed {
     /// Servers that may have something to do now.
     pub servers: BTreeSet<Name>,
     /// It showed a source of its identity for the first time: what is to be remembered of it from now on.
@@ -27,7 +27,7 @@ pub struct Changed {
     pub reachability: Option<bool>,
 }
 
-pub fn report(cache: &mut Cache, report: &Report) -> Changed {
+pub(crate) fn report(cache: &mut Cache, report: &Report) -> Changed {
     match (&report.device, &report.said) {
         (Device::Bmc(server), Outcome::Observed(Ok(Observation::Bmc(seen)))) => bmc(cache, server, seen, report.asked_at),
         (Device::Switch(switch), Outcome::Observed(Ok(Observation::Switch(seen)))) => switch_seen(cache, switch, seen, report.asked_at),
@@ -65,7 +65,7 @@ pub fn report(cache: &mut Cache, report: &Report) -> Changed {
     }
 }
 
-pub fn trouble(fault: &Fault) -> Trouble {
+pub(crate) fn trouble(fault: &Fault) -> Trouble {
     let mut message = fault.to_string();
     let mut source = std::error::Error::source(fault);
     while let Some(cause) = source {

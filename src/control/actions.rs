@@ -45,7 +45,7 @@ pub enum Ask {
 
 /// An approval as it is stored.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub struct Approved {
+pub(crate) struct Approved {
     approval: Approval,
     by: String,
     /// RFC 3339.
@@ -54,7 +54,7 @@ pub struct Approved {
 
 impl Approved {
     /// Until when it holds in this process: an hour from when it was given, by the wall clock, and never longer than an hour from now.
-    pub fn restored(self, now: Tick) -> (Approval, Tick) {
+    pub(crate) fn restored(self, now: Tick) -> (Approval, Tick) {
         let given: Option<i64> = self.at.parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
         let today: Option<i64> = timestamp().parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
         let age = given.zip(today).and_then(|(given, today)| u64::try_from(today - given).ok());
@@ -128,7 +128,7 @@ impl Control for Operators {
 }
 
 /// How many seconds from now an RFC 3339 moment is; 0 when it is past or does not read.
-pub fn seconds_until(moment: &str) -> u64 {
+pub(crate) fn seconds_until(moment: &str) -> u64 {
     let Ok(until) = moment.parse::<jiff::Timestamp>() else { return 0 };
     let Ok(now) = timestamp().parse::<jiff::Timestamp>() else { return 0 };
     u64::try_from(until.as_second() - now.as_second()).unwrap_or(0)

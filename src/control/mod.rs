@@ -6,25 +6,25 @@
 //! `Ledger` (its own records), `StatusWriter` (what people read), and `plan::guardrails`. Only `reconcile` fills workers with operations (and
 //! `outcome`, with saves), only a worker calls a driver, only `status_writer` writes status.
 
-pub mod absorb;
-pub mod actions;
+pub(crate) mod absorb;
+pub(crate) mod actions;
 mod cables;
-pub mod cache;
-pub mod controller;
+pub(crate) mod cache;
+pub(crate) mod controller;
 mod desired;
 mod fleet;
 mod identity;
 mod in_flight;
 mod logins;
-pub mod operator;
-pub mod outcome;
-pub mod preview;
-pub mod queue;
-pub mod reconcile;
+pub(crate) mod operator;
+pub(crate) mod outcome;
+pub(crate) mod preview;
+pub(crate) mod queue;
+pub(crate) mod reconcile;
 mod records;
-pub mod secrets;
-pub mod status;
-pub mod status_writer;
+pub(crate) mod secrets;
+pub(crate) mod status;
+pub(crate) mod status_writer;
 mod upgrade;
 mod why;
-pub mod worker;
+pub(crate) mod worker;

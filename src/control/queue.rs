@@ -11,7 +11,7 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     due: BTreeSet<(Tick, Name)>,
     at: BTreeMap<Name, Tick>,
     failures: BTreeMap<Name, u32>,
@@ -19,7 +19,7 @@ pub struct Queue {
 
 impl Queue {
     /// The server is due at `when`, or earlier if it already is.
-    pub fn wake(&mut self, server: &Name, when: Tick) {
+    pub(crate) fn wake(&mut self, server: &Name, when: Tick) {
         match self.at.get(server).copied() {
             Some(already) if already <= when => return,
             Some(later) => drop(self.due.remove(&(later, server.clone()))),
@@ -30,19 +30,19 @@ impl Queue {
     }
 
     /// After a failure: 1 s, doubled each time, at most 5 min.
-    pub fn back_off(&mut self, server: &Name, now: Tick) {
+    pub(crate) fn back_off(&mut self, server: &Name, now: Tick) {
         let failures = self.failures.entry(server.clone()).or_default();
         let delay = BACKOFF_FIRST.saturating_mul(1 << (*failures).min(9)).min(BACKOFF_MAX);
         *failures += 1;
         self.wake(server, now.plus(delay));
     }
 
-    pub fn succeeded(&mut self, server: &Name) {
+    pub(crate) fn succeeded(&mut self, server: &Name) {
         self.failures.remove(server);
     }
 
     /// The next name that is due, taken out.
-    pub fn pop(&mut self, now: Tick) -> Option<Name> {
+    pub(crate) fn pop(&mut self, now: Tick) -> Option<Name> {
         let (when, _) = self.due.first()?;
         if *when > now {
             return None;
@@ -52,7 +52,7 @@ impl Queue {
         Some(name)
     }
 
-    pub fn next_due(&self) -> Option<Tick> {
+    pub(crate) fn next_due(&self) -> Option<Tick> {
         self.due.first().map(|(when, _)| *when)
     }
 }

@@ -18,11 +18,11 @@ use crate::limits;
 use crate::model::secret::{BadProtocol, BmcLogin, Hidden, SecretSpec, SnmpLogin};
 use crate::model::switch::SnmpVersion;
 
-pub type Values = BTreeMap<String, Hidden>;
+pub(crate) type Values = BTreeMap<String, Hidden>;
 
 /// Why a Secret gives no login.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadSecret {
+pub(crate) enum BadSecret {
     #[error("secret {secret} has no `{key}`")]
     Missing { secret: String, key: &'static str },
     #[error("secret {secret}: {key}: {why}")]
@@ -36,7 +36,7 @@ pub enum BadSecret {
 
 /// The values of a Secret, read from where it says, now. May wait for a file system for ever: the controller's loop reads files by
 /// `file_values`.
-pub fn values(name: &str, secret: &SecretSpec) -> Result<Values, BadSecret> {
+pub(crate) fn values(name: &str, secret: &SecretSpec) -> Result<Values, BadSecret> {
     let Some(from) = &secret.from else { return Ok(secret.string_data.clone()) };
     let unreadable = |place: &str, why: String| BadSecret::Source { secret: name.to_owned(), place: place.to_owned(), why };
     match (&from.file, &from.env) {
@@ -55,7 +55,7 @@ pub fn values(name: &str, secret: &SecretSpec) -> Result<Values, BadSecret> {
 static UNDER_WAY: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
 
 /// What a Secret's file holds, on a thread of its own and within `limits::SECRET_READ_WITHIN`.
-pub async fn file_values(name: &str, file: &str) -> Result<Values, BadSecret> {
+pub(crate) async fn file_values(name: &str, file: &str) -> Result<Values, BadSecret> {
     let unreadable = |why: String| BadSecret::Source { secret: name.to_owned(), place: file.to_owned(), why };
     let key = (name.to_owned(), file.to_owned());
     if !UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
@@ -202,12 +202,12 @@ fn needed(name: &str, values: &Values, key: &'static str) -> Result<Hidden, BadS
     values.get(key).cloned().ok_or(BadSecret::Missing { secret: name.to_owned(), key })
 }
 
-pub fn bmc_login(name: &str, values: &Values) -> Result<BmcLogin, BadSecret> {
+pub(crate) fn bmc_login(name: &str, values: &Values) -> Result<BmcLogin, BadSecret> {
     let username = needed(name, values, "username")?.reveal().to_owned();
     Ok(BmcLogin { username, password: needed(name, values, "password")?, kg: values.get("kg").cloned() })
 }
 
-pub fn snmp_login(name: &str, version: SnmpVersion, values: &Values) -> Result<SnmpLogin, BadSecret> {
+pub(crate) fn snmp_login(name: &str, version: SnmpVersion, values: &Values) -> Result<SnmpLogin, BadSecret> {
     let get = |key| needed(name, values, key);
     let bad = |key: &'static str| move |e: BadProtocol| BadSecret::Bad { secret: name.to_owned(), key, why: e.to_string() };
     match version {

@@ -16,7 +16,7 @@ use crate::plan::observed::{Observed, Trouble};
 use crate::plan::{Plan, network};
 use crate::telemetry::timestamp;
 
-pub struct Conditions<'a> {
+pub(crate) struct Conditions<'a> {
     before: Vec<Condition>,
     generation: u64,
     now: &'a str,
@@ -24,12 +24,12 @@ pub struct Conditions<'a> {
 }
 
 impl<'a> Conditions<'a> {
-    pub fn over(previous: &Value, generation: u64, now: &'a str) -> Conditions<'a> {
+    pub(crate) fn over(previous: &Value, generation: u64, now: &'a str) -> Conditions<'a> {
         let before = previous.get("conditions").cloned().and_then(|c| serde_json::from_value(c).ok()).unwrap_or_default();
         Conditions { before, generation, now, out: Vec::new() }
     }
 
-    pub fn set(&mut self, kind: &str, status: Truth, reason: &str, message: impl Into<String>) {
+    pub(crate) fn set(&mut self, kind: &str, status: Truth, reason: &str, message: impl Into<String>) {
         let old = self.before.iter().find(|c| c.kind == kind);
         let unchanged = old.filter(|c| c.status == status);
         self.out.push(Condition {
@@ -42,17 +42,17 @@ impl<'a> Conditions<'a> {
         });
     }
 
-    pub fn done(self) -> Vec<Condition> {
+    pub(crate) fn done(self) -> Vec<Condition> {
         self.out
     }
 }
 
-pub fn truth(is: bool) -> Truth {
+pub(crate) fn truth(is: bool) -> Truth {
     if is { Truth::True } else { Truth::False }
 }
 
 /// The same thing said, whatever numbers of seconds are in it: such a difference is no reason to write.
-pub fn says_the_same(a: &Value, b: &Value) -> bool {
+pub(crate) fn says_the_same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| says_the_same(v, w))),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(v, w)| says_the_same(v, w)),
@@ -71,7 +71,7 @@ fn without_ages(text: &str) -> String {
 }
 
 /// The status of the binding that holds, or wants to hold, the server.
-pub fn binding(cache: &Cache, holder: &Holder, want: &Desired, seen: &Observed, plan: &Plan, busy: &[String]) -> BindingStatus {
+pub(crate) fn binding(cache: &Cache, holder: &Holder, want: &Desired, seen: &Observed, plan: &Plan, busy: &[String]) -> BindingStatus {
     let name = &holder.authority.binding;
     let previous = cache.stored.get(&(Kind::Binding, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
     let now = timestamp();
@@ -237,7 +237,7 @@ fn network_text(holder: &Holder, seen: &Observed) -> (String, String) {
     (want.join(" "), if unknown { "Unknown".to_owned() } else { have.join(" ") })
 }
 
-pub fn server(cache: &Cache, name: &Name, want: &Desired, seen: &Observed, plan: &Plan) -> ServerStatus {
+pub(crate) fn server(cache: &Cache, name: &Name, want: &Desired, seen: &Observed, plan: &Plan) -> ServerStatus {
     let held = cache.objects.servers.get(name);
     let generation = held.map_or(0, |h| h.meta.generation);
     let previous = cache.stored.get(&(Kind::Server, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
@@ -266,7 +266,7 @@ pub fn server(cache: &Cache, name: &Name, want: &Desired, seen: &Observed, plan:
     }
 }
 
-pub fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
+pub(crate) fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
     let held = cache.objects.switches.get(name)?;
     let previous = cache.stored.get(&(Kind::Switch, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
     let now = timestamp();
@@ -301,7 +301,7 @@ pub fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
 }
 
 /// The site's own conditions stand on its Policy.
-pub fn policy(cache: &Cache, site: &BTreeMap<&'static str, SiteCondition>) -> Option<PlainStatus> {
+pub(crate) fn policy(cache: &Cache, site: &BTreeMap<&'static str, SiteCondition>) -> Option<PlainStatus> {
     let (name, held) = cache.objects.policies.iter().next()?;
     let previous = cache.stored.get(&(Kind::Policy, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
     let now = timestamp();

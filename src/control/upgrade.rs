@@ -44,7 +44,7 @@ struct OldIntent {
 
 /// The writes that put a record of the first version where and how this one has it; nothing, where it is none. One that does not read is moved
 /// as it is: it does not read there either, and its body may run anything.
-pub fn writes(entry: &Entry, objects: &Objects, pins: &BTreeMap<Name, Identity>) -> Option<[Write; 2]> {
+pub(super) fn writes(entry: &Entry, objects: &Objects, pins: &BTreeMap<Name, Identity>) -> Option<[Write; 2]> {
     let Some(Key::Old(key)) = Key::parse(&entry.key) else { return None };
     let value = match &*key {
         Key::Body(server) => body(&entry.value, server, objects, pins).unwrap_or_else(|| entry.value.clone()),
@@ -55,7 +55,7 @@ pub fn writes(entry: &Entry, objects: &Objects, pins: &BTreeMap<Name, Identity>)
 }
 
 /// What the first version remembered of a device: one text.
-pub fn pin(value: &[u8], kind: Kind) -> Option<Identity> {
+pub(super) fn pin(value: &[u8], kind: Kind) -> Option<Identity> {
     let text: String = serde_json::from_slice(value).ok()?;
     let some = |text: &str| Some(text.to_owned());
     Some(match (kind, text.split_once(':')) {

@@ -25,7 +25,7 @@ use crate::model::op::{Device, Op};
 use crate::store::LeaseEnd;
 
 /// What `reconcile` sends.
-pub enum Job {
+pub(crate) enum Job {
     Do(Op, Box<Permit>),
     Observe(Depth),
     /// What would be written for these operations, in words. Nothing is asked of the device.
@@ -53,7 +53,7 @@ pub enum Outcome {
 }
 
 /// What a worker needs beside its driver.
-pub struct Setting {
+pub(crate) struct Setting {
     pub pace: Pace,
     pub turns: Arc<Turns>,
     pub clock: Clock,
@@ -62,12 +62,12 @@ pub struct Setting {
 }
 
 #[derive(Clone, Copy)]
-pub struct Pace {
+pub(crate) struct Pace {
     pub poll_every: Duration,
     pub deadline: Duration,
 }
 
-pub struct Worker {
+pub(crate) struct Worker {
     pub id: u64,
     jobs: mpsc::Sender<Job>,
     gate: Arc<Gate>,
@@ -86,18 +86,18 @@ impl Drop for Worker {
 
 impl Worker {
     /// Queues a job; `false` when the worker is so far behind that its queue is full (the job is planned again later).
-    pub fn send(&self, job: Job) -> bool {
+    pub(crate) fn send(&self, job: Job) -> bool {
         self.jobs.try_send(job).is_ok()
     }
 
     /// What leaves for this device leaves through it.
-    pub fn gate(&self) -> &Arc<Gate> {
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
 
     /// Ends the worker: jobs that wait are dropped, the device's session is closed. A port between its first and its last SET is finished first:
     /// nobody may come who would. A request that hangs is cut off. Resolves when nothing of this worker speaks to the device any more.
-    pub fn end(mut self) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn end(mut self) -> impl Future<Output = ()> + Send + 'static {
         let half_way = !self.gate.void_all_but_half_way().is_empty();
         let patience = if half_way { limits::HALF_WAY_WAIT } else { Duration::ZERO } + limits::WORKER_END;
         let gate = Arc::clone(&self.gate);
@@ -118,7 +118,7 @@ impl Worker {
     }
 
     /// `after`: the end of the worker that spoke to this device before.
-    pub fn start(
+    pub(crate) fn start(
         id: u64,
         device: Device,
         driver: Box<dyn Driver>,

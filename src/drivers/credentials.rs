@@ -42,7 +42,7 @@ struct Known {
 }
 
 /// What ends it that a device is not asked any more.
-pub fn until(device: &Device) -> String {
+pub(crate) fn until(device: &Device) -> String {
     let (kind, name) = match device {
         Device::Bmc(name) => ("server", name),
         Device::Switch(name) => ("switch", name),

@@ -3,11 +3,11 @@
 //! A driver makes one attempt within its deadline. It never sleeps for politeness, retries an operation, remembers desired state or decides;
 //! (retransmitting a request inside one attempt is the transport's business). Only a worker calls one, and owns it: `&mut`.
 
-pub mod bmc;
-pub mod credentials;
-pub mod gate;
-pub mod switch;
-pub mod udp;
+pub(crate) mod bmc;
+pub(crate) mod credentials;
+pub(crate) mod gate;
+pub(crate) mod switch;
+pub(crate) mod udp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub enum Observation {
 pub type Notes = Vec<String>;
 
 /// What `Driver::preview` says of a device that was not observed yet.
-pub const NOT_READ: &str = "not read yet";
+pub(crate) const NOT_READ: &str = "not read yet";
 /// What it says where the driver does not tell.
 const NOT_TOLD: &str = "this driver does not tell its writes";
 

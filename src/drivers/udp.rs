@@ -16,18 +16,18 @@ use crate::model::secret::{BmcLogin, SnmpLogin};
 use crate::model::switch::VlanPolicy;
 use crate::model::{Name, ServerSpec, SwitchSpec};
 
-pub struct UdpDevices {
+pub(crate) struct UdpDevices {
     bmcs: Arc<BmcSocket>,
     switches: Arc<SnmpSocket>,
 }
 
 impl UdpDevices {
-    pub async fn bind() -> io::Result<UdpDevices> {
+    pub(crate) async fn bind() -> io::Result<UdpDevices> {
         Ok(UdpDevices { bmcs: BmcSocket::bind().await?, switches: SnmpSocket::bind()? })
     }
 
     /// On sockets that are there already. Must be called within a tokio runtime.
-    pub fn over(bmcs: DeviceSocket, switches: DeviceSocket) -> UdpDevices {
+    pub(crate) fn over(bmcs: DeviceSocket, switches: DeviceSocket) -> UdpDevices {
         UdpDevices { bmcs: BmcSocket::over(bmcs, None), switches: SnmpSocket::over(switches, None) }
     }
 }

@@ -24,7 +24,7 @@ type ToController = watch::Receiver<Option<mpsc::Sender<Message>>>;
 /// The condition that tells how the last scan went.
 const CONDITION: &str = "ManifestsApplied";
 
-pub async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut controller: ToController, site: Site) {
+pub(crate) async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut controller: ToController, site: Site) {
     let (hint, mut hints) = mpsc::channel(1);
     let _watcher = watch_directory(&directory, hint);
     loop {

@@ -1,3 +1,3 @@
 //! Desired state from places that people commit to. Today: a directory.
 
-pub mod directory;
+pub(crate) mod directory;

@@ -5,7 +5,7 @@
 
 macro_rules! codes {
     ($($name:ident $code:literal $text:literal;)*) => {
-        $(pub const $name: &str = $code;)*
+        $(pub(crate) const $name: &str = $code;)*
         /// Every code with its paragraph, in the order in which a file meets them.
         pub const CODES: &[(&str, &str)] = &[$(($code, $text)),*];
     };

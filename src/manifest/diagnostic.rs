@@ -119,7 +119,7 @@ fn width(line: &str, column: usize) -> usize {
 }
 
 /// Whether a key names something that must not be seen.
-pub fn names_a_secret(key: &str) -> bool {
+pub(crate) fn names_a_secret(key: &str) -> bool {
     let key: String = key.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
     let has = |words: &[&str]| words.iter().any(|w| key.contains(w));
     has(&["password", "passwd", "passphrase", "token", "apikey", "privatekey", "stringdata", "credential"])
@@ -144,7 +144,7 @@ fn mask(line: &str, veil: Veil) -> String {
 }
 
 /// The key that ends where the text ends.
-pub fn last_key(before: &str) -> &str {
+pub(crate) fn last_key(before: &str) -> &str {
     before.trim_end().rsplit([' ', ',', '{', '\t', ':']).next().unwrap_or_default()
 }
 
@@ -158,7 +158,7 @@ fn harmless(c: char) -> char {
 }
 
 /// A text from outside, fit for a message: control characters escaped, at most 80 characters.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", escaped(&text[..end])),
         None => escaped(text),
@@ -166,7 +166,7 @@ pub fn shown(text: &str) -> String {
 }
 
 /// Likewise, at any length.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if harmful(c) { out.extend(c.escape_default()) } else { out.push(c) }
@@ -244,7 +244,7 @@ impl Diagnostic {
 }
 
 /// All of them, and a last line that counts. `files`: how many files were read.
-pub fn render(diagnostics: &[Diagnostic], files: usize, colour: bool) -> String {
+pub(crate) fn render(diagnostics: &[Diagnostic], files: usize, colour: bool) -> String {
     let mut text = String::new();
     let mut order: Vec<&Diagnostic> = diagnostics.iter().collect();
     if order.len() > limits::DIAGNOSTICS {

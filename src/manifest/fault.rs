@@ -5,7 +5,7 @@ use super::yaml::{Part, Step};
 
 /// A place within one of the objects that are judged together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct At {
+pub(super) struct At {
     /// Index among the objects.
     pub item: usize,
     pub path: Vec<Step>,
@@ -13,7 +13,7 @@ pub struct At {
 }
 
 #[derive(Debug, Clone)]
-pub struct Fault {
+pub(super) struct Fault {
     pub severity: Severity,
     pub code: &'static str,
     pub message: String,
@@ -30,37 +30,37 @@ macro_rules! steps {
 pub(crate) use steps;
 
 impl At {
-    pub fn value(item: usize, path: Vec<Step>) -> At {
+    pub(super) fn value(item: usize, path: Vec<Step>) -> At {
         At { item, path, part: Part::Value }
     }
-    pub fn key(item: usize, path: Vec<Step>) -> At {
+    pub(super) fn key(item: usize, path: Vec<Step>) -> At {
         At { item, path, part: Part::Key(0) }
     }
 }
 
 impl Fault {
-    pub fn error(code: &'static str, at: At, message: impl Into<String>) -> Fault {
+    pub(super) fn error(code: &'static str, at: At, message: impl Into<String>) -> Fault {
         Fault { severity: Severity::Error, code, message: message.into(), label: None, at, also: Vec::new(), hint: None }
     }
-    pub fn warning(code: &'static str, at: At, message: impl Into<String>) -> Fault {
+    pub(super) fn warning(code: &'static str, at: At, message: impl Into<String>) -> Fault {
         Fault { severity: Severity::Warning, ..Fault::error(code, at, message) }
     }
-    pub fn label(mut self, label: impl Into<String>) -> Fault {
+    pub(super) fn label(mut self, label: impl Into<String>) -> Fault {
         self.label = Some(label.into());
         self
     }
-    pub fn also(mut self, what: impl Into<String>, at: At) -> Fault {
+    pub(super) fn also(mut self, what: impl Into<String>, at: At) -> Fault {
         self.also.push((what.into(), at));
         self
     }
-    pub fn hint(mut self, hint: impl Into<String>) -> Fault {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Fault {
         self.hint = Some(hint.into());
         self
     }
 }
 
 /// `spec.nics[2].port`
-pub fn path_text(path: &[Step]) -> String {
+pub(super) fn path_text(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
         let key = match step {
@@ -81,18 +81,18 @@ pub fn path_text(path: &[Step]) -> String {
 }
 
 /// The keys that a Secret can have.
-pub const SECRET_KEYS: [&str; 8] =
+pub(super) const SECRET_KEYS: [&str; 8] =
     ["username", "password", "kg", "community", "authProtocol", "authPassword", "privProtocol", "privPassword"];
 
 /// A key, up to the first character that a key of ours cannot have.
-pub fn shown_key(key: &str) -> String {
+pub(super) fn shown_key(key: &str) -> String {
     let end = key.find([':', '"', '\'', '=', ' ']).unwrap_or(key.len());
     let cut = if end < key.len() { "…" } else { "" };
     format!("{}{cut}", super::diagnostic::shown(&key[..end]))
 }
 
 /// The nearest of `known` to a misspelt word, where one is near enough to be meant.
-pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let far = (word.chars().count() / 3).max(1);
     let distance = |k: &str| strsim::damerau_levenshtein(&word, &k.to_lowercase());
@@ -100,7 +100,7 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// `a`, `b` and `c`, at most ten of them.
-pub fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let mut words: Vec<String> = words.into_iter().map(|w| format!("`{}`", super::diagnostic::shown(w))).collect();
     let more = words.len().saturating_sub(10);
     words.truncate(10);

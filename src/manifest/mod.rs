@@ -7,21 +7,22 @@
 //! Leaves out: storing, sending, deciding. Reading files and stdin happens in `source`; all the rest is pure.
 //! Invariant: `load` and `check` never panic on any input, and no value of a Secret appears in a diagnostic. `tests/manifest.rs` shows it.
 
-pub mod codes;
-pub mod diagnostic;
+pub(crate) mod codes;
+pub(crate) mod diagnostic;
 mod explain;
 mod fault;
 mod lint;
 mod parse;
 mod scan;
-pub mod schema;
+pub(crate) mod schema;
 mod shape;
-pub mod source;
+pub(crate) mod source;
 mod validate;
-pub mod wiring;
-pub mod yaml;
+pub(crate) mod wiring;
+pub(crate) mod yaml;
 
-pub use diagnostic::{Diagnostic, Place, Severity, Spot, render};
+pub use diagnostic::{Diagnostic, Severity};
+pub(crate) use diagnostic::{Place, Spot, render};
 pub use source::{Content, Source, read};
 
 use std::collections::BTreeMap;

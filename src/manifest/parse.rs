@@ -16,7 +16,7 @@ use crate::model::{Kind, Name, Object};
 
 /// Where an item stands.
 #[derive(Clone, Copy)]
-pub struct Origin<'a> {
+pub(super) struct Origin<'a> {
     pub file: &'a str,
     pub text: &'a str,
     pub document: Document<'a>,
@@ -26,12 +26,12 @@ pub struct Origin<'a> {
 
 impl Origin<'_> {
     /// What of its lines must not be seen where it is not certain what they belong to.
-    pub fn veil(&self) -> Veil {
+    pub(super) fn veil(&self) -> Veil {
         if self.near_secret { Veil::Everything } else { Veil::SecretKeys }
     }
 }
 
-pub struct Item<'a> {
+pub(super) struct Item<'a> {
     pub origin: Origin<'a>,
     /// From the document to the object: not empty within a `kind: List`.
     pub base: Vec<Step>,
@@ -44,7 +44,7 @@ pub struct Item<'a> {
 }
 
 #[derive(Default)]
-pub struct Parsed<'a> {
+pub(super) struct Parsed<'a> {
     pub items: Vec<Item<'a>>,
     /// Faults of items.
     pub faults: Vec<Fault>,
@@ -56,7 +56,7 @@ pub struct Parsed<'a> {
     pub lost: Vec<&'a str>,
 }
 
-pub fn parse(sources: &[Source]) -> Parsed<'_> {
+pub(super) fn parse(sources: &[Source]) -> Parsed<'_> {
     let mut parsed = Parsed::default();
     for source in sources {
         match &source.content {
@@ -176,7 +176,7 @@ impl<'a> Parsed<'a> {
 }
 
 /// One object by its form.
-pub struct Judged {
+pub(super) struct Judged {
     pub kind: Option<Kind>,
     pub name: Option<Name>,
     pub object: Option<Object>,
@@ -184,7 +184,7 @@ pub struct Judged {
     pub faults: Vec<Fault>,
 }
 
-pub fn judge(index: usize, node: &Node) -> Judged {
+pub(super) fn judge(index: usize, node: &Node) -> Judged {
     let kind = node.get("kind").and_then(Node::text).and_then(|text| KINDS.into_iter().find(|k| k.singular() == text));
     let name = node.get("metadata").and_then(|m| m.get("name")).and_then(Node::text).and_then(|n| n.parse().ok());
     let mut faults = Vec::new();

@@ -14,7 +14,7 @@ pub struct Mark {
 }
 
 #[derive(Debug, Default)]
-pub struct Scan {
+pub(super) struct Scan {
     /// Where nesting first exceeds the limit.
     pub too_deep: Option<Mark>,
     pub alias: Option<Mark>,
@@ -23,14 +23,14 @@ pub struct Scan {
 }
 
 #[derive(Debug)]
-pub struct Word {
+pub(super) struct Word {
     pub at: Mark,
     pub text: String,
     pub reads_as: &'static str,
 }
 
 /// What a YAML 1.1 reader (PyYAML, many linters) makes of a plain word that YAML 1.2 reads as text.
-pub fn reads_as(word: &str) -> Option<&'static str> {
+pub(super) fn reads_as(word: &str) -> Option<&'static str> {
     let lower = word.to_ascii_lowercase();
     if matches!(lower.as_str(), "on" | "off" | "yes" | "no") {
         return Some("a boolean");
@@ -52,7 +52,7 @@ struct State {
     indents: Vec<usize>,
 }
 
-pub fn scan(text: &str) -> Scan {
+pub(super) fn scan(text: &str) -> Scan {
     let mut state = State::default();
     for (number, line) in text.lines().enumerate() {
         let chars: Vec<char> = line.chars().collect();

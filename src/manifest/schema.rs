@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::model::kind::{API_VERSION, KINDS};
 use crate::model::{BindingSpec, Kind, Meta, NetworkSpec, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, SwitchSpec};
 
-pub use super::explain::{Unknown, explain};
+pub use super::explain::explain;
 
 /// One schema for all kinds, by `kind` (JSON Schema, draft 2020-12).
 pub fn json_schema() -> Value {

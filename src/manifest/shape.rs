@@ -12,14 +12,14 @@ use super::yaml::{Node, Part, Step};
 use crate::model::{HostPort, Kind, Mac, Name, Period, policy::Share, server::Bytes};
 
 /// Walks one object.
-pub struct Shape {
+pub(super) struct Shape {
     pub item: usize,
     pub kind: Kind,
     pub faults: Vec<Fault>,
 }
 
 impl Shape {
-    pub fn check(&mut self, node: &Node) {
+    pub(super) fn check(&mut self, node: &Node) {
         self.duplicates(node, &mut Vec::new());
         self.node(node, schema::of_kind(self.kind), &mut Vec::new());
     }

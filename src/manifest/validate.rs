@@ -18,7 +18,7 @@ use crate::model::switch::{SnmpVersion, VlanPolicy};
 use crate::model::{BindingSpec, Name, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, Spec, SwitchSpec};
 
 /// The faults of one object; `item` is its index among those that are judged.
-pub fn object(item: usize, object: &Object, whole: bool) -> Vec<Fault> {
+pub(super) fn object(item: usize, object: &Object, whole: bool) -> Vec<Fault> {
     let mut check = Check { item, whole, faults: Vec::new() };
     match &object.spec {
         Spec::Policy(spec) => check.policy(&object.meta.name, spec),

@@ -10,7 +10,7 @@ use crate::model::{BindingSpec, Name, PersonaSpec, ServerSpec};
 
 /// Why a persona's NICs have no place, or no certain one, on a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WiringError {
+pub(crate) enum WiringError {
     #[error("the binding names NIC `{nic}`, which the persona does not have")]
     NoPersonaNic { nic: Name, known: Vec<Name> },
     #[error("the binding puts NIC `{nic}` on `{on}`, which the server does not have")]
@@ -35,7 +35,7 @@ fn list(names: &[Name]) -> String {
 
 impl WiringError {
     /// What a person can do about it.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             WiringError::NoPersonaNic { known, .. } if known.is_empty() => "the persona has no NICs".to_owned(),
             WiringError::NoPersonaNic { known, .. } => format!("the persona has {}", list(known)),
@@ -54,7 +54,7 @@ impl WiringError {
     }
 
     /// The NIC of the binding's `nics` that is at fault, where it is one of them.
-    pub fn binding_nic(&self) -> Option<&Name> {
+    pub(crate) fn binding_nic(&self) -> Option<&Name> {
         match self {
             WiringError::NoPersonaNic { nic, .. }
             | WiringError::NoServerNic { nic, .. }
@@ -68,7 +68,7 @@ impl WiringError {
 }
 
 /// The persona's NICs, each with the server's NIC or bond that it is on.
-pub fn match_nics(server: &ServerSpec, persona: &PersonaSpec, binding: &BindingSpec) -> Result<BTreeMap<Name, Name>, WiringError> {
+pub(crate) fn match_nics(server: &ServerSpec, persona: &PersonaSpec, binding: &BindingSpec) -> Result<BTreeMap<Name, Name>, WiringError> {
     let bond_of: BTreeMap<&Name, &Name> = server.bonds.iter().flat_map(|b| b.members.iter().map(move |m| (m, &b.name))).collect();
     let places: BTreeSet<&Name> =
         server.nics.iter().map(|n| &n.name).filter(|n| !bond_of.contains_key(n)).chain(server.bonds.iter().map(|b| &b.name)).collect();

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::scan::{Mark, reads_as};
+use super::scan::Mark;
 
 /// A YAML value. Maps keep the order and the duplicates of their keys.
 #[derive(Debug, Clone, PartialEq)]
@@ -363,59 +363,4 @@ impl<'de> Visitor<'de> for KeyWalk<'_> {
     fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<bool, E> {
         self.is(v)
     }
-}
-
-/// JSON as YAML. The library leaves `on`, `NO` and base-60 numbers plain, which YAML 1.1 tools read as booleans and numbers: they are quoted.
-pub fn to_yaml(json: &serde_json::Value) -> String {
-    let text = serde_yaml::to_string(json).unwrap_or_default();
-    let mut block: Option<usize> = None;
-    let mut quoted = String::with_capacity(text.len());
-    for line in text.lines() {
-        let indent = line.len() - line.trim_start_matches(' ').len();
-        if block.is_some_and(|least| line.trim().is_empty() || indent >= least) {
-            quoted.push_str(line);
-        } else {
-            let head = head(line);
-            let opens = |mark: &str| {
-                line[head..].ends_with(mark) && (line.len() - head == mark.len() || line[head..].ends_with(&format!(": {mark}")))
-            };
-            let keyed = usize::from(line[head..].contains(": "));
-            block = ["|", "|-", "|+"].iter().any(|m| opens(m)).then_some((head + keyed).saturating_sub(usize::from(keyed == 0)));
-            quoted.push_str(&quote_words(line, head));
-        }
-        quoted.push('\n');
-    }
-    quoted
-}
-
-/// Where the key or the value begins: behind the indentation and the dashes of lists.
-fn head(line: &str) -> usize {
-    let mut head = line.len() - line.trim_start_matches(' ').len();
-    while line[head..].starts_with("- ") {
-        head += 2;
-    }
-    head
-}
-
-/// One line `[- ]*key: value` of the library's output, its key and its value quoted where they need it.
-fn quote_words(line: &str, head: usize) -> String {
-    let (start, rest) = line.split_at(head);
-    let quote = |word: &str| if misread(word) { format!("'{word}'") } else { word.to_owned() };
-    let key = if rest.starts_with(['"', '\'']) {
-        None
-    } else {
-        rest.split_once(": ").map_or_else(|| rest.strip_suffix(':').map(|k| (k, None)), |(k, v)| Some((k, Some(v))))
-    };
-    match key {
-        Some((key, Some(value))) => format!("{start}{}: {}", quote(key), quote(value)),
-        Some((key, None)) => format!("{start}{}:", quote(key)),
-        None => match rest.rsplit_once("': ").or_else(|| rest.rsplit_once("\": ")) {
-            Some((key, value)) if rest.starts_with(['"', '\'']) => format!("{start}{}: {}", &rest[..=key.len()], quote(value)),
-            Some(_) | None => format!("{start}{}", quote(rest)),
-        },
-    }
-}
-
-fn misread(word: &str) -> bool {
-    matches!(word, "y" | "Y" | "n" | "N") || reads_as(word).is_some()
 }

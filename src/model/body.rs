@@ -257,7 +257,7 @@ pub fn port_id(switch: &Name, port: &str) -> String {
 }
 
 /// The switch and the port.
-pub fn port_of(id: &str) -> Option<(Name, &str)> {
+pub(crate) fn port_of(id: &str) -> Option<(Name, &str)> {
     let (switch, port) = id.split_once('/')?;
     Some((switch.parse().ok()?, port))
 }

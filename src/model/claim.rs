@@ -60,13 +60,13 @@ pub fn claims(name: &Name, persona: &PersonaSpec, binding: Option<&BindingSpec>)
 }
 
 /// The claim on the root alone, where it is written.
-pub fn root_claims(persona: &PersonaSpec) -> BTreeSet<Claim> {
+pub(crate) fn root_claims(persona: &PersonaSpec) -> BTreeSet<Claim> {
     root(persona).filter(|root| root.written).map(|root| root.claim).into_iter().collect()
 }
 
 /// A root that several machines can reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharedRoot {
+pub(crate) struct SharedRoot {
     /// What its users would claim if all of them wrote it.
     pub claim: Claim,
     pub written: bool,
@@ -75,7 +75,7 @@ pub struct SharedRoot {
 }
 
 /// Nothing for a disk of the machine's own.
-pub fn root(persona: &PersonaSpec) -> Option<SharedRoot> {
+pub(crate) fn root(persona: &PersonaSpec) -> Option<SharedRoot> {
     let root = &persona.root;
     let unit = |target: &str, lun| Claim::Unit { target: target.to_ascii_lowercase(), lun };
     let written = |mode| mode == RootMode::Writable;
@@ -100,7 +100,7 @@ fn host(address: &HostPort) -> String {
 }
 
 /// An IPv4 address in IPv6 form is that address.
-pub fn bare(address: IpAddr) -> IpAddr {
+pub(crate) fn bare(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
@@ -136,7 +136,7 @@ fn nested(a: &str, b: &str) -> bool {
 
 /// Who has which claims, found without a walk over all of them.
 #[derive(Debug, Clone)]
-pub struct ClaimIndex<O> {
+pub(crate) struct ClaimIndex<O> {
     exact: BTreeMap<Claim, BTreeSet<O>>,
     /// By path, then by server.
     directories: BTreeMap<String, BTreeSet<(String, O)>>,
@@ -149,7 +149,7 @@ impl<O> Default for ClaimIndex<O> {
 }
 
 impl<O: Ord + Clone> ClaimIndex<O> {
-    pub fn insert(&mut self, claim: &Claim, owner: &O) {
+    pub(crate) fn insert(&mut self, claim: &Claim, owner: &O) {
         match claim {
             Claim::Directory { server, path } => {
                 self.directories.entry(path.clone()).or_default().insert((server.clone(), owner.clone()));
@@ -158,7 +158,7 @@ impl<O: Ord + Clone> ClaimIndex<O> {
         }
     }
 
-    pub fn remove(&mut self, claim: &Claim, owner: &O) {
+    pub(crate) fn remove(&mut self, claim: &Claim, owner: &O) {
         match claim {
             Claim::Directory { server, path } => {
                 let Some(at) = self.directories.get_mut(path) else { return };
@@ -178,7 +178,7 @@ impl<O: Ord + Clone> ClaimIndex<O> {
     }
 
     /// The owners of claims that overlap with this one.
-    pub fn overlapping(&self, claim: &Claim) -> BTreeSet<O> {
+    pub(crate) fn overlapping(&self, claim: &Claim) -> BTreeSet<O> {
         let Claim::Directory { server, path } = claim else {
             return self.exact.get(claim).cloned().unwrap_or_default();
         };

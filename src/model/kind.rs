@@ -4,9 +4,9 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub const GROUP: &str = "embody.dev";
-pub const VERSION: &str = "v1alpha1";
-pub const API_VERSION: &str = "embody.dev/v1alpha1";
+pub(crate) const GROUP: &str = "embody.dev";
+pub(crate) const VERSION: &str = "v1alpha1";
+pub(crate) const API_VERSION: &str = "embody.dev/v1alpha1";
 
 /// In the order in which one apply creates them: what others refer to comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]

@@ -150,7 +150,7 @@ impl Object {
 }
 
 mod erased {
-    pub trait ToJson {
+    pub(super) trait ToJson {
         fn to_json(&self) -> serde_json::Value;
     }
     impl<T: serde::Serialize> ToJson for T {

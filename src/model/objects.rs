@@ -130,7 +130,7 @@ fn forget(index: &mut BTreeMap<Name, BTreeSet<Name>>, key: &Name, name: &Name) {
 }
 
 /// The switches that a server is wired to.
-pub fn server_switches(spec: &ServerSpec) -> BTreeSet<Name> {
+pub(crate) fn server_switches(spec: &ServerSpec) -> BTreeSet<Name> {
     let bonds = spec.bonds.iter().flat_map(|b| b.attach.iter().map(|a| a.switch.clone()));
     spec.nics.iter().filter_map(|n| n.switch.clone()).chain(bonds).collect()
 }

@@ -76,7 +76,7 @@ pub struct Bmc {
     pub privilege: Privilege,
 }
 
-pub const DEDICATED: &str = "dedicated";
+pub(crate) const DEDICATED: &str = "dedicated";
 
 fn dedicated() -> String {
     DEDICATED.to_owned()

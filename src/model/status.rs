@@ -11,7 +11,7 @@ use super::fact::{BmcIdentity, SwitchIdentity, Writable};
 /// As in Kubernetes (meta/v1 Condition). Summary types: `Ready`, `Reconciling`, `Stalled` (kstatus).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Condition {
+pub(crate) struct Condition {
     #[serde(rename = "type")]
     pub kind: String,
     pub status: Truth,
@@ -25,7 +25,7 @@ pub struct Condition {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Truth {
+pub(crate) enum Truth {
     True,
     False,
     Unknown,
@@ -34,7 +34,7 @@ pub enum Truth {
 /// Desired and have of one plane of a binding: power, boot, network, agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PlaneStatus {
+pub(crate) struct PlaneStatus {
     pub want: String,
     /// `Unknown` where it is not known.
     pub have: String,
@@ -49,7 +49,7 @@ pub struct PlaneStatus {
 /// Why something does not happen yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WaitStatus {
+pub(crate) struct WaitStatus {
     /// One CamelCase word.
     pub reason: String,
     pub message: String,
@@ -61,7 +61,7 @@ pub struct WaitStatus {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct BindingStatus {
+pub(crate) struct BindingStatus {
     pub observed_generation: u64,
     pub conditions: Vec<Condition>,
     /// The body that it lives in, or is moving to.
@@ -77,7 +77,7 @@ pub struct BindingStatus {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ServerStatus {
+pub(crate) struct ServerStatus {
     pub observed_generation: u64,
     pub conditions: Vec<Condition>,
     /// `On`, `Off` or `Unknown`.
@@ -100,7 +100,7 @@ pub struct ServerStatus {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct SwitchStatus {
+pub(crate) struct SwitchStatus {
     pub observed_generation: u64,
     pub conditions: Vec<Condition>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,7 +115,7 @@ pub struct SwitchStatus {
 /// The status of kinds of which there is only this to say: Network, Persona, Policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct PlainStatus {
+pub(crate) struct PlainStatus {
     pub observed_generation: u64,
     pub conditions: Vec<Condition>,
 }
@@ -123,7 +123,7 @@ pub struct PlainStatus {
 /// Something happened to an object. Kept in the store's own capped list, not among the objects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Event {
+pub(crate) struct Event {
     /// RFC 3339, UTC.
     pub time: String,
     /// `Normal` or `Warning`.

@@ -112,7 +112,7 @@ pub struct Maintenance {
 }
 
 /// `Gi1/0/1-24` → (`Gi1/0/`, 1, 24); nothing where the text does not end in N-M with N ≤ M and at most 1024 ports.
-pub fn port_range(text: &str) -> Option<(&str, u32, u32)> {
+pub(crate) fn port_range(text: &str) -> Option<(&str, u32, u32)> {
     let (head, last) = text.rsplit_once('-')?;
     let digits = head.len() - head.bytes().rev().take_while(u8::is_ascii_digit).count();
     let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()).then(|| t.parse::<u32>().ok()).flatten();
@@ -128,7 +128,7 @@ impl SwitchSpec {
 }
 
 /// Whether a list of names and ranges covers a port name.
-pub fn covers(list: &[String], port: &str) -> bool {
+pub(crate) fn covers(list: &[String], port: &str) -> bool {
     list.iter().any(|p| p == port)
         || list.iter().filter_map(|p| port_range(p)).any(|(stem, first, last)| {
             port.strip_prefix(stem)
@@ -139,7 +139,7 @@ pub fn covers(list: &[String], port: &str) -> bool {
 }
 
 /// How long the switch must have been quiet before its configuration is saved (flash wear; a copy blocks IOS).
-pub const SAVE_AFTER: Duration = Duration::from_secs(60);
+pub(crate) const SAVE_AFTER: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

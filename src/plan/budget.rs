@@ -12,7 +12,7 @@ use crate::model::policy::Limits;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
-pub struct Budget {
+pub(crate) struct Budget {
     power_in_flight: usize,
     ports_in_flight: BTreeMap<Device, usize>,
     power_begun: VecDeque<Tick>,
@@ -36,7 +36,7 @@ fn class(op: &Op) -> Class {
 
 impl Budget {
     /// Takes the operation's share, or says which limit is full and when to try again (a release may make it earlier).
-    pub fn take(&mut self, op: &Op, limits: &Limits, now: Tick) -> Result<(), (String, Tick)> {
+    pub(crate) fn take(&mut self, op: &Op, limits: &Limits, now: Tick) -> Result<(), (String, Tick)> {
         let device = op.device();
         match class(op) {
             Class::Free => Ok(()),
@@ -61,7 +61,7 @@ impl Budget {
     }
 
     /// The operation has come back, however it ended.
-    pub fn release(&mut self, op: &Op) {
+    pub(crate) fn release(&mut self, op: &Op) {
         match class(op) {
             Class::Free => {}
             Class::Power => self.power_in_flight = self.power_in_flight.saturating_sub(1),

@@ -25,7 +25,7 @@ pub fn signature(op: &Op) -> String {
 }
 
 /// What an operation disturbs here: on a body that is seen off, nothing.
-pub fn disruption(op: &Op, seen: &Observed) -> Disruption {
+pub(crate) fn disruption(op: &Op, seen: &Observed) -> Disruption {
     match seen.power.as_ref().map(|p| p.value) {
         Some(Power::Off) => Disruption::None,
         None | Some(Power::On) => op.disruption(),
@@ -33,7 +33,7 @@ pub fn disruption(op: &Op, seen: &Observed) -> Disruption {
 }
 
 /// Puts a step where it belongs: among those that may start, or among the held ones with the reason. Whether it may start.
-pub fn admit(authority: &Authority, step: Step, seen: &Observed, plan: &mut Plan) -> bool {
+pub(crate) fn admit(authority: &Authority, step: Step, seen: &Observed, plan: &mut Plan) -> bool {
     let refused = match step.debt {
         // What was begun is ended: that was consented to when it was begun.
         true => stopped_by_a_person(authority, seen),
@@ -63,7 +63,7 @@ fn stopped_by_a_person(authority: &Authority, seen: &Observed) -> Option<Wait> {
 }
 
 /// Whether an operation may be carried out in this binding's name; if not, why.
-pub fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Observed) -> Option<Wait> {
+pub(crate) fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Observed) -> Option<Wait> {
     let binding = &authority.binding;
     let mode = authority.mode(plane);
     if seen.as_if_approved && mode != Mode::Observe {

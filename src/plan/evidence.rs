@@ -13,7 +13,7 @@ use crate::model::binding::RunState;
 use crate::model::body::{Declaration, Found, Hold, Phase};
 use crate::model::fact::{Power, Tick};
 
-pub fn records(want: &Desired, seen: &Observed) -> Vec<Record> {
+pub(crate) fn records(want: &Desired, seen: &Observed) -> Vec<Record> {
     let mut out = Vec::new();
     ownership(want, seen, &mut out);
     if !out.is_empty() {

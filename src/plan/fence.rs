@@ -19,14 +19,14 @@ use crate::model::{Name, Reason};
 
 /// A reason to switch a body off.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WhyOff<'a> {
+pub(crate) struct WhyOff<'a> {
     pub authority: &'a Authority,
     pub because: String,
     /// Boot answers that must be withdrawn first.
     pub withdraw: Vec<Name>,
 }
 
-pub fn why_off<'a>(want: &'a Desired, seen: &Observed) -> Option<WhyOff<'a>> {
+pub(crate) fn why_off<'a>(want: &'a Desired, seen: &Observed) -> Option<WhyOff<'a>> {
     let standing = |but: Option<&Name>| -> Vec<Name> {
         seen.body.evidence.iter().filter(|(p, e)| e.stands() && Some(*p) != but).map(|(p, _)| p.clone()).collect()
     };
@@ -81,7 +81,7 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
 }
 
 /// Off, as far as one answer tells, and what it would boot is not what the persona is now.
-pub fn is_outdated(holder: &Holder, seen: &Observed) -> bool {
+pub(crate) fn is_outdated(holder: &Holder, seen: &Observed) -> bool {
     let evidence = seen.body.evidence.get(&holder.persona);
     let armed = evidence.is_some_and(|e| e.stands() && e.phase == Phase::Armed && e.snapshot.digest != holder.snapshot.digest);
     armed && seen.is(Power::Off)
@@ -89,7 +89,7 @@ pub fn is_outdated(holder: &Holder, seen: &Observed) -> bool {
 
 /// Whether a restart would end what runs and start nothing: what it is to run after it claims what is in use elsewhere, or its ports could not
 /// be brought to the desired state.
-pub fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
+pub(crate) fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
     let other_content = seen.body.evidence.get(&holder.persona).is_some_and(|e| e.snapshot.digest != holder.snapshot.digest);
     // The same content claims nothing new, but no start goes past a body that may run it (`is_alone`).
     let claimed = seen.elsewhere.iter().any(|other| other_content || other.server().is_some());
@@ -97,7 +97,7 @@ pub fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
 }
 
 /// Why the persona would not be switched on again, as far as that is up to its ports.
-pub fn no_ports_after(holder: &Holder, seen: &Observed) -> Option<String> {
+pub(crate) fn no_ports_after(holder: &Holder, seen: &Observed) -> Option<String> {
     if network::ready(&holder.ports, seen) { None } else { network::could_be_ready(&holder.ports, seen).err() }
 }
 
@@ -118,7 +118,7 @@ fn withdrawn(holder: &Holder, seen: &Observed, other_content: bool) -> Option<(S
 }
 
 /// Whether the answer of the holder's persona can stand again as if it had never been withdrawn: it runs, and nothing is on its way.
-pub fn can_stand_again(holder: &Holder, seen: &Observed) -> bool {
+pub(crate) fn can_stand_again(holder: &Holder, seen: &Observed) -> bool {
     seen.body.off.is_none() && would_stand_again(holder, seen)
 }
 
@@ -132,7 +132,7 @@ fn would_stand_again(holder: &Holder, seen: &Observed) -> bool {
 }
 
 /// How long a soft-off may take here; a bound where nobody is left to say.
-pub fn grace(want: &Desired, seen: &Observed) -> Duration {
+pub(crate) fn grace(want: &Desired, seen: &Observed) -> Duration {
     let releaser = want.releaser.as_ref().filter(|_| seen.body.release.is_some());
     releaser.or(want.holder.as_ref().map(|h| &h.authority)).map_or(limits::HARD_OFF_WAIT, |a| a.grace)
 }
@@ -167,12 +167,12 @@ pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Vec<Record>, Problem> {
 }
 
 /// Whether a persona may be answered here as far as other bodies and bindings are concerned; says why not.
-pub fn is_clear(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
+pub(crate) fn is_clear(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
     wait_for(seen.elsewhere.iter(), holder, now, plan)
 }
 
 /// Of one that runs: a body that was declared off, and is on all the same, may run it a second time.
-pub fn runs_twice(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
+pub(crate) fn runs_twice(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
     let by_mistake = |other: &&Elsewhere| matches!(other, Elsewhere::Evidence { there, .. } if there.runs_by_mistake);
     for other in seen.elsewhere.iter().filter(by_mistake) {
         plan.problem(Reason::DeclaredOffButRuns, in_words(other, &holder.persona, Some(now)));
@@ -180,7 +180,7 @@ pub fn runs_twice(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) 
 }
 
 /// The same once it is answered here: what is only reserved must wait for this.
-pub fn is_alone(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
+pub(crate) fn is_alone(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
     wait_for(seen.elsewhere.iter().filter(|other| other.server().is_some()), holder, now, plan)
 }
 
@@ -237,12 +237,12 @@ fn in_words(other: &Elsewhere, persona: &Name, now: Option<Tick>) -> String {
 }
 
 /// The command that says so of a body of which nothing is known.
-pub fn foreign(server: &Name) -> String {
+pub(crate) fn foreign(server: &Name) -> String {
     format!("`embody declare server {server} foreign --reason \"it runs nothing of ours\"`")
 }
 
 /// What is desired and seen of the server that a binding names now.
-pub type NewBody<'a> = &'a dyn Fn(&Name) -> Option<(Desired, Observed)>;
+pub(crate) type NewBody<'a> = &'a dyn Fn(&Name) -> Option<(Desired, Observed)>;
 
 /// Invariant 10: whether the new body of a binding could take over, if `from` were off. Asked before the old body is touched. Where another
 /// binding is still on the new body, that one must be able to go as well, and so on; a ring of them can.

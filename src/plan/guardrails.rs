@@ -22,10 +22,10 @@ const DRIFTED_AT_LEAST: usize = 5;
 /// Tells one set of desired state for a server from another: the binding, its generation, and what persona and networks make of it. Two that are
 /// equal by chance (1 in 2^64) would make a change of desired state count as drift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DesiredKey(u64);
+pub(crate) struct DesiredKey(u64);
 
 impl DesiredKey {
-    pub fn of(holder: &Holder) -> DesiredKey {
+    pub(crate) fn of(holder: &Holder) -> DesiredKey {
         let Holder { authority, server: _, persona, snapshot, state, efi, restart, ports, problems: _ } = holder;
         let text = format!("{:?}", (&authority.uid, authority.generation, persona, &snapshot.digest, state, efi, restart, ports));
         // Fixed keys: the same in every process.
@@ -36,7 +36,7 @@ impl DesiredKey {
 }
 
 #[derive(Debug, Default)]
-pub struct Guardrails {
+pub(crate) struct Guardrails {
     /// For which desired state a body was last seen as desired: what differs after that, with the same desired state, is drift.
     settled: BTreeMap<Name, DesiredKey>,
     drifted: BTreeSet<Name>,
@@ -54,7 +54,7 @@ pub struct Guardrails {
 
 /// What a poll at one server's plan tells the guardrails.
 #[derive(Debug)]
-pub struct Standing<'a> {
+pub(crate) struct Standing<'a> {
     pub server: &'a Name,
     /// What is desired of it, if a binding holds it.
     pub desired: Option<DesiredKey>,
@@ -67,11 +67,11 @@ pub struct Standing<'a> {
 
 impl Guardrails {
     /// Whether what differs on this server differs although its desired state have been met before.
-    pub fn is_drift(&self, server: &Name, desired: Option<DesiredKey>) -> bool {
+    pub(crate) fn is_drift(&self, server: &Name, desired: Option<DesiredKey>) -> bool {
         desired.is_some() && self.settled.get(server).copied() == desired
     }
 
-    pub fn assess(&mut self, assess: &Standing<'_>) {
+    pub(crate) fn assess(&mut self, assess: &Standing<'_>) {
         let server = assess.server;
         let drift = assess.differs && self.is_drift(server, assess.desired);
         set(&mut self.drifted, server, drift);
@@ -88,7 +88,7 @@ impl Guardrails {
         }
     }
 
-    pub fn forget(&mut self, server: &Name) {
+    pub(crate) fn forget(&mut self, server: &Name) {
         self.settled.remove(server);
         self.drifted.remove(server);
         self.affected.remove(server);
@@ -96,12 +96,12 @@ impl Guardrails {
         self.lift.remove(server);
     }
 
-    pub fn flipped(&mut self, device: String, now: Tick) {
+    pub(crate) fn flipped(&mut self, device: String, now: Tick) {
         self.flipped.insert(device, now);
     }
 
     /// The breaker: why all correction stops, when too many bodies drift or change reachability within two polls. `bodies`: all servers.
-    pub fn breaker(&mut self, bodies: usize, limits: &Limits, two_polls: Duration, now: Tick) -> Option<Trouble> {
+    pub(crate) fn breaker(&mut self, bodies: usize, limits: &Limits, two_polls: Duration, now: Tick) -> Option<Trouble> {
         self.flipped.retain(|_, at| now.since(*at) < two_polls);
         let limit = limits.stop_if_drifted.0.of(bodies).max(DRIFTED_AT_LEAST);
         let drifted: Vec<&Name> = self.drifted.difference(&self.lift).collect();
@@ -119,20 +119,20 @@ impl Guardrails {
     }
 
     /// A person has looked: what drifts now may be corrected, and what flipped is forgotten.
-    pub fn lift(&mut self) {
+    pub(crate) fn lift(&mut self) {
         self.lift = self.drifted.clone();
         self.flipped.clear();
     }
 
     /// The hold: bodies that one change of desired state would disrupt, when they are more than the Policy lets go unasked.
-    pub fn hold(&mut self, bodies: usize, limits: &Limits) {
+    pub(crate) fn hold(&mut self, bodies: usize, limits: &Limits) {
         if self.affected.len() > limits.max_affected_by_change.of(bodies) {
             self.held.extend(self.affected.iter().cloned());
         }
     }
 
     /// The servers that are held, and why.
-    pub fn held(&self) -> BTreeMap<Name, Trouble> {
+    pub(crate) fn held(&self) -> BTreeMap<Name, Trouble> {
         let message = format!(
             "the desired state of now would disrupt {} servers, more than limits.maxAffectedByChange: each waits for `embody approve BINDING`",
             self.held.len()
@@ -141,7 +141,7 @@ impl Guardrails {
     }
 
     /// Counts a correction of drift that was made.
-    pub fn corrected(&mut self, server: &Name, op: &Op, now: Tick) {
+    pub(crate) fn corrected(&mut self, server: &Name, op: &Op, now: Tick) {
         let times = self.corrections.entry((server.clone(), thing(op))).or_default();
         while times.front().is_some_and(|t| now.since(*t) >= CONTENTION_WINDOW) {
             times.pop_front();
@@ -150,7 +150,7 @@ impl Guardrails {
     }
 
     /// Whether the thing was corrected too often to be corrected now, and when it is corrected again.
-    pub fn contended(&self, server: &Name, op: &Op, now: Tick) -> Option<(Trouble, Tick)> {
+    pub(crate) fn contended(&self, server: &Name, op: &Op, now: Tick) -> Option<(Trouble, Tick)> {
         let thing = thing(op);
         let times = self.corrections.get(&(server.clone(), thing.clone()))?;
         let lately: Vec<&Tick> = times.iter().filter(|t| now.since(**t) < CONTENTION_WINDOW).collect();
@@ -162,12 +162,12 @@ impl Guardrails {
     }
 
     /// A person says: try again.
-    pub fn forget_corrections(&mut self, server: &Name) {
+    pub(crate) fn forget_corrections(&mut self, server: &Name) {
         self.corrections.retain(|(s, _), _| s != server);
     }
 
     /// Whether a body of a running binding may be taken down. `needed_by_down`: another binding that is down waits for this body.
-    pub fn take_down(&mut self, binding: &Name, running: usize, needed_by_down: bool, limits: &Limits) -> Result<(), String> {
+    pub(crate) fn take_down(&mut self, binding: &Name, running: usize, needed_by_down: bool, limits: &Limits) -> Result<(), String> {
         let limit = limits.max_unavailable.of(running);
         if self.down.contains(binding) || needed_by_down || self.down.len() < limit {
             self.down.insert(binding.clone());
@@ -177,12 +177,12 @@ impl Guardrails {
         Err(format!("limit maxUnavailable ({limit}) is reached: {}", list.join(", ")))
     }
 
-    pub fn is_down(&self, binding: &Name) -> bool {
+    pub(crate) fn is_down(&self, binding: &Name) -> bool {
         self.down.contains(binding)
     }
 
     /// It runs again, is desired to be stopped, or is gone.
-    pub fn is_up(&mut self, binding: &Name) {
+    pub(crate) fn is_up(&mut self, binding: &Name) {
         self.down.remove(binding);
     }
 }

@@ -8,21 +8,21 @@
 //! is sent next to switch a body off), `power`, `network`, `consent` (modes, approvals), `budget` and `guardrails` (across servers), `save`
 //! (switches), `forecast` (the whole future). Shown by `tests/plan.rs`.
 
-pub mod budget;
-pub mod consent;
-pub mod desired;
-pub mod evidence;
-pub mod fence;
-pub mod forecast;
-pub mod guardrails;
-pub mod network;
-pub mod observed;
-pub mod off;
-pub mod power;
-pub mod record;
-pub mod resolve;
-pub mod save;
-pub mod wanted;
+pub(crate) mod budget;
+pub(crate) mod consent;
+pub(crate) mod desired;
+pub(crate) mod evidence;
+pub(crate) mod fence;
+pub(crate) mod forecast;
+pub(crate) mod guardrails;
+pub(crate) mod network;
+pub(crate) mod observed;
+pub(crate) mod off;
+pub(crate) mod power;
+pub(crate) mod record;
+pub(crate) mod resolve;
+pub(crate) mod save;
+pub(crate) mod wanted;
 
 use std::panic::Location;
 

@@ -16,7 +16,7 @@ use crate::model::fact::{PortConfig, Power};
 use crate::model::op::Op;
 use crate::model::{Name, Reason, Vlan};
 
-pub fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
+pub(crate) fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
     let authority = want.holder.as_ref().filter(|_| seen.body.held_by.is_some()).map(|h| &h.authority).or(want.releaser.as_ref());
     match authority {
         Some(authority) => {
@@ -78,7 +78,7 @@ fn of_one_gone(binding: Name) -> Authority {
 }
 
 /// Ports of this body that were left between two states, as far as that is seen.
-pub fn left_half_way(seen: &Observed) -> Vec<String> {
+pub(crate) fn left_half_way(seen: &Observed) -> Vec<String> {
     let between = |id: &String, debt: &PortDebt| {
         let (from, to) = debt.begun.as_ref()?;
         let (switch, port) = crate::model::body::port_of(id)?;
@@ -191,16 +191,16 @@ fn vlans_exist(
 }
 
 /// Every port that the persona uses is read back as desired.
-pub fn ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
+pub(crate) fn ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
     desired.iter().filter(|(_, w)| w.needed).all(|(key, desired)| is_met(key, desired, seen) && !seen.in_flight.contains(key))
 }
 
-pub fn all_as_desired(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
+pub(crate) fn all_as_desired(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
     desired.iter().all(|(key, desired)| is_met(key, desired, seen))
 }
 
 /// None of those that are not as desired can be written at present.
-pub fn cannot_be_written(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
+pub(crate) fn cannot_be_written(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> bool {
     let stuck = |key: &PortKey, desired: &DesiredPort| {
         let silent = seen.switches.get(&key.0).is_none_or(|s| s.trouble.is_some());
         silent || seen.ports.get(key).is_none_or(|found| never(key, desired, found, &desired.over(&found.config)).is_some())
@@ -209,7 +209,7 @@ pub fn cannot_be_written(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observ
 }
 
 /// Why the ports that a persona needs could not be brought to the desired state, as far as that is known before anything is tried.
-pub fn could_be_ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> Result<(), String> {
+pub(crate) fn could_be_ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> Result<(), String> {
     for (key, desired) in desired.iter().filter(|(_, w)| w.needed) {
         let (switch, port) = key;
         if let Some(trouble) = seen.switches.get(switch).and_then(|s| s.trouble.as_ref()) {
@@ -236,7 +236,7 @@ pub fn could_be_ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed)
 }
 
 /// A write that the persona needs before it can start, if there is one.
-pub fn first_write(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> Option<Op> {
+pub(crate) fn first_write(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> Option<Op> {
     let needed = desired.iter().filter(|(key, desired)| desired.needed && !is_met(key, desired, seen));
     let mut writes = needed.filter_map(|((switch, port), desired)| {
         let from = seen.ports.get(&(switch.clone(), port.clone()))?.config.clone();
@@ -262,7 +262,7 @@ fn is_between(found: &PortConfig, from: &PortConfig, to: &PortConfig) -> bool {
 }
 
 /// What is seen of ports that were written for this body before: a write that ended, a port that nothing is owed to any more.
-pub fn debts(want: &Desired, seen: &Observed) -> Vec<Record> {
+pub(crate) fn debts(want: &Desired, seen: &Observed) -> Vec<Record> {
     let mut out = Vec::new();
     for (id, debt) in &seen.body.ports {
         let Some(key) = crate::model::body::port_of(id).map(|(switch, port)| (switch, port.to_owned())) else { continue };

@@ -147,7 +147,7 @@ pub fn sending(intent: Option<&OffIntent>, how: Off, because: &str) -> OffIntent
 }
 
 /// Whether an intent that nobody wants any more can be dropped: nothing was accepted, or what was has had its time.
-pub fn can_be_dropped(intent: &OffIntent, memory: &Memory, terms: &Terms) -> bool {
+pub(crate) fn can_be_dropped(intent: &OffIntent, memory: &Memory, terms: &Terms) -> bool {
     let hard = intent.hard.tries == 0 || after(memory.hard_at.plus(limits::HARD_OFF_WAIT), terms);
     let soft = intent.soft.last != Sent::Accepted || after(memory.grace.over_at(terms.grace, terms.now), terms);
     hard && (soft || intent.hard.tries > 0)

@@ -18,7 +18,7 @@ use crate::model::op::{Device, Off, Op};
 use crate::model::{Name, Reason};
 
 /// What holds for a switching-off here, now.
-pub fn terms(want: &Desired, seen: &Observed, now: Tick) -> Terms {
+pub(crate) fn terms(want: &Desired, seen: &Observed, now: Tick) -> Terms {
     let releaser = want.releaser.as_ref().filter(|_| seen.body.release.is_some());
     let authority = releaser.or(want.holder.as_ref().map(|h| &h.authority));
     let hard_without_soft = authority.map(|a| seen.hard_word(a)).unwrap_or_default();
@@ -26,7 +26,7 @@ pub fn terms(want: &Desired, seen: &Observed, now: Tick) -> Terms {
 }
 
 /// The way to off, when the body must be off.
-pub fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
+pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some(why) = fence::why_off(want, seen) else { return dropping(want, seen, now, plan) };
     let next = off::next(seen.body.off.as_ref(), &seen.memory, &terms(want, seen, now));
     let how = match next {
@@ -111,12 +111,12 @@ fn until_seen_off(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
 }
 
 /// What is known is older than what it is to show.
-pub fn ask_again(want: &Desired, plan: &mut Plan, why: &str) {
+pub(crate) fn ask_again(want: &Desired, plan: &mut Plan, why: &str) {
     plan.wait(Reason::AskingAgain, format!("server {} {why}; it is asked again", want.server));
     plan.polls.push(Device::Bmc(want.server.clone()));
 }
 
-pub fn unknown(want: &Desired, seen: &Observed, plan: &mut Plan) {
+pub(crate) fn unknown(want: &Desired, seen: &Observed, plan: &mut Plan) {
     match &seen.bmc_trouble {
         Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
         None => plan.wait(Reason::PowerUnknown, format!("the power of server {} is not known yet", want.server)),
@@ -124,7 +124,7 @@ pub fn unknown(want: &Desired, seen: &Observed, plan: &mut Plan) {
 }
 
 /// How it was found is to be seen: off by two answers, on by one.
-pub fn find(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
+pub(crate) fn find(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     match &seen.power {
         None => unknown(want, seen, plan),
         Some(power) if power.asked_at <= seen.memory.taken_at => ask_again(want, plan, "was last seen before it was taken"),
@@ -142,7 +142,7 @@ fn ask_after(moment: Tick, server: &Name, now: Tick, plan: &mut Plan) {
 }
 
 /// The way to on, when the body is ours and off; and the boot device of one that runs.
-pub fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
+pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     park(want, seen, plan);
     let Some(holder) = want.holder.as_ref().filter(|h| h.problems.is_empty() && h.state == RunState::Running) else { return };
     if fence::why_off(want, seen).is_some() || seen.body.release.is_some() || seen.body.held_by.is_none() || seen.body.off.is_some() {
@@ -262,14 +262,14 @@ fn tries_left(server: &Name, seen: &Observed, plan: &mut Plan) -> bool {
 }
 
 /// The boot device of what stands here: another root in the manifests is for the next start.
-pub fn boot_device(holder: &Holder, seen: &Observed) -> BootDevice {
+pub(crate) fn boot_device(holder: &Holder, seen: &Observed) -> BootDevice {
     seen.body.evidence.get(&holder.persona).map_or(holder.snapshot.boot, |evidence| evidence.snapshot.boot)
 }
 
 /// Another boot device than ours on a running body is drift. None at all is not, unless the BMC is known to keep what we set; nor is any,
 /// where the BMC showed another one right after ours was set: it would be set for ever. Before the next start it is set again anyway.
 /// The boot device is another one, where the BMC keeps what it is given.
-pub fn boot_drifted(holder: &Holder, seen: &Observed) -> bool {
+pub(crate) fn boot_drifted(holder: &Holder, seen: &Observed) -> bool {
     let Some(boot) = &seen.boot else { return false };
     let ours = boot_device(holder, seen);
     let keeps = seen.memory.boot_echo.is_some_and(|e| e.persistent && e.device == ours);
@@ -299,7 +299,7 @@ fn boot_device_of_running(want: &Desired, holder: &Holder, seen: &Observed, plan
 // ---- a released body ---------------------------------------------------------------------------------------------------------
 
 /// A released body boots from the network, where it is parked: not from a disk that may hold a persona.
-pub fn is_parked(want: &Desired, seen: &Observed) -> bool {
+pub(crate) fn is_parked(want: &Desired, seen: &Observed) -> bool {
     if seen.body.held_by.is_some() || want.holder.is_some() || seen.body.on_disk.is_empty() {
         return true;
     }
@@ -327,7 +327,7 @@ fn park(want: &Desired, seen: &Observed, plan: &mut Plan) {
 }
 
 /// `42s`, `3m`, `2h`: ages in messages.
-pub fn seconds(age: Duration) -> String {
+pub(crate) fn seconds(age: Duration) -> String {
     match age.as_secs() {
         s @ 0..120 => format!("{s}s"),
         s @ 120..7200 => format!("{}m", s / 60),

@@ -121,7 +121,7 @@ fn alive<'a>(hold: &Hold, objects: &'a Objects) -> Option<&'a Held<BindingSpec>>
     objects.bindings.get(&hold.binding).filter(|b| b.meta.uid == hold.uid && b.meta.deletion_timestamp.is_none())
 }
 
-pub fn authority(binding: &Held<BindingSpec>, objects: &Objects) -> Authority {
+pub(crate) fn authority(binding: &Held<BindingSpec>, objects: &Objects) -> Authority {
     let site: Mode = objects.policy().correct;
     let modes = [Plane::Power, Plane::Boot, Plane::Network].map(|plane| (plane, binding.spec.mode(plane, site)));
     Authority {

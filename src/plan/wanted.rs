@@ -13,7 +13,7 @@ use crate::model::body::port_id;
 use crate::model::fact::BootDevice;
 use crate::model::op::Op;
 
-pub fn is_wanted(op: &Op, want: &Desired, seen: &Observed) -> bool {
+pub(crate) fn is_wanted(op: &Op, want: &Desired, seen: &Observed) -> bool {
     let authority = want.releaser.as_ref().filter(|_| seen.body.release.is_some()).or(want.holder.as_ref().map(|h| &h.authority));
     match op {
         Op::PowerOff { .. } => fence::why_off(want, seen).is_some_and(|why| allowed(why.authority, Plane::Power, op, seen)),

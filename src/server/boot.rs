@@ -24,9 +24,9 @@ use crate::server::listen::{self, Bounds};
 use crate::store::LeaseEnd;
 
 /// The channel to the controller, while this controller acts.
-pub type Controller = watch::Receiver<Option<mpsc::Sender<Message>>>;
+pub(crate) type Controller = watch::Receiver<Option<mpsc::Sender<Message>>>;
 /// The lease that this controller holds, while it acts.
-pub type Holding = watch::Receiver<Option<Arc<LeaseEnd>>>;
+pub(crate) type Holding = watch::Receiver<Option<Arc<LeaseEnd>>>;
 
 /// Who answers, and by what right.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ struct Asked {
     uuid: Option<String>,
 }
 
-pub fn router(controller: Controller, lease: Holding) -> Router {
+pub(crate) fn router(controller: Controller, lease: Holding) -> Router {
     Router::new().route("/boot/{mac}", get(script)).with_state(Authority { controller, lease })
 }
 

@@ -32,7 +32,7 @@ use crate::limits;
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\nconnection: close\r\ncontent-length: 21\r\n\r\ntoo many connections\n";
 
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Seats.
     pub connections: usize,
     /// Whether a connection may ask more than once.
@@ -45,13 +45,13 @@ pub struct Bounds {
 
 impl Bounds {
     /// Few machines boot at the same time, and each asks once for a small script.
-    pub fn of_boot() -> Bounds {
+    pub(crate) fn of_boot() -> Bounds {
         let connections = seats(limits::BOOT_CONNECTIONS, 4);
         Bounds { connections, keep_alive: false, lifetime: Some(limits::BOOT_CONNECTION_FOR), head: limits::BOOT_HEAD_BYTES }
     }
 
     /// Watches last.
-    pub fn of_api() -> Bounds {
+    pub(crate) fn of_api() -> Bounds {
         Bounds { connections: seats(limits::API_CONNECTIONS, 8), keep_alive: true, lifetime: None, head: limits::API_HEAD_BYTES }
     }
 }
@@ -75,7 +75,7 @@ pub fn raise_files() {
 }
 
 /// Where connections come in.
-pub trait Door: Send + Sync {
+pub(crate) trait Door: Send + Sync {
     type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     fn next(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Connection>>;
@@ -174,7 +174,7 @@ impl Drop for Seat {
 // ---- serving ---------------------------------------------------------------------------------------------------------------
 
 /// Answers until it is told to stop; then requests that run are finished. `about`: what the requests of a connection carry besides.
-pub async fn serve<D: Door>(
+pub(crate) async fn serve<D: Door>(
     door: D,
     bounds: Bounds,
     router: Router,

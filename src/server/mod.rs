@@ -2,6 +2,6 @@
 //!
 //! Leaves out: what is decided. Invariant: a request that is slow or broken costs its own connection, never the controller's loop.
 
-pub mod api;
-pub mod boot;
-pub mod listen;
+pub(crate) mod api;
+pub(crate) mod boot;
+pub(crate) mod listen;

@@ -18,7 +18,7 @@ const FLAGS_VALID: Duration = Duration::from_secs(60);
 const KEEP_ON_TIMEOUT: u8 = 0x08;
 
 /// Privilege levels (IPMI 2.0, table 6-8).
-pub const USER: u8 = 2;
+pub(crate) const USER: u8 = 2;
 pub const OPERATOR: u8 = 3;
 pub const ADMINISTRATOR: u8 = 4;
 
@@ -343,12 +343,6 @@ impl Bmc {
             firmware: format!("{major}.{minor:02}"),
             ipmi_version: "2.0".to_owned(),
         }
-    }
-
-    /// The boot flags as they read, lies included, for a endpoint without packets.
-    pub fn boot_as_read(&mut self, now: Tick) -> BootOverride {
-        self.settle(now);
-        commands::flags_of(self.flags_as_read())
     }
 
     /// Parameter 3, then 5, as the driver sends them, for a endpoint without packets.

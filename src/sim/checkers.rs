@@ -40,7 +40,7 @@ struct Intent {
 }
 
 /// A switch, and a port of it.
-pub type PortName = (Name, String);
+pub(crate) type PortName = (Name, String);
 
 /// Who wrote to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,21 +2,21 @@
 //!
 //! Product code: `embody demo`, the tests and the documentation use it. Conformance tests hold it to independent peers.
 
-pub mod agent;
-pub mod bmc;
-pub mod centre;
-pub mod checkers;
-pub mod direct;
-pub mod freezer;
-pub mod leases;
-pub mod line;
-pub mod mib;
-pub mod network;
-pub mod rack;
-pub mod recording;
-pub mod rmcp;
-pub mod switch;
-pub mod trace;
-pub mod trial_store;
-pub mod virtual_bmc;
-pub mod virtual_switch;
+pub(crate) mod agent;
+pub(crate) mod bmc;
+pub(crate) mod centre;
+pub(crate) mod checkers;
+pub(crate) mod direct;
+pub(crate) mod freezer;
+pub(crate) mod leases;
+pub(crate) mod line;
+pub(crate) mod mib;
+pub(crate) mod network;
+pub(crate) mod rack;
+pub(crate) mod recording;
+pub(crate) mod rmcp;
+pub(crate) mod switch;
+pub(crate) mod trace;
+pub(crate) mod trial_store;
+pub(crate) mod virtual_bmc;
+pub(crate) mod virtual_switch;

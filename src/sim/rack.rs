@@ -110,7 +110,7 @@ const GENERIC: Make = Make {
 };
 
 #[derive(Debug, thiserror::Error)]
-pub enum RackError {
+pub(crate) enum RackError {
     #[error("{object} names the secret `{secret}`, which is not among the manifests")]
     NoSecret { object: String, secret: Name },
     #[error("{object} has no usable credentials")]
@@ -133,7 +133,7 @@ pub enum RackError {
 /// What a person does in the rack. One JSON object to a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Act {
+pub(crate) enum Act {
     /// Looks around.
     Look {},
     /// At the switch's console: this port up, untagged in this VLAN, nothing tagged.
@@ -147,7 +147,7 @@ pub enum Act {
 /// What came of it, and the truth afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Scene {
+pub(crate) struct Scene {
     /// Why it could not be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -179,7 +179,7 @@ impl Mib for Shared {
     }
 }
 
-pub struct Rack {
+pub(crate) struct Rack {
     clock: Clock,
     switches: BTreeMap<Name, Arc<Mutex<SimSwitch>>>,
     servers: BTreeMap<Name, SharedEndpoint>,
@@ -190,7 +190,7 @@ pub struct Rack {
 
 impl Rack {
     /// Binds every address, or says which one is taken.
-    pub async fn start(manifests: &[Object], running: &BTreeSet<Name>) -> Result<Rack, RackError> {
+    pub(crate) async fn start(manifests: &[Object], running: &BTreeSet<Name>) -> Result<Rack, RackError> {
         let mut objects = Objects::default();
         manifests.iter().for_each(|object| objects.insert(object));
         let (clock, mut tasks) = (Clock::start(), JoinSet::new());
@@ -215,7 +215,7 @@ impl Rack {
         Ok(Rack { clock, switches, servers, acts: 0, _tasks: tasks })
     }
 
-    pub fn act(&mut self, act: &Act) -> Scene {
+    pub(crate) fn act(&mut self, act: &Act) -> Scene {
         let now = self.clock.now();
         let refused = match act {
             Act::Look {} => return self.scene(None),

@@ -86,7 +86,7 @@ pub enum Received {
 
 /// What stands between the sessions and the BMC: sees network function, command and data first, and may answer in its place (completion
 /// code and data; nothing at all: no answer).
-pub type Interrupt = Box<dyn FnMut(u8, u8, &[u8]) -> Option<Vec<u8>> + Send>;
+pub(crate) type Interrupt = Box<dyn FnMut(u8, u8, &[u8]) -> Option<Vec<u8>> + Send>;
 
 /// How the session layer of some boards is not as it should be.
 #[derive(Default)]

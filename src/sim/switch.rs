@@ -387,14 +387,6 @@ impl SimSwitch {
         self.served = None;
     }
 
-    /// Plug a cable in, or pull it.
-    pub fn set_link(&mut self, name: &str, link: bool) {
-        if let Some(port) = self.config.ports.iter_mut().find(|port| port.name == name) {
-            port.link = link;
-        }
-        self.served = None;
-    }
-
     fn width(&self) -> usize {
         self.config.vlans.values().map(|row| row.egress.len()).max().unwrap_or(4)
     }

@@ -34,7 +34,7 @@ const ASKED: u32 = 2;
 const STATUS: &str = "Get Chassis Status";
 const SET_BOOT: &str = "Set System Boot Options";
 
-pub struct VirtualBmc {
+pub(crate) struct VirtualBmc {
     centre: Arc<Centre>,
     /// The process that this endpoint is a part of.
     host: Host,
@@ -65,7 +65,7 @@ struct Before {
 }
 
 impl VirtualBmc {
-    pub fn new(centre: Arc<Centre>, host: Host, server: Name, address: String, line: Line) -> VirtualBmc {
+    pub(crate) fn new(centre: Arc<Centre>, host: Host, server: Name, address: String, line: Line) -> VirtualBmc {
         VirtualBmc { centre, host, server, address, line, identity: None }
     }
 

@@ -24,7 +24,7 @@ use crate::model::op::Device;
 const WAIT: Duration = Duration::from_secs(10);
 const COPIES: u32 = 3;
 
-pub struct VirtualAgent {
+pub(crate) struct VirtualAgent {
     centre: Arc<Centre>,
     /// The process that this endpoint is a part of.
     host: Host,
@@ -33,7 +33,7 @@ pub struct VirtualAgent {
 }
 
 impl VirtualAgent {
-    pub fn new(centre: Arc<Centre>, host: Host, switch: Name, line: Line) -> VirtualAgent {
+    pub(crate) fn new(centre: Arc<Centre>, host: Host, switch: Name, line: Line) -> VirtualAgent {
         VirtualAgent { centre, host, switch, line }
     }
 

@@ -12,36 +12,31 @@ use std::fmt::Display;
 use crate::model::{Kind, Name};
 
 /// What people desire: one object each.
-pub const OBJECTS: &str = "objects/";
+pub(crate) const OBJECTS: &str = "objects/";
 /// What only the acting controller writes, of every format.
 const RECORDS: &str = "records/";
 /// Of this version's format.
 pub const CURRENT: &str = "records/2/";
 /// What is stored about a server's body: claims, evidence, intents of destructive operations.
-pub const BODIES: &str = "records/2/bodies/";
+pub(crate) const BODIES: &str = "records/2/bodies/";
 /// Approvals of what a binding's plan would disrupt.
-pub const APPROVALS: &str = "records/2/approvals/";
-pub const PAUSES: &str = "records/2/pauses/";
+pub(crate) const APPROVALS: &str = "records/2/approvals/";
+pub(crate) const PAUSES: &str = "records/2/pauses/";
 /// Identities that devices had when they were first seen, or accepted.
-pub const PINS: &str = "records/2/pins/";
+pub(crate) const PINS: &str = "records/2/pins/";
 /// Where credentials worked, by device.
-pub const LOGINS: &str = "records/2/logins/";
+pub(crate) const LOGINS: &str = "records/2/logins/";
 /// A person took a store that went backwards as it was, and not everything that was in doubt then is known by now.
-pub const DOUBT: &str = "records/2/doubt/store";
+pub(crate) const DOUBT: &str = "records/2/doubt/store";
 /// What the store says of itself.
-pub const META: &str = "meta/";
+pub(crate) const META: &str = "meta/";
 /// A random name, given once.
-pub const ID: &str = "meta/id";
+pub(crate) const ID: &str = "meta/id";
 /// How many transactions of records there were, in decimal.
 pub const SEQ: &str = "meta/seq";
 
-pub fn object(kind: Kind, name: &Name) -> String {
+pub(crate) fn object(kind: Kind, name: &Name) -> String {
     format!("{OBJECTS}{}/{name}", kind.plural())
-}
-
-/// All objects of one kind.
-pub fn objects(kind: Kind) -> String {
-    format!("{OBJECTS}{}/", kind.plural())
 }
 
 pub fn body(server: &Name) -> String {
@@ -60,13 +55,13 @@ pub fn pin(kind: Kind, name: &Name) -> String {
     format!("{PINS}{}/{name}", kind.plural())
 }
 
-pub fn login(kind: Kind, name: &Name) -> String {
+pub(crate) fn login(kind: Kind, name: &Name) -> String {
     format!("{LOGINS}{}/{name}", kind.plural())
 }
 
 /// A key, read back.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
+pub(crate) enum Key {
     Object(Kind, Name),
     Body(Name),
     Approval(Name),
@@ -80,7 +75,7 @@ pub enum Key {
 
 impl Key {
     /// Nothing where the key is neither an object's nor a record's of a known format.
-    pub fn parse(key: &str) -> Option<Key> {
+    pub(crate) fn parse(key: &str) -> Option<Key> {
         if let Some(rest) = key.strip_prefix(OBJECTS) {
             kind_and_name(rest).map(|(kind, name)| Key::Object(kind, name))
         } else if let Some(rest) = key.strip_prefix(CURRENT) {
@@ -92,7 +87,7 @@ impl Key {
 }
 
 /// Whether a newer version wrote this record: whoever cannot read it must not act beside it.
-pub fn of_newer_version(key: &str) -> bool {
+pub(crate) fn of_newer_version(key: &str) -> bool {
     key.starts_with(RECORDS) && !key.starts_with(CURRENT)
 }
 

@@ -6,9 +6,9 @@
 //! The conformance suite `tests/store.rs` runs over both.
 
 mod checksum;
-pub mod embedded;
-pub mod etcd;
-pub mod keys;
+pub(crate) mod embedded;
+pub(crate) mod etcd;
+pub(crate) mod keys;
 mod lease;
 mod mark;
 mod records;
@@ -24,7 +24,7 @@ pub use self::{
     etcd::{EtcdLogin, EtcdStore, EtcdTls},
     lease::LeaseEnd,
     records::Records,
-    spec::{BadStoreSpec, StoreSpec},
+    spec::StoreSpec,
 };
 use crate::limits;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{EtcdLogin, EtcdTls};
 
 /// What the keys begin with in etcd, where nothing else is asked for.
-pub const ETCD_PREFIX: &str = "/embody/";
+pub(super) const ETCD_PREFIX: &str = "/embody/";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreSpec {

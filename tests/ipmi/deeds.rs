@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use embody::clock::BootClock;
-use embody::drivers::gate::Key;
-use embody::drivers::{Delivery, Depth, Fault};
-use embody::model::fact::{BootDevice, Power};
-use embody::model::identity::Identity;
-use embody::model::op::{Off, Op};
-use embody::sim::bmc::{BmcConfig, Control};
-use embody::sim::rmcp::{Line, Received};
+use embody::testing::clock::BootClock;
+use embody::testing::drivers::gate::Key;
+use embody::testing::drivers::{Delivery, Depth, Fault};
+use embody::testing::model::fact::{BootDevice, Power};
+use embody::testing::model::identity::Identity;
+use embody::testing::model::op::{Off, Op};
+use embody::testing::sim::bmc::{BmcConfig, Control};
+use embody::testing::sim::rmcp::{Line, Received};
 use embody::testing::{carry_out, carry_out_on};
 
 use super::lab::*;
@@ -28,12 +28,12 @@ fn running() -> BmcConfig {
 }
 
 /// Waits for nothing but what is asked for.
-async fn impatient(bmc: &Served) -> embody::drivers::bmc::ipmi::IpmiDriver {
-    let settings = embody::drivers::bmc::ipmi::IpmiSettings { retry_after: Duration::from_millis(100), ..quick() };
+async fn impatient(bmc: &Served) -> embody::testing::drivers::bmc::ipmi::IpmiDriver {
+    let settings = embody::testing::drivers::bmc::ipmi::IpmiSettings { retry_after: Duration::from_millis(100), ..quick() };
     driver(bmc.port, admin(), settings).await
 }
 
-fn not_sent(result: Result<embody::drivers::Notes, Fault>, words: &str) {
+fn not_sent(result: Result<embody::testing::drivers::Notes, Fault>, words: &str) {
     match result {
         Err(fault @ Fault::NotSent { .. }) => {
             assert!(fault.to_string().contains(words), "{fault}");
@@ -57,7 +57,7 @@ async fn what_was_taken_back_is_not_even_asked_for() {
         let controller = Controller::meaning(guid(0x11));
         let permit = controller.permit(&op);
         controller.gate.void(&Key::of(&op));
-        let refused = embody::drivers::Driver::execute(&mut driver, &op, &permit, soon()).await;
+        let refused = embody::testing::drivers::Driver::execute(&mut driver, &op, &permit, soon()).await;
         not_sent(refused, "taken back");
         controller.lease.end();
         not_sent(controller.execute(&mut driver, op).await, "lease is over");
@@ -128,14 +128,14 @@ async fn an_answer_that_took_too_long_opens_nothing() {
     for (takes, stale) in [(1, false), (3, false), (11, true)] {
         let line = Line { late: 1.0, late_by: seconds(takes), ..Line::default() };
         let bmc = Served::new(running(), line).await;
-        let settings = embody::drivers::bmc::ipmi::IpmiSettings { retry_after: seconds(30), ..quick() };
+        let settings = embody::testing::drivers::bmc::ipmi::IpmiSettings { retry_after: seconds(30), ..quick() };
         let mut driver = driver(bmc.port, admin(), settings).await;
         let controller = Controller::with_clock(guid(0x11), BootClock::virtual_from_now());
         let op = power_off(Off::Soft);
         let mut permit = controller.gate.permit(Key::of(&op), controller.pinned.clone());
         permit.begin(seconds(600));
         let deadline = tokio::time::Instant::now() + seconds(600);
-        let result = embody::drivers::Driver::execute(&mut driver, &op, &permit, deadline).await;
+        let result = embody::testing::drivers::Driver::execute(&mut driver, &op, &permit, deadline).await;
         match stale {
             true => not_sent(result, "may be at most 10s old"),
             false => drop(result.unwrap()),

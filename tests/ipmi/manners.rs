@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embody::drivers::bmc::ipmi::crypto::Suite;
-use embody::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
-use embody::drivers::credentials::Turns;
-use embody::drivers::{Depth, Driver, Fault};
-use embody::model::fact::{BootDevice, Power};
-use embody::model::op::{Device, Off};
-use embody::sim::rmcp::{Line, Received};
+use embody::testing::drivers::bmc::ipmi::crypto::Suite;
+use embody::testing::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
+use embody::testing::drivers::credentials::Turns;
+use embody::testing::drivers::{Depth, Driver, Fault};
+use embody::testing::model::fact::{BootDevice, Power};
+use embody::testing::model::op::{Device, Off};
+use embody::testing::sim::rmcp::{Line, Received};
 use tokio::time::Instant;
 
 use super::lab::*;

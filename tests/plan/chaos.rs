@@ -7,13 +7,13 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use embody::model::binding::{Correct, Mode, RunState};
-use embody::model::body::Found;
-use embody::model::fact::Power;
-use embody::model::op::Op;
-use embody::model::{Name, Reason};
-use embody::plan::forecast::Future;
-use embody::plan::record::Record;
+use embody::testing::model::binding::{Correct, Mode, RunState};
+use embody::testing::model::body::Found;
+use embody::testing::model::fact::Power;
+use embody::testing::model::op::Op;
+use embody::testing::model::{Name, Reason};
+use embody::testing::plan::forecast::Future;
+use embody::testing::plan::record::Record;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
@@ -119,7 +119,7 @@ impl Rack {
     fn is_lint_clean(&self, binding: &str, persona: &str, server: &str) -> bool {
         let twice = self.is_exclusive(&name(persona));
         let others = self.objects.bindings.iter().filter(|(other, _)| other.as_str() != binding);
-        let clash = |b: &embody::model::BindingSpec| {
+        let clash = |b: &embody::testing::model::BindingSpec| {
             b.target.server.as_ref().is_some_and(|s| s.as_str() == server) || (twice && b.persona.as_str() == persona)
         };
         !others.into_iter().any(|(_, held)| clash(&held.spec))
@@ -137,7 +137,7 @@ impl Rack {
         let want = self.want(server);
         let Some(holder) = &want.holder else { return };
         let now = self.sight(server, &want).clone();
-        if let Ok(records) = embody::plan::fence::adopt(holder, &now) {
+        if let Ok(records) = embody::testing::plan::fence::adopt(holder, &now) {
             records.iter().for_each(|record| self.store(server, record));
             // The person is right, or it is not our fault: what runs there is what was declared.
             let truth = self.truth.get_mut(server).unwrap();
@@ -260,13 +260,13 @@ fn nobody_adopts_what_lives_elsewhere() {
     rack.calm(12);
     let want = rack.want(&name("b"));
     let seen = rack.sight(&name("b"), &want).clone();
-    let refused = embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &seen);
+    let refused = embody::testing::plan::fence::adopt(want.holder.as_ref().unwrap(), &seen);
     assert_eq!(refused.unwrap_err().reason, Reason::PersonaElsewhere);
     rack.press(&name("a"), Power::Off);
     rack.calm(12);
     let seen = rack.sight(&name("b"), &want).clone();
     assert_eq!(
-        embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &seen),
+        embody::testing::plan::fence::adopt(want.holder.as_ref().unwrap(), &seen),
         Ok(vec![Record::Adopt(Box::new(want.holder.as_ref().unwrap().snapshot.clone()))])
     );
 }

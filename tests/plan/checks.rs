@@ -2,15 +2,15 @@
 //!
 //! Leaves out: that anything is done at all (`every_world`, `chaos`). Only this file and `Rack::observe` read the truth.
 
-use embody::limits;
-use embody::model::Name;
-use embody::model::binding::{Mode, RunState};
-use embody::model::body::{Declaration, Found, Hold, Phase, Snapshot};
-use embody::model::fact::{Admin, Power, Tick};
-use embody::model::op::{Disruption, Off, Op};
-use embody::plan::observed::SeenOff;
-use embody::plan::record::Record;
-use embody::plan::{Step, consent};
+use embody::testing::limits;
+use embody::testing::model::Name;
+use embody::testing::model::binding::{Mode, RunState};
+use embody::testing::model::body::{Declaration, Found, Hold, Phase, Snapshot};
+use embody::testing::model::fact::{Admin, Power, Tick};
+use embody::testing::model::op::{Disruption, Off, Op};
+use embody::testing::plan::observed::SeenOff;
+use embody::testing::plan::record::Record;
+use embody::testing::plan::{Step, consent};
 
 use crate::rack::{GRACE, Rack, port_of};
 
@@ -172,7 +172,7 @@ impl Rack {
 
     fn is_restart(&self, server: &Name, persona: &Name) -> bool {
         let body = &self.seen[server].body;
-        let desired = |b: &&embody::model::objects::Held<embody::model::BindingSpec>| {
+        let desired = |b: &&embody::testing::model::objects::Held<embody::testing::model::BindingSpec>| {
             body.held_by.as_ref().is_some_and(|h| h.uid == b.meta.uid) && b.spec.persona == *persona && b.spec.restart > body.restart_done
         };
         body.evidence.get(persona).is_some_and(|e| e.phase == Phase::Started) && self.objects.bindings.values().any(|b| desired(&b))

@@ -10,12 +10,12 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use embody::limits;
-use embody::model::binding::RunState;
-use embody::model::fact::{Power, Tick};
-use embody::model::op::{Off, Op};
-use embody::model::{Name, Reason};
-use embody::plan::Plan;
+use embody::testing::limits;
+use embody::testing::model::binding::RunState;
+use embody::testing::model::fact::{Power, Tick};
+use embody::testing::model::op::{Off, Op};
+use embody::testing::model::{Name, Reason};
+use embody::testing::plan::Plan;
 
 use crate::rack::{GRACE, Luck, Rack, access, name, port_of};
 use crate::worlds::{At, Consent, Intent, Place, both_claim, counts, desired, others, places, put, rack_of, unseen};

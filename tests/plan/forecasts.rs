@@ -1,17 +1,17 @@
 //! What `embody plan` would print: the waves of a move, a swap, an adoption, and of a BMC that does not answer.
 
-use embody::model::Reason;
-use embody::model::binding::{Mode, RunState};
-use embody::model::body::Found;
-use embody::model::fact::Power;
-use embody::model::op::Disruption;
-use embody::plan::record::Record;
+use embody::testing::model::Reason;
+use embody::testing::model::binding::{Mode, RunState};
+use embody::testing::model::body::Found;
+use embody::testing::model::fact::Power;
+use embody::testing::model::op::Disruption;
+use embody::testing::plan::record::Record;
 
 use crate::rack::{Luck, Rack, name};
 
 /// One line for each operation.
 fn printed(rack: &Rack) -> Vec<String> {
-    let line = |f: &embody::plan::forecast::Foreseen| {
+    let line = |f: &embody::testing::plan::forecast::Foreseen| {
         let disruption = if f.disruption == Disruption::None { String::new() } else { format!(" ({})", f.disruption) };
         format!("{} {}{disruption}{}", f.wave, f.step.op, if f.held { " held" } else { "" })
     };
@@ -41,7 +41,7 @@ fn a_move_is_foreseen_wave_by_wave() {
         "4 IPMI b power on",
     ];
     assert_eq!(printed(&rack), expected);
-    rack.edit("x", |spec| spec.correct = Some(embody::model::binding::Correct::All(Mode::Approve)));
+    rack.edit("x", |spec| spec.correct = Some(embody::testing::model::binding::Correct::All(Mode::Approve)));
     assert!(rack.forecast().steps.iter().all(|f| f.held));
     rack.approve("x");
     assert_eq!(printed(&rack), expected);

@@ -1,12 +1,12 @@
 //! One small world for each rule of safety: the test that fails when the rule goes away.
 
-use embody::limits::{SEEN_OFF_APART, SOFT_OFF_UNKNOWN};
-use embody::model::Reason;
-use embody::model::binding::{Correct, Mode, RunState};
-use embody::model::body::{Found, Phase};
-use embody::model::fact::{BootDevice, BootOverride, Power, Seen};
-use embody::model::op::Op;
-use embody::plan::record::Record;
+use embody::testing::limits::{SEEN_OFF_APART, SOFT_OFF_UNKNOWN};
+use embody::testing::model::Reason;
+use embody::testing::model::binding::{Correct, Mode, RunState};
+use embody::testing::model::body::{Found, Phase};
+use embody::testing::model::fact::{BootDevice, BootOverride, Power, Seen};
+use embody::testing::model::op::Op;
+use embody::testing::plan::record::Record;
 
 use crate::rack::{Luck, Rack, access, name, port_of};
 
@@ -104,8 +104,8 @@ fn a_server_is_not_started_before_its_ports_are_read_back() {
     assert!(rack.phase("a", "p") == Some((Phase::Armed, false)) && rack.truth[&a].power == Power::Off);
 }
 
-fn sight(rack: &Rack) -> embody::plan::observed::PortObserved {
-    embody::plan::observed::PortObserved { config: rack.ports[&port_of("a")].clone(), asked_at: rack.now, refuse: None }
+fn sight(rack: &Rack) -> embody::testing::plan::observed::PortObserved {
+    embody::testing::plan::observed::PortObserved { config: rack.ports[&port_of("a")].clone(), asked_at: rack.now, refuse: None }
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_server_with_a_port_that_does_not_resolve_is_not_started() {
     let mut rack = Rack::new(&["a"], &["p"], 1);
     let mut held = rack.objects.servers["a"].spec.clone();
     held.nics[0].port = Some("nowhere".to_owned());
-    rack.put("a", embody::model::Spec::Server(held));
+    rack.put("a", embody::testing::model::Spec::Server(held));
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
     let (_, plans) = rack.calm(12);
     assert!(plans[&name("a")].problems.iter().any(|p| p.reason == Reason::PortNotFound));
@@ -273,7 +273,7 @@ fn stopped_and_running_again_and_restarts() {
 fn a_release_whose_switch_is_silent_does_not_block_the_next_holder() {
     let mut rack = p_on_a();
     rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
-    let trouble = embody::plan::observed::Trouble { reason: Reason::NoAnswer, message: "switch/sw does not answer".to_owned() };
+    let trouble = embody::testing::plan::observed::Trouble { reason: Reason::NoAnswer, message: "switch/sw does not answer".to_owned() };
     rack.seen.get_mut(&name("a")).unwrap().switches.get_mut(&name("sw")).unwrap().trouble = Some(trouble);
     rack.calm(12);
     assert!(rack.runs("b") == Some("p") && rack.body("a").release.is_some());
@@ -288,7 +288,8 @@ fn a_restart_after_which_nothing_could_start_waits() {
     let mut rack = p_on_a();
     let (a, id) = (name("a"), port_of("a"));
     rack.ports.insert(id.clone(), access(7));
-    let trouble = embody::plan::observed::Trouble { reason: Reason::IdentityChanged, message: "switch sw shows another serial".to_owned() };
+    let trouble =
+        embody::testing::plan::observed::Trouble { reason: Reason::IdentityChanged, message: "switch sw shows another serial".to_owned() };
     rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap().trouble = Some(trouble);
     rack.edit("x", |spec| spec.restart = 1);
     let (_, plans) = rack.calm(12);
@@ -372,7 +373,8 @@ fn a_port_that_must_not_be_written_is_a_problem_and_no_step() {
     let a = name("a");
     let before = rack.sent;
     rack.ports.insert(port_of("a"), access(50));
-    let refuse = embody::plan::observed::Trouble { reason: Reason::CableContradicted, message: "another server is on it".to_owned() };
+    let refuse =
+        embody::testing::plan::observed::Trouble { reason: Reason::CableContradicted, message: "another server is on it".to_owned() };
     rack.seen.get_mut(&a).unwrap().ports.get_mut(&port_of("a")).unwrap().refuse = Some(refuse);
     let (_, plans) = rack.calm(12);
     assert_eq!((rack.sent, plans[&a].problems[0].reason), (before, Reason::CableContradicted));
@@ -394,7 +396,7 @@ fn a_protected_vlan_is_never_assigned_but_may_be_kept_or_left() {
     assert!(plans[&name("a")].is_converged(), "{plans:?}");
     // Released where there is no quarantine: the port is left as it is.
     protect(&mut rack, 110);
-    rack.objects.remove(embody::model::Kind::Network, &name("quarantine"));
+    rack.objects.remove(embody::testing::model::Kind::Network, &name("quarantine"));
     rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
     let (_, plans) = rack.calm(12);
     assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");

@@ -3,13 +3,13 @@
 //!
 //! Leaves out: what is sent to switch the old body off (`offs`).
 
-use embody::limits::SEEN_OFF_APART;
-use embody::model::binding::{Correct, Mode, Plane, PlaneModes, RunState};
-use embody::model::body::{Declaration, Found};
-use embody::model::fact::{BootDevice, Power};
-use embody::model::op::Op;
-use embody::model::{Reason, Spec};
-use embody::plan::observed::Trouble;
+use embody::testing::limits::SEEN_OFF_APART;
+use embody::testing::model::binding::{Correct, Mode, Plane, PlaneModes, RunState};
+use embody::testing::model::body::{Declaration, Found};
+use embody::testing::model::fact::{BootDevice, Power};
+use embody::testing::model::op::Op;
+use embody::testing::model::{Reason, Spec};
+use embody::testing::plan::observed::Trouble;
 
 use crate::rack::{Luck, Rack, access, name, port_of};
 
@@ -223,7 +223,7 @@ fn a_declared_body_that_was_seen_off_is_in_care_again_before_it_is_started() {
 fn a_persona_that_is_made_anew_under_another_name_waits_for_its_root() {
     let mut rack = p_on_a();
     rack.unbind("x");
-    rack.objects.remove(embody::model::Kind::Persona, &name("p"));
+    rack.objects.remove(embody::testing::model::Kind::Persona, &name("p"));
     rack.put_directory("renamed", "net-p", "/p/.");
     rack.bind("z", "renamed", "b", RunState::Running, Mode::Enforce);
     let (_, plans) = rack.calm(20);
@@ -252,7 +252,7 @@ fn a_record_that_does_not_read_fences_everything_until_its_body_is_seen_off_twic
     let mut rack = p_on_a();
     rack.restart_process();
     rack.seen.get_mut("a").unwrap().unreadable = true;
-    rack.seen.get_mut("a").unwrap().body = embody::model::body::Body::default();
+    rack.seen.get_mut("a").unwrap().body = embody::testing::model::body::Body::default();
     rack.edit("x", |spec| spec.target.server = Some(name("b")));
     rack.calm(20);
     assert!(rack.ops.is_empty() && rack.runs("b").is_none(), "{:?}", rack.ops);
@@ -296,7 +296,7 @@ fn the_disk_of_an_adopted_server_holds_the_persona_as_well() {
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
     rack.calm(12);
     let want = rack.want(&name("a"));
-    let records = embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&name("a"), &want)).unwrap();
+    let records = embody::testing::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&name("a"), &want)).unwrap();
     records.iter().for_each(|record| rack.store(&name("a"), record));
     assert!(rack.body("a").on_disk.contains("p"));
 }
@@ -321,7 +321,7 @@ fn another_root_in_the_manifest_changes_no_boot_device_before_the_next_start() {
 #[test]
 fn deleting_the_quarantine_touches_no_port() {
     let mut rack = p_on_a();
-    rack.objects.remove(embody::model::Kind::Network, &name("quarantine"));
+    rack.objects.remove(embody::testing::model::Kind::Network, &name("quarantine"));
     rack.edit("x", |spec| spec.restart = 0);
     let (_, plans) = rack.calm(12);
     assert!(plans.values().all(|p| p.is_converged()) && rack.ops.is_empty(), "{plans:?}");
@@ -334,7 +334,7 @@ fn an_adopted_server_loses_no_link_before_a_person_approves() {
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
     rack.calm(12);
     let want = rack.want(&name("a"));
-    let records = embody::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&name("a"), &want)).unwrap();
+    let records = embody::testing::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&name("a"), &want)).unwrap();
     records.iter().for_each(|record| rack.store(&name("a"), record));
     let (_, plans) = rack.calm(12);
     assert!(rack.ops.is_empty() && rack.ports[&port_of("a")] == access(1), "{:?}", rack.ops);

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use embody::limits::{HARD_OFF_TRIES, HARD_OFF_WAIT, SOFT_OFF_TRIES, SOFT_OFF_UNKNOWN};
-use embody::model::Reason;
-use embody::model::binding::{Mode, RunState};
-use embody::model::body::{OffIntent, Sending, Sent};
-use embody::model::fact::{Power, Tick};
-use embody::model::op::{Off, Op};
-use embody::plan::observed::{Memory, Trouble};
-use embody::plan::off::{Grace, HardWithoutSoft, Next, Terms, next};
+use embody::testing::limits::{HARD_OFF_TRIES, HARD_OFF_WAIT, SOFT_OFF_TRIES, SOFT_OFF_UNKNOWN};
+use embody::testing::model::Reason;
+use embody::testing::model::binding::{Mode, RunState};
+use embody::testing::model::body::{OffIntent, Sending, Sent};
+use embody::testing::model::fact::{Power, Tick};
+use embody::testing::model::op::{Off, Op};
+use embody::testing::plan::observed::{Memory, Trouble};
+use embody::testing::plan::off::{Grace, HardWithoutSoft, Next, Terms, next};
 
 use crate::rack::{GRACE, Luck, Rack, name};
 

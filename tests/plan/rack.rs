@@ -10,18 +10,18 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use embody::limits;
-use embody::model::binding::{Mode, RunState};
-use embody::model::body::{Body, Declaration, Declared, Hold, Phase, Sent, Snapshot};
-use embody::model::claim::{Claim, claims};
-use embody::model::fact::{Admin, BootDevice, BootOverride, PortConfig, Power, Seen, Tick};
-use embody::model::op::{Disruption, Off, Op};
-use embody::model::{BindingSpec, Meta, Name, Object, Objects, Reason, Spec, Vlan};
-use embody::plan::desired::{Desired, Holder};
-use embody::plan::observed::{Approval, Elsewhere, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
-use embody::plan::record::Record;
-use embody::plan::resolve::{self, PortNames};
-use embody::plan::{Plan, consent, fence, forecast, plan};
+use embody::testing::limits;
+use embody::testing::model::binding::{Mode, RunState};
+use embody::testing::model::body::{Body, Declaration, Declared, Hold, Phase, Sent, Snapshot};
+use embody::testing::model::claim::{Claim, claims};
+use embody::testing::model::fact::{Admin, BootDevice, BootOverride, PortConfig, Power, Seen, Tick};
+use embody::testing::model::op::{Disruption, Off, Op};
+use embody::testing::model::{BindingSpec, Meta, Name, Object, Objects, Reason, Spec, Vlan};
+use embody::testing::plan::desired::{Desired, Holder};
+use embody::testing::plan::observed::{Approval, Elsewhere, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
+use embody::testing::plan::record::Record;
+use embody::testing::plan::resolve::{self, PortNames};
+use embody::testing::plan::{Plan, consent, fence, forecast, plan};
 use serde_json::json;
 
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -248,7 +248,7 @@ impl Rack {
     pub fn unbind(&mut self, binding: &str) {
         self.note(format_args!("delete {binding}"));
         self.wants.borrow_mut().clear();
-        self.objects.remove(embody::model::Kind::Binding, &name(binding));
+        self.objects.remove(embody::testing::model::Kind::Binding, &name(binding));
     }
 
     pub fn note(&mut self, what: fmt::Arguments<'_>) {
@@ -277,7 +277,7 @@ impl Rack {
     /// Everything that `plan` may know of one server, as `control::cache` puts it together.
     pub fn sight(&self, server: &Name, want: &Desired) -> Observed {
         let mut seen = self.sight_alone(server, want);
-        let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(embody::plan::desired::Past::Moved));
+        let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(embody::testing::plan::desired::Past::Moved));
         seen.takeover = moved.map(|hold| fence::takeover(&hold.binding, server, &|binding| self.new_body(binding)));
         seen
     }

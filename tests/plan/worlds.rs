@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use embody::model::Name;
-use embody::model::binding::{Mode, RunState};
-use embody::model::body::{
+use embody::testing::model::Name;
+use embody::testing::model::binding::{Mode, RunState};
+use embody::testing::model::body::{
     Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot, port_id,
 };
-use embody::model::fact::{BootDevice, PortConfig, Power, Seen, Tick};
-use embody::model::reason::Reason;
-use embody::plan::observed::{Approval, Memory, Observed, PortObserved, Trouble};
-use embody::plan::off::Grace;
+use embody::testing::model::fact::{BootDevice, PortConfig, Power, Seen, Tick};
+use embody::testing::model::reason::Reason;
+use embody::testing::plan::observed::{Approval, Memory, Observed, PortObserved, Trouble};
+use embody::testing::plan::off::Grace;
 
 use crate::rack::{Asked, QUARANTINE, Rack, Truth, access, between, name, port_of};
 
@@ -457,9 +457,9 @@ fn snapshot(rack: &Rack, server: &str, of: Of) -> Snapshot {
     let persona = &rack.objects.personas[of.persona].spec;
     let mut root = persona.root.clone();
     if let Some(nfs) = persona.root.nfs.clone().filter(|_| of.old) {
-        root.nfs = Some(embody::model::persona::NfsRoot { path: "/old".to_owned(), ..nfs });
+        root.nfs = Some(embody::testing::model::persona::NfsRoot { path: "/old".to_owned(), ..nfs });
     }
-    let edited = embody::model::PersonaSpec { root: root.clone(), ..persona.clone() };
+    let edited = embody::testing::model::PersonaSpec { root: root.clone(), ..persona.clone() };
     let name_of = name(of.persona);
     let held = rack.objects.bindings.get(binding);
     let snapshot = Snapshot {
@@ -469,7 +469,7 @@ fn snapshot(rack: &Rack, server: &str, of: Of) -> Snapshot {
         boot: if root.disk.is_some() { BootDevice::Disk } else { BootDevice::Pxe },
         root,
         kernel: None,
-        claims: embody::model::claim::claims(&name_of, &edited, held.map(|h| &h.spec)),
+        claims: embody::testing::model::claim::claims(&name_of, &edited, held.map(|h| &h.spec)),
         macs: rack.objects.servers[server].spec.nics.iter().map(|n| n.mac).collect(),
         digest: String::new(),
     };

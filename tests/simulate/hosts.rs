@@ -4,17 +4,17 @@
 
 use std::sync::Arc;
 
-use embody::cli::serve::run as serve;
-use embody::clock::Clock;
-use embody::control::controller::{Controller, Message, Parts, Remembered};
-use embody::control::status_writer::Site as Conditions;
-use embody::drivers::Devices;
-use embody::limits;
-use embody::sim::centre::{Answers, Centre, VirtualDevices};
-use embody::sim::checkers::Host as Number;
-use embody::sim::network::{WiredDevices, Wires};
-use embody::sim::trial_store::TrialStore;
-use embody::store::{Lease, LeaseEnd, Records, Store};
+use embody::testing::cli::serve::run as serve;
+use embody::testing::clock::Clock;
+use embody::testing::control::controller::{Controller, Message, Parts, Remembered};
+use embody::testing::control::status_writer::Site as Conditions;
+use embody::testing::drivers::Devices;
+use embody::testing::limits;
+use embody::testing::sim::centre::{Answers, Centre, VirtualDevices};
+use embody::testing::sim::checkers::Host as Number;
+use embody::testing::sim::network::{WiredDevices, Wires};
+use embody::testing::sim::trial_store::TrialStore;
+use embody::testing::store::{Lease, LeaseEnd, Records, Store};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};

@@ -4,8 +4,8 @@ use std::fmt::{Debug, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use embody::model::Name;
-use embody::sim::centre::Centre;
+use embody::testing::model::Name;
+use embody::testing::sim::centre::Centre;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};

@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use embody::control::actions::Operators as Words;
-use embody::control::operator::{Approving, Control, Scope};
-use embody::drivers::bmc::ipmi::commands::ChassisControl;
-use embody::drivers::gate::Key;
-use embody::drivers::switch::objects::{self, at};
-use embody::drivers::switch::snmp::Value as SnmpValue;
-use embody::drivers::switch::snmp::codec::{self, Pdu};
-use embody::model::claim::directory;
-use embody::model::fact::{Admin, PortConfig, Power};
-use embody::model::op::{Device, Off, Op};
-use embody::model::{Kind, Name, Object, Vlan};
-use embody::plan::off::sending;
-use embody::server::api::objects::Preconditions;
-use embody::server::api::{Backend, DryRun, apply};
-use embody::sim::centre::Centre;
-use embody::sim::checkers::{By, Write};
-use embody::sim::mib::Mib;
-use embody::sim::network::Wires;
-use embody::store::keys;
+use embody::testing::control::actions::Operators as Words;
+use embody::testing::control::operator::{Approving, Control, Scope};
+use embody::testing::drivers::bmc::ipmi::commands::ChassisControl;
+use embody::testing::drivers::gate::Key;
+use embody::testing::drivers::switch::objects::{self, at};
+use embody::testing::drivers::switch::snmp::Value as SnmpValue;
+use embody::testing::drivers::switch::snmp::codec::{self, Pdu};
+use embody::testing::model::claim::directory;
+use embody::testing::model::fact::{Admin, PortConfig, Power};
+use embody::testing::model::op::{Device, Off, Op};
+use embody::testing::model::{Kind, Name, Object, Vlan};
+use embody::testing::plan::off::sending;
+use embody::testing::server::api::objects::Preconditions;
+use embody::testing::server::api::{Backend, DryRun, apply};
+use embody::testing::sim::centre::Centre;
+use embody::testing::sim::checkers::{By, Write};
+use embody::testing::sim::mib::Mib;
+use embody::testing::sim::network::Wires;
+use embody::testing::store::keys;
 use serde_json::{Value, json};
 
 use crate::plan::{Act, Plan, Rogue};
@@ -78,7 +78,7 @@ pub struct Operators {
     pub(crate) hard_off_without_soft: bool,
     /// What each BMC shows when it shows anything.
     guids: BTreeMap<usize, [u8; 16]>,
-    lied_at: BTreeMap<usize, embody::model::fact::Tick>,
+    lied_at: BTreeMap<usize, embody::testing::model::fact::Tick>,
     /// Names and roots that nothing had before.
     pub(crate) fresh: usize,
 }
@@ -400,7 +400,7 @@ impl Operators {
     /// All faults end.
     pub fn heal(&self) {
         for n in 0..self.plan.machines.len() {
-            self.centre.set_weather(&Device::Bmc(server(n)), embody::sim::line::Weather::FAIR);
+            self.centre.set_weather(&Device::Bmc(server(n)), embody::testing::sim::line::Weather::FAIR);
             self.centre.touch(&server(n), |bmc, now| {
                 bmc.heal(now);
                 if bmc.config.guid != self.guids[&n] {
@@ -409,7 +409,7 @@ impl Operators {
             });
         }
         for n in 0..2 {
-            self.centre.set_weather(&Device::Switch(switch(n)), embody::sim::line::Weather::FAIR);
+            self.centre.set_weather(&Device::Switch(switch(n)), embody::testing::sim::line::Weather::FAIR);
             self.centre.switch(&switch(n), |sim| sim.faults = Default::default());
         }
         self.make_vlans();

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use embody::control::operator::{Approving, Control, Declaring, Scope};
-use embody::model::fact::Power;
-use embody::model::{Kind, Object};
-use embody::server::api::objects::Preconditions;
-use embody::server::api::{DryRun, apply};
-use embody::sim::bmc::BmcFault;
-use embody::sim::centre::Runs;
+use embody::testing::control::operator::{Approving, Control, Declaring, Scope};
+use embody::testing::model::fact::Power;
+use embody::testing::model::{Kind, Object};
+use embody::testing::server::api::objects::Preconditions;
+use embody::testing::server::api::{DryRun, apply};
+use embody::testing::sim::bmc::BmcFault;
+use embody::testing::sim::centre::Runs;
 use serde_json::Value;
 use tokio::time::sleep;
 

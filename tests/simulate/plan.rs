@@ -5,10 +5,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use embody::sim::bmc::{BmcFault, BootLie, SoftOff};
-use embody::sim::line::Weather;
-use embody::sim::switch::Faults;
-use embody::sim::trial_store::StoreLuck;
+use embody::testing::sim::bmc::{BmcFault, BootLie, SoftOff};
+use embody::testing::sim::line::Weather;
+use embody::testing::sim::switch::Faults;
+use embody::testing::sim::trial_store::StoreLuck;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// Something that happens. Servers, switches, bindings are numbers: whoever does it takes the one that there is.
@@ -156,7 +156,7 @@ pub enum Bmc {
 }
 
 impl Bmc {
-    pub fn from(self, now: embody::model::fact::Tick) -> BmcFault {
+    pub fn from(self, now: embody::testing::model::fact::Tick) -> BmcFault {
         match self {
             Bmc::Reboot(takes) => BmcFault::Reboot { takes },
             Bmc::AckOnly(takes) => BmcFault::AckOnly { until: now.plus(takes) },

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::clock::BootClock;
-use embody::drivers::credentials::Turns;
-use embody::drivers::gate::{Gate, Key, Permit};
-use embody::drivers::{Depth, Devices, Driver, Fault, Notes, Observation};
-use embody::model::op::Op;
-use embody::model::secret::{BmcLogin, SnmpLogin};
-use embody::model::{Name, ServerSpec, SwitchSpec};
-use embody::store::LeaseEnd;
+use embody::testing::clock::BootClock;
+use embody::testing::drivers::credentials::Turns;
+use embody::testing::drivers::gate::{Gate, Key, Permit};
+use embody::testing::drivers::{Depth, Devices, Driver, Fault, Notes, Observation};
+use embody::testing::model::op::Op;
+use embody::testing::model::secret::{BmcLogin, SnmpLogin};
+use embody::testing::model::{Name, ServerSpec, SwitchSpec};
+use embody::testing::store::LeaseEnd;
 use tokio::time::Instant;
 
 pub struct RecklessDevices(pub Arc<dyn Devices>);

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use embody::cli::serve::run as serve;
-use embody::control::actions::Operators as Words;
-use embody::limits;
-use embody::model::fact::{Admin, Power};
-use embody::model::{Kind, Mac, Name};
-use embody::server::api::Backend;
-use embody::sim::bmc::BmcConfig;
-use embody::sim::centre::{Centre, Runs};
-use embody::sim::leases::Leases;
-use embody::sim::line::Line;
-use embody::sim::network::Wires;
-use embody::sim::switch::{Kind as SwitchKind, SimSwitch};
-use embody::sim::trial_store::{Full, StoreLuck, TrialStore};
-use embody::store::{EmbeddedStore, Entry, Expect, Store, Write, keys};
+use embody::testing::cli::serve::run as serve;
+use embody::testing::control::actions::Operators as Words;
+use embody::testing::limits;
+use embody::testing::model::fact::{Admin, Power};
+use embody::testing::model::{Kind, Mac, Name};
+use embody::testing::server::api::Backend;
+use embody::testing::sim::bmc::BmcConfig;
+use embody::testing::sim::centre::{Centre, Runs};
+use embody::testing::sim::leases::Leases;
+use embody::testing::sim::line::Line;
+use embody::testing::sim::network::Wires;
+use embody::testing::sim::switch::{Kind as SwitchKind, SimSwitch};
+use embody::testing::sim::trial_store::{Full, StoreLuck, TrialStore};
+use embody::testing::store::{EmbeddedStore, Entry, Expect, Store, Write, keys};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -85,7 +85,7 @@ pub fn run(plan: &Plan, loud: bool, sabotage: Sabotage) -> Result<Outcome, Failu
     }
     let lines = Arc::new(AtomicU64::new(0));
     let _in = runtime.enter();
-    embody::telemetry::virtual_from_now();
+    embody::testing::telemetry::virtual_from_now();
     let centre = Arc::new(Centre::new(loud));
     let ear = crate::listener::Ear { centre: Arc::clone(&centre), lines: Arc::clone(&lines) };
     let out = tracing::subscriber::with_default(ear, || runtime.block_on(live(plan, Arc::clone(&centre), lines, sabotage)));
@@ -366,7 +366,7 @@ impl Site {
             let target = held.spec.target.server.clone()?;
             let about = vec![name.clone(), target.clone(), held.spec.persona.clone(), switch(0), switch(1)];
             let runs = self.centre.runs(&target);
-            let running = held.spec.state == embody::model::binding::RunState::Running;
+            let running = held.spec.state == embody::testing::model::binding::RunState::Running;
             let wanted = if running { Runs::Persona(held.spec.persona.clone()) } else { Runs::Nothing };
             if runs.as_ref() != Some(&wanted) {
                 return Some((about, format!("binding {name} desired state {wanted:?} on {target}, and it runs {runs:?}")));

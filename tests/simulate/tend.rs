@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use embody::control::operator::{Approving, Control, Declaring, Scope};
-use embody::model::fact::Power;
-use embody::model::{Kind, Name, Object};
-use embody::sim::centre::Runs;
+use embody::testing::control::operator::{Approving, Control, Declaring, Scope};
+use embody::testing::model::fact::Power;
+use embody::testing::model::{Kind, Name, Object};
+use embody::testing::sim::centre::Runs;
 use serde_json::Value;
 
 use crate::operators::{Operators, name, server, switch};

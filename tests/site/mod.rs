@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::control::operator::{Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
-use embody::model::{Kind, Name, Object};
-use embody::server::api;
-use embody::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, Write};
+use embody::testing::control::operator::{Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use embody::testing::model::{Kind, Name, Object};
+use embody::testing::server::api;
+use embody::testing::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, Write};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
@@ -242,7 +242,7 @@ pub fn check() -> api::Check {
             if object.name().as_str().starts_with("bad") {
                 wrong.push(format!("{}/{} is bad", object.kind(), object.name()));
             }
-            if let embody::model::Spec::Binding(spec) = &object.spec {
+            if let embody::testing::model::Spec::Binding(spec) = &object.spec {
                 let there = changed.iter().chain(existing).any(|o| o.kind() == Kind::Persona && *o.name() == spec.persona);
                 if !there {
                     wrong.push(format!("Binding/{}: no persona `{}`", object.name(), spec.persona));

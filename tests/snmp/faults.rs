@@ -4,19 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use embody::clock::BootClock;
-use embody::drivers::credentials::Turns;
-use embody::drivers::gate::{Freshness, Gate, Key};
-use embody::drivers::switch::snmp::codec::{self, Kind, Pdu};
-use embody::drivers::switch::snmp::keys::Extension;
-use embody::drivers::switch::snmp::usm::{self, Level, Outgoing};
-use embody::drivers::switch::snmp::{Agent, Leave, SetAnswer, SnmpSocket, Timing, UdpAgent, Value};
-use embody::drivers::{Delivery, Fault};
-use embody::model::identity::Identity;
-use embody::model::op::Device;
-use embody::model::secret::{AuthProtocol, PrivProtocol};
-use embody::sim::agent::{Faults, Lie, SimAgent};
-use embody::store::LeaseEnd;
+use embody::testing::clock::BootClock;
+use embody::testing::drivers::credentials::Turns;
+use embody::testing::drivers::gate::{Freshness, Gate, Key};
+use embody::testing::drivers::switch::snmp::codec::{self, Kind, Pdu};
+use embody::testing::drivers::switch::snmp::keys::Extension;
+use embody::testing::drivers::switch::snmp::usm::{self, Level, Outgoing};
+use embody::testing::drivers::switch::snmp::{Agent, Leave, SetAnswer, SnmpSocket, Timing, UdpAgent, Value};
+use embody::testing::drivers::{Delivery, Fault};
+use embody::testing::model::identity::Identity;
+use embody::testing::model::op::Device;
+use embody::testing::model::secret::{AuthProtocol, PrivProtocol};
+use embody::testing::sim::agent::{Faults, Lie, SimAgent};
+use embody::testing::store::LeaseEnd;
 use embody::testing::{leave, permit};
 
 use crate::peer::{AUTH_PASSWORD, PATIENT, PRIV_PASSWORD, QUICK, Simulated, manager, oid, text, v2c, v3, v3_with};
@@ -131,7 +131,7 @@ fn secured_switch(extension: Extension) -> SimAgent {
     switch().with_user(user("joe", AuthProtocol::Sha1, PrivProtocol::Aes256, extension))
 }
 
-fn joe() -> embody::model::secret::SnmpLogin {
+fn joe() -> embody::testing::model::secret::SnmpLogin {
     v3("joe", AuthProtocol::Sha1, PrivProtocol::Aes256)
 }
 
@@ -385,7 +385,7 @@ async fn a_name_and_an_ipv6_address_are_reached_too() {
         return;
     };
     let port = v6.local_addr().unwrap().port();
-    let serving = tokio::spawn(embody::sim::agent::serve(v6, simulated.agent.clone()));
+    let serving = tokio::spawn(embody::testing::sim::agent::serve(v6, simulated.agent.clone()));
     assert_eq!(at(format!("[::1]:{port}"), PATIENT).get(&[oid(SYS_NAME)]).await.unwrap()[0].1, text("sw1"));
     serving.abort();
 }

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use embody::drivers::switch::snmp::{Agent, Oid, SnmpSocket, Timing, UdpAgent, Value};
-use embody::model::secret::{AuthProtocol, Hidden, PrivProtocol, SnmpLogin};
-use embody::sim::agent::{SimAgent, serve};
+use embody::testing::drivers::switch::snmp::{Agent, Oid, SnmpSocket, Timing, UdpAgent, Value};
+use embody::testing::model::secret::{AuthProtocol, Hidden, PrivProtocol, SnmpLogin};
+use embody::testing::sim::agent::{SimAgent, serve};
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;

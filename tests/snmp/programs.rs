@@ -2,9 +2,9 @@
 
 use std::process::Output;
 
-use embody::drivers::switch::snmp::keys::Extension;
-use embody::model::secret::{AuthProtocol, PrivProtocol};
-use embody::sim::agent::{Access, SimAgent, SimUser, Table};
+use embody::testing::drivers::switch::snmp::keys::Extension;
+use embody::testing::model::secret::{AuthProtocol, PrivProtocol};
+use embody::testing::sim::agent::{Access, SimAgent, SimUser, Table};
 
 use crate::peer::{AUTH_PASSWORD, PRIV_PASSWORD, Simulated, missing};
 

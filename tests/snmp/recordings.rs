@@ -4,9 +4,9 @@
 
 use std::path::PathBuf;
 
-use embody::drivers::switch::snmp::{Agent, Binding, Oid};
-use embody::sim::agent::{Access, SimAgent, Table};
-use embody::sim::mib::Mib;
+use embody::testing::drivers::switch::snmp::{Agent, Binding, Oid};
+use embody::testing::sim::agent::{Access, SimAgent, Table};
+use embody::testing::sim::mib::Mib;
 
 use crate::peer::{PATIENT, Simulated, manager, oid, v2c};
 

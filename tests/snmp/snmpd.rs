@@ -1,8 +1,8 @@
 //! Our manager against net-snmp's agent.
 
-use embody::drivers::Fault;
-use embody::drivers::switch::snmp::{Agent, SetAnswer, UdpAgent, Value};
-use embody::model::secret::{AuthProtocol, PrivProtocol};
+use embody::testing::drivers::Fault;
+use embody::testing::drivers::switch::snmp::{Agent, SetAnswer, UdpAgent, Value};
+use embody::testing::model::secret::{AuthProtocol, PrivProtocol};
 use embody::testing::{leave, permit};
 
 use crate::peer::{AUTH_PASSWORD, PATIENT, PRIV_PASSWORD, QUICK, Snmpd, free_port, manager, missing, oid, text, v2c, v3, v3_with};

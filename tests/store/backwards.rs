@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use embody::store::{Change, EmbeddedStore, Expect, Records, Store, StoreError, Write};
+use embody::testing::store::{Change, EmbeddedStore, Expect, Records, Store, StoreError, Write};
 use tempfile::TempDir;
 use tokio::time::sleep;
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use embody::store::{Change, EmbeddedStore, Entry, Expect, Store, StoreError, Write};
+use embody::testing::store::{Change, EmbeddedStore, Entry, Expect, Store, StoreError, Write};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;

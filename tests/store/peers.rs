@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use embody::store::{EtcdStore, EtcdTls, StoreError};
+use embody::testing::store::{EtcdStore, EtcdTls, StoreError};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 

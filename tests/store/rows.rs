@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use embody::{
+use embody::testing::{
     limits,
     model::{Kind, Name},
     store::{Change, Entry, Expect, Revision, Store, StoreError, Write, keys},

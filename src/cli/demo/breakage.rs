@@ -32,7 +32,7 @@ const UNNOTICED: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Breakage {
+pub(crate) enum Breakage {
     /// Somebody changes a switch port by hand
     Port,
     /// Somebody presses a power button
@@ -73,7 +73,7 @@ impl Thing {
     }
 }
 
-pub async fn run(what: Breakage, client: &Client, rack: &Path) -> Result<(), Failure> {
+pub(super) async fn run(what: Breakage, client: &Client, rack: &Path) -> Result<(), Failure> {
     let mut hands = Hands::reach(rack).await?;
     let before = Site::look(client).await?;
     let scene = hands.act(&Act::Look {}).await?;

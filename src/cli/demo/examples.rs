@@ -20,7 +20,7 @@ const FILES: &[(&str, &str)] = &[
 const POLICY: (&str, &str) = ("policy.yaml", include_str!("policy.yaml"));
 
 /// The server that runs something when the demo begins, so that embody is seen to leave it alone.
-pub const FOUND_RUNNING: &str = "r640-02";
+pub(super) const FOUND_RUNNING: &str = "r640-02";
 
 fn load(files: &[(&str, &str)]) -> Result<Vec<Object>, Failure> {
     let sources: Vec<Source> = files.iter().map(|(name, text)| Source::text(*name, *text)).collect();
@@ -28,7 +28,7 @@ fn load(files: &[(&str, &str)]) -> Result<Vec<Object>, Failure> {
     if loaded.has_errors() { Err(Failure::failed(loaded.render(false))) } else { Ok(loaded.objects) }
 }
 
-pub fn objects() -> Result<Vec<Object>, Failure> {
+pub(super) fn objects() -> Result<Vec<Object>, Failure> {
     let mut objects = load(FILES)?;
     objects.retain(|object| object.kind() != Kind::Policy);
     objects.extend(load(&[POLICY])?);

@@ -28,7 +28,7 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 // ---- the process itself -------------------------------------------------------------------------------------------------------
 
 /// Says `ready`, or in one line why not, on standard output; then serves until standard input ends.
-pub async fn run(socket: &Path) -> Result<(), Failure> {
+pub(super) async fn run(socket: &Path) -> Result<(), Failure> {
     match start(socket).await {
         Ok((rack, listener)) => {
             print(&format!("{READY}\n"))?;
@@ -87,14 +87,14 @@ async fn listen(stream: UnixStream, rack: Arc<Mutex<Rack>>) {
 // ---- the demo's side ----------------------------------------------------------------------------------------------------------
 
 /// The process, as long as it is held.
-pub struct RackProcess {
+pub(super) struct RackProcess {
     child: Child,
     /// Closed, it ends the process.
     stdin: Option<ChildStdin>,
 }
 
 impl RackProcess {
-    pub async fn start(socket: &Path) -> Result<RackProcess, Failure> {
+    pub(super) async fn start(socket: &Path) -> Result<RackProcess, Failure> {
         let wrong = |what: &str, error: std::io::Error| Failure::failed(format!("{what}: {error}"));
         let program = std::env::current_exe().map_err(|e| wrong("cannot find this program", e))?;
         let mut command = Command::new(program);
@@ -117,7 +117,7 @@ impl RackProcess {
     }
 
     /// Ends when the process does, which it should not.
-    pub async fn ended(&mut self) -> Failure {
+    pub(super) async fn ended(&mut self) -> Failure {
         let how = match self.child.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
@@ -125,7 +125,7 @@ impl RackProcess {
         Failure::failed(format!("the simulated rack ended by itself ({how})"))
     }
 
-    pub async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         drop(self.stdin.take());
         if timeout(END_WITHIN, self.child.wait()).await.is_err() {
             drop(self.child.kill().await);
@@ -134,19 +134,19 @@ impl RackProcess {
 }
 
 /// Hands in the rack of a running demo.
-pub struct Hands {
+pub(super) struct Hands {
     stream: BufReader<UnixStream>,
 }
 
 impl Hands {
-    pub async fn reach(socket: &Path) -> Result<Hands, Failure> {
+    pub(super) async fn reach(socket: &Path) -> Result<Hands, Failure> {
         let stream = UnixStream::connect(socket)
             .await
             .map_err(|_| Failure::new(Exit::NoController, "no demo runs here").hint("start one in another terminal: `embody demo`"))?;
         Ok(Hands { stream: BufReader::new(stream) })
     }
 
-    pub async fn act(&mut self, act: &Act) -> Result<Scene, Failure> {
+    pub(super) async fn act(&mut self, act: &Act) -> Result<Scene, Failure> {
         let gone = |e: &dyn std::fmt::Display| Failure::failed(format!("the simulated rack went away: {e}"));
         let mut line = serde_json::to_string(act).unwrap_or_default();
         line.push('\n');

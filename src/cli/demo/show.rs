@@ -28,14 +28,14 @@ const ROOMY: usize = 32;
 
 /// When the demo ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub(super) enum Ending {
     Never,
     After(Duration),
     AtRest { within: Duration },
 }
 
 /// What is shown, so far.
-pub struct View {
+pub(super) struct View {
     server: String,
     intro: String,
     ending: Ending,
@@ -48,7 +48,7 @@ pub struct View {
 }
 
 impl View {
-    pub fn new(server: &str, objects: &[Object], ending: Ending) -> View {
+    pub(super) fn new(server: &str, objects: &[Object], ending: Ending) -> View {
         let count = |kind: Kind| objects.iter().filter(|o| o.kind() == kind).count();
         let intro = format!(
             "A simulated rack, in a process of its own: {} switches that speak SNMP,\n\
@@ -61,7 +61,7 @@ impl View {
         View { server: server.to_owned(), intro, ending, begun: Instant::now(), told: Vec::new(), rest: 0, ready_after: None }
     }
 
-    pub async fn run(mut self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn run(mut self, client: &Client) -> Result<(), Failure> {
         let screen = std::io::stdout().is_terminal().then(Screen::enter);
         if screen.is_none() {
             print(&format!("{}\n\n{}\n", self.intro, self.hints()))?;
@@ -265,13 +265,13 @@ fn cut(line: &str, width: usize) -> String {
 const FOR_PEOPLE: [&str; 7] = ["ApprovalNeeded", "Paused", "Held", "Contended", "BreakerOpen", "CredentialsRefused", "IdentityChanged"];
 
 /// What is worth a line: what was done, what could not be reached, what waits for a person, what is or ceased to be as desired.
-pub fn worth(event: &Event) -> bool {
+pub(super) fn worth(event: &Event) -> bool {
     let reason_only = event.kind == "Warning" && event.regarding.starts_with("Binding/") && !event.message.starts_with("no longer ready");
     !reason_only || FOR_PEOPLE.contains(&event.reason.as_str())
 }
 
 /// `apache: SNMP tor-1 Gi1/0/1 1 → 110 (…)`.
-pub fn sentence(event: &Event) -> String {
+pub(super) fn sentence(event: &Event) -> String {
     let name = event.regarding.split_once('/').map_or(event.regarding.as_str(), |(_, name)| name);
     // What people said is told in the message without the verb: `by root: …`.
     let verb = if event.message.starts_with("by ") { format!("{} ", event.reason) } else { String::new() };
@@ -285,7 +285,7 @@ fn story((at, event): &(Duration, Event)) -> String {
 }
 
 /// How this program is called from here.
-pub fn this_program() -> String {
+pub(super) fn this_program() -> String {
     let Ok(program) = std::env::current_exe() else { return "embody".to_owned() };
     let on_path = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("embody") == program));
     let here = std::env::current_dir().ok().and_then(|dir| program.strip_prefix(dir).map(|p| p.display().to_string()).ok());

@@ -14,7 +14,7 @@ use crate::server::api::columns::drift;
 
 /// How a binding stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub(super) enum Standing {
     AsDesired,
     /// It waits for a person's word: the reason and the sentence.
     Person(String, String),
@@ -22,7 +22,7 @@ pub enum Standing {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bound {
+pub(super) struct Bound {
     pub name: String,
     pub persona: String,
     pub server: String,
@@ -35,7 +35,7 @@ pub struct Bound {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Site {
+pub(super) struct Site {
     pub bindings: Vec<Bound>,
     /// Ports of which something is wanted.
     pub ports: Vec<PortRow>,
@@ -75,7 +75,7 @@ fn bound(object: &Value) -> Bound {
 }
 
 impl Site {
-    pub async fn look(client: &Client) -> Result<Site, Failure> {
+    pub(super) async fn look(client: &Client) -> Result<Site, Failure> {
         let bindings: Vec<Value> = list(client, Kind::Binding.plural()).await?;
         let mut ports: Vec<PortRow> = list(client, "ports").await?;
         ports.retain(|row| row.want.is_some());
@@ -83,13 +83,13 @@ impl Site {
     }
 
     /// The ports of a server: how many are as wanted, and of how many something is wanted.
-    pub fn network(&self, server: &str) -> (usize, usize) {
+    pub(super) fn network(&self, server: &str) -> (usize, usize) {
         let own = || self.ports.iter().filter(|row| row.wired_to.as_deref().and_then(|w| w.split('/').next()) == Some(server));
         (own().filter(|row| row.have == row.want).count(), own().count())
     }
 
     /// Nothing is underway: each binding is as desired, or waits for the approval that a server found running needs.
-    pub fn at_rest(&self) -> bool {
+    pub(super) fn at_rest(&self) -> bool {
         let rests = |b: &Bound| match &b.standing {
             Standing::AsDesired => true,
             Standing::Person(reason, _) => reason == "ApprovalNeeded",
@@ -98,11 +98,11 @@ impl Site {
         !self.bindings.is_empty() && self.bindings.iter().all(rests)
     }
 
-    pub fn as_desired(&self) -> usize {
+    pub(super) fn as_desired(&self) -> usize {
         self.bindings.iter().filter(|b| b.standing == Standing::AsDesired).count()
     }
 
-    pub fn binding(&self, name: &str) -> Option<&Bound> {
+    pub(super) fn binding(&self, name: &str) -> Option<&Bound> {
         self.bindings.iter().find(|b| b.name == name)
     }
 }

@@ -19,7 +19,7 @@ use crate::model::identity::Sameness;
 
 impl Engine<'_> {
     /// These objects as they are now (without those that are not there), and until when a SET may rely on them.
-    pub async fn before(
+    pub(super) async fn before(
         &mut self,
         what: &str,
         mut wanted: Vec<Oid>,
@@ -50,7 +50,7 @@ impl Engine<'_> {
         self.round_trips.get((self.round_trips.len() - 1) / 2).copied().unwrap_or_default()
     }
 
-    pub fn not_sent(&self, what: &str, why: String) -> Fault {
+    pub(super) fn not_sent(&self, what: &str, why: String) -> Fault {
         Fault::NotSent { device: self.device.to_owned(), what: what.to_owned(), why }
     }
 

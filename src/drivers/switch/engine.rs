@@ -25,7 +25,7 @@ use crate::model::fact::PortConfig;
 /// More steps than any change of one port takes.
 const STEPS: usize = 64;
 
-pub struct Engine<'a> {
+pub(super) struct Engine<'a> {
     pub agent: &'a mut dyn Agent,
     pub inventory: &'a Inventory,
     pub device: &'a str,
@@ -43,7 +43,7 @@ pub struct Engine<'a> {
 }
 
 /// What an agent taught about being written.
-pub struct Memory {
+pub(super) struct Memory {
     /// Finer than the profile says, once an agent did not take what the profile allows.
     pub grouping: Grouping,
     /// Columns that it refused when a change had begun already: when, by the gate's clock, and how.
@@ -71,7 +71,7 @@ struct Way<'a> {
 
 impl Engine<'_> {
     /// Bring one port to what is wanted, from a state just read; what it then shows.
-    pub async fn set_port(&mut self, target: Target<'_>, from: &PortConfig, to: &PortConfig, state: State) -> Result<State, Fault> {
+    pub(super) async fn set_port(&mut self, target: Target<'_>, from: &PortConfig, to: &PortConfig, state: State) -> Result<State, Fault> {
         let mut way = Way { target, state, found: None };
         let Err(fault) = self.bring(&mut way, from, to).await else {
             self.whole();
@@ -324,7 +324,7 @@ impl Engine<'_> {
         }
     }
 
-    pub fn refused(&self, what: String, status: u32, index: u32) -> Fault {
+    pub(super) fn refused(&self, what: String, status: u32, index: u32) -> Fault {
         let mut code = if index == 0 { status_word(status) } else { format!("{} at varbind {index}", status_word(status)) };
         // RFC 3416: readOnly(4), noAccess(6), authorizationError(16). A community or user that may only read is the usual cause.
         if matches!(status, 4 | 6 | 16) {
@@ -333,7 +333,7 @@ impl Engine<'_> {
         Fault::Refused { device: self.device.to_owned(), what, code }
     }
 
-    pub fn disagrees(&self, place: String, expected: String, found: String) -> Fault {
+    pub(super) fn disagrees(&self, place: String, expected: String, found: String) -> Fault {
         Fault::Disagrees { device: self.device.to_owned(), place, expected, found }
     }
 }
@@ -351,7 +351,7 @@ fn of_the_same(a: &WriteStep, b: &WriteStep) -> bool {
 }
 
 /// `+port5 -port6`: how two lists differ beyond these base ports.
-pub fn others(inventory: &Inventory, bridge: &Bridge, was: &[u8], is: &[u8], but: &BTreeSet<u32>) -> String {
+pub(super) fn others(inventory: &Inventory, bridge: &Bridge, was: &[u8], is: &[u8], but: &BTreeSet<u32>) -> String {
     let members = |list: &[u8]| portlist::members(bridge.form, list, bridge.first_port);
     let (was, is) = (members(was), members(is));
     let name = |port: &u32| {
@@ -462,7 +462,7 @@ fn trimmed(list: &[u8]) -> &[u8] {
     &list[..list.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1)]
 }
 
-pub fn list_of<'a>(bridge: &'a Bridge, oid: &Oid) -> Option<&'a [u8]> {
+pub(super) fn list_of<'a>(bridge: &'a Bridge, oid: &Oid) -> Option<&'a [u8]> {
     let row = |index: u32| bridge.rows.values().find(|row| row.index == index);
     match (oid.0.strip_prefix(o::STATIC_EGRESS), oid.0.strip_prefix(o::STATIC_UNTAGGED)) {
         (Some([index]), _) => row(*index).map(|row| row.egress.as_slice()),

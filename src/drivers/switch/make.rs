@@ -38,7 +38,7 @@ impl RowNow {
 
 impl Engine<'_> {
     /// Make a VLAN, tagged on these base ports. All in one PDU; else the row alone and then the rest; else by createAndWait.
-    pub async fn create_vlan(&mut self, vlan: Vlan, uplinks: &[u32], state: &State) -> Result<(), Fault> {
+    pub(super) async fn create_vlan(&mut self, vlan: Vlan, uplinks: &[u32], state: &State) -> Result<(), Fault> {
         let Vlans::Bridge(bridge) = &state.vlans else {
             let why = "its VLANs are made at its console or by VTP".to_owned();
             return Err(Fault::Unsupported { device: self.device.to_owned(), what: format!("create VLAN {vlan}"), why });
@@ -109,12 +109,12 @@ impl Engine<'_> {
     }
 }
 
-pub fn vlan_name(vlan: Vlan) -> Binding {
+pub(super) fn vlan_name(vlan: Vlan) -> Binding {
     (at(o::STATIC_NAME, &[u32::from(vlan.id())]), Value::Octets(format!("VLAN{vlan}").into_bytes()))
 }
 
 /// The row of a VLAN that does not exist, as the one PDU that most agents take. Nothing where this agent's lists cannot be written.
-pub fn new_row(vlan: Vlan, uplinks: &[u32], bridge: &Bridge) -> Option<Vec<Binding>> {
+pub(super) fn new_row(vlan: Vlan, uplinks: &[u32], bridge: &Bridge) -> Option<Vec<Binding>> {
     let index = [u32::from(vlan.id())];
     let empty = vec![0u8; bridge.rows.values().map(|row| row.egress.len()).max().unwrap_or(0)];
     let join = |list: Vec<u8>, port: &u32| portlist::with(bridge.form, &list, bridge.first_port, *port, true);
@@ -135,7 +135,7 @@ const COPY_ROW: u32 = 4_711;
 const COPY_POLL: Duration = Duration::from_millis(250);
 
 impl Engine<'_> {
-    pub async fn save(&mut self) -> Result<(), Fault> {
+    pub(super) async fn save(&mut self) -> Result<(), Fault> {
         let Some(copy) = copy(self.inventory.profile.save) else {
             let why = format!("no object is known that saves the configuration of {}", self.inventory.profile.vendor);
             return Err(Fault::Unsupported { device: self.device.to_owned(), what: "save its configuration".to_owned(), why });
@@ -185,13 +185,13 @@ impl Engine<'_> {
 }
 
 /// The PDUs of a save.
-pub struct Copy {
+pub(super) struct Copy {
     pub begin: Vec<Binding>,
     /// Sent before and after, where the copy's row stays and shows how it goes.
     pub watched: Option<(Vec<Binding>, Arcs, CopyState)>,
 }
 
-pub fn copy(save: Save) -> Option<Copy> {
+pub(super) fn copy(save: Save) -> Option<Copy> {
     let Save::Row { table, cells, row_status, state } = save else { return None };
     let cell = |column: u32, value: i64| (at(table, &[column, COPY_ROW]), Value::Integer(value));
     let mut begin: Vec<Binding> = cells.iter().map(|(column, value)| cell(*column, *value)).collect();

@@ -13,7 +13,7 @@ use crate::drivers::Fault;
 use crate::model::fact::{Neighbour, Via};
 
 /// The neighbours, by ifIndex; and whether the agent tells neighbours at all: it has ports that speak LLDP, or knows somebody.
-pub async fn read(agent: &mut dyn Agent, places: &Places) -> Result<(BTreeMap<u32, Neighbour>, bool), Fault> {
+pub(super) async fn read(agent: &mut dyn Agent, places: &Places) -> Result<(BTreeMap<u32, Neighbour>, bool), Fault> {
     let mut found: BTreeMap<u32, Vec<Neighbour>> = BTreeMap::new();
     let all: Vec<(u32, Neighbour)> = lldp(agent, places).await?.into_iter().chain(cdp(agent).await?).collect();
     let told = !all.is_empty() || !columns(agent, [o::LLDP_LOC_PORT_ID], 64).await?[0].is_empty();

@@ -8,7 +8,7 @@ use super::snmp::Oid;
 /// An object identifier as a constant.
 pub type Arcs = &'static [u32];
 
-pub fn oid(arcs: Arcs) -> Oid {
+pub(crate) fn oid(arcs: Arcs) -> Oid {
     Oid(arcs.to_vec())
 }
 
@@ -18,85 +18,85 @@ pub fn at(arcs: Arcs, index: &[u32]) -> Oid {
 }
 
 // SNMPv2-MIB, RFC 3418
-pub const SYS_DESCR: Arcs = &[1, 3, 6, 1, 2, 1, 1, 1];
-pub const SYS_OBJECT_ID: Arcs = &[1, 3, 6, 1, 2, 1, 1, 2];
-pub const SYS_UP_TIME: Arcs = &[1, 3, 6, 1, 2, 1, 1, 3];
-pub const SYS_NAME: Arcs = &[1, 3, 6, 1, 2, 1, 1, 5];
+pub(crate) const SYS_DESCR: Arcs = &[1, 3, 6, 1, 2, 1, 1, 1];
+pub(crate) const SYS_OBJECT_ID: Arcs = &[1, 3, 6, 1, 2, 1, 1, 2];
+pub(crate) const SYS_UP_TIME: Arcs = &[1, 3, 6, 1, 2, 1, 1, 3];
+pub(crate) const SYS_NAME: Arcs = &[1, 3, 6, 1, 2, 1, 1, 5];
 // SNMP-FRAMEWORK-MIB, RFC 3411
-pub const SNMP_ENGINE_ID: Arcs = &[1, 3, 6, 1, 6, 3, 10, 2, 1, 1];
+pub(crate) const SNMP_ENGINE_ID: Arcs = &[1, 3, 6, 1, 6, 3, 10, 2, 1, 1];
 // ENTITY-MIB, RFC 6933: entPhysicalClass chassis(3), stack(11)
-pub const ENT_PHYSICAL_CLASS: Arcs = &[1, 3, 6, 1, 2, 1, 47, 1, 1, 1, 1, 5];
+pub(crate) const ENT_PHYSICAL_CLASS: Arcs = &[1, 3, 6, 1, 2, 1, 47, 1, 1, 1, 1, 5];
 pub const ENT_PHYSICAL_SERIAL: Arcs = &[1, 3, 6, 1, 2, 1, 47, 1, 1, 1, 1, 11];
 // IF-MIB, RFC 2863
-pub const IF_DESCR: Arcs = &[1, 3, 6, 1, 2, 1, 2, 2, 1, 2];
-pub const IF_TYPE: Arcs = &[1, 3, 6, 1, 2, 1, 2, 2, 1, 3];
+pub(crate) const IF_DESCR: Arcs = &[1, 3, 6, 1, 2, 1, 2, 2, 1, 2];
+pub(crate) const IF_TYPE: Arcs = &[1, 3, 6, 1, 2, 1, 2, 2, 1, 3];
 pub const IF_ADMIN_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 2, 2, 1, 7];
-pub const IF_OPER_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 2, 2, 1, 8];
-pub const IF_NAME: Arcs = &[1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 1];
-pub const IF_ALIAS: Arcs = &[1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 18];
-pub const IF_STACK_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 31, 1, 2, 1, 3];
-pub const IF_TABLE_LAST_CHANGE: Arcs = &[1, 3, 6, 1, 2, 1, 31, 1, 5];
+pub(crate) const IF_OPER_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 2, 2, 1, 8];
+pub(crate) const IF_NAME: Arcs = &[1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 1];
+pub(crate) const IF_ALIAS: Arcs = &[1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 18];
+pub(crate) const IF_STACK_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 31, 1, 2, 1, 3];
+pub(crate) const IF_TABLE_LAST_CHANGE: Arcs = &[1, 3, 6, 1, 2, 1, 31, 1, 5];
 /// IANAifType: ethernetCsmacd(6), fastEther(62), fastEtherFX(69), gigabitEthernet(117).
-pub const ETHERNET_TYPES: &[i64] = &[6, 62, 69, 117];
+pub(crate) const ETHERNET_TYPES: &[i64] = &[6, 62, 69, 117];
 /// IANAifType: ieee8023adLag(161).
-pub const LAG_TYPE: i64 = 161;
+pub(crate) const LAG_TYPE: i64 = 161;
 /// IANAifType: propVirtual(53).
-pub const PROP_VIRTUAL_TYPE: i64 = 53;
+pub(crate) const PROP_VIRTUAL_TYPE: i64 = 53;
 // BRIDGE-MIB, RFC 4188
-pub const BASE_BRIDGE_ADDRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 1, 1];
+pub(crate) const BASE_BRIDGE_ADDRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 1, 1];
 pub const BASE_PORT_IF_INDEX: Arcs = &[1, 3, 6, 1, 2, 1, 17, 1, 4, 1, 2];
-pub const TP_FDB_PORT_OLD: Arcs = &[1, 3, 6, 1, 2, 1, 17, 4, 3, 1, 2];
+pub(crate) const TP_FDB_PORT_OLD: Arcs = &[1, 3, 6, 1, 2, 1, 17, 4, 3, 1, 2];
 // Q-BRIDGE-MIB, RFC 4363
 /// dot1qFdbDynamicCount: how many addresses are learned, by FDB.
-pub const FDB_DYNAMIC_COUNT: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 1, 1, 2];
-pub const TP_FDB_PORT: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 2, 1, 2];
-pub const TP_FDB_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 2, 1, 3];
-pub const CURRENT_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 4];
-pub const CURRENT_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 5];
-pub const NUM_VLANS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 1, 4];
-pub const STATIC_NAME: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 1];
-pub const STATIC_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 2];
-pub const STATIC_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 4];
+pub(crate) const FDB_DYNAMIC_COUNT: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 1, 1, 2];
+pub(crate) const TP_FDB_PORT: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 2, 1, 2];
+pub(crate) const TP_FDB_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 2, 1, 3];
+pub(crate) const CURRENT_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 4];
+pub(crate) const CURRENT_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 5];
+pub(crate) const NUM_VLANS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 1, 4];
+pub(crate) const STATIC_NAME: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 1];
+pub(crate) const STATIC_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 2];
+pub(crate) const STATIC_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 4];
 pub const STATIC_ROW_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 5];
 pub const PVID: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 5, 1, 1];
 /// dot1qPortAcceptableFrameTypes: admitAll(1), admitOnlyVlanTagged(2).
-pub const FRAME_TYPES: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 5, 1, 2];
+pub(crate) const FRAME_TYPES: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 5, 1, 2];
 // IEEE8023-LAG-MIB: dot3adAggPortAttachedAggID
-pub const LAG_ATTACHED: Arcs = &[1, 2, 840, 10006, 300, 43, 1, 2, 1, 1, 13];
+pub(crate) const LAG_ATTACHED: Arcs = &[1, 2, 840, 10006, 300, 43, 1, 2, 1, 1, 13];
 // CISCO-PAGP-MIB: pagpGroupIfIndex
-pub const PAGP_GROUP: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 98, 1, 1, 1, 1, 8];
+pub(crate) const PAGP_GROUP: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 98, 1, 1, 1, 1, 8];
 // LLDP-MIB, IEEE 802.1AB-2005
-pub const LLDP_LOC_PORT_ID: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 3, 7, 1, 3];
-pub const LLDP_LOC_PORT_DESC: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 3, 7, 1, 4];
-pub const LLDP_REM_CHASSIS_SUBTYPE: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 4];
-pub const LLDP_REM_CHASSIS: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 5];
-pub const LLDP_REM_PORT_SUBTYPE: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 6];
-pub const LLDP_REM_PORT: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 7];
-pub const LLDP_REM_SYS_NAME: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 9];
-pub const LLDP_REM_CAPABILITIES: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 12];
+pub(crate) const LLDP_LOC_PORT_ID: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 3, 7, 1, 3];
+pub(crate) const LLDP_LOC_PORT_DESC: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 3, 7, 1, 4];
+pub(crate) const LLDP_REM_CHASSIS_SUBTYPE: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 4];
+pub(crate) const LLDP_REM_CHASSIS: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 5];
+pub(crate) const LLDP_REM_PORT_SUBTYPE: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 6];
+pub(crate) const LLDP_REM_PORT: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 7];
+pub(crate) const LLDP_REM_SYS_NAME: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 9];
+pub(crate) const LLDP_REM_CAPABILITIES: Arcs = &[1, 0, 8802, 1, 1, 2, 1, 4, 1, 1, 12];
 // CISCO-CDP-MIB: cdpCacheDeviceId, cdpCacheDevicePort, cdpCacheCapabilities
-pub const CDP_DEVICE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1, 6];
-pub const CDP_PORT: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1, 7];
-pub const CDP_CAPABILITIES: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1, 9];
+pub(crate) const CDP_DEVICE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1, 6];
+pub(crate) const CDP_PORT: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1, 7];
+pub(crate) const CDP_CAPABILITIES: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1, 9];
 // CISCO-VLAN-MEMBERSHIP-MIB: vmVlan
 pub const VM_VLAN: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 68, 1, 2, 2, 1, 2];
 // CISCO-VTP-MIB
-pub const VTP_VLAN_STATE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 3, 1, 1, 2];
-pub const VTP_VLAN_TYPE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 3, 1, 1, 3];
-pub const TRUNK_SERIAL: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 2];
-pub const TRUNK_ENCAPSULATION: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 3];
-pub const TRUNK_NATIVE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 5];
-pub const TRUNK_DYNAMIC_STATE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 13];
-pub const TRUNK_DYNAMIC_STATUS: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 14];
+pub(crate) const VTP_VLAN_STATE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 3, 1, 1, 2];
+pub(crate) const VTP_VLAN_TYPE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 3, 1, 1, 3];
+pub(crate) const TRUNK_SERIAL: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 2];
+pub(crate) const TRUNK_ENCAPSULATION: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 3];
+pub(crate) const TRUNK_NATIVE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 5];
+pub(crate) const TRUNK_DYNAMIC_STATE: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 13];
+pub(crate) const TRUNK_DYNAMIC_STATUS: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 14];
 /// vlanTrunkPortVlansEnabled and its 2k, 3k and 4k parts: 1,024 VLANs each, the first bit of the first is VLAN 0.
-pub const TRUNK_ENABLED: [Arcs; 4] = [
+pub(crate) const TRUNK_ENABLED: [Arcs; 4] = [
     &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 4],
     &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 17],
     &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 18],
     &[1, 3, 6, 1, 4, 1, 9, 9, 46, 1, 6, 1, 1, 19],
 ];
 // CISCO-CONFIG-MAN-MIB: ccmHistoryRunningLastChanged, ccmHistoryStartupLastChanged
-pub const CCM_RUNNING_CHANGED: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 43, 1, 1, 1];
-pub const CCM_STARTUP_CHANGED: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 43, 1, 1, 3];
+pub(crate) const CCM_RUNNING_CHANGED: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 43, 1, 1, 1];
+pub(crate) const CCM_STARTUP_CHANGED: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 43, 1, 1, 3];
 // FOUNDRY-SN-SWITCH-GROUP-MIB: snVLanByPortMemberTagMode, tagged(1) untagged(2), by VLAN and port
-pub const FOUNDRY_MEMBER_TAG_MODE: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 2, 6, 1, 4];
+pub(crate) const FOUNDRY_MEMBER_TAG_MODE: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 2, 6, 1, 4];

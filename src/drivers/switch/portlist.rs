@@ -19,7 +19,7 @@ pub enum Form {
 }
 
 /// The numbers in a set; the lowest that the numbering knows is `first`.
-pub fn members(form: Form, octets: &[u8], first: u32) -> BTreeSet<u32> {
+pub(crate) fn members(form: Form, octets: &[u8], first: u32) -> BTreeSet<u32> {
     match form {
         Form::Bits => bits(octets, first),
         Form::BitsFromEnd => bits(&octets.iter().rev().map(|o| o.reverse_bits()).collect::<Vec<u8>>(), first),
@@ -32,7 +32,7 @@ pub fn members(form: Form, octets: &[u8], first: u32) -> BTreeSet<u32> {
 }
 
 /// The same set with one number in it or not. Nothing where this form cannot be written, or where the number is below the first one.
-pub fn with(form: Form, octets: &[u8], first: u32, number: u32, present: bool) -> Option<Vec<u8>> {
+pub(crate) fn with(form: Form, octets: &[u8], first: u32, number: u32, present: bool) -> Option<Vec<u8>> {
     let from_end = match form {
         Form::Bits => false,
         Form::BitsFromEnd => true,
@@ -58,7 +58,7 @@ pub fn with(form: Form, octets: &[u8], first: u32, number: u32, present: bool) -
 }
 
 /// Whether `new` keeps the length of `old` at least, and differs from it in nothing but `number`.
-pub fn only_ours_differs(form: Form, old: &[u8], new: &[u8], first: u32, number: u32) -> bool {
+pub(crate) fn only_ours_differs(form: Form, old: &[u8], new: &[u8], first: u32, number: u32) -> bool {
     let (before, after) = (members(form, old, first), members(form, new, first));
     new.len() >= old.len() && before.symmetric_difference(&after).all(|n| *n == number)
 }

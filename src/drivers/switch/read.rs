@@ -19,7 +19,7 @@ use crate::model::switch::ProfileName;
 use crate::model::{Mac, Vlan};
 
 /// What changes rarely.
-pub struct Inventory {
+pub(crate) struct Inventory {
     pub shown: Identity,
     pub identity: SwitchIdentity,
     pub profile: &'static Profile,
@@ -46,7 +46,7 @@ pub struct Inventory {
 
 /// Where VLAN membership is read on this very switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     Static,
     Current,
     Foundry,
@@ -57,10 +57,10 @@ pub enum Source {
 
 /// Ethernet ports and aggregations, by ifIndex.
 #[derive(Debug, Clone, Default)]
-pub struct Places(pub BTreeMap<u32, Place>);
+pub(crate) struct Places(pub BTreeMap<u32, Place>);
 
 #[derive(Debug, Clone)]
-pub struct Place {
+pub(crate) struct Place {
     pub key: String,
     /// The object that the key was read from and what it held: ifName or ifDescr; nothing where the port has neither.
     pub name: Option<(Arcs, String)>,
@@ -71,7 +71,7 @@ pub struct Place {
 
 /// What the planner compares.
 #[derive(Debug, Clone)]
-pub struct State {
+pub(crate) struct State {
     pub up_time: Option<i64>,
     pub if_change: Option<i64>,
     /// dot1qNumVlans, where it is served: tells whether a VLAN was made.
@@ -82,14 +82,14 @@ pub struct State {
 }
 
 #[derive(Debug, Clone)]
-pub enum Vlans {
+pub(crate) enum Vlans {
     Bridge(Bridge),
     Vtp(Box<Vtp>),
 }
 
 /// Q-BRIDGE-MIB.
 #[derive(Debug, Clone)]
-pub struct Bridge {
+pub(crate) struct Bridge {
     pub form: Form,
     pub first_port: u32,
     pub source: Source,
@@ -101,7 +101,7 @@ pub struct Bridge {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// The index of the row: the VLAN, or (Force10) the ifIndex of the VLAN's interface.
     pub index: u32,
     pub egress: Vec<u8>,
@@ -110,7 +110,7 @@ pub struct Row {
 
 /// CISCO-VTP-MIB and CISCO-VLAN-MEMBERSHIP-MIB, by ifIndex.
 #[derive(Debug, Clone, Default)]
-pub struct Vtp {
+pub(crate) struct Vtp {
     pub existing: BTreeSet<Vlan>,
     pub vm_vlan: BTreeMap<u32, i64>,
     pub native: BTreeMap<u32, i64>,
@@ -125,30 +125,30 @@ pub struct Vtp {
 
 impl Places {
     /// The one port of this name, by key or by another of its names.
-    pub fn named(&self, name: &str) -> Option<u32> {
+    pub(crate) fn named(&self, name: &str) -> Option<u32> {
         let unique = |mut found: Vec<u32>| if found.len() == 1 { found.pop() } else { None };
         let by = |test: &dyn Fn(&Place) -> bool| unique(self.0.iter().filter(|(_, p)| test(p)).map(|(i, _)| *i).collect());
         by(&|p| p.key == name).or_else(|| by(&|p| p.also.iter().any(|a| a == name)))
     }
 
-    pub fn by_base_port(&self, base_port: u32) -> Option<u32> {
+    pub(crate) fn by_base_port(&self, base_port: u32) -> Option<u32> {
         self.0.iter().find(|(_, place)| place.base_ports.contains(&base_port)).map(|(index, _)| *index)
     }
 }
 
 impl Row {
-    pub fn egress_ports(&self, bridge: &Bridge) -> BTreeSet<u32> {
+    pub(crate) fn egress_ports(&self, bridge: &Bridge) -> BTreeSet<u32> {
         portlist::members(bridge.form, &self.egress, bridge.first_port)
     }
 
-    pub fn untagged_ports(&self, bridge: &Bridge) -> BTreeSet<u32> {
+    pub(crate) fn untagged_ports(&self, bridge: &Bridge) -> BTreeSet<u32> {
         portlist::members(bridge.form, &self.untagged, bridge.first_port)
     }
 }
 
 // ---- what rarely changes ----------------------------------------------------------------------------------------------
 
-pub async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inventory, Fault> {
+pub(crate) async fn inventory(agent: &mut dyn Agent, wanted: ProfileName) -> Result<Inventory, Fault> {
     let scalars = [o::SYS_DESCR, o::SYS_OBJECT_ID, o::SYS_NAME, o::SNMP_ENGINE_ID, o::BASE_BRIDGE_ADDRESS, o::IF_TABLE_LAST_CHANGE];
     let answers = get(agent, &scalars.map(|arcs| at(arcs, &[0]))).await?;
     let scalar = |arcs: Arcs| answers.get(&at(arcs, &[0]));
@@ -211,7 +211,7 @@ async fn serials(agent: &mut dyn Agent) -> Result<(Vec<u32>, BTreeSet<String>), 
 
 /// What tells this switch from another: the serial numbers of its chassis, its engine id, its bridge address, as far as it tells them.
 /// `session`: the engine of an SNMPv3 session, where the object is not served.
-pub fn identity(serials: BTreeSet<String>, engine: Option<&Value>, address: Option<&Value>, session: Option<Vec<u8>>) -> Identity {
+pub(crate) fn identity(serials: BTreeSet<String>, engine: Option<&Value>, address: Option<&Value>, session: Option<Vec<u8>>) -> Identity {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let told = |bytes: Option<&[u8]>| bytes.filter(|b| b.iter().any(|o| *o != 0)).map(hex);
     let engine = told(engine.and_then(octets).or(session.as_deref()));
@@ -360,7 +360,7 @@ fn lag_members(groups: &Groups, places: &Places, names: &BTreeMap<u32, String>) 
 
 // ---- what the planner compares ------------------------------------------------------------------------------------------
 
-pub async fn state(agent: &mut dyn Agent, inventory: &Inventory) -> Result<State, Fault> {
+pub(crate) async fn state(agent: &mut dyn Agent, inventory: &Inventory) -> Result<State, Fault> {
     let ports = inventory.places.0.len() + 8;
     let (admin, oper, vlans, clock) = match inventory.profile.membership {
         Membership::QBridge(_) | Membership::Foundry => bridge_state(agent, inventory, ports).await?,
@@ -375,7 +375,7 @@ type Raw = (Column, Column, Vlans, [Column; 3]);
 
 /// The same objects as last time, by GET, which packs them better than a walk. Nothing where a walk is needed: a VLAN came or went, or
 /// the agent does not tell.
-pub async fn poll(agent: &mut dyn Agent, inventory: &Inventory, last: &State) -> Result<Option<State>, Fault> {
+pub(crate) async fn poll(agent: &mut dyn Agent, inventory: &Inventory, last: &State) -> Result<Option<State>, Fault> {
     let Vlans::Bridge(bridge) = &last.vlans else { return Ok(None) };
     if bridge.source != Source::Static || last.num_vlans.is_none() {
         return Ok(None);
@@ -497,14 +497,14 @@ fn existing(states: &Column, types: &Column) -> BTreeSet<Vlan> {
 }
 
 /// These instances, without those that the agent does not have.
-pub async fn get(agent: &mut dyn Agent, oids: &[Oid]) -> Result<BTreeMap<Oid, Value>, Fault> {
+pub(crate) async fn get(agent: &mut dyn Agent, oids: &[Oid]) -> Result<BTreeMap<Oid, Value>, Fault> {
     let there = |value: &Value| !matches!(value, Value::NoSuchObject | Value::NoSuchInstance | Value::EndOfMibView | Value::Null);
     Ok(agent.get(oids).await?.into_iter().filter(|(_, value)| there(value)).collect())
 }
 
 impl Inventory {
     /// Whether this switch can be written through this family at all: its tables are there.
-    pub fn writes_vlans(&self) -> bool {
+    pub(crate) fn writes_vlans(&self) -> bool {
         match self.profile.family {
             Family::QBridge => self.source == Source::Static,
             Family::CiscoVtp => self.source == Source::Vtp,

@@ -14,14 +14,14 @@ use crate::model::fact::{Admin, Lag, Oper, PortConfig, PortMode, PortSeen, Quali
 
 /// The VLANs of one port, and how sure that is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortVlans {
+pub(crate) struct PortVlans {
     pub mode: PortMode,
     pub untagged: Option<Vlan>,
     pub tagged: BTreeSet<Vlan>,
     pub quality: Quality,
 }
 
-pub fn switch(inventory: &Inventory, state: &State) -> SwitchSeen {
+pub(crate) fn switch(inventory: &Inventory, state: &State) -> SwitchSeen {
     let (vlans, unsaved) = match &state.vlans {
         Vlans::Bridge(bridge) => (bridge.rows.keys().copied().collect(), None),
         Vlans::Vtp(vtp) => (vtp.existing.clone(), vtp.unsaved),
@@ -39,7 +39,7 @@ pub fn switch(inventory: &Inventory, state: &State) -> SwitchSeen {
     }
 }
 
-pub fn writable(inventory: &Inventory, state: &State) -> Writable {
+pub(crate) fn writable(inventory: &Inventory, state: &State) -> Writable {
     if inventory.profile.family == Family::ObserveOnly {
         return Writable::default();
     }
@@ -70,7 +70,7 @@ fn ports(inventory: &Inventory, state: &State) -> BTreeMap<String, PortSeen> {
 }
 
 /// One port alone.
-pub fn port(inventory: &Inventory, state: &State, if_index: u32) -> Option<PortSeen> {
+pub(crate) fn port(inventory: &Inventory, state: &State, if_index: u32) -> Option<PortSeen> {
     let place = inventory.places.0.get(&if_index)?;
     Some(port_at(inventory, state, &memberships(state), if_index, place))
 }
@@ -106,7 +106,7 @@ fn port_at(inventory: &Inventory, state: &State, members: &Memberships, index: u
 }
 
 /// ifAdminStatus: up(1), down(2), testing(3).
-pub fn admin(status: Option<&i64>) -> Admin {
+pub(crate) fn admin(status: Option<&i64>) -> Admin {
     if status == Some(&1) { Admin::Up } else { Admin::Down }
 }
 
@@ -127,13 +127,13 @@ fn unknown(why: &str) -> PortVlans {
 
 /// The rows of a bridge, turned round: base port → VLANs.
 #[derive(Debug, Default)]
-pub struct Memberships {
+pub(crate) struct Memberships {
     pub egress: BTreeMap<u32, BTreeSet<Vlan>>,
     pub untagged: BTreeMap<u32, BTreeSet<Vlan>>,
 }
 
 impl Memberships {
-    pub fn of(bridge: &Bridge) -> Memberships {
+    pub(crate) fn of(bridge: &Bridge) -> Memberships {
         let mut all = Memberships::default();
         for (vlan, row) in &bridge.rows {
             for port in row.egress_ports(bridge) {
@@ -147,12 +147,12 @@ impl Memberships {
     }
 }
 
-pub fn pvid(bridge: &Bridge, base_port: u32) -> Option<Vlan> {
+pub(crate) fn pvid(bridge: &Bridge, base_port: u32) -> Option<Vlan> {
     let value = bridge.pvid.as_ref()?.get(&base_port)?;
     number(value).and_then(|id| Vlan::try_from(id).ok())
 }
 
-pub fn bridge_port(bridge: &Bridge, members: &Memberships, base_ports: &[u32]) -> PortVlans {
+pub(crate) fn bridge_port(bridge: &Bridge, members: &Memberships, base_ports: &[u32]) -> PortVlans {
     let has_pvid = |port: &u32| bridge.pvid.as_ref().is_some_and(|column| column.contains_key(port));
     let listed = |port: &u32| has_pvid(port) || members.egress.contains_key(port);
     let Some(first) = base_ports.iter().find(|port| listed(port)).or(base_ports.first()) else {
@@ -196,7 +196,7 @@ fn native(serves_pvid: bool, pvid: Option<Vlan>, egress: &BTreeSet<Vlan>, untagg
 
 /// vlanTrunkPortDynamicState: on(1), off(2), desirable(3), auto(4), onNoNegotiate(5); vlanTrunkPortDynamicStatus: trunking(1). The
 /// setting decides where it does, since a trunk that is down is not trunking.
-pub fn is_trunk(vtp: &Vtp, if_index: u32) -> Option<bool> {
+pub(crate) fn is_trunk(vtp: &Vtp, if_index: u32) -> Option<bool> {
     match (vtp.dynamic_state.get(&if_index), vtp.dynamic_status.get(&if_index)) {
         (Some(1 | 5), _) => Some(true),
         (Some(2), _) => Some(false),
@@ -206,14 +206,14 @@ pub fn is_trunk(vtp: &Vtp, if_index: u32) -> Option<bool> {
 }
 
 /// The VLANs that a trunk lets pass, of which it has a list.
-pub fn enabled(vtp: &Vtp, if_index: u32) -> Option<BTreeSet<u32>> {
+pub(crate) fn enabled(vtp: &Vtp, if_index: u32) -> Option<BTreeSet<u32>> {
     let part = |(n, column): (u32, &BTreeMap<u32, Vec<u8>>)| {
         column.get(&if_index).map(|list| portlist::members(Form::Bits, list, n * 1024)).unwrap_or_default()
     };
     vtp.enabled[0].contains_key(&if_index).then(|| (0..).zip(&vtp.enabled).flat_map(part).collect())
 }
 
-pub fn vtp_port(vtp: &Vtp, if_index: u32) -> PortVlans {
+pub(crate) fn vtp_port(vtp: &Vtp, if_index: u32) -> PortVlans {
     let vlan = |column: &BTreeMap<u32, i64>| column.get(&if_index).and_then(|id| Vlan::try_from(*id).ok());
     let (access, native) = (vlan(&vtp.vm_vlan), vlan(&vtp.native));
     let trunk = match (is_trunk(vtp, if_index), access, native) {

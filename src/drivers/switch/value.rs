@@ -9,10 +9,10 @@ use super::snmp::{Agent, Binding, Value};
 use crate::drivers::Fault;
 
 /// A column: index → value.
-pub type Column = BTreeMap<Vec<u32>, Value>;
+pub(super) type Column = BTreeMap<Vec<u32>, Value>;
 
 /// Walk some columns at once.
-pub async fn columns<const N: usize>(agent: &mut dyn Agent, wanted: [Arcs; N], rows: usize) -> Result<[Column; N], Fault> {
+pub(super) async fn columns<const N: usize>(agent: &mut dyn Agent, wanted: [Arcs; N], rows: usize) -> Result<[Column; N], Fault> {
     let mut walked = agent.walk(&wanted.map(oid), rows).await?.into_iter();
     Ok(wanted.map(|arcs| by_index(arcs, walked.next().unwrap_or_default())))
 }
@@ -21,7 +21,7 @@ fn by_index(arcs: Arcs, rows: Vec<Binding>) -> Column {
     rows.into_iter().filter_map(|(oid, value)| Some((oid.0.strip_prefix(arcs)?.to_vec(), value))).collect()
 }
 
-pub fn number(value: &Value) -> Option<i64> {
+pub(super) fn number(value: &Value) -> Option<i64> {
     match value {
         Value::Integer(n) => Some(*n),
         Value::Unsigned32(n) | Value::Counter32(n) | Value::TimeTicks(n) => Some(i64::from(*n)),
@@ -37,32 +37,32 @@ pub fn number(value: &Value) -> Option<i64> {
     }
 }
 
-pub fn octets(value: &Value) -> Option<&[u8]> {
+pub(super) fn octets(value: &Value) -> Option<&[u8]> {
     if let Value::Octets(octets) = value { Some(octets) } else { None }
 }
 
 /// Text without the NULs and blanks around it; nothing where it is empty.
-pub fn text(value: &Value) -> Option<String> {
+pub(super) fn text(value: &Value) -> Option<String> {
     let text = String::from_utf8_lossy(octets(value)?).trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_owned();
     (!text.is_empty()).then_some(text)
 }
 
 /// The numbers of a column whose index is one arc.
-pub fn numbers(column: &Column) -> BTreeMap<u32, i64> {
+pub(super) fn numbers(column: &Column) -> BTreeMap<u32, i64> {
     column.iter().filter_map(|(index, value)| Some((single(index)?, number(value)?))).collect()
 }
 
 /// The texts of a column whose index is one arc.
-pub fn texts(column: &Column) -> BTreeMap<u32, String> {
+pub(super) fn texts(column: &Column) -> BTreeMap<u32, String> {
     column.iter().filter_map(|(index, value)| Some((single(index)?, text(value)?))).collect()
 }
 
-pub fn single(index: &[u32]) -> Option<u32> {
+pub(super) fn single(index: &[u32]) -> Option<u32> {
     if let [one] = index { Some(*one) } else { None }
 }
 
 /// Six octets of an index, as a MAC address is written there.
-pub fn mac_octets(index: &[u32]) -> Option<[u8; 6]> {
+pub(super) fn mac_octets(index: &[u32]) -> Option<[u8; 6]> {
     let octets: Vec<u8> = index.iter().map(|arc| u8::try_from(*arc)).collect::<Result<_, _>>().ok()?;
     octets.try_into().ok()
 }

@@ -100,7 +100,7 @@ static OBJECTS: &[Object] = &[
 ];
 
 /// One PDU, on this state: `SET ifAdminStatus.101 = down(2)  # Gi1/0/1`. Behind `#` stand the ports that the instances mean.
-pub fn pdu(inventory: &Inventory, state: &State, bindings: &[Binding]) -> String {
+pub(super) fn pdu(inventory: &Inventory, state: &State, bindings: &[Binding]) -> String {
     let mut ports: Vec<&str> = Vec::new();
     let mut said = Vec::new();
     for (oid, value) in bindings {

@@ -20,7 +20,7 @@ use crate::model::fact::{Admin, PortConfig};
 
 /// One PDU, and what the switch must show when it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WriteStep {
+pub(crate) struct WriteStep {
     pub what: String,
     pub bindings: Vec<Binding>,
     pub expect: Vec<Binding>,
@@ -32,7 +32,7 @@ pub struct WriteStep {
 
 /// Why there is no step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Obstacle {
+pub(crate) enum Obstacle {
     #[error("VLAN {0} does not exist on the switch")]
     MissingVlan(Vlan),
     #[error("{0}")]
@@ -41,14 +41,14 @@ pub enum Obstacle {
 
 /// The port to be written.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     pub key: &'a str,
     pub if_index: u32,
     pub base_port: Option<u32>,
 }
 
 /// All steps, each on the effect of the ones before, if the switch does exactly what it is told.
-pub fn writes(
+pub(crate) fn writes(
     state: &State,
     profile: &Profile,
     grouping: Grouping,
@@ -74,7 +74,7 @@ fn vlan_count(state: &State) -> usize {
 }
 
 /// The next step from here; nothing when the port is as wanted.
-pub fn next(
+pub(crate) fn next(
     state: &State,
     profile: &Profile,
     grouping: Grouping,
@@ -366,7 +366,7 @@ fn with_serial(vtp: &Vtp, target: Target<'_>, bindings: Vec<Binding>) -> WriteSt
 // ---- the effect of a binding -----------------------------------------------------------------------------------------------
 
 /// The effect of one PDU on a switch that does what it is told. (A row's status is only ever written to make one.)
-pub fn happens(state: &mut State, bindings: &[Binding]) {
+pub(crate) fn happens(state: &mut State, bindings: &[Binding]) {
     for (oid, value) in bindings {
         // TestAndIncr, RFC 2579: what is written is the old value, and 2147483647 is followed by 0.
         let value = match number(value).filter(|_| *oid == at(o::TRUNK_SERIAL, &[0])) {
@@ -383,7 +383,7 @@ pub fn happens(state: &mut State, bindings: &[Binding]) {
 }
 
 /// Note in a state what an object is now: what was written, or what a GET answered.
-pub fn put(state: &mut State, oid: &Oid, value: &Value) {
+pub(crate) fn put(state: &mut State, oid: &Oid, value: &Value) {
     let index = |arcs: Arcs| match oid.0.strip_prefix(arcs) {
         Some([index]) => Some(*index),
         Some(_) | None => None,

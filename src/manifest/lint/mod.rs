@@ -18,7 +18,7 @@ use crate::model::{BindingSpec, Kind, Name, NetworkSpec, Object, PersonaSpec, Se
 
 /// One of the objects that are judged together.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
+pub(super) struct Known<'a> {
     pub kind: Kind,
     pub name: &'a Name,
     /// Nothing where too little of it reads; then it only exists.
@@ -31,7 +31,7 @@ pub struct Known<'a> {
 
 /// Every fault of and between the objects. `item` of a place is the index here. `lost`: texts whose objects are not known; a name that
 /// occurs in one of them may exist.
-pub fn judge(known: &[Option<Known<'_>>], lost: &[&str]) -> Vec<Fault> {
+pub(super) fn judge(known: &[Option<Known<'_>>], lost: &[&str]) -> Vec<Fault> {
     let mut lay = Lay { known, lost, by_name: BTreeMap::new(), faults: Vec::new() };
     lay.fill();
     for (item, one) in known.iter().enumerate() {

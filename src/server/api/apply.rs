@@ -36,7 +36,7 @@ pub struct Applied {
 }
 
 /// Reads all items; every fault of every item is in the error.
-pub fn decode_all(items: Vec<Value>) -> Result<Vec<Object>, ApiError> {
+pub(crate) fn decode_all(items: Vec<Value>) -> Result<Vec<Object>, ApiError> {
     if items.len() > MANIFEST_OBJECTS {
         return Err(ApiError::bad_request(format!("{} objects in one request; at most {MANIFEST_OBJECTS} are taken", items.len())));
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::model::Kind;
 
 /// The columns of a kind: those always shown, AGE last, and those only of `-o wide`.
-pub fn columns(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
+pub(crate) fn columns(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         Kind::Binding => {
             (&["NAME", "PERSONA", "TARGET", "READY", "POWER", "BOOT", "NETWORK", "AGE"], &["STATE", "CORRECT", "REASON", "MESSAGE"])
@@ -27,7 +27,7 @@ pub fn columns(kind: Kind) -> (&'static [&'static str], &'static [&'static str])
 }
 
 /// The cells of one object, one for each column.
-pub fn cells(kind: Kind, object: &Value) -> Vec<String> {
+pub(crate) fn cells(kind: Kind, object: &Value) -> Vec<String> {
     let at = |pointer: &str| text(object.pointer(pointer));
     let spec = |pointer: &str, default: &str| {
         let found = at(&format!("/spec/{pointer}"));
@@ -66,7 +66,7 @@ pub fn cells(kind: Kind, object: &Value) -> Vec<String> {
     cells.iter().map(|c| clean(c)).collect()
 }
 
-pub const NOTHING: &str = "-";
+pub(crate) const NOTHING: &str = "-";
 
 fn text(value: Option<&Value>) -> String {
     match value {
@@ -89,7 +89,7 @@ fn condition(object: &Value, kind: &str) -> (String, String, String) {
 }
 
 /// `have→want` where they differ, else `have`.
-pub fn drift(have: &str, want: &str, in_sync: bool) -> String {
+pub(crate) fn drift(have: &str, want: &str, in_sync: bool) -> String {
     if in_sync || have == want { have.to_owned() } else { format!("{have}→{want}") }
 }
 
@@ -171,7 +171,7 @@ fn age_of(object: &Value) -> String {
 }
 
 /// How long ago a moment in RFC 3339 was, as kubectl writes it: 42s, 3m, 5h, 2d.
-pub fn age(moment: &str) -> String {
+pub(crate) fn age(moment: &str) -> String {
     let Ok(then) = moment.parse::<jiff::Timestamp>() else { return NOTHING.to_owned() };
     let seconds = jiff::Timestamp::now().as_second().saturating_sub(then.as_second()).max(0);
     match seconds {
@@ -183,7 +183,7 @@ pub fn age(moment: &str) -> String {
 }
 
 /// Control characters and those that turn the direction of text, escaped: what a device calls itself must not move a cursor.
-pub fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let bad = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if !text.contains(bad) {
         return text.to_owned();

@@ -13,7 +13,7 @@ use crate::model::{BindingSpec, Kind, Meta, NetworkSpec, Object, PersonaSpec, Po
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The JSON Schema of a kind's spec (of a Secret: of `stringData` and `from`).
-pub fn schema(kind: Kind) -> &'static Value {
+pub(crate) fn schema(kind: Kind) -> &'static Value {
     static SCHEMAS: LazyLock<[Value; 7]> = LazyLock::new(|| {
         [
             schemars::schema_for!(PolicySpec),
@@ -35,7 +35,7 @@ fn meta_schema() -> &'static Value {
 }
 
 /// One object. `expected` is the kind that the URL names.
-pub fn object(json: Value, expected: Option<Kind>) -> Result<Object, ApiError> {
+pub(crate) fn object(json: Value, expected: Option<Kind>) -> Result<Object, ApiError> {
     let Value::Object(mut map) = json else {
         return Err(ApiError::bad_request("expected a JSON object with apiVersion, kind, metadata and spec"));
     };
@@ -106,7 +106,7 @@ fn unknown_fields(map: &Map<String, Value>, kind: Kind) -> Vec<String> {
 }
 
 /// Follows `$ref` into `$defs`.
-pub fn resolve<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
+pub(crate) fn resolve<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
     let target = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#'));
     match target {
         Some("") => root,
@@ -143,7 +143,7 @@ fn walk(schema: &Value, root: &Value, value: &Value, path: &str, out: &mut Vec<S
 }
 
 /// The alternative of a schema that is an object, where there is one.
-pub fn object_shape<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Value> {
+pub(crate) fn object_shape<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Value> {
     let schema = resolve(schema, root);
     if schema.get("properties").is_some() || schema.get("additionalProperties").is_some() {
         return Some(schema);

@@ -17,11 +17,11 @@ use crate::model::{Kind, Name, Object, Spec, secret::Hidden};
 use crate::store::{Entry, Expect, Revision, Store, StoreError};
 
 /// The prefix of all objects in the store.
-pub const PREFIX: &str = "objects/";
+pub(crate) const PREFIX: &str = "objects/";
 /// Annotations under this prefix are the server's: clients neither set nor remove them.
-pub const OWN_ANNOTATIONS: &str = "embody.dev/";
+pub(crate) const OWN_ANNOTATIONS: &str = "embody.dev/";
 /// Which source created the object (`directory:/etc/embody/rack`).
-pub const SOURCE: &str = "embody.dev/source";
+pub(crate) const SOURCE: &str = "embody.dev/source";
 /// What `Object::to_public_json` shows instead of a Secret's value.
 const HIDDEN: &str = "(hidden)";
 
@@ -303,7 +303,7 @@ fn encode(object: &Object) -> Vec<u8> {
 }
 
 /// A stored entry as an object.
-pub fn decode(entry: &Entry) -> Result<Object, ApiError> {
+pub(crate) fn decode(entry: &Entry) -> Result<Object, ApiError> {
     let bad = |e: &dyn std::error::Error| ApiError::internal(format!("the stored object `{}` does not read: {}", entry.key, chain(e)));
     let json = serde_json::from_slice(&entry.value).map_err(|e| bad(&e))?;
     let object = Object::from_json(json).map_err(|e| bad(&e))?;

@@ -28,7 +28,7 @@ fn references(object: &Object) -> Vec<(Kind, &Name)> {
 }
 
 /// `Binding/web-1, Binding/web-2`: those that refer to an object.
-pub fn holders(kind: Kind, name: &Name, all: &[Object]) -> Vec<String> {
+pub(super) fn holders(kind: Kind, name: &Name, all: &[Object]) -> Vec<String> {
     let refers = |o: &&Object| references(o).contains(&(kind, name));
     all.iter().filter(refers).map(|o| format!("{}/{}", o.kind(), o.name())).collect()
 }

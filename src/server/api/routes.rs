@@ -33,7 +33,7 @@ pub(super) type Answer = Result<Json<Value>, ApiError>;
 pub(super) struct Stop(pub signal::Receiver<bool>);
 
 impl Stop {
-    pub async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         // A sender that is gone has stopped as well.
         let _gone = self.0.wait_for(|stopped| *stopped).await;
     }
@@ -119,13 +119,13 @@ impl Input {
         serde_json::from_slice(&self.bytes).map_err(|e| ApiError::bad_request(format!("the body does not read: {}", chain(&e))))
     }
 
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         self.json()?;
         self.parse()
     }
 
     /// An empty body stands for the defaults.
-    pub fn or_default<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
+    pub(super) fn or_default<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
         if self.bytes.is_empty() { Ok(T::default()) } else { self.read() }
     }
 }
@@ -143,7 +143,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    pub fn dry_run(&self) -> Result<DryRun, ApiError> {
+    pub(super) fn dry_run(&self) -> Result<DryRun, ApiError> {
         match self.dry_run.as_deref() {
             None | Some("") => Ok(DryRun::No),
             Some("All") => Ok(DryRun::All),
@@ -185,12 +185,12 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    pub fn matches(&self, object: &Object) -> bool {
+    pub(super) fn matches(&self, object: &Object) -> bool {
         self.names(object.name().as_str()) && self.labels.matches(&object.meta.labels)
     }
 
     /// Whether an object of this name can be in it.
-    pub fn names(&self, name: &str) -> bool {
+    pub(super) fn names(&self, name: &str) -> bool {
         self.name.as_deref().is_none_or(|n| n == name)
     }
 }

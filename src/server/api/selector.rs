@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("found label selector `{found}`, expected such as a=b,c!=d,e in (x,y),f,!g")]
-pub struct BadSelector {
+pub(crate) struct BadSelector {
     pub found: String,
 }
 
 /// All terms must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LabelSelector(Vec<Term>);
+pub(crate) struct LabelSelector(Vec<Term>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Term {
@@ -23,7 +23,7 @@ enum Term {
 }
 
 impl LabelSelector {
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|term| match term {
             Term::In(key, values) => labels.get(key).is_some_and(|v| values.contains(v)),
             Term::NotIn(key, values) => labels.get(key).is_none_or(|v| !values.contains(v)),
@@ -33,7 +33,7 @@ impl LabelSelector {
     }
 
     /// The plain `key=value` terms, where there are no others.
-    pub fn equalities(&self) -> Option<BTreeMap<String, String>> {
+    pub(crate) fn equalities(&self) -> Option<BTreeMap<String, String>> {
         let one = |term: &Term| match term {
             Term::In(key, values) if values.len() == 1 => values.first().map(|v| (key.clone(), v.clone())),
             Term::In(..) | Term::NotIn(..) | Term::Exists(_) | Term::Absent(_) => None,

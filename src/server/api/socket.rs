@@ -39,13 +39,13 @@ pub enum BindError {
 }
 
 /// The user of this process (the owner of its entry in procfs).
-pub fn own_uid() -> Option<u32> {
+pub(crate) fn own_uid() -> Option<u32> {
     fs::metadata("/proc/self").map(|m| m.uid()).ok()
 }
 
 /// Where the controller is, when nobody says: `$XDG_RUNTIME_DIR/embody/embody.sock`; else `/run/embody/embody.sock` for root; else
 /// `/tmp/embody-UID/embody.sock`.
-pub fn default_path() -> PathBuf {
+pub(crate) fn default_path() -> PathBuf {
     if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|p| p.is_absolute()) {
         return runtime.join("embody/embody.sock");
     }

@@ -5,7 +5,7 @@
 //! and the same requests it does the same. Shown by `tests/snmp/`, where net-snmp's programs are its managers.
 
 mod secure;
-pub mod table;
+pub(crate) mod table;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use crate::model::secret::SnmpLogin;
 use crate::sim::mib::Mib;
 
 pub use secure::SimUser;
-pub use table::{BadRecording, Table};
+pub use table::Table;
 
 /// RFC 3416 section 3, the ones that this file says by itself.
 const TOO_BIG: u32 = 1;

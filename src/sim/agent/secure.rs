@@ -59,22 +59,22 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub fn new(id: Vec<u8>, salt: u64) -> Engine {
+    pub(super) fn new(id: Vec<u8>, salt: u64) -> Engine {
         Engine { id, boots: 1, since: Instant::now(), users: Vec::new(), reports: 0, salt }
     }
 
-    pub fn add(&mut self, user: SimUser) {
+    pub(super) fn add(&mut self, user: SimUser) {
         let masters = (keys::master(user.auth, user.auth_password.as_bytes()), keys::master(user.auth, user.priv_password.as_bytes()));
         let protection = localized(&user, &masters, &self.id);
         self.users.push(Known { user, masters, protection });
     }
 
-    pub fn reboot(&mut self) {
+    pub(super) fn reboot(&mut self) {
         self.boots += 1;
         self.since = Instant::now();
     }
 
-    pub fn replace(&mut self, id: Vec<u8>, boots: u32) {
+    pub(super) fn replace(&mut self, id: Vec<u8>, boots: u32) {
         self.id = id;
         self.boots = boots;
         self.since = Instant::now();
@@ -83,7 +83,7 @@ impl Engine {
         }
     }
 
-    pub fn reports(&self) -> u32 {
+    pub(super) fn reports(&self) -> u32 {
         self.reports
     }
 

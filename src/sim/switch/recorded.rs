@@ -54,7 +54,7 @@ fn recorded_port(tree: &Tree, if_index: u32, pvid: Vlan) -> Port {
 }
 
 /// Base ports in their order; those without a PVID row are left out, with all behind them, so that the place stays the base port.
-pub fn bridge(tree: &Tree) -> Option<Config> {
+pub(super) fn bridge(tree: &Tree) -> Option<Config> {
     let (base, pvid) = (column(tree, o::BASE_PORT_IF_INDEX), column(tree, o::PVID));
     let (egress, untagged) = (column(tree, o::STATIC_EGRESS), column(tree, o::STATIC_UNTAGGED));
     let only_tagged = |number: u32| tree.0.get(&at(o::FRAME_TYPES, &[number])).and_then(integer) == Some(2);
@@ -71,7 +71,7 @@ pub fn bridge(tree: &Tree) -> Option<Config> {
     (!ports.is_empty() && !vlans.is_empty()).then_some(Config { ports, vlans })
 }
 
-pub fn cisco(tree: &Tree) -> Option<Config> {
+pub(super) fn cisco(tree: &Tree) -> Option<Config> {
     let access = column(tree, o::VM_VLAN);
     let one = Vlan::try_from(1).ok()?;
     let port = |index: &u32| recorded_port(tree, *index, access.get(index).and_then(vlan).unwrap_or(one));

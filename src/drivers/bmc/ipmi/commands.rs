@@ -8,13 +8,13 @@ use ipmi_rs::connection::{CompletionErrorCode, IpmiCommand, Message, NetFn, NotE
 use crate::model::fact::{BootDevice, BootOverride, Power};
 
 /// Busy now, worth asking later: node busy, timeout, out of space, duplicate, and the "in update or initialisation" codes (IPMI 2.0, table 5-2).
-pub fn busy(code: CompletionErrorCode) -> bool {
+pub(crate) fn busy(code: CompletionErrorCode) -> bool {
     use CompletionErrorCode as C;
     matches!(code, C::NodeBusy | C::ProcessingTimeout | C::OutOfSpace | C::CannotExecuteDuplicateRequest | C::ResponseUnavailable { .. })
 }
 
 /// A completion code in words, with its number.
-pub fn words(code: u8) -> String {
+pub(crate) fn words(code: u8) -> String {
     let name = match code {
         0xc0 => "node busy",
         0xc1 => "invalid command",
@@ -46,7 +46,7 @@ pub fn words(code: u8) -> String {
 }
 
 /// A completion code of Set Session Privilege in words: it has some of its own (IPMI 2.0, table 22-23).
-pub fn privilege_words(code: u8) -> String {
+pub(crate) fn privilege_words(code: u8) -> String {
     let name = match code {
         0x80 => "not available for this user",
         0x81 => "above the limit of the user or the channel",
@@ -238,13 +238,13 @@ const PERSISTENT: u8 = 0x40;
 const EFI: u8 = 0x20;
 
 /// Boot flags as bytes: always the bits for valid, persistent and EFI in full, since some BMCs fall back to legacy without.
-pub fn flag_bytes(want: BootOverride) -> [u8; 2] {
+pub(crate) fn flag_bytes(want: BootOverride) -> [u8; 2] {
     let bit = |is: bool, bit: u8| if is { bit } else { 0 };
     [bit(want.valid, VALID) | bit(want.persistent, PERSISTENT) | bit(want.efi, EFI), selector(want.device) << 2]
 }
 
 /// Boot flags as read.
-pub fn flags_of([flags, device]: [u8; 2]) -> BootOverride {
+pub(crate) fn flags_of([flags, device]: [u8; 2]) -> BootOverride {
     BootOverride {
         valid: flags & VALID != 0,
         persistent: flags & PERSISTENT != 0,

@@ -47,14 +47,6 @@ impl Suite {
         [Suite::Three, Suite::Seventeen].into_iter().find(|s| s.algorithms() == algorithms)
     }
 
-    /// Bytes of a key exchange authentication code.
-    pub fn code_len(self) -> usize {
-        match self {
-            Suite::Three => 20,
-            Suite::Seventeen => 32,
-        }
-    }
-
     /// Bytes of an integrity check value and of a packet's authentication code.
     pub fn check_len(self) -> usize {
         match self {
@@ -65,7 +57,7 @@ impl Suite {
 }
 
 /// An HMAC over the parts, whole.
-pub fn code(suite: Suite, key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+pub(crate) fn code(suite: Suite, key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let mut keyed = Keyed::new(suite, key);
     for part in parts {
         keyed.update(part);
@@ -74,7 +66,7 @@ pub fn code(suite: Suite, key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
 }
 
 /// Whether `code` begins with the expected one. Some boards send more bytes than the suite has (FreeIPMI's `supermicro20`).
-pub fn same(expected: &[u8], code: &[u8]) -> bool {
+pub(crate) fn same(expected: &[u8], code: &[u8]) -> bool {
     code.get(..expected.len()).is_some_and(|c| bool::from(c.ct_eq(expected)))
 }
 
@@ -115,7 +107,7 @@ impl Keyed {
 
 /// What both sides of a handshake know once RAKP 2 was sent. The names are those of IPMI 2.0, 13.31: M is the console, C the BMC.
 #[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub sid_m: u32,
     pub sid_c: u32,
     pub random_m: [u8; 16],
@@ -132,23 +124,23 @@ impl Exchange {
     }
 
     /// The code of RAKP 2, by which the BMC shows that it knows the user's password.
-    pub fn rakp2(&self, suite: Suite, user_key: &[u8]) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn rakp2(&self, suite: Suite, user_key: &[u8]) -> Zeroizing<Vec<u8>> {
         let (m, c) = (self.sid_m.to_le_bytes(), self.sid_c.to_le_bytes());
         code(suite, user_key, &[&m, &c, &self.random_m, &self.random_c, &self.guid_c, &self.who(), &self.name])
     }
 
     /// The code of RAKP 3, by which the console shows the same.
-    pub fn rakp3(&self, suite: Suite, user_key: &[u8]) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn rakp3(&self, suite: Suite, user_key: &[u8]) -> Zeroizing<Vec<u8>> {
         code(suite, user_key, &[&self.random_c, &self.sid_m.to_le_bytes(), &self.who(), &self.name])
     }
 
     /// The session integrity key, under the BMC key where there is one, else under the user's.
-    pub fn sik(&self, suite: Suite, kg: &[u8]) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn sik(&self, suite: Suite, kg: &[u8]) -> Zeroizing<Vec<u8>> {
         code(suite, kg, &[&self.random_m, &self.random_c, &self.who(), &self.name])
     }
 
     /// The check value of RAKP 4.
-    pub fn rakp4(&self, suite: Suite, sik: &[u8]) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn rakp4(&self, suite: Suite, sik: &[u8]) -> Zeroizing<Vec<u8>> {
         let mut check = code(suite, sik, &[&self.random_m, &self.sid_c.to_le_bytes(), &self.guid_c]);
         check.truncate(suite.check_len());
         check
@@ -156,14 +148,14 @@ impl Exchange {
 }
 
 /// The keys of an established session.
-pub struct Keys {
+pub(crate) struct Keys {
     suite: Suite,
     integrity: Keyed,
     aes: Zeroizing<[u8; 16]>,
 }
 
 impl Keys {
-    pub fn new(suite: Suite, sik: &[u8]) -> Keys {
+    pub(crate) fn new(suite: Suite, sik: &[u8]) -> Keys {
         // Constants of 20 bytes for every suite, SHA-256 too: ipmitool, FreeIPMI and real boards agree (IPMI 2.0, 13.32 names SHA-1 only).
         let k1 = code(suite, sik, &[&[0x01; 20]]);
         let k2 = code(suite, sik, &[&[0x02; 20]]);
@@ -174,12 +166,8 @@ impl Keys {
         Keys { suite, integrity: Keyed::new(suite, &k1), aes }
     }
 
-    pub fn suite(&self) -> Suite {
-        self.suite
-    }
-
     /// A packet of a session: encrypted, then authenticated.
-    pub fn seal(&self, session: u32, sequence: u32, payload: &[u8], iv: [u8; 16]) -> Vec<u8> {
+    pub(crate) fn seal(&self, session: u32, sequence: u32, payload: &[u8], iv: [u8; 16]) -> Vec<u8> {
         // Confidentiality trailer: 1, 2, 3, ... and how many (IPMI 2.0, table 13-20).
         let pad = (BLOCK - (payload.len() + 1) % BLOCK) % BLOCK;
         let plain = payload.len() + pad + 1;
@@ -208,7 +196,7 @@ impl Keys {
 
     /// The payload of a packet, if it is ours: encrypted and authenticated with these keys. The code is what stands last, and covers all
     /// before it, so that boards with a wrong integrity pad (ipmitool's `icts`) read as well.
-    pub fn open(&self, packet: &Packet<'_>) -> Option<Vec<u8>> {
+    pub(crate) fn open(&self, packet: &Packet<'_>) -> Option<Vec<u8>> {
         if !packet.encrypted || !packet.authenticated {
             return None;
         }

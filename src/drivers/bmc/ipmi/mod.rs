@@ -7,18 +7,18 @@
 //! Shown by `tests/ipmi.rs`, against ipmi_sim, ipmitool and FreeIPMI.
 
 mod boot;
-pub mod commands;
-pub mod crypto;
-pub mod driver;
+pub(crate) mod commands;
+pub(crate) mod crypto;
+pub(crate) mod driver;
 mod open;
 mod pace;
 mod power;
 mod preview;
-pub mod quirks;
+pub(crate) mod quirks;
 mod request;
-pub mod session;
-pub mod socket;
-pub mod wire;
+pub(crate) mod session;
+pub(crate) mod socket;
+pub(crate) mod wire;
 
 pub use driver::{IpmiDriver, IpmiSettings};
 pub use preview::preview;

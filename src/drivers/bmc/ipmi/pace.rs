@@ -17,7 +17,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub fn new(spacing: Duration) -> Pace {
+    pub(super) fn new(spacing: Duration) -> Pace {
         Pace { spacing, next: Arc::default() }
     }
 
@@ -38,7 +38,7 @@ impl Pace {
     }
 
     /// Waits for its place. `false`: that would not be before the deadline.
-    pub async fn wait(&self, deadline: Instant) -> bool {
+    pub(super) async fn wait(&self, deadline: Instant) -> bool {
         let Some(at) = self.take(Some(deadline)) else { return false };
         if at > Instant::now() {
             sleep_until(at).await;
@@ -47,14 +47,14 @@ impl Pace {
     }
 
     /// A datagram just left, perhaps later than its place was.
-    pub fn left(&self) {
+    pub(super) fn left(&self) {
         let at = Instant::now() + self.spacing;
         let mut next = self.next();
         *next = Some(next.map_or(at, |next| next.max(at)));
     }
 
     /// Says it at its place, for whoever cannot wait.
-    pub fn last_word(&self, say: impl FnOnce() + Send + 'static) {
+    pub(super) fn last_word(&self, say: impl FnOnce() + Send + 'static) {
         let at = self.take(None).filter(|at| *at > Instant::now());
         match (at, tokio::runtime::Handle::try_current()) {
             (Some(at), Ok(runtime)) => {

@@ -25,7 +25,7 @@ pub fn preview(ops: &[Op], identity: Option<&BmcIdentity>) -> Vec<Vec<String>> {
     ops.iter().map(said).collect()
 }
 
-pub fn off(how: Off) -> ChassisControl {
+pub(super) fn off(how: Off) -> ChassisControl {
     match how {
         Off::Soft => ChassisControl::SoftShutdown,
         Off::Hard => ChassisControl::PowerDown,

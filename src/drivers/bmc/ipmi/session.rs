@@ -37,7 +37,7 @@ pub enum BadLogin {
 }
 
 /// IPMI 2.0, table 6-8.
-pub fn level(privilege: Privilege) -> u8 {
+pub(crate) fn level(privilege: Privilege) -> u8 {
     match privilege {
         Privilege::Operator => 3,
         Privilege::Administrator => 4,

@@ -174,27 +174,27 @@ pub(super) struct Lease {
 
 impl Lease {
     /// The console's session id.
-    pub fn console(&self) -> u32 {
+    pub(super) fn console(&self) -> u32 {
         self.console
     }
 
-    pub async fn ask(&self, datagram: &Datagram) -> io::Result<()> {
+    pub(super) async fn ask(&self, datagram: &Datagram) -> io::Result<()> {
         self.socket.toward(self.peer)?.ask(datagram, self.peer).await
     }
 
     /// One copy of a change, if the gate is open.
-    pub async fn change(&self, datagram: &Datagram, permit: &Permit, fresh: Option<Freshness>) -> Result<(), Unsent> {
+    pub(super) async fn change(&self, datagram: &Datagram, permit: &Permit, fresh: Option<Freshness>) -> Result<(), Unsent> {
         self.socket.toward(self.peer)?.change(datagram, self.peer, permit, fresh, false).await
     }
 
     /// Sends where that can be done at once: a last word, which may as well be lost.
-    pub fn ask_now(&self, datagram: &Datagram) {
+    pub(super) fn ask_now(&self, datagram: &Datagram) {
         if let Ok(socket) = self.socket.toward(self.peer) {
             socket.ask_now(datagram, self.peer);
         }
     }
 
-    pub async fn receive(&self) -> Vec<u8> {
+    pub(super) async fn receive(&self) -> Vec<u8> {
         loop {
             if let Some(datagram) = locked(&self.mailbox.waiting).pop_front() {
                 return datagram;

@@ -4,26 +4,26 @@
 //! Shown by the tests below and by the peers of `tests/ipmi.rs`.
 
 /// RMCP header: version 1.0, reserved, no acknowledge, class IPMI (IPMI 2.0, table 13-1).
-pub const RMCP_IPMI: [u8; 4] = [0x06, 0x00, 0xff, 0x07];
+pub(crate) const RMCP_IPMI: [u8; 4] = [0x06, 0x00, 0xff, 0x07];
 /// Authentication type of an RMCP+ session header (IPMI 2.0, table 13-8).
-pub const AUTH_RMCP_PLUS: u8 = 0x06;
+pub(crate) const AUTH_RMCP_PLUS: u8 = 0x06;
 /// Where the authenticated part of a packet starts: behind the RMCP header.
-pub const AUTHENTICATED_FROM: usize = 4;
+pub(crate) const AUTHENTICATED_FROM: usize = 4;
 /// RMCP header and RMCP+ session header.
-pub const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 
 /// Payload types (IPMI 2.0, table 13-16).
-pub const PAYLOAD_IPMI: u8 = 0x00;
-pub const OPEN_REQUEST: u8 = 0x10;
-pub const OPEN_RESPONSE: u8 = 0x11;
-pub const RAKP_1: u8 = 0x12;
-pub const RAKP_2: u8 = 0x13;
-pub const RAKP_3: u8 = 0x14;
-pub const RAKP_4: u8 = 0x15;
+pub(crate) const PAYLOAD_IPMI: u8 = 0x00;
+pub(crate) const OPEN_REQUEST: u8 = 0x10;
+pub(crate) const OPEN_RESPONSE: u8 = 0x11;
+pub(crate) const RAKP_1: u8 = 0x12;
+pub(crate) const RAKP_2: u8 = 0x13;
+pub(crate) const RAKP_3: u8 = 0x14;
+pub(crate) const RAKP_4: u8 = 0x15;
 
 /// Slave address of a BMC, and the software id of a remote console (IPMI 2.0, 5.4 and 5.5).
-pub const BMC_ADDRESS: u8 = 0x20;
-pub const CONSOLE_ADDRESS: u8 = 0x81;
+pub(crate) const BMC_ADDRESS: u8 = 0x20;
+pub(crate) const CONSOLE_ADDRESS: u8 = 0x81;
 
 /// An RMCP+ packet, taken apart but not verified.
 ///
@@ -32,7 +32,7 @@ pub const CONSOLE_ADDRESS: u8 = 0x81;
 ///  06 00 ff 07 | 06 | ea+type | session id | sequence | length | payload | ff.. pad | pad length | 07 | auth code
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Packet<'a> {
+pub(crate) struct Packet<'a> {
     pub encrypted: bool,
     pub authenticated: bool,
     pub payload_type: u8,
@@ -43,16 +43,16 @@ pub struct Packet<'a> {
     pub datagram: &'a [u8],
 }
 
-pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
-pub fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
 /// An RMCP+ packet, or nothing where the bytes are none.
-pub fn packet(datagram: &[u8]) -> Option<Packet<'_>> {
+pub(crate) fn packet(datagram: &[u8]) -> Option<Packet<'_>> {
     let header = datagram.get(..HEADER)?;
     if header[0] != RMCP_IPMI[0] || header[3] != RMCP_IPMI[3] || header[4] != AUTH_RMCP_PLUS {
         return None;
@@ -70,7 +70,7 @@ pub fn packet(datagram: &[u8]) -> Option<Packet<'_>> {
 }
 
 /// The first bytes of a packet. `kind` carries the two flag bits.
-pub fn header(kind: u8, session: u32, sequence: u32, length: usize) -> Vec<u8> {
+pub(crate) fn header(kind: u8, session: u32, sequence: u32, length: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + length + 40);
     out.extend_from_slice(&RMCP_IPMI);
     out.extend_from_slice(&[AUTH_RMCP_PLUS, kind]);
@@ -81,14 +81,14 @@ pub fn header(kind: u8, session: u32, sequence: u32, length: usize) -> Vec<u8> {
 }
 
 /// A packet outside of a session: the messages of the handshake.
-pub fn bare(kind: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn bare(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = header(kind, 0, 0, payload.len());
     out.extend_from_slice(payload);
     out
 }
 
 /// The console's session id that a packet from a BMC is for: in the header inside a session, in the payload of the handshake.
-pub fn addressee(packet: &Packet<'_>) -> Option<u32> {
+pub(crate) fn addressee(packet: &Packet<'_>) -> Option<u32> {
     match packet.payload_type {
         OPEN_RESPONSE | RAKP_2 | RAKP_4 => u32_at(packet.payload, 4),
         _ => Some(packet.session),
@@ -96,13 +96,13 @@ pub fn addressee(packet: &Packet<'_>) -> Option<u32> {
 }
 
 /// Makes a sum zero modulo 256 (IPMI 2.0, 13.8: 2's complement checksum).
-pub fn checksum(bytes: &[u8]) -> u8 {
+pub(crate) fn checksum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0u8, |sum, b| sum.wrapping_add(*b)).wrapping_neg()
 }
 
 /// An IPMI LAN message (IPMI 2.0, table 13-8): a request or a response, told apart by the network function's lowest bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LanMessage<'a> {
+pub(crate) struct LanMessage<'a> {
     pub netfn: u8,
     pub rq_seq: u8,
     pub cmd: u8,
@@ -112,14 +112,14 @@ pub struct LanMessage<'a> {
 
 /// The checksums are not observed: inside a session the authentication code says more, and some boards get them wrong
 /// (FreeIPMI's `nochecksumcheck`: Supermicro X9SCM-iiF, X9DRi-F).
-pub fn lan_message(payload: &[u8]) -> Option<LanMessage<'_>> {
+pub(crate) fn lan_message(payload: &[u8]) -> Option<LanMessage<'_>> {
     let (&[_to, netfn, _check, _from, seq, cmd], rest) = payload.split_first_chunk::<6>()?;
     let (_check, data) = rest.split_last()?;
     Some(LanMessage { netfn: netfn >> 2, rq_seq: seq >> 2, cmd, data })
 }
 
 /// The bytes of a message: `to` and `from` are the addresses.
-pub fn lan_bytes(to: u8, from: u8, message: &LanMessage<'_>) -> Vec<u8> {
+pub(crate) fn lan_bytes(to: u8, from: u8, message: &LanMessage<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(7 + message.data.len());
     out.extend_from_slice(&[to, message.netfn << 2]);
     out.push(checksum(&out));
@@ -137,7 +137,6 @@ impl Status {
     pub const OK: Status = Status(0x00);
     pub const NO_RESOURCES: Status = Status(0x01);
     pub const INVALID_SESSION: Status = Status(0x02);
-    pub const INVALID_AUTH: Status = Status(0x04);
     pub const INACTIVE_SESSION: Status = Status(0x08);
     pub const INVALID_ROLE: Status = Status(0x09);
     pub const UNAUTHORIZED_ROLE: Status = Status(0x0a);

@@ -22,10 +22,10 @@ const ROW: Profile = Profile {
     save: CONFIG_COPY,
 };
 
-pub static GENERIC: Profile = ROW;
+pub(super) static GENERIC: Profile = ROW;
 /// CISCO-PRODUCTS-MIB::ciscoProducts.
 static CATALYST: Profile = Profile { vendor: "Cisco Catalyst", prefix: &[1, 3, 6, 1, 4, 1, 9, 1], ..ROW };
 /// CISCO-ENTITY-VENDORTYPE-OID-MIB::cevChassis.
 static NEXUS: Profile = Profile { vendor: "Cisco Nexus", prefix: &[1, 3, 6, 1, 4, 1, 9, 12, 3, 1, 3], ..ROW };
 
-pub static ROWS: &[&Profile] = &[&CATALYST, &NEXUS];
+pub(super) static ROWS: &[&Profile] = &[&CATALYST, &NEXUS];

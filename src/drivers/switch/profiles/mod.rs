@@ -15,7 +15,7 @@ use super::snmp::Oid;
 
 /// One row: a vendor's line of switches.
 #[derive(Debug)]
-pub struct Profile {
+pub(crate) struct Profile {
     pub vendor: &'static str,
     pub family: Family,
     /// sysObjectID begins with this.
@@ -29,7 +29,7 @@ pub struct Profile {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
+pub(crate) enum Family {
     QBridge,
     CiscoVtp,
     ObserveOnly,
@@ -37,7 +37,7 @@ pub enum Family {
 
 /// Where the VLANs of ports are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Membership {
+pub(crate) enum Membership {
     /// dot1qPvid and dot1qVlanStaticTable, or dot1qVlanCurrentTable where the static one is not served.
     QBridge(Form),
     /// vmVlan and vlanTrunkPortTable.
@@ -48,7 +48,7 @@ pub enum Membership {
 
 /// How much goes into one SET.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Grouping {
+pub(crate) enum Grouping {
     /// One varbind.
     Single,
     /// What belongs together: egress and untagged of one VLAN.
@@ -59,14 +59,14 @@ pub enum Grouping {
 
 /// Which of egress and untagged is set first when a port joins a VLAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Adding {
+pub(crate) enum Adding {
     EgressFirst,
     UntaggedFirst,
 }
 
 /// How the running configuration is saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Save {
+pub(crate) enum Save {
     /// No object for it is known.
     NoneKnown,
     /// A row of a copy table: these columns and createAndGo(4) in one SET, then the state column, where there is one, until it says done.
@@ -75,14 +75,14 @@ pub enum Save {
 
 /// The column that shows how a copy goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct State {
+pub(crate) struct State {
     pub column: u32,
     pub done: i64,
     pub failed: i64,
 }
 
 impl Profile {
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self.family {
             Family::QBridge => "q-bridge",
             Family::CiscoVtp => "cisco-vtp",
@@ -93,7 +93,7 @@ impl Profile {
 
 /// What the agent serves, for those that no row knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Probe {
+pub(crate) struct Probe {
     pub static_egress: bool,
     pub pvid: bool,
     pub vm_vlan: bool,
@@ -101,7 +101,7 @@ pub struct Probe {
 
 /// The row for a switch: the longest prefix (a row that also matches sysDescr beats one that does not), else by what it serves. A family
 /// that the manifest names keeps the vendor's row where that is of the family.
-pub fn recognise(sys_object_id: &Oid, sys_descr: &str, probe: Probe, wanted: ProfileName) -> &'static Profile {
+pub(crate) fn recognise(sys_object_id: &Oid, sys_descr: &str, probe: Probe, wanted: ProfileName) -> &'static Profile {
     let matches = |p: &&&Profile| sys_object_id.0.starts_with(p.prefix) && p.descr.is_none_or(|d| sys_descr.contains(d));
     let by_vendor = rows().filter(matches).max_by_key(|p| (p.descr.is_some(), p.prefix.len()));
     let found = match by_vendor {

@@ -15,7 +15,7 @@ const ROW: Profile = Profile {
     save: Save::NoneKnown,
 };
 
-pub static GENERIC: Profile = ROW;
+pub(super) static GENERIC: Profile = ROW;
 static GENERIC_FROM_END: Profile = Profile { membership: Membership::QBridge(Form::BitsFromEnd), ..ROW };
 static GENERIC_VTP: Profile = Profile { membership: Membership::Vtp, ..ROW };
 static ARISTA: Profile = Profile { vendor: "Arista EOS", prefix: &[1, 3, 6, 1, 4, 1, 30065], ..ROW };
@@ -34,10 +34,10 @@ static ONYX: Profile = Profile { vendor: "NVIDIA Onyx", prefix: &[1, 3, 6, 1, 4,
 static SONIC: Profile =
     Profile { vendor: "SONiC", prefix: &[1, 3, 6, 1, 4, 1], descr: Some("SONiC"), membership: Membership::QBridge(Form::HexText), ..ROW };
 
-pub static ROWS: &[&Profile] = &[&ARISTA, &ARUBA_CX, &FOUNDRY, &CUMULUS, &DELL_OS10, &EXTREME, &HUAWEI, &JUNOS, &ONYX, &SONIC];
+pub(super) static ROWS: &[&Profile] = &[&ARISTA, &ARUBA_CX, &FOUNDRY, &CUMULUS, &DELL_OS10, &EXTREME, &HUAWEI, &JUNOS, &ONYX, &SONIC];
 
 /// Observe-only over the tables that a switch was found to have.
-pub fn like(membership: Membership) -> &'static Profile {
+pub(super) fn like(membership: Membership) -> &'static Profile {
     match membership {
         Membership::QBridge(Form::BitsFromEnd) => &GENERIC_FROM_END,
         Membership::QBridge(Form::Bits | Form::Decimal | Form::HexText) | Membership::Foundry => &GENERIC,

@@ -4,7 +4,7 @@
 use super::{Adding, Family, Grouping, Membership, Profile, Save};
 use crate::drivers::switch::portlist::Form;
 
-pub static GENERIC: Profile = Profile {
+pub(super) static GENERIC: Profile = Profile {
     vendor: "generic Q-BRIDGE",
     family: Family::QBridge,
     prefix: &[],
@@ -68,5 +68,5 @@ const GENERIC_ROW: Profile = Profile {
     save: Save::NoneKnown,
 };
 
-pub static ROWS: &[&Profile] =
+pub(super) static ROWS: &[&Profile] =
     &[&PROCURVE, &COMWARE, &POWERCONNECT, &CISCO_SB, &FORCE10, &DLINK, &DLINK_DES3000, &EDGECORE, &SMC, &LG, &NETGEAR];

@@ -76,7 +76,7 @@ impl Pdu {
 }
 
 /// error-status in words (RFC 3416 section 3).
-pub fn status_word(status: u32) -> String {
+pub(crate) fn status_word(status: u32) -> String {
     const WORDS: [&str; 19] = [
         "noError",
         "tooBig",
@@ -105,14 +105,14 @@ pub fn status_word(status: u32) -> String {
 pub(super) const TOO_BIG: u32 = snmp::ERRSTATUS_TOOBIG;
 
 /// `tag`, length and content.
-pub fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + 6);
     put(&mut out, tag, content);
     out
 }
 
 /// Append `tag`, length and content.
-pub fn put(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
+pub(crate) fn put(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
     out.push(tag);
     let length = content.len();
     if length < 0x80 {
@@ -127,7 +127,7 @@ pub fn put(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
 }
 
 /// Append an integer in the fewest octets, two's complement.
-pub fn put_integer(out: &mut Vec<u8>, tag: u8, value: i64) {
+pub(crate) fn put_integer(out: &mut Vec<u8>, tag: u8, value: i64) {
     let bytes = value.to_be_bytes();
     let superfluous = |pair: &[u8]| matches!((pair[0], pair[1] & 0x80), (0, 0) | (0xff, 0x80));
     let skip = bytes.windows(2).take_while(|pair| superfluous(pair)).count();
@@ -175,7 +175,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
 }
 
 /// The PDU, with its tag.
-pub fn pdu_bytes(pdu: &Pdu) -> Vec<u8> {
+pub(crate) fn pdu_bytes(pdu: &Pdu) -> Vec<u8> {
     let mut list = Vec::new();
     for (oid, value) in &pdu.bindings {
         let mut pair = Vec::new();
@@ -212,7 +212,7 @@ pub fn read_message(bytes: &[u8]) -> Result<(&[u8], Pdu), Unreadable> {
 }
 
 /// The outermost sequence: the version, and a reader of what follows.
-pub fn open_message(bytes: &[u8]) -> Result<(i64, AsnReader<'_>), Unreadable> {
+pub(crate) fn open_message(bytes: &[u8]) -> Result<(i64, AsnReader<'_>), Unreadable> {
     let mut outer = AsnReader::from_bytes(bytes);
     let content = outer.read_raw(asn1::TYPE_SEQUENCE).map_err(|_| Unreadable::Shape { place: "the message" })?;
     let mut reader = AsnReader::from_bytes(content);
@@ -221,7 +221,7 @@ pub fn open_message(bytes: &[u8]) -> Result<(i64, AsnReader<'_>), Unreadable> {
 }
 
 /// What a reply is matched by, read from a datagram before anything in it is believed: the request-id of v2c, the msgID of v3.
-pub fn reply_id(bytes: &[u8]) -> Option<u32> {
+pub(crate) fn reply_id(bytes: &[u8]) -> Option<u32> {
     let (version, mut reader) = open_message(bytes).ok()?;
     let id = if version == snmp2::Version::V3 as i64 {
         AsnReader::from_bytes(reader.read_raw(asn1::TYPE_SEQUENCE).ok()?).read_asn_integer().ok()?
@@ -234,7 +234,7 @@ pub fn reply_id(bytes: &[u8]) -> Option<u32> {
 }
 
 /// One PDU, and nothing behind it.
-pub fn read_pdu(reader: &mut AsnReader<'_>) -> Result<Pdu, Unreadable> {
+pub(crate) fn read_pdu(reader: &mut AsnReader<'_>) -> Result<Pdu, Unreadable> {
     let shape = |place| move |_| Unreadable::Shape { place };
     let tag = reader.peek_byte().map_err(shape("the PDU"))?;
     let kind = Kind::of(tag)?;
@@ -264,7 +264,7 @@ pub fn read_pdu(reader: &mut AsnReader<'_>) -> Result<Pdu, Unreadable> {
 }
 
 /// An INTEGER from 0 to 2^31-1.
-pub fn number(reader: &mut AsnReader<'_>, place: &'static str) -> Result<u32, Unreadable> {
+pub(crate) fn number(reader: &mut AsnReader<'_>, place: &'static str) -> Result<u32, Unreadable> {
     let value = reader.read_asn_integer().map_err(|_| Unreadable::Shape { place })?;
     i32::try_from(value).ok().and_then(|v| u32::try_from(v).ok()).ok_or(Unreadable::Range { place })
 }

@@ -17,13 +17,13 @@ use zeroize::Zeroizing;
 use crate::model::secret::{AuthProtocol, Hidden, PrivProtocol};
 
 /// RFC 3414 11.2: a password has at least eight characters.
-pub const PASSWORD_CHARS_MIN: usize = 8;
+pub(crate) const PASSWORD_CHARS_MIN: usize = 8;
 /// RFC 3414 A.2: the password is repeated to this many octets.
 const REPEATED_BYTES: usize = 1 << 20;
 /// Passwords remembered; more than this is churn, and a miss costs milliseconds.
 const CACHED: usize = 256;
 
-pub type Key = Zeroizing<Vec<u8>>;
+pub(crate) type Key = Zeroizing<Vec<u8>>;
 
 /// How a key too short for the cipher is made longer. No message tells which one an agent uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ fn hash(protocol: AuthProtocol, parts: &[&[u8]]) -> Key {
 }
 
 /// The message digest, not yet shortened.
-pub fn digest(protocol: AuthProtocol, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn digest(protocol: AuthProtocol, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     with_hash!(protocol, Hash => match SimpleHmac::<Hash>::new_from_slice(key) {
         Ok(mut mac) => {
             parts.iter().for_each(|part| mac.update(part));
@@ -102,7 +102,7 @@ pub fn digest(protocol: AuthProtocol, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// How many octets of the digest are sent (RFC 3414 6.3.1 and 7.3.1, RFC 7860 4.1).
-pub fn digest_bytes(protocol: AuthProtocol) -> usize {
+pub(crate) fn digest_bytes(protocol: AuthProtocol) -> usize {
     match protocol {
         AuthProtocol::Md5 | AuthProtocol::Sha1 => 12,
         AuthProtocol::Sha224 => 16,
@@ -113,7 +113,7 @@ pub fn digest_bytes(protocol: AuthProtocol) -> usize {
 }
 
 /// Octets of key that the privacy protocol takes; DES: eight of key and eight of pre-IV.
-pub fn privacy_bytes(protocol: PrivProtocol) -> usize {
+pub(crate) fn privacy_bytes(protocol: PrivProtocol) -> usize {
     match protocol {
         PrivProtocol::Des | PrivProtocol::Aes128 => 16,
         PrivProtocol::Aes256 => 32,
@@ -121,12 +121,12 @@ pub fn privacy_bytes(protocol: PrivProtocol) -> usize {
 }
 
 /// Whether the two extensions give different keys for this pair.
-pub fn is_extended(auth: AuthProtocol, privacy: PrivProtocol) -> bool {
+pub(crate) fn is_extended(auth: AuthProtocol, privacy: PrivProtocol) -> bool {
     hash(auth, &[]).len() < privacy_bytes(privacy)
 }
 
 /// Ku: a megabyte of the password, hashed. An empty password has the key of nothing at all; callers refuse it earlier.
-pub fn master(protocol: AuthProtocol, password: &[u8]) -> Key {
+pub(crate) fn master(protocol: AuthProtocol, password: &[u8]) -> Key {
     if password.is_empty() {
         return hash(protocol, &[]);
     }
@@ -141,12 +141,12 @@ pub fn master(protocol: AuthProtocol, password: &[u8]) -> Key {
 }
 
 /// Kul: the key of one engine (RFC 3414 2.6).
-pub fn localize(protocol: AuthProtocol, master: &[u8], engine: &[u8]) -> Key {
+pub(crate) fn localize(protocol: AuthProtocol, master: &[u8], engine: &[u8]) -> Key {
     hash(protocol, &[master, engine, master])
 }
 
 /// Kul made long enough. Reeder's way hashes a megabyte.
-pub fn extend(protocol: AuthProtocol, key: &[u8], engine: &[u8], need: usize, how: Extension) -> Key {
+pub(crate) fn extend(protocol: AuthProtocol, key: &[u8], engine: &[u8], need: usize, how: Extension) -> Key {
     // Room for the last piece too: a vector that grows leaves its old octets behind, unwiped.
     let mut out = Zeroizing::new(Vec::with_capacity(need + 2 * key.len()));
     out.extend_from_slice(key);
@@ -168,11 +168,11 @@ type Cache = BTreeMap<(AuthProtocol, [u8; 32]), Arc<Key>>;
 
 /// The keys of passwords.
 #[derive(Default)]
-pub struct MasterKeys(Mutex<Cache>);
+pub(crate) struct MasterKeys(Mutex<Cache>);
 
 impl MasterKeys {
     /// The master key of a password: from the cache, or derived on a blocking thread.
-    pub async fn of(&self, protocol: AuthProtocol, password: &Hidden) -> io::Result<Arc<Key>> {
+    pub(crate) async fn of(&self, protocol: AuthProtocol, password: &Hidden) -> io::Result<Arc<Key>> {
         let index = (protocol, Sha256::digest(password.reveal().as_bytes()).into());
         if let Some(key) = self.lock().get(&index) {
             return Ok(key.clone());
@@ -194,7 +194,7 @@ impl MasterKeys {
 }
 
 /// The keys of one user on one engine. On a blocking thread where that takes a megabyte's hash.
-pub async fn localized(
+pub(crate) async fn localized(
     masters: (Arc<Key>, Arc<Key>),
     protocols: (AuthProtocol, PrivProtocol),
     engine: &[u8],

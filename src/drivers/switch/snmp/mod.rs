@@ -4,13 +4,13 @@
 //!
 //! Leaves out: what the objects mean (`drivers::switch::engine` and the profiles).
 
-pub mod agent;
-pub mod codec;
-pub mod keys;
-pub mod privacy;
+pub(crate) mod agent;
+pub(crate) mod codec;
+pub(crate) mod keys;
+pub(crate) mod privacy;
 mod session;
-pub mod transport;
-pub mod usm;
+pub(crate) mod transport;
+pub(crate) mod usm;
 mod walk;
 
 pub use agent::{Timing, UdpAgent};

@@ -22,7 +22,7 @@ pub struct Clock {
 }
 
 /// The ciphertext, and the salt to send as msgPrivacyParameters. `salt` must be new each time.
-pub fn encrypt(protocol: PrivProtocol, key: &[u8], clock: Clock, salt: u64, plain: &[u8]) -> Result<(Vec<u8>, [u8; 8]), Unreadable> {
+pub(crate) fn encrypt(protocol: PrivProtocol, key: &[u8], clock: Clock, salt: u64, plain: &[u8]) -> Result<(Vec<u8>, [u8; 8]), Unreadable> {
     let mut data = plain.to_vec();
     match protocol {
         PrivProtocol::Des => {
@@ -52,7 +52,7 @@ pub fn encrypt(protocol: PrivProtocol, key: &[u8], clock: Clock, salt: u64, plai
 }
 
 /// The plaintext, with what DES padded it by behind it.
-pub fn decrypt(protocol: PrivProtocol, key: &[u8], clock: Clock, salt: &[u8], ciphertext: &[u8]) -> Result<Vec<u8>, Unreadable> {
+pub(crate) fn decrypt(protocol: PrivProtocol, key: &[u8], clock: Clock, salt: &[u8], ciphertext: &[u8]) -> Result<Vec<u8>, Unreadable> {
     let salt: &[u8; 8] = salt.try_into().map_err(|_| Unreadable::Cipher)?;
     let mut data = ciphertext.to_vec();
     match protocol {

@@ -7,7 +7,7 @@
 use super::{Binding, Oid, Value};
 
 /// Bindings of one reply: snmpsim and some switches stop at 64, net-snmp at 100, and 64 PVIDs still fit an Ethernet frame.
-pub const REPLY_BINDINGS_MAX: usize = 64;
+pub(super) const REPLY_BINDINGS_MAX: usize = 64;
 /// Columns of one request, so that a reply of `REPLY_BINDINGS_MAX` has two rows of each.
 const COLUMNS_MAX: usize = 32;
 /// Rows asked for where the expected number of rows is used up and the table still goes on.
@@ -15,7 +15,7 @@ const ROWS_BEYOND: usize = 10;
 
 /// One GETBULK: go on after each of `after`, `rows` times.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
+pub(super) struct Ask {
     pub after: Vec<Oid>,
     pub rows: u32,
     columns: Vec<usize>,
@@ -34,7 +34,7 @@ impl Column {
 }
 
 /// A walk on its way.
-pub struct Walk {
+pub(super) struct Walk {
     columns: Vec<Column>,
     expected: usize,
     bindings_max: usize,
@@ -42,13 +42,13 @@ pub struct Walk {
 
 impl Walk {
     /// `rows`: how many to expect in the longest column, 0 where nobody knows.
-    pub fn new(columns: &[Oid], rows: usize, bindings_max: usize) -> Walk {
+    pub(super) fn new(columns: &[Oid], rows: usize, bindings_max: usize) -> Walk {
         let columns = columns.iter().map(|root| Column { root: root.clone(), rows: Vec::new(), done: false }).collect();
         Walk { columns, expected: rows, bindings_max: bindings_max.clamp(1, REPLY_BINDINGS_MAX) }
     }
 
     /// The next request, or nothing where all columns are at their end.
-    pub fn ask(&self) -> Option<Ask> {
+    pub(super) fn ask(&self) -> Option<Ask> {
         let width = COLUMNS_MAX.min(self.bindings_max);
         let columns: Vec<usize> = (0..self.columns.len()).filter(|&at| !self.columns[at].done).take(width).collect();
         let most = self.bindings_max / columns.len().max(1);
@@ -64,7 +64,7 @@ impl Walk {
     }
 
     /// The reply to `ask`. The error says what is wrong with it.
-    pub fn take(&mut self, ask: &Ask, reply: Vec<Binding>) -> Result<(), String> {
+    pub(super) fn take(&mut self, ask: &Ask, reply: Vec<Binding>) -> Result<(), String> {
         if reply.is_empty() {
             return Err("a reply to GETBULK without a single binding".to_owned());
         }
@@ -93,19 +93,19 @@ impl Walk {
     }
 
     /// The agent said tooBig: ask for half as much from now on. False where it was one binding already.
-    pub fn halve(&mut self, ask: &Ask) -> bool {
+    pub(super) fn halve(&mut self, ask: &Ask) -> bool {
         let asked = ask.after.len() * ask.rows as usize;
         self.bindings_max = (asked.min(self.bindings_max) / 2).max(1);
         asked > 1
     }
 
     /// How many bindings a reply may have now.
-    pub fn bindings_max(&self) -> usize {
+    pub(super) fn bindings_max(&self) -> usize {
         self.bindings_max
     }
 
     /// The rows of each column.
-    pub fn rows(self) -> Vec<Vec<Binding>> {
+    pub(super) fn rows(self) -> Vec<Vec<Binding>> {
         self.columns.into_iter().map(|column| column.rows).collect()
     }
 }
