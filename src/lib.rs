@@ -29,7 +29,8 @@
 //! - **body**: a server, as something that a persona can live on; its *record* (`model::body`) is what is stored about it.
 //! - **persona**: a server built for a task, independent of hardware. A **binding** says which body it is to have.
 //! - **desired**, **observed**: what manifests ask of one server, and what is known of it (`plan::desired`, `plan::observed`).
-//! - **evidence**: that a persona may be alive on a body, as a snapshot of what was answered. It **ends** when the body is *seen off*.
+//! - **evidence**: that a persona may be alive on a body, as a snapshot of what was answered, or of what a binding names where a
+//!   body was found running. It **ends** when the body is *seen off*.
 //! - **claim**: what must not have two owners: a written root, an initiator's name, an address, an exclusive persona (`model::claim`).
 //! - **fence**: evidence that keeps a claim from others.
 //! - **boot answer**: what the boot services tell a machine. It *stands* until it is withdrawn; **parked** is the answer that starts nothing.

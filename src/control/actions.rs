@@ -404,6 +404,12 @@ impl Controller {
             let foreign = fence::foreign(name);
             return refuse(format!("nothing is known of what server {name} runs; switch it off, or say what is so: {foreign}"));
         }
+        if let Some(persona) = body.found_evidence().next() {
+            let foreign = fence::foreign(name);
+            return refuse(format!(
+                "server {name} was found running when a binding named it for persona {persona}, and nobody has said what it runs; switch it off, or say what is so: {foreign}"
+            ));
+        }
         match body.evidence.keys().next() {
             Some(persona) => refuse(format!("by evidence server {name} may still run persona {persona}; stop it first (state: Stopped)")),
             None => Ok(()),

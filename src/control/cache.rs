@@ -238,8 +238,10 @@ impl Cache {
         let unreadable = self.unreadable.keys().chain(&self.anything).filter(|s| *s != server);
         out.extend(unreadable.map(|s| Elsewhere::Unreadable { server: s.clone(), there: self.there(s) }));
         let on_disk = self.on_disk_at.get(&holder.persona).into_iter().flatten().filter(|s| *s != server);
-        let strays = |s: &&Name| self.power_is(s, Power::On) && self.body(s).evidence.is_empty();
-        out.extend(on_disk.filter(strays).map(|s| Elsewhere::Disk { server: s.clone() }));
+        // Of a server that is in no manifest any more nothing is asked.
+        let is_asked = |s: &Name| self.objects.servers.contains_key(s) && !self.power_is(s, Power::Off);
+        let strays = |s: &Name| is_asked(s) && self.bodies.get(s).is_some_and(|b| b.value.may_run_from_disk(&holder.persona));
+        out.extend(on_disk.filter(|s| strays(s)).map(|s| Elsewhere::Disk { server: s.clone(), there: self.there(s) }));
         out.extend(self.reserved_by_others(&holder.authority.binding, claims));
         out
     }
@@ -350,6 +352,7 @@ impl Cache {
             answers,
             bound: body.is_some_and(|b| b.held_by.is_some() || b.release.is_some()),
             runs_by_mistake: body.is_some_and(Body::runs_by_mistake),
+            found_running: body.is_some_and(|b| b.found_evidence().next().is_some()),
         }
     }
 

@@ -104,9 +104,11 @@ impl Controller {
             return Err(Refusal::NotFound { what: format!("Server/{server}") });
         }
         let unreadable = self.cache.unreadable.contains_key(server) || self.cache.body(server).anything;
+        // Such evidence is a guess from a manifest: a person's word ends it, as adopting does.
+        let guessed: Vec<Record> = self.cache.body(server).found_evidence().map(|persona| Record::End(persona.clone())).collect();
         let (records, text) = match what {
             Declaring::Off => self.declare_off(server, unreadable, reason, who)?,
-            Declaring::Foreign if !unreadable => {
+            Declaring::Foreign if !unreadable && guessed.is_empty() => {
                 return refused(format!("what is stored of server {server} reads: `embody why server {server}` says what it may run"));
             }
             Declaring::Foreign if !self.answers(server) => {
@@ -114,7 +116,9 @@ impl Controller {
                     "the BMC of server {server} does not answer as the machine that is remembered: declare it off, if it is"
                 ));
             }
-            Declaring::Foreign => (vec![Record::Renew], format!("server {server} is taken to run nothing of embody's")),
+            Declaring::Foreign => {
+                (if unreadable { vec![Record::Renew] } else { guessed }, format!("server {server} is taken to run nothing of embody's"))
+            }
         };
         if !self.record(server, &records).await {
             return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
@@ -131,7 +135,7 @@ impl Controller {
             ));
         }
         let body = self.cache.body(server);
-        if body.evidence.is_empty() && !unreadable {
+        if body.evidence.is_empty() && body.on_disk.is_empty() && !unreadable {
             return refused(format!("by evidence server {server} runs nothing: there is nothing to declare"));
         }
         let want = self.cache.want(server);

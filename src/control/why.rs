@@ -209,6 +209,7 @@ fn asked_again(at: Option<Tick>, now: Tick) -> String {
 
 fn in_words(evidence: &Evidence) -> &'static str {
     match (evidence.withdrawn, evidence.phase) {
+        (_, Phase::Found) => "it was found running, and nobody has said what it runs",
         (true, _) => "its boot answer was withdrawn, the server was not seen off since",
         (false, Phase::Answered) => "its boot answer stands",
         (false, Phase::Armed) => "seen off since its boot answer stands",

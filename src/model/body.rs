@@ -93,7 +93,8 @@ pub enum Found {
     Adopted,
 }
 
-/// That a persona may be alive here: since its boot answer stood, until the body is seen off after that was withdrawn.
+/// That a persona may be alive here: since its boot answer stood, until the body is seen off after that was withdrawn; or since the body was
+/// found running when a binding named it, until it is seen off or a person says what it runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Evidence {
@@ -120,6 +121,8 @@ pub enum Phase {
     Armed,
     /// A start was seen after that.
     Started,
+    /// It was found running when its binding took it, and nobody has said yet what it runs. No answer of ours stood.
+    Found,
 }
 
 /// What was answered: all that a body boots, as it was when the answer began to stand. An edit of the persona changes nothing of it.
@@ -233,6 +236,16 @@ impl Body {
     /// Whether evidence here keeps others from what it claims.
     pub fn fences(&self) -> bool {
         self.declared.as_ref().is_none_or(|d| d.what != Declaration::Off)
+    }
+
+    /// The personas that its bindings named while it ran something that nobody has declared.
+    pub fn found_evidence(&self) -> impl Iterator<Item = &Name> {
+        self.evidence.iter().filter(|(_, evidence)| evidence.phase == Phase::Found).map(|(persona, _)| persona)
+    }
+
+    /// Whether its own disk may run a persona while it is on: no answer of ours says what else it runs.
+    pub fn may_run_from_disk(&self, persona: &Name) -> bool {
+        self.on_disk.contains(persona) && self.evidence.is_empty() && self.fences()
     }
 
     /// Ports whose write was begun and not seen ended, and in which binding's name.

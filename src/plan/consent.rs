@@ -74,6 +74,7 @@ pub(crate) fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Obser
     }
     let approval = seen.approvals.get(binding).filter(|a| a.uid == authority.uid && a.generation == authority.generation);
     let runs_by_mistake = seen.body.runs_by_mistake();
+    let leaves = seen.body.release.as_ref().is_some_and(|hold| hold.uid == authority.uid);
     let found_running = runs_by_mistake || matches!(seen.body.found, Found::Running | Found::Adopted | Found::Unknown);
     let disturbs = disruption(op, seen) != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }) && !seen.is(Power::Off));
     match mode {
@@ -87,7 +88,7 @@ pub(crate) fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Obser
                 false => format!("the server was running when binding {binding} took it"),
             };
             let declare = match seen.body.found {
-                _ if runs_by_mistake => String::new(),
+                _ if runs_by_mistake || leaves => String::new(),
                 Found::Adopted => String::new(),
                 Found::Unknown | Found::Off | Found::Running | Found::Managed => {
                     format!(", or declare that it runs the persona with `embody approve {binding} --adopt`")

@@ -38,8 +38,10 @@ pub(crate) fn records(want: &Desired, seen: &Observed) -> Vec<Record> {
 /// Who holds the body.
 fn ownership(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let body = &seen.body;
+    // A person has said that what was found running is nothing of ours: it is left as it is.
+    let foreign = body.found == Found::Running && body.evidence.is_empty() && body.off.is_none();
     // The binding that was to release it is deleted: before `Release`, which would keep the older debt.
-    if body.release.is_some() && want.releaser.is_none() {
+    if body.release.is_some() && (want.releaser.is_none() || foreign) {
         out.push(Record::Released);
         return;
     }
@@ -94,11 +96,25 @@ fn found(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let since_taken = seen.power.as_ref().is_some_and(|p| p.asked_at > seen.memory.taken_at);
     let off = || seen.is(Power::Off) && since_taken && seen.seen_off(Tick::START) == SeenOff::Yes;
     match seen.body.found {
-        Found::Unknown if seen.is(Power::On) => out.push(Record::FoundAs(Found::Running)),
+        Found::Unknown if seen.is(Power::On) => {
+            out.push(Record::FoundAs(Found::Running));
+            out.extend(may_run(want, seen));
+        }
+        // Another persona is named, and nobody has said that it is none of them.
+        Found::Running if seen.is(Power::On) && !seen.body.evidence.is_empty() => out.extend(may_run(want, seen)),
         Found::Unknown | Found::Running if off() => out.push(Record::FoundAs(Found::Off)),
         Found::Adopted if off() || is_as_desired(want, seen) => out.push(Record::FoundAs(Found::Managed)),
         Found::Unknown | Found::Running | Found::Off | Found::Managed | Found::Adopted => {}
     }
+}
+
+/// Whoever binds a server that runs may mean what it runs: until a person says so, it is not known. Not where that may run elsewhere.
+fn may_run(want: &Desired, seen: &Observed) -> Option<Record> {
+    let body = &seen.body;
+    let holder = want.holder.as_ref().filter(|h| !body.evidence.contains_key(&h.persona) && !h.snapshot.claims.is_empty())?;
+    let is_known = body.release.is_some() || body.evidence.values().any(|e| e.phase != Phase::Found);
+    let elsewhere = seen.elsewhere.iter().any(|other| other.server().is_some());
+    (!is_known && !elsewhere).then(|| Record::MayRun(Box::new(holder.snapshot.clone())))
 }
 
 /// All of it, as read back: whoever adopted it has nothing more to approve.
@@ -137,6 +153,8 @@ fn lives(seen: &Observed, out: &mut Vec<Record>) {
             }
             (Phase::Armed, Power::On) => out.push(Record::Start(persona.clone())),
             (Phase::Answered | Phase::Started, Power::Off | Power::On) | (Phase::Armed, Power::Off) => {}
+            // No answer of ours stood: it is withdrawn from its beginning.
+            (Phase::Found, Power::Off | Power::On) => {}
         }
     }
 }
@@ -171,7 +189,8 @@ fn declared(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
         Declaration::OffOncePortsAreReleased | Declaration::Off if on => {
             out.push(Record::DeclaredAs(Declaration::OffButRuns));
             // Its record did not read when it was declared off.
-            out.extend(seen.body.evidence.is_empty().then_some(Record::Anything));
+            let did_not_read = seen.body.evidence.is_empty() && seen.body.on_disk.is_empty();
+            out.extend(did_not_read.then_some(Record::Anything));
         }
         _ if nothing => out.push(Record::DeclarationOver),
         Declaration::OffOncePortsAreReleased if quarantined() => out.push(Record::DeclaredAs(Declaration::Off)),

@@ -52,6 +52,9 @@ pub(crate) fn why_off<'a>(want: &'a Desired, seen: &Observed) -> Option<WhyOff<'
 /// Why a body that should run the persona must go off first, and whether the persona's own answer must be withdrawn for it.
 fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)> {
     let persona = &holder.persona;
+    if seen.is(Power::On) && seen.body.found_evidence().next().is_some() {
+        return Some((format!("what it runs is not known to be persona {persona}"), false));
+    }
     if let Some(other) = seen.body.evidence.keys().find(|p| *p != persona) {
         return Some((format!("it may run persona {other}, not {persona}"), false));
     }
@@ -76,7 +79,7 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
         Phase::Armed if is_outdated(holder, seen) && seen.seen_off(Tick::START) == SeenOff::Yes => {
             Some((format!("what is answered here is not what {persona} is now"), true))
         }
-        Phase::Started | Phase::Armed => None,
+        Phase::Started | Phase::Armed | Phase::Found => None,
     }
 }
 
@@ -155,7 +158,8 @@ pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Vec<Record>, Problem> {
     if !seen.is(Power::On) || seen.bmc_trouble.is_some() {
         return refuse(Reason::PowerUnknown, format!("the server of binding {binding} is not seen running now"));
     }
-    if let Some(other) = seen.body.evidence.keys().find(|p| *p != persona) {
+    let found = |p: &Name| seen.body.found_evidence().any(|f| f == p);
+    if let Some(other) = seen.body.evidence.keys().find(|p| *p != persona && !found(p)) {
         return refuse(Reason::PersonaUnclear, format!("by evidence the server of binding {binding} may run persona {other}"));
     }
     if let Some(other) = seen.elsewhere.first() {
@@ -208,6 +212,10 @@ fn in_words(other: &Elsewhere, persona: &Name, now: Option<Tick>) -> String {
         (None, _) => "its BMC has not answered since this controller started".to_owned(),
     };
     let way = |server: &Name, there: &There| match (there.answers, there.bound) {
+        (true, _) if there.found_running => format!(
+            "; it was found running when it was bound, and nobody has said what it runs: switch it off, or say that it is something else: {}",
+            foreign(server)
+        ),
         _ if there.runs_by_mistake => format!("; {server} was declared off, and is on all the same: switch it off"),
         (false, _) => format!("; if its power is cut for certain: `embody declare server {server} off --reason \"its power is cut\"`"),
         (true, true) => String::new(),
@@ -229,8 +237,11 @@ fn in_words(other: &Elsewhere, persona: &Name, now: Option<Tick>) -> String {
             };
             format!("nothing is known of what server {server} runs, so it may be anything: {}{way}", age(there))
         }
-        Elsewhere::Disk { server } => {
+        Elsewhere::Disk { server, there } if there.answers => {
             format!("server {server} is on without an answer of embody's, and its disk holds persona {persona}: switch it off")
+        }
+        Elsewhere::Disk { server, there } => {
+            format!("server {server} may be on, and its disk holds persona {persona}: {}{}", age(there), way(server, there))
         }
         Elsewhere::Reserved { binding, claim } => format!("{claim} is reserved by binding {binding}"),
     }

@@ -167,8 +167,8 @@ impl<'a> Course<'a> {
             if seen.unreadable || seen.body.anything {
                 out.push(Elsewhere::Unreadable { server: other.clone(), there });
             }
-            if seen.body.on_disk.contains(&holder.persona) && seen.body.evidence.is_empty() && seen.is(Power::On) {
-                out.push(Elsewhere::Disk { server: other.clone() });
+            if seen.body.may_run_from_disk(&holder.persona) && !seen.is(Power::Off) {
+                out.push(Elsewhere::Disk { server: other.clone(), there });
             }
             for (persona, evidence) in seen.body.evidence.iter().filter(|_| seen.body.fences()) {
                 let found = evidence.snapshot.overlap(claims).map(|claim| Elsewhere::Evidence {

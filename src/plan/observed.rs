@@ -230,6 +230,7 @@ impl Observed {
             answers: self.power.is_some() && self.bmc_trouble.is_none(),
             bound: self.body.held_by.is_some() || self.body.release.is_some(),
             runs_by_mistake: self.body.runs_by_mistake(),
+            found_running: self.body.found_evidence().next().is_some(),
         }
     }
 
@@ -274,8 +275,8 @@ pub enum Elsewhere {
     Evidence { server: Name, persona: Name, claim: String, there: There },
     /// The record of this body does not read.
     Unreadable { server: Name, there: There },
-    /// The disk of this body, which is on without an answer of ours, holds the persona.
-    Disk { server: Name },
+    /// The disk of this body, which is on without an answer of ours or may be, holds the persona.
+    Disk { server: Name, there: There },
     /// Another binding has reserved it.
     Reserved { binding: Name, claim: String },
 }
@@ -291,12 +292,14 @@ pub struct There {
     pub bound: bool,
     /// It was declared off, and is on all the same.
     pub runs_by_mistake: bool,
+    /// It was found running when it was bound, and nobody has said what it runs.
+    pub found_running: bool,
 }
 
 impl Elsewhere {
     pub fn server(&self) -> Option<&Name> {
         match self {
-            Elsewhere::Evidence { server, .. } | Elsewhere::Unreadable { server, .. } | Elsewhere::Disk { server } => Some(server),
+            Elsewhere::Evidence { server, .. } | Elsewhere::Unreadable { server, .. } | Elsewhere::Disk { server, .. } => Some(server),
             Elsewhere::Reserved { .. } => None,
         }
     }

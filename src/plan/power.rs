@@ -178,7 +178,7 @@ pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan)
             boot_device_of_running(want, holder, seen, plan);
         }
         // `evidence` or `fence::why_off` has spoken already.
-        (None | Some(Phase::Armed), Power::On) => {}
+        (None | Some(Phase::Armed), Power::On) | (Some(Phase::Found), Power::Off | Power::On) => {}
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Record {
     DeclaredAs(Declaration),
     /// The declaration is over: the body is in embody's care again.
     DeclarationOver,
+    /// It was found running, and this is what its binding says that it runs.
+    MayRun(Box<Snapshot>),
     /// The record did not read, and the body was seen off since: it begins anew.
     Renew,
     /// Nothing is known of what it runs.
@@ -107,6 +109,7 @@ impl Record {
             Record::Smbios(uuid) => body.smbios = Some(uuid.clone()),
             Record::Answer(_)
             | Record::Adopt(_)
+            | Record::MayRun(_)
             | Record::Arm(_)
             | Record::Start(_)
             | Record::Withdraw(_)
@@ -131,7 +134,13 @@ impl Record {
                 body.evidence.extend([begin(snapshot, Phase::Answered)]);
                 body.smbios = None;
             }
+            Record::MayRun(snapshot) => {
+                body.evidence.extend([begin(snapshot, Phase::Found)]);
+                body.evidence.values_mut().for_each(|evidence| evidence.withdrawn = true);
+            }
             Record::Adopt(snapshot) => {
+                // Whoever says what it runs says what it does not run.
+                body.evidence.retain(|_, evidence| evidence.phase != Phase::Found);
                 body.evidence.extend([begin(snapshot, Phase::Started)]);
                 is_on_disk(&snapshot.persona, body);
                 (body.found, body.anything, body.confirm_start) = (Found::Adopted, false, false);

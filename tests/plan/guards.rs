@@ -129,17 +129,57 @@ fn a_body_that_was_found_running_is_not_disturbed_without_approval() {
     let (_, plans) = rack.calm(12);
     assert!(plans[&a].waits.iter().any(|w| w.reason == Reason::ApprovalNeeded), "{plans:?}");
     assert_eq!((rack.sent, rack.body("a").found), (0, Found::Running));
-    // Nor when the binding thinks better of it and goes elsewhere: nothing here was ever ours.
-    let mut moved = rack.clone();
-    moved.bind("x", "p", "b", RunState::Running, Mode::Enforce);
-    let (_, plans) = moved.calm(12);
-    assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
-    assert_eq!((moved.truth[&a].power, moved.runs("b")), (Power::On, Some("p")));
     // After an approval it is switched off and made ours.
     rack.approve("x");
     let (_, plans) = rack.calm(12);
     assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
     assert_eq!(rack.runs("a"), Some("p"));
+}
+
+/// Whoever binds a server that runs often means what runs there, and what it writes.
+#[test]
+fn what_a_binding_names_may_run_where_it_was_found_running() {
+    let mut rack = Rack::new(&["a", "b"], &["p", "q"], 1);
+    let (a, b) = (name("a"), name("b"));
+    rack.press(&a, Power::On);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(12);
+    let bound = rack.clone();
+    // Moved, or deleted and made anew: it starts nowhere else before a person says what is so.
+    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(12);
+    assert!(plans[&b].waits.iter().any(|w| w.reason == Reason::PersonaElsewhere && w.message.contains("found running")), "{plans:?}");
+    let mut anew = bound.clone();
+    anew.unbind("x");
+    anew.calm(12);
+    anew.bind("y", "p", "b", RunState::Running, Mode::Enforce);
+    anew.calm(12);
+    for rack in [&rack, &anew] {
+        assert_eq!((rack.sent, rack.truth[&a].power, rack.truth[&b].power), (0, Power::On, Power::Off));
+    }
+    // It is something else: it stays as it is.
+    for mut rack in [rack.clone(), anew.clone()] {
+        rack.store(&a, &Record::End(name("p")));
+        let (_, plans) = rack.calm(12);
+        assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+        assert_eq!((rack.truth[&a].power, rack.runs("b")), (Power::On, Some("p")));
+    }
+    // Somebody switches it off, or approves that embody does.
+    anew.press(&a, Power::Off);
+    rack.approve("x");
+    for mut rack in [rack, anew] {
+        let (_, plans) = rack.calm(12);
+        assert!(plans.values().all(|p| p.is_converged()), "{plans:?}");
+        assert_eq!((rack.truth[&a].power, rack.runs("b")), (Power::Off, Some("p")));
+    }
+    // The first manifest named the wrong persona: whoever adopts the right one has said what it is.
+    let mut renamed = bound;
+    renamed.bind("x", "q", "a", RunState::Running, Mode::Enforce);
+    renamed.calm(12);
+    let want = renamed.want(&a);
+    let records = embody::testing::plan::fence::adopt(want.holder.as_ref().unwrap(), &renamed.sight(&a, &want)).unwrap();
+    records.iter().for_each(|record| renamed.store(&a, record));
+    assert_eq!(renamed.body("a").evidence.keys().cloned().collect::<Vec<_>>(), [name("q")]);
 }
 
 #[test]

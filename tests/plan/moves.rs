@@ -287,6 +287,37 @@ fn a_body_whose_disk_holds_a_persona_that_moved_is_parked_and_fences_when_it_run
     assert_eq!((rack.runs("b"), rack.runs("c")), (Some("p"), None));
 }
 
+/// Whether it is on nobody knows after a restart, and nobody ever where its BMC has died.
+#[test]
+fn a_disk_that_holds_the_persona_counts_until_its_server_is_known_to_be_off() {
+    let mut rack = Rack::new(&["a", "b"], &["p"], 1);
+    rack.put_disk("p", "net-p");
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    rack.calm(30);
+    rack.unbind("x");
+    rack.press(&name("b"), Power::Off);
+    rack.calm(20);
+    assert_eq!((rack.truth["a"].power, rack.body("b").evidence.len()), (Power::Off, 0));
+    rack.restart_process();
+    rack.truth.get_mut("a").unwrap().silent = true;
+    rack.bind("y", "p", "b", RunState::Running, Mode::Enforce);
+    let (_, plans) = rack.calm(20);
+    let waits = &plans[&name("b")].waits;
+    let said = waits.iter().find(|w| w.reason == Reason::MayRunFromDisk);
+    assert!(said.is_some_and(|w| w.message.contains("`embody declare server a off")), "{plans:?}");
+    assert_eq!(rack.runs("b"), None);
+    let mut declared = rack.clone();
+    declared.declare_off("a");
+    rack.truth.get_mut("a").unwrap().silent = false;
+    for mut rack in [rack, declared] {
+        let (_, plans) = rack.calm(30);
+        assert!(plans[&name("b")].is_converged(), "{plans:?}");
+        assert_eq!(rack.runs("b"), Some("p"));
+    }
+}
+
 /// Nobody started it: the disk was never seen to hold anything but by what a person says.
 #[test]
 fn the_disk_of_an_adopted_server_holds_the_persona_as_well() {

@@ -316,8 +316,8 @@ impl Rack {
             if seen.unreadable || body.anything {
                 out.push(Elsewhere::Unreadable { server: server.clone(), there });
             }
-            if body.on_disk.contains(&holder.persona) && seen.is(Power::On) && body.evidence.is_empty() {
-                out.push(Elsewhere::Disk { server: server.clone() });
+            if body.may_run_from_disk(&holder.persona) && !seen.is(Power::Off) {
+                out.push(Elsewhere::Disk { server: server.clone(), there });
             }
             let fencing = body.evidence.iter().filter(|_| body.fences());
             out.extend(fencing.filter_map(|(persona, evidence)| {

@@ -273,6 +273,11 @@ fn lives() -> Vec<Place> {
             out.push(Place { evidence, power: Power::On, ..free() });
         }
     }
+    // Found running: it may be what its binding says, or not.
+    for (persona, power, runs) in [("p", Power::Off, false), ("p", Power::On, false), ("p", Power::On, true), ("q", Power::On, true)] {
+        let evidence = Some(Of { persona, phase: Phase::Found, withdrawn: true, old: false });
+        out.push(Place { evidence, power, runs, ..free() });
+    }
     out
 }
 
