@@ -31,6 +31,9 @@ pub(super) struct ApproveArgs {
     /// Let a hard power-off follow where no soft-off was accepted
     #[arg(long, conflicts_with = "adopt")]
     hard: bool,
+    /// Switch this server off for it, as a move would: it may run the persona, and no binding names it
+    #[arg(long, value_name = "SERVER", conflicts_with_all = ["adopt", "hard"])]
+    release: Option<Name>,
 }
 
 #[derive(Args)]
@@ -85,7 +88,7 @@ fn show(answer: &Value) -> Result<(), Failure> {
 pub(super) async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Failure> {
     for name in subject::of_kind(&args.object, Kind::Binding)? {
         let path = format!("{}/approve", path_of(Kind::Binding, &name));
-        show(&client.post(&path, &json!({ "adopt": args.adopt, "hard": args.hard })).await?)?;
+        show(&client.post(&path, &json!({ "adopt": args.adopt, "hard": args.hard, "release": args.release })).await?)?;
     }
     Ok(())
 }

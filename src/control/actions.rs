@@ -22,7 +22,8 @@ use crate::model::{Kind, Name, Object, Objects};
 use crate::plan::consent;
 use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
-use crate::plan::observed::{Approval, Observed};
+use crate::plan::observed::{Approval, Elsewhere, Observed};
+use crate::plan::record::Record;
 use crate::store::{Expect, Store, Write, keys};
 use crate::telemetry::timestamp;
 
@@ -209,6 +210,9 @@ impl Controller {
         if word == Approving::Adopt {
             return self.adopt(binding, &server, &persona, who).await;
         }
+        if let Approving::Release(old) = &word {
+            self.release_for(Hold { binding: binding.clone(), uid: uid.clone() }, &server, old).await?;
+        }
         let hard = word == Approving::Hard;
         let future = self.future(&self.cache.objects);
         let mine = future.steps.iter().filter(|s| s.step.binding == *binding);
@@ -389,6 +393,31 @@ impl Controller {
         let breaker = if lift { "; correction goes on after the breaker" } else { "" };
         let pauses = if resumed == 1 { "1 pause" } else { &format!("{resumed} pauses") };
         Ok(format!("{pauses} ended{breaker}"))
+    }
+
+    /// A server that no binding names is to be released by one that waits for it, as if that had moved away from it.
+    async fn release_for(&mut self, hold: Hold, server: &Name, old: &Name) -> Result<(), Refusal> {
+        let refuse = |why: String| Err(Refusal::Refused { why });
+        let (want, binding) = (self.cache.want(server), &hold.binding);
+        let seen = self.cache.seen(server, &want);
+        let waits = |other: &Elsewhere| matches!(other, Elsewhere::Evidence { .. } | Elsewhere::Disk { .. }) && other.server() == Some(old);
+        if !seen.elsewhere.iter().any(waits) {
+            return refuse(format!("binding {binding} does not wait for server {old}; `embody why binding/{binding}` says what for"));
+        }
+        let body = self.cache.body(old);
+        if let Some(other) = body.held_by.as_ref().or(body.release.as_ref()) {
+            return refuse(format!("server {old} is held by binding {}: move that, or stop it", other.binding));
+        }
+        if body.runs_by_mistake() || !self.answers(old) {
+            return refuse(format!("server {old} cannot be switched off for it: `embody why server/{old}` says what is known of it"));
+        }
+        if let Err(why) = self.cache.takeover(binding, old) {
+            return refuse(format!("server {old} is left as it is until the persona can run on {server}: {why}"));
+        }
+        match self.record(old, &[Record::Release(hold)]).await {
+            true => Ok(()),
+            false => Err(Refusal::Store { why: "it was not stored; try again".to_owned() }),
+        }
     }
 
     fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {

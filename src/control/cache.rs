@@ -295,6 +295,11 @@ impl Cache {
         seen
     }
 
+    /// Whether the server that a binding names could take over from another one.
+    pub fn takeover(&self, binding: &Name, from: &Name) -> Result<(), String> {
+        fence::takeover(binding, from, &|binding| self.new_body(binding, &self.objects))
+    }
+
     /// What is desired and seen of the server that a binding names.
     fn new_body(&self, binding: &Name, objects: &Objects) -> Option<(Desired, Observed)> {
         let target = objects.bindings.get(binding).and_then(|b| b.spec.target.server.as_ref())?;

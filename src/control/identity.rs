@@ -155,7 +155,7 @@ impl Controller {
     }
 
     /// Whether a BMC answers there that shows the pinned identity, or was not asked yet.
-    fn answers(&self, server: &Name) -> bool {
+    pub(super) fn answers(&self, server: &Name) -> bool {
         self.cache.bmcs.get(server).is_some_and(|f| f.known.trouble.is_none() && f.known.seen.is_some())
     }
 

@@ -72,7 +72,7 @@ pub enum Refusal {
 }
 
 /// What an approval says beside the plan that was shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Approving {
     #[default]
     ThePlan,
@@ -80,6 +80,8 @@ pub enum Approving {
     Adopt,
     /// A hard off may follow where no soft-off was accepted.
     Hard,
+    /// This server, which no binding names and which may run the persona, is switched off for it as a move would.
+    Release(Name),
 }
 
 /// What a person declares of a server.

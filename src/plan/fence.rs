@@ -163,7 +163,7 @@ pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Vec<Record>, Problem> {
         return refuse(Reason::PersonaUnclear, format!("by evidence the server of binding {binding} may run persona {other}"));
     }
     if let Some(other) = seen.elsewhere.first() {
-        return refuse(Reason::PersonaElsewhere, in_words(other, persona, None));
+        return refuse(Reason::PersonaElsewhere, in_words(other, holder, None));
     }
     let adopt = Record::Adopt(Box::new(holder.snapshot.clone()));
     let hold = Hold { binding: binding.clone(), uid: holder.authority.uid.clone() };
@@ -179,7 +179,7 @@ pub(crate) fn is_clear(holder: &Holder, seen: &Observed, now: Tick, plan: &mut P
 pub(crate) fn runs_twice(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
     let by_mistake = |other: &&Elsewhere| matches!(other, Elsewhere::Evidence { there, .. } if there.runs_by_mistake);
     for other in seen.elsewhere.iter().filter(by_mistake) {
-        plan.problem(Reason::DeclaredOffButRuns, in_words(other, &holder.persona, Some(now)));
+        plan.problem(Reason::DeclaredOffButRuns, in_words(other, holder, Some(now)));
     }
 }
 
@@ -198,30 +198,32 @@ fn wait_for<'a>(others: impl Iterator<Item = &'a Elsewhere>, holder: &Holder, no
             Elsewhere::Disk { .. } => Reason::MayRunFromDisk,
             Elsewhere::Reserved { .. } => Reason::ClaimReserved,
         };
-        plan.wait(reason, in_words(other, &holder.persona, Some(now)));
+        plan.wait(reason, in_words(other, holder, Some(now)));
         clear = false;
     }
     clear
 }
 
 /// `persona apache may still run on alpha, which has the writable root 10.0.20.5:/p: its BMC last answered 3m ago; …`.
-fn in_words(other: &Elsewhere, persona: &Name, now: Option<Tick>) -> String {
+fn in_words(other: &Elsewhere, holder: &Holder, now: Option<Tick>) -> String {
+    let (persona, binding) = (&holder.persona, &holder.authority.binding);
     let age = |there: &There| match (there.asked_at, now) {
         (Some(at), Some(now)) => format!("its BMC last answered {} ago", super::power::seconds(now.since(at))),
         (Some(_), None) => "its BMC has answered".to_owned(),
         (None, _) => "its BMC has not answered since this controller started".to_owned(),
     };
     let way = |server: &Name, there: &There| match (there.answers, there.bound) {
-        (true, _) if there.found_running => format!(
-            "; it was found running when it was bound, and nobody has said what it runs: switch it off, or say that it is something else: {}",
+        (true, bound) if there.found_running => format!(
+            "; it was found running when it was bound, and nobody has said what it runs: switch it off{}, or say that it is something else: {}",
+            if bound { String::new() } else { format!(" (`embody approve {binding} --release {server}`)") },
             foreign(server)
         ),
         _ if there.runs_by_mistake => format!("; {server} was declared off, and is on all the same: switch it off"),
         (false, _) => format!("; if its power is cut for certain: `embody declare server {server} off --reason \"its power is cut\"`"),
         (true, true) => String::new(),
-        (true, false) => {
-            "; no binding names it: switch it off, or aim the binding at it first, and then here: a move switches it off".to_owned()
-        }
+        (true, false) => format!(
+            "; no binding names it: switch it off, or have it switched off as a move would: `embody approve {binding} --release {server}`"
+        ),
     };
     match other {
         Elsewhere::Evidence { server, persona: that, claim, there } if that == persona => {
@@ -238,7 +240,7 @@ fn in_words(other: &Elsewhere, persona: &Name, now: Option<Tick>) -> String {
             format!("nothing is known of what server {server} runs, so it may be anything: {}{way}", age(there))
         }
         Elsewhere::Disk { server, there } if there.answers => {
-            format!("server {server} is on without an answer of embody's, and its disk holds persona {persona}: switch it off")
+            format!("server {server} is on without an answer of embody's, and its disk holds persona {persona}{}", way(server, there))
         }
         Elsewhere::Disk { server, there } => {
             format!("server {server} may be on, and its disk holds persona {persona}: {}{}", age(there), way(server, there))
@@ -328,7 +330,7 @@ fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -
         return Err(format!("what server {server} runs is not known"));
     }
     if let Some(other) = seen.elsewhere.iter().find(|other| other.server() != Some(from)) {
-        return Err(in_words(other, &holder.persona, None));
+        return Err(in_words(other, holder, None));
     }
     consented(holder, want, seen)?;
     network::could_be_ready(&holder.ports, seen)?;

@@ -80,12 +80,17 @@ async fn is_released(site: &Site) {
     assert!(refused.err.contains("may still run persona apache"), "{refused:?}");
     // Another binding of the same persona: the old body, which nobody holds any more, is waited for, not switched off.
     site.controller.apply(&binding("again", "apache", "a", "correct: enforce")).await;
-    site.controller.reads("binding", "again", "Ready", &["False PersonaElsewhere", "may still run on b"], 10).await;
+    let way = "`embody approve again --release b`";
+    site.controller.reads("binding", "again", "Ready", &["False PersonaElsewhere", "may still run on b", way], 10).await;
     site.stays_silent(3).await;
     assert_eq!((site.changes(), site.switch.sets()), (changes, sets));
-    site.b.tool(&["chassis", "power", "off"]).await;
-    site.controller.ready("again", 30).await;
-    site.ports_are(LIVES, LIVES).await;
+    let refused = site.controller.say(&["approve", "again", "--release", "a"]).await;
+    assert!(refused.code == 5 && refused.err.contains("does not wait for server a"), "{refused:?}");
+    let before = site.power_of("b").len();
+    site.controller.run(&["approve", "again", "--release", "b"]).await;
+    site.controller.ready("again", 60).await;
+    site.ports_become(LIVES, RELEASED, 30).await;
+    assert_eq!(site.power_of("b")[before..], ["shutdown 1"], "{:#?}", site.changes());
     site.never_both_on();
     site.controller.run(&["delete", "server", "b"]).await;
 }

@@ -22,6 +22,7 @@ use crate::model::status::Event;
 struct Approval {
     adopt: bool,
     hard: bool,
+    release: Option<crate::model::Name>,
 }
 
 #[derive(Deserialize)]
@@ -63,11 +64,12 @@ pub(super) async fn word(
     match (verb.as_str(), kind) {
         ("approve", Kind::Binding) => {
             let approval: Approval = body.or_default()?;
-            let word = match (approval.adopt, approval.hard) {
-                (false, false) => Approving::ThePlan,
-                (true, false) => Approving::Adopt,
-                (false, true) => Approving::Hard,
-                (true, true) => return Err(ApiError::bad_request("what is adopted is not switched off: choose adopt or hard")),
+            let word = match (approval.adopt, approval.hard, approval.release) {
+                (false, false, None) => Approving::ThePlan,
+                (true, false, None) => Approving::Adopt,
+                (false, true, None) => Approving::Hard,
+                (false, false, Some(server)) => Approving::Release(server),
+                _ => return Err(ApiError::bad_request("one at a time: choose adopt, hard or release")),
             };
             sentence(control.approve(&name, word, &caller.who).await?)
         }
