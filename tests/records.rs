@@ -220,6 +220,14 @@ async fn an_object_that_does_not_read_stops_the_site_until_it_does() {
         sleep(5 * MINUTE).await;
         assert_eq!((site.vlan(), site.is_ready().await), (Some(next), true));
     }
+    // Or deletes it, as the stop says.
+    site.overwrite("objects/policies/default", b"{").await;
+    sleep(MINUTE).await;
+    assert!(site.why().await.contains("policies/default does not read"), "{}", site.why().await);
+    assert!(site.remove(ObjectKind::Policy, "default").await.is_none(), "nobody can say what it was");
+    site.apply(vec![network("web", 130)]).await;
+    sleep(5 * MINUTE).await;
+    assert_eq!((site.vlan(), site.is_ready().await), (Some(130), true));
 }
 
 #[tokio::test(start_paused = true)]

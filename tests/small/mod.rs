@@ -15,6 +15,7 @@ use embody::testing::control::worker::Report;
 use embody::testing::limits;
 use embody::testing::model::fact::Power;
 use embody::testing::model::{Kind as ObjectKind, Name, Object};
+use embody::testing::server::api::objects::Preconditions;
 use embody::testing::server::api::{Backend, DryRun, apply};
 use embody::testing::sim::bmc::BmcConfig;
 use embody::testing::sim::centre::{Answers, Centre, VirtualDevices};
@@ -114,6 +115,11 @@ impl Small {
 
     pub async fn apply(&self, objects: Vec<Object>) {
         apply::apply(&self.backend, objects, None, DryRun::No).await.unwrap_or_else(|e| panic!("the manifests are refused: {e:?}"));
+    }
+
+    pub async fn remove(&self, kind: ObjectKind, object: &str) -> Option<Object> {
+        let gone = self.backend.delete(kind, &name(object), &Preconditions::default(), DryRun::No).await;
+        gone.unwrap_or_else(|e| panic!("{kind}/{object} is not deleted: {e:?}"))
     }
 
     /// Nobody acts any more.

@@ -166,15 +166,15 @@ impl Backend {
     }
 
     /// Deletes an object that nobody refers to and the controller lets go.
-    pub async fn delete(&self, kind: Kind, name: &Name, want: &Preconditions, dry: DryRun) -> Result<Object, ApiError> {
+    pub async fn delete(&self, kind: Kind, name: &Name, want: &Preconditions, dry: DryRun) -> Result<Option<Object>, ApiError> {
         let _alone = self.writing.lock().await;
         for _ in 0..API_ATTEMPTS {
             let Some(entry) = self.store.get(&key(kind, name.as_str())).await? else {
                 return Err(ApiError::not_found(kind, name.as_str()));
             };
             // What does not read any more can still be deleted, once nobody refers to it.
-            let object = decode(&entry);
-            if let Ok(object) = &object {
+            let object = decode(&entry).ok();
+            if let Some(object) = &object {
                 want.hold(object)?;
             }
             let (all, _) = self.all().await?;
@@ -189,10 +189,10 @@ impl Backend {
             }
             self.control.may_delete(kind, name).await?;
             if dry == DryRun::All {
-                return object;
+                return Ok(object);
             }
             match self.store.delete_if(&entry.key, entry.revision).await {
-                Ok(_) => return object,
+                Ok(_) => return Ok(object),
                 Err(StoreError::Conflict { .. } | StoreError::Unknown { .. }) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -341,7 +341,8 @@ async fn delete(
     if dry == DryRun::No {
         tracing::info!(object = %format_args!("{kind}/{name}"), "deleted");
     }
-    let details = json!({ "name": name, "group": crate::model::kind::GROUP, "kind": kind.plural(), "uid": gone.meta.uid });
+    let details =
+        json!({ "name": name, "group": crate::model::kind::GROUP, "kind": kind.plural(), "uid": gone.map(|object| object.meta.uid) });
     Ok(Json(json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details })))
 }
 
