@@ -246,6 +246,32 @@ async fn a_pause_that_does_not_read_is_one_of_everything() {
     assert_eq!(site.entries("records/2/pauses/").await, []);
 }
 
+/// A clock that is hours ahead when the controller starts must not end it, and whoever paused has not looked yet.
+#[tokio::test(start_paused = true)]
+async fn a_pause_whose_end_came_while_no_controller_ran_stays_until_resumed() {
+    let mut site = Small::converged().await;
+    let binding = Scope::Object { kind: ObjectKind::Binding, name: name("b") };
+    site.words.pause(binding.clone(), "my hands are in it", Some(600), "me").await.unwrap();
+    site.apply(vec![network("web", 130)]).await;
+    sleep(9 * MINUTE).await;
+    assert_eq!(site.vlan(), Some(120));
+    sleep(3 * MINUTE).await;
+    assert_eq!((site.vlan(), site.entries("records/2/pauses/").await.len()), (Some(130), 0), "it ends while one runs");
+
+    site.stop();
+    let old = json!({ "scope": { "object": { "kind": "Binding", "name": "b" } }, "reason": "r", "by": "me",
+        "since": "2020-01-01T00:00:00Z", "until": "2020-01-01T08:00:00Z" });
+    site.overwrite("records/2/pauses/bindings.b", old.to_string().as_bytes()).await;
+    site.restart();
+    site.apply(vec![network("web", 120)]).await;
+    sleep(10 * MINUTE).await;
+    assert_eq!(site.vlan(), Some(130));
+    assert!(site.why().await.contains("it stays until `embody resume binding/b`"), "{}", site.why().await);
+    site.words.resume(binding, "me").await.unwrap();
+    sleep(MINUTE).await;
+    assert_eq!(site.vlan(), Some(120), "{}", site.why().await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_identity_that_does_not_read_is_nobodys_until_it_is_accepted() {
     let mut site = Small::converged().await;

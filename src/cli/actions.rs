@@ -69,7 +69,7 @@ pub(super) struct PauseArgs {
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("scope").required(true).args(["object", "selector", "all"])))]
 pub(super) struct ResumeArgs {
-    /// NAME, KIND/NAME, or KIND NAME
+    /// NAME, KIND/NAME, or KIND NAME; `breaker`: what drifts may be corrected
     #[arg(value_name = "[KIND/]NAME")]
     object: Vec<String>,
     /// Bindings and servers with these labels: key=value,…
@@ -179,6 +179,9 @@ pub(super) async fn pause(args: PauseArgs, client: &Client) -> Result<(), Failur
 }
 
 pub(super) async fn resume(args: ResumeArgs, client: &Client) -> Result<(), Failure> {
+    if args.object == ["breaker"] {
+        return show(&client.post(&format!("{API}/breaker/close"), &json!({})).await?);
+    }
     let scope = scope(client, &args.object, args.selector.as_deref()).await?;
     show(&client.post(&format!("{API}/resumes"), &json!({ "scope": scope })).await?)
 }

@@ -24,7 +24,7 @@ use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
 use crate::plan::observed::{Approval, Elsewhere, Observed};
 use crate::plan::record::Record;
-use crate::store::{Expect, Store, Write, keys};
+use crate::store::{Expect, Store, StoreError, Write, keys};
 use crate::telemetry::timestamp;
 
 type Reply<T> = oneshot::Sender<T>;
@@ -37,6 +37,7 @@ pub enum Ask {
     Approve { binding: Name, word: Approving, who: String, reply: Reply<Result<String, Refusal>> },
     Declare { server: Name, what: Declaring, reason: String, who: String, reply: Reply<Result<String, Refusal>> },
     AcceptStore { who: String, reply: Reply<Result<String, Refusal>> },
+    CloseBreaker { who: String, reply: Reply<Result<String, Refusal>> },
     Accept { kind: Kind, name: Name, who: String, reply: Reply<Result<String, Refusal>> },
     Retry { kind: Kind, name: Name, who: String, reply: Reply<Result<String, Refusal>> },
     Pause { scope: Scope, reason: String, seconds: Option<u64>, who: String, reply: Reply<Result<String, Refusal>> },
@@ -111,6 +112,9 @@ impl Control for Operators {
     async fn accept_store(&self, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::AcceptStore { who: who.to_owned(), reply }).await?
     }
+    async fn close_breaker(&self, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::CloseBreaker { who: who.to_owned(), reply }).await?
+    }
     async fn accept(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::Accept { kind, name: name.clone(), who: who.to_owned(), reply }).await?
     }
@@ -149,6 +153,7 @@ impl Controller {
             Ask::Approve { binding, word, who, reply } => drop(reply.send(self.approve(&binding, word, &who).await)),
             Ask::Declare { server, what, reason, who, reply } => drop(reply.send(self.declare(&server, what, &reason, &who).await)),
             Ask::AcceptStore { who, reply } => drop(reply.send(self.accept_store(&who).await)),
+            Ask::CloseBreaker { who, reply } => drop(reply.send(self.close_breaker(&who).await)),
             Ask::Accept { kind, name, who, reply } => drop(reply.send(self.accept(kind, &name, &who).await)),
             Ask::Retry { kind, name, who, reply } => drop(reply.send(self.retry(kind, &name, &who).await)),
             Ask::Pause { scope, reason, seconds, who, reply } => self.pause(scope, reason, seconds, who, reply).await,
@@ -300,7 +305,6 @@ impl Controller {
             }
             self.wake(server);
         }
-        self.guardrails.lift();
         self.status.event("Normal", &format!("{kind}/{name}"), "Retry", &format!("by {who}")).await;
         Ok(format!("{kind} {name}: failures are forgotten, it is observed now"))
     }
@@ -375,24 +379,39 @@ impl Controller {
         };
         let mut resumed = 0;
         for id in ids {
-            if self.cache.pauses.remove(&id).is_some() {
+            if self.cache.pauses.contains_key(&id) {
+                self.forget_pause(&id).await.map_err(in_words)?;
+                self.cache.pauses.remove(&id);
                 resumed += 1;
-                let key = keys::pause(&id);
-                if let Some(entry) = self.store.get(&key).await.map_err(in_words)? {
-                    self.write_one(Write::delete(key, entry.revision)).await.map_err(in_words)?;
-                }
                 self.status.event("Normal", &id, "Resumed", &format!("by {who}")).await;
             }
         }
         if resumed == 0 && *scope != Scope::Everything {
             return Err(Refusal::Refused { why: "that is not paused".to_owned() });
         }
-        let lift = *scope == Scope::Everything && self.cache.breaker.is_some();
-        self.guardrails.lift();
         self.wake_all();
-        let breaker = if lift { "; correction goes on after the breaker" } else { "" };
+        let breaker = if self.cache.breaker.is_some() { "; the breaker is open: `embody resume breaker`" } else { "" };
         let pauses = if resumed == 1 { "1 pause" } else { &format!("{resumed} pauses") };
         Ok(format!("{pauses} ended{breaker}"))
+    }
+
+    pub(super) async fn forget_pause(&mut self, id: &str) -> Result<(), StoreError> {
+        let key = keys::pause(id);
+        match self.store.get(&key).await? {
+            Some(entry) => self.write_one(Write::delete(key, entry.revision)).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The one word that closes the breaker: another stop's word is not about this.
+    async fn close_breaker(&mut self, who: &str) -> Result<String, Refusal> {
+        let Some(breaker) = self.cache.breaker.clone() else {
+            return Err(Refusal::Refused { why: "the breaker is not open".to_owned() });
+        };
+        self.guardrails.lift();
+        self.wake_all();
+        self.status.event("Normal", "Policy/default", "BreakerClosed", &format!("by {who}: {}", breaker.message)).await;
+        Ok("correction goes on".to_owned())
     }
 
     /// A server that no binding names is to be released by one that waits for it, as if that had moved away from it.
@@ -453,7 +472,7 @@ impl Controller {
     }
 }
 
-pub(super) fn in_words(error: crate::store::StoreError) -> Refusal {
+pub(super) fn in_words(error: StoreError) -> Refusal {
     Refusal::Store { why: error.to_string() }
 }
 

@@ -437,15 +437,25 @@ impl Cache {
         if let Some(trouble) = self.site_stop() {
             return Some(trouble);
         }
-        if let Some(pause) = self.paused_by(server, binding) {
-            return Some(Trouble { reason: Reason::Paused, message: format!("paused by {}: {}", pause.by, pause.reason) });
+        if let Some((pause, end)) = self.paused_by(server, binding) {
+            let Pause { by, reason, .. } = pause;
+            let stays = match &pause.until {
+                Some(until) if end.is_none() => {
+                    format!("; its end at {until} came while no controller ran: it stays until `{}`", pause.scope.resume())
+                }
+                Some(_) | None => String::new(),
+            };
+            return Some(Trouble { reason: Reason::Paused, message: format!("paused by {by}: {reason}{stays}") });
         }
         // An approval says that what is held may go.
-        let held = self.stopped_by_guardrails.get(server).filter(|_| !self.approvals.contains_key(binding));
+        let of_now = |(approval, _): &(Approval, Tick)| {
+            self.objects.bindings.get(binding).is_some_and(|b| approval.uid == b.meta.uid && approval.generation == b.meta.generation)
+        };
+        let held = self.stopped_by_guardrails.get(server).filter(|_| !self.approvals.get(binding).is_some_and(of_now));
         self.breaker.clone().or_else(|| held.cloned())
     }
 
-    fn paused_by(&self, server: &Name, binding: &Name) -> Option<&Pause> {
+    fn paused_by(&self, server: &Name, binding: &Name) -> Option<&(Pause, Option<Tick>)> {
         let paused = |(pause, _): &&(Pause, Option<Tick>)| match &pause.scope {
             Scope::Everything => true,
             Scope::Object { kind: Kind::Binding, name } => name == binding,
@@ -461,7 +471,7 @@ impl Cache {
                     || self.objects.servers.get(server).is_some_and(|s| all_in(&s.meta.labels))
             }
         };
-        self.pauses.values().find(paused).map(|(pause, _)| pause)
+        self.pauses.values().find(paused)
     }
 
     /// Remembers which servers show which GUID, or are pinned with it; another one that has the same.

@@ -193,7 +193,7 @@ impl Controller {
 
     /// Everything that is due, in two passes: first how each server stands, then, when the guardrails know of all of them, the steps.
     async fn work(&mut self) {
-        self.expire();
+        self.expire().await;
         self.look_at_store().await;
         self.end_doubt().await;
         let now = self.clock.now();
@@ -225,7 +225,7 @@ impl Controller {
     async fn apply_guardrails(&mut self) {
         let policy = self.cache.objects.policy();
         let bodies = self.cache.objects.servers.len();
-        self.guardrails.hold(bodies, &policy.limits);
+        self.guardrails.hold(bodies, &policy.limits, self.clock.now());
         self.cache.stopped_by_guardrails = self.guardrails.held();
         let breaker = self.guardrails.breaker(bodies, &policy.limits, policy.bmc.poll_interval.0 * 2, self.clock.now());
         if breaker.is_some() != self.cache.breaker.is_some() {
@@ -260,7 +260,7 @@ impl Controller {
         }
     }
 
-    fn expire(&mut self) {
+    async fn expire(&mut self) {
         let now = self.clock.now();
         let gone: Vec<Name> = self.cache.approvals.iter().filter(|(_, (_, until))| now >= *until).map(|(n, _)| n.clone()).collect();
         for binding in gone {
@@ -269,10 +269,14 @@ impl Controller {
         }
         let over: Vec<String> =
             self.cache.pauses.iter().filter(|(_, (_, until))| until.is_some_and(|u| now >= u)).map(|(k, _)| k.clone()).collect();
-        if !over.is_empty() {
-            for key in over {
-                self.cache.pauses.remove(&key);
+        for id in &over {
+            self.cache.pauses.remove(id);
+            // One that stays stored would come back with the next controller, which only errs on the safe side.
+            if let Err(error) = self.forget_pause(id).await {
+                tracing::warn!(pause = id, error = %error, "the end of a pause could not be stored");
             }
+        }
+        if !over.is_empty() {
             self.wake_all();
         }
     }

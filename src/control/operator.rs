@@ -109,6 +109,20 @@ pub enum Scope {
     },
 }
 
+impl Scope {
+    /// The command that ends a pause of this.
+    pub fn resume(&self) -> String {
+        match self {
+            Scope::Everything => "embody resume --all".to_owned(),
+            Scope::Object { kind, name } => format!("embody resume {}/{name}", kind.singular().to_lowercase()),
+            Scope::Labels { match_labels } => {
+                let labels: Vec<String> = match_labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                format!("embody resume -l {}", labels.join(","))
+            }
+        }
+    }
+}
+
 #[async_trait]
 pub trait Control: Send + Sync {
     /// The forecast for the desired state as they are, with `changes` laid over them (nothing is applied).
@@ -122,6 +136,8 @@ pub trait Control: Send + Sync {
     async fn declare(&self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal>;
     /// Takes the store as it is, although it holds less than it once acknowledged.
     async fn accept_store(&self, who: &str) -> Result<String, Refusal>;
+    /// What drifts now may be corrected: the breaker closes.
+    async fn close_breaker(&self, who: &str) -> Result<String, Refusal>;
     /// Accepts the identity that a Server's BMC or a Switch shows now.
     async fn accept(&self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal>;
     /// Forgets refused credentials, contention, failures and back-off of an object, and looks now.

@@ -327,6 +327,9 @@ impl Controller {
             return;
         }
         self.in_flight.sent(step.op.clone(), server.clone());
+        if step.op.disruption() != Disruption::None {
+            self.guardrails.begun(server, self.clock.now());
+        }
         if let Op::SetPort { switch, port, .. } = &step.op {
             self.cache.ports_in_flight.insert((switch.clone(), port.clone()));
         }

@@ -174,7 +174,8 @@ impl Controller {
                     let reason = format!("the pause `{id}` that is stored does not read: it may be one of everything");
                     Pause { scope: Scope::Everything, reason, by: "embody".to_owned(), since: timestamp(), until: None }
                 });
-                let left = pause.until.as_deref().map(super::actions::seconds_until);
+                // One whose end came while no controller ran stays until it is resumed: the clock may be wrong, and whoever paused has not looked.
+                let left = pause.until.as_deref().map(super::actions::seconds_until).filter(|left| *left > 0);
                 let until = left.map(|s| self.clock.now().plus(std::time::Duration::from_secs(s)));
                 self.cache.pauses.insert(id, (pause, until));
             }

@@ -16,6 +16,8 @@ use crate::model::{Name, Reason};
 /// Three corrections of one thing in ten minutes: something else changes it, and each correction disturbs.
 const CORRECTIONS: usize = 3;
 const CONTENTION_WINDOW: Duration = Duration::from_secs(600);
+/// Changes that drip in are one change: what was disrupted in the last ten minutes counts with what waits.
+const CHANGE_WINDOW: Duration = Duration::from_secs(600);
 /// Drift of up to five bodies is an accident of each, whatever the size of the fleet.
 const DRIFTED_AT_LEAST: usize = 5;
 
@@ -44,8 +46,10 @@ pub(crate) struct Guardrails {
     flipped: BTreeMap<String, Tick>,
     /// Drift that a person has seen and let be corrected.
     lift: BTreeSet<Name>,
-    /// Bodies that the desired state of now disrupt, and that are held or on their way.
+    /// Bodies that the desired state of now would disrupt, unasked.
     affected: BTreeSet<Name>,
+    /// Those of them that were disrupted, and when that began last.
+    disrupted: BTreeMap<Name, Tick>,
     held: BTreeSet<Name>,
     corrections: BTreeMap<(Name, String), VecDeque<Tick>>,
     /// Bindings whose persona embody has taken down and not yet brought back.
@@ -92,6 +96,7 @@ impl Guardrails {
         self.settled.remove(server);
         self.drifted.remove(server);
         self.affected.remove(server);
+        self.disrupted.remove(server);
         self.held.remove(server);
         self.lift.remove(server);
     }
@@ -113,7 +118,7 @@ impl Guardrails {
             return None;
         };
         let message = format!(
-            "{count} {what} at once, more than {limit}: correction has stopped. See `embody get bindings`; `embody resume --all` lets it go on"
+            "{count} {what} at once, more than {limit}: correction has stopped. See `embody get bindings`; `embody resume breaker` lets it go on"
         );
         Some(Trouble { reason: Reason::BreakerOpen, message })
     }
@@ -124,10 +129,21 @@ impl Guardrails {
         self.flipped.clear();
     }
 
-    /// The hold: bodies that one change of desired state would disrupt, when they are more than the Policy lets go unasked.
-    pub(crate) fn hold(&mut self, bodies: usize, limits: &Limits) {
-        if self.affected.len() > limits.max_affected_by_change.of(bodies) {
-            self.held.extend(self.affected.iter().cloned());
+    /// The hold: bodies that changes of desired state would disrupt, when they and those that were disrupted a moment ago are more than the Policy
+    /// lets go unasked. What was begun is not held in its middle.
+    pub(crate) fn hold(&mut self, bodies: usize, limits: &Limits, now: Tick) {
+        self.disrupted.retain(|_, at| now.since(*at) < CHANGE_WINDOW);
+        let waiting = || self.affected.iter().filter(|server| !self.disrupted.contains_key(*server));
+        if self.disrupted.len() + waiting().count() > limits.max_affected_by_change.of(bodies) {
+            let waiting: Vec<Name> = waiting().cloned().collect();
+            self.held.extend(waiting);
+        }
+    }
+
+    /// A step that disrupts was sent.
+    pub(crate) fn begun(&mut self, server: &Name, now: Tick) {
+        if self.affected.contains(server) {
+            self.disrupted.insert(server.clone(), now);
         }
     }
 
@@ -241,12 +257,35 @@ mod tests {
             look(&mut guardrails, &format!("s{n}"), 2, false, true);
         }
         assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None);
-        guardrails.hold(20, &limits);
+        guardrails.hold(20, &limits, Tick(9));
         assert_eq!(guardrails.held().len(), 6);
         look(&mut guardrails, "s0", 2, false, false);
         let held = guardrails.held();
         assert!(!held.contains_key(&name("s0")), "an approval covers it now");
         assert!(held.contains_key(&name("s1")), "the others stay held");
+    }
+
+    #[test]
+    fn changes_that_drip_in_are_held_as_one() {
+        let (mut guardrails, limits) = (Guardrails::default(), Limits::default());
+        let at = |s: u64| Tick(1 + s * 1_000_000);
+        for n in 0..5 {
+            look(&mut guardrails, &format!("s{n}"), 2, false, true);
+            guardrails.hold(20, &limits, at(60 * n));
+            assert!(guardrails.held().is_empty(), "{n}");
+            guardrails.begun(&name(&format!("s{n}")), at(60 * n));
+            // It is off and starts again.
+            look(&mut guardrails, &format!("s{n}"), 2, n % 2 == 0, false);
+        }
+        // One that is under way has another step to go.
+        look(&mut guardrails, "s3", 2, false, true);
+        look(&mut guardrails, "s5", 2, false, true);
+        guardrails.hold(20, &limits, at(300));
+        assert_eq!(guardrails.held().keys().collect::<Vec<_>>(), [&name("s5")]);
+        // The first of them are past.
+        let mut later = Guardrails { held: BTreeSet::new(), ..guardrails };
+        later.hold(20, &limits, at(700));
+        assert!(later.held().is_empty());
     }
 
     #[test]

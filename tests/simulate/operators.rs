@@ -383,6 +383,11 @@ impl Operators {
         self.centre.note(&[], format!("a person resumes: {}", said.unwrap_or_else(|e| e.to_string())));
     }
 
+    pub async fn close_breaker(&self) {
+        let said = self.words.close_breaker("a person").await;
+        self.centre.note(&[], format!("a person closes the breaker: {}", said.unwrap_or_else(|e| e.to_string())));
+    }
+
     pub(crate) fn button(&self, n: usize) {
         self.centre.judge(|judge, now| judge.touched(&server(n), now));
         self.centre.touch(&server(n), |bmc, now| bmc.press_button(now));

@@ -37,7 +37,7 @@ impl Operators {
                 self.switch_off_by_hand(server);
                 done += 1;
             }
-            if said.iter().any(|(r, _)| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended", "BreakerOpen"].contains(&r.as_str())) {
+            if said.iter().any(|(r, _)| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended"].contains(&r.as_str())) {
                 self.retry(*n).await;
                 done += 1;
             }
@@ -134,6 +134,10 @@ impl Operators {
         let mut done = 0;
         if said_of_all.contains("Paused") {
             self.resume(Scope::Everything).await;
+            done += 1;
+        }
+        if said_of_all.contains("BreakerOpen") {
+            self.close_breaker().await;
             done += 1;
         }
         if said_of_all.contains("StoreWentBackwards") {

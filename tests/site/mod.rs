@@ -199,6 +199,9 @@ impl Control for StandIn {
         self.note(format!("declare {server} {what:?} because {reason} by {who}"))
     }
 
+    async fn close_breaker(&self, who: &str) -> Result<String, Refusal> {
+        Ok(format!("breaker by {who}"))
+    }
     async fn accept_store(&self, who: &str) -> Result<String, Refusal> {
         self.note(format!("accept store by {who}"))
     }

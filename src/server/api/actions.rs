@@ -107,6 +107,11 @@ pub(super) async fn accept_store(State(site): State<Site>, ConnectInfo(caller): 
     sentence(site.backend.control.accept_store(&caller.who).await?)
 }
 
+/// `POST …/breaker/close`.
+pub(super) async fn close_breaker(State(site): State<Site>, ConnectInfo(caller): ConnectInfo<Caller>) -> Answer {
+    sentence(site.backend.control.close_breaker(&caller.who).await?)
+}
+
 pub(super) async fn pause(State(site): State<Site>, ConnectInfo(caller): ConnectInfo<Caller>, body: Input) -> Answer {
     let request: PauseRequest = body.read()?;
     if request.reason.trim().is_empty() {

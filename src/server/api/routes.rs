@@ -53,6 +53,7 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .route("/pauses", post(actions::pause))
         .route("/resumes", post(actions::resume))
         .route("/store/accept", post(actions::accept_store))
+        .route("/breaker/close", post(actions::close_breaker))
         .route("/ports", get(actions::ports))
         .route("/events", get(actions::events))
         .route("/{plural}", get(list).post(create))
