@@ -119,6 +119,8 @@ pub(crate) const ACCEPT_AGAIN_MAX: Duration = Duration::from_secs(1);
 pub const REPORTS: usize = 4_096;
 /// How often a directory of manifests is read again without a hint: notify is blind on NFS and to symlink swaps.
 pub(crate) const RESCAN: Duration = Duration::from_secs(30);
+/// How many contents of a directory are remembered as applied: 15 KB in the store.
+pub(crate) const SOURCE_HISTORY: usize = 1_000;
 /// Files written together are read together.
 pub(crate) const SETTLE: Duration = Duration::from_millis(300);
 /// Desired state that keep arriving are waited for no longer than this.

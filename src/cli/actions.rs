@@ -2,6 +2,8 @@
 //!
 //! Invariant: each answer is one sentence from the controller. Shown by `tests/cli.rs`.
 
+use std::io::IsTerminal;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -22,7 +24,7 @@ pub(super) struct ObjectArgs {
 
 #[derive(Args)]
 pub(super) struct ApproveArgs {
-    /// The bindings
+    /// The bindings; `source/directory`: what a directory of manifests waits to apply
     #[arg(value_name = "BINDING", required = true)]
     object: Vec<String>,
     /// Declare that the server already runs the persona: nothing is switched off
@@ -86,11 +88,34 @@ fn show(answer: &Value) -> Result<(), Failure> {
 }
 
 pub(super) async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Failure> {
+    if args.object == ["source/directory"] {
+        return approve_directory(client).await;
+    }
     for name in subject::of_kind(&args.object, Kind::Binding)? {
         let path = format!("{}/approve", path_of(Kind::Binding, &name));
         show(&client.post(&path, &json!({ "adopt": args.adopt, "hard": args.hard, "release": args.release })).await?)?;
     }
     Ok(())
+}
+
+/// Shows what would be written and deleted, asks where somebody can answer, and sends the digest of exactly that.
+async fn approve_directory(client: &Client) -> Result<(), Failure> {
+    let path = format!("{API}/sources/directory");
+    let pending = client.get(&path).await?;
+    let writes = pending.get("writes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let lines: String = writes.map(|line| format!("{}\n", clean(line))).collect();
+    print(&lines)?;
+    if std::io::stdin().is_terminal() && !asks("Apply this?")? {
+        return Err(Failure::new(Exit::Refused, "nothing was approved"));
+    }
+    show(&client.post(&format!("{path}/approve"), &json!({ "digest": pending.get("digest") })).await?)
+}
+
+fn asks(question: &str) -> Result<bool, Failure> {
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(|e| Failure::failed(format!("standard input does not read: {e}")))?;
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
 
 pub(super) async fn declare(args: DeclareArgs, client: &Client) -> Result<(), Failure> {

@@ -28,6 +28,8 @@ pub(crate) const PINS: &str = "records/2/pins/";
 pub(crate) const LOGINS: &str = "records/2/logins/";
 /// A person took a store that went backwards as it was, and not everything that was in doubt then is known by now.
 pub(crate) const DOUBT: &str = "records/2/doubt/store";
+/// The digests of what a directory of manifests held when it was applied. No record: it says nothing of devices.
+pub(crate) const DIRECTORY: &str = "sources/directory";
 /// What the store says of itself.
 pub(crate) const META: &str = "meta/";
 /// A random name, given once.

@@ -73,6 +73,8 @@ async fn a_directory_is_applied_and_what_is_broken_in_it_changes_nothing() {
     fs::remove_file(file("broken.yaml")).unwrap();
     says(&site.controller, &["True Applied"]).await;
 
+    an_older_checkout_waits(&mut site, &directory, &network).await;
+
     // Without --prune what is gone stays, and that is told.
     fs::remove_file(file("lab.yaml")).unwrap();
     says(&site.controller, &["True Applied", "1 objects that it created before are no longer in it"]).await;
@@ -97,6 +99,37 @@ async fn a_directory_is_applied_and_what_is_broken_in_it_changes_nothing() {
     site.controller.run(&["get", "server", "a"]).await;
     assert_eq!((site.changes(), site.switch.sets()), (changes, sets));
     assert!(site.a.is_on().await);
+}
+
+/// What was applied and replaced since is applied again by whoever saw the directory change back, and by nobody else unasked.
+async fn an_older_checkout_waits(site: &mut Site, directory: &Path, network: &impl Fn(&str, u32) -> String) {
+    let write = |vlan: u32| fs::write(directory.join("lab.yaml"), network("lab", vlan)).unwrap();
+    let becomes = async |site: &Site, vlan: u64| {
+        until("the lab's VLAN", Duration::from_secs(SEEN_WITHIN), async || {
+            let lab = site.controller.object("network", "lab").await;
+            if lab.pointer("/spec/vlan").and_then(|v| v.as_u64()) == Some(vlan) { Ok(()) } else { Err(lab.to_string()) }
+        })
+        .await;
+    };
+    write(201);
+    becomes(site, 201).await;
+    write(200);
+    becomes(site, 200).await;
+    write(202);
+    becomes(site, 202).await;
+    site.controller.kill().await;
+    write(201);
+    site.controller.start().await;
+    says(&site.controller, &["False ApprovalNeeded", "Network/lab configured", "`embody approve source/directory`"]).await;
+    becomes(site, 202).await;
+    let said = site.controller.run(&["approve", "source/directory"]).await;
+    assert!(said.contains("Network/lab configured"), "{said}");
+    becomes(site, 201).await;
+    says(&site.controller, &["True Applied"]).await;
+    let refused = site.controller.say(&["approve", "source/directory"]).await;
+    assert!(refused.code == 5 && refused.err.contains("nothing of a directory waits"), "{refused:?}");
+    write(200);
+    becomes(site, 200).await;
 }
 
 async fn sigterm_ends_it_in_seconds_and_a_socket_left_behind_is_replaced() {

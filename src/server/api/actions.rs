@@ -12,6 +12,7 @@ use super::fault::ApiError;
 use super::objects::DryRun;
 use super::routes::{Answer, Input, Parameters, Site, kind_of, name_of};
 use super::socket::Caller;
+use super::source::Pending;
 use crate::control::operator::{Approving, Declaring, Scope};
 use crate::limits;
 use crate::model::Kind;
@@ -105,6 +106,31 @@ pub(super) async fn question(State(site): State<Site>, Path((plural, name, verb)
 /// `POST …/store/accept`.
 pub(super) async fn accept_store(State(site): State<Site>, ConnectInfo(caller): ConnectInfo<Caller>) -> Answer {
     sentence(site.backend.control.accept_store(&caller.who).await?)
+}
+
+/// `GET …/sources/directory`: what the directory of manifests waits for.
+pub(super) async fn directory(State(site): State<Site>) -> Answer {
+    let pending = site.backend.source.pending().ok_or_else(|| ApiError::conflict(NOTHING_WAITS))?;
+    let Pending { digest, writes } = pending;
+    Ok(Json(json!({ "kind": "Source", "apiVersion": crate::model::kind::API_VERSION, "digest": digest, "writes": writes })))
+}
+
+const NOTHING_WAITS: &str =
+    "nothing of a directory waits for an approval at this controller: `embody describe policy default` says how its last scan went";
+
+/// `POST …/sources/directory/approve`: exactly what has this digest.
+pub(super) async fn approve_directory(State(site): State<Site>, ConnectInfo(caller): ConnectInfo<Caller>, body: Input) -> Answer {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Shown {
+        digest: String,
+    }
+    let Shown { digest } = body.read()?;
+    if !site.backend.source.approve(&digest) {
+        return Err(ApiError::conflict("what the directory would change is not what was shown any more: look at it again"));
+    }
+    tracing::info!(by = caller.who, digest, "the directory of manifests is applied, as a person has approved");
+    sentence("approved: the directory is applied now".to_owned())
 }
 
 /// `POST …/breaker/close`.

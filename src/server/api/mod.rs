@@ -15,6 +15,7 @@ mod refer;
 mod routes;
 pub(crate) mod selector;
 pub(crate) mod socket;
+pub(crate) mod source;
 mod watch;
 
 use std::sync::Arc;

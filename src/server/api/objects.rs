@@ -73,11 +73,13 @@ pub struct Backend {
     /// One writer of desired state at a time in this process, so that a check and the writes after it see the same objects. Writers elsewhere
     /// are met by compare-and-set.
     pub(super) writing: Mutex<()>,
+    /// Of the directory that is watched, if one is.
+    pub(crate) source: super::source::Source,
 }
 
 impl Backend {
     pub fn new(store: Arc<dyn Store>, control: Arc<dyn Control>, check: Check) -> Backend {
-        Backend { store, control, check, writing: Mutex::new(()) }
+        Backend { store, control, check, writing: Mutex::new(()), source: super::source::Source::default() }
     }
 
     /// One object, with its resourceVersion.

@@ -54,6 +54,8 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .route("/resumes", post(actions::resume))
         .route("/store/accept", post(actions::accept_store))
         .route("/breaker/close", post(actions::close_breaker))
+        .route("/sources/directory", get(actions::directory))
+        .route("/sources/directory/approve", post(actions::approve_directory))
         .route("/ports", get(actions::ports))
         .route("/events", get(actions::events))
         .route("/{plural}", get(list).post(create))
