@@ -66,6 +66,26 @@ fn an_off_that_was_asked_before_the_withdrawal_ends_nothing() {
 }
 
 #[test]
+fn a_body_that_was_seen_off_before_the_withdrawal_is_asked_twice_after_it() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    rack.press(&a, Power::Off);
+    rack.observe(&a);
+    rack.pass(SEEN_OFF_APART);
+    rack.observe(&a);
+    // Until the answer was withdrawn anybody could start it with that.
+    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    for _ in 0..2 {
+        rack.reconcile(&a, &mut || Luck::Lost);
+        assert_eq!(rack.phase("a", "p"), Some((Phase::Armed, true)));
+        rack.pass(SEEN_OFF_APART);
+        rack.observe(&a);
+    }
+    rack.reconcile(&a, &mut || Luck::Lost);
+    assert_eq!(rack.phase("a", "p"), None);
+}
+
+#[test]
 fn an_off_that_was_asked_before_the_answer_arms_nothing() {
     let mut rack = Rack::new(&["a"], &["p"], 1);
     let a = name("a");
