@@ -86,6 +86,27 @@ fn a_body_that_was_seen_off_before_the_withdrawal_is_asked_twice_after_it() {
 }
 
 #[test]
+fn an_off_within_a_minute_of_a_power_on_of_which_nothing_is_known_ends_nothing() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    rack.press(&a, Power::Off);
+    rack.observe(&a);
+    rack.reconcile(&a, &mut good);
+    rack.reconcile(&a, &mut || Luck::Lost);
+    assert!(rack.body("a").on_sent, "the boot device is set, power-on may have left");
+    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    let look = |rack: &mut Rack| {
+        rack.pass(SEEN_OFF_APART);
+        rack.observe(&a);
+        rack.reconcile(&a, &mut || Luck::Lost);
+        rack.phase("a", "p")
+    };
+    // A BMC may obey late: it is off for fifty seconds, and that says nothing.
+    assert_eq!([(); 5].map(|()| look(&mut rack)), [Some((Phase::Armed, true)); 5]);
+    assert_eq!([(); 3].map(|()| look(&mut rack))[2], None);
+}
+
+#[test]
 fn an_off_that_was_asked_before_the_answer_arms_nothing() {
     let mut rack = Rack::new(&["a"], &["p"], 1);
     let a = name("a");
