@@ -107,6 +107,26 @@ fn an_off_within_a_minute_of_a_power_on_of_which_nothing_is_known_ends_nothing()
 }
 
 #[test]
+fn a_body_that_asks_what_to_boot_between_two_answers_off_is_not_seen_off() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    rack.reconcile(&a, &mut || Luck::Lost);
+    rack.press(&a, Power::Off);
+    rack.observe(&a);
+    // Started and switched off again before the next question.
+    rack.press(&a, Power::On);
+    rack.press(&a, Power::Off);
+    for _ in 0..2 {
+        assert_eq!(rack.phase("a", "p"), Some((Phase::Started, true)));
+        rack.pass(SEEN_OFF_APART);
+        rack.observe(&a);
+        rack.reconcile(&a, &mut || Luck::Lost);
+    }
+    assert_eq!(rack.phase("a", "p"), None);
+}
+
+#[test]
 fn an_off_that_was_asked_before_the_answer_arms_nothing() {
     let mut rack = Rack::new(&["a"], &["p"], 1);
     let a = name("a");

@@ -536,7 +536,7 @@ impl Rack {
 
     fn asks_for_a_script(&mut self, server: &Name) {
         let seen = self.seen.get_mut(server).unwrap();
-        seen.memory.may_be_on();
+        seen.memory.asked_what_to_boot(self.now);
         if seen.body.declared.as_ref().is_some_and(|d| d.what != Declaration::OffButRuns) {
             self.store(server, &Record::DeclaredAs(Declaration::OffButRuns));
         }
