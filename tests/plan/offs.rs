@@ -165,6 +165,19 @@ fn a_stop_that_is_taken_back_after_acceptance_waits_and_is_never_hard() {
 }
 
 #[test]
+fn a_stop_that_is_taken_back_and_said_again_is_the_one_that_was_accepted() {
+    let mut rack = to_be_stopped();
+    rack.truth.get_mut("a").unwrap().deaf = true;
+    assert_eq!(after(&mut rack, SECOND, Luck::Good), [Off::Soft]);
+    rack.edit("x", |spec| spec.state = RunState::Running);
+    assert_eq!(after(&mut rack, SECOND, Luck::Good), []);
+    rack.edit("x", |spec| spec.state = RunState::Stopped);
+    assert_eq!(after(&mut rack, SECOND, Luck::Good), []);
+    assert_eq!(after(&mut rack, GRACE, Luck::Good), [Off::Hard]);
+    assert_eq!(soft(&rack), (1, Sent::Accepted));
+}
+
+#[test]
 fn a_server_that_obeys_nothing_is_left_after_three_hard_offs() {
     let mut rack = to_be_stopped();
     rack.truth.get_mut("a").unwrap().deaf = true;
