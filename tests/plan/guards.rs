@@ -6,6 +6,7 @@ use embody::testing::model::binding::{Correct, Mode, RunState};
 use embody::testing::model::body::{Found, Phase};
 use embody::testing::model::fact::{BootDevice, BootOverride, Power, Seen};
 use embody::testing::model::op::Op;
+use embody::testing::plan::observed::Approval;
 use embody::testing::plan::record::Record;
 
 use crate::rack::{Luck, Rack, access, name, port_of};
@@ -290,6 +291,29 @@ fn an_approval_of_another_generation_is_none() {
     let (_, plans) = rack.calm(12);
     assert!(plans[&name("a")].waits.iter().any(|w| w.reason == Reason::ApprovalNeeded));
     assert_eq!(rack.truth[&name("a")].power, Power::On);
+}
+
+#[test]
+fn an_approval_of_other_operations_or_of_another_binding_is_none() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    rack.press(&name("a"), Power::On);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(12);
+    rack.approve("x");
+    let shown = rack.seen["a"].approvals["x"].clone();
+    assert!(shown.ops.contains("power-off a"), "{shown:?}");
+    let of_another = Approval { ops: ["power-off b".to_owned()].into(), ..shown.clone() };
+    // A binding of that name was deleted and made anew.
+    let of_an_earlier_one = Approval { uid: "uid-before".to_owned(), ..shown.clone() };
+    for approval in [of_another, of_an_earlier_one] {
+        let mut rack = rack.clone();
+        rack.consent("x", &approval);
+        let (_, plans) = rack.calm(12);
+        assert!(plans[&name("a")].waits.iter().any(|w| w.reason == Reason::ApprovalNeeded), "{plans:?}");
+        assert_eq!((rack.sent, rack.truth[&name("a")].power), (0, Power::On), "{approval:?}");
+    }
+    rack.calm(12);
+    assert_eq!(rack.runs("a"), Some("p"));
 }
 
 #[test]
