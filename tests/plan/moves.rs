@@ -6,7 +6,7 @@
 use embody::testing::limits::SEEN_OFF_APART;
 use embody::testing::model::binding::{Correct, Mode, Plane, PlaneModes, RunState};
 use embody::testing::model::body::{Declaration, Found};
-use embody::testing::model::fact::{BootDevice, Power};
+use embody::testing::model::fact::{BootDevice, BootOverride, Power, Seen};
 use embody::testing::model::op::Op;
 use embody::testing::model::{Reason, Spec};
 use embody::testing::plan::observed::Trouble;
@@ -375,6 +375,23 @@ fn an_adopted_server_loses_no_link_before_a_person_approves() {
     rack.approve("x");
     rack.calm(12);
     assert_eq!((rack.ports[&port_of("a")].clone(), rack.truth["a"].power), (access(110), Power::On));
+}
+
+#[test]
+fn the_boot_device_of_an_adopted_server_is_left_before_a_person_approves() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    rack.press(&name("a"), Power::On);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(12);
+    let want = rack.want(&name("a"));
+    let records = embody::testing::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&name("a"), &want)).unwrap();
+    records.iter().for_each(|record| rack.store(&name("a"), record));
+    let disk = BootOverride { valid: true, persistent: true, efi: true, device: BootDevice::Disk };
+    rack.seen.get_mut("a").unwrap().boot = Some(Seen { value: disk, asked_at: rack.now });
+    let (_, plans) = rack.calm(12);
+    assert!(rack.ops.is_empty(), "{:?}", rack.ops);
+    let held = &plans[&name("a")].held;
+    assert!(held.iter().any(|s| matches!(s.op, Op::SetBoot { .. })), "what would follow is shown: {held:?}");
 }
 
 #[test]
