@@ -5,11 +5,11 @@
 
 use embody::testing::limits::SEEN_OFF_APART;
 use embody::testing::model::binding::{Correct, Mode, Plane, PlaneModes, RunState};
-use embody::testing::model::body::{Declaration, Found};
+use embody::testing::model::body::{Declaration, Declared, Found};
 use embody::testing::model::fact::{BootDevice, BootOverride, Power, Seen};
 use embody::testing::model::op::Op;
 use embody::testing::model::{Reason, Spec};
-use embody::testing::plan::observed::Trouble;
+use embody::testing::plan::observed::{Observed, Trouble};
 
 use crate::rack::{Luck, Rack, access, name, port_of};
 
@@ -110,6 +110,19 @@ fn a_persona_stays_where_it_is_while_its_new_server_alone_is_paused() {
     let trouble = Trouble { reason: Reason::Paused, message: "paused by ann".to_owned() };
     rack.seen.get_mut("b").unwrap().stopped.insert(name("x"), trouble);
     stays_on_a(&mut rack, "paused by ann");
+}
+
+#[test]
+fn a_persona_stays_where_it_is_while_nothing_is_known_of_its_new_body() {
+    let declared = || Declared { what: Declaration::OffButRuns, by: "ann".into(), reason: "its power is cut".into(), at: String::new() };
+    let unknown: [fn(&mut Observed, Declared); 3] =
+        [|seen, _| seen.unreadable = true, |seen, _| seen.body.anything = true, |seen, declared| seen.body.declared = Some(declared)];
+    for is_so in unknown {
+        let mut rack = p_on_a();
+        rack.press(&name("b"), Power::On);
+        is_so(rack.seen.get_mut("b").unwrap(), declared());
+        stays_on_a(&mut rack, "what server b runs is not known");
+    }
 }
 
 #[test]
