@@ -182,6 +182,22 @@ async fn a_record_that_does_not_read_may_be_anything_until_a_person_says() {
     }
 }
 
+/// That server is in no manifest: only its record tells of it.
+#[tokio::test(start_paused = true)]
+async fn while_one_server_may_run_anything_what_lives_once_does_not_start_on_another() {
+    for record in [&b"[]"[..], br#"{"anything":true}"#] {
+        let site = Small::begun("enforce").await;
+        let persona = site.store.get("objects/personas/p").await.unwrap().unwrap().value;
+        let mut persona: Value = serde_json::from_slice(&persona).unwrap();
+        persona["spec"]["exclusive"] = json!(true);
+        site.overwrite("objects/personas/p", persona.to_string().as_bytes()).await;
+        site.overwrite("records/2/bodies/other", record).await;
+        sleep(10 * MINUTE).await;
+        assert!(!site.is_on());
+        assert!(site.why().await.contains("nothing is known of what server other runs"), "{}", site.why().await);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_whose_record_does_not_read_can_be_adopted() {
     let site = Small::converged().await;
