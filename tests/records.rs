@@ -15,6 +15,7 @@ use small::{Small, name, network};
 use tokio::time::sleep;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 const BODY: &str = "records/2/bodies/s";
 
 impl Small {
@@ -196,6 +197,17 @@ async fn while_one_server_may_run_anything_what_lives_once_does_not_start_on_ano
         assert!(!site.is_on());
         assert!(site.why().await.contains("nothing is known of what server other runs"), "{}", site.why().await);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_does_not_read_any_more_is_not_made_new_by_an_off_from_before() {
+    let site = Small::begun("observe").await;
+    sleep(5 * MINUTE).await;
+    site.overwrite(BODY, b"[]").await;
+    sleep(SECOND).await;
+    assert_eq!(site.entries(BODY).await[0].value, b"[]", "it was off for minutes, and may have been started since");
+    sleep(MINUTE).await;
+    assert_ne!(site.record().await, Value::Null, "it was seen off twice");
 }
 
 #[tokio::test(start_paused = true)]
