@@ -211,6 +211,18 @@ async fn a_record_that_does_not_read_any_more_is_not_made_new_by_an_off_from_bef
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mac_that_stands_in_what_another_body_may_run_is_parked() {
+    let site = Small::converged().await;
+    assert_eq!(site.boot().await.persona, Some(name("p")));
+    let of_before = site.record().await.to_string();
+    site.overwrite("records/2/bodies/other", of_before.as_bytes()).await;
+    sleep(MINUTE).await;
+    let answer = site.boot().await;
+    assert_eq!(answer.persona, None);
+    assert!(answer.says.contains("belongs to what may run on other"), "{}", answer.says);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_whose_record_does_not_read_can_be_adopted() {
     let site = Small::converged().await;
     site.overwrite(BODY, b"[]").await;

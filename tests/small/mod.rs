@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use embody::testing::boot::answer::Answer;
 use embody::testing::cli::serve::run as serve;
 use embody::testing::clock::Clock;
 use embody::testing::control::actions::Operators;
@@ -23,7 +24,7 @@ use embody::testing::sim::line::Line;
 use embody::testing::sim::switch::{Kind, SimSwitch};
 use embody::testing::store::{EmbeddedStore, Lease, Records, Store};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -161,6 +162,15 @@ impl Small {
             to_controller.send_replace(Some(messages));
             controller.run(inbox, inbound, watch).await;
         }));
+    }
+
+    /// What the machine of the server is told to boot.
+    pub async fn boot(&self) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let to_controller = self.to_controller.borrow().clone().unwrap();
+        let (mac, arch) = ("02:00:00:00:00:01".parse().unwrap(), serde_json::from_value(json!("x86_64")).unwrap());
+        to_controller.send(Message::Boot { mac, uuid: None, arch, reply }).await.unwrap();
+        answer.await.unwrap()
     }
 
     pub async fn plan(&self, changes: Vec<Object>) -> Forecast {
