@@ -271,6 +271,23 @@ async fn an_object_that_does_not_read_stops_the_site_until_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_the_site_is_stopped_a_machine_is_parked() {
+    for emptied in [false, true] {
+        let site = Small::converged().await;
+        assert_eq!(site.boot().await.persona, Some(name("p")));
+        if emptied {
+            site.delete(&["objects/", "records/", "meta/"]).await;
+        } else {
+            site.overwrite("objects/policies/default", b"{").await;
+        }
+        sleep(MINUTE).await;
+        let answer = site.boot().await;
+        assert_eq!(answer.persona, None, "{}", answer.says);
+        assert!(answer.says.contains(if emptied { "was emptied" } else { "policies/default does not read" }), "{}", answer.says);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pause_that_does_not_read_is_one_of_everything() {
     let mut site = Small::converged().await;
     site.overwrite("records/2/pauses/servers.other", b"?").await;
