@@ -223,6 +223,18 @@ async fn a_mac_that_stands_in_what_another_body_may_run_is_parked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_may_run_anything_is_parked_whatever_stands_there() {
+    let site = Small::converged().await;
+    let mut record = site.record().await;
+    record["anything"] = json!(true);
+    site.overwrite(BODY, record.to_string().as_bytes()).await;
+    sleep(MINUTE).await;
+    let answer = site.boot().await;
+    assert_eq!(answer.persona, None);
+    assert!(answer.says.contains("nothing is known of what s runs"), "{}", answer.says);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_whose_record_does_not_read_can_be_adopted() {
     let site = Small::converged().await;
     site.overwrite(BODY, b"[]").await;
