@@ -6,7 +6,7 @@ mod small;
 use std::time::Duration;
 
 use embody::testing::control::operator::{Approving, Control, Declaring, Scope};
-use embody::testing::model::fact::{Admin, PortConfig, Power};
+use embody::testing::model::fact::{Admin, BootDevice, PortConfig, Power};
 use embody::testing::model::{Kind as ObjectKind, Meta, Object};
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::{Entry, Expect, Store, Write};
@@ -297,6 +297,22 @@ async fn while_the_site_is_stopped_a_machine_is_parked() {
         assert_eq!(answer.persona, None, "{}", answer.says);
         assert!(answer.says.contains(if emptied { "was emptied" } else { "policies/default does not read" }), "{}", answer.says);
     }
+}
+
+/// It is set without a record before it, so that nothing but the stop itself keeps it.
+#[tokio::test(start_paused = true)]
+async fn while_the_site_is_stopped_a_boot_device_is_left_as_it_is() {
+    let site = Small::converged().await;
+    let policy = site.store.get("objects/policies/default").await.unwrap().unwrap().value;
+    site.overwrite("objects/policies/default", b"{").await;
+    sleep(SECOND).await;
+    site.centre.touch(&name("s"), |bmc, now| bmc.choose_disk(now));
+    let boots = || site.centre.touch(&name("s"), |bmc, now| bmc.boot(now).device);
+    sleep(10 * MINUTE).await;
+    assert_eq!(boots(), Some(BootDevice::Disk));
+    site.overwrite("objects/policies/default", &policy).await;
+    sleep(5 * MINUTE).await;
+    assert_eq!(boots(), Some(BootDevice::Pxe), "it is set once all reads");
 }
 
 #[tokio::test(start_paused = true)]
