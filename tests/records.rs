@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use embody::testing::control::operator::{Approving, Control, Declaring, Scope};
 use embody::testing::model::fact::{Admin, BootDevice, PortConfig, Power};
+use embody::testing::model::op::Device;
 use embody::testing::model::{Kind as ObjectKind, Meta, Object};
+use embody::testing::sim::line::Weather;
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::{Entry, Expect, Store, Write};
 use serde_json::{Value, json};
@@ -437,4 +439,29 @@ async fn a_port_that_was_left_half_way_is_ended_although_its_binding_is_gone_but
     site.words.resume(Scope::Everything, "me").await.unwrap();
     sleep(10 * MINUTE).await;
     assert_eq!((shut(&site), site.vlan(), site.is_on()), (false, Some(130), true));
+}
+
+/// The switch is slow, so that something is on its way whenever the word comes: a VLAN that is made, and the port that is to have it.
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_does_not_leave_after_a_pause_or_when_the_store_is_gone() {
+    let everything = || Some(Scope::Everything);
+    let binding = || Some(Scope::Object { kind: ObjectKind::Binding, name: name("b") });
+    for (moment, scope) in (0..4).flat_map(|n| [(n * SECOND, everything()), (n * SECOND, binding()), (n * SECOND, None)]) {
+        let site = Small::start(Kind::QBridge, json!({ "vlans": "Create" }), "enforce").await;
+        site.ready().await;
+        let slow = Weather { takes: (SECOND, SECOND), ..Weather::FAIR };
+        site.centre.set_weather(&Device::Switch(name("tor-1")), slow);
+        site.apply(vec![network("web", 140)]).await;
+        sleep(moment).await;
+        match scope.clone() {
+            Some(scope) => drop(site.words.pause(scope, "a fire", None, "me").await.unwrap()),
+            None => {
+                site.delete(&["meta/"]).await;
+                sleep(SECOND / 10).await;
+            }
+        }
+        let sent = site.centre.state().judge.ops;
+        sleep(MINUTE).await;
+        assert_eq!(site.centre.state().judge.ops, sent, "{scope:?} {moment:?} after the change");
+    }
 }
