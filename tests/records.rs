@@ -373,6 +373,36 @@ async fn an_identity_that_does_not_read_is_nobodys_until_it_is_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_recorded_of_a_machine_goes_only_where_that_machine_is_shown() {
+    let site = Small::converged().await;
+    site.add_server("other", [0x22; 16]).await;
+    sleep(2 * MINUTE).await;
+    // Another machine answers at s, and that of s nowhere.
+    site.centre.swap_bmc(&name("s"), [0x33; 16]);
+    sleep(2 * MINUTE).await;
+    let no = site.words.accept(ObjectKind::Server, &name("s"), "me").await.unwrap_err().to_string();
+    assert!(no.contains("may run p") && no.contains("which no server shows now"), "{no}");
+    assert_ne!(site.record().await["evidence"]["p"], Value::Null);
+    // It answers at other: its cables were exchanged.
+    site.centre.swap_bmc(&name("other"), [0x11; 16]);
+    sleep(2 * MINUTE).await;
+    // What is recorded at other is of a third machine: it would be lost.
+    let third = json!({ "onSent": true, "madeOn": { "guid": "44".repeat(16) } });
+    site.overwrite("records/2/bodies/other", third.to_string().as_bytes()).await;
+    sleep(SECOND).await;
+    let no = site.words.accept(ObjectKind::Server, &name("s"), "me").await.unwrap_err().to_string();
+    assert!(no.contains("records of a third one"), "{no}");
+    site.overwrite("records/2/bodies/other", b"{}").await;
+    sleep(SECOND).await;
+    let said = site.words.accept(ObjectKind::Server, &name("s"), "me").await.unwrap();
+    assert!(said.contains("is at other now"), "{said}");
+    let entry = site.store.get("records/2/bodies/other").await.unwrap().unwrap();
+    let other: Value = serde_json::from_slice(&entry.value).unwrap();
+    assert_eq!((site.record().await["evidence"]["p"].clone(), &other["found"]), (Value::Null, &json!("Running")));
+    assert_ne!(other["evidence"]["p"], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
 async fn records_of_the_first_version_are_taken_over() {
     let mut site = Small::converged().await;
     site.stop();

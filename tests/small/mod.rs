@@ -123,6 +123,15 @@ impl Small {
         gone.unwrap_or_else(|e| panic!("{kind}/{object} is not deleted: {e:?}"))
     }
 
+    /// One more server, off, that no binding names and that is on no switch.
+    pub async fn add_server(&self, server: &str, guid: [u8; 16]) {
+        let config = BmcConfig { power: Power::Off, guid, ..BmcConfig::default() };
+        self.centre.add_machine(&name(server), "02:00:00:00:00:02".parse().unwrap(), config, Duration::from_secs(5), Line::new(3));
+        let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:02", "boot": true });
+        let bmc = json!({ "address": "192.0.2.10", "secretRef": { "name": "bmc" } });
+        self.apply(vec![of("Server", server, json!({ "bmc": bmc, "nics": [nic] }))]).await;
+    }
+
     /// Nobody acts any more.
     pub fn stop(&mut self) {
         if let Some(before) = self.controller.take() {
