@@ -9,6 +9,7 @@ use embody::testing::control::operator::{Control, Scope};
 use embody::testing::model::fact::{Admin, PortConfig};
 use embody::testing::model::{Kind as ObjectKind, Vlan};
 use embody::testing::sim::switch::{Kind, SimSwitch};
+use embody::testing::store::{Expect, Store};
 use serde_json::{Value, json};
 use small::{Small, binding, name, network, switch};
 use tokio::time::sleep;
@@ -114,6 +115,20 @@ async fn never_where_it_says_never_or_is_paused_or_cannot() {
     sleep(10 * MINUTE).await;
     assert!(!site.copies().1);
     assert_ne!(site.unsaved().await, json!(true), "what cannot be saved is not still to be released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_while_what_is_desired_does_not_read() {
+    let site = Small::start(Kind::Cisco, json!({}), "enforce").await;
+    site.ready().await;
+    let policy = "objects/policies/default";
+    let good = site.store.get(policy).await.unwrap().unwrap();
+    let bad = site.store.put_if(policy, b"{".to_vec(), Expect::At(good.revision)).await.unwrap();
+    sleep(30 * MINUTE).await;
+    assert_eq!(site.copies(), (0, false));
+    site.store.put_if(policy, good.value, Expect::At(bad)).await.unwrap();
+    sleep(3 * MINUTE).await;
+    assert_eq!(site.copies(), (1, true), "once it does");
 }
 
 #[tokio::test(start_paused = true)]
