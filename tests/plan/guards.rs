@@ -506,6 +506,18 @@ fn a_port_that_must_not_be_written_is_a_problem_and_no_step() {
 }
 
 #[test]
+fn the_untagged_vlan_of_a_port_that_carries_the_bmc_is_not_changed() {
+    let mut rack = p_on_a();
+    let mut held = rack.objects.servers["a"].spec.clone();
+    held.bmc.via = "nic1".to_owned();
+    rack.put("a", embody::testing::model::Spec::Server(held));
+    rack.ports.insert(port_of("a"), access(50));
+    let before = rack.sent;
+    let (_, plans) = rack.calm(12);
+    assert_eq!((rack.sent, plans[&name("a")].problems[0].reason), (before, Reason::CarriesBmc));
+}
+
+#[test]
 fn a_protected_vlan_is_never_assigned_but_may_be_kept_or_left() {
     let mut rack = p_on_a();
     let protect = |rack: &mut Rack, id| {
