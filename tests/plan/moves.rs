@@ -408,6 +408,19 @@ fn the_boot_device_of_an_adopted_server_is_left_before_a_person_approves() {
 }
 
 #[test]
+fn a_port_that_was_left_half_way_and_has_another_cable_now_is_not_ended() {
+    let mut rack = p_on_a();
+    rack.ports.insert(port_of("a"), access(50));
+    rack.observe(&name("a"));
+    rack.reconcile(&name("a"), &mut || Luck::Refused);
+    rack.observe(&name("a"));
+    let refuse = Trouble { reason: Reason::CableContradicted, message: "another server is on it".to_owned() };
+    rack.seen.get_mut("a").unwrap().ports.get_mut(&port_of("a")).unwrap().refuse = Some(refuse);
+    let plan = rack.plan(&name("a"));
+    assert!(plan.steps.is_empty() && plan.problems.iter().any(|p| p.reason == Reason::CableContradicted), "{plan:?}");
+}
+
+#[test]
 fn a_port_that_was_left_half_way_is_ended_first_whatever_else_is_desired() {
     let mut rack = p_on_a();
     rack.ports.insert(port_of("a"), access(50));
