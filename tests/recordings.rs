@@ -134,6 +134,59 @@ async fn a_stack_of_switches_shows_its_one_aggregation_by_the_layers_of_its_inte
     assert_eq!(of(&|lag| *lag == Lag::Member(Some("Po1".to_owned()))), ["Gi1/0/52", "Gi3/0/52"]);
 }
 
+/// Why a port of the switch sw is not written for the server s.
+fn refusal(world: &Cache, port: &str) -> Option<Reason> {
+    let name = |text: &str| text.parse::<Name>().unwrap();
+    let key = (name("sw"), port.to_owned());
+    let desired =
+        DesiredPort { admin: Admin::Down, untagged: None, tagged: None, needed: false, carries_bmc: false, because: String::new() };
+    let released_ports = [(key.clone(), desired)].into();
+    let (holder, past, releaser, port_problems, maintenance) = (None, None, None, Vec::new(), None);
+    let (exists, efi, debts) = (true, false, Default::default());
+    let want = Desired { server: name("s"), holder, exists, efi, past, releaser, released_ports, debts, port_problems, maintenance };
+    world.seen(&name("s"), &want).ports[&key].refuse.as_ref().map(|t| t.reason)
+}
+
+/// Each reason by itself, on a port of which nothing else is to be said.
+#[tokio::test]
+async fn a_port_is_not_written_that_is_not_managed_or_a_member_or_has_another_cable() {
+    let nexus = read(&data(), "cisco-n5000").await;
+    let plain = |p: &PortSeen| p.lag == Lag::None && p.neighbour.is_none() && p.quality == Quality::Exact;
+    let mut plain = nexus.ports.iter().filter(|(_, p)| plain(p)).map(|(key, _)| key.as_str());
+    let (here, elsewhere) = (plain.next().unwrap(), plain.next().unwrap());
+    let put = |world: &mut Cache, kind: &str, name: &str, spec: Value| {
+        let object = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
+        world.objects.insert(&Object::from_json(object).unwrap());
+    };
+    let mac = |n: u8| format!("02:00:00:00:00:{n:02x}");
+    let judged = |port: &str, change: &dyn Fn(&mut SwitchSeen)| {
+        let mut world = Cache::default();
+        let snmp = json!({ "version": "v2c", "secretRef": { "name": "x" }, "insecure": true });
+        put(&mut world, "Switch", "sw", json!({ "address": "192.0.2.1", "snmp": snmp, "manage": { "ports": [here] } }));
+        let bmc = json!({ "address": "192.0.2.2", "secretRef": { "name": "x" } });
+        let nic = json!({ "name": "nic1", "mac": mac(1), "switch": "sw", "port": here });
+        put(&mut world, "Server", "s", json!({ "bmc": bmc, "nics": [nic] }));
+        put(&mut world, "Server", "t", json!({ "bmc": bmc, "nics": [{ "name": "nic1", "mac": mac(2) }] }));
+        let mut seen = nexus.clone();
+        seen.ports.values_mut().for_each(|port| port.macs.clear());
+        change(&mut seen);
+        world.cables.learn(&"sw".parse().unwrap(), &seen);
+        world.switches.entry("sw".parse().unwrap()).or_default().seen = Some(Seen { value: seen, asked_at: Tick(1) });
+        refusal(&world, port)
+    };
+    let learned = |at: &str, n: u8| {
+        let (at, mac) = (at.to_owned(), mac(n).parse().unwrap());
+        move |seen: &mut SwitchSeen| seen.ports.get_mut(&at).unwrap().macs = [mac].into()
+    };
+    assert_eq!(judged(here, &|_| {}), None);
+    assert_eq!(judged(here, &learned(here, 1)), None);
+    assert_eq!(judged(elsewhere, &|_| {}), Some(Reason::PortNotManaged));
+    let member = |seen: &mut SwitchSeen| seen.ports.get_mut(here).unwrap().lag = Lag::Member(None);
+    assert_eq!(judged(here, &member), Some(Reason::LinkAggregation));
+    assert_eq!(judged(here, &learned(here, 2)), Some(Reason::CableContradicted), "another server is on it");
+    assert_eq!(judged(here, &learned(elsewhere, 1)), Some(Reason::CableContradicted), "the server is on another one");
+}
+
 /// Invariant 6, for an aggregation: the neighbour is heard on a member.
 #[tokio::test]
 async fn an_aggregation_that_leads_to_a_switch_is_never_written() {
@@ -145,16 +198,7 @@ async fn an_aggregation_that_leads_to_a_switch_is_never_written() {
     let name = |text: &str| text.parse::<Name>().unwrap();
     world.objects.insert(&Object { meta: Meta::named(name("sw")), spec: Spec::Switch(switch), status: Value::Null });
     world.switches.entry(name("sw")).or_default().seen = Some(Seen { value: nexus.clone(), asked_at: Tick(1) });
-    let refusal = |port: &str| {
-        let key = (name("sw"), port.to_owned());
-        let desired =
-            DesiredPort { admin: Admin::Down, untagged: None, tagged: None, needed: false, carries_bmc: false, because: String::new() };
-        let released_ports = [(key.clone(), desired)].into();
-        let (holder, past, releaser, port_problems, maintenance) = (None, None, None, Vec::new(), None);
-        let (exists, efi, debts) = (true, false, Default::default());
-        let want = Desired { server: name("s"), holder, exists, efi, past, releaser, released_ports, debts, port_problems, maintenance };
-        world.seen(&name("s"), &want).ports[&key].refuse.as_ref().map(|t| t.reason)
-    };
+    let refusal = |port: &str| refusal(&world, port);
     let leads = |of: &str| {
         let member = |p: &&PortSeen| p.lag == Lag::Member(Some(of.to_owned()));
         nexus.ports.values().filter(member).any(|p| p.neighbour.as_ref().is_some_and(|n| n.bridge == Some(true)))
