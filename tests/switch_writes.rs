@@ -215,6 +215,19 @@ async fn what_may_not_be_written_is_refused_before_it_is_tried() {
 }
 
 #[tokio::test]
+async fn a_switch_that_is_only_observed_gets_nothing() {
+    for only_observed in [SwitchSettings { manage: None, ..settings(&[]) }, SwitchSettings { read_only: true, ..settings(&["port1-4"]) }] {
+        let mut bench = Bench::with_vlans(Kind::QBridge, &[10]);
+        bench.driver = SwitchDriver::new("sw".to_owned(), Box::new(Direct::new(Arc::clone(&bench.sim))), only_observed);
+        let port = bench.set("port1", config(Admin::Up, 10, &[])).await;
+        for result in [port.map(drop), bench.create(50).await.map(drop)] {
+            assert!(matches!(&result, Err(fault @ Fault::Unsupported { .. }) if fault.to_string().contains("only observed")), "{result:?}");
+        }
+        assert!(bench.sim().log.is_empty() && !bench.look(Depth::State).await.vlans.contains(&vlan(50)));
+    }
+}
+
+#[tokio::test]
 async fn a_vlan_is_made_the_way_the_agent_takes_it() {
     for faults in [
         Faults::default(),
