@@ -366,6 +366,26 @@ async fn another_switch_at_the_address_gets_nothing() {
     assert_eq!(bench.sets(), 0);
 }
 
+/// The serial number is as it was: each source counts by itself.
+#[tokio::test(start_paused = true)]
+async fn a_switch_of_which_one_source_of_its_identity_is_another_gets_nothing() {
+    // snmpEngineID, dot1dBaseBridgeAddress
+    for (object, word) in [("1.3.6.1.6.3.10.2.1.1.0", "engine 020000000002"), ("1.3.6.1.2.1.17.1.1.0", "bridge 020000000002")] {
+        let mut bench = Bench::new(Kind::QBridge).await;
+        let shown = |last| (object.parse::<Oid>().unwrap(), Value::Octets(vec![2, 0, 0, 0, 0, last]));
+        let (oid, value) = shown(1);
+        bench.sim().show(oid, value);
+        bench.driver.observe(Depth::Everything, soon()).await.unwrap();
+        bench.pinned = Identity::default().extended(&bench.look().await.shown);
+        bench.set(config(Admin::Down, 10, &[])).await.unwrap();
+        let before = bench.sets();
+        bench.watch.lock().unwrap().shows = Some(shown(2));
+        let fault = bench.set(WAS()).await.unwrap_err();
+        assert!(matches!(&fault, Fault::OtherDevice { found, .. } if found == word), "{fault}");
+        assert_eq!(bench.sets(), before);
+    }
+}
+
 /// What a port's untagged VLAN is written by.
 fn vlan_object(kind: Kind) -> Arcs {
     match kind {
