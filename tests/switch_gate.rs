@@ -386,6 +386,14 @@ async fn a_switch_of_which_one_source_of_its_identity_is_another_gets_nothing() 
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_does_not_tell_any_more_when_it_started_gets_nothing() {
+    let mut bench = Bench::new(Kind::QBridge).await;
+    bench.watch.lock().unwrap().shows = Some(("1.3.6.1.2.1.1.3.0".parse().unwrap(), Value::NoSuchObject));
+    not_sent(bench.set(TO()).await, "sysUpTime");
+    assert_eq!(bench.sets(), 0);
+}
+
 /// What a port's untagged VLAN is written by.
 fn vlan_object(kind: Kind) -> Arcs {
     match kind {
