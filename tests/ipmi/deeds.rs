@@ -22,6 +22,7 @@ const STATUS: (u8, u8) = (0x00, 0x01);
 const CONTROL: (u8, u8) = (0x00, 0x02);
 const SET_BOOT: (u8, u8) = (0x00, 0x08);
 const PRIVILEGE: (u8, u8) = (0x06, 0x3b);
+const DEVICE_ID: (u8, u8) = (0x06, 0x01);
 
 fn running() -> BmcConfig {
     BmcConfig { power: Power::On, ..fast() }
@@ -164,6 +165,26 @@ async fn another_bmc_at_the_address_gets_nothing() {
         assert!(bmc.commands()[before..].iter().all(|c| *c != CONTROL && *c != SET_BOOT && *c != PRIVILEGE));
         assert_eq!(look(&mut driver, Depth::State).await.unwrap().shown.guid, guid(0x22).guid, "an observation says who told it");
     }
+}
+
+/// Which bytes mean a disk depends on the board: of one that is not known yet that is asked between the look at who it is and the deed.
+#[tokio::test(start_paused = true)]
+async fn a_bmc_that_is_exchanged_while_its_board_is_asked_for_gets_nothing() {
+    let _clockwork = clockwork();
+    let bmc = Served::new(fast(), Line::default()).await;
+    let mut driver = impatient(&bmc).await;
+    let lost = AtomicU32::new(0);
+    bmc.interrupt(move |netfn, cmd, _| ((netfn, cmd) == DEVICE_ID && lost.fetch_add(1, Ordering::SeqCst) < 2).then(Vec::new));
+    let exchange = async {
+        while !bmc.commands().contains(&DEVICE_ID) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bmc.swap([0x22; 16]);
+    };
+    let controller = Controller::meaning(guid(0x11));
+    let (set, ()) = tokio::join!(controller.execute(&mut driver, set_boot(BootDevice::Pxe)), exchange);
+    assert!(matches!(set, Err(Fault::OtherDevice { .. })), "{set:?}");
+    assert!(!bmc.commands().contains(&SET_BOOT), "{:?}", bmc.commands());
 }
 
 #[tokio::test(start_paused = true)]
