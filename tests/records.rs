@@ -198,6 +198,9 @@ async fn while_one_server_may_run_anything_what_lives_once_does_not_start_on_ano
         sleep(10 * MINUTE).await;
         assert!(!site.is_on());
         assert!(site.why().await.contains("nothing is known of what server other runs"), "{}", site.why().await);
+        assert!(site.why().await.contains("`embody declare server other off"), "{}", site.why().await);
+        site.words.declare(&name("other"), Declaring::Off, "it was sold", "me").await.unwrap();
+        site.ready().await;
     }
 }
 

@@ -100,10 +100,11 @@ impl Controller {
     // ---- declarations ------------------------------------------------------------------------------------------------------
 
     pub(super) async fn declare(&mut self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal> {
-        if !self.cache.objects.servers.contains_key(server) && !self.cache.bodies.contains_key(server) {
+        let unreadable = self.cache.unreadable.contains_key(server);
+        if !unreadable && !self.cache.objects.servers.contains_key(server) && !self.cache.bodies.contains_key(server) {
             return Err(Refusal::NotFound { what: format!("Server/{server}") });
         }
-        let unreadable = self.cache.unreadable.contains_key(server) || self.cache.body(server).anything;
+        let unreadable = unreadable || self.cache.body(server).anything;
         // Such evidence is a guess from a manifest: a person's word ends it, as adopting does.
         let guessed: Vec<Record> = self.cache.body(server).found_evidence().map(|persona| Record::End(persona.clone())).collect();
         let (records, text) = match what {

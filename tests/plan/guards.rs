@@ -25,10 +25,6 @@ fn p_on_a() -> Rack {
     rack
 }
 
-fn reasons(rack: &mut Rack, server: &str) -> Vec<Reason> {
-    rack.plan(&name(server)).waits.iter().map(|w| w.reason).collect()
-}
-
 #[test]
 fn an_exclusive_persona_waits_while_it_may_run_elsewhere() {
     let mut rack = p_on_a();
@@ -47,23 +43,6 @@ fn a_persona_that_is_not_exclusive_waits_for_nobody() {
     rack.bind("y", "p", "b", RunState::Running, Mode::Enforce);
     rack.calm(12);
     assert!(["a", "b"].iter().all(|s| rack.runs(s) == Some("p")));
-}
-
-#[test]
-fn an_off_that_was_asked_before_the_withdrawal_ends_nothing() {
-    let mut rack = p_on_a();
-    let a = name("a");
-    rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
-    rack.press(&a, Power::Off);
-    let asked_at = rack.tick();
-    // The answer is still on its way while a person starts it again, and the boot answer stands.
-    rack.press(&a, Power::On);
-    rack.reconcile(&a, &mut || Luck::Lost);
-    assert_eq!(rack.phase("a", "p"), Some((Phase::Started, true)));
-    rack.seen.get_mut(&a).unwrap().power = Some(Seen { value: Power::Off, asked_at });
-    rack.reconcile(&a, &mut || Luck::Lost);
-    assert_eq!(rack.phase("a", "p"), Some((Phase::Started, true)));
-    assert!(reasons(&mut rack, "a").contains(&Reason::AskingAgain));
 }
 
 #[test]

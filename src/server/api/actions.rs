@@ -61,7 +61,10 @@ pub(super) async fn word(
 ) -> Answer {
     let (kind, name) = (kind_of(&plural)?, name_of(&name)?);
     let control = &site.backend.control;
-    site.backend.read(kind, name.as_str()).await?;
+    // What a server that is in no manifest any more may run is declared as well.
+    if verb != "declare" {
+        site.backend.read(kind, name.as_str()).await?;
+    }
     match (verb.as_str(), kind) {
         ("approve", Kind::Binding) => {
             let approval: Approval = body.or_default()?;
