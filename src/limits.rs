@@ -30,6 +30,8 @@ pub const WATCH_BACKLOG: usize = 1_024;
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
 /// How long a hard power-off may take before it is read as not obeyed: slow BMCs act seconds late, some half a minute.
 pub const HARD_OFF_WAIT: Duration = Duration::from_secs(60);
+/// How old the answers may be by which a new body can take over, when the old one is cut: a slow switch takes half a minute for one look.
+pub(crate) const BEFORE_CUT: Duration = Duration::from_secs(60);
 /// Soft-offs of one intent of which nothing is known: a lost datagram is sent again, a machine that does not answer is not told for ever.
 pub const SOFT_OFF_TRIES: u32 = 3;
 /// How long a soft-off of which nothing is known may take to show before it is sent again: late requests are half a minute late, not more.
@@ -60,6 +62,8 @@ pub(crate) const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
 /// How often a device is observed after a power operation, and for how long: the time of one boot.
 pub(crate) const FAST_POLL: Duration = Duration::from_secs(2);
 pub const FAST_POLL_FOR: Duration = Duration::from_secs(180);
+/// How old what is known of cables may be when a port is written: a wave of writes asks once.
+pub(crate) const CABLES_KNOWN_FOR: Duration = Duration::from_secs(60);
 /// Every tenth poll is at everything: neighbours and learned MACs change rarely.
 pub(crate) const POLLS_PER_FULL_POLL: u32 = 10;
 /// One poll or operation at a BMC, retransmissions included.

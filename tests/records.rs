@@ -356,7 +356,7 @@ async fn a_pause_whose_end_came_while_no_controller_ran_stays_until_resumed() {
     site.apply(vec![network("web", 120)]).await;
     sleep(10 * MINUTE).await;
     assert_eq!(site.vlan(), Some(130));
-    assert!(site.why().await.contains("it stays until `embody resume binding/b`"), "{}", site.why().await);
+    assert!(site.why().await.contains("it stays, until `embody resume binding/b`"), "{}", site.why().await);
     site.words.resume(binding, "me").await.unwrap();
     sleep(MINUTE).await;
     assert_eq!(site.vlan(), Some(120), "{}", site.why().await);

@@ -325,6 +325,7 @@ impl Controller {
         let until: Option<Tick> = seconds.map(|s| self.clock.now().plus(Duration::from_secs(s)));
         self.cache.pauses.insert(id.clone(), (pause.clone(), until));
         let half_way = self.void_paused(scope == Scope::Everything);
+        let resume = scope.resume();
         self.wake_all();
         let stored = self.put(&keys::pause(&id), serde_json::to_vec(&pause).unwrap_or_default()).await;
         self.status.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason)).await;
@@ -334,7 +335,10 @@ impl Controller {
                 Some(until) => format!("paused until {until}: nothing is written, everything is still watched"),
                 None => "paused until resumed: nothing is written, everything is still watched".to_owned(),
             };
-            let half_way = if left.is_empty() { String::new() } else { format!("; left between two states: {}", list(&left)) };
+            let half_way = match left.as_slice() {
+                [] => String::new(),
+                left => format!("; left between two states, and ended first after `{resume}`: {}", list(left)),
+            };
             let answer = match stored {
                 Ok(_) => Ok(format!("{text}{half_way}")),
                 Err(why) => Err(Refusal::Store {
@@ -490,7 +494,7 @@ async fn finished(half_way: Vec<HalfWay>) -> Vec<String> {
     while open().next().is_some() && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let left: Vec<String> = open().map(|h| format!("{} {:?}", h.device, h.key)).collect();
+    let left: Vec<String> = open().map(|h| format!("{} {}", h.device, h.key)).collect();
     half_way.iter().for_each(|h| h.gate.void(&h.key));
     left
 }

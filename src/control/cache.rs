@@ -15,7 +15,7 @@ use crate::model::identity::Identity;
 use crate::model::objects::server_switches;
 use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects, Reason};
-use crate::plan::desired::{Desired, Holder, Past};
+use crate::plan::desired::{Desired, Holder};
 use crate::plan::fence;
 use crate::plan::observed::{Approval, Elsewhere, Memory, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
 use crate::plan::resolve::{self, PortNames};
@@ -82,6 +82,8 @@ pub struct Cache {
     pub switches: BTreeMap<Name, Known<SwitchSeen>>,
     /// Where addresses were learned.
     pub cables: Cables,
+    /// When it was last told what is plugged in at a switch: neighbours, aggregations, learned addresses.
+    pub cables_told_at: BTreeMap<Name, Tick>,
     /// Switches that we changed, and that were not saved since.
     pub unsaved: BTreeMap<Name, Unsaved>,
     /// Each with the tick until which it holds.
@@ -290,14 +292,13 @@ impl Cache {
 
     pub fn seen_with(&self, server: &Name, want: &Desired, objects: &Objects) -> Observed {
         let mut seen = self.seen_alone(server, want);
-        let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved));
-        seen.takeover = moved.map(|hold| fence::takeover(&hold.binding, server, &|binding| self.new_body(binding, objects)));
+        seen.takeover = fence::leaves(want, &seen.body).map(|b| fence::takeover(b, server, &|binding| self.new_body(binding, objects)));
         seen
     }
 
     /// Whether the server that a binding names could take over from another one.
     pub fn takeover(&self, binding: &Name, from: &Name) -> Result<(), String> {
-        fence::takeover(binding, from, &|binding| self.new_body(binding, &self.objects))
+        fence::takeover(binding, from, &|binding| self.new_body(binding, &self.objects)).map(drop)
     }
 
     /// What is desired and seen of the server that a binding names.
@@ -440,12 +441,12 @@ impl Cache {
         if let Some((pause, end)) = self.paused_by(server, binding) {
             let Pause { by, reason, .. } = pause;
             let stays = match &pause.until {
-                Some(until) if end.is_none() => {
-                    format!("; its end at {until} came while no controller ran: it stays until `{}`", pause.scope.resume())
-                }
+                Some(until) if end.is_none() => format!("; its end at {until} came while no controller ran: it stays"),
                 Some(_) | None => String::new(),
             };
-            return Some(Trouble { reason: Reason::Paused, message: format!("paused by {by}: {reason}{stays}") });
+            let (what, resume) = (pause.scope.in_words(), pause.scope.resume());
+            let message = format!("{what} is paused by {by}: {reason}{stays}, until `{resume}`");
+            return Some(Trouble { reason: Reason::Paused, message });
         }
         // An approval says that what is held may go.
         let of_now = |(approval, _): &(Approval, Tick)| {

@@ -305,6 +305,9 @@ impl Controller {
             self.remember_login(&report.device).await;
         }
         let changed = absorb::report(&mut self.cache, &report);
+        if let (Device::Switch(switch), true, Outcome::Observed(Ok(_))) = (&report.device, report.everything, &report.said) {
+            self.cache.cables_told_at.insert(switch.clone(), self.clock.now());
+        }
         if let Some((kind, name, pin)) = changed.pin {
             self.remember(kind, name, pin).await;
         }

@@ -110,6 +110,17 @@ pub enum Scope {
 }
 
 impl Scope {
+    pub fn in_words(&self) -> String {
+        match self {
+            Scope::Everything => "everything".to_owned(),
+            Scope::Object { kind, name } => format!("{kind} {name}").to_lowercase(),
+            Scope::Labels { match_labels } => {
+                let labels: Vec<String> = match_labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                format!("what has the labels {}", labels.join(","))
+            }
+        }
+    }
+
     /// The command that ends a pause of this.
     pub fn resume(&self) -> String {
         match self {

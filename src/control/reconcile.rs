@@ -13,7 +13,7 @@ use crate::limits;
 use crate::model::binding::RunState;
 use crate::model::body::{Body, Sent};
 use crate::model::fact::Tick;
-use crate::model::op::{Disruption, Op};
+use crate::model::op::{Device, Disruption, Op};
 use crate::model::{Kind, Name, Reason};
 use crate::plan::desired::Desired;
 use crate::plan::guardrails::{DesiredKey, Standing};
@@ -108,6 +108,8 @@ impl Controller {
             let want = self.cache.want(server);
             self.count_grace(server, &want);
             let mut seen = self.cache.seen(server, &want);
+            seen.memory.saw_takeover(seen.takeover.as_ref(), self.clock.now());
+            self.cache.memory_of(server).takeover_since = seen.memory.takeover_since;
             if until == Until::Withdrawal {
                 // What is held must go on to count as what it would do, or the hold would lift itself.
                 seen.stopped.retain(|_, trouble| trouble.reason != Reason::Held);
@@ -246,6 +248,13 @@ impl Controller {
             plan.held.push(step);
             return;
         }
+        if let Some(switch) = self.to_be_read_again(&step) {
+            plan.wait(Reason::AskingAgain, format!("what is plugged in at switch {switch} is read again before a port of it is written"));
+            plan.wake(now.plus(limits::FAST_POLL));
+            plan.held.push(step);
+            self.fleet.send(&Device::Switch(switch), Job::Observe(Depth::Everything));
+            return;
+        }
         if let Some(op) = self.port_on_its_way(want).filter(|_| matches!(step.op, Op::PowerOn { .. })) {
             plan.wait(Reason::PortsFirst, format!("{op} is still on its way"));
             plan.held.push(step);
@@ -283,6 +292,14 @@ impl Controller {
             return;
         }
         self.dispatch(server, &step).await;
+    }
+
+    /// Polls read neighbours, aggregations and learned addresses rarely: a port may lead somewhere else by now. What was begun is ended.
+    fn to_be_read_again(&self, step: &Step) -> Option<Name> {
+        let Op::SetPort { switch, .. } = &step.op else { return None };
+        let now = self.clock.now();
+        let told = self.cache.cables_told_at.get(switch).is_some_and(|at| now.since(*at) <= limits::CABLES_KNOWN_FOR);
+        (!told && !step.debt).then(|| switch.clone())
     }
 
     /// A write of one of the server's ports that has not come back: sent for earlier desired state, it would change the port under what is started

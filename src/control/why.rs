@@ -101,7 +101,7 @@ impl Controller {
         }
         if want.holder.is_none() && seen.body.release.is_none() {
             text.push_str(" No binding names it: it is left as it is.");
-        } else if plan.is_converged() && busy.is_empty() {
+        } else if plan.is_converged() && busy.is_empty() && seen.bmc_trouble.is_none() && seen.power.is_some() {
             text.push_str(" Everything is as desired.");
         }
         text

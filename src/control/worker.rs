@@ -44,6 +44,8 @@ pub struct Report {
     pub again_at: Option<Tick>,
     /// The credentials worked here for the first time (since they are remembered): to be stored. Said once.
     pub proved: bool,
+    /// An observation of everything, not of the state alone.
+    pub everything: bool,
 }
 
 #[derive(Debug)]
@@ -338,7 +340,7 @@ impl Work {
             Err(fault) => self.learn(fault),
         }
         self.floor.observed();
-        self.report(asked_at, Outcome::Observed(result)).await;
+        self.tell(asked_at, Outcome::Observed(result), depth == Depth::Everything).await;
     }
 
     /// Its time begins now, however long it has waited; what was taken back meanwhile is not begun.
@@ -396,11 +398,16 @@ impl Work {
     }
 
     async fn report(&mut self, asked_at: Tick, said: Outcome) {
+        self.tell(asked_at, said, false).await;
+    }
+
+    async fn tell(&mut self, asked_at: Tick, said: Outcome, everything: bool) {
         let again_at = (self.floor.is_failing() && self.denied.is_none())
             .then(|| self.clock.now().plus(self.floor.not_before.saturating_duration_since(Instant::now())));
         let proved = self.turns.newly_proved(&self.device);
         // A closed channel means that the controller is going down.
-        let _ = self.reports.send(Report { device: self.device.clone(), worker: self.id, asked_at, said, again_at, proved }).await;
+        let _ =
+            self.reports.send(Report { device: self.device.clone(), worker: self.id, asked_at, said, again_at, proved, everything }).await;
     }
 }
 

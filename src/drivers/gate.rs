@@ -36,6 +36,18 @@ pub enum Key {
     Saved,
 }
 
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Key::Power => f.write_str("power"),
+            Key::Boot => f.write_str("boot device"),
+            Key::Port(port) => write!(f, "port {port}"),
+            Key::Vlan(vlan) => write!(f, "VLAN {vlan}"),
+            Key::Saved => f.write_str("saved configuration"),
+        }
+    }
+}
+
 impl Key {
     pub fn of(op: &Op) -> Key {
         match op {

@@ -50,11 +50,17 @@ fn ownership(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
         // Nothing is lost where nothing lives.
         (Some(Past::Moved), Some(hold)) if lives_nowhere(seen) => out.push(Record::Release(hold.clone())),
         // Invariant 10: until the new body can take over, the old one is not touched.
-        (Some(Past::Moved), Some(hold)) => out.extend(matches!(seen.takeover, Some(Ok(()))).then(|| Record::Release(hold.clone()))),
+        (Some(Past::Moved), Some(hold)) => out.extend(can_begin(seen).then(|| Record::Release(hold.clone()))),
         (Some(Past::Deleted), Some(_)) => out.push(Record::Leave),
         (_, None) => out.extend(want.holder.iter().flat_map(|holder| take(holder, seen))),
         (None, Some(_)) => {}
     }
+}
+
+/// The new body can take over, by answers to questions that were asked since that is so: its switch may have died a minute ago.
+pub(super) fn can_begin(seen: &Observed) -> bool {
+    let since = seen.memory.takeover_since;
+    matches!((&seen.takeover, since), (Some(Ok(ready)), Some(since)) if ready.is_known_since(since))
 }
 
 /// It is off, and was not by a restart of its BMC: whoever switched it off by hand has ended what a move would end.
@@ -171,6 +177,11 @@ fn off_done(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
         return;
     }
     let unwanted = fence::why_off(want, seen).is_none();
+    // It went off and came on again: what was sent was sent to what ran before, and so was its grace.
+    if seen.is(Power::On) && seen.memory.came_on_at > sent_at && intent.soft.tries + intent.hard.tries > 0 {
+        out.push(Record::OffDone);
+        return;
+    }
     if unwanted
         && seen.is(Power::On)
         && super::off::can_be_dropped(intent, &seen.memory, &power::terms(want, seen, seen.memory.on_asked_at))

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::desired::{Authority, Desired, Holder, Past};
-use super::observed::{Elsewhere, Observed, SeenOff, There};
+use super::observed::{Elsewhere, Observed, Ready, SeenOff, There};
 use super::record::Record;
 use super::{Plan, Problem, consent, evidence, network};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
-use crate::model::body::{Found, Hold, Phase};
+use crate::model::body::{Body, Found, Hold, Phase};
 use crate::model::fact::{Power, Tick};
-use crate::model::op::{Off, Op};
+use crate::model::op::{Device, Off, Op};
 use crate::model::{Name, Reason};
 
 /// A reason to switch a body off.
@@ -259,15 +259,16 @@ pub(crate) type NewBody<'a> = &'a dyn Fn(&Name) -> Option<(Desired, Observed)>;
 
 /// Invariant 10: whether the new body of a binding could take over, if `from` were off. Asked before the old body is touched. Where another
 /// binding is still on the new body, that one must be able to go as well, and so on; a ring of them can.
-pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<(), String> {
+pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<Ready, String> {
     let mut asked: BTreeSet<Name> = BTreeSet::new();
+    let mut ready = Ready { oldest: Tick(u64::MAX), devices: BTreeSet::new() };
     let old = from;
     let (mut binding, mut from) = (binding.clone(), from.clone());
     let mut leaves: Option<Observed> = None;
     loop {
         let again = !asked.insert(binding.clone());
         if again && from == *old {
-            return Ok(());
+            return Ok(ready);
         }
         let Some((want, seen)) = new_body(&binding) else { return Err(format!("binding {binding} names no server")) };
         if let (Some(old), Some(holder)) = (&leaves, &want.holder) {
@@ -275,17 +276,37 @@ pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<()
         }
         if again {
             // It holds two bodies: a move of its own was changed before it was over.
-            return Ok(());
+            return Ok(ready);
         }
         can_take_over(&want, &seen, &binding, &from)?;
+        rests_on(&mut ready, &want, &seen);
         if let Some(releaser) = want.releaser.as_ref().filter(|_| seen.body.release.is_some()) {
             // Whoever left it before must be able to switch it off.
             can_leave(releaser, &want.server, &seen, &seen)?;
         }
         let partner = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved) && !evidence::is_strange(&seen));
-        let Some(partner) = partner.map(|hold| hold.binding.clone()) else { return Ok(()) };
+        let Some(partner) = partner.map(|hold| hold.binding.clone()) else { return Ok(ready) };
         (binding, from, leaves) = (partner, want.server, Some(seen));
     }
+}
+
+/// The answers that a start there would follow from.
+fn rests_on(ready: &mut Ready, want: &Desired, seen: &Observed) {
+    let Some(holder) = want.holder.as_ref().filter(|h| h.state == RunState::Running) else { return };
+    let power = seen.power.iter().map(|power| (Device::Bmc(want.server.clone()), power.asked_at));
+    let needed = holder.ports.iter().filter(|(_, desired)| desired.needed);
+    let ports = needed.filter_map(|(key, _)| Some((Device::Switch(key.0.clone()), seen.ports.get(key)?.asked_at)));
+    for (device, asked_at) in power.chain(ports) {
+        ready.oldest = ready.oldest.min(asked_at);
+        ready.devices.insert(device);
+    }
+}
+
+/// Whose move decides whether this body may be touched: of a binding that has moved away, or did, and has still to release it.
+pub fn leaves<'a>(want: &Desired, body: &'a Body) -> Option<&'a Name> {
+    let moved = body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved));
+    let released = body.release.as_ref().filter(|_| want.releaser.is_some());
+    moved.or(released).map(|hold| &hold.binding)
 }
 
 /// Whether the partner of a swap may switch off the body that it leaves.
@@ -340,7 +361,7 @@ fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -
 /// The planes beside power: who only observes one of them, or has not approved it, would switch off and start nothing.
 fn starts_here(holder: &Holder, seen: &Observed) -> Result<(), String> {
     // It is off by then, and nobody's.
-    let body = crate::model::body::Body { found: Found::Managed, declared: None, ..seen.body.clone() };
+    let body = Body { found: Found::Managed, declared: None, ..seen.body.clone() };
     let power = seen.power.as_ref().map(|p| crate::model::fact::Seen { value: Power::Off, ..p.clone() });
     let off = Observed { body, power, ..seen.clone() };
     let boot = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
@@ -383,7 +404,7 @@ fn consented(holder: &Holder, want: &Desired, seen: &Observed) -> Result<(), Str
         (true, false) => Found::Running,
         (false, _) => Found::Managed,
     };
-    let here = Observed { body: crate::model::body::Body { found, ..seen.body.clone() }, ..seen.clone() };
+    let here = Observed { body: Body { found, ..seen.body.clone() }, ..seen.clone() };
     match consent::refusal(authority, plane, &op, &here) {
         None => Ok(()),
         Some(wait) if is_for_all(wait.reason) => Ok(()),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::desired::{Desired, Holder, Past};
+use super::desired::{Desired, Holder};
 use super::observed::{Elsewhere, Observed, PortKey};
 use super::record::Record;
 use super::{Plan, Problem, Step, Wait, consent, fence, plan};
@@ -141,11 +141,13 @@ impl<'a> Course<'a> {
         let Some(seen) = self.servers.get(server) else { return Plan::default() };
         let want = (self.want_of)(server, &seen.body);
         let elsewhere = want.holder.as_ref().map(|h| self.elsewhere(server, h)).unwrap_or_default();
-        let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved)).map(|h| h.binding.clone());
-        let takeover = moved.map(|binding| fence::takeover(&binding, server, &|b| self.new_body(b, as_if_approved)));
+        let takeover =
+            fence::leaves(&want, &seen.body).map(|binding| fence::takeover(binding, server, &|b| self.new_body(b, as_if_approved)));
         let Some(seen) = self.servers.get_mut(server) else { return Plan::default() };
         seen.elsewhere.retain(stays);
         seen.elsewhere.extend(elsewhere);
+        // Whoever is asked once more answers as before.
+        seen.memory.takeover_since = takeover.as_ref().and_then(|t| t.as_ref().ok()).map(|_| Tick::START);
         seen.takeover = takeover;
         seen.as_if_approved = as_if_approved;
         plan(&want, seen, self.now)

@@ -26,6 +26,8 @@ pub(crate) mod wanted;
 
 use std::panic::Location;
 
+use crate::limits;
+
 use crate::model::binding::Plane;
 use crate::model::body::{Declaration, Found};
 use crate::model::fact::Power;
@@ -168,8 +170,15 @@ fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
         let what = format!("server {} was declared off by {} ({}), and is on all the same", want.server, declared.by, declared.reason);
         plan.problem(Reason::DeclaredOffButRuns, what);
     }
-    if let (Some(desired::Past::Moved), Some(Err(why))) = (&want.past, &seen.takeover) {
-        plan.wait(Reason::TakeoverNotPossible, format!("its binding has moved, but the new body cannot take over yet: {why}"));
+    match (&want.past, &seen.takeover) {
+        (Some(desired::Past::Moved), Some(Err(why))) => {
+            plan.wait(Reason::TakeoverNotPossible, format!("its binding has moved, but the new body cannot take over yet: {why}"));
+        }
+        (Some(desired::Past::Moved), Some(Ok(ready))) => {
+            ask_first(ready, "it is touched", now, &mut plan);
+            return plan;
+        }
+        (Some(desired::Past::Moved | desired::Past::Deleted) | None, Some(_) | None) => {}
     }
     let ours = seen.body.held_by.is_some() || seen.body.release.is_some();
     // One answer Off says nothing yet of a body that was found running.
@@ -192,6 +201,13 @@ fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     // What was begun is ended first.
     plan.steps.sort_by_key(|step| !step.debt);
     plan
+}
+
+/// Those that a new body needs are asked once more before something is done to the old one.
+pub(super) fn ask_first(ready: &observed::Ready, before: &str, now: Tick, plan: &mut Plan) {
+    plan.wait(Reason::AskingAgain, format!("what the new body needs is looked at once more before {before}"));
+    plan.polls.extend(ready.devices.iter().cloned());
+    plan.wake(now.plus(limits::FAST_POLL));
 }
 
 /// A record that does not read: the body may run anything until it is seen off, or a person says otherwise.

@@ -9,7 +9,7 @@ use super::record::Record;
 use crate::limits;
 use crate::model::body::{Body, Sent, port_id};
 use crate::model::fact::{BootOverride, PortConfig, Power, Seen, Tick};
-use crate::model::op::{Off, Op};
+use crate::model::op::{Device, Off, Op};
 use crate::model::{Name, Reason, Vlan};
 
 /// A port: the switch, and the port's key there (its ifName).
@@ -33,8 +33,8 @@ pub struct Observed {
     pub in_flight: BTreeSet<PortKey>,
     /// Other bodies and bindings that have what the holder's persona claims.
     pub elsewhere: Vec<Elsewhere>,
-    /// Where the holder has moved away: whether its new body could take over now, and why not.
-    pub takeover: Option<Result<(), String>>,
+    /// Where its binding has moved away: whether the new body could take over now, and why not.
+    pub takeover: Option<Result<Ready, String>>,
     /// Approvals in force, by binding.
     pub approvals: BTreeMap<Name, Approval>,
     /// Bindings that a person or a guardrail has stopped, and why.
@@ -43,6 +43,22 @@ pub struct Observed {
     pub hard_off_without_soft: bool,
     /// For the forecast alone: as if every approval were given.
     pub as_if_approved: bool,
+}
+
+/// What it rests on that a new body could take over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// When the question was asked whose answer is the oldest of them.
+    pub oldest: Tick,
+    /// Whom to ask again.
+    pub devices: BTreeSet<Device>,
+}
+
+impl Ready {
+    /// Whether all of it was asked after this moment.
+    pub fn is_known_since(&self, moment: Tick) -> bool {
+        self.oldest > moment
+    }
 }
 
 /// A reason, and a sentence.
@@ -79,6 +95,11 @@ pub struct Memory {
     pub on_tries: u32,
     /// When it, or somebody with its MAC, last asked what to boot.
     pub boot_asked_at: Option<Tick>,
+    /// Since when the new body of its binding could take over, as far as is known: what is asked of that one after this decides.
+    pub takeover_since: Option<Tick>,
+    /// When power was last asked for and answered Off; and On, for the first time after that.
+    pub last_off_at: Tick,
+    pub came_on_at: Tick,
     off_asked: OffStreak,
 }
 
@@ -174,8 +195,14 @@ impl Memory {
 
     pub fn saw_power(&mut self, seen: &Seen<Power>) {
         match seen.value {
-            Power::Off => self.off_asked.asked(seen.asked_at),
+            Power::Off => {
+                self.off_asked.asked(seen.asked_at);
+                self.last_off_at = self.last_off_at.max(seen.asked_at);
+            }
             Power::On => {
+                if self.last_off_at > self.on_asked_at && seen.asked_at > self.last_off_at {
+                    self.came_on_at = seen.asked_at;
+                }
                 self.off_asked = OffStreak::default();
                 self.on_tries = 0;
                 self.on_asked_at = self.on_asked_at.max(seen.asked_at);
@@ -186,6 +213,14 @@ impl Memory {
     /// A boot request, a hello, another BMC: it is not off, or nothing is known of it.
     pub fn may_be_on(&mut self) {
         self.off_asked = OffStreak::default();
+    }
+
+    /// What was found of the new body of its binding, if it has one: since when it could take over.
+    pub fn saw_takeover(&mut self, takeover: Option<&Result<Ready, String>>, now: Tick) {
+        self.takeover_since = match takeover {
+            Some(Ok(_)) => self.takeover_since.or(Some(now)),
+            Some(Err(_)) | None => None,
+        };
     }
 
     pub fn asked_what_to_boot(&mut self, at: Tick) {

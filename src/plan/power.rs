@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use super::desired::{Desired, Holder};
+use super::desired::{Authority, Desired, Holder};
 use super::fence::{self, WhyOff};
 use super::observed::{Observed, SeenOff};
-use super::off::{self, Next, Terms};
+use super::off::{self, HardWithoutSoft, Next, Terms};
 use super::record::Record;
 use super::{Plan, Step, consent, network};
 use crate::limits;
@@ -61,10 +61,30 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
             };
             plan.problem(reason, format!("server {}: {what}{then}", want.server));
         }
+        (Power::On, Next::Send(Off::Hard)) if !may_cut(why.authority, seen, now, plan) => {}
         (Power::On, Next::Send(_)) => match &seen.bmc_trouble {
             Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
             None => drop(consent::admit(why.authority, step, seen, plan)),
         },
+    }
+}
+
+/// A body that a binding leaves, and that may still serve, is cut only while the new one can take over; a person's word is stronger.
+fn may_cut(authority: &Authority, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
+    if seen.body.release.is_none() || seen.hard_word(authority) == HardWithoutSoft::Now {
+        return true;
+    }
+    match &seen.takeover {
+        Some(Err(why)) => {
+            let words = format!("its time to shut down is over, but it is not cut while the new body cannot take over: {why}");
+            plan.wait(Reason::TakeoverNotPossible, words);
+            false
+        }
+        Some(Ok(ready)) if now.since(ready.oldest) > limits::BEFORE_CUT => {
+            super::ask_first(ready, "it is cut", now, plan);
+            false
+        }
+        Some(Ok(_)) | None => true,
     }
 }
 

@@ -109,6 +109,7 @@ fn a_silent_bmc_ends_the_forecast_with_a_wait() {
 fn what_was_sent_before_is_taken_to_work() {
     let mut rack = settled(&[("x", "p", "a")]);
     rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    rack.asks_the_new_body("a", "b");
     rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(rack.body("a").off.is_some());
     assert_eq!(printed(&rack).first().map(String::as_str), Some("1 SNMP sw port-a 110 → 999"));

@@ -75,6 +75,7 @@ fn an_off_within_a_minute_of_a_power_on_of_which_nothing_is_known_ends_nothing()
     rack.reconcile(&a, &mut || Luck::Lost);
     assert!(rack.body("a").on_sent, "the boot device is set, power-on may have left");
     rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    rack.asks_the_new_body("a", "b");
     let look = |rack: &mut Rack| {
         rack.pass(SEEN_OFF_APART);
         rack.observe(&a);
@@ -91,6 +92,7 @@ fn a_body_that_asks_what_to_boot_between_two_answers_off_is_not_seen_off() {
     let mut rack = p_on_a();
     let a = name("a");
     rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    rack.asks_the_new_body("a", "b");
     rack.reconcile(&a, &mut || Luck::Lost);
     rack.press(&a, Power::Off);
     rack.observe(&a);
@@ -457,6 +459,7 @@ fn answered_keeps_the_order_of_evidence_over_a_restart_of_the_process() {
 fn the_ports_of_a_released_body_are_touched_only_when_it_is_off() {
     let mut rack = p_on_a();
     rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+    rack.asks_the_new_body("a", "b");
     rack.observe(&name("a"));
     let plan = rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(plan.steps.len() == 1 && matches!(plan.steps[0].op, Op::PowerOff { .. }), "{plan:?}");
@@ -562,6 +565,7 @@ fn whoever_takes_a_body_before_it_is_released_frees_it_by_the_older_debt() {
     for deleted in [false, true] {
         let mut rack = rack.clone();
         rack.bind("x", "p", "b", RunState::Running, Mode::Enforce);
+        rack.asks_the_new_body("a", "b");
         rack.bind("y", "q", "a", RunState::Running, Mode::Enforce);
         rack.reconcile(&name("a"), &mut || Luck::Lost);
         assert!(rack.body("a").held_by.is_some() && rack.body("a").release.is_some());

@@ -54,6 +54,59 @@ fn a_persona_stays_where_it_is_while_its_new_body_does_not_answer() {
     assert_eq!((rack.runs("a"), rack.runs("b")), (None, Some("p")));
 }
 
+/// What is known of the new body may be minutes old: its BMC or its switch may have died since.
+#[test]
+fn what_a_new_body_needs_is_asked_once_more_before_the_old_one_is_touched() {
+    let mut rack = p_on_a();
+    let (a, b) = (name("a"), name("b"));
+    rack.edit("x", |spec| spec.target.server = Some(b.clone()));
+    rack.reconcile(&b, &mut || Luck::Good);
+    for _ in 0..3 {
+        rack.pass(SEEN_OFF_APART);
+        rack.observe(&a);
+        let plan = rack.reconcile(&a, &mut || Luck::Good);
+        assert_eq!((rack.ops.len(), rack.body("a").release.is_some()), (0, false));
+        let asked: Vec<String> = plan.polls.iter().map(ToString::to_string).collect();
+        assert_eq!(asked, ["bmc/b", "switch/sw"]);
+    }
+    // It answers; or it does not.
+    let mut silent = rack.clone();
+    silent.truth.get_mut("b").unwrap().silent = true;
+    silent.calm(20);
+    assert_eq!(silent.runs("a"), Some("p"));
+    rack.observe(&b);
+    rack.reconcile(&a, &mut || Luck::Good);
+    assert!(rack.body("a").release.is_some());
+}
+
+/// It was asked gently and still serves: while the new body cannot be had any more it is not cut.
+#[test]
+fn a_body_that_is_left_is_not_cut_while_its_new_one_cannot_take_over() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    rack.truth.get_mut("a").unwrap().deaf = true;
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    while rack.body("a").off.is_none() {
+        for server in ["a", "b"] {
+            rack.observe(&name(server));
+            rack.reconcile(&name(server), &mut || Luck::Good);
+        }
+        rack.pass(SEEN_OFF_APART / 10);
+    }
+    rack.truth.get_mut("b").unwrap().silent = true;
+    let (_, plans) = rack.calm(30);
+    assert_eq!(rack.runs("a"), Some("p"));
+    assert!(plans[&a].waits.iter().any(|w| w.reason == Reason::TakeoverNotPossible && w.message.contains("not cut")), "{plans:?}");
+    // A person may say so all the same.
+    let mut said = rack.clone();
+    said.approve_hard("x");
+    said.calm(30);
+    assert_eq!(said.truth[&a].power, Power::Off);
+    rack.truth.get_mut("b").unwrap().silent = false;
+    rack.calm(30);
+    assert_eq!((rack.runs("a"), rack.runs("b")), (None, Some("p")));
+}
+
 #[test]
 fn a_persona_stays_where_it_is_while_its_new_body_is_in_maintenance() {
     let mut rack = p_on_a();

@@ -74,6 +74,22 @@ fn a_lost_soft_off_is_sent_three_times_and_never_hard() {
     assert_eq!(rack.truth["a"].power, Power::Off);
 }
 
+/// A person switches it on again before it was seen off for certain: what runs now was told nothing, and had no grace.
+#[test]
+fn what_was_started_after_a_soft_off_is_told_anew() {
+    let mut rack = to_be_stopped();
+    let a = name("a");
+    rack.truth.get_mut("a").unwrap().deaf = true;
+    assert_eq!(after(&mut rack, SECOND, Luck::Good), [Off::Soft]);
+    assert_eq!(soft(&rack).1, Sent::Accepted);
+    rack.press(&a, Power::Off);
+    assert_eq!(after(&mut rack, SECOND, Luck::Good), []);
+    rack.press(&a, Power::On);
+    assert_eq!(after(&mut rack, SECOND, Luck::Good), [Off::Soft]);
+    assert_eq!(after(&mut rack, GRACE - SECOND * 2, Luck::Good), [], "its own grace");
+    assert_eq!(after(&mut rack, SECOND * 4, Luck::Good), [Off::Hard]);
+}
+
 #[test]
 fn a_soft_off_that_did_not_leave_is_taken_back() {
     let mut rack = to_be_stopped();

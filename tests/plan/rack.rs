@@ -277,8 +277,8 @@ impl Rack {
     /// Everything that `plan` may know of one server, as `control::cache` puts it together.
     pub fn sight(&self, server: &Name, want: &Desired) -> Observed {
         let mut seen = self.sight_alone(server, want);
-        let moved = seen.body.held_by.as_ref().filter(|_| want.past == Some(embody::testing::plan::desired::Past::Moved));
-        seen.takeover = moved.map(|hold| fence::takeover(&hold.binding, server, &|binding| self.new_body(binding)));
+        seen.takeover = fence::leaves(want, &seen.body).map(|b| fence::takeover(b, server, &|binding| self.new_body(binding)));
+        seen.memory.saw_takeover(seen.takeover.as_ref(), self.now);
         seen
     }
 
@@ -344,7 +344,9 @@ impl Rack {
     pub fn plan(&mut self, server: &Name) -> Plan {
         let want = self.want(server);
         self.count_grace(server, &want);
-        plan(&want, &self.sight(server, &want), self.now)
+        let sight = self.sight(server, &want);
+        self.seen.get_mut(server).unwrap().memory.takeover_since = sight.memory.takeover_since;
+        plan(&want, &sight, self.now)
     }
 
     /// The grace of an accepted soft-off goes on only while nobody has paused it.
@@ -558,6 +560,15 @@ impl Rack {
         self.tick();
     }
 
+    /// The questions that a plan asks for.
+    pub fn asked_by(&mut self, plan: &Plan) {
+        for device in &plan.polls {
+            if let embody::testing::model::op::Device::Bmc(server) = device {
+                self.observe(server);
+            }
+        }
+    }
+
     /// Another process: only what is stored is left.
     pub fn restart_process(&mut self) {
         self.note(format_args!("the process restarts"));
@@ -584,7 +595,12 @@ impl Rack {
             let mut plans = BTreeMap::new();
             for server in &names {
                 self.observe(server);
-                plans.insert(server.clone(), self.reconcile(server, &mut || Luck::Good));
+                let mut plan = self.reconcile(server, &mut || Luck::Good);
+                if !plan.polls.is_empty() {
+                    self.asked_by(&plan);
+                    plan = self.reconcile(server, &mut || Luck::Good);
+                }
+                plans.insert(server.clone(), plan);
                 self.pass(Duration::from_millis(300));
             }
             self.pass(limits::SEEN_OFF_APART);
@@ -639,6 +655,12 @@ impl Rack {
         let declared = Declared { what: Declaration::Off, by: "ann".into(), reason: "its power is cut".into(), at: String::new() };
         self.store(&name(server), &Record::Declare(declared));
         self.truth.get_mut(server).unwrap().lied_about = self.truth[server].power == Power::On;
+    }
+
+    /// A move is planned, and the new body is asked, as it is before the old one is touched.
+    pub fn asks_the_new_body(&mut self, old: &str, new: &str) {
+        self.reconcile(&name(old), &mut || Luck::Lost);
+        self.observe(&name(new));
     }
 
     /// The persona that truly runs there.
