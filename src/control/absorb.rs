@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::cache::Cache;
+use super::twins::Twin;
 use super::worker::{Outcome, Report};
 use crate::drivers::{Fault, Observation};
 use crate::model::fact::{BmcSeen, Seen, SwitchSeen, Tick};
@@ -131,16 +132,20 @@ fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
 
 fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Tick) -> Changed {
     let pinned = cache.pinned(Kind::Switch, switch);
+    cache.twins.shows(switch, &seen.shown);
+    let is_by_address = pinned.address.is_some() && pinned.address == cache.address_of_switch(switch);
+    let twin = cache.twin_of_switch(switch).filter(|_| !is_by_address);
     let known = cache.switches.entry(switch.clone()).or_default();
     let mut changed = Changed { device: Some((Kind::Switch, switch.clone())), ..Changed::default() };
-    let foreign = match pinned.compare(&seen.shown) {
-        Sameness::Different { pinned, shown } => Some(format!(
+    let foreign = match (pinned.compare(&seen.shown), twin) {
+        (Sameness::Different { pinned, shown }, _) => Some(format!(
             "switch {switch} shows {shown}, not {pinned}: is it another one? `embody accept switch {switch}` takes it as it is"
         )),
-        Sameness::NotTold if !pinned.is_empty() => {
+        (Sameness::Same | Sameness::NotTold, Some(twin)) => Some(twin_of_switch(switch, &twin)),
+        (Sameness::NotTold, None) if !pinned.is_empty() => {
             Some(format!("switch {switch} shows {}, and {pinned} is remembered of it: it says nothing of which one it is", seen.shown))
         }
-        Sameness::Same | Sameness::NotTold => None,
+        (Sameness::Same | Sameness::NotTold, None) => None,
     };
     let foreign = foreign.map(|message| Trouble { reason: Reason::IdentityChanged, message });
     let trouble_before = known.trouble.clone();
@@ -161,4 +166,20 @@ fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     let extended = pinned.extended(&seen.shown);
     changed.pin = (extended != pinned && !is_foreign).then(|| (Kind::Switch, switch.clone(), extended));
     changed
+}
+
+/// One switch under two names has two owners of each port, who would take it from one another for ever.
+fn twin_of_switch(switch: &Name, twin: &Twin) -> String {
+    let Twin { other, shared, is_shown } = twin;
+    let (as_other, or_exchanged) = match is_shown {
+        true => (format!("as switch {other} does"), String::new()),
+        false => (
+            format!("as is remembered of switch {other}"),
+            format!("; if another one is to answer at {other} from now on, let it answer there and `embody accept switch {other}`"),
+        ),
+    };
+    format!(
+        "switch {switch} shows {shared}, {as_other}: they seem to be one switch, and neither is written; delete one of the two Switch objects, or, \
+         if they are two switches that show one identity, `embody accept switch {switch}` takes this one by its address{or_exchanged}"
+    )
 }

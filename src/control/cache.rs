@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::boot::answer::BootView;
 use crate::control::cables::Cables;
 use crate::control::operator::Scope;
+use crate::control::twins::{Twin, Twins};
 use crate::drivers::switch::resolve;
 use crate::model::body::{Body, Evidence, port_of};
 use crate::model::claim::{Claim, ClaimIndex, claims};
@@ -118,6 +119,8 @@ pub struct Cache {
     by_snapshot_mac: BTreeMap<Mac, BTreeSet<Name>>,
     on_disk_at: BTreeMap<Name, BTreeSet<Name>>,
     guids: BTreeMap<String, BTreeSet<Name>>,
+    /// Which Switch objects name one switch.
+    pub(super) twins: Twins,
 }
 
 impl Cache {
@@ -486,6 +489,17 @@ impl Cache {
         holders.iter().find(|s| *s != server && self.objects.servers.contains_key(*s)).cloned()
     }
 
+    /// Another Switch object that is the same switch, if there is one.
+    pub(super) fn twin_of_switch(&mut self, switch: &Name) -> Option<Twin> {
+        let switches = &self.objects.switches;
+        self.twins.of(switch, |other| switches.contains_key(other))
+    }
+
+    /// The address in the manifest of a switch, as it is pinned where nothing else tells it from another one.
+    pub fn address_of_switch(&self, switch: &Name) -> Option<String> {
+        self.objects.switches.get(switch).map(|held| held.spec.address.to_string())
+    }
+
     fn forget_guid(&mut self, server: &Name, guid: &str) {
         if let Some(holders) = self.guids.get_mut(guid) {
             holders.remove(server);
@@ -505,6 +519,9 @@ impl Cache {
                 self.guids.entry(guid.clone()).or_default().insert(name.clone());
             }
         }
+        if kind == Kind::Switch {
+            self.twins.is_pinned(name, &pin);
+        }
         self.pins.insert((kind, name.clone()), Stored { value: pin, revision });
     }
 
@@ -520,6 +537,7 @@ impl Cache {
     /// Its worker ended: what it was about to save is to be saved all the same.
     pub fn forget_device_of_switch(&mut self, switch: &Name) {
         self.cables.forget(switch);
+        self.twins.forget(switch);
         self.switches.remove(switch);
         self.unsaved.get_mut(switch).into_iter().for_each(|unsaved| unsaved.sent = false);
     }

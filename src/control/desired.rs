@@ -127,6 +127,7 @@ impl Controller {
                 }
             }
             Kind::Switch => {
+                self.cache.twins.look_again();
                 self.worker_of(&Device::Switch(name.clone()));
                 self.wake_switch(name);
                 self.status.changed(kind, name);

@@ -49,8 +49,12 @@ impl Controller {
 
     /// What is shown; with the address where that alone tells it from another one.
     fn pin_for(&mut self, kind: Kind, name: &Name, shown: &Identity) -> Identity {
-        let twin = shown.guid.as_ref().filter(|_| kind == Kind::Server).and_then(|guid| self.cache.same_guid(name, guid));
         let pin = Identity::default().extended(shown);
+        if kind == Kind::Switch {
+            let address = self.cache.twin_of_switch(name).and_then(|_| self.cache.address_of_switch(name));
+            return Identity { address, ..pin };
+        }
+        let twin = shown.guid.as_ref().filter(|_| kind == Kind::Server).and_then(|guid| self.cache.same_guid(name, guid));
         if twin.is_some() { Identity { address: shown.address.clone(), ..pin } } else { pin }
     }
 

@@ -25,6 +25,7 @@ mod records;
 pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod status_writer;
+mod twins;
 mod upgrade;
 mod why;
 pub(crate) mod worker;

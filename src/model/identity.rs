@@ -109,6 +109,24 @@ impl Identity {
         }
         all
     }
+
+    /// Each source of a switch by itself, as a key: whoever has none of them in common is not the same one.
+    pub fn sources(&self) -> Vec<String> {
+        let serials = self.serials.iter().map(|serial| format!("serial {serial}"));
+        let engine = self.engine.iter().map(|engine| format!("engine {engine}"));
+        let base = self.base.iter().map(|base| format!("bridge {base}"));
+        serials.chain(engine).chain(base).collect()
+    }
+
+    /// What both tell alike of a switch.
+    pub fn shared(&self, other: &Identity) -> Identity {
+        Identity {
+            serials: self.serials.intersection(&other.serials).cloned().collect(),
+            engine: self.engine.clone().filter(|_| self.engine == other.engine),
+            base: self.base.clone().filter(|_| self.base == other.base),
+            ..Identity::default()
+        }
+    }
 }
 
 fn different(pinned: &str, shown: &str) -> Sameness {

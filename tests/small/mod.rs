@@ -52,11 +52,15 @@ fn secret(name: &str, data: Value) -> Object {
         .unwrap()
 }
 
-pub fn switch(more: &Value) -> Object {
-    let mut spec = json!({
-        "address": "192.0.2.1", "snmp": { "version": "v2c", "insecure": true, "secretRef": { "name": "snmp" } },
+fn switch_spec(address: &str) -> Value {
+    json!({
+        "address": address, "snmp": { "version": "v2c", "insecure": true, "secretRef": { "name": "snmp" } },
         "manage": { "ports": ["port1-8"] },
-    });
+    })
+}
+
+pub fn switch(more: &Value) -> Object {
+    let mut spec = switch_spec("192.0.2.1");
     for (key, value) in more.as_object().into_iter().flatten() {
         spec[key] = value.clone();
     }
@@ -127,9 +131,33 @@ impl Small {
     pub async fn add_server(&self, server: &str, guid: [u8; 16]) {
         let config = BmcConfig { power: Power::Off, guid, ..BmcConfig::default() };
         self.centre.add_machine(&name(server), "02:00:00:00:00:02".parse().unwrap(), config, Duration::from_secs(5), Line::new(3));
-        let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:02", "boot": true });
+        self.wire(server, json!({})).await;
+    }
+
+    /// The NIC of a server that `add_server` added is where this says.
+    pub async fn wire(&self, server: &str, at: Value) {
+        let mut nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:02", "boot": true });
+        for (key, value) in at.as_object().into_iter().flatten() {
+            nic[key] = value.clone();
+        }
         let bmc = json!({ "address": "192.0.2.10", "secretRef": { "name": "bmc" } });
         self.apply(vec![of("Server", server, json!({ "bmc": bmc, "nics": [nic] }))]).await;
+    }
+
+    /// One more switch, which shows this serial number.
+    pub async fn add_switch(&self, switch: &str, serial: &str) {
+        let mut sim = SimSwitch::new(Kind::QBridge, switch, 16);
+        [110, 120, 130].into_iter().for_each(|id: i64| sim.add_vlan(id.try_into().unwrap()));
+        sim.save();
+        self.centre.add_switch(&name(switch), sim, Line::new(4));
+        self.centre.swap_switch(&name(switch), serial);
+        self.apply(vec![of("Switch", switch, switch_spec("192.0.2.2"))]).await;
+    }
+
+    /// One more server is to run persona p.
+    pub async fn bind(&self, server: &str) {
+        let bound = json!({ "persona": "p", "target": { "server": server }, "correct": "enforce" });
+        self.apply(vec![of("Binding", &format!("on-{server}"), bound)]).await;
     }
 
     /// Nobody acts any more.

@@ -1,0 +1,100 @@
+//! One switch under two Switch objects: neither is written until a person says which is which. The whole controller in virtual time. Twins of
+//! BMCs: `tests/rack/faults.rs`; what makes a twin: `control::twins`.
+
+mod small;
+
+use std::time::Duration;
+
+use embody::testing::control::operator::Control;
+use embody::testing::model::Kind as ObjectKind;
+use embody::testing::sim::switch::Kind;
+use embody::testing::store::Store;
+use serde_json::json;
+use small::{Small, name, network};
+use tokio::time::sleep;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Small {
+    /// Server s on tor-1 is converged; server other is to be on tor-2, which is said to show `serial`.
+    async fn with_a_second_switch(serial: &str) -> Small {
+        let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+        site.ready().await;
+        site.add_switch("tor-2", serial).await;
+        site.add_server("other", [0x22; 16]).await;
+        site.wire("other", json!({ "switch": "tor-2", "port": "port2" })).await;
+        site.bind("other").await;
+        sleep(5 * MINUTE).await;
+        site
+    }
+
+    fn vlan_of(&self, switch: &str, port: &str) -> Option<u16> {
+        self.centre.switch(&name(switch), |sim| sim.ports().get(port).and_then(|c| c.untagged).map(|v| v.id())).flatten()
+    }
+
+    fn vlans(&self) -> (Option<u16>, Option<u16>) {
+        (self.vlan_of("tor-1", "port1"), self.vlan_of("tor-2", "port2"))
+    }
+
+    async fn is_held_back(&self, switch: &str, other: &str) {
+        let (status, why) = (self.status(ObjectKind::Switch, switch).await.to_string(), self.why_switch(switch).await);
+        for said in [status, why] {
+            for word in [other, "serial SIM-tor-1", "delete one of the two", &format!("`embody accept switch {switch}`")] {
+                assert!(said.contains(word), "no {word} in {said}");
+            }
+        }
+    }
+
+    async fn why_switch(&self, switch: &str) -> String {
+        self.words.why(ObjectKind::Switch, &name(switch)).await.unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_switch_under_two_names_is_not_written_by_either() {
+    let site = Small::with_a_second_switch("SIM-tor-1").await;
+    site.apply(vec![network("web", 130)]).await;
+    sleep(10 * MINUTE).await;
+    assert_eq!(site.vlans(), (Some(120), Some(1)));
+    site.is_held_back("tor-1", "switch tor-2").await;
+    site.is_held_back("tor-2", "switch tor-1").await;
+    assert!(site.store.get("records/2/pins/switches/tor-2").await.unwrap().is_none());
+    // It is asked at no other name any more.
+    site.wire("other", json!({})).await;
+    site.remove(ObjectKind::Switch, "tor-2").await;
+    sleep(5 * MINUTE).await;
+    assert_eq!(site.vlans(), (Some(130), Some(1)), "{}", site.why_switch("tor-1").await);
+    site.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_switches_that_show_one_identity_are_taken_by_their_addresses() {
+    let mut site = Small::with_a_second_switch("SIM-tor-1").await;
+    let said = site.words.accept(ObjectKind::Switch, &name("tor-2"), "me").await.unwrap();
+    assert!(said.contains("by address 192.0.2.2"), "{said}");
+    site.apply(vec![network("web", 130)]).await;
+    sleep(5 * MINUTE).await;
+    assert_eq!(site.vlans(), (Some(120), Some(130)), "of the other one nothing was said");
+    site.words.accept(ObjectKind::Switch, &name("tor-1"), "me").await.unwrap();
+    sleep(5 * MINUTE).await;
+    assert_eq!(site.vlans(), (Some(130), Some(130)));
+    site.restart();
+    site.apply(vec![network("web", 110)]).await;
+    sleep(5 * MINUTE).await;
+    assert_eq!(site.vlans(), (Some(110), Some(110)), "it is remembered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_switches_are_two() {
+    let site = Small::with_a_second_switch("another").await;
+    assert_eq!(site.vlans(), (Some(120), Some(120)), "{}", site.why_switch("tor-2").await);
+    // It was cloned, and then given an identity of its own.
+    site.centre.swap_switch(&name("tor-2"), "SIM-tor-1");
+    sleep(30 * MINUTE).await;
+    site.apply(vec![network("web", 130)]).await;
+    sleep(5 * MINUTE).await;
+    assert_eq!(site.vlans(), (Some(120), Some(120)), "{}", site.why_switch("tor-1").await);
+    site.centre.swap_switch(&name("tor-2"), "another");
+    sleep(30 * MINUTE).await;
+    assert_eq!(site.vlans(), (Some(130), Some(130)), "{}", site.why_switch("tor-1").await);
+}
