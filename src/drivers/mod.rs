@@ -108,6 +108,9 @@ pub enum Fault {
     /// The reply does not read.
     #[error("{device} sent a reply that does not read: {why}")]
     Garbled { device: String, why: String },
+    /// It answers, and what it is asked for goes on and on.
+    #[error("{device} answers, but its table {table} was not at its end after {rows} rows and {}s: {seems}", .waited.as_secs())]
+    Endless { device: String, table: String, rows: usize, waited: Duration, seems: &'static str },
     /// No socket, no route, no such host.
     #[error("{device} cannot be reached")]
     Network {
@@ -138,7 +141,7 @@ impl Fault {
             Fault::Silent { .. } | Fault::Busy { .. } | Fault::Network { .. } | Fault::NotSent { .. } | Fault::OtherDevice { .. } => {
                 Delivery::NotSent
             }
-            Fault::Disagrees { .. } | Fault::Denied { .. } | Fault::Unsupported { .. } => Delivery::NotSent,
+            Fault::Disagrees { .. } | Fault::Denied { .. } | Fault::Unsupported { .. } | Fault::Endless { .. } => Delivery::NotSent,
         }
     }
 
@@ -156,6 +159,7 @@ impl Fault {
             Fault::Denied { .. } => Reason::CredentialsRefused,
             Fault::Unsupported { .. } => Reason::Unsupported,
             Fault::Garbled { .. } => Reason::Garbled,
+            Fault::Endless { .. } => Reason::TableEndless,
             Fault::Network { .. } => Reason::Unreachable,
         }
     }

@@ -104,6 +104,7 @@ reasons! {
     NotSent ByItself "Nothing was sent."
     Unsupported Person "The device cannot do it."
     Garbled ByItself "The reply does not read."
+    TableEndless ByItself "A table of the device does not come to its end."
     Unreachable ByItself "There is no way to it."
     // Answers to operators.
     NothingToAdopt Person "There is nothing to adopt."

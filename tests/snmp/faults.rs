@@ -11,7 +11,9 @@ use embody::testing::drivers::switch::snmp::codec::{self, Kind, Pdu};
 use embody::testing::drivers::switch::snmp::keys::Extension;
 use embody::testing::drivers::switch::snmp::usm::{self, Level, Outgoing};
 use embody::testing::drivers::switch::snmp::{Agent, Leave, SetAnswer, SnmpSocket, Timing, UdpAgent, Value};
-use embody::testing::drivers::{Delivery, Fault};
+use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings};
+use embody::testing::drivers::{Delivery, Depth, Driver, Fault, Observation};
+use embody::testing::model::Reason;
 use embody::testing::model::identity::Identity;
 use embody::testing::model::op::Device;
 use embody::testing::model::secret::{AuthProtocol, PrivProtocol};
@@ -491,4 +493,49 @@ async fn an_agent_s_lies_about_a_set_are_handed_on_as_they_came() {
         let left = agent.get(&[wanted[0].0.clone(), wanted[1].0.clone()]).await.unwrap();
         assert_eq!((&left[0].1, &left[1].1), (&text(name), &text(descr)), "{lie:?}");
     }
+}
+
+const FDB_PORT: &str = "1.3.6.1.2.1.17.7.1.2.2.1.2";
+
+fn endless(column: &str) -> Faults {
+    Faults { endless: Some(oid(column)), ..Faults::default() }
+}
+
+#[tokio::test]
+async fn a_table_without_an_end_is_given_up_with_its_name_and_its_rows() {
+    let simulated = Simulated::start(switch()).await;
+    let mut agent = manager(simulated.port, v2c("public"), PATIENT);
+    simulated.change(|agent| agent.faults = endless(IF_DESCR));
+    let walked = tokio::time::timeout(Duration::from_secs(30), agent.walk(&[oid(IF_DESCR), oid(IF_SPEED)], 40)).await;
+    let fault = walked.expect("it is walked for ever").unwrap_err();
+    assert!(matches!(&fault, Fault::Endless { table, rows, .. } if table == IF_DESCR && *rows > 30_000), "{fault:?}");
+    assert!(fault.to_string().contains("no end") && simulated.requests() < 1_200, "{fault} after {} requests", simulated.requests());
+    // What ends is read as ever.
+    simulated.change(|agent| agent.faults = Faults::default());
+    walks_whole(&mut agent).await;
+}
+
+fn observer(simulated: &Simulated) -> SwitchDriver {
+    SwitchDriver::new("switch/sw".to_owned(), Box::new(manager(simulated.port, v2c("public"), PATIENT)), SwitchSettings::default())
+}
+
+#[tokio::test]
+async fn a_switch_that_answers_all_the_while_is_not_said_to_be_silent() {
+    let simulated = Simulated::start(switch()).await;
+    let late = Faults { late_percent: 100, late_by: Duration::from_millis(20), reply_bindings_max: Some(1), ..endless(IF_DESCR) };
+    simulated.change(|agent| agent.faults = late);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(4);
+    let fault = observer(&simulated).observe(Depth::Everything, deadline).await.unwrap_err();
+    let said = fault.to_string();
+    assert!(said.contains("answers, but its table ifTable (1.3.6.1.2.1.2.2.1.2)") && said.contains("4s"), "{said}");
+    assert_eq!(fault.reason(), Reason::TableEndless);
+}
+
+#[tokio::test]
+async fn a_forwarding_table_without_an_end_is_done_without() {
+    let simulated = Simulated::start(switch()).await;
+    simulated.change(|agent| agent.faults = endless(FDB_PORT));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let Observation::Switch(seen) = observer(&simulated).observe(Depth::Everything, deadline).await.unwrap() else { panic!("a BMC") };
+    assert!(!seen.neighbours_told && simulated.requests() < 2_000, "{} requests", simulated.requests());
 }

@@ -5,7 +5,6 @@
 //! expects. Shown by `tests/switch_writes.rs`.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +15,7 @@ use super::make::{Copy, copy, new_row, vlan_name};
 use super::read::{self, Inventory, State, Vlans};
 use super::snmp::{Agent, Binding};
 use super::write::{Target, happens, writes};
-use super::{resolve, seen, words};
+use super::{objects, resolve, seen, words};
 use crate::drivers::gate::Permit;
 use crate::drivers::{Depth, Driver, Fault, NOT_READ, Notes, Observation};
 use crate::model::Vlan;
@@ -206,6 +205,18 @@ impl SwitchDriver {
         }
     }
 
+    /// The time of a poll was over: that it answered all the while is not silence.
+    fn too_long(&self, waited: Duration) -> Fault {
+        let device = self.device.clone();
+        match self.agent.unfinished() {
+            Some((table, rows)) => {
+                let seems = "it has no end, or the device is too slow";
+                Fault::Endless { device, table: objects::in_words(&table.to_string()), rows, waited, seems }
+            }
+            None => Fault::Silent { device, attempts: 1, waited },
+        }
+    }
+
     // ---- what may be written ----------------------------------------------------------------------------------------------
 
     fn unsupported(&self, what: impl std::fmt::Display, why: String) -> Fault {
@@ -328,8 +339,9 @@ fn listed(list: &[String], key: &str, port: &PortSeen) -> bool {
 #[async_trait]
 impl Driver for SwitchDriver {
     async fn observe(&mut self, depth: Depth, deadline: Instant) -> Result<Observation, Fault> {
-        let (device, started) = (self.device.clone(), Instant::now());
-        let seen = within(deadline, self.observe_now(depth), || Fault::Silent { device, attempts: 1, waited: waited(started) }).await?;
+        let started = Instant::now();
+        let seen = timeout_at(deadline, self.observe_now(depth)).await;
+        let seen = seen.unwrap_or_else(|_| Err(self.too_long(waited(started))))?;
         Ok(Observation::Switch(Box::new(seen)))
     }
 
@@ -359,8 +371,4 @@ const NOTES_KEPT: usize = 16;
 
 fn waited(since: Instant) -> Duration {
     Instant::now().saturating_duration_since(since)
-}
-
-async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, Fault>>, late: impl FnOnce() -> Fault) -> Result<T, Fault> {
-    timeout_at(deadline, work).await.unwrap_or_else(|_| Err(late()))
 }

@@ -269,7 +269,7 @@ impl Engine<'_> {
             Some(undoing) => format!("{fault}; and it could not be undone: {undoing}"),
         };
         match undoing.unwrap_or(fault) {
-            Fault::Silent { .. } | Fault::Network { .. } | Fault::Unknown { .. } | Fault::Garbled { .. } => {
+            Fault::Silent { .. } | Fault::Network { .. } | Fault::Unknown { .. } | Fault::Garbled { .. } | Fault::Endless { .. } => {
                 let what = format!("set {} to {to} (the port is half-way: it showed {shows} last; {why})", way.target.key);
                 Fault::Unknown { device: self.device.to_owned(), what }
             }

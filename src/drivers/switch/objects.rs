@@ -17,6 +17,32 @@ pub fn at(arcs: Arcs, index: &[u32]) -> Oid {
     Oid([arcs, index].concat())
 }
 
+/// The tables that are walked, by what the numbers of their columns begin with.
+const TABLES: &[(&str, &str)] = &[
+    ("1.3.6.1.2.1.2.2.", "ifTable"),
+    ("1.3.6.1.2.1.31.1.1.", "ifXTable"),
+    ("1.3.6.1.2.1.31.1.2.", "ifStackTable"),
+    ("1.3.6.1.2.1.47.1.1.1.", "entPhysicalTable"),
+    ("1.3.6.1.2.1.17.1.4.", "dot1dBasePortTable"),
+    ("1.3.6.1.2.1.17.4.3.", "dot1dTpFdbTable"),
+    ("1.3.6.1.2.1.17.7.1.2.1.", "dot1qFdbTable"),
+    ("1.3.6.1.2.1.17.7.1.2.2.", "dot1qTpFdbTable"),
+    ("1.3.6.1.2.1.17.7.1.4.2.", "dot1qVlanCurrentTable"),
+    ("1.3.6.1.2.1.17.7.1.4.3.", "dot1qVlanStaticTable"),
+    ("1.3.6.1.2.1.17.7.1.4.5.", "dot1qPortVlanTable"),
+    ("1.0.8802.1.1.2.1.3.7.", "lldpLocPortTable"),
+    ("1.0.8802.1.1.2.1.4.1.", "lldpRemTable"),
+    ("1.3.6.1.4.1.9.9.23.1.2.1.", "cdpCacheTable"),
+    ("1.3.6.1.4.1.9.9.46.1.3.1.", "vtpVlanTable"),
+    ("1.3.6.1.4.1.9.9.46.1.6.1.", "vlanTrunkPortTable"),
+];
+
+/// A column with the name of its table, where that is known.
+pub(super) fn in_words(column: &str) -> String {
+    let table = TABLES.iter().find(|(begin, _)| column.starts_with(begin));
+    table.map_or_else(|| column.to_owned(), |(_, table)| format!("{table} ({column})"))
+}
+
 // SNMPv2-MIB, RFC 3418
 pub(crate) const SYS_DESCR: Arcs = &[1, 3, 6, 1, 2, 1, 1, 1];
 pub(crate) const SYS_OBJECT_ID: Arcs = &[1, 3, 6, 1, 2, 1, 1, 2];

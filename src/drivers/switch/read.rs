@@ -300,8 +300,12 @@ async fn macs(agent: &mut dyn Agent, places: &Places) -> Result<(BTreeMap<u32, B
     if numbers(&counts).values().sum::<i64>() > FDB_ADDRESSES_MAX {
         return Ok((BTreeMap::new(), false));
     }
-    let [ports, status] = columns(agent, [o::TP_FDB_PORT, o::TP_FDB_STATUS], 64).await?;
-    let [old] = if ports.is_empty() { columns(agent, [o::TP_FDB_PORT_OLD], 64).await? } else { [Column::new()] };
+    // Not every agent counts what it learned: one that has more than can be held is not a switch that cannot be read.
+    let forwarding = match forwarding(agent).await {
+        Err(Fault::Endless { .. }) => return Ok((BTreeMap::new(), false)),
+        forwarding => forwarding?,
+    };
+    let [ports, status, old] = forwarding;
     let told = !(counts.is_empty() && ports.is_empty() && old.is_empty());
     let mut found: BTreeMap<u32, BTreeSet<Mac>> = BTreeMap::new();
     for (index, value) in ports.iter().chain(&old) {
@@ -317,6 +321,13 @@ async fn macs(agent: &mut dyn Agent, places: &Places) -> Result<(BTreeMap<u32, B
         }
     }
     Ok((found, told))
+}
+
+/// dot1qTpFdbPort and dot1qTpFdbStatus, or else dot1dTpFdbPort.
+async fn forwarding(agent: &mut dyn Agent) -> Result<[Column; 3], Fault> {
+    let [ports, status] = columns(agent, [o::TP_FDB_PORT, o::TP_FDB_STATUS], 64).await?;
+    let [old] = if ports.is_empty() { columns(agent, [o::TP_FDB_PORT_OLD], 64).await? } else { [Column::new()] };
+    Ok([ports, status, old])
 }
 
 fn vlan_of_name(name: &str) -> Option<Vlan> {

@@ -56,6 +56,8 @@ pub struct Faults {
     pub mute_on_wrong_key: bool,
     /// v3: unauthenticated Reports tell these boots instead of the true ones.
     pub false_boots: Option<u32>,
+    /// This column has no end: after each row there is another one.
+    pub endless: Option<Oid>,
     /// Nothing is answered at all.
     pub silent: bool,
 }
@@ -207,6 +209,9 @@ impl SimAgent {
     }
 
     fn next(&mut self, oid: &Oid) -> Binding {
+        if let Some(row) = self.faults.endless.as_ref().and_then(|column| another(column, oid)) {
+            return (row, Value::Integer(1));
+        }
         self.mib.next(oid).unwrap_or_else(|| (oid.clone(), Value::EndOfMibView))
     }
 
@@ -254,6 +259,13 @@ impl SimAgent {
         let copies = if self.unlucky(faults.duplicate_percent) { 2 } else { 1 };
         if self.unlucky(faults.lose_percent) { Vec::new() } else { vec![(late, reply); copies] }
     }
+}
+
+/// The row of a column without an end that comes after this one.
+fn another(column: &Oid, after: &Oid) -> Option<Oid> {
+    let index = after.index_in(column)?;
+    let (last, before) = index.split_last().unwrap_or((&0, &[]));
+    Some(Oid([column.0.as_slice(), before, &[last.checked_add(1)?]].concat()))
 }
 
 /// Answer on this socket until the socket fails or the future is dropped. The agent can be observed and its faults changed meanwhile.

@@ -46,6 +46,7 @@ fn not_begun(what: &str, fault: Fault) -> Fault {
         | Fault::OtherDevice { .. }
         | Fault::Busy { .. }
         | Fault::Denied { .. }
+        | Fault::Endless { .. }
         | Fault::Network { .. } => fault,
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::codec::{self, Kind, Pdu, Unreadable, status_word};
 use super::keys::Extension;
@@ -74,6 +75,8 @@ pub struct UdpAgent {
     turns: Option<(Device, Arc<Turns>)>,
     /// The community was taken here.
     community_taken: bool,
+    /// See `Agent::unfinished`.
+    unfinished: Option<(Oid, usize)>,
 }
 
 impl UdpAgent {
@@ -91,6 +94,7 @@ impl UdpAgent {
             bindings_max: REPLY_BINDINGS_MAX,
             turns: None,
             community_taken: false,
+            unfinished: None,
         }
     }
 
@@ -256,6 +260,7 @@ impl UdpAgent {
 #[async_trait]
 impl Agent for UdpAgent {
     async fn get(&mut self, oids: &[Oid]) -> Result<Vec<Binding>, Fault> {
+        self.unfinished = None;
         let mut found = Vec::with_capacity(oids.len());
         let mut most = self.bindings_max;
         while found.len() < oids.len() {
@@ -278,6 +283,8 @@ impl Agent for UdpAgent {
     async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
         let what = format!("the reading of {}", listed(columns));
         let mut walk = Walk::new(columns, rows, self.bindings_max);
+        let started = Instant::now();
+        self.unfinished = None;
         while let Some(ask) = walk.ask() {
             let mut pdu = Pdu::asking(Kind::GetBulk, 0, ask.after.iter().cloned());
             pdu.index = ask.rows;
@@ -287,7 +294,13 @@ impl Agent for UdpAgent {
                 codec::TOO_BIG if walk.halve(&ask) => self.bindings_max = walk.bindings_max(),
                 _ => return Err(self.refused(what, &reply)),
             }
+            self.unfinished = walk.longest().map(|(table, rows)| (table.clone(), rows));
+            if let (true, Some((table, rows))) = (walk.is_too_much(), walk.longest()) {
+                let (device, table) = (self.device.clone(), table.to_string());
+                return Err(Fault::Endless { device, table, rows, waited: started.elapsed(), seems: "it seems to have no end" });
+            }
         }
+        self.unfinished = None;
         Ok(walk.rows())
     }
 
@@ -304,6 +317,10 @@ impl Agent for UdpAgent {
 
     fn engine_id(&self) -> Option<Vec<u8>> {
         self.session.as_ref().map(|session| session.engine.clone())
+    }
+
+    fn unfinished(&self) -> Option<(Oid, usize)> {
+        self.unfinished.clone().filter(|(_, rows)| *rows > 0)
     }
 }
 

@@ -135,4 +135,9 @@ pub trait Agent: Send {
 
     /// snmpEngineID where the agent speaks v3.
     fn engine_id(&self) -> Option<Vec<u8>>;
+
+    /// The longest column of a walk that is not at its end, and how many of its rows came: what was cut off was not silence.
+    fn unfinished(&self) -> Option<(Oid, usize)> {
+        None
+    }
 }

@@ -2,15 +2,16 @@
 //!
 //! A reply may be shorter than asked (agents cap it at 64 or 100 bindings, or at their message size): the next request goes on from the
 //! last row got. Leaves out: sending, and error-status other than tooBig. Invariants: every request makes progress or the walk ends with
-//! a fault, and no row is lost or doubled. Shown by the tests below.
+//! a fault, no row is lost or doubled, and an agent that always has another row is found out (`is_too_much`). Shown by the tests below.
 
 use super::{Binding, Oid, Value};
+use crate::limits;
 
 /// Bindings of one reply: snmpsim and some switches stop at 64, net-snmp at 100, and 64 PVIDs still fit an Ethernet frame.
 pub(super) const REPLY_BINDINGS_MAX: usize = 64;
 /// Columns of one request, so that a reply of `REPLY_BINDINGS_MAX` has two rows of each.
 const COLUMNS_MAX: usize = 32;
-/// Rows asked for where the expected number of rows is used up and the table still goes on.
+/// Rows asked for where the expected number of rows is used up and the table still goes on; more where it goes on for long.
 const ROWS_BEYOND: usize = 10;
 
 /// One GETBULK: go on after each of `after`, `rows` times.
@@ -38,13 +39,15 @@ pub(super) struct Walk {
     columns: Vec<Column>,
     expected: usize,
     bindings_max: usize,
+    /// Of memory, for all rows so far.
+    bytes: usize,
 }
 
 impl Walk {
     /// `rows`: how many to expect in the longest column, 0 where nobody knows.
     pub(super) fn new(columns: &[Oid], rows: usize, bindings_max: usize) -> Walk {
         let columns = columns.iter().map(|root| Column { root: root.clone(), rows: Vec::new(), done: false }).collect();
-        Walk { columns, expected: rows, bindings_max: bindings_max.clamp(1, REPLY_BINDINGS_MAX) }
+        Walk { columns, expected: rows, bindings_max: bindings_max.clamp(1, REPLY_BINDINGS_MAX), bytes: 0 }
     }
 
     /// The next request, or nothing where all columns are at their end.
@@ -57,7 +60,7 @@ impl Walk {
             0 => most,
             // One more than expected shows the end in the same reply.
             expected if expected >= got => expected - got + 1,
-            _ => ROWS_BEYOND,
+            _ => ROWS_BEYOND.max(got / 2),
         };
         let after = columns.iter().map(|&at| self.columns[at].last().clone()).collect();
         Some(Ask { after, rows: wanted.clamp(1, most.max(1)) as u32, columns })
@@ -82,6 +85,7 @@ impl Walk {
             } else if oid <= *column.last() {
                 return Err(format!("after {} came {oid}, which is not behind it", column.last()));
             } else {
+                self.bytes += bytes(&oid, &value);
                 column.rows.push((oid, value));
             }
         }
@@ -90,6 +94,16 @@ impl Walk {
             self.bindings_max = self.bindings_max.min(got);
         }
         Ok(())
+    }
+
+    /// Nothing that is walked has so many rows, or such large ones.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.longest().is_some_and(|(_, rows)| rows > limits::TABLE_ROWS) || self.bytes > limits::TABLE_BYTES
+    }
+
+    /// The longest column, and how many rows it has so far.
+    pub(super) fn longest(&self) -> Option<(&Oid, usize)> {
+        self.columns.iter().map(|column| (&column.root, column.rows.len())).max_by_key(|(_, rows)| *rows)
     }
 
     /// The agent said tooBig: ask for half as much from now on. False where it was one binding already.
@@ -108,6 +122,24 @@ impl Walk {
     pub(super) fn rows(self) -> Vec<Vec<Binding>> {
         self.columns.into_iter().map(|column| column.rows).collect()
     }
+}
+
+fn bytes(oid: &Oid, value: &Value) -> usize {
+    let held = match value {
+        Value::Octets(octets) | Value::Opaque(octets) => octets.len(),
+        Value::Oid(oid) => size_of_val(oid.0.as_slice()),
+        Value::Integer(_)
+        | Value::Null
+        | Value::IpAddress(_)
+        | Value::Counter32(_)
+        | Value::Unsigned32(_)
+        | Value::TimeTicks(_)
+        | Value::Counter64(_)
+        | Value::NoSuchObject
+        | Value::NoSuchInstance
+        | Value::EndOfMibView => 0,
+    };
+    size_of::<Binding>() + size_of_val(oid.0.as_slice()) + held
 }
 
 #[cfg(test)]
@@ -177,5 +209,36 @@ mod tests {
         let row = |row| (Oid(vec![1, 3, 1, row]), Value::Integer(1));
         assert!(walk.take(&ask, vec![row(1), row(2), row(2)]).unwrap_err().contains("not behind"));
         assert!(Walk::new(&[Oid(vec![1, 3, 1])], 10, 64).take(&ask, vec![]).is_err());
+    }
+
+    /// Requests until it ends by itself, or is too much.
+    fn walked(rows: u32, columns: u32, octets: usize) -> (bool, usize) {
+        let roots: Vec<Oid> = (1..=columns).map(|number| Oid(vec![1, 3, number])).collect();
+        let (mut walk, mut requests) = (Walk::new(&roots, 64, REPLY_BINDINGS_MAX), 0);
+        while let Some(ask) = walk.ask() {
+            requests += 1;
+            let after = |oid: &Oid, by: u32| if oid.0.len() == 3 { by } else { oid.0[3] + by };
+            let row = |oid: &Oid, by| match after(oid, by) {
+                number if number > rows => (oid.clone(), Value::EndOfMibView),
+                number => (Oid(vec![1, 3, oid.0[2], number]), Value::Octets(vec![7; octets])),
+            };
+            let reply = (1..=ask.rows).flat_map(|by| ask.after.iter().map(move |oid| row(oid, by))).collect();
+            walk.take(&ask, reply).unwrap();
+            if walk.is_too_much() {
+                return (false, requests);
+            }
+        }
+        (true, requests)
+    }
+
+    #[test]
+    fn what_large_switches_have_is_read_and_a_table_without_an_end_is_not() {
+        assert!(walked(32_000, 1, 0).0, "the members of all VLANs");
+        assert!(walked(4_000, 5, 32).0, "the names of 4,000 ports");
+        assert!(walked(4_094, 2, 500).0, "the lists of 4,094 VLANs");
+        let (ends, requests) = walked(u32::MAX, 1, 0);
+        assert!(!ends && requests < 600, "{requests} requests");
+        let (ends, requests) = walked(u32::MAX, 2, 1_000);
+        assert!(!ends && requests < 1_000, "{requests} requests for rows that are large");
     }
 }
