@@ -16,7 +16,11 @@ use std::{
 use tokio::{task::spawn_blocking, time::Instant};
 use uuid::Uuid;
 
-use super::{StoreError, checksum::crc32c};
+use super::{
+    StoreError,
+    checksum::crc32c,
+    file_id::{self, FileId, RESTART},
+};
 
 const FILE: &str = "mark";
 /// What the line begins with; the number is its format.
@@ -82,6 +86,21 @@ impl Mark {
     /// For people.
     pub(super) fn name(&self) -> String {
         self.dir.as_ref().map_or_else(|| "memory".to_owned(), |dir| dir.join(FILE).display().to_string())
+    }
+
+    /// Refuses where the file that is written has lost its name: a store that went backwards would not be noticed after the next start.
+    pub(super) async fn is_there(&self) -> Result<(), StoreError> {
+        let (Some(dir), Some(file)) = (self.dir.clone(), self.file.clone()) else { return Ok(()) };
+        let look = off_the_loop(move || Ok(file_id::lost(&dir.join(FILE), FileId::of(&file.metadata()?)))).await;
+        let name = self.name();
+        match look {
+            Ok(None) => Ok(()),
+            Ok(Some(what)) => {
+                let why = format!("the mark of the store is kept there, and {what} {RESTART}");
+                Err(StoreError::Unusable { place: name, why, source: None })
+            }
+            Err(source) => Err(unusable(Path::new(&name), source)),
+        }
     }
 
     /// Moves on after an acknowledgement. A failure is logged and nothing more: the record is safe, only the mark is behind.

@@ -8,6 +8,7 @@
 mod checksum;
 pub(crate) mod embedded;
 pub(crate) mod etcd;
+mod file_id;
 pub(crate) mod keys;
 mod lease;
 mod mark;

@@ -115,6 +115,7 @@ impl Records {
                 self.compare(&mut state, Look::Write).await?;
             }
             let Some(meta) = state.meta else { continue };
+            state.mark.is_there().await?;
             let point = Point { seq: meta.point.seq.saturating_add(1), ..meta.point };
             let (new, gone) = difference(&state.keys, writes);
             let records = state.keys.len() + new.len() - gone.len();
@@ -177,6 +178,7 @@ impl Records {
             }
         };
         if let Known::At(_) = state.mark.known {
+            state.mark.is_there().await?;
             state.mark.advance(meta.point).await;
         } else {
             // The first one: a machine that cannot keep it is told so before it begins.

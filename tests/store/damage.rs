@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use embody::testing::store::{Change, EmbeddedStore, Entry, Expect, Store, StoreError, Write};
+use embody::testing::store::{Change, EmbeddedStore, Entry, Expect, Records, Store, StoreError, Write};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;
@@ -309,4 +309,62 @@ async fn a_wrong_record_in_a_whole_page_is_told_and_written_over() {
     let mended = store.put_if("a", b"3".into(), Expect::At(a)).await.unwrap();
     assert!(matches!(watch.recv().await, Some(Ok(Change::Put(e))) if e.revision == mended && !e.damaged));
     assert!(store.list("").await.unwrap().0.iter().all(|e| !e.damaged));
+}
+
+/// What was written before is read, and nothing more is: the words say what happened and what is to be done.
+async fn is_read_only(store: &EmbeddedStore, what: &str) {
+    for turn in 0..2 {
+        let refused = store.put_if("b", b"2".into(), Expect::Absent).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Unusable { .. }), "{refused:?}");
+        for word in [what, "embody.redb", "start it again"] {
+            assert!(refused.to_string().contains(word), "no {word} in {refused}");
+        }
+        assert!(store.record_event(b"an event".into()).await.is_err(), "{turn}");
+        let entries = store.list("").await.unwrap().0;
+        assert_eq!(entries.iter().map(|e| (&*e.key, &*e.value)).collect::<Vec<_>>(), [("a", b"1".as_slice())], "{turn}");
+    }
+    assert!(store.events(9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_under_the_store_is_not_written_any_more() {
+    let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    create(&*store, "a", "1").await;
+    std::fs::rename(file(&dir), dir.path().join("kept")).unwrap();
+    is_read_only(&store, "removed").await;
+    // One that is a store, too.
+    drop(EmbeddedStore::open(other.path()).unwrap());
+    std::fs::copy(file(&other), file(&dir)).unwrap();
+    is_read_only(&store, "replaced").await;
+    // As it was.
+    std::fs::rename(dir.path().join("kept"), file(&dir)).unwrap();
+    create(&*store, "b", "2").await;
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    let refused = store.put_if("c", b"3".into(), Expect::Absent).await.unwrap_err().to_string();
+    assert!(refused.contains("removed"), "{refused}");
+    assert_eq!(store.list("").await.unwrap().0.len(), 2);
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_without_the_mark_that_would_tell_of_it() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let records = Records::open(store.clone(), dir.path()).unwrap();
+    records.take_over().await.unwrap();
+    let write = |key: &str| [Write::put(key, "1", Expect::Absent)];
+    records.write_all(&write("records/2/bodies/a")).await.unwrap();
+    let mark = dir.path().join("mark");
+    let copy = std::fs::read(&mark).unwrap();
+    std::fs::remove_file(&mark).unwrap();
+    for what in ["removed", "replaced"] {
+        let refused = records.write_all(&write("records/2/bodies/b")).await.unwrap_err().to_string();
+        assert!(refused.contains(what) && refused.contains("mark") && refused.contains("start it again"), "{refused}");
+        assert!(store.get("records/2/bodies/b").await.unwrap().is_none());
+        std::fs::write(&mark, &copy).unwrap();
+    }
+    drop(records);
+    let records = Records::open(store.clone(), dir.path()).unwrap();
+    records.take_over().await.unwrap();
+    records.write_all(&write("records/2/bodies/b")).await.unwrap();
 }

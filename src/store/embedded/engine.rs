@@ -79,10 +79,12 @@ pub(super) struct Tally {
     events: u64,
 }
 
-/// Why a transaction failed, and whether it may be on disk all the same.
-struct Failure {
-    source: redb::Error,
-    committing: bool,
+/// Why a transaction failed.
+enum Failure {
+    /// And whether it may be on disk all the same.
+    Database { source: redb::Error, committing: bool },
+    /// The file has lost its name: nothing was written. What is open is whole, and is read as before.
+    Lost(String),
 }
 
 impl Tally {
@@ -113,6 +115,10 @@ impl Shared {
     /// Opens the database anew. Whoever reads at the moment is waited for.
     fn reopen(&self) -> Result<Tally, StoreError> {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // Another file than the one that was open is not opened in its place: what was read of that is in use.
+        if let Some(why) = self.place.lost() {
+            return Err(self.refused(why));
+        }
         // redb refuses everything after an I/O error until it is closed; and closing must come before opening, because of its lock.
         close(slot.take());
         let (database, tally) = self.open_file()?;
@@ -136,7 +142,7 @@ impl Shared {
             close(Some(reader));
             self.not_newer(format.unwrap_or(None))?;
         }
-        let opened = match caught(|| Place::open_whole(path)) {
+        let opened = match caught(|| self.place.open_whole(path)) {
             Err(redb::Error::RepairAborted | redb::Error::Corrupted(_)) => self.open_damaged(path),
             done => done,
         };
@@ -145,15 +151,15 @@ impl Shared {
 
     /// A page is damaged: by a kill in the middle of a transaction, or otherwise.
     fn open_damaged(&self, path: &Path) -> Result<Database, redb::Error> {
-        let Ok(reader) = caught(|| Place::open_to_read(path)) else { return caught(|| Place::open_after_kill(path)) };
+        let Ok(reader) = caught(|| Place::open_to_read(path)) else { return caught(|| self.place.open_after_kill(path)) };
         let damage = caught(|| opening::survey(&reader));
         close(Some(reader));
         let damage = damage?;
-        let database = caught(|| Place::open_unverified(path))?;
+        let database = caught(|| self.place.open_unverified(path))?;
         let mended = caught(|| opening::mend(&database, &damage));
         close(Some(database));
         mended?;
-        let database = caught(|| Place::open_whole(path))?;
+        let database = caught(|| self.place.open_whole(path))?;
         let keys: Vec<&str> = damage.keys.values().map(String::as_str).collect();
         tracing::error!(
             file = self.place.name(),
@@ -187,6 +193,10 @@ impl Shared {
     /// For people.
     pub(super) fn name(&self) -> String {
         self.place.name()
+    }
+
+    fn refused(&self, why: String) -> StoreError {
+        StoreError::Unusable { place: self.place.name(), why, source: None }
     }
 
     fn given_up(&self) -> StoreError {
@@ -336,7 +346,8 @@ impl Engine {
         let before = *self.shared.newest.borrow();
         match self.transact(batch, SWEEP) {
             Ok(answers) => answers,
-            Err(failure) => self.recover(batch, before, failure),
+            Err(Failure::Database { source, committing }) => self.recover(batch, before, source, committing),
+            Err(Failure::Lost(why)) => batch.iter().map(|_| Err(self.shared.refused(why.clone()))).collect(),
         }
     }
 
@@ -350,9 +361,9 @@ impl Engine {
     }
 
     /// After a failure: opens the file anew and looks whether the transaction is there.
-    fn recover(&self, batch: &[Work], before: Revision, failure: Failure) -> Vec<Answer> {
-        let repeat = matches!(failure.source, redb::Error::PreviousIo) && !failure.committing;
-        let why = reason(&failure.source);
+    fn recover(&self, batch: &[Work], before: Revision, source: redb::Error, committing: bool) -> Vec<Answer> {
+        let repeat = matches!(source, redb::Error::PreviousIo) && !committing;
+        let why = reason(&source);
         let reopened = self.shared.reopen();
         if repeat
             && reopened.is_ok()
@@ -362,10 +373,10 @@ impl Engine {
         }
         let written_for_certain_not = match &reopened {
             // What is there now was read back from a disk that has just failed: good enough for a no, not for a yes.
-            Ok(tally) => tally.revision == before && !(failure.committing && batch.iter().any(is_event)),
-            Err(_) => !failure.committing,
+            Ok(tally) => tally.revision == before && !(committing && batch.iter().any(is_event)),
+            Err(_) => !committing,
         };
-        let source = Arc::new(failure.source);
+        let source = Arc::new(source);
         let answer = |_: &Work| {
             let source: Box<dyn std::error::Error + Send + Sync> = Box::new(Shown(source.clone()));
             Err(if written_for_certain_not {
@@ -379,21 +390,25 @@ impl Engine {
 
     fn transact(&self, batch: &[Work], sweep: u64) -> Result<Vec<Answer>, Failure> {
         let slot = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = slot.as_ref() else { return Err(Failure { source: redb::Error::PreviousIo, committing: false }) };
+        let Some(database) = slot.as_ref() else { return Err(Failure::Database { source: redb::Error::PreviousIo, committing: false }) };
         let committing = Cell::new(false);
         let carry_out = || {
             let mut txn = database.begin_write()?;
             txn.set_quick_repair(self.shared.place.bytes() > QUICK_REPAIR_BYTES);
             let (before, after, answers) = write(&txn, batch, sweep)?;
-            if before == after {
+            let lost = if before == after { None } else { self.shared.place.lost() };
+            if before == after || lost.is_some() {
                 txn.abort()?;
             } else {
                 committing.set(true);
                 txn.commit()?;
             }
-            Ok((after, answers))
+            Ok((after, answers, lost))
         };
-        let (after, answers) = caught(carry_out).map_err(|source| Failure { source, committing: committing.get() })?;
+        let (after, answers, lost) = caught(carry_out).map_err(|source| Failure::Database { source, committing: committing.get() })?;
+        if let Some(why) = lost {
+            return Err(Failure::Lost(why));
+        }
         self.shared.newest.send_if_modified(|newest| std::mem::replace(newest, after.revision) != after.revision);
         Ok(answers)
     }

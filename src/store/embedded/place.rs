@@ -9,14 +9,17 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use redb::{Database, ReadOnlyDatabase};
 
-use crate::store::StoreError;
+use crate::store::{
+    StoreError,
+    file_id::{self, FileId, RESTART},
+};
 
 /// redb's cache; its own default of 1 GiB would let an idle controller grow far beyond what it needs.
 const CACHE_BYTES: usize = 8 << 20;
@@ -35,11 +38,13 @@ pub(super) struct Place {
     file: Option<PathBuf>,
     /// Closing it gives up the lock.
     _lock: Option<File>,
+    /// The file that is open, whatever has its name by now.
+    open: Mutex<Option<FileId>>,
 }
 
 impl Place {
     pub(super) fn memory() -> Place {
-        Place { file: None, _lock: None }
+        Place { file: None, _lock: None, open: Mutex::default() }
     }
 
     /// Makes the directory where it is missing, and locks it for this process.
@@ -58,7 +63,7 @@ impl Place {
         }
         // The disk may be full: the pid is for people, the lock itself is held already.
         let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Place { file: Some(dir.join("embody.redb")), _lock: Some(lock) })
+        Ok(Place { file: Some(dir.join("embody.redb")), _lock: Some(lock), open: Mutex::default() })
     }
 
     /// For people.
@@ -105,7 +110,7 @@ impl Place {
     }
 
     /// Opens the file if every page of it is whole; `RepairAborted` or `Corrupted` if one is not.
-    pub(super) fn open_whole(path: &Path) -> Result<Database, redb::Error> {
+    pub(super) fn open_whole(&self, path: &Path) -> Result<Database, redb::Error> {
         let mut builder = builder();
         builder.set_check_integrity_on_open(true).set_repair_callback(|session| {
             // redb says this before it takes the last transaction for a torn one and gives it up (`do_repair`, 4.5.0).
@@ -113,22 +118,22 @@ impl Place {
                 session.abort();
             }
         });
-        Ok(builder.create_with_backend(redb::backends::FileBackend::new(for_writing(path)?)?)?)
+        Ok(builder.create_with_backend(redb::backends::FileBackend::new(self.for_writing(path)?)?)?)
     }
 
     /// Opens a file that a kill left, giving up the last transaction if the kill tore it; what is left is verified.
-    pub(super) fn open_after_kill(path: &Path) -> Result<Database, redb::Error> {
+    pub(super) fn open_after_kill(&self, path: &Path) -> Result<Database, redb::Error> {
         let repaired = Arc::new(AtomicBool::new(false));
         let mut builder = builder();
         let told = Arc::clone(&repaired);
         builder.set_repair_callback(move |_| told.store(true, Ordering::SeqCst));
-        let database = builder.create_with_backend(redb::backends::FileBackend::new(for_writing(path)?)?)?;
+        let database = builder.create_with_backend(redb::backends::FileBackend::new(self.for_writing(path)?)?)?;
         if repaired.load(Ordering::SeqCst) { Ok(database) } else { Err(redb::Error::Corrupted("it was not verified".to_owned())) }
     }
 
     /// Opens a file that was closed well without looking at its pages.
-    pub(super) fn open_unverified(path: &Path) -> Result<Database, redb::Error> {
-        Ok(builder().create_with_backend(redb::backends::FileBackend::new(for_writing(path)?)?)?)
+    pub(super) fn open_unverified(&self, path: &Path) -> Result<Database, redb::Error> {
+        Ok(builder().create_with_backend(redb::backends::FileBackend::new(self.for_writing(path)?)?)?)
     }
 
     /// The same for reading only: nothing is written. Refused where a kill left the file.
@@ -136,17 +141,26 @@ impl Place {
         Ok(builder().open_read_only(path)?)
     }
 
+    /// Why what is written now would be written for nobody: the file that is open has lost its name. Nothing: it has it.
+    pub(super) fn lost(&self) -> Option<String> {
+        let path = self.file.as_deref()?;
+        let open = (*self.open.lock().unwrap_or_else(PoisonError::into_inner))?;
+        file_id::lost(path, open).map(|what| format!("{what} {RESTART}"))
+    }
+
+    fn for_writing(&self, path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let meta = file.metadata()?;
+        if meta.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        }
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(FileId::of(&meta));
+        Ok(file)
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.file.as_ref().and_then(|file| fs::metadata(file).ok()).map_or(0, |meta| meta.len())
     }
-}
-
-fn for_writing(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    }
-    Ok(file)
 }
 
 fn held_by_another(dir: &Path, lock: &mut File) -> StoreError {
