@@ -204,6 +204,21 @@ async fn while_one_server_may_run_anything_what_lives_once_does_not_start_on_ano
     }
 }
 
+/// Nobody knows what it was: whoever takes it away makes nothing known, and the next process must not count it as nothing.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_does_not_read_and_is_deleted_may_be_anything_for_the_next_process_too() {
+    let mut site = Small::converged().await;
+    site.overwrite(BODY, b"[]").await;
+    sleep(MINUTE).await;
+    site.delete(&[BODY]).await;
+    sleep(MINUTE).await;
+    assert_eq!(site.record().await["anything"], json!(true));
+    site.restart();
+    sleep(10 * MINUTE).await;
+    assert!(site.is_on() && site.why().await.contains("EvidenceUnreadable"), "{}", site.why().await);
+    assert!(!site.why().await.contains("StoreWentBackwards"), "{}", site.why().await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_record_that_does_not_read_any_more_is_not_made_new_by_an_off_from_before() {
     let site = Small::begun("observe").await;

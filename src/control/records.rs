@@ -205,14 +205,12 @@ impl Controller {
             return;
         }
         let ours = match Key::parse(key) {
-            Some(Key::Body(server)) => match self.cache.unreadable.contains_key(&server) {
-                // What does not read does so whether it is there or not.
-                true => {
-                    self.cache.unreadable.insert(server, 0);
-                    return;
-                }
-                false => self.cache.bodies.get(&server).is_some_and(|b| b.revision < revision),
-            },
+            // What did not read may be anything whether it is there or not: the next process must know that as well.
+            Some(Key::Body(server)) if self.cache.unreadable.contains_key(&server) => {
+                self.cache.unreadable.insert(server, 0);
+                true
+            }
+            Some(Key::Body(server)) => self.cache.bodies.get(&server).is_some_and(|b| b.revision < revision),
             Some(Key::Pin(kind, name)) => self.cache.pins.get(&(kind, name)).is_some_and(|p| p.revision < revision),
             Some(Key::Pause(id)) => self.cache.pauses.contains_key(&id),
             Some(Key::Doubt) => self.cache.doubt.is_some_and(|r| r < revision),
@@ -258,6 +256,7 @@ impl Controller {
     /// What this process knows under a key of a record.
     fn value_of(&self, key: &Key) -> Option<Vec<u8>> {
         match key {
+            Key::Body(server) if self.cache.unreadable.contains_key(server) => serde_json::to_vec(&of_unknown()).ok(),
             Key::Body(server) => serde_json::to_vec(&self.cache.bodies.get(server)?.value).ok(),
             Key::Pin(kind, name) => serde_json::to_vec(&self.cache.pins.get(&(*kind, name.clone()))?.value).ok(),
             Key::Pause(id) => serde_json::to_vec(&self.cache.pauses.get(id)?.0).ok(),
@@ -268,6 +267,7 @@ impl Controller {
 
     fn was_stored(&mut self, key: &Key, revision: Revision) {
         match key {
+            Key::Body(server) if self.cache.unreadable.contains_key(server) => self.cache.set_body(server, of_unknown(), revision),
             Key::Body(server) => self.cache.bodies.entry(server.clone()).or_default().revision = revision,
             Key::Pin(kind, name) => self.cache.pins.entry((*kind, name.clone())).or_default().revision = revision,
             Key::Doubt => self.cache.doubt = Some(revision),
@@ -461,6 +461,11 @@ fn merged(known: Option<&Body>, stored: Option<Body>) -> Body {
     body.on_disk.extend(stored.on_disk);
     body.anything |= stored.anything;
     body
+}
+
+/// In place of a record that did not read, and is gone.
+fn of_unknown() -> Body {
+    Body { anything: true, ..Body::default() }
 }
 
 #[cfg(test)]

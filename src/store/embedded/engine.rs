@@ -325,7 +325,7 @@ fn reason(error: &redb::Error) -> String {
         redb::Error::Io(io) if io.kind() == ErrorKind::UnexpectedEof => format!("the file is damaged or cut short; {RESTORE}"),
         redb::Error::Io(_) | redb::Error::PreviousIo => "an input/output error".to_owned(),
         redb::Error::Corrupted(_) | redb::Error::RepairAborted => format!("the file is damaged or cut short; {RESTORE}"),
-        redb::Error::UpgradeRequired(_) => "its file format is not this version's".to_owned(),
+        redb::Error::UpgradeRequired(_) => "its file format is not this version's: restore it, or use the version that wrote it".to_owned(),
         redb::Error::DatabaseAlreadyOpen => "another process has it open".to_owned(),
         _ => "the database refused".to_owned(),
     }
