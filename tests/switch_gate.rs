@@ -135,6 +135,14 @@ struct Bench {
 impl Bench {
     /// Eight ports in VLAN 10, and VLANs 20 and 30; it was observed, and what it showed is pinned.
     async fn new(kind: Kind) -> Bench {
+        Bench::begun(kind, &[]).await
+    }
+
+    async fn with_uplinks(uplinks: &[&str]) -> Bench {
+        Bench::begun(Kind::QBridge, uplinks).await
+    }
+
+    async fn begun(kind: Kind, uplinks: &[&str]) -> Bench {
         let mut sim = SimSwitch::new(kind, "sw", 8);
         [10, 20, 30].into_iter().for_each(|id| sim.add_vlan(vlan(id)));
         (1..=8).for_each(|port| sim.set_port(&format!("port{port}"), &config(Admin::Up, 10, &[])).unwrap());
@@ -142,7 +150,9 @@ impl Bench {
         let sim = Arc::new(Mutex::new(sim));
         let watch = Arc::new(Mutex::new(Watch::default()));
         let agent = Hooked { agent: Direct::new(Arc::clone(&sim)), watch: Arc::clone(&watch) };
-        let settings = SwitchSettings { manage: Some(vec!["port1-4".to_owned()]), create_vlans: true, ..SwitchSettings::default() };
+        let uplinks = uplinks.iter().map(|port| (*port).to_owned()).collect();
+        let manage = Some(vec!["port1-4".to_owned()]);
+        let settings = SwitchSettings { manage, create_vlans: true, uplinks, ..SwitchSettings::default() };
         let driver = SwitchDriver::new("sw".to_owned(), Box::new(agent), settings);
         let clock = BootClock::virtual_from_now();
         let lease = LeaseEnd::never(clock);
@@ -338,6 +348,42 @@ async fn a_switch_that_was_renumbered_or_started_again_gets_nothing_and_is_read_
     bench.watch.lock().unwrap().shows = Some((Oid([o::BASE_PORT_IF_INDEX, &[1]].concat()), Value::Integer(107)));
     not_sent(bench.set(TO()).await, "renumbered");
     assert_eq!(bench.sets(), 0);
+}
+
+/// A switch that is up for minutes now was up for less when it was last read, and all the same it has started again since.
+#[tokio::test(start_paused = true)]
+async fn a_restart_shows_by_the_time_that_is_missing() {
+    for restarts in [true, false] {
+        let mut bench = Bench::new(Kind::QBridge).await;
+        let was = bench.look().await.ports["port1"].if_index;
+        tokio::time::sleep(60 * SECOND).await;
+        // Without a restart its numbers are not read again by a poll of the state.
+        bench.sim().renumber();
+        if restarts {
+            bench.sim().save();
+            bench.sim().reboot();
+        }
+        tokio::time::sleep(300 * SECOND).await;
+        let seen = bench.look().await;
+        let is = if restarts { bench.sim().if_index("port1") } else { Some(was) };
+        assert_eq!(Some(seen.ports["port1"].if_index), is, "{restarts}");
+    }
+}
+
+/// The tags of a new VLAN go to the uplinks that are named, not to the numbers that those had.
+#[tokio::test(start_paused = true)]
+async fn a_vlan_is_not_made_on_uplinks_that_were_renumbered() {
+    let mut bench = Bench::with_uplinks(&["port8"]).await;
+    bench.sim().renumber();
+    let create = Op::CreateVlan { switch: "sw".parse().unwrap(), vlan: vlan(50) };
+    let permit = bench.permit();
+    let result = bench.driver.execute(&create, &permit, Instant::now() + 90 * SECOND).await;
+    not_sent(result, "renumbered");
+    assert_eq!(bench.sets(), 0);
+    bench.look().await;
+    let permit = bench.permit();
+    bench.driver.execute(&create, &permit, Instant::now() + 90 * SECOND).await.unwrap();
+    assert!(bench.sim().ports()["port8"].tagged.contains(&vlan(50)));
 }
 
 #[tokio::test(start_paused = true)]

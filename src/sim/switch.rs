@@ -8,6 +8,8 @@ mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::time::Instant;
+
 use super::recording::Tree;
 use crate::drivers::switch::objects::{self as o, Arcs, at};
 use crate::drivers::switch::portlist::{self, Form};
@@ -163,7 +165,9 @@ pub struct SimSwitch {
     rest: Tree,
     /// All that is served, until something changes.
     served: Option<Tree>,
+    /// In hundredths of a second, at `up_since`.
     up_time: u32,
+    up_since: Instant,
     restarts: u32,
     serial: i64,
     copy_state: Option<i64>,
@@ -239,6 +243,7 @@ impl SimSwitch {
             rest,
             served: None,
             up_time: 100,
+            up_since: Instant::now(),
             restarts: 0,
             serial: 1,
             copy_state: None,
@@ -330,7 +335,7 @@ impl SimSwitch {
     pub fn reboot(&mut self) {
         let before = self.views();
         self.config = self.saved.clone();
-        self.up_time = 1;
+        (self.up_time, self.up_since) = (0, Instant::now());
         self.restarts += 1;
         self.note(Who::Human, &before);
     }

@@ -23,12 +23,12 @@ impl Engine<'_> {
         &mut self,
         what: &str,
         mut wanted: Vec<Oid>,
-        target: Option<Target<'_>>,
+        targets: &[Target<'_>],
     ) -> Result<(BTreeMap<Oid, Value>, Freshness), Fault> {
         self.permit.check().map_err(|closed| not_let_out(self.device, what, &closed))?;
         wanted.push(at(o::SYS_UP_TIME, &[0]));
         wanted.extend(self.identity_objects());
-        wanted.extend(target.into_iter().flat_map(|target| self.place_objects(target)));
+        wanted.extend(targets.iter().flat_map(|target| self.place_objects(*target)));
         wanted.sort();
         wanted.dedup();
         let asked_at = self.permit.now();
@@ -36,8 +36,8 @@ impl Engine<'_> {
         let round_trip = self.round_trip(asked_at);
         self.same_switch(what, &found)?;
         self.not_restarted(what, &found)?;
-        if let Some(target) = target {
-            self.same_place(what, target, &found)?;
+        for target in targets {
+            self.same_place(what, *target, &found)?;
         }
         Ok((found, Freshness::within(asked_at, round_trip)))
     }

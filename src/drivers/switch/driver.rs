@@ -51,6 +51,15 @@ struct Known {
     inventory: Inventory,
     state: State,
     memory: Memory,
+    /// When the state was told.
+    told_at: Instant,
+}
+
+/// Whether sysUpTime (hundredths of a second) is less than time has passed: a switch that is up for a minute may have been up for less than that
+/// when it was last read. A clock that runs a tenth slow has not restarted, nor has one that stands still; a restart takes longer than ten seconds.
+fn has_restarted(before: i64, now: i64, told_at: Instant, asked_at: Instant) -> bool {
+    let passed = i64::try_from(asked_at.saturating_duration_since(told_at).as_millis() / 10).unwrap_or(i64::MAX);
+    now < before || (now > before && now + 1_000 < before.saturating_add(passed - passed / 10))
 }
 
 impl SwitchDriver {
@@ -61,14 +70,17 @@ impl SwitchDriver {
     /// A state on a valid inventory: names move when a switch restarts or its interfaces change.
     async fn look(&mut self, depth: Depth) -> Result<State, Fault> {
         let agent = self.agent.as_mut();
+        let asked_at = Instant::now();
         if let (Depth::State, Some(known)) = (depth, &mut self.known) {
             let state = match read::poll(agent, &known.inventory, &known.state).await? {
                 Some(state) => state,
                 None => read::state(agent, &known.inventory).await?,
             };
-            let restarted = known.state.up_time.zip(state.up_time).is_some_and(|(before, now)| now < before);
+            let restarted =
+                known.state.up_time.zip(state.up_time).is_some_and(|(before, now)| has_restarted(before, now, known.told_at, asked_at));
             if !restarted && known.inventory.if_change == state.if_change {
                 known.state = state.clone();
+                known.told_at = Instant::now();
                 return Ok(state);
             }
         }
@@ -78,7 +90,7 @@ impl SwitchDriver {
             Some(known) => Memory { grouping: known.memory.grouping.min(inventory.profile.grouping), ..known.memory },
             None => Memory { grouping: inventory.profile.grouping, refused: BTreeMap::new() },
         };
-        self.known = Some(Known { inventory, state: state.clone(), memory });
+        self.known = Some(Known { inventory, state: state.clone(), memory, told_at: Instant::now() });
         Ok(state)
     }
 
@@ -188,7 +200,7 @@ impl SwitchDriver {
 
     fn engine<'a>(&'a mut self, permit: &'a Permit, state: &State, took: Duration, stale: &'a mut bool) -> Result<Engine<'a>, Fault> {
         let SwitchDriver { device, agent, known, notes, half_way, settings: _ } = self;
-        let Some(Known { inventory, memory, state: _ }) = known else {
+        let Some(Known { inventory, memory, state: _, told_at: _ }) = known else {
             return Err(Fault::Garbled { device: device.clone(), why: "it was not observed".to_owned() });
         };
         let (up_time, round_trips) = (state.up_time, vec![took]);

@@ -132,7 +132,7 @@ impl Engine<'_> {
     /// The rows of this step as they are at this moment.
     async fn refreshed(&mut self, way: &mut Way<'_>, step: &WriteStep) -> Result<Freshness, Fault> {
         let wanted = step_objects(&way.state, way.target, step);
-        let (found, fresh) = self.before(&format!("the writing of {}", step.what), wanted, Some(way.target)).await?;
+        let (found, fresh) = self.before(&format!("the writing of {}", step.what), wanted, &[way.target]).await?;
         // A list is written as a whole: one that is not shown cannot be.
         let lists = step.bindings.iter().filter(|(_, value)| matches!(value, Value::Octets(_))).map(|(oid, _)| oid);
         for gone in lists.filter(|oid| !found.contains_key(oid)) {

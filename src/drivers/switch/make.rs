@@ -9,9 +9,10 @@ use super::engine::{Engine, others};
 use super::objects::{self as o, Arcs, at};
 use super::portlist;
 use super::profiles::{Save, State as CopyState};
-use super::read::{self, Bridge, State, Vlans};
+use super::read::{self, Bridge, Inventory, State, Vlans};
 use super::snmp::{Binding, Leave, SetAnswer, Value};
 use super::value::{number, octets};
+use super::write::Target;
 use crate::drivers::Fault;
 use crate::drivers::gate::Freshness;
 use crate::model::Vlan;
@@ -50,7 +51,7 @@ impl Engine<'_> {
         })?;
 
         let mut answer = SetAnswer::Accepted(Vec::new());
-        let now = self.row(vlan).await?;
+        let now = self.row(vlan, uplinks).await?;
         if now.active && now.joined(uplinks, bridge) {
             return Ok(());
         }
@@ -58,19 +59,19 @@ impl Engine<'_> {
             answer = self.send(&row, now.fresh).await?;
         }
         for (create, then) in [(CREATE_AND_GO, None), (CREATE_AND_WAIT, Some(ACTIVE))] {
-            let now = self.row(vlan).await?;
+            let now = self.row(vlan, uplinks).await?;
             if !now.active {
                 answer = self.send(&[status(create)], now.fresh).await?;
             }
             // Its name is for people: an agent that does not take it has made the VLAN all the same.
-            let now = self.row(vlan).await?;
+            let now = self.row(vlan, uplinks).await?;
             self.send(std::slice::from_ref(&name), now.fresh).await?;
             self.join_uplinks(vlan, uplinks, bridge).await?;
             if let Some(active) = then {
-                let now = self.row(vlan).await?;
+                let now = self.row(vlan, uplinks).await?;
                 self.send(&[status(active)], now.fresh).await?;
             }
-            let now = self.row(vlan).await?;
+            let now = self.row(vlan, uplinks).await?;
             if now.active && now.joined(uplinks, bridge) {
                 return Ok(());
             }
@@ -88,25 +89,33 @@ impl Engine<'_> {
     }
 
     /// Active is more than to be there: some agents answer notReady(3) for rows that do not exist.
-    async fn row(&mut self, vlan: Vlan) -> Result<RowNow, Fault> {
+    async fn row(&mut self, vlan: Vlan, uplinks: &[u32]) -> Result<RowNow, Fault> {
+        let inventory = self.inventory;
+        let targets: Vec<Target<'_>> = uplinks.iter().filter_map(|port| at_base_port(inventory, *port)).collect();
         let [status, egress] = [o::STATIC_ROW_STATUS, o::STATIC_EGRESS].map(|arcs| at(arcs, &[u32::from(vlan.id())]));
-        let (found, fresh) = self.before(&format!("VLAN {vlan}"), vec![status.clone(), egress.clone()], None).await?;
+        let (found, fresh) = self.before(&format!("VLAN {vlan}"), vec![status.clone(), egress.clone()], &targets).await?;
         let list = found.get(&egress).and_then(octets).unwrap_or_default().to_vec();
         Ok(RowNow { active: found.get(&status).and_then(number) == Some(ACTIVE), egress: list, fresh })
     }
 
     async fn join_uplinks(&mut self, vlan: Vlan, uplinks: &[u32], bridge: &Bridge) -> Result<(), Fault> {
-        let old = self.row(vlan).await?;
+        let old = self.row(vlan, uplinks).await?;
         let join = |list: Vec<u8>, port: &u32| portlist::with(bridge.form, &list, bridge.first_port, *port, true);
         let Some(new) = uplinks.iter().try_fold(old.egress.clone(), join).filter(|new| *new != old.egress) else { return Ok(()) };
         self.send(&[(at(o::STATIC_EGRESS, &[u32::from(vlan.id())]), Value::Octets(new))], old.fresh).await?;
-        let now = self.row(vlan).await?;
+        let now = self.row(vlan, uplinks).await?;
         let others = others(self.inventory, bridge, &old.egress, &now.egress, &uplinks.iter().copied().collect());
         if !others.is_empty() {
             self.notes.push(format!("while VLAN {vlan} was written, other ports changed in its list: {others}; nothing is done about it"));
         }
         Ok(())
     }
+}
+
+/// The port that is meant by an uplink's place in the bridge.
+fn at_base_port(inventory: &Inventory, base_port: u32) -> Option<Target<'_>> {
+    let (if_index, place) = inventory.places.0.iter().find(|(_, place)| place.base_ports.contains(&base_port))?;
+    Some(Target { key: &place.key, if_index: *if_index, base_port: Some(base_port) })
 }
 
 pub(super) fn vlan_name(vlan: Vlan) -> Binding {
@@ -156,7 +165,7 @@ impl Engine<'_> {
 
     /// A SET that rests on nothing but the switch being the one that is meant.
     async fn send_alone(&mut self, bindings: &[Binding]) -> Result<SetAnswer, Fault> {
-        let (_, fresh) = self.before("the saving of its configuration", Vec::new(), None).await?;
+        let (_, fresh) = self.before("the saving of its configuration", Vec::new(), &[]).await?;
         self.send(bindings, fresh).await
     }
 

@@ -30,10 +30,10 @@ fn wrong_type(_: &Value) -> u32 {
 type Refusal = (u32, u32);
 
 impl SimSwitch {
-    /// Every question takes a hundredth of a second of its up time.
+    /// Its up time goes on with time.
     fn served(&mut self) -> &Tree {
-        self.up_time += 1;
-        let up_time = Value::TimeTicks(self.up_time);
+        let up_for = u32::try_from(self.up_since.elapsed().as_millis() / 10).unwrap_or(u32::MAX);
+        let up_time = Value::TimeTicks(self.up_time.saturating_add(up_for));
         if self.served.is_none() {
             self.served = Some(Tree(self.tree()));
         }
