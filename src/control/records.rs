@@ -237,7 +237,7 @@ impl Controller {
                 return;
             }
         }
-        for key in std::mem::take(&mut self.ledger.lost) {
+        while let Some(key) = self.ledger.lost.pop_first() {
             let Some(value) = self.value_of(&key) else { continue };
             tracing::warn!(key = %key, "somebody deleted a record of this controller: it is written again");
             match self.write_one(Write::put(key.to_string(), value, Expect::Absent)).await {

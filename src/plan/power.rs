@@ -61,7 +61,7 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
             };
             plan.problem(reason, format!("server {}: {what}{then}", want.server));
         }
-        (Power::On, Next::Send(Off::Hard)) if !may_cut(why.authority, seen, now, plan) => {}
+        (Power::On, Next::Send(how)) if !may_touch(how, why.authority, seen, now, plan) => {}
         (Power::On, Next::Send(_)) => match &seen.bmc_trouble {
             Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
             None => drop(consent::admit(why.authority, step, seen, plan)),
@@ -69,19 +69,21 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
     }
 }
 
-/// A body that a binding leaves, and that may still serve, is cut only while the new one can take over; a person's word is stronger.
-fn may_cut(authority: &Authority, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
-    if seen.body.release.is_none() || seen.hard_word(authority) == HardWithoutSoft::Now {
+/// A body that a binding leaves, and that may still serve, is told to go, and is cut, only while the new one can take over: its binding may have
+/// been aimed elsewhere since it was released. A person's word is stronger.
+fn may_touch(how: Off, authority: &Authority, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
+    let told = seen.body.off.as_ref().is_some_and(|intent| intent.soft.tries + intent.hard.tries > 0);
+    if seen.body.release.is_none() || (how == Off::Soft && told) || seen.hard_word(authority) == HardWithoutSoft::Now {
         return true;
     }
     match &seen.takeover {
         Some(Err(why)) => {
-            let words = format!("its time to shut down is over, but it is not cut while the new body cannot take over: {why}");
-            plan.wait(Reason::TakeoverNotPossible, words);
+            let what = if told { "its time to shut down is over, but it is not cut" } else { "it is not switched off" };
+            plan.wait(Reason::TakeoverNotPossible, format!("{what} while the new body cannot take over: {why}"));
             false
         }
         Some(Ok(ready)) if now.since(ready.oldest) > limits::BEFORE_CUT => {
-            super::ask_first(ready, "it is cut", now, plan);
+            super::ask_first(ready, "it is switched off", now, plan);
             false
         }
         Some(Ok(_)) | None => true,

@@ -14,13 +14,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::bmc::Cause;
 use super::switch::PortView;
 use crate::model::binding::RunState;
-use crate::model::body::Body;
+use crate::model::body::{Body, Hold};
 use crate::model::claim::Claim;
 use crate::model::fact::{Power, Tick};
 use crate::model::network::Role;
 use crate::model::objects::server_switches;
+use crate::model::op::{Off, Op};
 use crate::model::switch::VlanPolicy;
 use crate::model::{Kind, Name, Object, Objects, Vlan};
+use crate::plan::consent;
+use crate::plan::observed::Approval;
 use crate::store::keys::Key;
 
 pub use authority::Host;
@@ -73,6 +76,8 @@ pub struct Judge {
     /// When a binding last became another one, or a person last had a hand in it.
     touched: BTreeMap<Name, Tick>,
     generations: BTreeMap<(Kind, Name), u64>,
+    /// As they are stored: the binding's uid and generation, and what may be done.
+    approvals: BTreeMap<Name, Approval>,
     /// When a record last became unreadable: it fences everything.
     unreadable_at: Option<Tick>,
 }
@@ -155,6 +160,13 @@ impl Judge {
                 Ok(body) => self.body_stored(&server, body, by),
                 Err(_) => self.unreadable_at = Some(now),
             },
+            (Some(Key::Approval(binding)), value) => {
+                let approval = value.and_then(|v| serde_json::from_slice::<serde_json::Value>(v).ok());
+                match approval.and_then(|v| serde_json::from_value(v.get("approval")?.clone()).ok()) {
+                    Some(approval) => drop(self.approvals.insert(binding, approval)),
+                    None => drop(self.approvals.remove(&binding)),
+                }
+            }
             (Some(Key::Pin(kind, name)), Some(value)) => {
                 if let Ok(pin) = serde_json::from_slice(value) {
                     self.pinned(kind, &name, pin);
@@ -171,6 +183,9 @@ impl Judge {
         let makes = self.objects.switches.iter().filter(|(_, s)| s.spec.vlans == VlanPolicy::Create);
         let uplinks = makes.flat_map(|(name, s)| s.spec.uplinks.iter().map(move |port| ((name.clone(), port.clone()), now)));
         self.ports.uplink_at.extend(uplinks);
+        let nics = self.objects.servers.values().flat_map(|s| &s.spec.nics);
+        let wired = nics.filter_map(|nic| Some(((nic.switch.clone()?, nic.port.clone()?), now)));
+        self.ports.wired_at.extend(wired);
     }
 
     fn desired_changed(&mut self, now: Tick) {
@@ -223,7 +238,17 @@ impl Judge {
         if by == By::Controller {
             self.offs.intent_stored(server, body.off.is_some());
         }
+        // What a person approved before it was taken was shown all the same.
+        if body.held_by.iter().any(|hold| self.may_switch_off(hold, server)) {
+            self.strange.remove(server);
+        }
         self.bodies.insert(server.clone(), body);
+    }
+
+    fn may_switch_off(&self, hold: &Hold, server: &Name) -> bool {
+        let Some(approval) = self.approvals.get(&hold.binding).filter(|a| a.uid == hold.uid) else { return false };
+        let of_now = self.objects.bindings.get(&hold.binding).is_some_and(|b| b.meta.generation == approval.generation);
+        of_now && approval.ops.contains(&consent::signature(&Op::PowerOff { server: server.clone(), how: Off::Soft }))
     }
 
     // ---- invariant 6 ------------------------------------------------------------------------------------------------------

@@ -560,13 +560,18 @@ impl Rack {
         self.tick();
     }
 
-    /// The questions that a plan asks for.
-    pub fn asked_by(&mut self, plan: &Plan) {
+    /// Without losses, and where the plan asks a question, once more after its answer.
+    pub fn reconcile_well(&mut self, server: &Name) -> Plan {
+        let plan = self.reconcile(server, &mut || Luck::Good);
+        if plan.polls.is_empty() {
+            return plan;
+        }
         for device in &plan.polls {
-            if let embody::testing::model::op::Device::Bmc(server) = device {
-                self.observe(server);
+            if let embody::testing::model::op::Device::Bmc(asked) = device {
+                self.observe(asked);
             }
         }
+        self.reconcile(server, &mut || Luck::Good)
     }
 
     /// Another process: only what is stored is left.
@@ -595,12 +600,7 @@ impl Rack {
             let mut plans = BTreeMap::new();
             for server in &names {
                 self.observe(server);
-                let mut plan = self.reconcile(server, &mut || Luck::Good);
-                if !plan.polls.is_empty() {
-                    self.asked_by(&plan);
-                    plan = self.reconcile(server, &mut || Luck::Good);
-                }
-                plans.insert(server.clone(), plan);
+                plans.insert(server.clone(), self.reconcile_well(server));
                 self.pass(Duration::from_millis(300));
             }
             self.pass(limits::SEEN_OFF_APART);

@@ -231,6 +231,11 @@ impl Engine<'_> {
             }
             (Outcome::Nothing, Ok(SetAnswer::Refused { status, index })) => {
                 let fault = self.refused(step.what.clone(), status, index);
+                if let (false, true, Fault::Refused { device, what, code }) = (began, NOT_WRITABLE.contains(&status), &fault) {
+                    // Nothing was changed: no link went down for it, and no next try is better before a person lets it write.
+                    let (device, what, code) = (device.clone(), what.clone(), code.clone());
+                    return Err(Fault::Forbidden { device, what, code });
+                }
                 if let (true, true, Fault::Refused { code, .. }) = (began, NOT_WRITABLE.contains(&status), &fault) {
                     let culprit = (index as usize).checked_sub(1).and_then(|at| step.bindings.get(at)).or(step.bindings.first());
                     let at = self.permit.now();

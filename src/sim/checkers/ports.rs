@@ -31,6 +31,8 @@ pub(super) struct Ports {
     pub(super) named_at: BTreeMap<Vlan, Tick>,
     /// Uplinks of switches that make VLANs, likewise.
     pub(super) uplink_at: BTreeMap<PortName, Tick>,
+    /// When a server last named a port.
+    pub(super) wired_at: BTreeMap<PortName, Tick>,
     pub(super) desired: BTreeMap<PortName, Vec<(Tick, Intent)>>,
     by_hand: BTreeMap<PortName, (Tick, BTreeSet<Vlan>)>,
     /// What a port was that embody has shut to rewrite it.
@@ -95,7 +97,14 @@ impl Judge {
         if forgiven {
             return;
         }
-        let Some(server) = self.wired(switch, &change.port) else { return self.unnamed(switch, change, now) };
+        let Some(server) = self.wired(switch, &change.port) else {
+            // What was begun while a server named it is ended.
+            let named = self.ports.wired_at.get(&key).is_some_and(|at| now.since(*at) < OLD_DESIRED);
+            if !named {
+                self.unnamed(switch, change, now);
+            }
+            return;
+        };
         if !self.objects.switches.get(switch).is_some_and(|s| s.spec.manages(&change.port)) {
             self.violated(&[switch, &server], format!("invariant 8: {switch} {} is not managed, and was written", change.port));
         }
