@@ -12,11 +12,13 @@ use tokio::time::Instant;
 use super::cache::Pause;
 use super::controller::{Controller, Message};
 use super::operator::{Approving, Declaring};
+use super::worker::Job;
 use crate::control::operator::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use crate::drivers::gate::{Gate, Key};
 use crate::limits;
 use crate::model::body::Hold;
 use crate::model::fact::Tick;
+use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Off, Op};
 use crate::model::{Kind, Name, Object, Objects};
 use crate::plan::consent;
@@ -302,6 +304,10 @@ impl Controller {
             memory.on_tries = 0;
             if kind != Kind::Switch {
                 self.retry_device(&Device::Bmc(server.clone()));
+                let switches = self.cache.objects.servers.get(server).map(|s| server_switches(&s.spec)).unwrap_or_default();
+                for switch in switches {
+                    self.fleet.send(&Device::Switch(switch), Job::ForgetRefusals);
+                }
             }
             self.wake(server);
         }

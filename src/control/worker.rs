@@ -28,6 +28,8 @@ use crate::store::LeaseEnd;
 pub(crate) enum Job {
     Do(Op, Box<Permit>),
     Observe(Depth),
+    /// What the device refused is forgotten: a person says that it may be otherwise now.
+    ForgetRefusals,
     /// What would be written for these operations, in words. Nothing is asked of the device.
     Preview(Vec<Op>, oneshot::Sender<Vec<Vec<String>>>),
 }
@@ -254,6 +256,7 @@ impl Work {
             (Job::Observe(depth), _) => self.waiting.push_back(Waiting::Observe(depth)),
             (Job::Do(op, permit), _) => self.waiting.push_back(Waiting::Do(op, permit)),
             // Nothing is asked of the device.
+            (Job::ForgetRefusals, _) => self.driver.forget_refusals(),
             (Job::Preview(ops, reply), _) => drop(reply.send(self.driver.preview(&ops))),
         }
     }

@@ -56,6 +56,9 @@ pub trait Driver: Send {
     /// the effect where that is at once (boot device, VLAN, port); power takes its time, and is for the next poll to say.
     async fn execute(&mut self, op: &Op, permit: &Permit, deadline: Instant) -> Result<Notes, Fault>;
 
+    /// A person says: try again. What the device refused for good is forgotten.
+    fn forget_refusals(&mut self) {}
+
     /// The writes that these operations would be, each operation on the effects of the ones before, in the order in which they would be
     /// sent, in words. From what was last read: nothing is asked of the device.
     fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {

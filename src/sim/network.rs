@@ -314,6 +314,10 @@ impl Driver for HeldDriver {
         self.centre.freezer.hold(self.host, self.driver.execute(op, permit, deadline)).await
     }
 
+    fn forget_refusals(&mut self) {
+        self.driver.forget_refusals();
+    }
+
     fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
         self.driver.preview(ops)
     }

@@ -366,6 +366,10 @@ impl Driver for SwitchDriver {
         Ok(std::mem::take(&mut self.notes))
     }
 
+    fn forget_refusals(&mut self) {
+        self.known.iter_mut().for_each(|known| known.memory.refused.clear());
+    }
+
     fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {
         let Some(known) = &self.known else { return ops.iter().map(|_| vec![NOT_READ.to_owned()]).collect() };
         let mut state = known.state.clone();
