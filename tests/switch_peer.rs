@@ -249,7 +249,7 @@ async fn a_hand_at_the_switch_is_seen_and_a_read_only_community_is_named() {
     set(&mut driver, "port1", config(Admin::Up, 30, &[])).await.unwrap();
 
     let fault = set(&mut peer.driver("public"), "port2", config(Admin::Up, 30, &[])).await.unwrap_err();
-    assert!(matches!(&fault, Fault::Refused { code, .. } if code.starts_with("noAccess(6)")), "{fault}");
+    assert!(matches!(&fault, Fault::Forbidden { code, .. } if code.starts_with("noAccess(6)")), "{fault}");
 }
 
 #[tokio::test]

@@ -271,7 +271,7 @@ async fn liars_are_found_out() {
         assert!(matches!(&fault, Fault::Disagrees { .. }), "{fault}");
         bench.sim().faults = Faults { read_only: true, ..Faults::default() };
         let fault = bench.set("port1", config(Admin::Up, 10, &[])).await.unwrap_err();
-        assert!(matches!(&fault, Fault::Refused { code, .. } if code.starts_with("noAccess(6)")), "{fault}");
+        assert!(matches!(&fault, Fault::Forbidden { code, .. } if code.starts_with("noAccess(6)")), "{fault}");
         assert_eq!(bench.truth("port1"), config(Admin::Up, 1, &[]));
     }
 }

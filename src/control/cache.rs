@@ -381,7 +381,7 @@ impl Cache {
         let Some(facts) = facts else { return };
         if let Some(found) = facts.value.ports.get(port) {
             let refuse = self.refuse(server, switch, port, found, &held.spec, &facts.value);
-            seen.ports.insert(key.clone(), PortObserved { config: found.config.clone(), asked_at: facts.asked_at, refuse });
+            seen.ports.insert(key.clone(), PortObserved { config: found.compared(), asked_at: facts.asked_at, refuse });
         }
     }
 

@@ -150,6 +150,14 @@ pub struct PortSeen {
     pub quality: Quality,
 }
 
+impl PortSeen {
+    /// As a desired state is compared with it: where the switch contradicts itself, untagged frames have no VLAN of which one could be sure.
+    pub fn compared(&self) -> PortConfig {
+        let untagged = self.config.untagged.filter(|_| !matches!(self.quality, Quality::Inconsistent(_)));
+        PortConfig { untagged, ..self.config.clone() }
+    }
+}
+
 /// What can be wanted of a port, and what is compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortConfig {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use embody::testing::control::operator::{Approving, Control, Declaring, Scope};
+use embody::testing::control::operator::{Approving, Control, Declaring, Refusal, Scope};
 use embody::testing::model::fact::Power;
 use embody::testing::model::{Kind, Object};
 use embody::testing::server::api::objects::Preconditions;
@@ -115,7 +115,8 @@ impl Operators {
             _ => return,
         }
         let said = self.words.approve(&binding, Approving::Adopt, "a person").await;
-        if said.is_ok() {
+        // What was not answered may be stored all the same, and is true.
+        if said.is_ok() || matches!(said, Err(Refusal::Store { .. })) {
             self.centre.judge(|judge, _| judge.approved(&binding));
             self.centre.has_run(&here, &persona);
         }

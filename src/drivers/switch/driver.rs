@@ -156,7 +156,7 @@ impl SwitchDriver {
         if now.config == *to && now.quality == Quality::Exact {
             return Ok(None);
         }
-        if now.config != *from {
+        if now.compared() != *from && now.config != *from {
             let (expected, found) = (from.to_string(), now.config.to_string());
             return Err(Fault::Disagrees { device: self.device.clone(), place: port.to_owned(), expected, found });
         }
