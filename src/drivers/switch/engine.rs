@@ -152,9 +152,9 @@ impl Engine<'_> {
 
     /// Before the first SET: the port is as the operation expects it, and the whole change can be made as far as is known.
     fn as_expected(&self, way: &Way<'_>, from: &PortConfig, to: &PortConfig) -> Result<(), Fault> {
-        let now = self.config(way);
-        if now.as_ref().is_none_or(|now| now != from && now != to) {
-            let found = now.map_or_else(|| "no such port".to_owned(), |now| now.to_string());
+        let now = seen::port(self.inventory, &way.state, way.target.if_index);
+        if now.as_ref().is_none_or(|now| now.config != *from && now.compared() != *from && now.config != *to) {
+            let found = now.map_or_else(|| "no such port".to_owned(), |now| now.config.to_string());
             return Err(self.disagrees(way.target.key.to_owned(), from.to_string(), found));
         }
         let plan = self.rest(way, to).map_err(|why| self.obstacle(way.target, &why))?;
