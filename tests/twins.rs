@@ -1,5 +1,6 @@
-//! One switch under two Switch objects: neither is written until a person says which is which. The whole controller in virtual time. Twins of
-//! BMCs: `tests/rack/faults.rs`; what makes a twin: `control::twins`.
+//! What a switch and its ports are is known before they are written. One switch under two Switch objects: neither is written until a person says
+//! which is which; a port of which it is not known what is plugged in by now is not either. The whole controller in virtual time. Twins of BMCs:
+//! `tests/rack/faults.rs`; what makes a twin: `control::twins`.
 
 mod small;
 
@@ -97,4 +98,21 @@ async fn two_switches_are_two() {
     site.centre.swap_switch(&name("tor-2"), "another");
     sleep(30 * MINUTE).await;
     assert_eq!(site.vlans(), (Some(130), Some(130)), "{}", site.why_switch("tor-1").await);
+}
+
+/// What is plugged in is polled rarely: a port that leads to a switch since the last time is not written.
+#[tokio::test(start_paused = true)]
+async fn what_is_plugged_in_is_looked_at_before_a_port_is_written() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    sleep(MINUTE * 2).await;
+    let vlan = || site.centre.switch(&name("tor-1"), |sim| sim.ports()["port1"].untagged.map(|v| v.id())).unwrap();
+    site.centre.switch(&name("tor-1"), |sim| {
+        for last in 1..=4 {
+            sim.plug("port1", format!("02:00:00:00:99:0{last}").parse().unwrap());
+        }
+    });
+    site.apply(vec![network("web", 130)]).await;
+    sleep(MINUTE * 3).await;
+    assert_eq!(vlan(), Some(120), "{:?}", site.status(ObjectKind::Binding, "b").await);
 }
