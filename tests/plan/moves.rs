@@ -10,6 +10,7 @@ use embody::testing::model::fact::{BootDevice, BootOverride, Power, Seen};
 use embody::testing::model::op::Op;
 use embody::testing::model::{Reason, Spec};
 use embody::testing::plan::observed::{Observed, Trouble};
+use embody::testing::plan::record::Record;
 
 use crate::rack::{Luck, Rack, access, name, port_of};
 
@@ -77,6 +78,23 @@ fn what_a_new_body_needs_is_asked_once_more_before_the_old_one_is_touched() {
     rack.observe(&b);
     rack.reconcile(&a, &mut || Luck::Good);
     assert!(rack.body("a").release.is_some());
+}
+
+/// Its binding was aimed at a server that can have it, and elsewhere before anything was sent.
+#[test]
+fn a_released_body_is_not_told_while_the_server_that_its_binding_names_now_cannot_take_over() {
+    let mut rack = p_on_a();
+    let hold = rack.body("a").held_by.clone().unwrap();
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    rack.asks_the_new_body("a", "b");
+    rack.store(&name("a"), &Record::Release(hold));
+    rack.truth.get_mut("c").unwrap().silent = true;
+    rack.edit("x", |spec| spec.target.server = Some(name("c")));
+    let (_, plans) = rack.calm(20);
+    assert_eq!((rack.runs("a"), rack.ops.len()), (Some("p"), 0), "{plans:?}");
+    rack.truth.get_mut("c").unwrap().silent = false;
+    rack.calm(30);
+    assert_eq!((rack.runs("a"), rack.runs("c")), (None, Some("p")));
 }
 
 /// It was asked gently and still serves: while the new body cannot be had any more it is not cut.
