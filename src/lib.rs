@@ -37,6 +37,7 @@
 //! - **debt**: a port that was written for a server and must still be brought back.
 //! - **permit**, **gate**: the right to carry one operation out once, and the one place where datagrams that change something leave.
 //! - **pin**: what identifies a device, remembered at first sight (`model::identity`).
+//! - **approval**: a list of operations that a person was shown and said yes to (`plan::approval`).
 //! - **hold**: what guardrails keep back until a person approves (`plan::guardrails`); also who holds a body (`Body::held_by`).
 //! - **term**: from a controller's taking the lease to its losing it. **Mark**: the highest record number known on this machine's disk.
 //!
@@ -60,7 +61,8 @@
 //! 9. An off is one stored intent that knows what was delivered: hard only after an accepted soft-off and its grace. (`plan::off`; `tests/plan/offs.rs`)
 //! 10. First do no harm: a body found running when it is first bound is not disturbed before a person approves; a move begins only when it can
 //!     be ended. (`plan::consent`, `plan::fence`; `tests/plan/guards.rs`, `tests/plan/moves.rs`)
-//! 11. An approval covers the operations that were shown, of one binding and generation. (`plan::consent`; `tests/plan/guards.rs`)
+//! 11. An approval covers the operations that were shown, each once and from where it was shown, of one binding, generation and boot answer.
+//!     (`plan::approval`, `plan::consent`; `tests/plan/approvals.rs`, `tests/approvals.rs`)
 //! 12. A converged data centre is silent: no operation, no INFO line, no write to the store. A failing device is asked at a growing distance.
 //!     (`tests/simulate.rs`; `control::worker`)
 //! 13. Deleting an object never touches hardware. An empty or unreadable source never means "delete all". What others refer to, and a server

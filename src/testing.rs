@@ -76,7 +76,7 @@ pub mod control {
         pub use crate::control::controller::{Controller, Message, Parts, Remembered};
     }
     pub mod operator {
-        pub use crate::control::operator::{Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
+        pub use crate::control::operator::{ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
     }
     pub mod status_writer {
         pub use crate::control::status_writer::Site;
@@ -198,8 +198,8 @@ pub mod model {
 }
 pub mod plan {
     pub use crate::plan::{Plan, Step, plan};
-    pub mod consent {
-        pub use crate::plan::consent::signature;
+    pub mod approval {
+        pub use crate::plan::approval::{Approval, Listed};
     }
     pub mod desired {
         pub use crate::plan::desired::{Desired, DesiredPort, Holder, Past};
@@ -211,9 +211,7 @@ pub mod plan {
         pub use crate::plan::forecast::{Foreseen, Future, forecast};
     }
     pub mod observed {
-        pub use crate::plan::observed::{
-            Approval, Elsewhere, Memory, Observed, PortKey, PortObserved, SeenOff, SwitchObserved, There, Trouble,
-        };
+        pub use crate::plan::observed::{Elsewhere, Memory, Observed, PortKey, PortObserved, SeenOff, SwitchObserved, There, Trouble};
     }
     pub mod off {
         pub use crate::plan::off::{Grace, HardWithoutSoft, Next, Terms, next, sending};
@@ -222,7 +220,7 @@ pub mod plan {
         pub use crate::plan::record::Record;
     }
     pub mod resolve {
-        pub use crate::plan::resolve::{PortNames, want};
+        pub use crate::plan::resolve::{PortNames, authority_of, want};
     }
 }
 pub mod server {

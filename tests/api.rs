@@ -319,8 +319,12 @@ async fn people_are_heard_by_name() {
         site.create(object).await;
     }
     let post = async |path: &str, body: Value| site.call("POST", path, body).await;
-    assert_eq!(post("/bindings/b/approve", json!({ "adopt": true })).await.0, 200);
-    assert_eq!(post("/bindings/b/approve", Value::Null).await.0, 200);
+    let shown = async |query: &str| site.call("GET", &format!("/bindings/b/approval{query}"), Value::Null).await.1["digest"].clone();
+    let late = post("/bindings/b/approve", json!({ "digest": shown("").await })).await;
+    assert!(late.0 == 409 && late.1["message"].as_str().unwrap().contains("look at it again"), "{late:?}");
+    let adopt = json!({ "adopt": true, "digest": shown("?adopt=true").await });
+    assert_eq!(post("/bindings/b/approve", adopt).await.0, 200);
+    assert_eq!(post("/bindings/b/approve", json!({ "digest": shown("").await })).await.0, 200);
     assert_eq!(post("/servers/s/accept", Value::Null).await.0, 200);
     assert_eq!(post("/servers/s/retry", Value::Null).await.0, 200);
     assert_eq!(
@@ -336,8 +340,10 @@ async fn people_are_heard_by_name() {
     }
     assert!(told.lines().all(|l| l.contains(" by ") && !l.ends_with("unknown")), "{told}");
     for (path, body, code) in [
-        ("/bindings/idle/approve", Value::Null, 409),
-        ("/bindings/none/approve", Value::Null, 404),
+        ("/bindings/b/approve", Value::Null, 400),
+        ("/bindings/b/approve", json!({ "adopt": true, "hard": true, "digest": "x" }), 400),
+        ("/servers/s/approve", json!({ "digest": "x" }), 400),
+        ("/bindings/none/approve", json!({ "digest": "x" }), 404),
         ("/personas/p/accept", Value::Null, 400),
         ("/bindings/b/dance", Value::Null, 404),
         ("/pauses", json!({ "scope": "everything", "reason": " " }), 400),

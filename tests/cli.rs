@@ -195,8 +195,10 @@ async fn a_client_dry_run_needs_no_controller() {
 #[tokio::test]
 async fn people_speak() {
     let site = rack().await;
-    assert!(ok(&site, "approve web-1 --adopt").await.starts_with("approve web-1 Adopt by "));
-    assert!(ok(&site, "approve binding/web-1").await.starts_with("approve web-1 ThePlan"));
+    let adopted = ok(&site, "approve web-1 --adopt").await;
+    assert_eq!(adopted.matches("What would follow").count(), 2, "it became something else meanwhile, and is shown again: {adopted}");
+    assert!(adopted.contains("IPMI s soft-off") && adopted.contains("\napprove web-1 Adopt by "), "{adopted}");
+    assert!(ok(&site, "approve binding/web-1 --yes").await.contains("\napprove web-1 ThePlan"));
     assert!(ok(&site, "accept s").await.starts_with("accept Server/s"));
     assert!(ok(&site, "retry web-1").await.starts_with("retry Binding/web-1"));
     assert!(ok(&site, "retry server s").await.starts_with("retry Server/s"));

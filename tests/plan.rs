@@ -1,6 +1,8 @@
 //! The proof of the planner: the forecast as people read it, one small world for each rule of safety (`guards`), every world of two
 //! servers and two bindings (`every_world`), and chaos with more of them (`chaos`). The truth is in `rack`, the checks in `checks`.
 
+#[path = "plan/approvals.rs"]
+mod approvals;
 #[path = "plan/chaos.rs"]
 mod chaos;
 #[path = "plan/checks.rs"]

@@ -73,7 +73,12 @@ impl Small {
     }
 
     async fn approve(&self) {
-        self.words.approve(&name("b"), Approving::default(), "me").await.unwrap();
+        self.say_yes(Approving::ThePlan).await;
+    }
+
+    async fn say_yes(&self, word: Approving) {
+        let shown = self.words.show_approval(&name("b"), word.clone()).await.unwrap();
+        self.words.approve(&name("b"), word, &shown.digest, "me").await.unwrap();
     }
 
     async fn button(&self) {
@@ -260,7 +265,7 @@ async fn a_body_whose_record_does_not_read_can_be_adopted() {
     site.overwrite(BODY, b"[]").await;
     sleep(5 * MINUTE).await;
     assert!(site.why().await.contains("EvidenceUnreadable"), "{}", site.why().await);
-    site.words.approve(&name("b"), Approving::Adopt, "me").await.unwrap();
+    site.say_yes(Approving::Adopt).await;
     site.ready().await;
     let record = site.record().await;
     assert_eq!((&record["evidence"]["p"]["phase"], &record["found"]), (&json!("Started"), &json!("Managed")));

@@ -11,7 +11,7 @@ use super::client::{API, Client, path_of};
 use super::failure::{Exit, Failure};
 use super::output::{clean, print};
 use super::subject;
-use crate::control::operator::Scope;
+use crate::control::operator::{ApprovalShown, Scope};
 use crate::model::{Kind, Name, Period};
 use crate::server::api::selector::LabelSelector;
 
@@ -33,6 +33,9 @@ pub(super) struct ApproveArgs {
     /// Let a hard power-off follow where no soft-off was accepted
     #[arg(long, conflicts_with = "adopt")]
     hard: bool,
+    /// Do not ask; without a terminal nothing is asked either
+    #[arg(short = 'y', long)]
+    yes: bool,
     /// Switch this server off for it, as a move would: it may run the persona, and no binding names it
     #[arg(long, value_name = "SERVER", conflicts_with_all = ["adopt", "hard"])]
     release: Option<Name>,
@@ -89,23 +92,64 @@ fn show(answer: &Value) -> Result<(), Failure> {
 
 pub(super) async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Failure> {
     if args.object == ["source/directory"] {
-        return approve_directory(client).await;
+        return approve_directory(args.yes, client).await;
     }
     for name in subject::of_kind(&args.object, Kind::Binding)? {
-        let path = format!("{}/approve", path_of(Kind::Binding, &name));
-        show(&client.post(&path, &json!({ "adopt": args.adopt, "hard": args.hard, "release": args.release })).await?)?;
+        approve_one(&name, &args, client).await?;
     }
     Ok(())
 }
 
+/// Shows what would be done, asks where somebody can answer, and sends the digest of exactly that. Where it has become something else
+/// meanwhile, that is shown.
+async fn approve_one(name: &Name, args: &ApproveArgs, client: &Client) -> Result<(), Failure> {
+    let path = path_of(Kind::Binding, name);
+    let query = match (&args.release, args.adopt, args.hard) {
+        (Some(server), _, _) => format!("?release={server}"),
+        (None, true, _) => "?adopt=true".to_owned(),
+        (None, false, true) => "?hard=true".to_owned(),
+        (None, false, false) => String::new(),
+    };
+    let mut attempts = crate::limits::API_ATTEMPTS;
+    loop {
+        let answer = client.get(&format!("{path}/approval{query}")).await?;
+        let shown: ApprovalShown =
+            serde_json::from_value(answer).map_err(|e| Failure::failed(format!("the controller's answer does not read: {e}")))?;
+        print(&in_words(name, args, &shown))?;
+        let question = if args.adopt { "Declare that?" } else { "Approve this?" };
+        if !args.yes && std::io::stdin().is_terminal() && !asks(question)? {
+            return Err(Failure::new(Exit::Refused, "nothing was approved"));
+        }
+        attempts -= 1;
+        let word = json!({ "adopt": args.adopt, "hard": args.hard, "release": args.release, "digest": shown.digest });
+        match client.post(&format!("{path}/approve"), &word).await {
+            Err(failure) if failure.exit == Exit::Refused && attempts > 0 => {}
+            answer => return show(&answer?),
+        }
+    }
+}
+
+/// The plan, as `embody plan` prints it, and what it is of.
+fn in_words(name: &Name, args: &ApproveArgs, shown: &ApprovalShown) -> String {
+    let what =
+        if args.adopt { format!("{name} runs already. What would follow, and waits for an approval:\n") } else { format!("{name}: ") };
+    let mut out = format!("{what}{}", super::plan::show(&shown.forecast));
+    if !shown.earlier.is_empty() {
+        out.push_str("\nApproved before, and not done yet:\n");
+        out.extend(shown.earlier.iter().map(|op| format!("  {}\n", clean(op))));
+    }
+    out.push('\n');
+    out
+}
+
 /// Shows what would be written and deleted, asks where somebody can answer, and sends the digest of exactly that.
-async fn approve_directory(client: &Client) -> Result<(), Failure> {
+async fn approve_directory(yes: bool, client: &Client) -> Result<(), Failure> {
     let path = format!("{API}/sources/directory");
     let pending = client.get(&path).await?;
     let writes = pending.get("writes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let lines: String = writes.map(|line| format!("{}\n", clean(line))).collect();
     print(&lines)?;
-    if std::io::stdin().is_terminal() && !asks("Apply this?")? {
+    if !yes && std::io::stdin().is_terminal() && !asks("Apply this?")? {
         return Err(Failure::new(Exit::Refused, "nothing was approved"));
     }
     show(&client.post(&format!("{path}/approve"), &json!({ "digest": pending.get("digest") })).await?)

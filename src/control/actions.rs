@@ -1,7 +1,7 @@
-//! What people say and ask, beside their desired state: approvals, pauses, retries, forecasts, `why`. The API's side (`Operators`) sends messages; the
+//! What people say and ask, beside their desired state (and approvals: `approve`): pauses, retries, forecasts, `why`. The API's side (`Operators`) sends messages; the
 //! controller answers them in its own order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,19 +13,17 @@ use super::cache::Pause;
 use super::controller::{Controller, Message};
 use super::operator::{Approving, Declaring};
 use super::worker::Job;
-use crate::control::operator::{Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use crate::control::operator::{ApprovalShown, Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use crate::drivers::gate::{Gate, Key};
 use crate::limits;
-use crate::model::body::Hold;
 use crate::model::fact::Tick;
 use crate::model::objects::server_switches;
-use crate::model::op::{Device, Disruption, Off, Op};
+use crate::model::op::{Device, Disruption, Op};
 use crate::model::{Kind, Name, Object, Objects};
-use crate::plan::consent;
 use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
-use crate::plan::observed::{Approval, Elsewhere, Observed};
-use crate::plan::record::Record;
+use crate::plan::observed::Observed;
+use crate::plan::power;
 use crate::store::{Expect, Store, StoreError, Write, keys};
 use crate::telemetry::timestamp;
 
@@ -36,7 +34,8 @@ pub enum Ask {
     Forecast { changes: Vec<Object>, reply: Reply<Forecast> },
     Why { kind: Kind, name: Name, reply: Reply<Result<String, Refusal>> },
     Ports { reply: Reply<Vec<PortRow>> },
-    Approve { binding: Name, word: Approving, who: String, reply: Reply<Result<String, Refusal>> },
+    ShowApproval { binding: Name, word: Approving, reply: Reply<Result<ApprovalShown, Refusal>> },
+    Approve { binding: Name, word: Approving, digest: String, who: String, reply: Reply<Result<String, Refusal>> },
     Declare { server: Name, what: Declaring, reason: String, who: String, reply: Reply<Result<String, Refusal>> },
     AcceptStore { who: String, reply: Reply<Result<String, Refusal>> },
     CloseBreaker { who: String, reply: Reply<Result<String, Refusal>> },
@@ -45,26 +44,6 @@ pub enum Ask {
     Pause { scope: Scope, reason: String, seconds: Option<u64>, who: String, reply: Reply<Result<String, Refusal>> },
     Resume { scope: Scope, who: String, reply: Reply<Result<String, Refusal>> },
     MayDelete { kind: Kind, name: Name, reply: Reply<Result<(), Refusal>> },
-}
-
-/// An approval as it is stored.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Approved {
-    approval: Approval,
-    by: String,
-    /// RFC 3339.
-    at: String,
-}
-
-impl Approved {
-    /// Until when it holds in this process: an hour from when it was given, by the wall clock, and never longer than an hour from now.
-    pub(crate) fn restored(self, now: Tick) -> (Approval, Tick) {
-        let given: Option<i64> = self.at.parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
-        let today: Option<i64> = timestamp().parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
-        let age = given.zip(today).and_then(|(given, today)| u64::try_from(today - given).ok());
-        let left = age.map_or(Duration::ZERO, |age| limits::APPROVAL_FOR.saturating_sub(Duration::from_secs(age)));
-        (self.approval, now.plus(left))
-    }
 }
 
 /// The API's side. While this controller does not act there is no controller to ask.
@@ -105,8 +84,12 @@ impl Control for Operators {
     async fn ports(&self) -> Vec<PortRow> {
         self.ask(|reply| Ask::Ports { reply }).await.unwrap_or_default()
     }
-    async fn approve(&self, binding: &Name, word: Approving, who: &str) -> Result<String, Refusal> {
-        self.ask(|reply| Ask::Approve { binding: binding.clone(), word, who: who.to_owned(), reply }).await?
+    async fn show_approval(&self, binding: &Name, word: Approving) -> Result<ApprovalShown, Refusal> {
+        self.ask(|reply| Ask::ShowApproval { binding: binding.clone(), word, reply }).await?
+    }
+    async fn approve(&self, binding: &Name, word: Approving, digest: &str, who: &str) -> Result<String, Refusal> {
+        let (binding, digest, who) = (binding.clone(), digest.to_owned(), who.to_owned());
+        self.ask(|reply| Ask::Approve { binding, word, digest, who, reply }).await?
     }
     async fn declare(&self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::Declare { server: server.clone(), what, reason: reason.to_owned(), who: who.to_owned(), reply }).await?
@@ -152,7 +135,8 @@ impl Controller {
             }
             Ask::Why { kind, name, reply } => drop(reply.send(self.why(kind, &name))),
             Ask::Ports { reply } => drop(reply.send(self.ports())),
-            Ask::Approve { binding, word, who, reply } => drop(reply.send(self.approve(&binding, word, &who).await)),
+            Ask::ShowApproval { binding, word, reply } => drop(reply.send(self.show_approval(&binding, &word))),
+            Ask::Approve { binding, word, digest, who, reply } => drop(reply.send(self.approve(&binding, &word, &digest, &who).await)),
             Ask::Declare { server, what, reason, who, reply } => drop(reply.send(self.declare(&server, what, &reason, &who).await)),
             Ask::AcceptStore { who, reply } => drop(reply.send(self.accept_store(&who).await)),
             Ask::CloseBreaker { who, reply } => drop(reply.send(self.close_breaker(&who).await)),
@@ -174,33 +158,21 @@ impl Controller {
             change.meta.uid = present.map_or_else(|| format!("new-{}", change.name()), |m| m.uid);
             objects.insert(&change);
         }
-        let future = self.future(&objects);
-        let mut servers: Vec<&Name> = future.steps.iter().map(|s| &s.server).collect();
-        servers.sort();
-        servers.dedup();
-        let mut held: Vec<&Name> = future.steps.iter().filter(|s| s.held).map(|s| &s.server).collect();
-        held.sort();
-        held.dedup();
-        let count = |d: Disruption| future.steps.iter().filter(|s| s.disruption == d).count();
-        let forecast = Forecast {
-            servers: servers.len(),
-            link_flaps: count(Disruption::LinkFlap),
-            power_offs: count(Disruption::PowerOff),
-            held: held.len(),
-            steps: future.steps.iter().map(foreseen).collect(),
-            waits: future.waits.iter().map(|(server, w)| format!("{server}: {}", w.message)).collect(),
-            problems: future.problems.iter().map(|(server, p)| format!("{server}: {}", p.message)).collect(),
-        };
+        let future = self.future(&objects, &|_, _| {});
+        let forecast = shown(&future);
         (forecast, future.steps.into_iter().map(|s| s.step.op).collect())
     }
 
-    fn future(&self, objects: &Objects) -> Future {
+    /// `said`: what a person would say first, brought into what is seen of a server.
+    pub(super) fn future(&self, objects: &Objects, said: &dyn Fn(&Name, &mut Observed)) -> Future {
         let names = objects.servers.keys().chain(self.cache.bodies.keys());
         let mut servers: BTreeMap<Name, Observed> = BTreeMap::new();
         for name in names {
             if !servers.contains_key(name) {
                 let want = self.cache.want_with(name, &self.cache.body(name), objects);
-                servers.insert(name.clone(), self.cache.seen(name, &want));
+                let mut seen = self.cache.seen(name, &want);
+                said(name, &mut seen);
+                servers.insert(name.clone(), seen);
             }
         }
         let want_of = |name: &Name, body: &crate::model::body::Body| self.cache.want_with(name, body, objects);
@@ -208,79 +180,6 @@ impl Controller {
     }
 
     // ---- words of people -----------------------------------------------------------------------------------------------
-
-    async fn approve(&mut self, binding: &Name, word: Approving, who: &str) -> Result<String, Refusal> {
-        let held = self.cache.objects.bindings.get(binding).ok_or_else(|| Refusal::NotFound { what: format!("Binding/{binding}") })?;
-        let (uid, generation) = (held.meta.uid.clone(), held.meta.generation);
-        let server = held.spec.target.server.clone().ok_or_else(|| Refusal::Refused { why: "it names no server".to_owned() })?;
-        let persona = held.spec.persona.clone();
-        if word == Approving::Adopt {
-            return self.adopt(binding, &server, &persona, who).await;
-        }
-        if let Approving::Release(old) = &word {
-            self.release_for(Hold { binding: binding.clone(), uid: uid.clone() }, &server, old).await?;
-        }
-        let hard = word == Approving::Hard;
-        let future = self.future(&self.cache.objects);
-        let mine = future.steps.iter().filter(|s| s.step.binding == *binding);
-        let mut ops: std::collections::BTreeSet<String> = mine.map(|s| consent::signature(&s.step.op)).collect();
-        if hard {
-            ops.extend(self.bodies_of(binding).iter().map(|s| consent::signature(&Op::PowerOff { server: s.clone(), how: Off::Hard })));
-        }
-        if ops.is_empty() {
-            let waits: Vec<String> = future.waits.iter().filter(|(s, _)| *s == server).map(|(_, w)| w.message.clone()).collect();
-            let why = if waits.is_empty() {
-                "nothing of it waits for an approval".to_owned()
-            } else {
-                format!("nothing can be planned yet: {}", list(&waits))
-            };
-            return Err(Refusal::Refused { why });
-        }
-        let what: Vec<String> = ops.iter().cloned().collect();
-        // What was approved before, and is on its way, stays approved.
-        let before = self.cache.approvals.get(binding).map(|(approval, _)| approval);
-        let before = before.filter(|approval| approval.uid == uid && approval.generation == generation);
-        ops.extend(before.iter().flat_map(|approval| approval.ops.iter().cloned()));
-        let hard = hard || before.is_some_and(|approval| approval.hard);
-        let approval = Approval { uid, generation, ops, hard };
-        let approved = Approved { approval: approval.clone(), by: who.to_owned(), at: timestamp() };
-        self.put(&keys::approval(binding), serde_json::to_vec(&approved).unwrap_or_default()).await?;
-        self.cache.approvals.insert(binding.clone(), (approval, self.clock.now().plus(limits::APPROVAL_FOR)));
-        self.cache.stopped_by_guardrails.remove(&server);
-        // A person has looked: what failed before is tried now.
-        self.bodies_of(binding).iter().for_each(|body| self.in_flight.forget_failures(body));
-        let hard = if hard { ", hard where it must be" } else { "" };
-        self.status.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}{hard}: {}", list(&what))).await;
-        self.wake_binding(binding);
-        Ok(format!("approved for an hour, for this generation of {binding}{hard}: {}", list(&what)))
-    }
-
-    /// The bodies that a binding holds, is to release, or names.
-    fn bodies_of(&self, binding: &Name) -> Vec<Name> {
-        let is = |hold: &Option<Hold>| hold.as_ref().is_some_and(|h| h.binding == *binding);
-        let mut bodies: Vec<Name> =
-            self.cache.bodies.iter().filter(|(_, b)| is(&b.value.held_by) || is(&b.value.release)).map(|(s, _)| s.clone()).collect();
-        bodies.extend(self.cache.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone()));
-        bodies
-    }
-
-    async fn adopt(&mut self, binding: &Name, server: &Name, persona: &Name, who: &str) -> Result<String, Refusal> {
-        let want = self.cache.want(server);
-        let seen = self.cache.seen(server, &want);
-        let Some(holder) = want.holder.as_ref().filter(|h| h.authority.binding == *binding) else {
-            return Err(Refusal::Refused {
-                why: format!("binding {binding} does not hold server {server}; `embody why {binding}` says why"),
-            });
-        };
-        let records = fence::adopt(holder, &seen).map_err(|p| Refusal::Refused { why: p.message })?;
-        if !self.record(server, &records).await {
-            return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
-        }
-        let message = format!("{who} declares that server {server} runs persona {persona}");
-        self.status.event("Normal", &format!("Binding/{binding}"), "Adopted", &message).await;
-        self.wake(server);
-        Ok(format!("server {server} is taken to run persona {persona} already; it is not switched off"))
-    }
 
     async fn retry(&mut self, kind: Kind, name: &Name, who: &str) -> Result<String, Refusal> {
         if !self.cache.objects.has(kind, name) {
@@ -424,31 +323,6 @@ impl Controller {
         Ok("correction goes on".to_owned())
     }
 
-    /// A server that no binding names is to be released by one that waits for it, as if that had moved away from it.
-    async fn release_for(&mut self, hold: Hold, server: &Name, old: &Name) -> Result<(), Refusal> {
-        let refuse = |why: String| Err(Refusal::Refused { why });
-        let (want, binding) = (self.cache.want(server), &hold.binding);
-        let seen = self.cache.seen(server, &want);
-        let waits = |other: &Elsewhere| matches!(other, Elsewhere::Evidence { .. } | Elsewhere::Disk { .. }) && other.server() == Some(old);
-        if !seen.elsewhere.iter().any(waits) {
-            return refuse(format!("binding {binding} does not wait for server {old}; `embody why binding/{binding}` says what for"));
-        }
-        let body = self.cache.body(old);
-        if let Some(other) = body.held_by.as_ref().or(body.release.as_ref()) {
-            return refuse(format!("server {old} is held by binding {}: move that, or stop it", other.binding));
-        }
-        if body.runs_by_mistake() || !self.answers(old) {
-            return refuse(format!("server {old} cannot be switched off for it: `embody why server/{old}` says what is known of it"));
-        }
-        if let Err(why) = self.cache.takeover(binding, old) {
-            return refuse(format!("server {old} is left as it is until the persona can run on {server}: {why}"));
-        }
-        match self.record(old, &[Record::Release(hold)]).await {
-            true => Ok(()),
-            false => Err(Refusal::Store { why: "it was not stored; try again".to_owned() }),
-        }
-    }
-
     fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {
         if kind != Kind::Server {
             return Ok(());
@@ -475,7 +349,7 @@ impl Controller {
     }
 
     /// Stores a person's word under its key, whatever is there.
-    async fn put(&mut self, key: &str, value: Vec<u8>) -> Result<(), Refusal> {
+    pub(super) async fn put(&mut self, key: &str, value: Vec<u8>) -> Result<(), Refusal> {
         let present = self.store.get(key).await.map_err(in_words)?;
         let expect = present.map_or(Expect::Absent, |e| Expect::At(e.revision));
         self.write_one(Write::put(key, value, expect)).await.map(drop).map_err(in_words)
@@ -518,11 +392,27 @@ fn pause_id(scope: &Scope) -> String {
     }
 }
 
+/// A forecast as people read it.
+pub(super) fn shown(future: &Future) -> Forecast {
+    let servers = |held: bool| future.steps.iter().filter(|s| s.held || !held).map(|s| &s.server).collect::<BTreeSet<&Name>>().len();
+    let count = |d: Disruption| future.steps.iter().filter(|s| s.disruption == d).count();
+    Forecast {
+        servers: servers(false),
+        link_flaps: count(Disruption::LinkFlap),
+        power_offs: count(Disruption::PowerOff),
+        held: servers(true),
+        steps: future.steps.iter().map(foreseen).collect(),
+        waits: future.waits.iter().map(|(server, w)| format!("{server}: {}", w.message)).collect(),
+        problems: future.problems.iter().map(|(server, p)| format!("{server}: {}", p.message)).collect(),
+    }
+}
+
 fn foreseen(step: &forecast::Foreseen) -> ForecastStep {
+    let hard = step.hard_after.map_or(String::new(), |grace| format!(", hard after {}", power::seconds(grace)));
     ForecastStep {
         wave: step.wave,
         server: step.server.clone(),
-        op: step.step.op.to_string(),
+        op: format!("{}{hard}", step.step.op),
         disruption: step.disruption.to_string(),
         because: step.step.because.clone(),
         writes: Vec::new(),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::approve::Given;
 use crate::boot::answer::BootView;
 use crate::control::cables::Cables;
 use crate::control::operator::Scope;
@@ -18,7 +19,7 @@ use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects, Reason};
 use crate::plan::desired::{Desired, Holder};
 use crate::plan::fence;
-use crate::plan::observed::{Approval, Elsewhere, Memory, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
+use crate::plan::observed::{Elsewhere, Memory, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
 use crate::plan::resolve::{self, PortNames};
 use crate::plan::save::Unsaved;
 use crate::store::Revision;
@@ -87,8 +88,7 @@ pub struct Cache {
     pub cables_told_at: BTreeMap<Name, Tick>,
     /// Switches that we changed, and that were not saved since.
     pub unsaved: BTreeMap<Name, Unsaved>,
-    /// Each with the tick until which it holds.
-    pub approvals: BTreeMap<Name, (Approval, Tick)>,
+    pub(super) approvals: BTreeMap<Name, Given>,
     pub pauses: BTreeMap<String, (Pause, Option<Tick>)>,
     /// What identifies a device, as remembered.
     pub pins: BTreeMap<(Kind, Name), Stored<Identity>>,
@@ -326,8 +326,8 @@ impl Cache {
             ..Observed::default()
         };
         for binding in &self.acting(server, want) {
-            if let Some((approval, _)) = self.approvals.get(binding) {
-                seen.approvals.insert(binding.clone(), approval.clone());
+            if let Some(given) = self.approvals.get(binding) {
+                seen.approvals.insert(binding.clone(), given.approval.clone());
             }
             if let Some(trouble) = self.stopped(server, binding) {
                 seen.stopped.insert(binding.clone(), trouble);
@@ -451,12 +451,7 @@ impl Cache {
             let message = format!("{what} is paused by {by}: {reason}{stays}, until `{resume}`");
             return Some(Trouble { reason: Reason::Paused, message });
         }
-        // An approval says that what is held may go.
-        let of_now = |(approval, _): &(Approval, Tick)| {
-            self.objects.bindings.get(binding).is_some_and(|b| approval.uid == b.meta.uid && approval.generation == b.meta.generation)
-        };
-        let held = self.stopped_by_guardrails.get(server).filter(|_| !self.approvals.get(binding).is_some_and(of_now));
-        self.breaker.clone().or_else(|| held.cloned())
+        self.breaker.clone().or_else(|| self.stopped_by_guardrails.get(server).cloned())
     }
 
     fn paused_by(&self, server: &Name, binding: &Name) -> Option<&(Pause, Option<Tick>)> {

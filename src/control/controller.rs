@@ -262,11 +262,7 @@ impl Controller {
 
     async fn expire(&mut self) {
         let now = self.clock.now();
-        let gone: Vec<Name> = self.cache.approvals.iter().filter(|(_, (_, until))| now >= *until).map(|(n, _)| n.clone()).collect();
-        for binding in gone {
-            self.cache.approvals.remove(&binding);
-            self.wake_binding(&binding);
-        }
+        self.end_approvals();
         let over: Vec<String> =
             self.cache.pauses.iter().filter(|(_, (_, until))| until.is_some_and(|u| now >= u)).map(|(k, _)| k.clone()).collect();
         for id in &over {

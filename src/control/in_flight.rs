@@ -12,7 +12,6 @@ use crate::model::op::{Device, Disruption, Op};
 use crate::model::policy::Limits;
 use crate::model::{Name, Reason};
 use crate::plan::budget::Budget;
-use crate::plan::consent;
 use crate::plan::observed::Trouble;
 
 /// What an operation that failed is waiting for.
@@ -29,7 +28,7 @@ pub(super) struct InFlight {
     ops: BTreeMap<Op, Name>,
     /// Those that correct drift.
     drifts: BTreeSet<Op>,
-    /// By server and `consent::signature`.
+    /// By server and `Op::goal`.
     failures: BTreeMap<(Name, String), Failure>,
     budget: Budget,
 }
@@ -86,11 +85,11 @@ impl InFlight {
     // ---- what failed -----------------------------------------------------------------------------------------------------
 
     pub(super) fn succeeded(&mut self, server: &Name, op: &Op) {
-        self.failures.remove(&(server.clone(), consent::signature(op)));
+        self.failures.remove(&(server.clone(), op.goal()));
     }
 
     pub(super) fn failed(&mut self, server: &Name, op: &Op, fault: &Fault, now: Tick) {
-        let key = (server.clone(), consent::signature(op));
+        let key = (server.clone(), op.goal());
         let count = self.failures.get(&key).map_or(1, |f| f.count.saturating_add(1));
         let growing = limits::RETRY_FIRST.saturating_mul(1 << (count - 1).min(8)).min(limits::RETRY_MAX);
         // Not before a person changes the user's rights on the device: seldom enough for its log, often enough to be noticed.
@@ -111,7 +110,7 @@ impl InFlight {
 
     /// Why an operation is not tried at this moment: it failed a while ago.
     pub(super) fn waits(&self, server: &Name, op: &Op, now: Tick) -> Option<&Failure> {
-        self.failures.get(&(server.clone(), consent::signature(op))).filter(|failure| failure.again_at > now)
+        self.failures.get(&(server.clone(), op.goal())).filter(|failure| failure.again_at > now)
     }
 
     pub(super) fn failures_of<'a>(&'a self, server: &'a Name, now: Tick) -> impl Iterator<Item = &'a Failure> {

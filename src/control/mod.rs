@@ -8,6 +8,7 @@
 
 pub(crate) mod absorb;
 pub(crate) mod actions;
+pub(crate) mod approve;
 mod cables;
 pub(crate) mod cache;
 pub(crate) mod controller;

@@ -84,6 +84,18 @@ pub enum Approving {
     Release(Name),
 }
 
+/// What an approval would cover, for the person who gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ApprovalShown {
+    /// Of exactly this: it is given back with the approval. 12 hexadecimal digits.
+    pub digest: String,
+    /// What the binding would do.
+    pub forecast: Forecast,
+    /// What was approved before and is still to be done or on its way: it stays approved.
+    pub earlier: Vec<String>,
+}
+
 /// What a person declares of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -141,8 +153,10 @@ pub trait Control: Send + Sync {
     /// One paragraph about an object.
     async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal>;
     async fn ports(&self) -> Vec<PortRow>;
-    /// Approves what a binding's plan would disrupt, or declares that its server already runs the persona. A sentence to show.
-    async fn approve(&self, binding: &Name, word: Approving, who: &str) -> Result<String, Refusal>;
+    /// What approving a binding with this word would cover, or lead to.
+    async fn show_approval(&self, binding: &Name, word: Approving) -> Result<ApprovalShown, Refusal>;
+    /// Approves exactly what was shown with this digest, or declares that the binding's server already runs the persona. A sentence to show.
+    async fn approve(&self, binding: &Name, word: Approving, digest: &str, who: &str) -> Result<String, Refusal>;
     /// A person's word about a server that embody cannot ask: kept with who said it and why.
     async fn declare(&self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal>;
     /// Takes the store as it is, although it holds less than it once acknowledged.

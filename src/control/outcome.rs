@@ -37,7 +37,10 @@ impl Controller {
             self.guardrails.corrected(&server, op, self.clock.now());
         }
         match fault {
-            None => self.in_flight.succeeded(&server, op),
+            None => {
+                self.in_flight.succeeded(&server, op);
+                self.approved_is_done(&server, op);
+            }
             Some(fault) => self.in_flight.failed(&server, op, fault, self.clock.now()),
         }
     }

@@ -13,13 +13,13 @@ use crate::limits;
 use crate::model::binding::RunState;
 use crate::model::body::{Body, Sent};
 use crate::model::fact::Tick;
-use crate::model::op::{Device, Disruption, Op};
+use crate::model::op::{Device, Disruption, Off, Op};
 use crate::model::{Kind, Name, Reason};
 use crate::plan::desired::Desired;
 use crate::plan::guardrails::{DesiredKey, Standing};
 use crate::plan::observed::{Elsewhere, Observed, Trouble};
 use crate::plan::record::Record;
-use crate::plan::{self, Plan, Step, Wait, consent};
+use crate::plan::{self, Plan, Step, Wait, consent, fence};
 use crate::store::{Entry, StoreError, Write, keys};
 
 /// How far a plan is recorded.
@@ -37,31 +37,15 @@ impl Controller {
         let Some((want, seen, plan)) = self.settle(server, Until::Withdrawal).await else { return false };
         let desired = want.holder.as_ref().map(DesiredKey::of);
         let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
-        let disrupts = withdraws || plan.steps.iter().any(|s| consent::disruption(&s.op, &seen) != Disruption::None);
-        let approved = self.is_approved(&want, &plan);
+        let disrupts = disrupts_unasked(&want, &seen, &plan);
         let busy = self.in_flight.of_server(server).next().is_some();
         let converged = plan.is_converged() && plan.polls.is_empty() && !busy;
         let differs = withdraws || !plan.steps.is_empty() || !plan.held.is_empty();
-        self.guardrails.assess(&Standing { server, desired, converged, differs, disrupts: disrupts && !approved });
+        self.guardrails.assess(&Standing { server, desired, converged, differs, disrupts });
         if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped) {
             self.guardrails.is_up(&holder.authority.binding);
         }
         true
-    }
-
-    /// An approval in force covers this generation of every binding that this plan acts for.
-    fn is_approved(&self, want: &Desired, plan: &Plan) -> bool {
-        let authorities = want.holder.iter().map(|h| &h.authority).chain(&want.releaser);
-        let approved = |binding: &Name| {
-            let authority = authorities.clone().find(|a| a.binding == *binding);
-            let approval = self.cache.approvals.get(binding).map(|(a, _)| a);
-            authority.zip(approval).is_some_and(|(a, approval)| approval.uid == a.uid && approval.generation == a.generation)
-        };
-        let mut acting: Vec<&Name> = plan.steps.iter().map(|s| &s.binding).collect();
-        if acting.is_empty() {
-            acting = authorities.clone().map(|a| &a.binding).collect();
-        }
-        acting.into_iter().all(approved)
     }
 
     /// The second pass: plans again, with the guardrails as they stand now, and sends what may start.
@@ -108,6 +92,9 @@ impl Controller {
             let want = self.cache.want(server);
             self.count_grace(server, &want);
             let mut seen = self.cache.seen(server, &want);
+            if !self.mark_done(server, &want, &mut seen).await {
+                return None;
+            }
             seen.memory.saw_takeover(seen.takeover.as_ref(), self.clock.now());
             self.cache.memory_of(server).takeover_since = seen.memory.takeover_since;
             if until == Until::Withdrawal {
@@ -344,6 +331,7 @@ impl Controller {
             return;
         }
         self.in_flight.sent(step.op.clone(), server.clone());
+        self.approved_begins(&step.binding, &step.op);
         if step.op.disruption() != Disruption::None {
             self.guardrails.begun(server, self.clock.now());
         }
@@ -371,4 +359,19 @@ impl Controller {
             self.status.write(Kind::Server, server, value, &mut self.cache).await;
         }
     }
+}
+
+/// Whether a plan does something disruptive that nobody was shown.
+fn disrupts_unasked(want: &Desired, seen: &Observed, plan: &Plan) -> bool {
+    let authorities = want.holder.iter().map(|h| &h.authority).chain(&want.releaser);
+    let unasked = |step: &Step| {
+        let authority = authorities.clone().find(|a| a.binding == step.binding);
+        let disrupts = consent::disruption(&step.op, seen) != Disruption::None;
+        disrupts && !authority.is_some_and(|a| consent::is_approved(a, &step.op, seen))
+    };
+    // What is withdrawn is switched off next.
+    let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
+    let off = Op::PowerOff { server: want.server.clone(), how: Off::Soft };
+    let shown = || fence::why_off(want, seen).is_some_and(|why| consent::is_approved(why.authority, &off, seen));
+    (withdraws && !shown()) || plan.steps.iter().any(unasked)
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::actions::Approved;
+use super::approve::Approved;
 use super::cache::Pause;
 use super::controller::{Controller, Remembered};
 use super::logins::Login;

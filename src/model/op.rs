@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::fact::{Admin, BootDevice, PortConfig, Power};
 use crate::model::{Kind, Name, Vlan};
 
@@ -15,7 +17,8 @@ pub enum Device {
     Switch(Name),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Op {
     /// Set the persistent boot device. No effect on a running system.
     SetBoot {
@@ -49,7 +52,8 @@ pub enum Op {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Off {
     /// Ask the operating system (ACPI soft-off).
     Soft,
@@ -82,6 +86,18 @@ impl Op {
         match self {
             Op::SetBoot { server, .. } | Op::PowerOn { server } | Op::PowerOff { server, .. } => Device::Bmc(server.clone()),
             Op::CreateVlan { switch, .. } | Op::SetPort { switch, .. } | Op::Save { switch } => Device::Switch(switch.clone()),
+        }
+    }
+
+    /// What it is to bring about, whatever it starts from and however it is done: `port tor-1 Gi1/0/1 120`.
+    pub fn goal(&self) -> String {
+        match self {
+            Op::PowerOff { server, .. } => format!("power-off {server}"),
+            Op::SetPort { switch, port, to, .. } => format!("port {switch} {port} {to}"),
+            Op::SetBoot { server, device, .. } => format!("boot {server} {device}"),
+            Op::PowerOn { server } => format!("power-on {server}"),
+            Op::CreateVlan { switch, vlan } => format!("vlan {switch} {vlan}"),
+            Op::Save { switch } => format!("save {switch}"),
         }
     }
 

@@ -1,28 +1,16 @@
 //! Who allows a step: the mode of its plane, an approval, and the first law: a body that was found running is not disturbed.
 //!
-//! Leaves out: what an approval is made of (`control::actions`). Invariant 10: on a body that was found running nothing disruptive is sent
+//! Leaves out: what an approval lists and how far that is done (`approval`). Invariant 10: on a body that was found running nothing disruptive is sent
 //! before a person approves exactly that.
 
 use super::desired::Authority;
-use super::observed::{Approval, Observed};
+use super::observed::Observed;
 use super::{Plan, Step, Wait};
 use crate::model::Reason;
 use crate::model::binding::{Mode, Plane};
 use crate::model::body::Found;
 use crate::model::fact::Power;
 use crate::model::op::{Disruption, Op};
-
-/// What an approval lists: a disruptive operation without the state that it starts from, which may change before it is carried out.
-pub fn signature(op: &Op) -> String {
-    match op {
-        Op::PowerOff { server, .. } => format!("power-off {server}"),
-        Op::SetPort { switch, port, to, .. } => format!("port {switch} {port} {to}"),
-        Op::SetBoot { server, device, .. } => format!("boot {server} {device}"),
-        Op::PowerOn { server } => format!("power-on {server}"),
-        Op::CreateVlan { switch, vlan } => format!("vlan {switch} {vlan}"),
-        Op::Save { switch } => format!("save {switch}"),
-    }
-}
 
 /// What an operation disturbs here: on a body that is seen off, nothing.
 pub(crate) fn disruption(op: &Op, seen: &Observed) -> Disruption {
@@ -69,20 +57,22 @@ pub(crate) fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Obser
     if seen.as_if_approved && mode != Mode::Observe {
         return None;
     }
-    if let Some(trouble) = seen.stopped.get(binding) {
+    let approved = is_approved(authority, op, seen);
+    // An approval lifts the hold of exactly what it lists; no other stop.
+    if let Some(trouble) = seen.stopped.get(binding).filter(|t| t.reason != Reason::Held || !approved) {
         return Some(Wait::new(trouble.reason, trouble.message.clone()));
     }
-    let approval = seen.approvals.get(binding).filter(|a| a.uid == authority.uid && a.generation == authority.generation);
     let runs_by_mistake = seen.body.runs_by_mistake();
     let leaves = seen.body.release.as_ref().is_some_and(|hold| hold.uid == authority.uid);
     let found_running = runs_by_mistake || matches!(seen.body.found, Found::Running | Found::Adopted | Found::Unknown);
     let disturbs = disruption(op, seen) != Disruption::None || (found_running && matches!(op, Op::SetBoot { .. }) && !seen.is(Power::Off));
     match mode {
         Mode::Observe => Some(Wait::new(Reason::Observing, format!("binding {binding} only observes the {} plane", plane.as_str()))),
-        Mode::Approve if !covered(approval, disturbs, op) => {
+        Mode::Approve | Mode::Enforce if approved => None,
+        Mode::Approve => {
             Some(Wait::new(Reason::ApprovalNeeded, format!("changes of the {} plane wait for `embody approve {binding}`", plane.as_str())))
         }
-        Mode::Enforce if found_running && disturbs && !covered(approval, true, op) => {
+        Mode::Enforce if found_running && disturbs => {
             let why = match runs_by_mistake {
                 true => "the server was declared off, and is on".to_owned(),
                 false => format!("the server was running when binding {binding} took it"),
@@ -96,22 +86,25 @@ pub(crate) fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Obser
             };
             Some(Wait::new(Reason::ApprovalNeeded, format!("{why}; approve what is planned with `embody approve {binding}`{declare}")))
         }
-        Mode::Enforce if seen.body.confirm_start && starts(op) && !covered(approval, false, op) => Some(Wait::new(
+        Mode::Enforce if seen.body.confirm_start && starts(op) => Some(Wait::new(
             Reason::ApprovalNeeded,
             format!(
                 "the store went backwards and was taken as it is: what binding {binding} is to start here may run elsewhere by now; if it does not: \
                  `embody approve {binding}`"
             ),
         )),
-        Mode::Approve | Mode::Enforce => None,
+        Mode::Enforce => None,
     }
+}
+
+/// Whether a person was shown this, and said yes. Of a body that is off already only its answer is withdrawn: that is no operation, and goes
+/// with all that was shown.
+pub(crate) fn is_approved(authority: &Authority, op: &Op, seen: &Observed) -> bool {
+    let sends_nothing = matches!(op, Op::PowerOff { .. }) && seen.is(Power::Off);
+    seen.approval(authority).is_some_and(|approval| sends_nothing || approval.covers(op))
 }
 
 /// What leads to a start, on a body that is off.
 fn starts(op: &Op) -> bool {
     matches!(op, Op::PowerOn { .. } | Op::SetBoot { .. })
-}
-
-fn covered(approval: Option<&Approval>, disturbs: bool, op: &Op) -> bool {
-    approval.is_some_and(|a| !disturbs || a.ops.contains(&signature(op)))
 }

@@ -46,6 +46,8 @@ pub struct Authority {
     pub binding: Name,
     pub uid: String,
     pub generation: u64,
+    /// The digest of what its persona would be answered on its target now; empty where it has none.
+    pub answer: String,
     pub modes: BTreeMap<Plane, Mode>,
     pub grace: Duration,
 }

@@ -4,6 +4,7 @@
 //! across servers (`budget`), and every hard power-off, since a soft one is taken to work. Shown by `tests/plan.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::desired::{Desired, Holder};
 use super::observed::{Elsewhere, Observed, PortKey};
@@ -12,7 +13,7 @@ use super::{Plan, Problem, Step, Wait, consent, fence, plan};
 use crate::limits;
 use crate::model::body::Body;
 use crate::model::fact::{BootOverride, Power, Seen, Tick};
-use crate::model::op::{Disruption, Facets, Op};
+use crate::model::op::{Disruption, Facets, Off, Op};
 use crate::model::{Name, Reason};
 
 /// One operation of the future.
@@ -25,6 +26,8 @@ pub struct Foreseen {
     pub disruption: Disruption,
     /// It waits for a person today.
     pub held: bool,
+    /// Of a soft-off: how long it may take before it is followed by a hard one.
+    pub hard_after: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -211,7 +214,10 @@ impl<'a> Course<'a> {
             for step in &plan.steps {
                 let disruption = self.servers.get(server).map_or(Disruption::None, |seen| consent::disruption(&step.op, seen));
                 let held = !today.steps.iter().any(|s| s.op == step.op);
-                out.push(Foreseen { wave: 0, server: server.clone(), step: step.clone(), disruption, held });
+                let soft = matches!(step.op, Op::PowerOff { how: Off::Soft, .. });
+                let hard_after =
+                    self.servers.get(server).filter(|_| soft).map(|seen| fence::grace(&(self.want_of)(server, &seen.body), seen));
+                out.push(Foreseen { wave: 0, server: server.clone(), step: step.clone(), disruption, held, hard_after });
             }
         }
         out

@@ -5,9 +5,10 @@
 //! next observation. No list of steps is ever stored.
 //!
 //! Where to begin: `evidence` (what facts prove), `fence` (why a body must be off, when a persona may start, when a move may begin), `off` (what
-//! is sent next to switch a body off), `power`, `network`, `consent` (modes, approvals), `budget` and `guardrails` (across servers), `save`
+//! is sent next to switch a body off), `power`, `network`, `consent` (modes, who must approve), `approval` (what was approved), `budget` and `guardrails` (across servers), `save`
 //! (switches), `forecast` (the whole future). Shown by `tests/plan.rs`.
 
+pub(crate) mod approval;
 pub(crate) mod budget;
 pub(crate) mod consent;
 pub(crate) mod desired;

@@ -74,7 +74,14 @@ fn half_way(authority: Option<&Authority>, want: &Desired, seen: &Observed, plan
 
 /// In whose name a write is ended whose binding is gone.
 fn of_one_gone(binding: Name) -> Authority {
-    Authority { binding, uid: String::new(), generation: 0, modes: BTreeMap::new(), grace: std::time::Duration::ZERO }
+    Authority {
+        binding,
+        uid: String::new(),
+        generation: 0,
+        answer: String::new(),
+        modes: BTreeMap::new(),
+        grace: std::time::Duration::ZERO,
+    }
 }
 
 /// Ports of this body that were left between two states, as far as that is seen.

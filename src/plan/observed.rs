@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::approval::Approval;
 use super::desired::Authority;
 use super::off::{Grace, HardWithoutSoft};
 use super::record::Record;
@@ -273,10 +274,14 @@ impl Observed {
         self.power.as_ref().is_some_and(|p| p.value == power)
     }
 
+    /// The approval in force for what this binding is to do now.
+    pub fn approval(&self, authority: &Authority) -> Option<&Approval> {
+        self.approvals.get(&authority.binding).filter(|approval| approval.is_for(authority))
+    }
+
     /// What allows a hard off here without an accepted soft-off.
     pub fn hard_word(&self, authority: &Authority) -> HardWithoutSoft {
-        let shown = |a: &&Approval| a.uid == authority.uid && a.generation == authority.generation;
-        let said = self.approvals.get(&authority.binding).filter(shown).is_some_and(|a| a.hard);
+        let said = self.approval(authority).is_some_and(|a| a.hard);
         match (said, self.hard_off_without_soft) {
             (true, _) => HardWithoutSoft::Now,
             (false, true) => HardWithoutSoft::WhereSoftFails,
@@ -338,17 +343,4 @@ impl Elsewhere {
             Elsewhere::Reserved { .. } => None,
         }
     }
-}
-
-/// What a person approved: this generation of a binding, these disruptive operations.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Approval {
-    pub uid: String,
-    pub generation: u64,
-    /// `consent::signature` of each disruptive operation of the forecast.
-    pub ops: BTreeSet<String>,
-    /// A hard off may follow where no soft-off was accepted.
-    #[serde(default)]
-    pub hard: bool,
 }

@@ -40,7 +40,7 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
                 None => Past::Deleted,
             }
         });
-    let releaser = body.release.as_ref().filter(|_| held.is_some()).and_then(|r| alive(r, objects)).map(|b| authority(b, objects));
+    let releaser = body.release.as_ref().filter(|_| held.is_some()).and_then(|r| alive(r, objects)).map(|b| authority_of(b, objects));
     let released_ports = plugs.iter().filter_map(|plug| release(plug, objects).map(|w| (plug.key.clone(), w))).collect();
     let maintenance = held.and_then(|s| s.spec.maintenance.as_ref()).map(|m| m.reason.clone());
     let debts = debts(server, objects, body, &plugs, names);
@@ -121,13 +121,26 @@ fn alive<'a>(hold: &Hold, objects: &'a Objects) -> Option<&'a Held<BindingSpec>>
     objects.bindings.get(&hold.binding).filter(|b| b.meta.uid == hold.uid && b.meta.deletion_timestamp.is_none())
 }
 
-pub(crate) fn authority(binding: &Held<BindingSpec>, objects: &Objects) -> Authority {
+/// In whose name it is that this binding does something now.
+pub fn authority_of(binding: &Held<BindingSpec>, objects: &Objects) -> Authority {
+    authority(binding, answer_of(binding, objects), objects)
+}
+
+/// The digest of what would be answered on the server that a binding names.
+fn answer_of(binding: &Held<BindingSpec>, objects: &Objects) -> String {
+    let target = binding.spec.target.server.as_ref();
+    let server = target.and_then(|name| Some((name, &objects.servers.get(name)?.spec)));
+    server.map(|(name, spec)| snapshot(name, spec, &binding.spec, objects).digest).unwrap_or_default()
+}
+
+fn authority(binding: &Held<BindingSpec>, answer: String, objects: &Objects) -> Authority {
     let site: Mode = objects.policy().correct;
     let modes = [Plane::Power, Plane::Boot, Plane::Network].map(|plane| (plane, binding.spec.mode(plane, site)));
     Authority {
         binding: binding.meta.name.clone(),
         uid: binding.meta.uid.clone(),
         generation: binding.meta.generation,
+        answer,
         modes: modes.into(),
         grace: binding.spec.shutdown.grace.0,
     }
@@ -145,12 +158,12 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects
             Err(error) => problems.push(Problem::new(Reason::NicsDoNotMatch, format!("{error} (server {server}); {}", error.hint()))),
         },
     }
-    let hostname = binding.spec.hostname.clone().unwrap_or_else(|| server.to_string());
+    let snapshot = snapshot(server, spec, &binding.spec, objects);
     Holder {
-        authority: authority(binding, objects),
+        authority: authority(binding, snapshot.digest.clone(), objects),
         server: server.clone(),
         persona: persona_name.clone(),
-        snapshot: snapshot(persona_name, persona.map(|p| &p.spec), &binding.spec, hostname, spec),
+        snapshot,
         state: binding.spec.state,
         efi: spec.firmware == Firmware::Uefi,
         restart: binding.spec.restart,
@@ -160,12 +173,14 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects
 }
 
 /// What would be answered now. Of a persona that is not there: nothing that ever is (the holder has a problem).
-fn snapshot(name: &Name, persona: Option<&PersonaSpec>, binding: &BindingSpec, hostname: String, server: &ServerSpec) -> Snapshot {
+fn snapshot(server_name: &Name, server: &ServerSpec, binding: &BindingSpec, objects: &Objects) -> Snapshot {
+    let name = &binding.persona;
+    let persona = objects.personas.get(name).map(|p| &p.spec);
     let nothing = Root { nfs: None, iscsi: None, fc: None, ram: None, disk: None, revision: None };
     let from_disk = persona.is_some_and(|p| p.root.disk.is_some());
     let snapshot = Snapshot {
         persona: name.clone(),
-        hostname,
+        hostname: binding.hostname.clone().unwrap_or_else(|| server_name.to_string()),
         arch: persona.map_or(server.arch, |p| p.os.arch),
         boot: if from_disk { BootDevice::Disk } else { BootDevice::Pxe },
         root: persona.map_or(nothing, |p| p.root.clone()),

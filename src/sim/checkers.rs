@@ -19,11 +19,10 @@ use crate::model::claim::Claim;
 use crate::model::fact::{Power, Tick};
 use crate::model::network::Role;
 use crate::model::objects::server_switches;
-use crate::model::op::{Off, Op};
+use crate::model::op::Op;
 use crate::model::switch::VlanPolicy;
 use crate::model::{Kind, Name, Object, Objects, Vlan};
-use crate::plan::consent;
-use crate::plan::observed::Approval;
+use crate::plan::approval::Approval;
 use crate::store::keys::Key;
 
 pub use authority::Host;
@@ -248,7 +247,7 @@ impl Judge {
     fn may_switch_off(&self, hold: &Hold, server: &Name) -> bool {
         let Some(approval) = self.approvals.get(&hold.binding).filter(|a| a.uid == hold.uid) else { return false };
         let of_now = self.objects.bindings.get(&hold.binding).is_some_and(|b| b.meta.generation == approval.generation);
-        of_now && approval.ops.contains(&consent::signature(&Op::PowerOff { server: server.clone(), how: Off::Soft }))
+        of_now && approval.ops.iter().any(|l| !l.done && matches!(&l.op, Op::PowerOff { server: s, .. } if s == server))
     }
 
     // ---- invariant 6 ------------------------------------------------------------------------------------------------------

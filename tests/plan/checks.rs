@@ -4,13 +4,14 @@
 
 use embody::testing::limits;
 use embody::testing::model::Name;
+use embody::testing::model::Reason;
 use embody::testing::model::binding::{Mode, RunState};
 use embody::testing::model::body::{Declaration, Found, Hold, Phase, Snapshot};
 use embody::testing::model::fact::{Admin, Power, Tick};
 use embody::testing::model::op::{Disruption, Off, Op};
+use embody::testing::plan::Step;
 use embody::testing::plan::observed::SeenOff;
 use embody::testing::plan::record::Record;
-use embody::testing::plan::{Step, consent};
 
 use crate::rack::{GRACE, Rack, port_of};
 
@@ -62,15 +63,14 @@ impl Rack {
             }
             self.fail(&format!("{} in the name of binding {}, which does not exist", step.op, step.binding));
         };
-        let signature = consent::signature(&step.op);
-        let approval = seen.approvals.get(&step.binding);
-        let approval = approval.filter(|a| a.uid == binding.meta.uid && a.generation == binding.meta.generation);
-        if seen.stopped.contains_key(&step.binding) && !step.debt {
+        let shown = self.was_shown(server, &step.binding, &step.op);
+        let stopped = seen.stopped.get(&step.binding);
+        if stopped.is_some_and(|t| t.reason != Reason::Held || !shown) && !step.debt {
             self.fail(&format!("{} although that is stopped", step.op));
         }
         match binding.spec.mode(step.plane, Mode::Approve) {
             Mode::Observe if !step.debt => self.fail(&format!("{} by a binding that only observes", step.op)),
-            Mode::Approve if approval.is_none() && !step.debt => self.fail(&format!("{} without an approval", step.op)),
+            Mode::Approve if !shown && !step.debt => self.fail(&format!("{} without an approval", step.op)),
             Mode::Observe | Mode::Approve | Mode::Enforce => {}
         }
         let disturbs = step.op.disruption() != Disruption::None || matches!(step.op, Op::SetBoot { .. });
@@ -78,7 +78,7 @@ impl Rack {
         let declared = seen.body.declared.as_ref().is_some_and(|d| d.what == Declaration::OffOncePortsAreReleased);
         let to_quarantine = declared && matches!(step.op, Op::SetPort { .. });
         let asks_a_person = self.truth[server].stranger || (seen.body.found == Found::Adopted && was_on);
-        if asks_a_person && disturbs && !to_quarantine && !step.debt && !approval.is_some_and(|a| a.ops.contains(&signature)) {
+        if asks_a_person && disturbs && !to_quarantine && !step.debt && !shown {
             self.fail(&format!("{} disturbs what was found running on {server}", step.op));
         }
         if (seen.unreadable || seen.body.anything) && disturbs {
@@ -98,6 +98,26 @@ impl Rack {
             }
             Op::SetBoot { .. } | Op::CreateVlan { .. } | Op::Save { .. } => {}
         }
+    }
+
+    /// Whether a person approved this, for what the binding is to do and its persona is to boot now, and it was not done since.
+    fn was_shown(&self, server: &Name, binding: &Name, op: &Op) -> bool {
+        let same = |listed: &Op| match (listed, op) {
+            (Op::PowerOff { server: one, .. }, Op::PowerOff { server: other, .. }) => one == other,
+            (Op::SetPort { port: one, to: shown, .. }, Op::SetPort { port: other, to, .. }) => (one, shown) == (other, to),
+            (one, other) => one == other,
+        };
+        // From a state that was shown: before it, or as another one of the list makes it.
+        let from_shown = |listed: &Op| match (listed, op) {
+            (Op::SetPort { port: p, from: shown, to: made, .. }, Op::SetPort { port, from, .. }) => {
+                p == port && (shown == from || made == from)
+            }
+            _ => true,
+        };
+        let Some(approval) = self.approval(binding.as_str(), Vec::new()) else { return false };
+        let given = self.seen[server].approvals.get(binding);
+        let given = given.filter(|g| (&g.uid, g.generation, &g.answer) == (&approval.uid, approval.generation, &approval.answer));
+        given.is_some_and(|g| g.ops.iter().any(|l| !l.done && same(&l.op)) && g.ops.iter().any(|l| from_shown(&l.op)))
     }
 
     /// Whether the power was read On by a question asked after this moment.
@@ -161,7 +181,7 @@ impl Rack {
         }
         let mine = new.body.held_by.as_ref().is_some_and(|h| h.uid == hold.uid);
         let stranger = self.truth[target].stranger || (new.is(Power::On) && new.body.evidence.is_empty() && !mine);
-        let approved = new.approvals.get(&hold.binding).is_some_and(|a| a.ops.contains(&format!("power-off {target}")));
+        let approved = self.was_shown(target, &hold.binding, &Op::PowerOff { server: target.clone(), how: Off::Soft });
         if stranger && !approved && self.truth[target].power == Power::On && new.is(Power::On) {
             self.fail(&format!("{server} is left by {} although {target} runs something", hold.binding));
         }
@@ -199,8 +219,7 @@ impl Rack {
         if binding.spec.target.server.as_ref() != Some(server) {
             self.fail(&format!("{} for a binding that has another target", step.op));
         }
-        let approved = seen.approvals.get(&step.binding).is_some_and(|a| a.generation == binding.meta.generation);
-        if seen.body.confirm_start && !approved {
+        if seen.body.confirm_start && !self.was_shown(server, &step.binding, &step.op) {
             self.fail(&format!("{} although it may run elsewhere by now", step.op));
         }
         let claims = seen.body.standing().map(|(_, e)| &e.snapshot.claims).filter(|claims| !claims.is_empty());

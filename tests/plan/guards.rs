@@ -5,8 +5,8 @@ use embody::testing::model::Reason;
 use embody::testing::model::binding::{Correct, Mode, RunState};
 use embody::testing::model::body::{Found, Phase};
 use embody::testing::model::fact::{BootDevice, BootOverride, Power, Seen};
-use embody::testing::model::op::Op;
-use embody::testing::plan::observed::Approval;
+use embody::testing::model::op::{Off, Op};
+use embody::testing::plan::approval::{Approval, Listed};
 use embody::testing::plan::record::Record;
 
 use crate::rack::{Luck, Rack, access, name, port_of};
@@ -16,7 +16,7 @@ fn good() -> Luck {
 }
 
 /// p runs on a, by binding x; b is free and seen.
-fn p_on_a() -> Rack {
+pub fn p_on_a() -> Rack {
     let mut rack = Rack::new(&["a", "b"], &["p", "q"], 1);
     rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
     let (_, plans) = rack.calm(12);
@@ -282,8 +282,8 @@ fn an_approval_of_other_operations_or_of_another_binding_is_none() {
     rack.calm(12);
     rack.approve("x");
     let shown = rack.seen["a"].approvals["x"].clone();
-    assert!(shown.ops.contains("power-off a"), "{shown:?}");
-    let of_another = Approval { ops: ["power-off b".to_owned()].into(), ..shown.clone() };
+    assert!(shown.ops.iter().any(|l| matches!(&l.op, Op::PowerOff { server, .. } if server.as_str() == "a")), "{shown:?}");
+    let of_another = Approval { ops: vec![Listed::new(Op::PowerOff { server: name("b"), how: Off::Soft })], ..shown.clone() };
     // A binding of that name was deleted and made anew.
     let of_an_earlier_one = Approval { uid: "uid-before".to_owned(), ..shown.clone() };
     for approval in [of_another, of_an_earlier_one] {

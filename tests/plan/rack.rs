@@ -15,13 +15,14 @@ use embody::testing::model::binding::{Mode, RunState};
 use embody::testing::model::body::{Body, Declaration, Declared, Hold, Phase, Sent, Snapshot};
 use embody::testing::model::claim::{Claim, claims};
 use embody::testing::model::fact::{Admin, BootDevice, BootOverride, PortConfig, Power, Seen, Tick};
-use embody::testing::model::op::{Disruption, Off, Op};
+use embody::testing::model::op::{Off, Op};
 use embody::testing::model::{BindingSpec, Meta, Name, Object, Objects, Reason, Spec, Vlan};
+use embody::testing::plan::approval::{Approval, Listed};
 use embody::testing::plan::desired::{Desired, Holder};
-use embody::testing::plan::observed::{Approval, Elsewhere, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
+use embody::testing::plan::observed::{Elsewhere, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
 use embody::testing::plan::record::Record;
 use embody::testing::plan::resolve::{self, PortNames};
-use embody::testing::plan::{Plan, consent, fence, forecast, plan};
+use embody::testing::plan::{Plan, fence, forecast, plan};
 use serde_json::json;
 
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -362,6 +363,7 @@ impl Rack {
     /// One pass of the loop for one server: records until there are none, then what may be sent. The plan of the last pass.
     pub fn reconcile(&mut self, server: &Name, luck: &mut dyn FnMut() -> Luck) -> Plan {
         for _ in 0..limits::RECORD_ROUNDS {
+            self.mark_done(server);
             let plan = self.plan(server);
             if plan.records.is_empty() {
                 self.send(server, &plan, luck);
@@ -376,6 +378,16 @@ impl Rack {
             self.check();
         }
         self.fail(&format!("the records of {server} never end"));
+    }
+
+    /// As `control::approve`: what is seen done of what was approved.
+    fn mark_done(&mut self, server: &Name) {
+        let mut approvals = self.seen[server].approvals.clone();
+        for (binding, approval) in &mut approvals {
+            if approval.sees(server, &self.seen[server]) {
+                self.consent(binding.as_str(), approval);
+            }
+        }
     }
 
     pub fn store(&mut self, server: &Name, record: &Record) {
@@ -438,6 +450,11 @@ impl Rack {
             self.seen.get_mut(server).unwrap().memory.came_back(op, at);
         }
         self.asked(server, op, luck, at);
+        if luck == Luck::Good {
+            let mut approvals = self.seen[server].approvals.clone();
+            approvals.values_mut().for_each(|approval| _ = approval.is_done(op));
+            approvals.iter().for_each(|(binding, approval)| self.consent(binding.as_str(), approval));
+        }
         let sent = match luck {
             Luck::Good => Sent::Accepted,
             Luck::Refused => Sent::Refused("D5h".to_owned()),
@@ -625,15 +642,21 @@ impl Rack {
         forecast::forecast(servers, &|server, body| resolve::want(server, &self.objects, body, &AsWritten), self.now)
     }
 
-    /// A person approves what a binding's forecast disturbs.
+    /// A person approves what a binding's forecast shows.
     pub fn approve(&mut self, binding: &str) {
-        let Some(held) = self.objects.bindings.get(binding) else { return };
-        let (uid, generation) = (held.meta.uid.clone(), held.meta.generation);
         let steps = self.forecast().steps;
-        let mine = steps.iter().filter(|f| f.step.binding.as_str() == binding && f.disruption != Disruption::None);
-        let ops: BTreeSet<String> = mine.map(|f| consent::signature(&f.step.op)).collect();
-        self.note(format_args!("approve {binding}: {ops:?}"));
-        self.consent(binding, &Approval { uid, generation, ops, hard: false });
+        let ops = steps.into_iter().filter(|f| f.step.binding.as_str() == binding).map(|f| f.step.op).collect();
+        let Some(mut approval) = self.approval(binding, ops) else { return };
+        self.seen.iter().for_each(|(server, seen)| _ = approval.sees(server, seen));
+        self.note(format_args!("approve {binding}: {:?}", approval.ops));
+        self.consent(binding, &approval);
+    }
+
+    /// Of these operations, for what the binding is to do now.
+    pub fn approval(&self, binding: &str, ops: Vec<Op>) -> Option<Approval> {
+        let authority = resolve::authority_of(self.objects.bindings.get(binding)?, &self.objects);
+        let ops = ops.into_iter().map(Listed::new).collect();
+        Some(Approval { uid: authority.uid, generation: authority.generation, answer: authority.answer, ops, hard: false, begun: false })
     }
 
     /// `approve BINDING --hard`.

@@ -10,8 +10,9 @@ use embody::testing::model::body::{
     Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot, port_id,
 };
 use embody::testing::model::fact::{BootDevice, PortConfig, Power, Seen, Tick};
+use embody::testing::model::op::{Off, Op};
 use embody::testing::model::reason::Reason;
-use embody::testing::plan::observed::{Approval, Memory, Observed, PortObserved, Trouble};
+use embody::testing::plan::observed::{Memory, Observed, PortObserved, Trouble};
 use embody::testing::plan::off::Grace;
 
 use crate::rack::{Asked, QUARANTINE, Rack, Truth, access, between, name, port_of};
@@ -133,9 +134,9 @@ pub fn rack_of(desired: &Intent) -> Rack {
         if desired.restart && binding == "x" {
             rack.edit("x", |spec| spec.restart = 1);
         }
-        let generation = rack.objects.bindings[binding].meta.generation;
         if approved {
-            rack.consent(binding, &everything(binding, generation));
+            let approval = rack.approval(binding, everything()).unwrap();
+            rack.consent(binding, &approval);
         }
         if desired.consent == Consent::Paused {
             let trouble = Trouble { reason: Reason::Paused, message: "paused".to_owned() };
@@ -145,14 +146,19 @@ pub fn rack_of(desired: &Intent) -> Rack {
     rack
 }
 
-fn everything(binding: &str, generation: u64) -> Approval {
-    let configs = [110, 120, QUARANTINE].map(access);
-    let ops = ["a", "b"].into_iter().flat_map(|s| {
+/// Whatever may be sent to both servers, three times over.
+fn everything() -> Vec<Op> {
+    let configs = || [110, 120, QUARANTINE].map(access);
+    let from = || [1, 50, 110, 120, QUARANTINE].map(access).into_iter().chain([between()]);
+    let of = |s: &'static str| {
         let (switch, port) = port_of(s);
-        let ports = configs.iter().map(move |to| format!("port {switch} {port} {to}"));
-        [format!("power-off {s}"), format!("boot {s} Pxe"), format!("boot {s} Disk")].into_iter().chain(ports)
-    });
-    Approval { uid: format!("uid-{binding}"), generation, ops: ops.collect(), hard: false }
+        let pairs = from().flat_map(move |from| configs().map(|to| (from.clone(), to)));
+        let ports = pairs.map(move |(from, to)| Op::SetPort { switch: switch.clone(), port: port.clone(), from, to });
+        let boots = [BootDevice::Pxe, BootDevice::Disk].map(|device| Op::SetBoot { server: name(s), device, efi: true });
+        let power = [Op::PowerOff { server: name(s), how: Off::Soft }, Op::PowerOn { server: name(s) }];
+        power.into_iter().chain(boots).chain(ports)
+    };
+    (0..3).flat_map(|_| of("a").chain(of("b"))).collect()
 }
 
 /// Evidence of one persona.
@@ -569,7 +575,9 @@ pub fn put(rack: &mut Rack, server: &str, place: &Place) {
         .then(|| Rc::new(snapshot(rack, server, Of { persona: "p", phase: Phase::Started, withdrawn: false, old: false })));
     let boot = if disk.is_some() && (place.runs || place.power == Power::Off) { BootDevice::Disk } else { BootDevice::None };
     let seen = rack.seen.get_mut(server).unwrap();
-    let (switches, approvals) = (std::mem::take(&mut seen.switches), std::mem::take(&mut seen.approvals));
+    let (switches, mut approvals) = (std::mem::take(&mut seen.switches), std::mem::take(&mut seen.approvals));
+    // Another world: nothing of it is done.
+    approvals.values_mut().flat_map(|a| &mut a.ops).for_each(|listed| (listed.reached, listed.done) = (false, false));
     let stopped = std::mem::take(&mut seen.stopped);
     let config: PortConfig = if place.half_way { between() } else { access(50) };
     let sight = PortObserved { config: config.clone(), asked_at: AGAIN, refuse: None };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embody::testing::control::actions::Operators as Words;
-use embody::testing::control::operator::{Approving, Control, Scope};
+use embody::testing::control::operator::{Approving, Control, Refusal, Scope};
 use embody::testing::drivers::bmc::ipmi::commands::ChassisControl;
 use embody::testing::drivers::gate::Key;
 use embody::testing::drivers::switch::objects::{self, at};
@@ -260,8 +260,14 @@ impl Operators {
     pub async fn approve(&self, n: usize) {
         let binding = name(&format!("b{n}"));
         self.centre.judge(|judge, _| judge.approved(&binding));
-        let said = self.words.approve(&binding, Approving::ThePlan, "a person").await;
+        let said = self.say_yes(&binding, Approving::ThePlan).await;
         self.centre.note(&[&binding], format!("a person approves: {}", said.unwrap_or_else(|e| e.to_string())));
+    }
+
+    /// To what is shown: one that has become something else meanwhile is refused.
+    pub(crate) async fn say_yes(&self, binding: &Name, word: Approving) -> Result<String, Refusal> {
+        let shown = self.words.show_approval(binding, word.clone()).await?;
+        self.words.approve(binding, word, &shown.digest, "a person").await
     }
 
     pub async fn retry(&self, n: usize) {

@@ -114,9 +114,10 @@ impl Operators {
             Some(Runs::FromDisk(runs)) if runs == persona => {}
             _ => return,
         }
-        let said = self.words.approve(&binding, Approving::Adopt, "a person").await;
+        let said = self.say_yes(&binding, Approving::Adopt).await;
         // What was not answered may be stored all the same, and is true.
-        if said.is_ok() || matches!(said, Err(Refusal::Store { .. })) {
+        let stored = self.centre.judge(|judge, _| judge.body(&here).evidence.contains_key(&persona));
+        if said.is_ok() || (stored && matches!(said, Err(Refusal::Store { .. }))) {
             self.centre.judge(|judge, _| judge.approved(&binding));
             self.centre.has_run(&here, &persona);
         }

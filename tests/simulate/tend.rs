@@ -205,7 +205,7 @@ impl Operators {
             judge.hard_allowed(&binding, now);
             judge.approved(&binding);
         });
-        let said = self.words.approve(&binding, Approving::Hard, "a person").await;
+        let said = self.say_yes(&binding, Approving::Hard).await;
         self.centre.note(&[&binding], format!("a person approves, hard: {}", said.unwrap_or_else(|e| e.to_string())));
     }
 }

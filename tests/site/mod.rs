@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embody::testing::control::operator::{Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use embody::testing::control::operator::{ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use embody::testing::model::{Kind, Name, Object};
 use embody::testing::server::api;
 use embody::testing::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, Write};
@@ -150,6 +150,7 @@ impl Store for MemoryStore {
 pub struct StandIn {
     pub told: Mutex<Vec<String>>,
     pub ports: Mutex<Vec<PortRow>>,
+    pub shown: std::sync::atomic::AtomicU32,
 }
 
 impl StandIn {
@@ -188,9 +189,19 @@ impl Control for StandIn {
         self.ports.lock().unwrap().clone()
     }
 
-    async fn approve(&self, binding: &Name, word: Approving, who: &str) -> Result<String, Refusal> {
+    async fn show_approval(&self, binding: &Name, word: Approving) -> Result<ApprovalShown, Refusal> {
         if binding.as_str() == "idle" {
             return Err(Refusal::Refused { why: "nothing of idle waits for an approval".to_owned() });
+        }
+        // Once, something else is shown than is planned a moment later.
+        let times = self.shown.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let digest = if times == 0 { "earlier".to_owned() } else { format!("{word:?}") };
+        Ok(ApprovalShown { digest, forecast: self.forecast(Vec::new()).await, earlier: vec!["IPMI s soft-off".to_owned()] })
+    }
+
+    async fn approve(&self, binding: &Name, word: Approving, digest: &str, who: &str) -> Result<String, Refusal> {
+        if digest != format!("{word:?}") {
+            return Err(Refusal::Refused { why: format!("what {binding} would do is not what was shown any more: look at it again") });
         }
         self.note(format!("approve {binding} {word:?} by {who}"))
     }

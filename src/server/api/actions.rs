@@ -18,12 +18,27 @@ use crate::limits;
 use crate::model::Kind;
 use crate::model::status::Event;
 
+/// The word of an approval; as the query of what it would cover, too.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct Approval {
+pub(super) struct Approval {
     adopt: bool,
     hard: bool,
     release: Option<crate::model::Name>,
+    /// Of what was shown.
+    digest: Option<String>,
+}
+
+impl Approval {
+    fn word(&self) -> Result<Approving, ApiError> {
+        match (self.adopt, self.hard, &self.release) {
+            (false, false, None) => Ok(Approving::ThePlan),
+            (true, false, None) => Ok(Approving::Adopt),
+            (false, true, None) => Ok(Approving::Hard),
+            (false, false, Some(server)) => Ok(Approving::Release(server.clone())),
+            _ => Err(ApiError::bad_request("one at a time: choose adopt, hard or release")),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -68,14 +83,10 @@ pub(super) async fn word(
     match (verb.as_str(), kind) {
         ("approve", Kind::Binding) => {
             let approval: Approval = body.or_default()?;
-            let word = match (approval.adopt, approval.hard, approval.release) {
-                (false, false, None) => Approving::ThePlan,
-                (true, false, None) => Approving::Adopt,
-                (false, true, None) => Approving::Hard,
-                (false, false, Some(server)) => Approving::Release(server),
-                _ => return Err(ApiError::bad_request("one at a time: choose adopt, hard or release")),
-            };
-            sentence(control.approve(&name, word, &caller.who).await?)
+            let word = approval.word()?;
+            let digest =
+                approval.digest.ok_or_else(|| ApiError::bad_request("found no digest, expected that of what `GET …/approval` showed"))?;
+            sentence(control.approve(&name, word, &digest, &caller.who).await?)
         }
         ("accept", Kind::Server | Kind::Switch) => sentence(control.accept(kind, &name, &caller.who).await?),
         ("declare", Kind::Server) => {
@@ -87,14 +98,22 @@ pub(super) async fn word(
         }
         ("declare", _) => Err(ApiError::bad_request(format!("nothing is declared of a {kind}; of a Server it is"))),
         ("retry", _) => sentence(control.retry(kind, &name, &caller.who).await?),
-        ("approve", _) => Err(ApiError::bad_request(format!("a {kind} is not approved; a Binding is"))),
+        ("approve", _) => Err(not_approved(kind)),
         ("accept", _) => Err(ApiError::bad_request(format!("a {kind} has no identity to accept; a Server or a Switch has"))),
         _ => Err(ApiError::no_such_path()),
     }
 }
 
-/// `GET …/KIND/NAME/{why,status}`.
-pub(super) async fn question(State(site): State<Site>, Path((plural, name, verb)): Path<(String, String, String)>) -> Answer {
+fn not_approved(kind: Kind) -> ApiError {
+    ApiError::bad_request(format!("a {kind} is not approved; a Binding is"))
+}
+
+/// `GET …/KIND/NAME/{why,status,approval}`.
+pub(super) async fn question(
+    State(site): State<Site>,
+    Path((plural, name, verb)): Path<(String, String, String)>,
+    Query(approval): Query<Approval>,
+) -> Answer {
     let (kind, name) = (kind_of(&plural)?, name_of(&name)?);
     let object = site.backend.read(kind, name.as_str()).await?;
     match verb.as_str() {
@@ -102,6 +121,11 @@ pub(super) async fn question(State(site): State<Site>, Path((plural, name, verb)
             json!({ "kind": "Why", "apiVersion": crate::model::kind::API_VERSION, "message": site.backend.control.why(kind, &name).await? }),
         )),
         "status" => Ok(Json(object.to_public_json())),
+        "approval" if kind == Kind::Binding => {
+            let shown = site.backend.control.show_approval(&name, approval.word()?).await?;
+            Ok(Json(serde_json::to_value(shown).unwrap_or_default()))
+        }
+        "approval" => Err(not_approved(kind)),
         _ => Err(ApiError::no_such_path()),
     }
 }

@@ -1,0 +1,161 @@
+//! What an approval covers, until when, and how often: exactly what was shown, once. The whole controller in virtual time; what a list covers in
+//! itself: `tests/plan/approvals.rs`.
+
+mod small;
+
+use std::time::Duration;
+
+use embody::testing::control::operator::{Approving, Control, Scope};
+use embody::testing::model::Object;
+use embody::testing::model::fact::Power;
+use embody::testing::sim::switch::Kind;
+use embody::testing::store::Store;
+use serde_json::json;
+use small::{Small, binding, name, network};
+use tokio::time::sleep;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn persona(cmdline: &str) -> Object {
+    let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
+    let spec = json!({ "os": { "family": "linux" }, "root": root, "kernel": { "path": "boot/vmlinuz", "cmdline": cmdline },
+        "nics": [{ "name": "front", "untagged": "web", "boot": true }] });
+    Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Persona", "metadata": { "name": "p" }, "spec": spec })).unwrap()
+}
+
+impl Small {
+    /// Everything is known, and waits for a word.
+    async fn asks() -> Small {
+        let site = Small::start(Kind::QBridge, json!({}), "approve").await;
+        sleep(2 * MINUTE).await;
+        site.is_asked().await;
+        site
+    }
+
+    async fn approve(&self) -> String {
+        let shown = self.words.show_approval(&name("b"), Approving::ThePlan).await.unwrap();
+        self.words.approve(&name("b"), Approving::ThePlan, &shown.digest, "me").await.unwrap()
+    }
+
+    async fn pause(&self) {
+        self.words.pause(Scope::Everything, "wait a moment", None, "me").await.unwrap();
+    }
+
+    async fn resume(&self) {
+        self.words.resume(Scope::Everything, "me").await.unwrap();
+    }
+
+    /// Off, and waiting for a person.
+    async fn is_asked(&self) {
+        assert_eq!(self.centre.power(&name("s")), Some(Power::Off));
+        let why = self.words.why(embody::testing::model::Kind::Binding, &name("b")).await.unwrap();
+        assert!(why.contains("`embody approve b`"), "{why}");
+    }
+
+    async fn until_sent(&self, op: &str) {
+        for _ in 0..600 {
+            if self.events().await.iter().any(|event| event.contains("Sent") && event.contains(op)) {
+                return;
+            }
+            sleep(SECOND).await;
+        }
+        panic!("{op} is not sent: {:?}", self.events().await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_shown_is_what_is_started() {
+    for change in [persona("autoinstall wipe=/dev/sda"), network("web", 130)] {
+        let site = Small::asks().await;
+        site.pause().await;
+        site.approve().await;
+        site.apply(vec![change]).await;
+        site.resume().await;
+        sleep(10 * MINUTE).await;
+        site.is_asked().await;
+        site.approve().await;
+        site.ready().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_became_something_else_between_the_look_and_the_word_is_refused() {
+    let site = Small::asks().await;
+    let shown = site.words.show_approval(&name("b"), Approving::ThePlan).await.unwrap();
+    site.apply(vec![network("web", 130)]).await;
+    sleep(MINUTE).await;
+    let refused = site.words.approve(&name("b"), Approving::ThePlan, &shown.digest, "me").await.unwrap_err();
+    assert!(refused.to_string().contains("look at it again"), "{refused}");
+    let hard = site.words.show_approval(&name("b"), Approving::Hard).await.unwrap();
+    assert!(site.words.approve(&name("b"), Approving::ThePlan, &hard.digest, "me").await.is_err(), "another word was shown");
+    sleep(10 * MINUTE).await;
+    site.is_asked().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_is_used_once() {
+    let mut site = Small::asks().await;
+    site.approve().await;
+    site.ready().await;
+    let stored = site.store.list("records/2/approvals/").await.unwrap().0;
+    assert!(stored.is_empty(), "what is done is not kept: {stored:?}");
+    site.centre.touch(&name("s"), |bmc, now| bmc.press_button(now));
+    sleep(10 * MINUTE).await;
+    site.is_asked().await;
+    // What was done is stored: another process does it no more either.
+    site.restart();
+    sleep(10 * MINUTE).await;
+    site.is_asked().await;
+    site.approve().await;
+    site.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_ends_in_the_middle_is_followed_by_one_that_goes_on() {
+    for op in ["boot device", "power on", "port1"] {
+        let mut site = Small::asks().await;
+        site.approve().await;
+        site.until_sent(op).await;
+        site.stop();
+        sleep(MINUTE).await;
+        site.restart();
+        site.ready().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_begun_within_an_hour_is_not_begun() {
+    let site = Small::asks().await;
+    site.pause().await;
+    site.approve().await;
+    sleep(61 * MINUTE).await;
+    site.resume().await;
+    sleep(10 * MINUTE).await;
+    site.is_asked().await;
+    site.approve().await;
+    site.until_sent("boot device").await;
+    site.pause().await;
+    sleep(3 * 60 * MINUTE).await;
+    site.resume().await;
+    site.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_is_approved_is_one_restart() {
+    let site = Small::asks().await;
+    site.approve().await;
+    site.ready().await;
+    let mut once_more = binding("approve");
+    let embody::testing::model::Spec::Binding(spec) = &mut once_more.spec else { unreachable!() };
+    spec.restart = 1;
+    site.apply(vec![once_more]).await;
+    sleep(10 * MINUTE).await;
+    assert_eq!(site.centre.power(&name("s")), Some(Power::On));
+    let said = site.approve().await;
+    let order: Vec<usize> = ["soft-off", "boot device", "power on"].iter().map(|op| said.find(op).unwrap_or(usize::MAX)).collect();
+    assert!(order.is_sorted() && order[2] < said.len(), "{said}");
+    sleep(5 * MINUTE).await;
+    site.ready().await;
+    assert_eq!(site.events().await.iter().filter(|e| e.contains("Sent") && e.contains("soft-off")).count(), 1);
+}
