@@ -247,6 +247,59 @@ async fn a_mac_that_stands_in_what_another_body_may_run_is_parked() {
     assert!(answer.says.contains("belongs to what may run on other"), "{}", answer.says);
 }
 
+/// The store says that it runs; it may have been started with something else since, and what the store says runs elsewhere.
+#[tokio::test(start_paused = true)]
+async fn what_an_older_store_says_runs_is_not_answered_again_unasked() {
+    let mut site = Small::converged().await;
+    site.stop();
+    site.delete(&["meta/"]).await;
+    site.restart();
+    sleep(MINUTE).await;
+    site.words.accept_store("me").await.unwrap();
+    sleep(10 * MINUTE).await;
+    assert!(site.is_on() && site.is_ready().await, "what runs is left in peace: {}", site.why().await);
+    let answer = site.boot().await;
+    assert!(answer.persona.is_none() && answer.says.contains("for a person to say"), "{}", answer.says);
+    sleep(MINUTE).await;
+    assert!(site.why().await.contains("`embody approve b`"), "{}", site.why().await);
+    site.approve().await;
+    sleep(MINUTE).await;
+    assert_eq!(site.boot().await.persona, Some(name("p")));
+    assert!(site.is_ready().await && site.record().await["confirmStart"] == Value::Null);
+}
+
+/// What it runs is the one life of what it claims: nothing is started beside it, whoever presses a button.
+#[tokio::test(start_paused = true)]
+async fn what_a_body_runs_that_was_declared_off_is_answered_to_nobody() {
+    let site = Small::converged().await;
+    let mut record = site.record().await;
+    let snapshot = &mut record["evidence"]["p"]["snapshot"];
+    (snapshot["claims"], snapshot["macs"]) = (json!([{ "persona": "p" }]), json!(["02:00:00:00:00:01"]));
+    site.overwrite(BODY, record.to_string().as_bytes()).await;
+    sleep(MINUTE).await;
+    assert_eq!(site.boot().await.persona, Some(name("p")));
+    record["evidence"]["p"]["snapshot"]["macs"] = json!(["02:00:00:00:00:77"]);
+    record["evidence"]["p"]["withdrawn"] = json!(true);
+    record["declared"] = json!({ "what": "Off", "by": "me", "reason": "its power is cut", "at": "" });
+    let mut parked = async |what: &str| {
+        record["declared"]["what"] = json!(what);
+        site.overwrite("records/2/bodies/other", record.to_string().as_bytes()).await;
+        sleep(MINUTE).await;
+        site.boot().await
+    };
+    assert_eq!(parked("Off").await.persona, Some(name("p")), "what is off runs nothing");
+    let answer = parked("OffButRuns").await;
+    assert_eq!(answer.persona, None);
+    assert!(answer.says.contains("other was declared off, is on all the same"), "{}", answer.says);
+    // And what stands on the declared one itself starts there no more.
+    record["declared"]["what"] = json!("Off");
+    record["evidence"]["p"]["withdrawn"] = json!(false);
+    site.overwrite("records/2/bodies/other", b"{}").await;
+    site.overwrite(BODY, record.to_string().as_bytes()).await;
+    let answer = site.boot().await;
+    assert!(answer.persona.is_none() && answer.says.contains("s was declared off"), "{}", answer.says);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_may_run_anything_is_parked_whatever_stands_there() {
     let site = Small::converged().await;

@@ -10,7 +10,7 @@ use crate::control::cables::Cables;
 use crate::control::operator::Scope;
 use crate::control::twins::{Twin, Twins};
 use crate::drivers::switch::resolve;
-use crate::model::body::{Body, Evidence, port_of};
+use crate::model::body::{Body, Evidence, Phase, Snapshot, port_of};
 use crate::model::claim::{Claim, ClaimIndex, claims};
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
 use crate::model::identity::Identity;
@@ -101,9 +101,11 @@ pub struct Cache {
     /// Bodies of which nothing is known.
     anything: BTreeSet<Name>,
     /// Those where a start waits for a person's word, since the store went backwards.
-    confirm_start: BTreeSet<Name>,
+    starts_unconfirmed: BTreeSet<Name>,
     /// A store that went backwards was taken as it is, and not all that was in doubt is known yet: of a server without a record nothing is.
     pub doubt: Option<Revision>,
+    /// When that ended last: the watch may still tell of it.
+    pub doubt_ended: Revision,
     /// Ports of which a write is on its way.
     pub ports_in_flight: BTreeSet<PortKey>,
     /// The store holds less than it once acknowledged: nothing is recorded, and nothing is sent to devices.
@@ -153,9 +155,10 @@ impl Cache {
             true => drop(self.anything.insert(server.clone())),
             false => drop(self.anything.remove(server)),
         }
-        match is && body.confirm_start {
-            true => drop(self.confirm_start.insert(server.clone())),
-            false => drop(self.confirm_start.remove(server)),
+        let runs = body.standing().is_some_and(|(_, e)| e.phase == Phase::Started);
+        match is && body.confirm_start && !runs {
+            true => drop(self.starts_unconfirmed.insert(server.clone())),
+            false => drop(self.starts_unconfirmed.remove(server)),
         }
         for persona in &body.on_disk {
             note(&mut self.on_disk_at, persona.clone(), server, is);
@@ -213,7 +216,7 @@ impl Cache {
 
     /// Whether nothing is left of what was in doubt.
     pub fn is_all_known(&self) -> bool {
-        !self.bodies.is_empty() && self.anything.is_empty() && self.confirm_start.is_empty() && self.unreadable.is_empty()
+        !self.bodies.is_empty() && self.anything.is_empty() && self.starts_unconfirmed.is_empty() && self.unreadable.is_empty()
     }
 
     /// Whether a person has paused what is done in this binding's name here.
@@ -562,13 +565,30 @@ impl Cache {
         let other = stands_in.into_iter().flatten().find(|s| *s != server);
         let body = self.bodies.get(server).map(|b| &b.value);
         let unknown = self.unreadable.contains_key(server) || self.anything.contains(server);
+        let standing = body.and_then(Body::standing).map(|(_, e)| &e.snapshot);
+        let twice = || standing.and_then(|snapshot| Some((snapshot, self.runs_by_mistake(server, snapshot)?)));
         let parked = match (other, self.site_stop()) {
             (Some(other), _) => Some(format!("{mac} belongs to what may run on {other}")),
             (None, Some(stop)) => Some(stop.message),
-            (None, None) => unknown.then(|| format!("nothing is known of what {server} runs")),
+            (None, None) if unknown => Some(format!("nothing is known of what {server} runs")),
+            (None, None) if body.is_some_and(|b| b.confirm_start) => {
+                Some(format!("the store went backwards: whether what stands on {server} runs elsewhere by now is for a person to say"))
+            }
+            (None, None) if body.is_some_and(|b| b.declared.is_some()) => Some(format!("{server} was declared off")),
+            (None, None) => twice().map(|(snapshot, other)| {
+                format!("{other} was declared off, is on all the same, and may run what persona {} claims", snapshot.persona)
+            }),
         };
         let smbios = body.and_then(|b| b.smbios.as_deref());
-        BootView { server: Some(server), parked, standing: body.and_then(Body::standing).map(|(_, e)| &e.snapshot), smbios }
+        BootView { server: Some(server), parked, standing, smbios }
+    }
+
+    /// Another body that was declared off, is on, and may run what this claims: neither of them starts.
+    fn runs_by_mistake(&self, server: &Name, snapshot: &Snapshot) -> Option<Name> {
+        let overlapping = snapshot.claims.iter().flat_map(|claim| self.claimed.overlapping(claim));
+        let anything = self.anything.iter().filter(|_| !snapshot.claims.is_empty()).cloned();
+        let is_on = |other: &Name| self.bodies.get(other).is_some_and(|body| body.value.runs_by_mistake());
+        overlapping.chain(anything).find(|other| other != server && is_on(other))
     }
 
     /// The server that owns a MAC address.

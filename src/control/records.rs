@@ -185,7 +185,8 @@ impl Controller {
                 Err(why) => unreadable(why),
             },
             // One that does not read says it all the same.
-            Key::Doubt => self.cache.doubt = Some(entry.revision),
+            Key::Doubt if entry.revision > self.cache.doubt_ended => self.cache.doubt = Some(entry.revision),
+            Key::Doubt => return false,
             // One that does not read approves nothing.
             Key::Approval(binding) => match read::<Approved>(entry) {
                 Ok(approved) => drop(self.cache.approvals.insert(binding, approved.restored(self.clock.now()))),
@@ -332,8 +333,7 @@ impl Controller {
                 body.off = None;
             }
             let unknown = !remembered.all && body.evidence.is_empty() && !self.is(&server, Power::Off);
-            let runs = body.standing().is_some() && self.is(&server, Power::On);
-            let confirm_start = body.confirm_start || !(remembered.all || runs);
+            let confirm_start = body.confirm_start || !remembered.all;
             let body = Body { anything: body.anything || unknown, confirm_start, ..body };
             put(Key::Body(server), serde_json::to_vec(&body).unwrap_or_default(), &mut stored);
         }
@@ -373,7 +373,7 @@ impl Controller {
     pub(super) async fn end_doubt(&mut self) {
         let Some(revision) = self.cache.doubt.filter(|_| self.cache.is_all_known() && self.cache.site_stop().is_none()) else { return };
         match self.write_one(Write::delete(keys::DOUBT, revision)).await {
-            Ok(_) => self.cache.doubt = None,
+            Ok(ended) => (self.cache.doubt, self.cache.doubt_ended) = (None, ended),
             Err(error) => tracing::warn!(error = %error, "that nothing is in doubt any more could not be stored"),
         }
     }

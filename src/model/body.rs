@@ -50,8 +50,8 @@ pub struct Body {
     /// Nothing is known of what it runs: a person took the store as it was while this body was on, or was not seen.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub anything: bool,
-    /// A person took a store that went backwards while this body was not seen running what that store says: whatever is to start here may by now
-    /// run elsewhere, on a server that the store does not even name. The first start waits for an approval.
+    /// A person took a store that went backwards: whatever is to start here may by now run elsewhere, on a server that the store does not even
+    /// name. The first start waits for an approval; so does a boot answer, if a body that the store says runs asks what to boot.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub confirm_start: bool,
     /// What a person declared of it.

@@ -6,11 +6,11 @@
 use super::desired::Authority;
 use super::observed::Observed;
 use super::{Plan, Step, Wait};
-use crate::model::Reason;
 use crate::model::binding::{Mode, Plane};
 use crate::model::body::Found;
 use crate::model::fact::Power;
 use crate::model::op::{Disruption, Op};
+use crate::model::{Name, Reason};
 
 /// What an operation disturbs here: on a body that is seen off, nothing.
 pub(crate) fn disruption(op: &Op, seen: &Observed) -> Disruption {
@@ -86,13 +86,7 @@ pub(crate) fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Obser
             };
             Some(Wait::new(Reason::ApprovalNeeded, format!("{why}; approve what is planned with `embody approve {binding}`{declare}")))
         }
-        Mode::Enforce if seen.body.confirm_start && starts(op) => Some(Wait::new(
-            Reason::ApprovalNeeded,
-            format!(
-                "the store went backwards and was taken as it is: what binding {binding} is to start here may run elsewhere by now; if it does not: \
-                 `embody approve {binding}`"
-            ),
-        )),
+        Mode::Enforce if seen.body.confirm_start && starts(op) => Some(unconfirmed(binding)),
         Mode::Enforce => None,
     }
 }
@@ -102,6 +96,12 @@ pub(crate) fn refusal(authority: &Authority, plane: Plane, op: &Op, seen: &Obser
 pub(crate) fn is_approved(authority: &Authority, op: &Op, seen: &Observed) -> bool {
     let sends_nothing = matches!(op, Op::PowerOff { .. }) && seen.is(Power::Off);
     seen.approval(authority).is_some_and(|approval| sends_nothing || approval.covers(op))
+}
+
+/// What a store that went backwards knows nothing of may be the other life of what is to start.
+pub(crate) fn unconfirmed(binding: &Name) -> Wait {
+    let may = format!("what binding {binding} is to start here may run elsewhere by now; if it does not: `embody approve {binding}`");
+    Wait::new(Reason::ApprovalNeeded, format!("the store went backwards and was taken as it is: {may}"))
 }
 
 /// What leads to a start, on a body that is off.

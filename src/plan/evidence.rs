@@ -193,7 +193,7 @@ fn off_done(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
 /// A body that was declared off and is on: it is alive again, and whatever stood here may run.
 fn declared(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let Some(declared) = &seen.body.declared else { return };
-    let on = seen.is(Power::On) && seen.memory.on_asked_at > seen.memory.declared_at;
+    let on = seen.is(Power::On) && seen.memory.on_since_declared;
     let nothing = seen.body.evidence.is_empty() && seen.is(Power::Off) && seen.seen_off(seen.memory.declared_at) == SeenOff::Yes;
     let quarantined = || network::all_as_desired(&want.released_ports, seen) || network::cannot_be_written(&want.released_ports, seen);
     match declared.what {

@@ -85,6 +85,8 @@ pub struct Memory {
     pub taken_at: Tick,
     /// When a person declared something of the body.
     pub declared_at: Tick,
+    /// It was answered On after that, whenever that was asked: a question on its way tells of a machine that runs as well as a later one.
+    pub on_since_declared: bool,
     /// When the boot device was last set and read back.
     pub boot_set_at: Option<Tick>,
     /// What it then read as: some BMCs drop persistence.
@@ -168,6 +170,7 @@ impl Memory {
             // What stood there stands no longer from now on: no earlier Off ends it.
             Record::Declare(_) => {
                 self.declared_at = at;
+                self.on_since_declared = false;
                 self.may_be_on();
             }
             Record::Anything => self.may_be_on(),
@@ -205,6 +208,7 @@ impl Memory {
                     self.came_on_at = seen.asked_at;
                 }
                 self.off_asked = OffStreak::default();
+                self.on_since_declared = true;
                 self.on_tries = 0;
                 self.on_asked_at = self.on_asked_at.max(seen.asked_at);
             }

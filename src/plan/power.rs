@@ -191,6 +191,9 @@ pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan)
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),
         (Some(Phase::Started), Power::On) => {
             fence::runs_twice(holder, seen, now, plan);
+            if seen.body.confirm_start && seen.memory.boot_asked_at.is_some() {
+                confirm(holder, seen, plan);
+            }
             if fence::restart_waits(holder, seen) {
                 fence::is_clear(holder, seen, now, plan);
                 if let Some(why) = fence::no_ports_after(holder, seen) {
@@ -201,6 +204,14 @@ pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan)
         }
         // `evidence` or `fence::why_off` has spoken already.
         (None | Some(Phase::Armed), Power::On) | (Some(Phase::Found), Power::Off | Power::On) => {}
+    }
+}
+
+/// It runs by the word of a store that went backwards, and asks what to boot: it is parked until a person says that it may start.
+fn confirm(holder: &Holder, seen: &Observed, plan: &mut Plan) {
+    match seen.approval(&holder.authority) {
+        Some(_) => plan.records.push(Record::Confirm),
+        None => plan.waits.push(consent::unconfirmed(&holder.authority.binding)),
     }
 }
 

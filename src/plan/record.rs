@@ -70,6 +70,8 @@ pub enum Record {
     Renew,
     /// Nothing is known of what it runs.
     Anything,
+    /// A person approved that what stands here starts, although the store went backwards.
+    Confirm,
     /// The SMBIOS UUID of the machine.
     Smbios(String),
 }
@@ -105,6 +107,7 @@ impl Record {
                 *body = Body { held_by, release, confirm_start: body.confirm_start, ..Body::default() };
             }
             Record::Anything => body.anything = true,
+            Record::Confirm => body.confirm_start = false,
             Record::Restarted(n) => body.restart_done = *n,
             Record::Smbios(uuid) => body.smbios = Some(uuid.clone()),
             Record::Answer(_)
@@ -153,7 +156,8 @@ impl Record {
             Record::Start(persona) => {
                 let Some(evidence) = body.evidence.get_mut(persona) else { return };
                 evidence.phase = Phase::Started;
-                body.confirm_start = false;
+                // A start that was approved; not somebody's at its button.
+                body.confirm_start &= !body.on_sent;
                 is_on_disk(persona, body);
             }
             Record::Withdraw(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = true),

@@ -290,6 +290,25 @@ fn while_a_body_that_was_declared_off_runs_its_persona_does_not_start_again_else
     assert!(plans[&name("b")].waits.iter().any(|w| w.reason == Reason::DeclaredOffButRuns), "{:?}", plans[&name("b")]);
 }
 
+/// The question was on its way when the word came: what it tells of power is as good as a later one's, if it is On.
+#[test]
+fn a_declared_body_that_is_answered_on_runs_whenever_that_was_asked() {
+    let mut rack = burnt_a();
+    rack.calm(20);
+    let asked_at = rack.tick();
+    rack.declare_off("a");
+    rack.observe(&name("b"));
+    let on = Seen { value: Power::On, asked_at };
+    let seen = rack.seen.get_mut("a").unwrap();
+    (seen.power, seen.bmc_trouble) = (Some(on.clone()), None);
+    seen.memory.saw_power(&on);
+    let before = rack.ops.len();
+    rack.reconcile(&name("a"), &mut || Luck::Good);
+    rack.reconcile(&name("b"), &mut || Luck::Good);
+    assert_eq!(rack.body("a").declared.as_ref().map(|d| d.what), Some(Declaration::OffButRuns));
+    assert_eq!((&rack.ops[before..], rack.body("b").evidence.len()), (&[][..], 0), "the one is not told to go, the other not started");
+}
+
 #[test]
 fn a_declared_body_that_was_seen_off_is_in_care_again_before_it_is_started() {
     let mut rack = p_on_a();
