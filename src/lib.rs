@@ -84,6 +84,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo, clippy::unimplemented)]
 
 mod boot;
+mod byte_channel;
 mod cli;
 mod clock;
 mod control;

@@ -28,8 +28,9 @@ pub const VALUE_BYTES: usize = 1 << 20;
 pub const WRITES_AT_ONCE: usize = 100;
 /// Values written at once: a whole value and small ones beside it, within etcd's 1.5 MiB for a request.
 pub const WRITES_BYTES: usize = VALUE_BYTES + VALUE_BYTES / 4;
-/// A watcher that is this many changes behind is cut off and lists again.
-pub const WATCH_BACKLOG: usize = 1_024;
+/// What may wait for a watcher that does not read, at each of the places on its way: eight whole values. Then the log of the store waits, and a
+/// watcher of whom that has forgotten something lists again (410).
+pub const WATCH_BYTES: usize = 8 << 20;
 /// How long a lease on the right to act lives without a keep-alive.
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
 /// How long a hard power-off may take before it is read as not obeyed: slow BMCs act seconds late, some half a minute.

@@ -62,6 +62,9 @@ pub mod cli {
         pub use crate::cli::serve::run;
     }
 }
+pub mod byte_channel {
+    pub use crate::byte_channel::{Sender, channel};
+}
 pub mod clock {
     pub use crate::clock::{BootClock, Clock};
 }
@@ -137,7 +140,7 @@ pub mod limits {
     pub use crate::limits::{
         API_CONNECTIONS, BOOT_CONNECTIONS, BOOT_HEAD_BYTES, EVENTS, FAST_POLL_FOR, HARD_OFF_TRIES, HARD_OFF_WAIT, HEAD_WITHIN, LEASE_TTL,
         MACS_PER_PORT, MANIFEST_BYTES, MANIFEST_OBJECTS, PREVIEW_WAIT, RECORD_ROUNDS, REPORTS, RETRY_FIRST, REVISIONS, SEEN_OFF_APART,
-        SOFT_OFF_TRIES, SOFT_OFF_UNKNOWN, STANDBY_LOOKS, VALUE_BYTES, WATCH_BACKLOG, WRITES_AT_ONCE, WRITES_BYTES,
+        SOFT_OFF_TRIES, SOFT_OFF_UNKNOWN, STANDBY_LOOKS, VALUE_BYTES, WATCH_BYTES, WRITES_AT_ONCE, WRITES_BYTES,
     };
 }
 pub mod manifest {
@@ -283,8 +286,8 @@ pub mod sim {
 }
 pub mod store {
     pub use crate::store::{
-        Change, EmbeddedStore, Entry, EtcdLogin, EtcdStore, EtcdTls, Expect, Lease, LeaseEnd, Records, Revision, Store, StoreError,
-        StoreSpec, Write, open,
+        Change, Changes, EmbeddedStore, Entry, EtcdLogin, EtcdStore, EtcdTls, Expect, Lease, LeaseEnd, Records, Revision, Store,
+        StoreError, StoreSpec, Write, open,
     };
     pub mod keys {
         pub use crate::store::keys::{CURRENT, SEQ, approval, body, pause, pin};

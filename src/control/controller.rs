@@ -26,7 +26,7 @@ use crate::model::server::Arch;
 use crate::model::{Kind, Mac, Name, Object};
 use crate::plan::guardrails::Guardrails;
 use crate::plan::record::Record;
-use crate::store::{Change, Expect, Lease, Records, Revision, Store, StoreError, Write, keys};
+use crate::store::{Changes, Expect, Lease, Records, Revision, Store, StoreError, Write, keys};
 use crate::telemetry::timestamp;
 
 #[derive(Debug)]
@@ -147,12 +147,7 @@ impl Controller {
     }
 
     /// Until the channel closes or the store's watch ends.
-    pub async fn run(
-        &mut self,
-        mut inbox: mpsc::Receiver<Message>,
-        mut reports: mpsc::Receiver<Report>,
-        mut watch: mpsc::Receiver<Result<Change, StoreError>>,
-    ) {
+    pub async fn run(&mut self, mut inbox: mpsc::Receiver<Message>, mut reports: mpsc::Receiver<Report>, mut watch: Changes) {
         let mut site = self.status.subscribe();
         site.mark_changed();
         loop {

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 use tokio::time::sleep;
 
 use super::centre::Centre;
 use super::checkers::{By, Host};
 use super::leases::Leases;
+use crate::byte_channel;
 use crate::model::fact::Tick;
-use crate::store::{Change, Entry, Lease, Revision, Store, StoreError, Write, keys::Key};
+use crate::store::{Changes, Entry, Lease, Revision, Store, StoreError, Write, keys::Key, weigh};
 
 /// How long a request takes that gets no answer.
 const CUT_OFF: Duration = Duration::from_secs(2);
@@ -265,17 +266,17 @@ impl Store for TrialStore {
         self.write(writes).await
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, StoreError> {
         let mut changes = self.inner.watch(prefix, after).await?;
         let mut over = self.watches_end.subscribe();
-        let (to, out) = mpsc::channel(crate::limits::WATCH_BACKLOG);
+        let (to, out) = byte_channel::channel(crate::limits::WATCH_BYTES, weigh);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     biased;
                     () = to.closed() => return,
                     _ = over.recv() => {
-                        let _ = to.send(Err(unreachable())).await;
+                        to.send_last(Err(unreachable()));
                         return;
                     }
                     change = changes.recv() => match change {

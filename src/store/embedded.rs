@@ -29,8 +29,8 @@ use self::{
     engine::{Answer, Engine, Shared, Work},
     place::Place,
 };
-use super::{Change, Entry, Lease, LeaseEnd, Revision, Store, StoreError, Write, check_size, check_writes};
-use crate::{clock::BootClock, limits};
+use super::{Change, Changes, Entry, Lease, LeaseEnd, Revision, Store, StoreError, Write, check_size, check_writes, weigh};
+use crate::{byte_channel, clock::BootClock, limits};
 
 /// Callers that may wait for the writer; more wait for room.
 const QUEUE: usize = 1_024;
@@ -201,8 +201,8 @@ impl Store for EmbeddedStore {
         self.submit(Work::Writes(writes.to_vec())).await
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {
-        let (to, changes) = mpsc::channel(limits::WATCH_BACKLOG);
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, StoreError> {
+        let (to, changes) = byte_channel::channel(limits::WATCH_BYTES, weigh);
         let follower = Follower {
             shared: Arc::downgrade(&self.shared),
             newest: self.shared.newest.subscribe(),
@@ -251,7 +251,7 @@ struct Follower {
     newest: watch::Receiver<Revision>,
     inline: bool,
     prefix: String,
-    to: mpsc::Sender<Result<Change, StoreError>>,
+    to: byte_channel::Sender<Result<Change, StoreError>>,
 }
 
 impl Follower {
@@ -273,7 +273,7 @@ impl Follower {
                     }
                 }
                 Err(error) => {
-                    let _ = self.to.send(Err(error)).await;
+                    self.to.send_last(Err(error));
                     return;
                 }
             }

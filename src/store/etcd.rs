@@ -22,14 +22,13 @@ use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, Identity, KeyValue, KvClient, TlsOptions, Txn,
     TxnOp, TxnOpResponse, TxnResponse,
 };
-use tokio::sync::mpsc;
 
 use self::{
     call::{Failure, OUT_OF_RANGE, Pace, again, nothing_written, once},
     lease::Held,
 };
-use super::{Change, Entry, Expect, Lease, Revision, Store, StoreError, Write, check_size, check_writes};
-use crate::{limits, model::secret::Hidden};
+use super::{Changes, Entry, Expect, Lease, Revision, Store, StoreError, Write, check_size, check_writes, weigh};
+use crate::{byte_channel, limits, model::secret::Hidden};
 
 /// HTTP/2 pings. etcd cuts connections that ping more often than every 5 s (`--grpc-keepalive-min-time`, etcd 3.4): with an interval of 1 s
 /// an idle watch was cut every 4 s, for ever (measured).
@@ -370,9 +369,8 @@ impl Store for EtcdStore {
         self.write(writes).await
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {
-        // One more, for the error that cuts it off.
-        let (to, changes) = mpsc::channel(limits::WATCH_BACKLOG + 1);
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, StoreError> {
+        let (to, changes) = byte_channel::channel(limits::WATCH_BYTES, weigh);
         tokio::spawn(watch::run(self.alone(), prefix.to_owned(), after, to));
         Ok(changes)
     }

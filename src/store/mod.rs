@@ -18,7 +18,6 @@ mod spec;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 
 pub use self::{
     embedded::EmbeddedStore,
@@ -27,7 +26,7 @@ pub use self::{
     records::Records,
     spec::StoreSpec,
 };
-use crate::limits;
+use crate::{byte_channel, limits};
 
 /// Opens the store that a specification names.
 pub async fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
@@ -90,6 +89,18 @@ pub struct Entry {
 pub enum Change {
     Put(Entry),
     Deleted { key: String, revision: Revision },
+}
+
+/// What a watch tells, in the order of revisions; the last of it may be why it ends.
+pub type Changes = byte_channel::Receiver<Result<Change, StoreError>>;
+
+/// What a change that waits for its watcher weighs, in bytes.
+pub(crate) fn weigh(change: &Result<Change, StoreError>) -> usize {
+    match change {
+        Ok(Change::Put(entry)) => entry.key.len() + entry.value.len(),
+        Ok(Change::Deleted { key, .. }) => key.len(),
+        Err(_) => 0,
+    }
 }
 
 /// What a compare-and-set expects to find.
@@ -207,7 +218,7 @@ pub trait Store: Send + Sync {
 
     /// Every change after `after` under `prefix`, in order, none twice. The channel is bounded; an `Err` is the last item, after which
     /// the caller lists and watches again. Reconnecting inside is the backend's own business.
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError>;
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, StoreError>;
 
     /// Takes the named lease when it is free, waiting for it; `holder` is shown to others. From then on writes of this store are fenced by it.
     async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Box<dyn Lease>, StoreError>;

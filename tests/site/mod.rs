@@ -9,17 +9,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use embody::testing::byte_channel;
 use embody::testing::control::operator::{ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use embody::testing::model::{Kind, Name, Object};
 use embody::testing::server::api;
-use embody::testing::store::{Change, Entry, Expect, Lease, Revision, Store, StoreError, Write};
+use embody::testing::store::{Change, Changes, Entry, Expect, Lease, Revision, Store, StoreError, Write};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-type Watcher = (String, mpsc::Sender<Result<Change, StoreError>>);
+type Watcher = (String, byte_channel::Sender<Result<Change, StoreError>>);
 
 #[derive(Default)]
 struct Inner {
@@ -44,7 +45,8 @@ fn place(change: &Change) -> (&str, Revision) {
 impl Inner {
     fn record(&mut self, change: Change) -> Revision {
         self.history.push(change.clone());
-        self.watchers.retain(|(prefix, to)| !place(&change).0.starts_with(prefix.as_str()) || to.try_send(Ok(change.clone())).is_ok());
+        let theirs = self.watchers.iter().filter(|(prefix, _)| place(&change).0.starts_with(prefix.as_str()));
+        theirs.for_each(|(_, to)| to.send_last(Ok(change.clone())));
         self.revision
     }
 }
@@ -106,14 +108,14 @@ impl Store for MemoryStore {
         Ok(writes.iter().map(&mut one).collect())
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<mpsc::Receiver<Result<Change, StoreError>>, StoreError> {
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, StoreError> {
         let mut inner = self.0.lock().unwrap();
         if after < inner.oldest {
             return Err(StoreError::Compacted { asked: after, oldest: inner.oldest });
         }
-        let (to, changes) = mpsc::channel(1024);
+        let (to, changes) = byte_channel::channel(8 << 20, |_| 0);
         for change in inner.history.iter().filter(|c| place(c).1 > after && place(c).0.starts_with(prefix)) {
-            to.try_send(Ok(change.clone())).unwrap();
+            to.send_last(Ok(change.clone()));
         }
         inner.watchers.push((prefix.to_owned(), to));
         Ok(changes)

@@ -7,11 +7,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use embody::testing::{
     limits,
     model::{Kind, Name},
-    store::{Change, Entry, Expect, Revision, Store, StoreError, Write, keys},
+    store::{Change, Changes, Entry, Expect, Revision, Store, StoreError, Write, keys},
 };
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
-pub type Watch = mpsc::Receiver<Result<Change, StoreError>>;
+pub type Watch = Changes;
 
 pub async fn next(watch: &mut Watch) -> Result<Change, StoreError> {
     timeout(Duration::from_secs(30), watch.recv()).await.expect("a change within 30 s").expect("the watch goes on")
@@ -226,7 +226,7 @@ pub async fn a_watch_misses_nothing_and_repeats_nothing(store: Arc<dyn Store>) {
             };
             assert_eq!(next(&mut watch).await.unwrap(), expected, "a watch after {after}");
         }
-        assert!(watch.try_recv().is_err(), "nothing more");
+        assert!(timeout(Duration::from_millis(20), watch.recv()).await.is_err(), "nothing more");
     }
 }
 
@@ -243,12 +243,13 @@ pub async fn a_watcher_that_does_not_read_loses_nothing_in_silence(store: Arc<dy
     let start = store.list("").await.unwrap().1;
     let mut idle = store.watch("", start).await.unwrap();
     let mut writers = JoinSet::new();
+    let value: Arc<str> = "x".repeat(256 << 10).into();
     for writer in 0..8 {
-        let store = store.clone();
+        let (store, value) = (store.clone(), Arc::clone(&value));
         writers.spawn(async move {
             let mut done = Vec::new();
-            for n in 0..limits::WATCH_BACKLOG / 6 {
-                done.push(create(&*store, &format!("{writer}/{n}"), "x").await);
+            for n in 0..2 * limits::WATCH_BYTES / value.len() / 8 {
+                done.push(create(&*store, &format!("{writer}/{n}"), &value).await);
             }
             done
         });
@@ -264,7 +265,7 @@ pub async fn a_watcher_that_does_not_read_loses_nothing_in_silence(store: Arc<dy
         match next(&mut idle).await {
             Ok(change) => assert_eq!(revision(&change), *at, "change {n}"),
             Err(StoreError::Compacted { .. }) => {
-                assert!(n >= limits::WATCH_BACKLOG, "cut off already at change {n}");
+                assert!(n + 1 >= limits::WATCH_BYTES / value.len(), "cut off already at change {n}");
                 assert!(timeout(Duration::from_secs(5), idle.recv()).await.unwrap().is_none());
                 return;
             }

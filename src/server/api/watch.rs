@@ -13,13 +13,12 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::fault::ApiError;
 use super::objects::{self, Backend};
 use super::routes::{Selection, Stop};
-use crate::limits::WATCH_BACKLOG;
+use crate::byte_channel::{self, Sender};
+use crate::limits::WATCH_BYTES;
 use crate::model::kind::API_VERSION;
 use crate::model::{Kind, Object};
 use crate::store::{Change, Entry, Revision, StoreError};
@@ -37,7 +36,7 @@ struct Watch {
     unsure_until: Revision,
     /// Keys of which such a change was already told.
     told: BTreeSet<String>,
-    to: mpsc::Sender<Line>,
+    to: Sender<Line>,
 }
 
 /// The client went away.
@@ -52,7 +51,7 @@ pub(super) fn start(
     lasting: Option<Duration>,
     mut stop: Stop,
 ) -> Response {
-    let (to, lines) = mpsc::channel(WATCH_BACKLOG);
+    let (to, lines) = byte_channel::channel(WATCH_BYTES, |line: &Line| line.as_ref().map_or(0, Bytes::len));
     let closed = to.clone();
     let watch = Watch { backend, kind, selection, known: BTreeMap::new(), unsure_until: 0, told: BTreeSet::new(), to };
     tokio::spawn(async move {
@@ -70,7 +69,7 @@ pub(super) fn start(
             () = watch.run(from) => {}
         }
     });
-    let mut response = Response::new(Body::from_stream(ReceiverStream::new(lines)));
+    let mut response = Response::new(Body::from_stream(lines));
     response.headers_mut().insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
     response
 }

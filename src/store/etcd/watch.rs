@@ -7,19 +7,17 @@
 use std::time::Duration;
 
 use etcd_client::{EventType, GetOptions, WatchOptions, WatchStream};
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use super::{
     EtcdStore, as_revision,
     call::{Failure, OUT_OF_RANGE, once},
 };
+use crate::byte_channel::{Gone, Sender};
 use crate::store::{Change, Entry, Revision, StoreError};
 
 /// All streams share one connection and its flow control: watchers that do not read would in the end keep the lease from being kept alive.
-/// One that has not read for so long, with a full channel, is cut off.
+/// One that has not read for so long, with a full channel (`limits::WATCH_BYTES`), is cut off.
 const BEHIND: Duration = Duration::from_secs(1);
 
 type Item = Result<Change, StoreError>;
@@ -42,7 +40,7 @@ enum End {
     Broken,
 }
 
-pub(super) async fn run(store: EtcdStore, prefix: String, after: Revision, to: mpsc::Sender<Item>) {
+pub(super) async fn run(store: EtcdStore, prefix: String, after: Revision, to: Sender<Item>) {
     let mut cursor = Cursor { at: after + 1, passed: 0 };
     loop {
         if let Ok(stream) = open(&store, &prefix, cursor).await
@@ -65,7 +63,7 @@ async fn open(store: &EtcdStore, prefix: &str, cursor: Cursor) -> Result<WatchSt
     once(client.watch(store.full(prefix), Some(options))).await
 }
 
-async fn follow(store: &EtcdStore, mut stream: WatchStream, cursor: &mut Cursor, to: &mpsc::Sender<Item>) -> End {
+async fn follow(store: &EtcdStore, mut stream: WatchStream, cursor: &mut Cursor, to: &Sender<Item>) -> End {
     // Of the revision where the last stream broke: what was passed on already.
     let Cursor { at: resumed, passed: mut skip } = *cursor;
     loop {
@@ -81,12 +79,12 @@ async fn follow(store: &EtcdStore, mut stream: WatchStream, cursor: &mut Cursor,
                 return End::Broken;
             }
             let oldest = as_revision(message.compact_revision());
-            return last_item(to, StoreError::Compacted { asked: cursor.at - 1, oldest }).await;
+            return last_item(to, StoreError::Compacted { asked: cursor.at - 1, oldest });
         }
         if message.created() {
             match horizon(store, cursor.at - 1).await {
                 Ok(()) => {}
-                Err(Some(last)) => return last_item(to, last).await,
+                Err(Some(last)) => return last_item(to, last),
                 Err(None) => return End::Broken,
             }
         }
@@ -98,23 +96,18 @@ async fn follow(store: &EtcdStore, mut stream: WatchStream, cursor: &mut Cursor,
                 continue;
             }
             let Some(change) = change(store, event.event_type(), kv, revision) else { continue };
-            match timeout(BEHIND, to.reserve_many(2)).await {
-                // One of the two stays free for the last item.
-                Ok(Ok(mut permits)) => {
-                    if let Some(permit) = permits.next() {
-                        permit.send(Ok(change));
-                    }
-                }
-                Ok(Err(_)) => return End::Done,
-                Err(_) => return last_item(to, StoreError::Compacted { asked: cursor.at - 1, oldest: revision }).await,
+            match timeout(BEHIND, to.send(Ok(change))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(Gone)) => return End::Done,
+                Err(_) => return last_item(to, StoreError::Compacted { asked: cursor.at - 1, oldest: revision }),
             }
             *cursor = Cursor { at: revision, passed: if cursor.at == revision { cursor.passed + 1 } else { 1 } };
         }
     }
 }
 
-async fn last_item(to: &mpsc::Sender<Item>, error: StoreError) -> End {
-    let _ = to.send(Err(error)).await;
+fn last_item(to: &Sender<Item>, error: StoreError) -> End {
+    to.send_last(Err(error));
     End::Done
 }
 
