@@ -16,6 +16,7 @@ pub(crate) mod inspect;
 pub(crate) mod output;
 mod plan;
 pub(crate) mod serve;
+mod sim;
 pub(crate) mod source;
 mod subject;
 mod wait;
@@ -83,6 +84,8 @@ enum Verb {
     Inspect(inspect::InspectVerb),
     /// Watch a simulated rack converge, and break it
     Demo(demo::DemoArgs),
+    /// Hold the devices of manifests, or of a fleet, simulated on the loopback: to rehearse
+    Sim(sim::SimArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -129,7 +132,7 @@ pub(crate) fn say(line: &str) {
 }
 
 fn run(cli: Cli) -> Result<u8, Failure> {
-    let many = matches!(cli.verb, Verb::Serve(_) | Verb::Demo(_));
+    let many = matches!(cli.verb, Verb::Serve(_) | Verb::Demo(_) | Verb::Sim(_));
     let mut builder = if many { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
     let runtime = builder.enable_all().build().map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
     let done = runtime.block_on(dispatch(cli));
@@ -162,6 +165,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Explain(args) => explain::run(args).map(|()| 0),
         Verb::Schema(args) => explain::schema(args).map(|()| 0),
         Verb::Inspect(verb) => inspect::run(verb).await.map(|()| 0),
+        Verb::Sim(args) => sim::run(args).await.map(|()| 0),
         Verb::Demo(args) => demo::run(args, server).await.map(|()| 0),
         Verb::Completion(args) => completion::run(args).map(|()| 0),
     }

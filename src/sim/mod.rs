@@ -7,6 +7,8 @@ pub(crate) mod bmc;
 pub(crate) mod centre;
 pub(crate) mod checkers;
 pub(crate) mod direct;
+pub(crate) mod faults;
+pub(crate) mod fleet;
 pub(crate) mod freezer;
 pub(crate) mod leases;
 pub(crate) mod line;
