@@ -70,6 +70,28 @@ async fn the_store_in_etcd_keeps_every_promise() {
 
 // --- embedded ------------------------------------------------------------------------------------------------------------------------
 
+/// A watch that was dropped in the middle of a read holds the store for a moment more.
+async fn opened(dir: &Path) -> Result<Arc<EmbeddedStore>, StoreError> {
+    for _ in 0..500 {
+        match EmbeddedStore::open(dir) {
+            Err(StoreError::Unusable { why, .. }) if why.contains("has it open") => sleep(Duration::from_millis(10)).await,
+            done => return done,
+        }
+    }
+    EmbeddedStore::open(dir)
+}
+
+/// The same file without the store around it.
+async fn raw(file: std::path::PathBuf) -> redb::Database {
+    for _ in 0..500 {
+        match redb::Database::open(&file) {
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => sleep(Duration::from_millis(10)).await,
+            done => return done.unwrap(),
+        }
+    }
+    redb::Database::open(&file).unwrap()
+}
+
 /// Not a test: what this binary does when a test starts it again.
 #[test]
 fn child() {
@@ -155,7 +177,7 @@ async fn nothing_acknowledged_is_lost_when_the_writer_is_killed() {
                 (words.next().unwrap().parse().unwrap(), (words.next().unwrap(), words.next().unwrap()))
             })
             .collect();
-        let store = EmbeddedStore::open(dir.path()).unwrap();
+        let store = opened(dir.path()).await.unwrap();
         let newest = store.list("").await.unwrap().1;
         assert!(newest >= before && newest >= acks.keys().last().copied().unwrap_or(0), "round {round}");
         let history: BTreeMap<Revision, Change> = history(&store).await.into_iter().map(|c| (revision(&c), c)).collect();
@@ -179,27 +201,27 @@ async fn a_second_process_is_refused_with_the_pid_of_the_first() {
     let refused = EmbeddedStore::open(dir.path()).err().expect("it is held").to_string();
     assert!(refused.contains(&format!("process {}", child.process.id())), "{refused}");
     child.kill();
-    create(&*EmbeddedStore::open(dir.path()).unwrap(), "a", "1").await;
+    create(&*opened(dir.path()).await.unwrap(), "a", "1").await;
 }
 
 #[tokio::test]
 async fn a_newer_format_is_refused_and_left_alone() {
     let dir = TempDir::new().unwrap();
-    create(&*EmbeddedStore::open(dir.path()).unwrap(), "a", "1").await;
+    create(&*opened(dir.path()).await.unwrap(), "a", "1").await;
     let meta = redb::TableDefinition::<&str, u64>::new("meta");
-    let set = |format: u64| {
-        let database = redb::Database::open(dir.path().join("embody.redb")).unwrap();
+    let set = async |format: u64| {
+        let database = raw(dir.path().join("embody.redb")).await;
         let txn = database.begin_write().unwrap();
         assert!(txn.open_table(meta).unwrap().insert("format", format).unwrap().is_some());
         txn.commit().unwrap();
     };
-    set(7);
+    set(7).await;
     let bytes = std::fs::read(dir.path().join("embody.redb")).unwrap();
-    let refused = EmbeddedStore::open(dir.path()).err().expect("it is newer").to_string();
+    let refused = opened(dir.path()).await.err().expect("it is newer").to_string();
     assert!(refused.contains("newer version of embody") && refused.contains("format 7"), "{refused}");
     assert_eq!(std::fs::read(dir.path().join("embody.redb")).unwrap(), bytes);
-    set(2);
-    assert_eq!(EmbeddedStore::open(dir.path()).unwrap().get("a").await.unwrap().unwrap().value, b"1");
+    set(2).await;
+    assert_eq!(opened(dir.path()).await.unwrap().get("a").await.unwrap().unwrap().value, b"1");
 }
 
 #[tokio::test]
@@ -216,7 +238,7 @@ async fn only_its_user_can_read_the_file() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_and_events_do_not_grow() {
     let dir = TempDir::new().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).await.unwrap();
     let old = create(&*store, "old", "current for ever").await;
     let writers: Vec<_> = (0..200)
         .map(|n| {
@@ -287,7 +309,7 @@ async fn a_full_disk_is_told_and_survived() {
     }
     until(&mut lines, "read true", 100);
     child.kill();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).await.unwrap();
     history(&store).await;
     for key in acked {
         assert!(store.get(&key).await.unwrap().is_some(), "{key} was acknowledged");

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use crate::opened;
 use embody::testing::store::{Change, EmbeddedStore, Expect, Records, Store, StoreError, Write};
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -52,14 +53,14 @@ async fn accepted(records: &Records, key: &str) {
     records.follow().await.unwrap();
 }
 
-fn open(dir: &TempDir) -> Arc<dyn Store> {
-    EmbeddedStore::open(dir.path()).unwrap()
+async fn open(dir: &TempDir) -> Arc<dyn Store> {
+    opened(dir.path()).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_record_and_its_number_are_one_write() {
     let dir = TempDir::new().unwrap();
-    let store = open(&dir);
+    let store = open(&dir).await;
     let records = begun(store.clone(), dir.path()).await;
     assert_eq!(marked(dir.path()), 0);
     let at = records.write_all(&[put("a"), put("b")].concat()).await.unwrap();
@@ -83,33 +84,33 @@ async fn a_record_and_its_number_are_one_write() {
 async fn an_embedded_file_put_back_is_noticed() {
     let dir = TempDir::new().unwrap();
     let (file, backup) = (dir.path().join("embody.redb"), dir.path().join("backup"));
-    begun(open(&dir), dir.path()).await.write_all(&put("a")).await.unwrap();
+    begun(open(&dir).await, dir.path()).await.write_all(&put("a")).await.unwrap();
     std::fs::copy(&file, &backup).unwrap();
-    begun(open(&dir), dir.path()).await.write_all(&put("b")).await.unwrap();
+    begun(open(&dir).await, dir.path()).await.write_all(&put("b")).await.unwrap();
     std::fs::copy(&backup, &file).unwrap();
-    let records = Records::open(open(&dir), dir.path()).unwrap();
+    let records = Records::open(open(&dir).await, dir.path()).unwrap();
     refused(&records, "ends at record 1").await;
     drop(records);
     // A new process knows it too.
-    let records = Records::open(open(&dir), dir.path()).unwrap();
+    let records = Records::open(open(&dir).await, dir.path()).unwrap();
     refused(&records, "ends at record 1").await;
     accepted(&records, "c").await;
     drop(records);
-    begun(open(&dir), dir.path()).await.write_all(&put("d")).await.unwrap();
+    begun(open(&dir).await, dir.path()).await.write_all(&put("d")).await.unwrap();
 }
 
 #[tokio::test]
 async fn an_embedded_file_taken_away_or_exchanged_is_noticed() {
     let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    begun(open(&dir), dir.path()).await.write_all(&put("a")).await.unwrap();
+    begun(open(&dir).await, dir.path()).await.write_all(&put("a")).await.unwrap();
     std::fs::remove_file(dir.path().join("embody.redb")).unwrap();
-    let records = Records::open(open(&dir), dir.path()).unwrap();
+    let records = Records::open(open(&dir).await, dir.path()).unwrap();
     refused(&records, "was emptied").await;
     accepted(&records, "a").await;
     drop(records);
-    begun(open(&other), other.path()).await.write_all(&put("a")).await.unwrap();
+    begun(open(&other).await, other.path()).await.write_all(&put("a")).await.unwrap();
     std::fs::copy(other.path().join("embody.redb"), dir.path().join("embody.redb")).unwrap();
-    let records = Records::open(open(&dir), dir.path()).unwrap();
+    let records = Records::open(open(&dir).await, dir.path()).unwrap();
     refused(&records, "is another one").await;
     accepted(&records, "b").await;
 }
@@ -117,7 +118,7 @@ async fn an_embedded_file_taken_away_or_exchanged_is_noticed() {
 #[tokio::test]
 async fn a_missing_mark_is_made_and_a_damaged_one_stops() {
     let dir = TempDir::new().unwrap();
-    let store = open(&dir);
+    let store = open(&dir).await;
     begun(store.clone(), dir.path()).await.write_all(&put("a")).await.unwrap();
     let mark = dir.path().join("mark");
     std::fs::remove_file(&mark).unwrap();
@@ -159,7 +160,7 @@ async fn the_mark_outlives_a_killed_process() {
         let now = marked(dir.path());
         assert!(now >= last.unwrap_or(before), "round {round}: {now}, acknowledged {last:?}");
         before = now;
-        begun(open(&dir), dir.path()).await;
+        begun(open(&dir).await, dir.path()).await;
     }
     assert!(before > 5, "no child came as far as a few records");
 }
@@ -213,7 +214,7 @@ async fn an_etcd_emptied_or_restored_is_noticed_by_everybody() {
 #[tokio::test]
 async fn a_record_that_somebody_takes_away_while_no_controller_runs_is_missed() {
     let dir = TempDir::new().unwrap();
-    let store = open(&dir);
+    let store = open(&dir).await;
     let key = "records/2/bodies/alpha";
     let at = begun(store.clone(), dir.path()).await.write_all(&[put(key), put("records/2/bodies/beta")].concat()).await.unwrap();
     begun(store.clone(), dir.path()).await;

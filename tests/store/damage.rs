@@ -13,9 +13,10 @@ use embody::testing::store::{Change, EmbeddedStore, Entry, Expect, Records, Stor
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::rows::create;
+use crate::{opened, raw};
 
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 const HEAD: TableDefinition<&str, u64> = TableDefinition::new("head");
@@ -95,17 +96,6 @@ async fn judge(store: &EmbeddedStore, expected: &Expected, what: &str) -> bool {
     true
 }
 
-/// A watch that was dropped in the middle of a read holds the store for a moment more.
-async fn opened(dir: &Path) -> Result<Arc<EmbeddedStore>, StoreError> {
-    for _ in 0..500 {
-        match EmbeddedStore::open(dir) {
-            Err(StoreError::Unusable { why, .. }) if why.contains("has it open") => sleep(Duration::from_millis(10)).await,
-            done => return done,
-        }
-    }
-    EmbeddedStore::open(dir)
-}
-
 /// How it went: refused when opened, or used, and how many keys were damaged.
 async fn trial(dir: &Path, expected: &Expected, what: &str) -> Option<usize> {
     let store = match opened(dir).await {
@@ -140,7 +130,7 @@ async fn trial(dir: &Path, expected: &Expected, what: &str) -> Option<usize> {
 #[tokio::test]
 async fn no_damaged_byte_gives_a_wrong_value_or_hides_a_key() {
     let (dir, copy) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).await.unwrap();
     let expected = filled(&store).await;
     // As a kill would leave it, and closed well.
     let killed = std::fs::read(file(&dir)).unwrap();
@@ -176,7 +166,7 @@ async fn no_damaged_byte_gives_a_wrong_value_or_hides_a_key() {
 #[tokio::test]
 async fn a_damaged_value_is_told_by_its_key_and_hides_no_other() {
     let dir = TempDir::new().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).await.unwrap();
     let keys = ["records/2/bodies/a", "records/2/bodies/b", "records/2/pauses/everything"];
     for key in keys {
         create(&*store, key, &format!("{{\"vlan\":100,\"of\":\"{key}\"}}")).await;
@@ -191,7 +181,7 @@ async fn a_damaged_value_is_told_by_its_key_and_hides_no_other() {
     std::fs::write(file(&dir), &bytes).unwrap();
     for _ in 0..2 {
         // Killed or not, it is told each time.
-        let store = EmbeddedStore::open(dir.path()).unwrap();
+        let store = opened(dir.path()).await.unwrap();
         let damaged: Vec<(String, bool)> = store.list("").await.unwrap().0.into_iter().map(|e| (e.key, e.damaged)).collect();
         assert_eq!(damaged, keys.map(|key| (key.to_owned(), key.ends_with("/b"))));
         assert!(store.get(keys[1]).await.unwrap().unwrap().damaged);
@@ -201,7 +191,7 @@ async fn a_damaged_value_is_told_by_its_key_and_hides_no_other() {
 #[tokio::test]
 async fn what_is_no_store_is_refused_in_a_sentence_and_left_alone() {
     let dir = TempDir::new().unwrap();
-    drop(EmbeddedStore::open(dir.path()).unwrap());
+    drop(opened(dir.path()).await.unwrap());
     let whole = std::fs::read(file(&dir)).unwrap();
     let cases: [(&[u8], &str); 5] = [
         (b"", "the file is empty (0 bytes)"),
@@ -212,14 +202,14 @@ async fn what_is_no_store_is_refused_in_a_sentence_and_left_alone() {
     ];
     for (bytes, words) in cases {
         std::fs::write(file(&dir), bytes).unwrap();
-        let refused = EmbeddedStore::open(dir.path()).err().expect(words).to_string();
+        let refused = opened(dir.path()).await.err().expect(words).to_string();
         assert!(refused.contains(words) && refused.contains("restore it from a backup, or move it away"), "{words}: {refused}");
         assert!(refused.contains(&file(&dir).display().to_string()) && !refused.contains('\n'), "{refused}");
         assert_eq!(std::fs::read(file(&dir)).unwrap(), bytes, "left alone");
     }
     std::fs::remove_file(file(&dir)).unwrap();
     std::fs::create_dir(file(&dir)).unwrap();
-    let refused = EmbeddedStore::open(dir.path()).err().expect("a directory").to_string();
+    let refused = opened(dir.path()).await.err().expect("a directory").to_string();
     assert!(refused.contains("it is not a file"), "{refused}");
 }
 
@@ -253,7 +243,7 @@ async fn a_file_of_format_1_becomes_format_2() {
         [(1, 0, "bodies/a", "1"), (1, 0, "bodies/b", "1"), (1, 1, "bodies/a", "2"), (2, 2, "bodies/b", ""), (1, 0, "objects/x", "y")];
     write_format_1(&dir, &changes, 0);
     for _ in 0..2 {
-        let store = EmbeddedStore::open(dir.path()).unwrap();
+        let store = opened(dir.path()).await.unwrap();
         let entry = |key: &str, value: &str, revision| Entry { key: key.into(), value: value.into(), revision, damaged: false };
         assert_eq!(store.list("").await.unwrap(), (vec![entry("bodies/a", "2", 3), entry("objects/x", "y", 5)], 5));
         assert_eq!(store.events(10).await.unwrap(), [b"event 0".to_vec()]);
@@ -261,11 +251,11 @@ async fn a_file_of_format_1_becomes_format_2() {
         assert_eq!(watch.recv().await.unwrap().unwrap(), Change::Put(entry("bodies/a", "2", 3)));
         assert_eq!(watch.recv().await.unwrap().unwrap(), Change::Deleted { key: "bodies/b".into(), revision: 4 });
     }
-    let database = redb::Database::open(file(&dir)).unwrap();
+    let database = raw(file(&dir)).await;
     let txn = database.begin_read().unwrap();
     assert_eq!(txn.open_table(META).unwrap().get("format").unwrap().unwrap().value(), 2);
     drop((txn, database));
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).await.unwrap();
     assert_eq!(store.put_if("bodies/a", b"3".into(), Expect::At(3)).await.unwrap(), 6);
 }
 
@@ -274,10 +264,10 @@ async fn a_file_of_format_1_that_does_not_read_is_left_as_it_is() {
     let dir = TempDir::new().unwrap();
     write_format_1(&dir, &[(1, 0, "bodies/a", "1"), (9, 0, "bodies/b", "1")], 0);
     for _ in 0..2 {
-        let refused = EmbeddedStore::open(dir.path()).err().expect("a record does not read").to_string();
+        let refused = opened(dir.path()).await.err().expect("a record does not read").to_string();
         assert!(refused.contains("damaged"), "{refused}");
     }
-    let database = redb::Database::open(file(&dir)).unwrap();
+    let database = raw(file(&dir)).await;
     assert_eq!(database.begin_read().unwrap().open_table(META).unwrap().get("format").unwrap().unwrap().value(), 1);
 }
 
@@ -285,10 +275,10 @@ async fn a_file_of_format_1_that_does_not_read_is_left_as_it_is() {
 #[tokio::test]
 async fn a_wrong_record_in_a_whole_page_is_told_and_written_over() {
     let dir = TempDir::new().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).await.unwrap();
     let (a, b) = (create(&*store, "a", "1").await, create(&*store, "b", "1").await);
     drop(store);
-    let database = redb::Database::open(file(&dir)).unwrap();
+    let database = raw(file(&dir)).await;
     let txn = database.begin_write().unwrap();
     {
         let mut log = txn.open_table(LOG).unwrap();
@@ -298,7 +288,7 @@ async fn a_wrong_record_in_a_whole_page_is_told_and_written_over() {
     }
     txn.commit().unwrap();
     drop(database);
-    let store: Arc<EmbeddedStore> = EmbeddedStore::open(dir.path()).unwrap();
+    let store: Arc<EmbeddedStore> = opened(dir.path()).await.unwrap();
     let (entries, at) = store.list("").await.unwrap();
     assert_eq!(entries.iter().map(|e| (&*e.key, e.damaged)).collect::<Vec<_>>(), [("a", true), ("b", false)]);
     // History behind it is gone, what comes is not.
@@ -329,12 +319,12 @@ async fn is_read_only(store: &EmbeddedStore, what: &str) {
 #[tokio::test]
 async fn a_file_that_is_removed_or_replaced_under_the_store_is_not_written_any_more() {
     let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).await.unwrap();
     create(&*store, "a", "1").await;
     std::fs::rename(file(&dir), dir.path().join("kept")).unwrap();
     is_read_only(&store, "removed").await;
     // One that is a store, too.
-    drop(EmbeddedStore::open(other.path()).unwrap());
+    drop(opened(other.path()).await.unwrap());
     std::fs::copy(file(&other), file(&dir)).unwrap();
     is_read_only(&store, "replaced").await;
     // As it was.
@@ -349,7 +339,7 @@ async fn a_file_that_is_removed_or_replaced_under_the_store_is_not_written_any_m
 #[tokio::test]
 async fn nothing_is_recorded_without_the_mark_that_would_tell_of_it() {
     let dir = TempDir::new().unwrap();
-    let store = EmbeddedStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).await.unwrap();
     let records = Records::open(store.clone(), dir.path()).unwrap();
     records.take_over().await.unwrap();
     let write = |key: &str| [Write::put(key, "1", Expect::Absent)];
