@@ -284,8 +284,10 @@ impl Observed {
     }
 
     /// What allows a hard off here without an accepted soft-off.
-    pub fn hard_word(&self, authority: &Authority) -> HardWithoutSoft {
-        let said = self.approval(authority).is_some_and(|a| a.hard);
+    pub fn hard_word(&self, authority: &Authority, server: &Name) -> HardWithoutSoft {
+        // One switching-off was shown: the next one is asked for again.
+        let off = Op::PowerOff { server: server.clone(), how: Off::Hard };
+        let said = self.approval(authority).is_some_and(|a| a.hard && (self.as_if_approved || a.covers(&off)));
         match (said, self.hard_off_without_soft) {
             (true, _) => HardWithoutSoft::Now,
             (false, true) => HardWithoutSoft::WhereSoftFails,

@@ -21,7 +21,7 @@ use crate::model::{Name, Reason};
 pub(crate) fn terms(want: &Desired, seen: &Observed, now: Tick) -> Terms {
     let releaser = want.releaser.as_ref().filter(|_| seen.body.release.is_some());
     let authority = releaser.or(want.holder.as_ref().map(|h| &h.authority));
-    let hard_without_soft = authority.map(|a| seen.hard_word(a)).unwrap_or_default();
+    let hard_without_soft = authority.map(|a| seen.hard_word(a, &want.server)).unwrap_or_default();
     Terms { grace: fence::grace(want, seen), hard_without_soft, on_asked_at: seen.memory.on_asked_at, now }
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
             };
             plan.problem(reason, format!("server {}: {what}{then}", want.server));
         }
-        (Power::On, Next::Send(how)) if !may_touch(how, why.authority, seen, now, plan) => {}
+        (Power::On, Next::Send(how)) if !may_touch(how, why.authority, &want.server, seen, now, plan) => {}
         (Power::On, Next::Send(_)) => match &seen.bmc_trouble {
             Some(trouble) => plan.wait(trouble.reason, trouble.message.clone()),
             None => drop(consent::admit(why.authority, step, seen, plan)),
@@ -71,9 +71,9 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
 
 /// A body that a binding leaves, and that may still serve, is told to go, and is cut, only while the new one can take over: its binding may have
 /// been aimed elsewhere since it was released. A person's word is stronger.
-fn may_touch(how: Off, authority: &Authority, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
+fn may_touch(how: Off, authority: &Authority, server: &Name, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
     let told = seen.body.off.as_ref().is_some_and(|intent| intent.soft.tries + intent.hard.tries > 0);
-    if seen.body.release.is_none() || (how == Off::Soft && told) || seen.hard_word(authority) == HardWithoutSoft::Now {
+    if seen.body.release.is_none() || (how == Off::Soft && told) || seen.hard_word(authority, server) == HardWithoutSoft::Now {
         return true;
     }
     match &seen.takeover {

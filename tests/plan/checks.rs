@@ -128,7 +128,7 @@ impl Rack {
     fn check_off(&self, server: &Name, how: Off, step: &Step) {
         let (seen, asked) = (&self.seen[server], self.truth[server].asked);
         let Some(Record::Off(intent)) = &step.write_ahead else { self.fail("a power-off without write-ahead") };
-        let hard_word = seen.approvals.get(&step.binding).is_some_and(|a| a.hard);
+        let hard_word = seen.approvals.get(&step.binding).is_some_and(|a| a.hard) && self.was_shown(server, &step.binding, &step.op);
         let fails = |why: &str| self.fail(&format!("{}: {why} ({asked:?}, {intent:?})", step.op));
         match how {
             Off::Soft => {

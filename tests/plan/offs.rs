@@ -214,6 +214,16 @@ fn a_word_for_a_hard_off_is_for_the_desired_state_that_was_shown() {
     assert_eq!(after(&mut rack, SECOND, Luck::Good), [Off::Soft]);
 }
 
+#[test]
+fn a_word_for_a_hard_off_is_for_one_switching_off() {
+    let mut rack = to_be_stopped();
+    rack.approve_hard("x");
+    assert_eq!(after(&mut rack, SECOND, Luck::Good), [Off::Hard]);
+    rack.calm(12);
+    rack.press(&name("a"), Power::On);
+    assert_eq!(after(&mut rack, SECOND, Luck::Good), [Off::Soft], "what runs now was told nothing");
+}
+
 // ---- the table -----------------------------------------------------------------------------------------------------------
 
 /// Every moment that makes a difference: it was sent at 1,000 s, and the grace is a minute.

@@ -659,8 +659,10 @@ impl Rack {
         Some(Approval { uid: authority.uid, generation: authority.generation, answer: authority.answer, ops, hard: false, begun: false })
     }
 
-    /// `approve BINDING --hard`.
+    /// `approve BINDING --hard`: shown as if that were said.
     pub fn approve_hard(&mut self, binding: &str) {
+        let Some(said) = self.approval(binding, Vec::new()) else { return };
+        self.consent(binding, &Approval { hard: true, ..said });
         self.approve(binding);
         for approval in self.seen.values_mut().filter_map(|s| s.approvals.get_mut(binding)) {
             approval.hard = true;
