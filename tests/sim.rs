@@ -102,6 +102,50 @@ async fn a_fleet_answers_independent_programs_and_becomes_as_desired() {
     assert!(power(1).is_none_or(|said| said.contains("Chassis Power is on")));
 }
 
+fn signal(process: &Running, name: &str) {
+    assert!(Command::new("kill").args([format!("-{name}"), process.0.id().to_string()]).status().unwrap().success());
+}
+
+/// All devices are silent at once, and answer again: the outage was not theirs, and is a person's to look at.
+#[tokio::test]
+async fn an_outage_opens_the_breaker_and_only_its_own_word_closes_it() {
+    let place = tempfile::tempdir().unwrap();
+    let (dir, data, port) = (place.path().join("fleet"), place.path().join("data"), free_port().to_string());
+    let (rack, _) = sim(&["--servers", "8", "--port", &port, "--write", text(&dir)]);
+    let policy = std::fs::read_to_string(dir.join("policy.yaml")).unwrap();
+    let often = "  correct: enforce\n  bmc: { pollInterval: 10s }\n  switch: { pollInterval: 10s }\n";
+    std::fs::write(dir.join("policy.yaml"), policy.replacen("  correct: enforce\n", often, 1)).unwrap();
+    let socket = format!("unix://{}", place.path().join("embody.sock").display());
+    let serve = || {
+        Running(Command::new(PROGRAM).args(["serve", "--data", text(&data), "--server", &socket]).stderr(Stdio::null()).spawn().unwrap())
+    };
+    let embody = |arguments: &[&str]| {
+        let Output { stdout, stderr, .. } = Command::new(PROGRAM).args(arguments).args(["--server", &socket]).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
+    };
+    let is_open = || embody(&["get", "policies", "default", "-o", "json"]).contains("\"BreakerOpen\"");
+    let controller = serve();
+    until("the controller answers", Duration::from_secs(60), || embody(&["get", "policies"]).contains("default")).await;
+    embody(&["apply", "-f", text(&dir)]);
+    let ready = || embody(&["get", "bindings"]).lines().filter(|line| line.split_whitespace().nth(3) == Some("True")).count() == 8;
+    until("all are ready", Duration::from_secs(180), ready).await;
+    signal(&rack, "STOP");
+    until("the breaker opens", Duration::from_secs(180), is_open).await;
+    signal(&rack, "CONT");
+    let answers = || embody(&["get", "servers"]).lines().filter(|line| line.contains(" On ")).count() == 8;
+    until("all answer again", Duration::from_secs(180), answers).await;
+    assert!(is_open(), "nobody has looked at it");
+    drop(controller);
+    let _controller = serve();
+    until("the controller answers", Duration::from_secs(60), || embody(&["get", "policies"]).contains("default")).await;
+    until("the next one finds it open", Duration::from_secs(60), is_open).await;
+    let said = embody(&["resume", "--all"]);
+    assert!(said.contains("the breaker is open: `embody resume breaker`") && is_open(), "{said}");
+    let said = embody(&["resume", "breaker"]);
+    assert!(said.contains("correction goes on"), "{said}");
+    until("it is closed", Duration::from_secs(60), || !is_open()).await;
+}
+
 #[test]
 fn what_is_asked_for_wrongly_is_refused_in_words() {
     let place = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::cache::Pause;
 use super::controller::{Controller, Message};
 use super::operator::{Approving, Declaring};
+use super::status_writer::SiteCondition;
 use super::worker::Job;
 use crate::control::operator::{ApprovalShown, Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
 use crate::drivers::gate::{Gate, Key};
@@ -19,10 +20,10 @@ use crate::limits;
 use crate::model::fact::Tick;
 use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Op};
-use crate::model::{Kind, Name, Object, Objects};
+use crate::model::{Kind, Name, Object, Objects, Reason};
 use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
-use crate::plan::observed::Observed;
+use crate::plan::observed::{Observed, Trouble};
 use crate::plan::power;
 use crate::store::{Expect, Store, StoreError, Write, keys};
 use crate::telemetry::timestamp;
@@ -216,6 +217,11 @@ impl Controller {
 
     /// It holds before it is stored; and it is answered when nothing leaves any more.
     async fn pause(&mut self, scope: Scope, reason: String, seconds: Option<u64>, who: String, reply: Reply<Result<String, Refusal>>) {
+        if scope == Scope::Breaker {
+            return drop(
+                reply.send(Err(Refusal::Refused { why: "the breaker opens by itself; `embody pause --all` stops everything".to_owned() })),
+            );
+        }
         if let Scope::Object { kind, name } = &scope
             && !self.cache.objects.has(*kind, name)
         {
@@ -283,7 +289,12 @@ impl Controller {
 
     async fn resume(&mut self, scope: &Scope, who: &str) -> Result<String, Refusal> {
         let ids: Vec<String> = match scope {
-            Scope::Everything => self.cache.pauses.keys().cloned().collect(),
+            Scope::Breaker => return self.close_breaker(who).await,
+            // The breaker has a word of its own.
+            Scope::Everything => {
+                let pauses = self.cache.pauses.iter().filter(|(_, (pause, _))| pause.scope != Scope::Breaker);
+                pauses.map(|(id, _)| id.clone()).collect()
+            }
             Scope::Object { .. } | Scope::Labels { .. } => vec![pause_id(scope)],
         };
         let mut resumed = 0;
@@ -299,7 +310,7 @@ impl Controller {
             return Err(Refusal::Refused { why: "that is not paused".to_owned() });
         }
         self.wake_all();
-        let breaker = if self.cache.breaker.is_some() { "; the breaker is open: `embody resume breaker`" } else { "" };
+        let breaker = if self.cache.breaker().is_some() { "; the breaker is open: `embody resume breaker`" } else { "" };
         let pauses = if resumed == 1 { "1 pause" } else { &format!("{resumed} pauses") };
         Ok(format!("{pauses} ended{breaker}"))
     }
@@ -312,12 +323,38 @@ impl Controller {
         }
     }
 
+    /// It holds before it is stored, and stays until its word is said: another controller finds it open.
+    pub(super) async fn open_breaker(&mut self, why: Trouble) {
+        let id = pause_id(&Scope::Breaker);
+        let pause = Pause { scope: Scope::Breaker, reason: why.message, by: "embody".to_owned(), since: timestamp(), until: None };
+        self.cache.pauses.insert(id.clone(), (pause.clone(), None));
+        self.tell_breaker();
+        self.wake_all();
+        if let Err(error) = self.put(&keys::pause(&id), serde_json::to_vec(&pause).unwrap_or_default()).await {
+            tracing::warn!(error = %error, "the breaker is open, and that could not be stored; it is tried again");
+            self.write_again(keys::Key::Pause(id));
+        }
+    }
+
+    pub(super) fn tell_breaker(&self) {
+        let word = match self.cache.breaker() {
+            Some(trouble) => SiteCondition { ok: false, reason: trouble.reason.as_str(), message: trouble.message },
+            None => SiteCondition { ok: true, reason: Reason::BreakerClosed.as_str(), message: String::new() },
+        };
+        tracing::debug!(closed = word.ok, message = word.message, "the breaker");
+        self.status.site_is("Correcting", word);
+    }
+
     /// The one word that closes the breaker: another stop's word is not about this.
     async fn close_breaker(&mut self, who: &str) -> Result<String, Refusal> {
-        let Some(breaker) = self.cache.breaker.clone() else {
+        let Some(breaker) = self.cache.breaker() else {
             return Err(Refusal::Refused { why: "the breaker is not open".to_owned() });
         };
+        let id = pause_id(&Scope::Breaker);
+        self.forget_pause(&id).await.map_err(in_words)?;
+        self.cache.pauses.remove(&id);
         self.guardrails.lift();
+        self.tell_breaker();
         self.wake_all();
         self.status.event("Normal", "Policy/default", "BreakerClosed", &format!("by {who}: {}", breaker.message)).await;
         Ok("correction goes on".to_owned())
@@ -383,6 +420,7 @@ async fn finished(half_way: Vec<HalfWay>) -> Vec<String> {
 fn pause_id(scope: &Scope) -> String {
     match scope {
         Scope::Everything => "everything".to_owned(),
+        Scope::Breaker => "breaker".to_owned(),
         Scope::Object { kind, name } => format!("{}.{name}", kind.plural()),
         Scope::Labels { match_labels } => {
             let text: Vec<String> = match_labels.iter().map(|(k, v)| format!("{k}={v}")).collect();

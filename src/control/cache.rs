@@ -94,8 +94,6 @@ pub struct Cache {
     pub pins: BTreeMap<(Kind, Name), Stored<Identity>>,
     /// Guardrails that have stopped a server's corrections: contended, held.
     pub stopped_by_guardrails: BTreeMap<Name, Trouble>,
-    /// The site's breaker: while it is open nothing is sent.
-    pub breaker: Option<Trouble>,
     /// Records of bodies that do not read, by the revision at which they stand.
     pub unreadable: BTreeMap<Name, Revision>,
     /// Bodies of which nothing is known.
@@ -454,7 +452,13 @@ impl Cache {
             let message = format!("{what} is paused by {by}: {reason}{stays}, until `{resume}`");
             return Some(Trouble { reason: Reason::Paused, message });
         }
-        self.breaker.clone().or_else(|| self.stopped_by_guardrails.get(server).cloned())
+        self.breaker().or_else(|| self.stopped_by_guardrails.get(server).cloned())
+    }
+
+    /// Why nothing is corrected, while the breaker is open.
+    pub fn breaker(&self) -> Option<Trouble> {
+        let (pause, _) = self.pauses.values().find(|(pause, _)| pause.scope == Scope::Breaker)?;
+        Some(Trouble { reason: Reason::BreakerOpen, message: pause.reason.clone() })
     }
 
     fn paused_by(&self, server: &Name, binding: &Name) -> Option<&(Pause, Option<Tick>)> {
@@ -466,7 +470,7 @@ impl Cache {
             Scope::Object { kind: Kind::Switch, name } => {
                 self.objects.servers.get(server).is_some_and(|s| server_switches(&s.spec).contains(name))
             }
-            Scope::Object { kind: Kind::Policy | Kind::Secret | Kind::Network, .. } => false,
+            Scope::Object { kind: Kind::Policy | Kind::Secret | Kind::Network, .. } | Scope::Breaker => false,
             Scope::Labels { match_labels } => {
                 let all_in = |labels: &BTreeMap<String, String>| match_labels.iter().all(|(k, v)| labels.get(k) == Some(v));
                 self.objects.bindings.get(binding).is_some_and(|b| all_in(&b.meta.labels))
@@ -546,12 +550,13 @@ impl Cache {
         let paused = |(pause, _): &(Pause, Option<Tick>)| match &pause.scope {
             Scope::Everything => true,
             Scope::Object { kind, name } => *kind == Kind::Switch && name == switch,
+            Scope::Breaker => false,
             Scope::Labels { match_labels } => match_labels.iter().all(|(k, v)| held.meta.labels.get(k) == Some(v)),
         };
         let answers = self.switches.get(switch).is_some_and(|known| known.trouble.is_none() && known.seen.is_some());
         answers
             && held.spec.maintenance.is_none()
-            && self.breaker.is_none()
+            && self.breaker().is_none()
             && self.site_stop().is_none()
             && !self.pauses.values().any(paused)
     }

@@ -12,7 +12,7 @@ use super::fleet::Fleet;
 use super::in_flight::InFlight;
 use super::queue::Queue;
 use super::records::Ledger;
-use super::status_writer::{Site, SiteCondition, StatusWriter};
+use super::status_writer::{Site, StatusWriter};
 use super::worker::{Job, Outcome, Report};
 use crate::boot::answer::Answer;
 use crate::clock::Clock;
@@ -123,6 +123,7 @@ impl Controller {
         controller.upgrade(&entries).await?;
         controller.cache.doubt_all();
         controller.tell_store();
+        controller.tell_breaker();
         controller.default_policy().await?;
         controller.all_workers();
         controller.wake_all();
@@ -223,15 +224,9 @@ impl Controller {
         self.guardrails.hold(bodies, &policy.limits, self.clock.now());
         self.cache.stopped_by_guardrails = self.guardrails.held();
         let breaker = self.guardrails.breaker(bodies, &policy.limits, policy.bmc.poll_interval.0 * 2, self.clock.now());
-        if breaker.is_some() != self.cache.breaker.is_some() {
-            let word = match &breaker {
-                Some(trouble) => SiteCondition { ok: false, reason: trouble.reason.as_str(), message: trouble.message.clone() },
-                None => SiteCondition { ok: true, reason: "BreakerClosed", message: String::new() },
-            };
-            tracing::warn!(open = breaker.is_some(), message = word.message, "the breaker");
-            self.cache.breaker = breaker;
-            self.status.site_is("Correcting", word);
-            self.wake_all();
+        if let Some(why) = breaker.filter(|_| self.cache.breaker().is_none()) {
+            tracing::warn!(message = why.message, "the breaker opens");
+            self.open_breaker(why).await;
         }
     }
 

@@ -119,12 +119,15 @@ pub enum Scope {
     Labels {
         match_labels: std::collections::BTreeMap<String, String>,
     },
+    /// Corrections, while the breaker is open: embody says so itself, and only its own word ends it.
+    Breaker,
 }
 
 impl Scope {
     pub fn in_words(&self) -> String {
         match self {
             Scope::Everything => "everything".to_owned(),
+            Scope::Breaker => "the breaker".to_owned(),
             Scope::Object { kind, name } => format!("{kind} {name}").to_lowercase(),
             Scope::Labels { match_labels } => {
                 let labels: Vec<String> = match_labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -137,6 +140,7 @@ impl Scope {
     pub fn resume(&self) -> String {
         match self {
             Scope::Everything => "embody resume --all".to_owned(),
+            Scope::Breaker => "embody resume breaker".to_owned(),
             Scope::Object { kind, name } => format!("embody resume {}/{name}", kind.singular().to_lowercase()),
             Scope::Labels { match_labels } => {
                 let labels: Vec<String> = match_labels.iter().map(|(k, v)| format!("{k}={v}")).collect();

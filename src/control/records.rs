@@ -223,6 +223,12 @@ impl Controller {
         }
     }
 
+    /// A record that could not be written is tried again.
+    pub(super) fn write_again(&mut self, key: Key) {
+        self.ledger.lost.insert(key);
+        self.ledger.look_at = Some(self.clock.now().plus(limits::RETRY_FIRST));
+    }
+
     /// Looks at the store where it lost something of ours, and writes that again where it is the same store all the same.
     pub(super) async fn look_at_store(&mut self) {
         if self.ledger.look_at.is_none_or(|at| at > self.clock.now()) {
@@ -240,7 +246,7 @@ impl Controller {
         }
         while let Some(key) = self.ledger.lost.pop_first() {
             let Some(value) = self.value_of(&key) else { continue };
-            tracing::warn!(key = %key, "somebody deleted a record of this controller: it is written again");
+            tracing::warn!(key = %key, "a record of this controller is not in the store: it is written again");
             match self.write_one(Write::put(key.to_string(), value, Expect::Absent)).await {
                 Ok(revision) => self.was_stored(&key, revision),
                 Err(StoreError::Conflict { .. }) => {}

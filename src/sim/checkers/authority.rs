@@ -85,7 +85,7 @@ impl Judge {
             Scope::Everything => true,
             Scope::Object { kind: Kind::Server, name } => name == server,
             Scope::Object { kind: Kind::Binding, name } => body.release.is_none() && holds(name),
-            Scope::Object { .. } | Scope::Labels { .. } => false,
+            Scope::Object { .. } | Scope::Labels { .. } | Scope::Breaker => false,
         }
     }
 
