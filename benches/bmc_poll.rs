@@ -137,7 +137,7 @@ async fn poll_all(drivers: Vec<IpmiDriver>, times: u32) -> Result<Vec<IpmiDriver
     for mut driver in drivers {
         tasks.spawn(async move {
             for _ in 0..times {
-                driver.observe(Depth::State, Instant::now() + LIMIT).await?;
+                driver.observe(Depth::Power, Instant::now() + LIMIT).await?;
             }
             Ok::<_, Failure>(driver)
         });
@@ -176,7 +176,7 @@ async fn measure(suite: u8, bmcs: u64) -> Result<(), Failure> {
     let mut simulator = simulator(suite, bmcs)?;
     let ports = simulator.line()?;
     let socket = BmcSocket::bind().await?;
-    let settings = IpmiSettings { spacing: Duration::ZERO, boot_every: 0, ..IpmiSettings::default() };
+    let settings = IpmiSettings { spacing: Duration::ZERO, ..IpmiSettings::default() };
     let before = memory()?;
     let mut drivers = Vec::new();
     for port in ports.split(' ') {
@@ -203,7 +203,7 @@ async fn measure(suite: u8, bmcs: u64) -> Result<(), Failure> {
     let begun = (Instant::now(), cpu()?, simulator.heard()?);
     for _ in 0..EACH / 4 {
         for driver in &mut drivers {
-            driver.observe(Depth::State, Instant::now() + LIMIT).await?;
+            driver.observe(Depth::Power, Instant::now() + LIMIT).await?;
         }
     }
     let polls = bmcs * u64::from(EACH / 4);

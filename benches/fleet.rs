@@ -1,11 +1,12 @@
 //! What a fleet costs: the real program, embedded store, real sockets; the devices are `embody sim` in another process on the same machine.
 //!
-//! For each size: everything is off and in VLAN 1 at first, until all bindings are Ready; then at rest. FLEETS sets the sizes, as SERVERS/SWITCHES:
-//! `FLEETS=200/5,2000/50`. Within WITHIN seconds (300) or not at all. CPU is the controller's alone, user and system.
+//! For each size: an apply of everything, of the same again, and of one object more; everything is off and in VLAN 1 at first, until all bindings are
+//! Ready; then at rest; then a new process on the same store. BUTTONS servers (20) are switched off by ipmitool, where it is installed. FLEETS sets the
+//! sizes, as SERVERS/SWITCHES: `FLEETS=200/5,2000/50`. Within WITHIN seconds (300) or not at all. CPU is the controller's alone, user and system.
 
-use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
-use std::path::Path;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,8 @@ const REST: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(2);
 /// USER_HZ, proc(5): what /proc counts CPU time in on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// Of the Policy: how often a BMC is asked.
+const POLL_EVERY: f64 = 20.0;
 
 /// Ended by its id.
 struct Running(Child);
@@ -38,67 +41,210 @@ fn pause(period: Duration) {
     std::thread::sleep(period);
 }
 
+fn since(begun: SystemTime) -> f64 {
+    now().duration_since(begun).unwrap_or_default().as_secs_f64()
+}
+
+fn number(name: &str, otherwise: usize) -> Result<usize, Failure> {
+    Ok(std::env::var(name).ok().map_or(Ok(otherwise), |n| n.parse())?)
+}
+
 fn main() -> Result<(), Failure> {
     let fleets = std::env::var("FLEETS").unwrap_or_else(|_| "200/5,2000/50".to_owned());
-    let within: u64 = std::env::var("WITHIN").ok().map_or(Ok(300), |n| n.parse())?;
-    println!("| servers | switches | apply | all Ready | CPU until then | per server | at rest | memory | per server |");
-    println!("|---|---|---|---|---|---|---|---|---|");
+    let (within, buttons) = (number("WITHIN", 300)?, number("BUTTONS", 20)?);
     for fleet in fleets.split(',') {
         let (servers, switches) = fleet.split_once('/').ok_or("FLEETS: expected SERVERS/SWITCHES")?;
-        println!("{}", row(servers.parse()?, switches.parse()?, Duration::from_secs(within))?);
+        let site = Site::start(servers.parse()?, switches.parse()?)?;
+        println!("{servers} servers, {switches} switches");
+        if site.becomes_ready(within as f64)? {
+            site.rests()?;
+            site.button(buttons)?;
+            site.starts_again(within as f64)?;
+        }
     }
     Ok(())
 }
 
-fn row(servers: usize, switches: usize, within: Duration) -> Result<String, Failure> {
-    let place = tempfile::tempdir()?;
-    let (fleet, socket) = (place.path().join("fleet"), place.path().join("embody.sock"));
-    let port = UdpSocket::bind("127.96.0.1:0")?.local_addr()?.port();
-    let mut sim = Command::new(env!("CARGO_BIN_EXE_embody"));
-    sim.args(["sim", "--servers", &servers.to_string(), "--switches", &switches.to_string(), "--port", &port.to_string(), "--write"]);
-    let mut devices = Running(sim.arg(&fleet).stdout(Stdio::piped()).spawn()?);
-    let mut ready = String::new();
-    BufReader::new(devices.0.stdout.take().ok_or("no pipe")?).read_line(&mut ready)?;
-    let log = std::fs::File::create(place.path().join("log"))?;
-    let controller = Running(embody(&socket).args(["serve", "--data"]).arg(place.path().join("data")).stderr(log).spawn()?);
+/// A fleet, and the controller of it.
+struct Site {
+    servers: usize,
+    place: tempfile::TempDir,
+    port: u16,
+    _devices: Running,
+    controller: Running,
+}
+
+impl Site {
+    fn start(servers: usize, switches: usize) -> Result<Site, Failure> {
+        let place = tempfile::tempdir()?;
+        let port = UdpSocket::bind("127.96.0.1:0")?.local_addr()?.port();
+        let mut sim = Command::new(env!("CARGO_BIN_EXE_embody"));
+        sim.args(["sim", "--servers", &servers.to_string(), "--switches", &switches.to_string(), "--port", &port.to_string(), "--write"]);
+        let mut devices = Running(sim.arg(place.path().join("fleet")).stdout(Stdio::piped()).spawn()?);
+        let mut ready = String::new();
+        BufReader::new(devices.0.stdout.take().ok_or("no pipe")?).read_line(&mut ready)?;
+        let controller = serve(place.path())?;
+        Ok(Site { servers, place, port, _devices: devices, controller })
+    }
+
+    fn embody(&self) -> Command {
+        embody(&self.place.path().join("embody.sock"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    fn apply(&self, what: &Path) -> Result<f64, Failure> {
+        let begun = now();
+        match self.embody().args(["apply", "-f"]).arg(what).stdout(Stdio::null()).status()?.success() {
+            true => Ok(since(begun)),
+            false => Err("apply failed".into()),
+        }
+    }
+
+    /// What `get` says, as lines.
+    fn get(&self, kind: &str) -> Result<Vec<String>, Failure> {
+        let said = self.embody().args(["get", kind]).output()?.stdout;
+        Ok(String::from_utf8(said)?.lines().map(str::to_owned).collect())
+    }
+
+    /// The newest revision of an object.
+    fn revision(&self) -> Result<u64, Failure> {
+        let mut newest = 0;
+        for kind in ["bindings", "servers", "switches", "policies"] {
+            let text = String::from_utf8(self.embody().args(["get", kind, "-o", "json"]).output()?.stdout)?;
+            let revisions = text.lines().filter_map(|line| line.trim().strip_prefix("\"resourceVersion\": \""));
+            let revisions = revisions.filter_map(|rest| rest.trim_end_matches(['"', ',']).parse::<u64>().ok());
+            newest = revisions.max().unwrap_or(0).max(newest);
+        }
+        Ok(newest)
+    }
+
+    fn log_lines(&self) -> Result<usize, Failure> {
+        Ok(std::fs::read_to_string(self.path("log"))?.lines().count())
+    }
+
+    fn becomes_ready(&self, within: f64) -> Result<bool, Failure> {
+        let (idle, begun) = (memory(&self.controller)?, now());
+        let applied = self.apply(&self.path("fleet"))?;
+        let (mut are, mut taken, mut cpu_until) = (0, 0.0, cpu(&self.controller)?);
+        while are < self.servers && taken < within {
+            pause(LOOK);
+            (cpu_until, taken) = (cpu(&self.controller)?, since(begun));
+            are = self.get("bindings")?.iter().filter(|line| line.split_whitespace().nth(3) == Some("True")).count();
+        }
+        println!("  apply of everything: {applied:.2} s");
+        if are < self.servers {
+            println!("  all Ready: {are} of them within {taken:.0} s; CPU {cpu_until:.1} s");
+            return Ok(false);
+        }
+        println!("  all Ready after {taken:.0} s; CPU {cpu_until:.1} s, {:.2} ms per server", cpu_until * 1e3 / self.servers as f64);
+        let again = self.apply(&self.path("fleet"))?;
+        let one = self.path("one.yaml");
+        std::fs::write(&one, "apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: { name: one-more }\nspec: { vlan: 77 }\n")?;
+        let one = self.apply(&one)?;
+        println!("  apply of the same again: {again:.2} s; of one object more: {one:.2} s");
+        let memory = memory(&self.controller)?;
+        let each = memory.saturating_sub(idle) as f64 / self.servers as f64;
+        println!("  memory: {:.0} MB, {each:.0} KB per server", memory as f64 / 1024.0);
+        Ok(true)
+    }
+
+    fn rests(&self) -> Result<(), Failure> {
+        // What is still written of the way there is not the rest.
+        pause(Duration::from_secs(20));
+        let (revision, lines) = (self.revision()?, self.log_lines()?);
+        let (before, began) = (cpu(&self.controller)?, now());
+        pause(REST);
+        let (used, took) = (cpu(&self.controller)? - before, since(began));
+        let polls = self.servers as f64 * took / POLL_EVERY;
+        println!(
+            "  at rest: {:.1} % of a core, {:.0} us per poll of a BMC, its share of the switches included; {} writes, {} lines in the log; {:.0} MB",
+            used * 100.0 / took,
+            used * 1e6 / polls,
+            self.revision()? - revision,
+            self.log_lines()? - lines,
+            memory(&self.controller)? as f64 / 1024.0
+        );
+        Ok(())
+    }
+
+    /// Servers that somebody switches off, one after the other.
+    fn button(&self, buttons: usize) -> Result<(), Failure> {
+        let power = |n: usize, word: &str| -> Option<String> {
+            let address = Ipv4Addr::from(0x7f60_0001 + u32::try_from(n).ok()?).to_string();
+            let mut ipmitool = Command::new("ipmitool");
+            ipmitool.args(["-I", "lanplus", "-C", "17", "-H", &address, "-p", &self.port.to_string(), "-U", "ADMIN", "-P", "fleet"]);
+            String::from_utf8(ipmitool.args(["chassis", "power", word]).stderr(Stdio::null()).output().ok()?.stdout).ok()
+        };
+        let mut took = Vec::new();
+        for n in 0..buttons {
+            let server = n * self.servers / buttons;
+            if power(server, "off").is_none() {
+                println!("  a button: ipmitool is not installed");
+                return Ok(());
+            }
+            let begun = now();
+            while power(server, "status").is_none_or(|said| !said.contains("is on")) && since(begun) < 120.0 {
+                pause(Duration::from_millis(200));
+            }
+            took.push(since(begun));
+        }
+        took.sort_by(f64::total_cmp);
+        if let (Some(median), Some(longest)) = (took.get(took.len() / 2), took.last()) {
+            println!("  a button, until it is on again: {median:.1} s (median of {}), {longest:.1} s (longest)", took.len());
+        }
+        Ok(())
+    }
+
+    /// Another process on the same store, until it has asked all devices.
+    fn starts_again(mut self, within: f64) -> Result<(), Failure> {
+        let revision = self.revision()?;
+        let stopped = Command::new("kill").arg(self.controller.0.id().to_string()).status()?;
+        if !stopped.success() || !self.controller.0.wait()?.success() {
+            return Err("the controller did not end as it should".into());
+        }
+        let begun = now();
+        self.controller = serve(self.place.path())?;
+        let mut unasked: Vec<usize> = (0..50).map(|n| n * self.servers / 50).collect();
+        while !unasked.is_empty() && since(begun) < within {
+            let is_unasked = |n: &usize| {
+                let why = self
+                    .embody()
+                    .args(["why", &format!("server/server-{n:05}")])
+                    .output()
+                    .ok()
+                    .and_then(|o| String::from_utf8(o.stdout).ok());
+                why.is_none_or(|why| !why.contains("asked "))
+            };
+            unasked.retain(is_unasked);
+        }
+        println!(
+            "  cold start: 50 of them asked after {:.1} s; CPU {:.1} s; {} not Ready; {} writes; {:.0} MB",
+            since(begun),
+            cpu(&self.controller)?,
+            self.get("bindings")?.iter().skip(1).filter(|line| line.split_whitespace().nth(3) != Some("True")).count(),
+            self.revision()? - revision,
+            memory(&self.controller)? as f64 / 1024.0
+        );
+        std::io::stdout().flush()?;
+        Ok(())
+    }
+}
+
+fn serve(place: &Path) -> Result<Running, Failure> {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(place.join("log"))?;
+    let socket = place.join("embody.sock");
+    let controller = Running(embody(&socket).args(["serve", "--data"]).arg(place.join("data")).stderr(log).spawn()?);
     let begun = now();
-    while !embody(&socket).args(["get", "policies"]).stderr(Stdio::null()).output()?.status.success() {
-        if now().duration_since(begun)? > within {
+    while !embody(&socket).args(["get", "policies"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
+        if since(begun) > 60.0 {
             return Err("the controller does not answer".into());
         }
         pause(Duration::from_millis(50));
     }
-    let (idle, begun) = (memory(&controller)?, now());
-    if !embody(&socket).args(["apply", "-f"]).arg(&fleet).stdout(Stdio::null()).status()?.success() {
-        return Err("apply failed".into());
-    }
-    let applied = now().duration_since(begun)?;
-    let (mut are, mut taken) = (0, Duration::ZERO);
-    let mut cpu_until = cpu(&controller)?;
-    while are < servers && taken < within {
-        pause(LOOK);
-        (cpu_until, taken) = (cpu(&controller)?, now().duration_since(begun)?);
-        let listed = String::from_utf8(embody(&socket).args(["get", "bindings"]).output()?.stdout)?;
-        are = listed.lines().filter(|line| line.split_whitespace().nth(3) == Some("True")).count();
-    }
-    if are < servers {
-        let so_far = format!("{are} of them within {} s", taken.as_secs());
-        return Ok(format!("| {servers} | {switches} | {:.1} s | {so_far} | {cpu_until:.1} s | | | | |", applied.as_secs_f64()));
-    }
-    // What is still written of the way there is not the rest.
-    pause(Duration::from_secs(20));
-    let (before, began) = (cpu(&controller)?, now());
-    pause(REST);
-    let rest = (cpu(&controller)? - before) / now().duration_since(began)?.as_secs_f64() * 100.0;
-    let memory = memory(&controller)?;
-    Ok(format!(
-        "| {servers} | {switches} | {:.1} s | {:.0} s | {cpu_until:.1} s | {:.1} ms | {rest:.1} % of a core | {:.0} MB | {:.0} KB |",
-        applied.as_secs_f64(),
-        taken.as_secs_f64(),
-        cpu_until * 1000.0 / servers as f64,
-        memory as f64 / 1024.0,
-        memory.saturating_sub(idle) as f64 / servers as f64
-    ))
+    Ok(controller)
 }
 
 fn embody(socket: &Path) -> Command {

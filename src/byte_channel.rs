@@ -70,6 +70,13 @@ impl<T> Receiver<T> {
         self.free.add_permits(weight as usize);
         Some(thing)
     }
+
+    /// What is there already.
+    pub fn try_recv(&mut self) -> Option<T> {
+        let (thing, weight) = self.from.try_recv().ok()?;
+        self.free.add_permits(weight as usize);
+        Some(thing)
+    }
 }
 
 impl<T> Stream for Receiver<T> {

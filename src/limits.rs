@@ -5,7 +5,7 @@ use std::time::Duration;
 /// One manifest file: a thousand servers fit, and 100 KB of nested brackets already take serde_yaml 0.4 s to refuse.
 pub const MANIFEST_BYTES: usize = 1 << 20;
 /// Objects of one apply.
-pub const MANIFEST_OBJECTS: usize = 10_000;
+pub const MANIFEST_OBJECTS: usize = 50_000;
 /// Nesting of one document.
 pub(crate) const MANIFEST_DEPTH: usize = 64;
 /// Faults printed for one file set; a broken generator would otherwise fill the terminal.
@@ -22,6 +22,8 @@ pub(crate) const TABLE_BYTES: usize = 8 << 20;
 pub const EVENTS: usize = 10_000;
 /// Revisions of the embedded store that a watcher can still ask for.
 pub const REVISIONS: u64 = 10_000;
+/// What these revisions may take together: seventy of the largest values.
+pub(crate) const HISTORY_BYTES: u64 = 64 << 20;
 /// One stored value: etcd's own limit is 1.5 MiB for a whole request.
 pub const VALUE_BYTES: usize = 1 << 20;
 /// Writes done at once: etcd takes 128 operations in a transaction, and one is the fence.
@@ -62,13 +64,19 @@ pub(crate) const WORKER_JOBS: usize = 512;
 pub(crate) const ASK_AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// Between two observations that the plan asks for: two round trips to a slow BMC.
 pub(crate) const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
-/// The first poll at a device happens within this time after its worker starts.
+/// The first poll at a device happens within this time after its turn, and turns of new workers are so far apart: 10,000 sessions are opened in
+/// eleven seconds, for which the answers need room in a socket's buffer, and two cores their time.
 pub(crate) const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const BETWEEN_FIRST_POLLS: Duration = Duration::from_millis(1);
+/// What may wait in the socket of all BMCs, and in that of all switches: 5,000 answers of the size that the kernel counts.
+pub(crate) const SOCKET_BYTES: usize = 4 << 20;
 /// How often a device is observed after a power operation, and for how long: the time of one boot.
 pub(crate) const FAST_POLL: Duration = Duration::from_secs(2);
 pub const FAST_POLL_FOR: Duration = Duration::from_secs(180);
 /// How old what is known of cables may be when a port is written: a wave of writes asks once.
 pub(crate) const CABLES_KNOWN_FOR: Duration = Duration::from_secs(60);
+/// A switch that takes a second for a poll is busy with polls for a tenth of its time, and no more.
+pub(crate) const POLL_SHARE: u32 = 10;
 /// Every tenth poll is at everything: neighbours and learned MACs change rarely.
 pub(crate) const POLLS_PER_FULL_POLL: u32 = 10;
 /// One poll or operation at a BMC, retransmissions included.
@@ -86,6 +94,12 @@ pub(crate) const HALF_WAY_WAIT: Duration = Duration::from_secs(10);
 pub const STANDBY_LOOKS: Duration = Duration::from_secs(10);
 /// How long an approval holds.
 pub(crate) const APPROVAL_FOR: Duration = Duration::from_secs(3600);
+/// How often it is looked which approvals are over.
+pub(crate) const APPROVALS_ENDED_EVERY: Duration = Duration::from_secs(1);
+/// Changes of the store, and answers of devices, that are taken in before something is planned: together they make fewer plans.
+pub(crate) const ABSORBED_AT_ONCE: usize = 1_024;
+/// People and machines that boot are answered in between: each may cost a plan of the whole fleet.
+pub(crate) const ANSWERED_AT_ONCE: usize = 16;
 /// How long the loop sleeps when nothing is due.
 pub(crate) const IDLE: Duration = Duration::from_secs(3600);
 /// Between attempts of one operation that failed: 2 s, doubled each time, at most 5 min.
@@ -95,8 +109,12 @@ pub(crate) const RETRY_MAX: Duration = Duration::from_secs(300);
 pub(crate) const SAVE_RETRY_MAX: Duration = Duration::from_secs(3600);
 /// Rounds of bookkeeping in one reconcile: the longest chain (take, found, end, answer…) has six.
 pub const RECORD_ROUNDS: usize = 16;
-/// One request to the API: an apply of `MANIFEST_OBJECTS` objects of 3 KB each.
-pub(crate) const API_BODY_BYTES: usize = 32 << 20;
+/// One request to the API: an apply of `MANIFEST_OBJECTS` objects of 1.3 KB each, which is three times a server.
+pub(crate) const API_BODY_BYTES: usize = 64 << 20;
+/// Objects of the store that are read together.
+pub(crate) const OBJECTS_READ_AT_ONCE: usize = 1_000;
+/// Between two transactions with statuses and events: a person does not see the difference.
+pub(crate) const BETWEEN_STATUSES: Duration = Duration::from_millis(200);
 /// How often a write that lost against another writer is begun again.
 pub(crate) const API_ATTEMPTS: usize = 10;
 /// How long requests that run may go on when the API stops.
@@ -136,5 +154,5 @@ pub(crate) const SETTLE: Duration = Duration::from_millis(300);
 pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// A worker that is ended closes its session within this time, or is cut off.
 pub(crate) const WORKER_END: Duration = Duration::from_secs(2);
-/// Servers that are reconciled before messages are observed again.
-pub(crate) const RECONCILES_AT_ONCE: usize = 32;
+/// Servers that are sent something before messages are taken in again: what is to be stored first is two transactions.
+pub(crate) const RECONCILES_AT_ONCE: usize = 200;

@@ -395,7 +395,7 @@ async fn requests_are_bounded_and_of_one_type() {
     site.create(network("web", 1)).await;
     let path = "/apis/embody.dev/v1alpha1/networks";
     let code = async |method: &str, path: &str, of: &str, body: Vec<u8>| site.send(method, path, of, body).await.status().as_u16();
-    assert_eq!(code("POST", path, "application/json", vec![b' '; (32 << 20) + 1]).await, 413);
+    assert_eq!(code("POST", path, "application/json", vec![b' '; (64 << 20) + 1]).await, 413);
     assert_eq!(code("POST", path, "application/yaml", b"kind: Network".to_vec()).await, 415);
     assert_eq!(code("PATCH", &format!("{path}/web"), "application/json-patch+json", b"[]".to_vec()).await, 415);
     assert_eq!(code("PATCH", &format!("{path}/web"), "application/merge-patch+json", b"[]".to_vec()).await, 400);

@@ -161,6 +161,8 @@ async fn what_an_older_store_says_of_a_body_that_is_off_is_not_started_unasked()
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_deleted_under_the_controller_is_written_again() {
     let site = Small::converged().await;
+    // The port is looked at once more after it was written.
+    sleep(MINUTE).await;
     let before = site.record().await;
     let pins = site.entries("records/2/pins/").await.len();
     assert!(pins >= 2, "of the server and of the switch");

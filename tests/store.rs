@@ -271,6 +271,26 @@ async fn history_and_events_do_not_grow() {
     assert!(left <= limits::REVISIONS + 1_000, "{left} records are left in the log");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_is_bounded_in_bytes() {
+    let dir = TempDir::new().unwrap();
+    let store = opened(dir.path()).await.unwrap();
+    let small = create(&*store, "small", "current for ever").await;
+    let mut large = create(&*store, "large", "0").await;
+    for _ in 0..300 {
+        large = store.put_if("large", vec![1; 900_000], Expect::At(large)).await.unwrap();
+    }
+    let mut late = store.watch("", small).await.unwrap();
+    assert!(matches!(next(&mut late).await, Err(StoreError::Compacted { .. })));
+    let mut lately = store.watch("", large - 50).await.unwrap();
+    for revision in large - 49..=large {
+        assert!(matches!(next(&mut lately).await, Ok(Change::Put(entry)) if entry.revision == revision));
+    }
+    assert_eq!(store.get("small").await.unwrap().unwrap().revision, small);
+    let bytes = std::fs::metadata(dir.path().join("embody.redb")).unwrap().len();
+    assert!(bytes < 200 << 20, "{bytes} bytes, of 270 MB that were written");
+}
+
 /// A file size limit stands in for a full disk: it needs no root, and it can be lifted while the process runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_told_and_survived() {

@@ -7,7 +7,7 @@ mod small;
 use std::time::Duration;
 
 use embody::testing::control::operator::Control;
-use embody::testing::model::Kind as ObjectKind;
+use embody::testing::model::{Kind as ObjectKind, Object};
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::Store;
 use serde_json::json;
@@ -105,6 +105,10 @@ async fn two_switches_are_two() {
 async fn what_is_plugged_in_is_looked_at_before_a_port_is_written() {
     let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
     site.ready().await;
+    let seldom = json!({
+        "apiVersion": "embody.dev/v1alpha1", "kind": "Policy", "metadata": { "name": "default" }, "spec": { "switch": { "pollInterval": "2m" } },
+    });
+    site.apply(vec![Object::from_json(seldom).unwrap()]).await;
     sleep(MINUTE * 2).await;
     let vlan = || site.centre.switch(&name("tor-1"), |sim| sim.ports()["port1"].untagged.map(|v| v.id())).unwrap();
     site.centre.switch(&name("tor-1"), |sim| {

@@ -61,7 +61,11 @@ pub(super) async fn apply(args: ApplyArgs, client: &Client) -> Result<(), Failur
     }
     let objects = source::load_with(&args.files, client).await?;
     let dry = args.dry_run == Some(DryRun::Server);
-    let done = send(client, &objects, dry).await?;
+    let done = match send(client, &objects, dry).await {
+        // The controller names the object; the files know the line.
+        Err(refused) if refused.exit == Exit::Failed => return Err(source::fault_in(&args.files, client).await.unwrap_or(refused)),
+        done => done?,
+    };
     let mark = if dry { " (server dry run)" } else { "" };
     let lines: String = done.iter().map(|a| format!("{}/{} {}{mark}\n", a.kind, a.name, a.result)).collect();
     Ok(print(&lines)?)

@@ -131,10 +131,19 @@ pub(crate) fn say(line: &str) {
     let _nobody = writeln!(std::io::stderr().lock(), "{line}");
 }
 
+/// At least.
+const WORKER_THREADS: usize = 4;
+
 fn run(cli: Cli) -> Result<u8, Failure> {
     let many = matches!(cli.verb, Verb::Serve(_) | Verb::Demo(_) | Verb::Sim(_));
     let mut builder = if many { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
-    let runtime = builder.enable_all().build().map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
+    // A list of a large site that is being made shall not keep the devices waiting.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let runtime = builder
+        .worker_threads(cores.max(WORKER_THREADS))
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
     let done = runtime.block_on(dispatch(cli));
     // A worker may be in the middle of a blocking call; the store is durable without it.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));

@@ -2,6 +2,8 @@
 //!
 //! Invariant: where one file is wrong, no object is returned. Shown by `tests/cli.rs`.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::FileArgs;
@@ -17,17 +19,31 @@ pub(crate) fn load(args: &FileArgs) -> Result<Vec<Object>, Failure> {
     load_over(args, &[])
 }
 
-/// The objects of files; what they refer to may be at the controller.
+/// The objects of files; what they refer to may be at the controller, which is asked for it where it is not in the files.
 pub(crate) async fn load_with(args: &FileArgs, client: &Client) -> Result<Vec<Object>, Failure> {
+    let alone = manifest::load(&manifest::read(&args.files, args.recursive), &[]);
+    if !alone.has_errors() {
+        sound(&alone)?;
+        return Ok(alone.objects);
+    }
+    load_over(args, &existing(client).await?)
+}
+
+/// What is wrong with these files beside what the controller has, with its place in them; nothing where the files alone do not tell.
+pub(crate) async fn fault_in(args: &FileArgs, client: &Client) -> Option<Failure> {
+    load_over(args, &existing(client).await.ok()?).err()
+}
+
+async fn existing(client: &Client) -> Result<Vec<Arc<Object>>, Failure> {
     let mut existing = Vec::new();
     for kind in KINDS {
         let mut list = client.get(&format!("{API}/{}", kind.plural())).await?;
         let items = list.get_mut("items").map(Value::take).unwrap_or_default();
         let items: Vec<Value> = serde_json::from_value(items).unwrap_or_default();
         // An object of a newer controller that this program cannot read is left to the controller's own check.
-        existing.extend(items.into_iter().filter_map(|i| Object::from_json(i).ok()));
+        existing.extend(items.into_iter().filter_map(|i| Object::from_json(i).ok()).map(Arc::new));
     }
-    load_over(args, &existing)
+    Ok(existing)
 }
 
 /// Kind and name of each object in the files, for `delete`: what they refer to may be gone already.
@@ -53,7 +69,7 @@ fn sound(loaded: &manifest::Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-fn load_over(args: &FileArgs, existing: &[Object]) -> Result<Vec<Object>, Failure> {
+fn load_over(args: &FileArgs, existing: &[Arc<Object>]) -> Result<Vec<Object>, Failure> {
     let loaded = manifest::load(&manifest::read(&args.files, args.recursive), existing);
     sound(&loaded)?;
     Ok(loaded.objects)

@@ -2,14 +2,16 @@
 //!
 //! Leaves out: deciding, and writing anything. Invariant: an answer of another device than the remembered one is evidence of nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cache::Cache;
 use super::twins::Twin;
 use super::worker::{Outcome, Report};
-use crate::drivers::{Fault, Observation};
-use crate::model::fact::{BmcSeen, Seen, SwitchSeen, Tick};
+use crate::drivers::switch::resolve;
+use crate::drivers::{Depth, Fault, Observation};
+use crate::model::fact::{BmcSeen, Lag, PortSeen, Seen, SwitchSeen, Tick};
 use crate::model::identity::{Identity, Sameness};
+use crate::model::objects::ports_at;
 use crate::model::op::{Device, Op};
 use crate::model::{Kind, Name, Reason};
 use crate::plan::observed::Trouble;
@@ -18,8 +20,10 @@ use crate::telemetry::timestamp;
 /// What a report changed.
 #[derive(Debug, Default)]
 pub(crate) struct Changed {
-    /// Servers that may have something to do now.
+    /// Servers of which something is otherwise than it was.
     pub servers: BTreeSet<Name>,
+    /// Servers at which it was looked: news for those that wait for a fresh look.
+    pub looked_at: BTreeSet<Name>,
     /// It showed a source of its identity for the first time: what is to be remembered of it from now on.
     pub pin: Option<(Kind, Name, Identity)>,
     /// The status of this device's object may differ.
@@ -30,15 +34,17 @@ pub(crate) struct Changed {
 
 pub(crate) fn report(cache: &mut Cache, report: &Report) -> Changed {
     match (&report.device, &report.said) {
-        (Device::Bmc(server), Outcome::Observed(Ok(Observation::Bmc(seen)))) => bmc(cache, server, seen, report.asked_at),
+        (Device::Bmc(server), Outcome::Observed(Ok(Observation::Bmc(seen)))) => bmc(cache, server, seen, report),
         (Device::Switch(switch), Outcome::Observed(Ok(Observation::Switch(seen)))) => switch_seen(cache, switch, seen, report.asked_at),
         (Device::Bmc(server), Outcome::Observed(Err(fault))) => {
             let facts = cache.bmcs.entry(server.clone()).or_default();
             facts.known.again_at = report.again_at;
+            let before = facts.known.trouble.clone();
             let reachability = set_trouble(&mut facts.known.trouble, &mut facts.known.trouble_since, Some(trouble(fault)));
             // What is first seen after a start is no change.
             let reachability = reachability.filter(|_| facts.known.seen.is_some());
-            Changed { servers: [server.clone()].into(), device: Some((Kind::Server, server.clone())), reachability, ..Changed::default() }
+            let changed = before != facts.known.trouble;
+            of_server(server, changed, reachability)
         }
         (Device::Switch(switch), Outcome::Observed(Err(fault))) => {
             let known = cache.switches.entry(switch.clone()).or_default();
@@ -48,7 +54,7 @@ pub(crate) fn report(cache: &mut Cache, report: &Report) -> Changed {
             let reachability = reachability.filter(|_| known.seen.is_some());
             let changed = before != known.trouble;
             let servers = if changed { cache.objects.servers_on_switch(switch).cloned().collect() } else { BTreeSet::new() };
-            Changed { servers, device: Some((Kind::Switch, switch.clone())), reachability, ..Changed::default() }
+            Changed { servers, device: changed.then(|| (Kind::Switch, switch.clone())), reachability, ..Changed::default() }
         }
         (Device::Bmc(server), Outcome::Done(op, result)) => {
             if let (Op::SetBoot { .. }, Ok(_)) = (op, result) {
@@ -56,11 +62,10 @@ pub(crate) fn report(cache: &mut Cache, report: &Report) -> Changed {
                 let echo = cache.bmcs.get(server).and_then(|f| f.boot.as_ref()).filter(|b| b.asked_at > report.asked_at).map(|b| b.value);
                 cache.memory_of(server).boot_was_set(echo, report.asked_at);
             }
-            Changed { servers: [server.clone()].into(), ..Changed::default() }
+            Changed::default()
         }
-        (Device::Switch(switch), Outcome::Done(..)) => {
-            Changed { servers: cache.objects.servers_on_switch(switch).cloned().collect(), ..Changed::default() }
-        }
+        // Whose operation it was is woken by that; what it did to others, they see in what was looked at after it.
+        (Device::Switch(_), Outcome::Done(..)) => Changed::default(),
         (Device::Bmc(_), Outcome::Observed(Ok(Observation::Switch(_))))
         | (Device::Switch(_), Outcome::Observed(Ok(Observation::Bmc(_)))) => Changed::default(),
     }
@@ -88,7 +93,8 @@ fn set_trouble(slot: &mut Option<Trouble>, since: &mut String, new: Option<Troub
     flipped
 }
 
-fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Changed {
+fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, report: &Report) -> Changed {
+    let asked_at = report.asked_at;
     let pinned = cache.pinned(Kind::Server, server);
     let twin = seen.shown.guid.as_ref().and_then(|guid| cache.same_guid(server, guid)).filter(|_| pinned.address.is_none());
     let foreign = match (pinned.compare(&seen.shown), twin) {
@@ -105,13 +111,20 @@ fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
         (Sameness::Same | Sameness::NotTold, None) => None,
     };
     let facts = cache.bmcs.entry(server.clone()).or_default();
-    let mut changed = Changed { servers: [server.clone()].into(), device: Some((Kind::Server, server.clone())), ..Changed::default() };
     let known = &mut facts.known;
+    let trouble_before = known.trouble.clone();
+    let same = known.seen.as_ref().is_some_and(|s| s.value == *seen);
     known.again_at = None;
     let new = foreign.map(|message| Trouble { reason: Reason::IdentityChanged, message });
     let is_foreign = new.is_some();
-    changed.reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, new);
-    known.seen = Some(Seen { value: seen.clone(), asked_at });
+    let reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, new);
+    // What is first seen after a start is no change.
+    let reachability = reachability.filter(|_| known.seen.is_some());
+    let mut changed = of_server(server, !same || trouble_before != known.trouble || facts.power.is_none(), reachability);
+    match &mut known.seen {
+        Some(before) if same => before.asked_at = asked_at,
+        _ => known.seen = Some(Seen { value: seen.clone(), asked_at }),
+    }
     if is_foreign {
         facts.power = None;
         facts.boot = None;
@@ -125,9 +138,43 @@ fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, asked_at: Tick) -> Chan
     }
     let power = Seen { value: seen.power, asked_at };
     facts.power = Some(power.clone());
-    facts.boot = seen.boot.map(|value| Seen { value, asked_at });
+    if report.depth != Depth::Power || facts.boot.is_none() {
+        facts.boot = seen.boot.map(|value| Seen { value, asked_at });
+    }
     cache.memory_of(server).saw_power(&power);
     changed
+}
+
+fn of_server(server: &Name, changed: bool, reachability: Option<bool>) -> Changed {
+    let server: BTreeSet<Name> = [server.clone()].into();
+    match changed {
+        true => Changed { servers: server, reachability, ..Changed::default() },
+        false => Changed { looked_at: server, reachability, ..Changed::default() },
+    }
+}
+
+/// The servers on a switch of which something may be otherwise by what it shows now.
+fn concerned(cache: &Cache, switch: &Name, before: &SwitchSeen, now: &SwitchSeen) -> BTreeSet<Name> {
+    let all = || cache.objects.servers_on_switch(switch);
+    let SwitchSeen { shown, identity, profile, writable, ports, vlans, unsaved: _, neighbours_told } = now;
+    let whole = before.shown == *shown
+        && before.identity == *identity
+        && before.profile == *profile
+        && before.writable == *writable
+        && before.vlans == *vlans
+        && before.neighbours_told == *neighbours_told
+        && before.ports.len() == ports.len();
+    // Whether a link is up decides nothing.
+    let same = |one: &PortSeen, other: &PortSeen| one == other || *one == PortSeen { oper: one.oper, ..other.clone() };
+    let differs = |(key, port): &(&String, &PortSeen)| before.ports.get(*key).is_none_or(|b| !same(b, port));
+    let changed: BTreeMap<&str, &PortSeen> = ports.iter().filter(differs).map(|(key, port)| (key.as_str(), port)).collect();
+    // Members of an aggregation say something of others.
+    if !whole || changed.values().any(|port| port.lag != Lag::None) {
+        return all().cloned().collect();
+    }
+    let is_changed = |port: &String| resolve(now, port).map_or(true, |key| changed.contains_key(key));
+    let concerns = |server: &&Name| cache.objects.servers.get(*server).is_none_or(|held| ports_at(&held.spec, switch).any(is_changed));
+    all().filter(|_| !changed.is_empty()).filter(concerns).cloned().collect()
 }
 
 fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Tick) -> Changed {
@@ -136,7 +183,7 @@ fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     let is_by_address = pinned.address.is_some() && pinned.address == cache.address_of_switch(switch);
     let twin = cache.twin_of_switch(switch).filter(|_| !is_by_address);
     let known = cache.switches.entry(switch.clone()).or_default();
-    let mut changed = Changed { device: Some((Kind::Switch, switch.clone())), ..Changed::default() };
+    let mut changed = Changed::default();
     let foreign = match (pinned.compare(&seen.shown), twin) {
         (Sameness::Different { pinned, shown }, _) => Some(format!(
             "switch {switch} shows {shown}, not {pinned}: is it another one? `embody accept switch {switch}` takes it as it is"
@@ -151,15 +198,27 @@ fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     let trouble_before = known.trouble.clone();
     let is_foreign = foreign.is_some();
     known.again_at = None;
-    changed.reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, foreign);
+    changed.reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, foreign).filter(|_| known.seen.is_some());
     let same = known.seen.as_ref().is_some_and(|s| s.value == *seen);
     if !same {
         known.since = timestamp();
     }
-    known.seen = Some(Seen { value: seen.clone(), asked_at });
-    if !same || trouble_before != known.trouble {
-        changed.servers = cache.objects.servers_on_switch(switch).cloned().collect();
+    let trouble_changed = trouble_before != known.trouble;
+    let before = match &mut known.seen {
+        Some(before) if same => {
+            before.asked_at = asked_at;
+            None
+        }
+        slot => slot.replace(Seen { value: seen.clone(), asked_at }),
+    };
+    if !same || trouble_changed {
+        changed.device = Some((Kind::Switch, switch.clone()));
+        changed.servers = match before {
+            Some(before) if !trouble_changed => concerned(cache, switch, &before.value, seen),
+            _ => cache.objects.servers_on_switch(switch).cloned().collect(),
+        };
     }
+    changed.looked_at = cache.objects.servers_on_switch(switch).cloned().collect();
     // A server may be plugged in where no manifest says so.
     let moved = if is_foreign { cache.cables.forget(switch) } else { cache.cables.learn(switch, seen) };
     changed.servers.extend(moved.into_iter().filter_map(|mac| cache.objects.server_of_mac(mac)).cloned());

@@ -211,7 +211,7 @@ impl Controller {
             }
             self.wake(server);
         }
-        self.status.event("Normal", &format!("{kind}/{name}"), "Retry", &format!("by {who}")).await;
+        self.status.event("Normal", &format!("{kind}/{name}"), "Retry", &format!("by {who}"));
         Ok(format!("{kind} {name}: failures are forgotten, it is observed now"))
     }
 
@@ -239,7 +239,7 @@ impl Controller {
         let resume = scope.resume();
         self.wake_all();
         let stored = self.put(&keys::pause(&id), serde_json::to_vec(&pause).unwrap_or_default()).await;
-        self.status.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason)).await;
+        self.status.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason));
         tokio::spawn(async move {
             let left = finished(half_way).await;
             let text = match until_text {
@@ -303,7 +303,7 @@ impl Controller {
                 self.forget_pause(&id).await.map_err(in_words)?;
                 self.cache.pauses.remove(&id);
                 resumed += 1;
-                self.status.event("Normal", &id, "Resumed", &format!("by {who}")).await;
+                self.status.event("Normal", &id, "Resumed", &format!("by {who}"));
             }
         }
         if resumed == 0 && *scope != Scope::Everything {
@@ -356,7 +356,7 @@ impl Controller {
         self.guardrails.lift();
         self.tell_breaker();
         self.wake_all();
-        self.status.event("Normal", "Policy/default", "BreakerClosed", &format!("by {who}: {}", breaker.message)).await;
+        self.status.event("Normal", "Policy/default", "BreakerClosed", &format!("by {who}: {}", breaker.message));
         Ok("correction goes on".to_owned())
     }
 

@@ -109,7 +109,7 @@ impl Controller {
         let Draft { approval, server, future, .. } = draft;
         if *word == Approving::Adopt {
             let message = format!("{who} declares that server {server} runs the persona of binding {binding}");
-            self.status.event("Normal", &format!("Binding/{binding}"), "Adopted", &message).await;
+            self.status.event("Normal", &format!("Binding/{binding}"), "Adopted", &message);
             self.wake(&server);
             let then = if future.steps.is_empty() { "" } else { "; what follows waits for an approval" };
             return Ok(format!("server {server} is taken to run the persona of {binding} already; it is not switched off{then}"));
@@ -122,7 +122,7 @@ impl Controller {
         self.cache.approvals.insert(binding.clone(), given);
         // A person has looked: what failed before is tried now.
         self.bodies_of(binding).iter().for_each(|body| self.in_flight.forget_failures(body));
-        self.status.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}{hard}: {}", list(&ops))).await;
+        self.status.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}{hard}: {}", list(&ops)));
         self.wake_binding(binding);
         Ok(format!("{binding} approved{hard}, to be begun within an hour: {}", list(&ops)))
     }
@@ -198,9 +198,7 @@ impl Controller {
 
     /// The bodies that a binding holds, is to release, or names.
     fn bodies_of(&self, binding: &Name) -> Vec<Name> {
-        let is = |hold: &Option<Hold>| hold.as_ref().is_some_and(|h| h.binding == *binding);
-        let mut bodies: Vec<Name> =
-            self.cache.bodies.iter().filter(|(_, b)| is(&b.value.held_by) || is(&b.value.release)).map(|(s, _)| s.clone()).collect();
+        let mut bodies: Vec<Name> = self.cache.held_by(binding).cloned().collect();
         bodies.extend(self.cache.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone()));
         bodies
     }
@@ -285,6 +283,10 @@ impl Controller {
     /// controller finds it.
     pub(super) fn end_approvals(&mut self) {
         let now = self.clock.now();
+        if self.cache.approvals.is_empty() || now < self.approvals_end_at {
+            return;
+        }
+        self.approvals_end_at = now.plus(limits::APPROVALS_ENDED_EVERY);
         let is_for = |binding: &Name, given: &Given| {
             let held = self.cache.objects.bindings.get(binding);
             held.is_some_and(|b| b.meta.uid == given.approval.uid && b.meta.generation == given.approval.generation)

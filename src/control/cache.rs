@@ -76,8 +76,6 @@ pub struct BmcFacts {
 #[derive(Default)]
 pub struct Cache {
     pub objects: Objects,
-    /// The revision and the status of each object, as last stored.
-    pub stored: BTreeMap<(Kind, Name), Stored<serde_json::Value>>,
     pub bodies: BTreeMap<Name, Stored<Body>>,
     pub memory: BTreeMap<Name, Memory>,
     pub bmcs: BTreeMap<Name, BmcFacts>,
@@ -118,6 +116,8 @@ pub struct Cache {
     /// The bodies whose snapshots hold a MAC, and those whose disks hold a persona.
     by_snapshot_mac: BTreeMap<Mac, BTreeSet<Name>>,
     on_disk_at: BTreeMap<Name, BTreeSet<Name>>,
+    /// The bodies that a binding holds or is to release.
+    by_hold: BTreeMap<Name, BTreeSet<Name>>,
     guids: BTreeMap<String, BTreeSet<Name>>,
     /// Which Switch objects name one switch.
     pub(super) twins: Twins,
@@ -135,6 +135,13 @@ impl Cache {
         self.index(server, &body, true);
         self.unreadable.remove(server);
         self.bodies.insert(server.clone(), Stored { value: body, revision });
+    }
+
+    /// As if there had never been a record of it.
+    pub fn forget_body(&mut self, server: &Name) {
+        if let Some(old) = self.bodies.remove(server) {
+            self.index(server, &old.value, false);
+        }
     }
 
     fn index(&mut self, server: &Name, body: &Body, is: bool) {
@@ -161,6 +168,14 @@ impl Cache {
         for persona in &body.on_disk {
             note(&mut self.on_disk_at, persona.clone(), server, is);
         }
+        for hold in body.held_by.iter().chain(&body.release) {
+            note(&mut self.by_hold, hold.binding.clone(), server, is);
+        }
+    }
+
+    /// The bodies that a binding of this name holds, or is to release.
+    pub fn held_by(&self, binding: &Name) -> impl Iterator<Item = &Name> {
+        self.by_hold.get(binding).into_iter().flatten()
     }
 
     /// A binding or its persona changed: what it reserves. The others that may have waited for what it had.

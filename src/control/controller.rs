@@ -1,6 +1,9 @@
 //! The one task that owns the cache. Messages in (store, workers, people, boot requests), reconciles when names are due.
+//!
+//! One pass: everything that has come in is taken in; then all that is due is planned; then the guardrails judge all of it; then it is sent. Whoever
+//! waits for its turn, a place under a limit, or fresh facts waits there, and is woken by what it waits for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,7 +14,8 @@ use super::cache::{Cache, Pause};
 use super::fleet::Fleet;
 use super::in_flight::InFlight;
 use super::queue::Queue;
-use super::records::Ledger;
+use super::reconcile::{Awaited, Planned, Until};
+use super::records::{Ledger, Owed};
 use super::status_writer::{Site, StatusWriter};
 use super::worker::{Job, Outcome, Report};
 use crate::boot::answer::Answer;
@@ -26,7 +30,7 @@ use crate::model::server::Arch;
 use crate::model::{Kind, Mac, Name, Object};
 use crate::plan::guardrails::Guardrails;
 use crate::plan::record::Record;
-use crate::store::{Changes, Expect, Lease, Records, Revision, Store, StoreError, Write, keys};
+use crate::store::{Change, Changes, Expect, Lease, Records, Revision, Store, StoreError, keys};
 use crate::telemetry::timestamp;
 
 #[derive(Debug)]
@@ -82,10 +86,20 @@ pub struct Controller {
     pub(super) guardrails: Guardrails,
     pub(super) fleet: Fleet,
     pub(super) status: StatusWriter,
-    /// When the next switch is to be saved.
-    save_at: Option<Tick>,
-    /// Assessed at, and still to be reconciled.
-    todo: BTreeSet<Name>,
+    /// Switches that were changed and not saved, and when it is to be looked at whether they can be.
+    pub(super) saves: BTreeMap<Name, Tick>,
+    /// When it is looked next whose hour is over.
+    pub(super) approvals_end_at: Tick,
+    /// When a limit that somebody waits for has room again, by time alone.
+    room_at: Option<Tick>,
+    /// Assessed, with something to do: first in, first out.
+    todo: VecDeque<Name>,
+    /// The same.
+    waiting: BTreeSet<Name>,
+    /// Servers for which another look is news although it shows the same.
+    pub(super) awaited: BTreeMap<Name, Awaited>,
+    /// What is to be remembered of devices, and is not stored yet.
+    pub(super) owed: Owed,
     /// Desired state is arriving: since when, and until when to wait for more.
     settling: Option<(Tick, Tick)>,
 }
@@ -107,8 +121,13 @@ impl Controller {
             guardrails: Guardrails::default(),
             fleet,
             status,
-            save_at: None,
-            todo: BTreeSet::new(),
+            saves: BTreeMap::new(),
+            approvals_end_at: Tick::START,
+            room_at: None,
+            todo: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            owed: Owed::default(),
             settling: None,
         };
         controller.take_over().await?;
@@ -147,48 +166,117 @@ impl Controller {
         }
     }
 
-    /// Until the channel closes or the store's watch ends.
-    pub async fn run(&mut self, mut inbox: mpsc::Receiver<Message>, mut reports: mpsc::Receiver<Report>, mut watch: Changes) {
+    /// Until a channel closes.
+    pub async fn run(&mut self, mut inbox: mpsc::Receiver<Message>, mut reports: mpsc::Receiver<Report>, watch: Changes) {
         let mut site = self.status.subscribe();
         site.mark_changed();
+        // Without it nobody knows what is desired: nothing is planned.
+        let mut watch = Some(watch);
         loop {
-            let due = self.queue.next_due().unwrap_or_else(|| self.clock.now().plus(limits::IDLE));
-            let due = self.save_at.into_iter().chain(self.ledger.look_at).fold(due, Tick::min);
-            let due = if self.todo.is_empty() { due } else { self.clock.now() };
-            let due = self.settling.map_or(due, |(_, until)| due.max(until));
+            let due = if watch.is_some() { self.due() } else { self.clock.now().plus(limits::RETRY_FIRST) };
             tokio::select! {
                 biased;
-                change = watch.recv() => match change {
-                    Some(Ok(change)) => self.absorb_change(change),
-                    Some(Err(error)) => {
-                        tracing::warn!(error = %error, "the watch of the store ended; everything is read again");
-                        return;
-                    }
-                    None => return,
-                },
+                change = next(&mut watch) => self.absorb_watched(change, &mut watch),
                 report = reports.recv() => match report {
                     Some(report) => self.absorb_report(report).await,
                     None => return,
                 },
                 message = inbox.recv() => match message {
-                    Some(Message::Ask(ask)) => self.answer(ask).await,
-                    Some(Message::Boot { mac, uuid, arch, reply }) => {
-                        let answer = self.boot(mac, uuid, arch).await;
-                        let _ = reply.send(answer);
-                    }
+                    Some(message) => self.take(message).await,
                     None => return,
                 },
                 attempt = self.fleet.logins.files.next() => self.secret_was_read(attempt),
                 // The sender is our own: it does not close while we run.
-                _ = site.changed() => self.status.tell_site(&self.cache).await,
+                _ = site.changed() => self.status.tell_site(&self.cache),
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
             }
-            self.work().await;
+            self.absorb_what_is_there(&mut inbox, &mut reports, &mut watch).await;
+            if watch.is_none() {
+                watch = self.watch_again().await;
+            }
+            if watch.is_some() {
+                self.work().await;
+            }
+            self.status.write_changed(&self.cache);
         }
     }
 
-    /// Everything that is due, in two passes: first how each server stands, then, when the guardrails know of all of them, the steps.
+    /// When there is something to do, if nothing comes in.
+    fn due(&self) -> Tick {
+        let now = self.clock.now();
+        if !self.todo.is_empty() && self.settling.is_none() {
+            return now;
+        }
+        let times =
+            self.queue.next_due().into_iter().chain(self.saves.values().min().copied()).chain(self.room_at).chain(self.ledger.look_at);
+        let due = times.fold(now.plus(limits::IDLE), Tick::min);
+        self.settling.map_or(due, |(_, until)| due.max(until))
+    }
+
+    /// Before anything is planned: what else has come in. A source that does not end shall not keep the others waiting.
+    async fn absorb_what_is_there(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Message>,
+        reports: &mut mpsc::Receiver<Report>,
+        watch: &mut Option<Changes>,
+    ) {
+        for _ in 0..limits::ABSORBED_AT_ONCE {
+            let Some(change) = watch.as_mut().and_then(Changes::try_recv) else { break };
+            self.absorb_watched(Some(change), watch);
+        }
+        for _ in 0..limits::ABSORBED_AT_ONCE {
+            let Ok(report) = reports.try_recv() else { break };
+            self.absorb_report(report).await;
+        }
+        for _ in 0..limits::ANSWERED_AT_ONCE {
+            let Ok(message) = inbox.try_recv() else { break };
+            self.take(message).await;
+        }
+    }
+
+    fn absorb_watched(&mut self, change: Option<Result<Change, StoreError>>, watch: &mut Option<Changes>) {
+        match change {
+            Some(Ok(change)) => self.absorb_change(change),
+            Some(Err(error)) => {
+                tracing::warn!(error = %error, "the watch of the store ended; what is desired is read again");
+                *watch = None;
+            }
+            None => *watch = None,
+        }
+    }
+
+    /// Reads again what may have changed while nobody watched, and watches on from there.
+    async fn watch_again(&mut self) -> Option<Changes> {
+        let watched = async {
+            let (entries, revision) = self.store.list("").await?;
+            Ok::<_, StoreError>((entries, revision, self.store.watch("", revision).await?))
+        };
+        match watched.await {
+            Ok((entries, revision, watch)) => {
+                self.absorb_all(entries, revision);
+                Some(watch)
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "the store cannot be read; it is tried again, and nothing is changed until then");
+                None
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Message) {
+        match message {
+            Message::Ask(ask) => self.answer(ask).await,
+            Message::Boot { mac, uuid, arch, reply } => {
+                let answer = self.boot(mac, uuid, arch).await;
+                // A machine that gave up asks again.
+                let _ = reply.send(answer);
+            }
+        }
+    }
+
+    /// Everything that is due: how each server stands, and then, when the guardrails know of all of them, the steps.
     async fn work(&mut self) {
+        self.store_owed().await;
         self.expire().await;
         self.look_at_store().await;
         self.end_doubt().await;
@@ -198,32 +286,58 @@ impl Controller {
             Some(_) => self.settling = None,
             None => {}
         }
-        let mut due = Vec::new();
-        while let Some(server) = self.queue.pop(now) {
-            due.push(server);
-        }
-        for server in due {
-            if !self.todo.contains(&server) && self.assess(&server).await {
-                self.todo.insert(server);
+        self.wake_where_there_is_room();
+        let due: Vec<Name> = std::iter::from_fn(|| self.queue.pop(now)).collect();
+        // Whoever waits for its turn is planned again when that comes.
+        let due = due.into_iter().filter(|server| !self.waiting.contains(server)).collect();
+        let mut fresh = BTreeMap::new();
+        let assess = |controller: &mut Controller, planned: Planned| {
+            let Some(planned) = controller.assessed(planned) else { return };
+            let server = planned.server.clone();
+            controller.waiting.insert(server.clone());
+            controller.todo.push_back(server.clone());
+            if controller.todo.len() <= limits::RECONCILES_AT_ONCE {
+                fresh.insert(server, planned);
             }
-        }
+        };
+        self.settle(due, Until::Withdrawal, assess).await;
         self.apply_guardrails().await;
         // In portions: a boot request must not wait for a thousand servers.
+        let (mut ready, mut again) = (Vec::new(), Vec::new());
         for _ in 0..limits::RECONCILES_AT_ONCE {
-            let Some(server) = self.todo.pop_first() else { break };
-            self.reconcile(&server).await;
+            let Some(server) = self.todo.pop_front() else { break };
+            self.waiting.remove(&server);
+            match fresh.remove(&server).filter(|planned| self.holds(planned)) {
+                Some(planned) => ready.push(planned),
+                None => again.push(server),
+            }
         }
-        self.save_at = self.save_switches();
-        self.status.write_changed(&mut self.cache).await;
+        self.settle(again, Until::Done, |_, planned| ready.push(planned)).await;
+        self.act(ready).await;
+        self.wake_where_there_is_room();
+        self.save_switches();
+    }
+
+    /// Whoever waits at a limit is planned again, one by one, as there is room.
+    fn wake_where_there_is_room(&mut self) {
+        let now = self.clock.now();
+        let objects = &self.cache.objects;
+        let (mut servers, again) = self.in_flight.with_room(&objects.policy().limits, now);
+        servers.extend(self.guardrails.with_room(objects.running(), &objects.policy().limits));
+        self.room_at = again;
+        servers.iter().for_each(|server| self.wake(server));
     }
 
     /// What the guardrails say of all servers together.
     async fn apply_guardrails(&mut self) {
         let policy = self.cache.objects.policy();
         let bodies = self.cache.objects.servers.len();
-        self.guardrails.hold(bodies, &policy.limits, self.clock.now());
-        self.cache.stopped_by_guardrails = self.guardrails.held();
-        let breaker = self.guardrails.breaker(bodies, &policy.limits, policy.bmc.poll_interval.0 * 2, self.clock.now());
+        if self.guardrails.hold(bodies, &policy.limits, self.clock.now()) {
+            self.cache.stopped_by_guardrails = self.guardrails.held();
+        }
+        // The silence of a device shows when a poll of it has come to its end.
+        let two_polls = policy.bmc.poll_interval.0 * 2 + limits::BMC_DEADLINE;
+        let breaker = self.guardrails.breaker(bodies, &policy.limits, two_polls, self.clock.now());
         if let Some(why) = breaker.filter(|_| self.cache.breaker().is_none()) {
             tracing::warn!(message = why.message, "the breaker opens");
             self.open_breaker(why).await;
@@ -248,6 +362,8 @@ impl Controller {
         for name in names {
             self.wake(&name);
         }
+        let now = self.clock.now();
+        self.saves.extend(self.cache.unsaved.keys().map(|switch| (switch.clone(), now)));
     }
 
     async fn expire(&mut self) {
@@ -268,12 +384,8 @@ impl Controller {
     }
 
     pub(super) fn wake_binding(&mut self, binding: &Name) {
-        let target = self.cache.objects.bindings.get(binding).and_then(|b| b.spec.target.server.clone());
-        let others = self.cache.bodies.iter().filter(|(_, b)| {
-            b.value.held_by.as_ref().is_some_and(|h| h.binding == *binding)
-                || b.value.release.as_ref().is_some_and(|h| h.binding == *binding)
-        });
-        let names: Vec<Name> = target.into_iter().chain(others.map(|(s, _)| s.clone())).collect();
+        let target = self.cache.objects.bindings.get(binding).and_then(|b| b.spec.target.server.as_ref());
+        let names: Vec<Name> = target.into_iter().chain(self.cache.held_by(binding)).cloned().collect();
         for server in names {
             self.wake(&server);
         }
@@ -288,37 +400,41 @@ impl Controller {
             Outcome::Observed(_) => {}
         }
         if report.proved {
-            self.remember_login(&report.device).await;
+            self.owed.logins.insert(report.device.clone());
+        }
+        if let Device::Switch(switch) = &report.device {
+            self.look_whether_to_save(switch);
         }
         let changed = absorb::report(&mut self.cache, &report);
-        if let (Device::Switch(switch), true, Outcome::Observed(Ok(_))) = (&report.device, report.everything, &report.said) {
+        if let (Device::Switch(switch), Depth::Everything, Outcome::Observed(Ok(_))) = (&report.device, report.depth, &report.said) {
             self.cache.cables_told_at.insert(switch.clone(), self.clock.now());
         }
         if let Some((kind, name, pin)) = changed.pin {
-            self.remember(kind, name, pin).await;
+            self.owed.pins.insert((kind, name), pin);
         }
         if let Some(up) = changed.reachability {
             self.guardrails.flipped(report.device.to_string(), self.clock.now());
-            self.status.tell_reachability(&report.device, up, &self.cache).await;
+            self.status.tell_reachability(&report.device, up, &self.cache);
         }
         for server in &changed.servers {
             self.wake(server);
+        }
+        for server in &changed.looked_at {
+            if self.awaits(server, &report.device) {
+                self.wake(server);
+            }
         }
         if let Some((kind, name)) = changed.device {
             self.status.changed(kind, &name);
         }
     }
 
-    /// Remembers what identifies a device, on first sight.
-    async fn remember(&mut self, kind: Kind, name: Name, pin: Identity) {
-        if self.cache.site_stop().is_some() {
-            return;
-        }
-        let expect = self.cache.pins.get(&(kind, name.clone())).map_or(Expect::Absent, |p| Expect::At(p.revision));
-        match self.write_one(Write::put(keys::pin(kind, &name), serde_json::to_vec(&pin).unwrap_or_default(), expect)).await {
-            Ok(revision) => self.cache.set_pin(kind, &name, pin, revision),
-            Err(error) => tracing::warn!(error = %error, "the identity of a device could not be stored; it is tried again"),
-        }
+    /// Whether an answer of this device that shows the same is news to the server.
+    fn awaits(&self, server: &Name, device: &Device) -> bool {
+        self.awaited.get(server).is_some_and(|awaited| match device {
+            Device::Bmc(_) => awaited.bmc,
+            Device::Switch(_) => awaited.switches,
+        })
     }
 
     async fn boot(&mut self, mac: Mac, uuid: Option<String>, arch: Arch) -> Answer {
@@ -348,6 +464,15 @@ impl Controller {
     pub async fn close(mut self) -> Remembered {
         let remembered = self.remembers();
         self.fleet.close().await;
+        self.status.close().await;
         remembered
+    }
+}
+
+/// Never, where the watch has ended.
+async fn next(watch: &mut Option<Changes>) -> Option<Result<Change, StoreError>> {
+    match watch {
+        Some(watch) => watch.recv().await,
+        None => std::future::pending().await,
     }
 }

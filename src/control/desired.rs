@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use super::cache::Stored;
 use super::controller::Controller;
 use crate::model::objects::server_switches;
 use crate::model::op::Device;
@@ -13,6 +12,13 @@ use crate::store::{Change, Entry, keys::Key};
 
 impl Controller {
     pub(super) fn absorb_change(&mut self, change: Change) {
+        let (Change::Put(Entry { revision, .. }) | Change::Deleted { revision, .. }) = &change;
+        if !self.is_own(*revision) {
+            self.absorb_told(change);
+        }
+    }
+
+    pub(super) fn absorb_told(&mut self, change: Change) {
         match change {
             Change::Put(entry) => {
                 if let Some(touched) = self.absorb_entry(&entry) {
@@ -28,10 +34,13 @@ impl Controller {
                     self.touched(kind, &name);
                     self.cache.objects.remove(kind, &name);
                     self.reserve(kind, &name);
-                    self.cache.stored.remove(&(kind, name.clone()));
+                    self.status.found(kind, &name, false);
                     match kind {
                         Kind::Binding => self.guardrails.is_up(&name),
-                        Kind::Server => self.guardrails.forget(&name),
+                        Kind::Server => {
+                            self.guardrails.forget(&name);
+                            self.awaited.remove(&name);
+                        }
                         Kind::Policy | Kind::Secret | Kind::Network | Kind::Switch | Kind::Persona => {}
                     }
                     self.touched(kind, &name);
@@ -55,12 +64,7 @@ impl Controller {
                 }
             };
             self.reads_again(&entry.key);
-            // A status that this process wrote may be newer than this word of the watch; the desired state in it comes from the watch alone.
-            let newest = self.cache.stored.get(&(kind, name.clone())).is_none_or(|s| s.revision < entry.revision);
-            if newest {
-                let stored = Stored { value: object.status.clone(), revision: entry.revision };
-                self.cache.stored.insert((kind, name.clone()), stored);
-            }
+            self.status.found(kind, &name, !object.status.is_null());
             let same = self.same_spec(&object);
             self.cache.objects.insert(&object);
             if kind == Kind::Server {
@@ -98,17 +102,7 @@ impl Controller {
     }
 
     fn same_spec(&self, object: &Object) -> bool {
-        let o = &self.cache.objects;
-        let name = object.name();
-        let held = match object.kind() {
-            Kind::Policy => o.policies.get(name).map(|h| &h.meta),
-            Kind::Secret => o.secrets.get(name).map(|h| &h.meta),
-            Kind::Network => o.networks.get(name).map(|h| &h.meta),
-            Kind::Switch => o.switches.get(name).map(|h| &h.meta),
-            Kind::Server => o.servers.get(name).map(|h| &h.meta),
-            Kind::Persona => o.personas.get(name).map(|h| &h.meta),
-            Kind::Binding => o.bindings.get(name).map(|h| &h.meta),
-        };
+        let held = self.cache.objects.meta(object.kind(), object.name());
         held.is_some_and(|m| m.uid == object.meta.uid && m.generation == object.meta.generation && m.labels == object.meta.labels)
     }
 
@@ -130,6 +124,7 @@ impl Controller {
                 self.cache.twins.look_again();
                 self.worker_of(&Device::Switch(name.clone()));
                 self.wake_switch(name);
+                self.look_whether_to_save(name);
                 self.status.changed(kind, name);
             }
             Kind::Binding => self.wake_binding(name),
@@ -146,6 +141,7 @@ impl Controller {
             Kind::Network => self.wake_all(),
             Kind::Policy => {
                 self.all_workers();
+                self.fleet.set_paces(&self.cache);
                 self.wake_all();
                 self.status.changed(kind, name);
             }

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::cache::{Cache, Known};
 use super::controller::Controller;
@@ -33,6 +34,8 @@ pub(super) struct Fleet {
     workers: BTreeMap<Device, Owned>,
     /// Of the worker that was made last.
     last_id: u64,
+    /// When it has its turn to poll for the first time.
+    last_turn: Instant,
 }
 
 type Built = (Box<dyn Driver>, Pace, Arc<Turns>);
@@ -40,17 +43,18 @@ type Built = (Box<dyn Driver>, Pace, Arc<Turns>);
 /// A worker, and what it was made from: another address or another Secret makes another worker.
 struct Owned {
     worker: Worker,
-    made_from: serde_json::Value,
+    /// By `made_from`; nothing: by what is not known any more.
+    made_from: Option<u64>,
 }
 
 impl Fleet {
     pub(super) fn new(devices: Arc<dyn Devices>, lease: Arc<LeaseEnd>, clock: Clock, reports: mpsc::Sender<Report>) -> Fleet {
-        Fleet { devices, lease, clock, reports, logins: Logins::default(), workers: BTreeMap::new(), last_id: 0 }
+        Fleet { devices, lease, clock, reports, logins: Logins::default(), workers: BTreeMap::new(), last_id: 0, last_turn: Instant::now() }
     }
 
     /// Whether the objects ask for another worker than there is, or for none.
     fn differs(&self, device: &Device, cache: &Cache) -> bool {
-        self.workers.get(device).map(|o| &o.made_from) != made_from(device, cache).as_ref()
+        self.workers.get(device).map(|o| o.made_from) != made_from(device, cache).map(Some)
     }
 
     /// Ends the worker of a device, and makes the one that the objects ask for. Why there is none, where its credentials cannot be had.
@@ -63,9 +67,11 @@ impl Fleet {
         match built {
             Ok((driver, pace, turns)) => {
                 self.last_id += 1;
-                let setting = Setting { pace, turns, clock: self.clock, reports: self.reports.clone(), lease: Arc::clone(&self.lease) };
+                self.last_turn = self.last_turn.max(Instant::now()) + limits::BETWEEN_FIRST_POLLS;
+                let (reports, lease) = (self.reports.clone(), Arc::clone(&self.lease));
+                let setting = Setting { pace, first_turn: self.last_turn, turns, clock: self.clock, reports, lease };
                 let worker = Worker::start(self.last_id, device.clone(), driver, setting, before);
-                let made_from = made_from(device, cache).unwrap_or_default();
+                let made_from = made_from(device, cache);
                 self.workers.insert(device.clone(), Owned { worker, made_from });
                 None
             }
@@ -78,22 +84,28 @@ impl Fleet {
 
     /// What the objects ask for. Nothing: there is no such device.
     fn driver(&mut self, device: &Device, cache: &Cache) -> Option<Result<Built, NoLogin>> {
-        let policy = cache.objects.policy();
+        let pace = pace_of(device, cache);
         match device {
             Device::Bmc(name) => {
                 let spec = &cache.objects.servers.get(name)?.spec;
+                let spacing = cache.objects.policy().bmc.spacing.0;
                 let turns = self.logins.turns_of(&spec.bmc.secret_ref.name, cache);
-                let pace = Pace { poll_every: policy.bmc.poll_interval.0, deadline: limits::BMC_DEADLINE };
                 let login = self.logins.bmc(spec, cache);
-                Some(login.map(|login| (self.devices.bmc(name, spec, login, policy.bmc.spacing.0, Arc::clone(&turns)), pace, turns)))
+                Some(login.map(|login| (self.devices.bmc(name, spec, login, spacing, Arc::clone(&turns)), pace, turns)))
             }
             Device::Switch(name) => {
                 let spec = &cache.objects.switches.get(name)?.spec;
                 let turns = self.logins.turns_of(&spec.snmp.secret_ref.name, cache);
-                let pace = Pace { poll_every: policy.switch.poll_interval.0, deadline: limits::SWITCH_DEADLINE };
                 let login = self.logins.snmp(spec, cache);
                 Some(login.map(|login| (self.devices.switch(name, spec, login, Arc::clone(&turns)), pace, turns)))
             }
+        }
+    }
+
+    /// Tells the workers that there are how often they are to poll now.
+    pub(super) fn set_paces(&self, cache: &Cache) {
+        for (device, owned) in &self.workers {
+            owned.worker.send(Job::Pace(pace_of(device, cache).poll_every));
         }
     }
 
@@ -103,7 +115,7 @@ impl Fleet {
             self.logins.forget(secret);
         }
         if let Some(owned) = self.workers.get_mut(device) {
-            owned.made_from = serde_json::Value::Null;
+            owned.made_from = None;
         }
     }
 
@@ -148,7 +160,7 @@ impl Fleet {
             Device::Switch(switch) => (Kind::Switch, switch),
         };
         let permit = owned.worker.gate().permit(Key::of(&op), cache.pinned(kind, name));
-        owned.worker.send(Job::Do(op, Box::new(permit)))
+        owned.worker.send(Job::Do(Box::new((op, permit))))
     }
 
     pub(super) fn gate(&self, device: &Device) -> Option<&Arc<Gate>> {
@@ -175,22 +187,34 @@ pub(super) fn secret_of<'a>(device: &Device, cache: &'a Cache) -> Option<&'a Nam
     })
 }
 
-/// What a worker depends on. Nothing: there is no such object.
-fn made_from(device: &Device, cache: &Cache) -> Option<serde_json::Value> {
+/// What a worker depends on, but for its pace. Nothing: there is no such object. Two that are one by chance (1 in 2^64) leave the worker as it is.
+fn made_from(device: &Device, cache: &Cache) -> Option<u64> {
     let policy = cache.objects.policy();
     let secret = secret_of(device, cache)?;
     let version = cache.objects.secrets.get(secret).map(|s| (&s.meta.uid, s.meta.generation));
-    let spec = match device {
+    let text = match device {
         Device::Bmc(name) => {
             let held = cache.objects.servers.get(name)?;
-            serde_json::json!([held.meta.uid, held.spec.bmc, policy.bmc])
+            serde_json::to_vec(&(&held.meta.uid, &held.spec.bmc, policy.bmc.spacing, secret, version))
         }
         Device::Switch(name) => {
             let held = cache.objects.switches.get(name)?;
-            serde_json::json!([held.meta.uid, held.spec, policy.switch])
+            serde_json::to_vec(&(&held.meta.uid, &held.spec, secret, version))
         }
     };
-    Some(serde_json::json!([spec, secret, version]))
+    // What has a text form in JSON always has one.
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(&text.unwrap_or_default(), &mut hasher);
+    Some(std::hash::Hasher::finish(&hasher))
+}
+
+/// How often a device is polled, and how long one request may take.
+fn pace_of(device: &Device, cache: &Cache) -> Pace {
+    let policy = cache.objects.policy();
+    match device {
+        Device::Bmc(_) => Pace { poll_every: policy.bmc.poll_interval.0, deadline: limits::BMC_DEADLINE },
+        Device::Switch(_) => Pace { poll_every: policy.switch.poll_interval.0, deadline: limits::SWITCH_DEADLINE },
+    }
 }
 
 impl Controller {

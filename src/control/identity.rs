@@ -31,7 +31,7 @@ impl Controller {
         let write = Write::put(keys::pin(kind, name), serde_json::to_vec(&pin).unwrap_or_default(), expect);
         let revision = self.write_one(write).await.map_err(in_words)?;
         self.cache.set_pin(kind, name, pin.clone(), revision);
-        self.status.event("Normal", &format!("{kind}/{name}"), "Accepted", &format!("by {who}: {pin}{moved}")).await;
+        self.status.event("Normal", &format!("{kind}/{name}"), "Accepted", &format!("by {who}: {pin}{moved}"));
         let device = if kind == Kind::Server { Device::Bmc(name.clone()) } else { Device::Switch(name.clone()) };
         self.retry_device(&device);
         self.wake_all();
@@ -128,7 +128,7 @@ impl Controller {
         if !self.record(server, &records).await {
             return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
         }
-        self.status.event("Warning", &format!("Server/{server}"), "Declared", &format!("by {who}: {text} ({reason})")).await;
+        self.status.event("Warning", &format!("Server/{server}"), "Declared", &format!("by {who}: {text} ({reason})"));
         self.wake_all();
         Ok(text)
     }
@@ -169,7 +169,7 @@ impl Controller {
             return refused("the store holds all that it ever acknowledged: there is nothing to accept");
         }
         self.accept_records().await.map_err(in_words)?;
-        self.status.event("Warning", "Policy/default", "StoreAccepted", &format!("by {who}")).await;
+        self.status.event("Warning", "Policy/default", "StoreAccepted", &format!("by {who}"));
         self.wake_all();
         Ok("the store is taken as it is; what servers run that are on without evidence is not known, and none of them counts as free; a server \
             that was added since is in no manifest here; what is to start on a server that is off waits for `embody approve` of its binding, for \

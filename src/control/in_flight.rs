@@ -3,7 +3,7 @@
 //! Leaves out: whether one may go (`plan`, `plan::guardrails`), and what becomes of it (`outcome`). Invariant: an operation is here exactly as
 //! long as its place in the budget is taken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::drivers::Fault;
 use crate::limits;
@@ -11,7 +11,7 @@ use crate::model::fact::Tick;
 use crate::model::op::{Device, Disruption, Op};
 use crate::model::policy::Limits;
 use crate::model::{Name, Reason};
-use crate::plan::budget::Budget;
+use crate::plan::budget::{Budget, Full, Limit};
 use crate::plan::observed::Trouble;
 
 /// What an operation that failed is waiting for.
@@ -26,11 +26,19 @@ pub(super) struct Failure {
 pub(super) struct InFlight {
     /// For which server.
     ops: BTreeMap<Op, Name>,
+    by_server: BTreeMap<Name, BTreeSet<Op>>,
+    by_device: BTreeMap<Device, BTreeSet<Op>>,
     /// Those that correct drift.
     drifts: BTreeSet<Op>,
     /// By server and `Op::goal`.
     failures: BTreeMap<(Name, String), Failure>,
     budget: Budget,
+    /// Servers that have an operation to send and no place for it: whoever came first is planned first.
+    waiting: BTreeMap<Limit, VecDeque<Name>>,
+    /// Servers that need an operation which is on its way for another one: a VLAN that is made is there for both.
+    others: BTreeMap<Op, BTreeSet<Name>>,
+    /// Those of them for which it came back.
+    over: BTreeSet<Name>,
 }
 
 impl InFlight {
@@ -38,47 +46,76 @@ impl InFlight {
         self.ops.contains_key(op)
     }
 
+    /// Whether it is on its way already, for this server or for another one; then this one is planned again when it has come back.
+    pub(super) fn is_under_way(&mut self, op: &Op, server: &Name) -> bool {
+        let Some(of) = self.ops.get(op) else { return false };
+        if of != server {
+            self.others.entry(op.clone()).or_default().insert(server.clone());
+        }
+        true
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Op, &Name)> {
         self.ops.iter()
     }
 
     pub(super) fn of_server<'a>(&'a self, server: &'a Name) -> impl Iterator<Item = &'a Op> {
-        self.ops.iter().filter(move |(_, of)| *of == server).map(|(op, _)| op)
+        self.by_server.get(server).into_iter().flatten()
     }
 
     pub(super) fn is_busy(&self, device: &Device) -> bool {
-        self.ops.keys().any(|op| op.device() == *device)
+        self.by_device.contains_key(device)
     }
 
-    /// Takes a place for an operation that is about to be sent; why there is none, and when there may be.
-    pub(super) fn take_place(&mut self, op: &Op, limits: &Limits, now: Tick) -> Result<(), (String, Tick)> {
-        self.budget.take(op, limits, now)
+    /// Takes a place for an operation of a server. Where there is none, the server waits for it; `must`: it is begun all the same.
+    pub(super) fn take_place(&mut self, server: &Name, op: &Op, must: bool, limits: &Limits, now: Tick) -> Result<(), Full> {
+        if let Err(full) = self.budget.admits(op, limits, now).or_else(|full| if must { Ok(()) } else { Err(full) }) {
+            let queue = self.waiting.entry(full.limit.clone()).or_default();
+            if !queue.contains(server) {
+                queue.push_back(server.clone());
+            }
+            return Err(full);
+        }
+        self.budget.take(op, now);
+        self.ops.insert(op.clone(), server.clone());
+        self.by_server.entry(server.clone()).or_default().insert(op.clone());
+        self.by_device.entry(op.device()).or_default().insert(op.clone());
+        Ok(())
     }
 
-    /// It is not sent after all.
-    pub(super) fn give_back(&mut self, op: &Op) {
-        self.budget.release(op);
-        self.drifts.remove(op);
+    /// The servers for which there is room by now, or for which an operation of another one has come back, each taken out; and when there is more, if no operation comes back before.
+    pub(super) fn with_room(&mut self, limits: &Limits, now: Tick) -> (Vec<Name>, Option<Tick>) {
+        let (mut servers, mut next): (Vec<Name>, _) = (std::mem::take(&mut self.over).into_iter().collect(), None);
+        let budget = &mut self.budget;
+        self.waiting.retain(|limit, queue| {
+            let (room, again) = budget.room(limit, limits, now);
+            servers.extend(queue.drain(..room.min(queue.len())));
+            if let Some(at) = again.filter(|_| !queue.is_empty()) {
+                next = Some(next.map_or(at, |n: Tick| n.min(at)));
+            }
+            !queue.is_empty()
+        });
+        (servers, next)
     }
 
     pub(super) fn corrects_drift(&mut self, op: &Op) {
         self.drifts.insert(op.clone());
     }
 
-    pub(super) fn sent(&mut self, op: Op, server: Name) {
-        self.ops.insert(op, server);
-    }
-
-    /// It came back: for which server it was, and whether it corrected drift.
+    /// It came back, or was not sent after all: for which server it was, and whether it corrected drift.
     pub(super) fn came_back(&mut self, op: &Op) -> Option<(Name, bool)> {
-        self.budget.release(op);
         let drift = self.drifts.remove(op);
-        self.ops.remove(op).map(|server| (server, drift))
+        let server = self.ops.remove(op)?;
+        self.budget.release(op);
+        self.over.extend(self.others.remove(op).into_iter().flatten());
+        take_out(&mut self.by_server, &server, op);
+        take_out(&mut self.by_device, &op.device(), op);
+        Some((server, drift))
     }
 
     /// The worker of their device ended: what became of them is not known.
     pub(super) fn lose(&mut self, device: &Device) -> Vec<(Op, Name)> {
-        let lost: Vec<Op> = self.ops.keys().filter(|op| op.device() == *device).cloned().collect();
+        let lost = self.by_device.get(device).cloned().unwrap_or_default();
         lost.into_iter().filter_map(|op| self.came_back(&op).map(|(server, _)| (op, server))).collect()
     }
 
@@ -114,10 +151,24 @@ impl InFlight {
     }
 
     pub(super) fn failures_of<'a>(&'a self, server: &'a Name, now: Tick) -> impl Iterator<Item = &'a Failure> {
-        self.failures.iter().filter(move |((of, _), failure)| of == server && failure.again_at > now).map(|(_, failure)| failure)
+        self.failures_at(server).map(|(_, failure)| failure).filter(move |failure| failure.again_at > now)
     }
 
     pub(super) fn forget_failures(&mut self, server: &Name) {
-        self.failures.retain(|(of, _), _| of != server);
+        let known: Vec<(Name, String)> = self.failures_at(server).map(|(key, _)| key.clone()).collect();
+        known.iter().for_each(|key| drop(self.failures.remove(key)));
+    }
+
+    fn failures_at<'a>(&'a self, server: &'a Name) -> impl Iterator<Item = (&'a (Name, String), &'a Failure)> {
+        self.failures.range((server.clone(), String::new())..).take_while(move |((of, _), _)| of == server)
+    }
+}
+
+fn take_out<K: Ord>(index: &mut BTreeMap<K, BTreeSet<Op>>, key: &K, op: &Op) {
+    if let Some(ops) = index.get_mut(key) {
+        ops.remove(op);
+        if ops.is_empty() {
+            index.remove(key);
+        }
     }
 }

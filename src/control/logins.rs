@@ -215,6 +215,11 @@ impl Logins {
         devices.filter(|(device, login)| login_of(device, cache).is_some_and(|(_, now)| now == **login)).map(|(device, _)| device).collect()
     }
 
+    pub(super) fn write(&self, kind: Kind, name: &Name, value: &Login) -> Write {
+        let expect = self.worked.get(&(kind, name.clone())).map_or(Expect::Absent, |known| Expect::At(known.revision));
+        Write::put(keys::login(kind, name), serde_json::to_vec(value).unwrap_or_default(), expect)
+    }
+
     pub(super) fn stored(&mut self, kind: Kind, name: Name, value: Login, revision: Revision) {
         self.worked.insert((kind, name), Stored { value, revision });
     }
@@ -253,19 +258,11 @@ impl Controller {
         }
     }
 
-    /// Remembers that credentials worked. Where that cannot be stored, a restart costs a turn.
-    pub(super) async fn remember_login(&mut self, device: &Device) {
-        let Some(((kind, name), value)) = login_of(device, &self.cache) else { return };
+    /// What is to be remembered of a device where the credentials have worked, if it is not.
+    pub(super) fn login_to_remember(&self, device: &Device) -> Option<(Kind, Name, Login)> {
+        let ((kind, name), value) = login_of(device, &self.cache)?;
         let known = self.fleet.logins.worked.get(&(kind, name.clone()));
-        if self.cache.site_stop().is_some() || known.is_some_and(|known| known.value == value) {
-            return;
-        }
-        let expect = known.map_or(Expect::Absent, |known| Expect::At(known.revision));
-        let write = Write::put(keys::login(kind, &name), serde_json::to_vec(&value).unwrap_or_default(), expect);
-        match self.write_one(write).await {
-            Ok(revision) => self.fleet.logins.stored(kind, name, value, revision),
-            Err(error) => tracing::warn!(error = %error, "that credentials worked could not be stored"),
-        }
+        known.is_none_or(|known| known.value != value).then_some((kind, name, value))
     }
 }
 

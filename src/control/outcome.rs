@@ -25,13 +25,14 @@ impl Controller {
                 self.switch_was_written(switch, asked_at, fault.is_none());
             }
             Op::CreateVlan { switch, .. } => self.switch_was_written(switch, asked_at, fault.is_none()),
-            Op::Save { switch } => self.save_came_back(switch, fault).await,
+            Op::Save { switch } => self.save_came_back(switch, fault),
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => {}
         }
         for note in result.iter().flatten() {
-            self.status.event("Warning", &op.device().regarding(), "Noticed", note).await;
+            self.status.event("Warning", &op.device().regarding(), "Noticed", note);
         }
         let Some((server, drift)) = whose else { return };
+        self.wake(&server);
         self.delivered(&server, op, fault).await;
         if drift && fault.is_none() {
             self.guardrails.corrected(&server, op, self.clock.now());
@@ -82,16 +83,24 @@ impl Controller {
             None if verified => drop(self.cache.unsaved.insert(switch.clone(), Unsaved::new(asked_at, now))),
             None => return,
         }
+        self.look_whether_to_save(switch);
         self.status.changed(Kind::Switch, switch);
     }
 
-    async fn save_came_back(&mut self, switch: &Name, fault: Option<&Fault>) {
+    /// Something is known of a switch that may be about its saving.
+    pub(super) fn look_whether_to_save(&mut self, switch: &Name) {
+        if self.cache.unsaved.contains_key(switch) {
+            self.saves.insert(switch.clone(), self.clock.now());
+        }
+    }
+
+    fn save_came_back(&mut self, switch: &Name, fault: Option<&Fault>) {
         let regarding = format!("{}/{switch}", Kind::Switch);
         self.status.changed(Kind::Switch, switch);
         let Some(fault) = fault else {
             self.cache.unsaved.remove(switch);
             tracing::info!(switch = %switch, "its configuration is saved");
-            return self.status.event("Normal", &regarding, "Saved", "its running configuration is saved").await;
+            return self.status.event("Normal", &regarding, "Saved", "its running configuration is saved");
         };
         let now = self.clock.now();
         let trouble = absorb::trouble(fault);
@@ -101,15 +110,16 @@ impl Controller {
         unsaved.failed(trouble.clone(), now);
         if news {
             let message = format!("its running configuration could not be saved: {}", trouble.message);
-            self.status.event("Warning", &regarding, "SaveFailed", &message).await;
+            self.status.event("Warning", &regarding, "SaveFailed", &message);
         }
     }
 
-    /// Saves what is due. When the next save is.
-    pub(super) fn save_switches(&mut self) -> Option<Tick> {
+    /// Saves what is due.
+    pub(super) fn save_switches(&mut self) {
         let now = self.clock.now();
-        let mut wake = None;
-        for switch in self.cache.unsaved.keys().cloned().collect::<Vec<Name>>() {
+        let due: Vec<Name> = self.saves.iter().filter(|(_, at)| **at <= now).map(|(switch, _)| switch.clone()).collect();
+        for switch in due {
+            self.saves.remove(&switch);
             if !self.can_be_saved(&switch) {
                 self.cache.unsaved.remove(&switch);
                 continue;
@@ -133,7 +143,7 @@ impl Controller {
                     self.fleet.send(&device, Job::Observe(Depth::State));
                     self.cache.unsaved.get_mut(&switch).into_iter().for_each(|unsaved| unsaved.observe_at = now);
                 }
-                Next::At(at) => wake = Some(wake.map_or(at, |w: Tick| w.min(at))),
+                Next::At(at) => drop(self.saves.insert(switch, at)),
                 Next::Wait => {}
                 Next::Clean => {
                     self.cache.unsaved.remove(&switch);
@@ -141,7 +151,6 @@ impl Controller {
                 }
             }
         }
-        wake
     }
 
     /// Whether there is such a switch, its manifest lets it be saved, and its profile knows how (as far as it was seen).

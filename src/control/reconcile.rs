@@ -1,7 +1,12 @@
-//! One server's reconcile: plan, store what the facts prove, plan again, send the steps that may start, say how things are.
+//! Reconciles: plan, store what the facts prove, plan again, send the steps that may start, say how things are. Of all servers that are due together,
+//! so that what is stored of many is one transaction, and the guardrails know of all of them before anything is sent.
 //!
-//! It gets a name and nothing else. Invariants: what a step needs stored is stored before it is sent; a boot answer is withdrawn in memory
-//! before its withdrawal counts; nothing is sent twice while it is in flight.
+//! It gets names and nothing else. Invariants: what a step needs stored is stored before it is sent; a boot answer is withdrawn in memory
+//! before its withdrawal counts; nothing is sent twice while it is in flight; what is planned of one server in a turn knows what was planned of
+//! those before it, and is stored with it or after it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::cache::Stored;
 use super::controller::Controller;
@@ -13,31 +18,108 @@ use crate::limits;
 use crate::model::binding::RunState;
 use crate::model::body::{Body, Sent};
 use crate::model::fact::Tick;
+use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Off, Op};
 use crate::model::{Kind, Name, Reason};
 use crate::plan::desired::Desired;
 use crate::plan::guardrails::{DesiredKey, Standing};
-use crate::plan::observed::{Elsewhere, Observed, Trouble};
+use crate::plan::observed::{Asked, Elsewhere, Memory, Observed, Trouble};
 use crate::plan::record::Record;
 use crate::plan::{self, Plan, Step, Wait, consent, fence};
-use crate::store::{Entry, StoreError, Write, keys};
+use crate::store::{Entry, Expect, Records, Revision, StoreError, Write, keys};
+
+/// Longer than anything waits.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How far a plan is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
+pub(super) enum Until {
     /// Up to the first record that follows from a desired state: a withdrawn answer cannot be taken back without a restart.
     Withdrawal,
     Done,
 }
 
+/// What a server that is due would do.
+pub(super) struct Planned {
+    pub(super) server: Name,
+    want: Desired,
+    seen: Observed,
+    plan: Plan,
+    /// A step waits until a switch was asked, whatever that then says.
+    asks: bool,
+}
+
+/// Whose answer is news to a server although it shows the same as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Awaited {
+    pub(super) bmc: bool,
+    pub(super) switches: bool,
+}
+
+/// Records of one body that are in force in memory, and not stored yet.
+struct Recording {
+    server: Name,
+    records: Vec<Record>,
+    expect: Expect,
+    /// As it was before them.
+    body: Option<Stored<Body>>,
+    memory: Memory,
+    unreadable: Option<Revision>,
+}
+
 impl Controller {
-    /// The first of two passes over what is due: records what the facts prove, and tells the guardrails how the server stands, before any server's
-    /// desired state is acted on. False when it could not be planned.
-    pub(super) async fn assess(&mut self, server: &Name) -> bool {
-        let Some((want, seen, plan)) = self.settle(server, Until::Withdrawal).await else { return false };
+    // ---- planning ------------------------------------------------------------------------------------------------------
+
+    /// Plans these servers, and stores what the facts prove of them, until there is nothing left to record of any. `settled` gets what they would do.
+    pub(super) async fn settle(&mut self, servers: Vec<Name>, until: Until, mut settled: impl FnMut(&mut Controller, Planned)) {
+        let mut open = servers;
+        for _ in 0..limits::RECORD_ROUNDS {
+            let mut round = Vec::new();
+            for server in std::mem::take(&mut open) {
+                let Some(planned) = self.planned(server, until).await else { continue };
+                let records = &planned.plan.records;
+                let withdraws = records.iter().any(|r| matches!(r, Record::Withdraw(_)));
+                let stopped = self.cache.site_stop().is_some();
+                if stopped || records.is_empty() || (until == Until::Withdrawal && withdraws) {
+                    settled(self, planned);
+                } else {
+                    round.push(self.begin_recording(&planned.server, planned.plan.records));
+                }
+            }
+            if round.is_empty() {
+                return;
+            }
+            open = self.store_all(round).await;
+        }
+        for server in open {
+            tracing::error!(server = %server, "the plan of a server does not settle: this is a fault of embody");
+            self.queue.back_off(&server, self.clock.now());
+        }
+    }
+
+    async fn planned(&mut self, server: Name, until: Until) -> Option<Planned> {
+        let want = self.cache.want(&server);
+        self.count_grace(&server, &want);
+        let mut seen = self.cache.seen(&server, &want);
+        if !self.mark_done(&server, &want, &mut seen).await {
+            return None;
+        }
+        seen.memory.saw_takeover(seen.takeover.as_ref(), self.clock.now());
+        self.cache.memory_of(&server).takeover_since = seen.memory.takeover_since;
+        if until == Until::Withdrawal {
+            // What is held must go on to count as what it would do, or the hold would lift itself.
+            seen.stopped.retain(|_, trouble| trouble.reason != Reason::Held);
+        }
+        let plan = plan::plan(&want, &seen, self.clock.now());
+        Some(Planned { server, want, seen, plan, asks: false })
+    }
+
+    /// Before anything is sent: tells the guardrails how a server stands. What it would do, if it is anything; else it is done with.
+    pub(super) fn assessed(&mut self, planned: Planned) -> Option<Planned> {
+        let Planned { server, want, seen, plan, .. } = &planned;
         let desired = want.holder.as_ref().map(DesiredKey::of);
         let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
-        let disrupts = disrupts_unasked(&want, &seen, &plan);
+        let disrupts = disrupts_unasked(want, seen, plan);
         let busy = self.in_flight.of_server(server).next().is_some();
         let converged = plan.is_converged() && plan.polls.is_empty() && !busy;
         let differs = withdraws || !plan.steps.is_empty() || !plan.held.is_empty();
@@ -45,33 +127,96 @@ impl Controller {
         if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped) {
             self.guardrails.is_up(&holder.authority.binding);
         }
-        true
+        if plan.records.is_empty() && plan.steps.is_empty() {
+            self.void_unwanted(&planned);
+            let awaited = self.awaited(&planned);
+            self.conclude(planned, awaited);
+            return None;
+        }
+        Some(planned)
     }
 
-    /// The second pass: plans again, with the guardrails as they stand now, and sends what may start.
-    pub(super) async fn reconcile(&mut self, server: &Name) {
-        let Some((want, seen, mut plan)) = self.settle(server, Until::Done).await else { return };
-        self.void_unwanted(server, &want, &seen);
-        if let Some(wait) = self.stays_elsewhere(&want, &seen) {
+    /// Whether what was planned in this turn may be done as it is: no guardrail has stopped it since.
+    pub(super) fn holds(&self, planned: &Planned) -> bool {
+        let stopped = planned.seen.stopped.values().any(|t| t.reason == Reason::BreakerOpen);
+        planned.plan.records.is_empty()
+            && stopped == self.cache.breaker().is_some()
+            && !self.cache.stopped_by_guardrails.contains_key(&planned.server)
+    }
+
+    // ---- doing ---------------------------------------------------------------------------------------------------------
+
+    /// Sends what may start, now that the guardrails know of all that is due.
+    pub(super) async fn act(&mut self, planned: Vec<Planned>) {
+        let (mut all, mut recordings) = (Vec::new(), Vec::new());
+        for mut planned in planned {
+            self.void_unwanted(&planned);
+            let awaited = self.awaited(&planned);
+            let steps = std::mem::take(&mut planned.plan.steps);
+            let admitted: Vec<Step> = steps.into_iter().filter_map(|step| self.admit(&mut planned, step)).collect();
+            let ahead: Vec<Record> = admitted.iter().filter_map(|step| step.write_ahead.clone()).collect();
+            if !ahead.is_empty() {
+                recordings.push(self.begin_recording(&planned.server, ahead));
+            }
+            let switches = awaited.switches || planned.asks;
+            all.push((planned, admitted, Awaited { switches, ..awaited }));
+        }
+        let stored: BTreeSet<Name> = self.store_all(recordings).await.into_iter().collect();
+        for (planned, steps, awaited) in all {
+            for step in steps {
+                match step.write_ahead.is_none() || stored.contains(&planned.server) {
+                    true => self.dispatch(&planned.server, &step),
+                    false => drop(self.in_flight.came_back(&step.op)),
+                }
+            }
+            self.conclude(planned, awaited);
+        }
+    }
+
+    /// Whose next answer would change what is done although it shows the same. What time alone changes, it is planned again for; of what is known of
+    /// other bodies, and changes, it learns when its own BMC is asked next.
+    fn awaited(&self, planned: &Planned) -> Awaited {
+        let Planned { want, seen, plan, .. } = planned;
+        let now = self.clock.now();
+        let later = now.plus(A_DAY);
+        let last = later.plus(2 * limits::SEEN_OFF_APART);
+        let decides = |what: Asked| {
+            let again = |at: &[Tick], then: Tick| plan::plan(want, &seen.asked_again(what, at), then);
+            !again(&[now], now).does_the_same(plan)
+                || (plan.wake_at.is_none() && !again(&[later, last], last.plus(limits::SEEN_OFF_APART)).does_the_same(plan))
+        };
+        let polls = |switch: bool| plan.polls.iter().any(|device| matches!(device, Device::Switch(_)) == switch);
+        let others = !seen.elsewhere.is_empty() || seen.takeover.is_some();
+        Awaited { bmc: others || polls(false) || decides(Asked::Bmc), switches: polls(true) || decides(Asked::Switches) }
+    }
+
+    /// What else follows from a plan: questions to devices, when it is planned again, and what is said of it.
+    fn conclude(&mut self, mut planned: Planned, awaited: Awaited) {
+        if let Some(wait) = self.stays_elsewhere(&planned.want, &planned.seen) {
             // In place of what it comes from; what a person has to say stays first.
-            let at = plan.waits.iter().position(|w| w.reason == Reason::PersonaElsewhere).unwrap_or(plan.waits.len());
-            plan.waits.insert(at, wait);
+            let waits = &mut planned.plan.waits;
+            let at = waits.iter().position(|w| w.reason == Reason::PersonaElsewhere).unwrap_or(waits.len());
+            waits.insert(at, wait);
         }
-        let steps = std::mem::take(&mut plan.steps);
-        for step in steps {
-            self.begin(server, &want, step, &mut plan).await;
-        }
+        let Planned { server, want, seen, plan, .. } = &planned;
         for device in &plan.polls {
             self.fleet.send(device, Job::Observe(Depth::State));
         }
         if let Some(at) = plan.wake_at {
             // What is past already waits for a poll, not for time: its report wakes the server. Without this the loop would never hear it.
-            let at = at.plus(std::time::Duration::from_millis(1));
+            let at = at.plus(Duration::from_millis(1));
             let now = self.clock.now();
             self.queue.wake(server, if at > now { at } else { now.plus(limits::FAST_POLL) });
         }
-        tracing::debug!(server = %server, waits = plan.waits.len(), problems = plan.problems.len(), "reconciled");
-        self.write_statuses(server, &want, &seen, &plan).await;
+        match awaited {
+            Awaited { bmc: false, switches: false } => drop(self.awaited.remove(server)),
+            awaited if self.awaited.get(server) == Some(&awaited) => {}
+            awaited => drop(self.awaited.insert(server.clone(), awaited)),
+        }
+        let reasons: Vec<&str> =
+            plan.waits.iter().map(|w| w.reason).chain(plan.problems.iter().map(|p| p.reason)).map(Reason::as_str).collect();
+        tracing::debug!(server = %server, ?reasons, polls = ?plan.polls, bmc = awaited.bmc, switches = awaited.switches, "reconciled");
+        self.say(server, want, seen, plan);
     }
 
     /// Why the body that the binding comes from is not touched yet: whoever asks about the binding asks here.
@@ -86,36 +231,6 @@ impl Controller {
         Some(Wait::new(Reason::TakeoverNotPossible, format!("persona {} stays on {old} until it can run here: {why}", holder.persona)))
     }
 
-    /// Plans, and stores what the facts prove, until there is nothing left to record.
-    async fn settle(&mut self, server: &Name, until: Until) -> Option<(Desired, Observed, Plan)> {
-        for _ in 0..limits::RECORD_ROUNDS {
-            let want = self.cache.want(server);
-            self.count_grace(server, &want);
-            let mut seen = self.cache.seen(server, &want);
-            if !self.mark_done(server, &want, &mut seen).await {
-                return None;
-            }
-            seen.memory.saw_takeover(seen.takeover.as_ref(), self.clock.now());
-            self.cache.memory_of(server).takeover_since = seen.memory.takeover_since;
-            if until == Until::Withdrawal {
-                // What is held must go on to count as what it would do, or the hold would lift itself.
-                seen.stopped.retain(|_, trouble| trouble.reason != Reason::Held);
-            }
-            let plan = plan::plan(&want, &seen, self.clock.now());
-            let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
-            let stopped = self.cache.site_stop().is_some();
-            if stopped || plan.records.is_empty() || (until == Until::Withdrawal && withdraws) {
-                return Some((want, seen, plan));
-            }
-            if !self.record(server, &plan.records).await {
-                return None;
-            }
-        }
-        tracing::error!(server = %server, "the plan of a server does not settle: this is a fault of embody");
-        self.queue.back_off(server, self.clock.now());
-        None
-    }
-
     /// The grace of an accepted soft-off goes on only while nobody has paused it.
     fn count_grace(&mut self, server: &Name, want: &Desired) {
         let accepted = self.cache.bodies.get(server).and_then(|b| b.value.off.as_ref()).is_some_and(|o| o.soft.last == Sent::Accepted);
@@ -128,7 +243,8 @@ impl Controller {
     }
 
     /// What is on its way and would not be planned any more does not leave.
-    fn void_unwanted(&self, server: &Name, want: &Desired, seen: &Observed) {
+    fn void_unwanted(&self, planned: &Planned) {
+        let Planned { server, want, seen, .. } = planned;
         for op in self.in_flight.of_server(server) {
             let Some(gate) = self.fleet.gate(&op.device()) else { continue };
             let key = Key::of(op);
@@ -139,6 +255,8 @@ impl Controller {
         }
     }
 
+    // ---- records of bodies ---------------------------------------------------------------------------------------------
+
     /// Stores records about a body; false when that failed, and the server is planned again later.
     pub(super) async fn record(&mut self, server: &Name, records: &[Record]) -> bool {
         if self.cache.site_stop().is_some() {
@@ -146,44 +264,121 @@ impl Controller {
             self.queue.back_off(server, self.clock.now());
             return false;
         }
-        let mut before = self.cache.bodies.get(server).cloned().unwrap_or_default();
-        before.revision = self.cache.unreadable.get(server).copied().unwrap_or(before.revision);
-        let body = self.applied(server, records);
-        let value = serde_json::to_vec(&body).unwrap_or_default();
-        match self.write_one(Write::put(keys::body(server), value, self.expected(server))).await {
-            Ok(revision) => {
-                let now = self.clock.now();
-                let withdrawn = records.iter().filter_map(|r| if let Record::Withdraw(p) = r { Some(p) } else { None });
-                withdrawn.for_each(|persona| tracing::info!(server = %server, persona = %persona, "the boot answer is withdrawn"));
-                let memory = self.cache.memory_of(server);
-                records.iter().for_each(|r| memory.recorded(r, now));
-                self.cache.set_body(server, body, revision);
-                if records.iter().any(|r| matches!(r, Record::Off(_) | Record::OffDone)) {
-                    self.fleet.void_power(server);
-                }
-                self.neighbours_of(&before, server);
-                self.queue.succeeded(server);
-                true
+        let recording = self.begin_recording(server, records.to_vec());
+        !self.store_all(vec![recording]).await.is_empty()
+    }
+
+    /// What is planned after it, and is stored with it or later, goes by these records already.
+    fn begin_recording(&mut self, server: &Name, records: Vec<Record>) -> Recording {
+        let recording = Recording {
+            server: server.clone(),
+            expect: self.expected(server),
+            body: self.cache.bodies.get(server).cloned(),
+            memory: self.cache.memory_of(server).clone(),
+            unreadable: self.cache.unreadable.get(server).copied(),
+            records,
+        };
+        let body = self.applied(server, &recording.records);
+        let revision = recording.body.as_ref().map_or(0, |b| b.revision);
+        self.cache.set_body(server, body, revision);
+        self.in_force(&recording);
+        recording
+    }
+
+    fn in_force(&mut self, recording: &Recording) {
+        let now = self.clock.now();
+        let memory = self.cache.memory_of(&recording.server);
+        recording.records.iter().for_each(|r| memory.recorded(r, now));
+    }
+
+    /// It could not be stored: as if it had never been planned.
+    fn take_back(&mut self, recording: &Recording) {
+        let Recording { server, body, memory, unreadable, .. } = recording;
+        match (body, unreadable) {
+            (Some(body), _) => self.cache.set_body(server, body.value.clone(), body.revision),
+            (None, _) => self.cache.forget_body(server),
+        }
+        if let Some(revision) = unreadable {
+            self.cache.unreadable.insert(server.clone(), *revision);
+        }
+        self.cache.memory.insert(server.clone(), memory.clone());
+    }
+
+    /// Stores what was recorded of bodies, in this order, many in one transaction. Those that are stored; what comes after one that is not may rest on
+    /// it, and is not stored either.
+    async fn store_all(&mut self, recordings: Vec<Recording>) -> Vec<Name> {
+        let mut stored = Vec::with_capacity(recordings.len());
+        let mut left = recordings.into_iter().peekable();
+        while left.peek().is_some() {
+            let (mut batch, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
+            while writes.len() < Records::WRITES_AT_ONCE
+                && let Some(recording) = left.next_if(|_| bytes < limits::WRITES_BYTES / 2)
+            {
+                let body = self.cache.bodies.get(&recording.server).map(|b| &b.value);
+                let value = serde_json::to_vec(&body).unwrap_or_default();
+                bytes += value.len();
+                writes.push(Write::put(keys::body(&recording.server), value, recording.expect));
+                batch.push(recording);
             }
-            Err(error) => {
-                tracing::warn!(server = %server, error = %error, "what is known of a body could not be stored");
-                self.reload(server, &error).await;
-                self.queue.back_off(server, self.clock.now());
-                false
+            match self.write(&writes).await {
+                Ok(revisions) => {
+                    for (recording, revision) in batch.into_iter().zip(revisions) {
+                        self.was_recorded(&recording, revision);
+                        stored.push(recording.server);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, bodies = batch.len(), "what is known of bodies could not be stored");
+                    let asked = batch.len();
+                    batch.extend(left);
+                    batch.iter().rev().for_each(|recording| self.take_back(recording));
+                    let servers: Vec<&Name> = batch.iter().map(|recording| &recording.server).collect();
+                    self.reload(&servers[..asked], &error).await;
+                    servers.into_iter().for_each(|server| self.queue.back_off(server, self.clock.now()));
+                    return stored;
+                }
             }
         }
+        stored
+    }
+
+    fn was_recorded(&mut self, recording: &Recording, revision: Revision) {
+        let Recording { server, records, body, unreadable, .. } = recording;
+        let withdrawn = records.iter().filter_map(|r| if let Record::Withdraw(p) = r { Some(p) } else { None });
+        withdrawn.for_each(|persona| tracing::info!(server = %server, persona = %persona, "the boot answer is withdrawn"));
+        // Now, and not when it was planned: what was asked before may have been answered by what it ends.
+        self.in_force(recording);
+        if let Some(body) = self.cache.bodies.get_mut(server) {
+            body.revision = revision;
+        }
+        if records.iter().any(|r| matches!(r, Record::Off(_) | Record::OffDone)) {
+            self.fleet.void_power(server);
+        }
+        let mut before = body.clone().unwrap_or_default();
+        before.revision = unreadable.unwrap_or(before.revision);
+        self.neighbours_of(&before, server);
+        self.queue.succeeded(server);
     }
 
     /// After a write that may or may not have happened, or that another one overtook: what is there now.
-    pub(super) async fn reload(&mut self, server: &Name, error: &StoreError) {
-        let found: Option<Entry> = match error {
-            StoreError::Conflict { found, .. } => found.clone(),
-            _ => match self.store.get(&keys::body(server)).await {
+    pub(super) async fn reload(&mut self, servers: &[&Name], error: &StoreError) {
+        let keys: Vec<String> = servers.iter().map(|server| keys::body(server)).collect();
+        let found = match error {
+            StoreError::Conflict { key, found } => keys.iter().map(|k| found.clone().filter(|_| k == key)).collect(),
+            _ => match self.store.get_all(&keys).await {
                 Ok(found) => found,
                 Err(_) => return,
             },
         };
-        let Some(entry) = found else { return };
+        for (server, entry) in servers.iter().zip(found) {
+            let known = self.cache.bodies.get(*server).map(|b| b.revision);
+            if let Some(entry) = entry.filter(|entry| known != Some(entry.revision)) {
+                self.reloaded(server, &entry);
+            }
+        }
+    }
+
+    fn reloaded(&mut self, server: &Name, entry: &Entry) {
         match serde_json::from_slice::<Body>(&entry.value) {
             // What is damaged is empty, which is no body.
             Ok(body) => {
@@ -220,65 +415,61 @@ impl Controller {
         }
     }
 
-    /// Sends a step, unless it is in flight, failed a moment ago, or a limit is reached.
-    async fn begin(&mut self, server: &Name, want: &Desired, step: Step, plan: &mut Plan) {
+    // ---- sending -------------------------------------------------------------------------------------------------------
+
+    /// A step that may be sent, with its place taken; nothing where it is in flight, failed a moment ago, or a limit is reached.
+    fn admit(&mut self, planned: &mut Planned, step: Step) -> Option<Step> {
         let now = self.clock.now();
+        let Planned { server, want, plan, asks, .. } = planned;
         if self.lease.remaining().is_zero() {
             plan.wait(Reason::LeaseOver, "this controller's lease is over; another one acts");
-            return;
+            return None;
         }
-        if self.in_flight.contains(&step.op) {
-            return;
+        if self.in_flight.is_under_way(&step.op, server) {
+            return None;
         }
         if let Some(trouble) = self.cache.site_stop() {
             plan.wait(trouble.reason, trouble.message);
             plan.held.push(step);
-            return;
+            return None;
         }
         if let Some(switch) = self.to_be_read_again(&step) {
             plan.wait(Reason::AskingAgain, format!("what is plugged in at switch {switch} is read again before a port of it is written"));
             plan.wake(now.plus(limits::FAST_POLL));
             plan.held.push(step);
+            *asks = true;
             self.fleet.send(&Device::Switch(switch), Job::Observe(Depth::Everything));
-            return;
+            return None;
         }
-        if let Some(op) = self.port_on_its_way(want).filter(|_| matches!(step.op, Op::PowerOn { .. })) {
-            plan.wait(Reason::PortsFirst, format!("{op} is still on its way"));
+        if let Some(port) = self.port_on_its_way(want).filter(|_| matches!(step.op, Op::PowerOn { .. })) {
+            plan.wait(Reason::PortsFirst, format!("a write of port {} of switch {} is still on its way", port.1, port.0));
             plan.held.push(step);
-            return;
+            *asks = true;
+            return None;
         }
         if let Some(failure) = self.in_flight.waits(server, &step.op, now) {
             let again = plan::power::seconds(failure.again_at.since(now));
             plan.wait(failure.trouble.reason, format!("{}; it is tried again in {again}", failure.trouble.message));
             plan.wake(failure.again_at);
             plan.held.push(step);
-            return;
+            return None;
         }
-        let policy = self.cache.objects.policy();
         // What was begun is ended whatever the limits say.
-        if let Err((why, again)) =
-            self.in_flight.take_place(&step.op, &policy.limits, now).or_else(|full| if step.debt { Ok(()) } else { Err(full) })
-        {
-            plan.wait(Reason::Limit, why);
-            plan.wake(again);
+        let limits = &self.cache.objects.policy().limits;
+        if let Err(full) = self.in_flight.take_place(server, &step.op, step.debt, limits, now) {
+            plan.wait(Reason::Limit, full.to_string());
             plan.held.push(step);
-            return;
+            return None;
         }
         if let Err((trouble, again)) = self.ask_guardrails(server, want, &step, now).or_else(|no| if step.debt { Ok(()) } else { Err(no) })
         {
-            self.in_flight.give_back(&step.op);
+            self.in_flight.came_back(&step.op);
             plan.wait(trouble.reason, trouble.message);
-            plan.wake(again);
+            again.into_iter().for_each(|at| plan.wake(at));
             plan.held.push(step);
-            return;
+            return None;
         }
-        if let Some(record) = &step.write_ahead
-            && !self.record(server, std::slice::from_ref(record)).await
-        {
-            self.in_flight.give_back(&step.op);
-            return;
-        }
-        self.dispatch(server, &step).await;
+        Some(step)
     }
 
     /// Polls read neighbours, aggregations and learned addresses rarely: a port may lead somewhere else by now. What was begun is ended.
@@ -291,46 +482,39 @@ impl Controller {
 
     /// A write of one of the server's ports that has not come back: sent for earlier desired state, it would change the port under what is started
     /// after the last poll.
-    fn port_on_its_way(&self, want: &Desired) -> Option<&Op> {
-        let ports = want.holder.as_ref().map(|h| &h.ports)?;
-        self.in_flight.iter().map(|(op, _)| op).find(|op| match op {
-            Op::SetPort { switch, port, .. } => ports.contains_key(&(switch.clone(), port.clone())),
-            Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } | Op::CreateVlan { .. } | Op::Save { .. } => false,
-        })
+    fn port_on_its_way<'a>(&self, want: &'a Desired) -> Option<&'a (Name, String)> {
+        want.holder.as_ref()?.ports.keys().find(|port| self.cache.ports_in_flight.contains(*port))
     }
 
-    /// The guardrails that count what is really begun.
-    fn ask_guardrails(&mut self, server: &Name, want: &Desired, step: &Step, now: Tick) -> Result<(), (Trouble, Tick)> {
+    /// The guardrails that count what is really begun. With a refusal, when it may be otherwise by time alone.
+    fn ask_guardrails(&mut self, server: &Name, want: &Desired, step: &Step, now: Tick) -> Result<(), (Trouble, Option<Tick>)> {
         if let Op::PowerOff { .. } = step.op {
-            let bindings = &self.cache.objects.bindings;
-            let wanted_running = bindings.get(&step.binding).is_some_and(|b| b.spec.state == RunState::Running);
+            let objects = &self.cache.objects;
+            let wanted_running = objects.bindings.get(&step.binding).is_some_and(|b| b.spec.state == RunState::Running);
             let ran = !self.cache.body(server).evidence.is_empty();
             if wanted_running && ran {
-                let running = bindings.values().filter(|b| b.spec.state == RunState::Running).count();
-                let here: Vec<Name> = self.cache.objects.bindings_of_server(server).cloned().collect();
-                let needed = here.iter().any(|b| *b != step.binding && self.guardrails.is_down(b));
-                let limits = self.cache.objects.policy().limits;
-                if let Err(message) = self.guardrails.take_down(&step.binding, running, needed, &limits) {
-                    return Err((Trouble { reason: Reason::Limit, message }, now.plus(limits::RETRY_FIRST)));
+                let needed = objects.bindings_of_server(server).any(|b| *b != step.binding && self.guardrails.is_down(b));
+                let taken = self.guardrails.take_down(server, &step.binding, objects.running(), needed, &objects.policy().limits);
+                if let Err(message) = taken {
+                    return Err((Trouble { reason: Reason::Limit, message }, None));
                 }
             }
         }
         if self.guardrails.is_drift(server, want.holder.as_ref().map(DesiredKey::of)) {
-            if let Some(refusal) = self.guardrails.contended(server, &step.op, now) {
-                return Err(refusal);
+            if let Some((trouble, again)) = self.guardrails.contended(server, &step.op, now) {
+                return Err((trouble, Some(again)));
             }
             self.in_flight.corrects_drift(&step.op);
         }
         Ok(())
     }
 
-    async fn dispatch(&mut self, server: &Name, step: &Step) {
+    fn dispatch(&mut self, server: &Name, step: &Step) {
         if !self.fleet.send_op(step.op.clone(), &self.cache) {
-            self.in_flight.give_back(&step.op);
+            self.in_flight.came_back(&step.op);
             self.queue.back_off(server, self.clock.now());
             return;
         }
-        self.in_flight.sent(step.op.clone(), server.clone());
         self.approved_begins(&step.binding, &step.op);
         if step.op.disruption() != Disruption::None {
             self.guardrails.begun(server, self.clock.now());
@@ -341,23 +525,31 @@ impl Controller {
         let now = self.clock.now();
         self.cache.memory_of(server).sent(&step.op, now);
         tracing::info!(server = %server, op = %step.op, because = step.because, binding = %step.binding, "sent");
-        self.status.event("Normal", &format!("Binding/{}", step.binding), "Sent", &format!("{} ({})", step.op, step.because)).await;
+        self.status.event("Normal", &format!("Binding/{}", step.binding), "Sent", &format!("{} ({})", step.op, step.because));
     }
 
     // ---- status --------------------------------------------------------------------------------------------------------
 
-    async fn write_statuses(&mut self, server: &Name, want: &Desired, seen: &Observed, plan: &Plan) {
-        let busy: Vec<String> = self.in_flight.of_server(server).map(Op::to_string).collect();
+    fn say(&mut self, server: &Name, want: &Desired, seen: &Observed, plan: &Plan) {
+        let asked = self.is_asked(server);
         if let Some(holder) = &want.holder {
-            let value = status::binding(&self.cache, holder, want, seen, plan, &busy);
-            let value = serde_json::to_value(value).unwrap_or_default();
-            self.status.write(Kind::Binding, &holder.authority.binding, value, &mut self.cache).await;
+            let busy: Vec<String> = self.in_flight.of_server(server).map(Op::to_string).collect();
+            let value = status::binding(holder, want, seen, plan, &busy);
+            self.status.say(Kind::Binding, &holder.authority.binding, asked, &value, &self.cache);
         }
         if self.cache.objects.servers.contains_key(server) {
             let value = status::server(&self.cache, server, want, seen, plan);
-            let value = serde_json::to_value(value).unwrap_or_default();
-            self.status.write(Kind::Server, server, value, &mut self.cache).await;
+            self.status.say(Kind::Server, server, asked, &value, &self.cache);
         }
+    }
+
+    /// Whether its BMC and its switches were asked since this controller began, and have answered or not.
+    fn is_asked(&self, server: &Name) -> bool {
+        let bmc = self.cache.bmcs.get(server).is_some_and(|facts| facts.known.seen.is_some() || facts.known.trouble.is_some());
+        let known = |switch: &Name| self.cache.switches.get(switch).is_some_and(|known| known.seen.is_some() || known.trouble.is_some());
+        let is_there = |switch: &Name| self.cache.objects.switches.contains_key(switch);
+        let switches = self.cache.objects.servers.get(server).map(|held| server_switches(&held.spec)).unwrap_or_default();
+        bmc && switches.iter().all(|switch| known(switch) || !is_there(switch))
     }
 }
 

@@ -19,10 +19,11 @@ use crate::limits;
 use crate::model::body::Body;
 use crate::model::fact::{Power, Tick};
 use crate::model::identity::Identity;
+use crate::model::op::Device;
 use crate::model::{Kind, Name, Reason};
 use crate::plan::observed::Trouble;
 use crate::plan::record::Record;
-use crate::store::{Entry, Expect, Records, Revision, StoreError, Write, keys, keys::Key};
+use crate::store::{Change, Entry, Expect, Own, Records, Revision, StoreError, Write, keys, keys::Key};
 use crate::telemetry::timestamp;
 
 /// The condition of Policy/default that tells whether the store is as it was left.
@@ -39,11 +40,21 @@ pub(super) struct Ledger {
     pub(super) look_at: Option<Tick>,
     /// Records that somebody deleted, to be written again.
     lost: BTreeSet<Key>,
+    own: Own,
+}
+
+/// What is to be remembered of devices.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    /// What identifies them.
+    pub(super) pins: BTreeMap<(Kind, Name), Identity>,
+    /// Those where the credentials have worked.
+    pub(super) logins: BTreeSet<Device>,
 }
 
 impl Ledger {
     pub(super) fn new(records: Arc<Records>, before: Remembered) -> Ledger {
-        Ledger { records, before, was_intact: false, look_at: None, lost: BTreeSet::new() }
+        Ledger { records, before, was_intact: false, look_at: None, lost: BTreeSet::new(), own: Own::default() }
     }
 }
 
@@ -51,8 +62,13 @@ impl Controller {
     /// Writes records, all or none. A store that went backwards stops everything.
     pub(super) async fn write(&mut self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
         let done = self.ledger.records.write_all(writes).await;
-        if let Err(StoreError::Backwards { sentence }) = &done {
-            self.stop_for_store(sentence);
+        match &done {
+            Ok(revisions) => {
+                let changed = writes.iter().zip(revisions).filter(|(write, _)| write.changes());
+                self.ledger.own.wrote(changed.map(|(_, revision)| *revision));
+            }
+            Err(StoreError::Backwards { sentence }) => self.stop_for_store(sentence),
+            Err(_) => {}
         }
         done
     }
@@ -198,6 +214,68 @@ impl Controller {
     }
 
     // ---- under way -------------------------------------------------------------------------------------------------------
+
+    /// Stores what was learned of devices, before anything is planned that rests on it: many in one transaction. Where that fails, the next poll says it
+    /// again, or a restart costs a turn.
+    pub(super) async fn store_owed(&mut self) {
+        if self.owed.pins.is_empty() && self.owed.logins.is_empty() {
+            return;
+        }
+        let Owed { pins, logins } = std::mem::take(&mut self.owed);
+        if self.cache.site_stop().is_some() {
+            return;
+        }
+        let (pins, logins): (Vec<_>, Vec<_>) =
+            (pins.into_iter().collect(), logins.iter().filter_map(|device| self.login_to_remember(device)).collect());
+        for some in pins.chunks(Records::WRITES_AT_ONCE) {
+            let write = |((kind, name), pin): &((Kind, Name), Identity)| {
+                let expect = self.cache.pins.get(&(*kind, name.clone())).map_or(Expect::Absent, |p| Expect::At(p.revision));
+                Write::put(keys::pin(*kind, name), serde_json::to_vec(pin).unwrap_or_default(), expect)
+            };
+            let writes: Vec<Write> = some.iter().map(write).collect();
+            match self.write(&writes).await {
+                Ok(revisions) => {
+                    for (((kind, name), pin), revision) in some.iter().zip(revisions) {
+                        self.cache.set_pin(*kind, name, pin.clone(), revision);
+                    }
+                }
+                Err(error) => tracing::warn!(error = %error, "what identifies devices could not be stored; it is tried again"),
+            }
+        }
+        for some in logins.chunks(Records::WRITES_AT_ONCE) {
+            let writes: Vec<Write> = some.iter().map(|(kind, name, value)| self.fleet.logins.write(*kind, name, value)).collect();
+            match self.write(&writes).await {
+                Ok(revisions) => {
+                    for ((kind, name, value), revision) in some.iter().zip(revisions) {
+                        self.fleet.logins.stored(*kind, name.clone(), value.clone(), revision);
+                    }
+                }
+                Err(error) => tracing::warn!(error = %error, "that credentials worked could not be stored"),
+            }
+        }
+    }
+
+    /// Everything that is in the store now, where what happened in between was not told.
+    pub(super) fn absorb_all(&mut self, entries: Vec<Entry>, revision: Revision) {
+        let present: BTreeSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+        entries.into_iter().for_each(|entry| self.absorb_told(Change::Put(entry)));
+        let objects = self.cache.objects.all().map(|(kind, name)| keys::object(kind, name));
+        let bodies = self.cache.bodies.iter().filter(|(_, body)| body.revision != 0).map(|(server, _)| keys::body(server));
+        let pins = self.cache.pins.keys().map(|(kind, name)| keys::pin(*kind, name));
+        let pauses = self.cache.pauses.keys().map(keys::pause);
+        let unreadable = self.cache.unreadable.keys().map(keys::body).chain(self.cache.unreadable_objects.iter().cloned());
+        let known = objects.chain(bodies).chain(pins).chain(pauses).chain(unreadable);
+        let gone: Vec<String> = known.filter(|key| !present.contains(key)).collect();
+        for key in gone {
+            self.absorb_told(Change::Deleted { key, revision });
+        }
+        self.ledger.look_at = Some(self.clock.now());
+    }
+
+    /// Whether this change of the store was made here.
+    pub(super) fn is_own(&mut self, revision: Revision) -> bool {
+        self.ledger.own.is(revision) || self.status.wrote(revision)
+    }
 
     /// A record, or what the store says of itself, was deleted by somebody else.
     pub(super) fn record_deleted(&mut self, key: &str, revision: Revision) {
@@ -404,9 +482,8 @@ impl Controller {
             }
             Err(error) => {
                 tracing::warn!(error = %error, "what is known of bodies could not be stored");
-                for (server, _) in &bodies {
-                    self.reload(server, &StoreError::Unknown { source: "one of several writes".into() }).await;
-                }
+                let servers: Vec<&Name> = bodies.iter().map(|(server, _)| server).collect();
+                self.reload(&servers, &StoreError::Unknown { source: "one of several writes".into() }).await;
                 false
             }
         }

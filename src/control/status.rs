@@ -1,6 +1,8 @@
-//! From a plan to what people read: conditions after kstatus, want and have per plane. Written only when something changed.
+//! From a plan to what people read: conditions after kstatus, want and have per plane. Times come in when a status is stored (`add_times`): what is
+//! told here is told apart from what was told before by `digest`, which knows neither them nor ages.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 
 use serde_json::Value;
 
@@ -10,44 +12,38 @@ use crate::model::binding::RunState;
 use crate::model::body::Phase;
 use crate::model::fact::{PortConfig, Power};
 use crate::model::status::{BindingStatus, Condition, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus};
-use crate::model::{Kind, Name, Reason};
+use crate::model::{Name, Reason};
 use crate::plan::desired::{Desired, Holder};
 use crate::plan::observed::{Observed, Trouble};
 use crate::plan::{Plan, network};
-use crate::telemetry::timestamp;
 
-pub(crate) struct Conditions<'a> {
-    before: Vec<Condition>,
+struct Conditions {
     generation: u64,
-    now: &'a str,
     out: Vec<Condition>,
 }
 
-impl<'a> Conditions<'a> {
-    pub(crate) fn over(previous: &Value, generation: u64, now: &'a str) -> Conditions<'a> {
-        let before = previous.get("conditions").cloned().and_then(|c| serde_json::from_value(c).ok()).unwrap_or_default();
-        Conditions { before, generation, now, out: Vec::new() }
+impl Conditions {
+    fn of(generation: u64) -> Conditions {
+        Conditions { generation, out: Vec::new() }
     }
 
-    pub(crate) fn set(&mut self, kind: &str, status: Truth, reason: &str, message: impl Into<String>) {
-        let old = self.before.iter().find(|c| c.kind == kind);
-        let unchanged = old.filter(|c| c.status == status);
+    fn set(&mut self, kind: &str, status: Truth, reason: &str, message: impl Into<String>) {
         self.out.push(Condition {
             kind: kind.to_owned(),
             status,
             reason: reason.to_owned(),
             message: message.into(),
-            last_transition_time: unchanged.map_or_else(|| self.now.to_owned(), |c| c.last_transition_time.clone()),
+            last_transition_time: String::new(),
             observed_generation: self.generation,
         });
     }
 
-    pub(crate) fn done(self) -> Vec<Condition> {
+    fn done(self) -> Vec<Condition> {
         self.out
     }
 }
 
-pub(crate) fn truth(is: bool) -> Truth {
+fn truth(is: bool) -> Truth {
     if is { Truth::True } else { Truth::False }
 }
 
@@ -63,24 +59,51 @@ pub(crate) fn says_the_same(a: &Value, b: &Value) -> bool {
 
 /// Ages (`42s ago`, `in 3m`) are taken out of a sentence.
 fn without_ages(text: &str) -> String {
-    let age = |word: &str| {
-        let word = word.trim_end_matches([')', ';', ',', '.', ':']);
-        word.len() > 1 && word.ends_with(['s', 'm', 'h']) && word[..word.len() - 1].bytes().all(|b| b.is_ascii_digit())
+    text.split(' ').filter(|word| !is_age(word.as_bytes())).collect::<Vec<_>>().join(" ")
+}
+
+fn is_age(word: &[u8]) -> bool {
+    let end = word.iter().rposition(|b| !b");,.:".contains(b)).map_or(0, |last| last + 1);
+    match &word[..end] {
+        [digits @ .., b's' | b'm' | b'h'] if !digits.is_empty() => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// Tells what is said, as JSON, from what else could be said: two that differ in an age only are one. Two others that are one by chance (1 in 2^64)
+/// leave what was said before until the next change.
+pub(crate) fn digest(json: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    json.split(|b| *b == b' ' || *b == b'"').filter(|word| !is_age(word)).for_each(|word| hasher.write(word));
+    hasher.finish()
+}
+
+/// Since when things are as this status says, where the one before said the same of them; else since `now`.
+pub(crate) fn add_times(status: &mut Value, before: &Value, now: &str) {
+    let same = |one: &Value, other: &Value, keys: &[&str]| keys.iter().all(|key| one.get(key) == other.get(key));
+    let mut keep = |list: &str, of: &[&str], time: &str| {
+        let old = before.get(list).and_then(Value::as_array);
+        for item in status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let known = old.into_iter().flatten().find(|o| same(item, o, of)).and_then(|o| o.get(time)).cloned();
+            item[time] = known.unwrap_or_else(|| now.into());
+        }
     };
-    text.split(' ').filter(|w| !age(w)).collect::<Vec<_>>().join(" ")
+    keep("conditions", &["type", "status"], "lastTransitionTime");
+    keep("waits", &["reason"], "since");
+    for (name, plane) in status.get_mut("planes").and_then(Value::as_object_mut).into_iter().flatten() {
+        let old = before.get("planes").and_then(|planes| planes.get(name)).filter(|old| same(plane, old, &["have"]));
+        plane["since"] = old.and_then(|old| old.get("since")).cloned().unwrap_or_else(|| now.into());
+    }
 }
 
 /// The status of the binding that holds, or wants to hold, the server.
-pub(crate) fn binding(cache: &Cache, holder: &Holder, want: &Desired, seen: &Observed, plan: &Plan, busy: &[String]) -> BindingStatus {
-    let name = &holder.authority.binding;
-    let previous = cache.stored.get(&(Kind::Binding, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
-    let now = timestamp();
-    let planes = planes(holder, want, seen, &previous, &now);
+pub(crate) fn binding(holder: &Holder, want: &Desired, seen: &Observed, plan: &Plan, busy: &[String]) -> BindingStatus {
+    let planes = planes(holder, want, seen);
     let mut pending: Vec<String> = busy.to_vec();
     pending.extend(plan.steps.iter().chain(&plan.held).map(|s| s.op.to_string()));
     pending.dedup();
-    let waits = waits(plan, &previous, &now);
-    let mut conditions = Conditions::over(&previous, holder.authority.generation, &now);
+    let waits = waits(plan);
+    let mut conditions = Conditions::of(holder.authority.generation);
     summarise(&mut conditions, holder, seen, plan, &planes, busy);
     for (plane, kind) in [("power", "PowerReady"), ("boot", "BootReady"), ("network", "NetworkReady")] {
         let Some(p) = planes.get(plane) else { continue };
@@ -99,7 +122,7 @@ pub(crate) fn binding(cache: &Cache, holder: &Holder, want: &Desired, seen: &Obs
 }
 
 fn summarise(
-    conditions: &mut Conditions<'_>,
+    conditions: &mut Conditions,
     holder: &Holder,
     seen: &Observed,
     plan: &Plan,
@@ -141,7 +164,7 @@ fn summarise(
 }
 
 /// Whether what was answered is what would be answered now: an edit takes effect at the next start that embody makes.
-fn up_to_date(conditions: &mut Conditions<'_>, holder: &Holder, seen: &Observed) {
+fn up_to_date(conditions: &mut Conditions, holder: &Holder, seen: &Observed) {
     let Some(evidence) = seen.body.evidence.get(&holder.persona) else { return };
     let (runs, is) = (&evidence.snapshot.digest, &holder.snapshot.digest);
     let message = match runs == is {
@@ -176,28 +199,21 @@ fn reason(plan: &Plan, seen: &Observed, busy: &[String], ready: bool) -> (Reason
     }
 }
 
-fn waits(plan: &Plan, previous: &Value, now: &str) -> Vec<WaitStatus> {
-    let before: Vec<WaitStatus> = previous.get("waits").cloned().and_then(|w| serde_json::from_value(w).ok()).unwrap_or_default();
+fn waits(plan: &Plan) -> Vec<WaitStatus> {
     let one = |reason: Reason, message: &str, at: &std::panic::Location<'_>| WaitStatus {
         reason: reason.to_string(),
         message: message.to_owned(),
-        since: before.iter().find(|w| w.reason == reason.as_str()).map_or_else(|| now.to_owned(), |w| w.since.clone()),
+        since: String::new(),
         decided_at: format!("{}:{}", at.file(), at.line()),
     };
     let problems = plan.problems.iter().map(|p| one(p.reason, &p.message, p.decided_at));
     problems.chain(plan.waits.iter().map(|w| one(w.reason, &w.message, w.decided_at))).collect()
 }
 
-fn planes(holder: &Holder, want: &Desired, seen: &Observed, previous: &Value, now: &str) -> BTreeMap<String, PlaneStatus> {
+fn planes(holder: &Holder, want: &Desired, seen: &Observed) -> BTreeMap<String, PlaneStatus> {
     let server = &want.server;
-    let since = |plane: &str, have: &str| {
-        let old = previous.get("planes").and_then(|p| p.get(plane));
-        let same = old.filter(|p| p.get("have").and_then(Value::as_str) == Some(have));
-        same.and_then(|p| p.get("since")).and_then(Value::as_str).map_or_else(|| now.to_owned(), str::to_owned)
-    };
     let plane = |name: &str, want: String, have: String, source: String, in_sync: bool| {
-        let since = Some(since(name, &have));
-        (name.to_owned(), PlaneStatus { want, have, since, source, in_sync })
+        (name.to_owned(), PlaneStatus { want, have, since: None, source, in_sync })
     };
     let wanted = if holder.state == RunState::Running { Power::On } else { Power::Off };
     let blind = seen.bmc_trouble.is_some();
@@ -240,9 +256,7 @@ fn network_text(holder: &Holder, seen: &Observed) -> (String, String) {
 pub(crate) fn server(cache: &Cache, name: &Name, want: &Desired, seen: &Observed, plan: &Plan) -> ServerStatus {
     let held = cache.objects.servers.get(name);
     let generation = held.map_or(0, |h| h.meta.generation);
-    let previous = cache.stored.get(&(Kind::Server, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
-    let now = timestamp();
-    let mut conditions = Conditions::over(&previous, generation, &now);
+    let mut conditions = Conditions::of(generation);
     reachable(&mut conditions, seen.bmc_trouble.as_ref(), seen.power.is_some());
     let facts = cache.bmcs.get(name);
     let mut obligations = Vec::new();
@@ -268,9 +282,7 @@ pub(crate) fn server(cache: &Cache, name: &Name, want: &Desired, seen: &Observed
 
 pub(crate) fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
     let held = cache.objects.switches.get(name)?;
-    let previous = cache.stored.get(&(Kind::Switch, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
-    let now = timestamp();
-    let mut conditions = Conditions::over(&previous, held.meta.generation, &now);
+    let mut conditions = Conditions::of(held.meta.generation);
     let known = cache.switches.get(name);
     let seen = known.and_then(|k| k.seen.as_ref()).map(|s| &s.value);
     reachable(&mut conditions, known.and_then(|k| k.trouble.as_ref()), seen.is_some());
@@ -302,10 +314,8 @@ pub(crate) fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
 
 /// The site's own conditions stand on its Policy.
 pub(crate) fn policy(cache: &Cache, site: &BTreeMap<&'static str, SiteCondition>) -> Option<PlainStatus> {
-    let (name, held) = cache.objects.policies.iter().next()?;
-    let previous = cache.stored.get(&(Kind::Policy, name.clone())).map(|s| s.value.clone()).unwrap_or_default();
-    let now = timestamp();
-    let mut conditions = Conditions::over(&previous, held.meta.generation, &now);
+    let held = cache.objects.policies.values().next()?;
+    let mut conditions = Conditions::of(held.meta.generation);
     let bad = site.values().find(|w| !w.ok);
     let (reason, message) = bad.map_or(("AllWell", String::new()), |w| (w.reason, w.message.clone()));
     conditions.set("Ready", truth(bad.is_none()), reason, message);
@@ -315,7 +325,7 @@ pub(crate) fn policy(cache: &Cache, site: &BTreeMap<&'static str, SiteCondition>
     Some(PlainStatus { observed_generation: held.meta.generation, conditions: conditions.done() })
 }
 
-fn reachable(conditions: &mut Conditions<'_>, trouble: Option<&Trouble>, seen: bool) {
+fn reachable(conditions: &mut Conditions, trouble: Option<&Trouble>, seen: bool) {
     let (status, reason, message) = match trouble {
         Some(trouble) => (Truth::False, trouble.reason.as_str(), trouble.message.clone()),
         None if seen => (Truth::True, "Answers", String::new()),

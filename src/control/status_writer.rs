@@ -1,20 +1,21 @@
-//! Writes what people read: statuses that say something new, events, and what is said of the site as a whole.
+//! What people read: statuses that say something new, events, and what is said of the site as a whole. Handed to a task that stores it (`outbox`).
 //!
-//! Leaves out: what a status says (`status`). Invariant: nothing is written that says the same; a conflict is left to the watch, which brings
-//! the newer object and wakes its server.
+//! Leaves out: what a status says (`status`). Invariant: nothing is handed on that says the same; of what was not asked yet since this controller
+//! began, what was said before stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde::Serialize;
 use tokio::sync::watch;
 
-use super::cache::{Cache, Stored};
+use super::cache::Cache;
+use super::outbox::{Outbox, Said};
 use super::status;
 use crate::model::op::Device;
 use crate::model::status::Event;
-use crate::model::{Kind, Name, Reason};
-use crate::store::{Expect, Store, StoreError, keys};
+use crate::model::{Kind, Name};
+use crate::store::{Revision, Store};
 use crate::telemetry::timestamp;
 
 /// A word about the site as a whole: a condition of Policy/default.
@@ -28,43 +29,61 @@ pub struct SiteCondition {
 /// By condition. It outlives controllers: what the boot endpoint or the directory said holds until they say something else.
 pub type Site = watch::Sender<BTreeMap<&'static str, SiteCondition>>;
 
+/// Says a word about the site; that all is well is no news where nothing was said yet.
+pub(super) fn site_is(site: &Site, condition: &'static str, word: SiteCondition) {
+    site.send_if_modified(|site| match site.get(condition) {
+        None if word.ok => false,
+        Some(before) if *before == word => false,
+        Some(_) | None => site.insert(condition, word).is_none_or(|_| true),
+    });
+}
+
+/// What was said of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Something that is stored, by an earlier controller or for earlier desired state.
+    Before,
+    /// This, by `status::digest`.
+    This(u64),
+}
+
 pub(super) struct StatusWriter {
-    store: Arc<dyn Store>,
+    outbox: Outbox,
     site: Site,
     /// What of it is known to people.
-    told: BTreeMap<&'static str, SiteCondition>,
+    site_told: BTreeMap<&'static str, SiteCondition>,
+    told: BTreeMap<(Kind, Name), Told>,
     /// Switches and the Policy of which something is to be said.
     changed: BTreeSet<(Kind, Name)>,
+    buffer: Vec<u8>,
 }
 
 impl StatusWriter {
     pub(super) fn new(store: Arc<dyn Store>, site: Site) -> StatusWriter {
-        StatusWriter { store, site, told: BTreeMap::new(), changed: BTreeSet::new() }
+        let outbox = Outbox::start(store, site.clone());
+        StatusWriter { outbox, site, site_told: BTreeMap::new(), told: BTreeMap::new(), changed: BTreeSet::new(), buffer: Vec::new() }
     }
 
     // ---- events ----------------------------------------------------------------------------------------------------------
 
-    pub(super) async fn event(&self, kind: &str, regarding: &str, reason: &str, message: &str) {
-        let event = Event {
+    pub(super) fn event(&self, kind: &str, regarding: &str, reason: &str, message: &str) {
+        self.outbox.event(&Event {
             time: timestamp(),
             kind: kind.to_owned(),
             regarding: regarding.to_owned(),
             reason: reason.to_owned(),
             message: message.to_owned(),
-        };
-        if let Err(error) = self.store.record_event(serde_json::to_vec(&event).unwrap_or_default()).await {
-            tracing::warn!(error = %error, "an event could not be stored");
-        }
+        });
     }
 
-    pub(super) async fn tell_reachability(&self, device: &Device, up: bool, cache: &Cache) {
+    pub(super) fn tell_reachability(&self, device: &Device, up: bool, cache: &Cache) {
         let trouble = match device {
             Device::Bmc(name) => cache.bmcs.get(name).and_then(|f| f.known.trouble.as_ref()),
             Device::Switch(name) => cache.switches.get(name).and_then(|k| k.trouble.as_ref()),
         };
         match trouble {
-            Some(t) => self.event("Warning", &device.regarding(), t.reason.as_str(), &t.message).await,
-            None if up => self.event("Normal", &device.regarding(), "Answers", &format!("{device} answers")).await,
+            Some(t) => self.event("Warning", &device.regarding(), t.reason.as_str(), &t.message),
+            None if up => self.event("Normal", &device.regarding(), "Answers", &format!("{device} answers")),
             None => {}
         }
     }
@@ -75,28 +94,23 @@ impl StatusWriter {
         self.site.subscribe()
     }
 
-    /// Says a word about the site; that all is well is no news where nothing was said yet.
     pub(super) fn site_is(&self, condition: &'static str, word: SiteCondition) {
-        self.site.send_if_modified(|site| match site.get(condition) {
-            None if word.ok => false,
-            Some(before) if *before == word => false,
-            Some(_) | None => site.insert(condition, word).is_none_or(|_| true),
-        });
+        site_is(&self.site, condition, word);
     }
 
     /// Tells what is new about the site.
-    pub(super) async fn tell_site(&mut self, cache: &Cache) {
+    pub(super) fn tell_site(&mut self, cache: &Cache) {
         let site = self.site.borrow().clone();
-        if site == self.told {
+        if site == self.site_told {
             return;
         }
         for (condition, word) in &site {
-            if self.told.get(condition) != Some(word) {
+            if self.site_told.get(condition) != Some(word) {
                 let level = if word.ok { "Normal" } else { "Warning" };
-                self.event(level, "Policy/default", word.reason, &word.message).await;
+                self.event(level, "Policy/default", word.reason, &word.message);
             }
         }
-        self.told = site;
+        self.site_told = site;
         self.changed.extend(cache.objects.policies.keys().next().map(|name| (Kind::Policy, name.clone())));
     }
 
@@ -107,64 +121,60 @@ impl StatusWriter {
         self.changed.insert((kind, name.clone()));
     }
 
-    pub(super) async fn write_changed(&mut self, cache: &mut Cache) {
+    pub(super) fn write_changed(&mut self, cache: &Cache) {
         for (kind, name) in std::mem::take(&mut self.changed) {
-            let value = match kind {
-                Kind::Switch => status::switch(cache, &name).map(serde_json::to_value),
-                Kind::Policy => status::policy(cache, &self.site.borrow()).map(serde_json::to_value),
-                Kind::Secret | Kind::Network | Kind::Server | Kind::Persona | Kind::Binding => None,
-            };
-            if let Some(Ok(value)) = value {
-                self.write(kind, &name, value, cache).await;
+            match kind {
+                Kind::Switch => {
+                    let asked = cache.switches.get(&name).is_some_and(|known| known.seen.is_some() || known.trouble.is_some());
+                    if let Some(status) = status::switch(cache, &name) {
+                        self.say(kind, &name, asked, &status, cache);
+                    }
+                }
+                Kind::Policy => {
+                    let status = status::policy(cache, &self.site.borrow());
+                    if let Some(status) = status {
+                        self.say(kind, &name, true, &status, cache);
+                    }
+                }
+                Kind::Secret | Kind::Network | Kind::Server | Kind::Persona | Kind::Binding => {}
             }
         }
     }
 
-    /// Writes a status that says something new.
-    pub(super) async fn write(&self, kind: Kind, name: &Name, value: Value, cache: &mut Cache) {
-        let Some(stored) = cache.stored.get(&(kind, name.clone())) else { return };
-        if status::says_the_same(&stored.value, &value) {
+    /// An object as it is stored, with a status or without: what is said of it next is compared with that.
+    pub(super) fn found(&mut self, kind: Kind, name: &Name, with_status: bool) {
+        match with_status {
+            true => drop(self.told.insert((kind, name.clone()), Told::Before)),
+            false => drop(self.told.remove(&(kind, name.clone()))),
+        }
+    }
+
+    /// Whether this change of the store is a status that was written here.
+    pub(super) fn wrote(&self, revision: Revision) -> bool {
+        self.outbox.wrote(revision)
+    }
+
+    /// Hands on a status that says something new. `asked`: the devices of which it speaks were asked since this controller began.
+    pub(super) fn say(&mut self, kind: Kind, name: &Name, asked: bool, status: &impl Serialize, cache: &Cache) {
+        let key = (kind, name.clone());
+        let told = self.told.get(&key).copied();
+        if told == Some(Told::Before) && !asked {
             return;
         }
-        let key = keys::object(kind, name);
-        let entry = match self.store.get(&key).await {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return,
-            Err(error) => return tracing::warn!(error = %error, "a status could not be read"),
-        };
-        let Ok(mut object) = serde_json::from_slice::<Value>(&entry.value) else { return };
-        let Some(fields) = object.as_object_mut() else { return };
-        let ready = condition(&value, "Ready");
-        let was_ready = condition(&stored.value, "Ready");
-        fields.insert("status".to_owned(), value.clone());
-        match self.store.put_if(&key, serde_json::to_vec(&object).unwrap_or_default(), Expect::At(entry.revision)).await {
-            Ok(revision) => {
-                cache.stored.insert((kind, name.clone()), Stored { value, revision });
-                if kind == Kind::Binding {
-                    self.tell_ready(&format!("{kind}/{name}"), ready, &was_ready).await;
-                }
-            }
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => tracing::warn!(error = %error, "a status could not be stored"),
+        self.buffer.clear();
+        if let Err(error) = serde_json::to_writer(&mut self.buffer, status) {
+            return tracing::error!(error = %error, "a status has no text");
         }
+        let this = Told::This(status::digest(&self.buffer));
+        if told == Some(this) {
+            return;
+        }
+        let Some(uid) = cache.objects.meta(kind, name).map(|meta| meta.uid.clone()) else { return };
+        self.outbox.status(kind, name, Said { uid, json: self.buffer.clone(), at: timestamp() });
+        self.told.insert(key, this);
     }
 
-    /// An event when a binding becomes ready, ceases to be, or does not become ready for another reason than that it is being worked on.
-    async fn tell_ready(&self, regarding: &str, now: (String, String, String), before: &(String, String, String)) {
-        let (status, reason, message) = now;
-        let moves = Reason::ALL.iter().any(|r| r.is_progress() && r.as_str() == reason);
-        match (status == "True", before.0 == "True") {
-            (true, false) => self.event("Normal", regarding, &reason, "ready: power, boot and ports are as desired").await,
-            (false, true) => self.event("Warning", regarding, &reason, &format!("no longer ready: {message}")).await,
-            (false, false) if !moves && reason != before.1 => self.event("Warning", regarding, &reason, &message).await,
-            (false, false) | (true, true) => {}
-        }
+    pub(super) async fn close(self) {
+        self.outbox.close().await;
     }
-}
-
-fn condition(status: &Value, kind: &str) -> (String, String, String) {
-    let all = status.get("conditions").and_then(|c| c.as_array());
-    let found = all.and_then(|all| all.iter().find(|c| c.get("type").and_then(|t| t.as_str()) == Some(kind)));
-    let text = |key: &str| found.and_then(|c| c.get(key)).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-    (text("status"), text("reason"), text("message"))
 }

@@ -20,14 +20,16 @@ use crate::drivers::credentials::{self, Turns};
 use crate::drivers::gate::{Gate, Permit};
 use crate::drivers::{Depth, Driver, Fault, Notes, Observation};
 use crate::limits;
-use crate::model::fact::Tick;
+use crate::model::fact::{Power, Tick};
 use crate::model::op::{Device, Op};
 use crate::store::LeaseEnd;
 
 /// What `reconcile` sends.
 pub(crate) enum Job {
-    Do(Op, Box<Permit>),
+    Do(Box<(Op, Permit)>),
     Observe(Depth),
+    /// How often it is polled from now on.
+    Pace(Duration),
     /// What the device refused is forgotten: a person says that it may be otherwise now.
     ForgetRefusals,
     /// What would be written for these operations, in words. Nothing is asked of the device.
@@ -46,8 +48,8 @@ pub struct Report {
     pub again_at: Option<Tick>,
     /// The credentials worked here for the first time (since they are remembered): to be stored. Said once.
     pub proved: bool,
-    /// An observation of everything, not of the state alone.
-    pub everything: bool,
+    /// How much was looked at.
+    pub depth: Depth,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub enum Outcome {
 /// What a worker needs beside its driver.
 pub(crate) struct Setting {
     pub pace: Pace,
+    /// It polls for the first time within `limits::FIRST_POLL_WITHIN` after this.
+    pub first_turn: Instant,
     pub turns: Arc<Turns>,
     pub clock: Clock,
     pub reports: mpsc::Sender<Report>,
@@ -132,7 +136,7 @@ impl Worker {
         let (jobs, inbox) = mpsc::channel(limits::WORKER_JOBS);
         let (stop, stopped) = oneshot::channel();
         let seed = device.to_string().bytes().fold(id, |h, b| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(b));
-        let Setting { pace, turns, clock, reports, lease } = setting;
+        let Setting { pace, first_turn, turns, clock, reports, lease } = setting;
         let gate = Gate::new(Arc::clone(&lease), lease.clock());
         let rng = StdRng::seed_from_u64(seed);
         let floor = Floor::new(pace.poll_every);
@@ -148,8 +152,9 @@ impl Worker {
             floor,
             waiting: VecDeque::new(),
             unseen: None,
-            next_poll: Instant::now(),
+            next_poll: first_turn,
             looks: 0,
+            took: Duration::ZERO,
             fast_until: None,
             denied: None,
         };
@@ -200,7 +205,7 @@ impl Floor {
 
 /// What is to be done, in this order.
 enum Waiting {
-    Do(Op, Box<Permit>),
+    Do(Box<(Op, Permit)>),
     Observe(Depth),
 }
 
@@ -225,15 +230,17 @@ struct Work {
     unseen: Option<Unseen>,
     next_poll: Instant,
     looks: u32,
-    /// After a power operation the device is observed often, until it had its time.
-    fast_until: Option<Instant>,
+    /// How long the last look at the state took.
+    took: Duration,
+    /// After a power operation the device is observed often, until it shows the effect, or had its time.
+    fast_until: Option<(Instant, Power)>,
     /// The device refused the credentials, with these words: it is not asked again by this worker.
     denied: Option<String>,
 }
 
 impl Work {
     async fn run(mut self, mut inbox: mpsc::Receiver<Job>, mut stopped: oneshot::Receiver<()>) {
-        self.next_poll = Instant::now() + self.jitter(self.pace.poll_every.min(limits::FIRST_POLL_WITHIN));
+        self.next_poll = self.next_poll.max(Instant::now()) + self.jitter(self.pace.poll_every.min(limits::FIRST_POLL_WITHIN));
         loop {
             let room = self.waiting.len() < limits::WORKER_JOBS;
             tokio::select! {
@@ -254,7 +261,14 @@ impl Work {
         match (job, self.waiting.back_mut()) {
             (Job::Observe(depth), Some(Waiting::Observe(waits))) => *waits = depth.max(*waits),
             (Job::Observe(depth), _) => self.waiting.push_back(Waiting::Observe(depth)),
-            (Job::Do(op, permit), _) => self.waiting.push_back(Waiting::Do(op, permit)),
+            (Job::Do(op), _) => self.waiting.push_back(Waiting::Do(op)),
+            (Job::Pace(every), _) if every != self.pace.poll_every => {
+                self.pace.poll_every = every;
+                self.floor.at_most = every;
+                let next = Instant::now() + self.jitter(every);
+                self.next_poll = self.next_poll.min(next);
+            }
+            (Job::Pace(_), _) => {}
             // Nothing is asked of the device.
             (Job::ForgetRefusals, _) => self.driver.forget_refusals(),
             (Job::Preview(ops, reply), _) => drop(reply.send(self.driver.preview(&ops))),
@@ -286,12 +300,13 @@ impl Work {
             let depth = self.asked_depth().unwrap_or(Depth::State);
             self.look(depth).await;
             self.report(asked_at, Outcome::Done(op, result)).await;
-        } else if let Some(Waiting::Do(op, permit)) = self.waiting.pop_front_if(|next| matches!(next, Waiting::Do(..))) {
+        } else if let Some(Waiting::Do(op)) = self.waiting.pop_front_if(|next| matches!(next, Waiting::Do(..))) {
+            let (op, permit) = *op;
             self.act(op, permit).await;
         } else {
             let is_poll = self.next_poll <= Instant::now();
             let due = is_poll && self.looks.is_multiple_of(limits::POLLS_PER_FULL_POLL);
-            let poll = if due { Depth::Everything } else { Depth::State };
+            let poll = if due { Depth::Everything } else { Depth::Power };
             let depth = self.asked_depth().map_or(poll, |asked| asked.max(poll));
             if self.denied.is_none() {
                 self.look(depth).await;
@@ -308,17 +323,18 @@ impl Work {
         }
     }
 
-    /// Until the next poll: the interval, ±10 % so that a fleet spreads out; soon after a power operation; as soon as it may be where the
+    /// Until the next poll: the interval, ±10 % so that a fleet spreads out, longer for a switch that is slow to answer; soon after a power operation; as soon as it may be where the
     /// device fails.
     fn pause(&mut self) -> Duration {
         if self.floor.is_failing() {
             return self.floor.not_before.saturating_duration_since(Instant::now());
         }
-        if self.fast_until.is_some_and(|until| Instant::now() < until) {
+        if self.fast_until.is_some_and(|(until, _)| Instant::now() < until) {
             return limits::FAST_POLL.min(self.pace.poll_every);
         }
         self.fast_until = None;
-        self.pace.poll_every.mul_f64(self.rng.random_range(0.9..1.1))
+        let slow = if matches!(self.device, Device::Switch(_)) { self.took * limits::POLL_SHARE } else { Duration::ZERO };
+        self.pace.poll_every.max(slow).mul_f64(self.rng.random_range(0.9..1.1))
     }
 
     fn jitter(&mut self, within: Duration) -> Duration {
@@ -330,24 +346,30 @@ impl Work {
         let result = match self.refusal() {
             Some(fault) => Err(fault),
             None => {
-                let result = self.driver.observe(depth, Instant::now() + self.pace.deadline).await;
+                let begun = Instant::now();
+                let result = self.driver.observe(depth, begun + self.pace.deadline).await;
+                if depth != Depth::Everything {
+                    self.took = begun.elapsed();
+                }
                 self.looks = self.looks.wrapping_add(1);
                 result.map_err(|fault| self.in_full(fault))
             }
         };
         match &result {
-            Ok(_) => {
+            Ok(observation) => {
                 self.turns.worked(&self.device);
                 self.floor.worked();
+                let shows = |power| matches!(observation, Observation::Bmc(seen) if seen.power == power);
+                self.fast_until = self.fast_until.filter(|(_, power)| !shows(*power));
             }
             Err(fault) => self.learn(fault),
         }
         self.floor.observed();
-        self.tell(asked_at, Outcome::Observed(result), depth == Depth::Everything).await;
+        self.tell(asked_at, Outcome::Observed(result), depth).await;
     }
 
     /// Its time begins now, however long it has waited; what was taken back meanwhile is not begun.
-    async fn act(&mut self, op: Op, mut permit: Box<Permit>) {
+    async fn act(&mut self, op: Op, mut permit: Permit) {
         let asked_at = self.clock.now();
         if let Some(fault) = self.refusal() {
             self.unseen = Some(Unseen { asked_at, op, result: Err(fault) });
@@ -360,9 +382,12 @@ impl Work {
         }
         let result = self.driver.execute(&op, &permit, Instant::now() + self.pace.deadline).await;
         let result = result.map_err(|fault| self.in_full(fault));
-        if matches!(op, Op::PowerOn { .. } | Op::PowerOff { .. }) {
-            self.fast_until = Some(Instant::now() + limits::FAST_POLL_FOR);
-        }
+        let effect = match op {
+            Op::PowerOn { .. } => Some(Power::On),
+            Op::PowerOff { .. } => Some(Power::Off),
+            Op::SetBoot { .. } | Op::SetPort { .. } | Op::CreateVlan { .. } | Op::Save { .. } => None,
+        };
+        self.fast_until = effect.map(|power| (Instant::now() + limits::FAST_POLL_FOR, power)).or(self.fast_until);
         match &result {
             Ok(_) => self.floor.worked(),
             // The device did nothing wrong, or was not asked at all.
@@ -401,16 +426,15 @@ impl Work {
     }
 
     async fn report(&mut self, asked_at: Tick, said: Outcome) {
-        self.tell(asked_at, said, false).await;
+        self.tell(asked_at, said, Depth::Power).await;
     }
 
-    async fn tell(&mut self, asked_at: Tick, said: Outcome, everything: bool) {
+    async fn tell(&mut self, asked_at: Tick, said: Outcome, depth: Depth) {
         let again_at = (self.floor.is_failing() && self.denied.is_none())
             .then(|| self.clock.now().plus(self.floor.not_before.saturating_duration_since(Instant::now())));
         let proved = self.turns.newly_proved(&self.device);
         // A closed channel means that the controller is going down.
-        let _ =
-            self.reports.send(Report { device: self.device.clone(), worker: self.id, asked_at, said, again_at, proved, everything }).await;
+        let _ = self.reports.send(Report { device: self.device.clone(), worker: self.id, asked_at, said, again_at, proved, depth }).await;
     }
 }
 
@@ -422,7 +446,7 @@ mod tests {
     use crate::clock::BootClock;
     use crate::drivers::gate::Key;
     use crate::model::Reason;
-    use crate::model::fact::{BmcIdentity, BmcSeen, Power};
+    use crate::model::fact::{BmcIdentity, BmcSeen};
     use crate::model::identity::Identity;
 
     const POLL: Duration = Duration::from_secs(60);
@@ -481,6 +505,7 @@ mod tests {
             let clock = Clock::start();
             let setting = Setting {
                 pace: Pace { poll_every: POLL, deadline: Duration::from_secs(20) },
+                first_turn: Instant::now(),
                 turns: Arc::default(),
                 clock,
                 reports: to,
@@ -492,7 +517,7 @@ mod tests {
 
         fn act(&self) {
             let permit = self.worker.gate().permit(Key::Power, Identity::default());
-            assert!(self.worker.send(Job::Do(Op::PowerOn { server: name() }, Box::new(permit))));
+            assert!(self.worker.send(Job::Do(Box::new((Op::PowerOn { server: name() }, permit)))));
         }
 
         fn asked(&self) -> Vec<(u128, &'static str)> {
@@ -644,6 +669,7 @@ mod tests {
         let (to, _reports) = mpsc::channel(16);
         let setting = Setting {
             pace: Pace { poll_every: 100 * POLL, deadline: Duration::from_secs(20) },
+            first_turn: Instant::now(),
             turns: Arc::default(),
             clock: Clock::start(),
             reports: to,
@@ -652,7 +678,7 @@ mod tests {
         let worker = Worker::start(1, Device::Bmc(name()), Box::new(Slow(Arc::clone(&second))), setting, async {});
         for key in [Key::Boot, Key::Power] {
             let permit = worker.gate().permit(key, Identity::default());
-            assert!(worker.send(Job::Do(Op::PowerOn { server: name() }, Box::new(permit))));
+            assert!(worker.send(Job::Do(Box::new((Op::PowerOn { server: name() }, permit)))));
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         let began = Instant::now();

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use tokio::net::UdpSocket;
 
 use crate::clock::BootClock;
+use crate::limits;
 use crate::model::Vlan;
 use crate::model::identity::Identity;
 use crate::model::op::Op;
@@ -301,6 +302,9 @@ impl DeviceSocket {
     pub fn open(address: SocketAddr) -> io::Result<DeviceSocket> {
         let socket = std::net::UdpSocket::bind(address)?;
         socket.set_nonblocking(true)?;
+        // As much as the kernel lets us have: what a fleet answers at once waits there.
+        let (bytes, force) = (limits::SOCKET_BYTES, rustix::net::sockopt::set_socket_recv_buffer_size_force);
+        let _less = force(&socket, bytes).or_else(|_| rustix::net::sockopt::set_socket_recv_buffer_size(&socket, bytes));
         UdpSocket::from_std(socket).map(|socket| DeviceSocket(Way::Udp(socket)))
     }
 

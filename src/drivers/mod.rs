@@ -26,6 +26,8 @@ use crate::model::{Name, Reason, ServerSpec, SwitchSpec};
 /// How much to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
+    /// Power alone, one request: it changes at any time. Of a switch as much as `State`.
+    Power,
     /// What the planner compares: power and boot device; admin state and VLANs.
     State,
     /// Also what changes rarely: identity, names, neighbours, learned MACs.

@@ -120,7 +120,7 @@ struct Directory {
 
 impl Directory {
     async fn look(&mut self) -> Result<Content, String> {
-        let (existing, _) = self.backend.all().await.map_err(|e| e.message)?;
+        let existing = self.backend.all().await.map_err(|e| e.message)?;
         let path = self.path.clone();
         let load = move || manifest::load(&manifest::read(&[path], true), &existing);
         let loaded = tokio::task::spawn_blocking(load).await.map_err(|e| e.to_string())?;
@@ -137,11 +137,14 @@ impl Directory {
 
     async fn apply(&mut self, content: Content) -> Result<String, Not> {
         let broken = |e: crate::server::api::fault::ApiError| Not::Broken(e.message);
-        let (existing, _) = self.backend.all().await.map_err(broken)?;
+        let existing = self.backend.all().await.map_err(broken)?;
         let source = format!("directory:{}", self.path.display());
         let present: BTreeSet<(Kind, Name)> = content.objects.iter().map(|o| (o.kind(), o.name().clone())).collect();
-        let gone: Vec<&Object> =
-            existing.iter().filter(|o| created_by(o, &source) && !present.contains(&(o.kind(), o.name().clone()))).collect();
+        let gone: Vec<&Object> = existing
+            .iter()
+            .map(std::convert::AsRef::as_ref)
+            .filter(|o| created_by(o, &source) && !present.contains(&(o.kind(), o.name().clone())))
+            .collect();
         let prunes = self.prune && !present.is_empty();
         let (mut history, expect) = self.history().await.map_err(Not::Broken)?;
         let is_newest = history.last() == Some(&content.digest);

@@ -14,7 +14,7 @@ macro_rules! codes {
 codes! {
 FILE_UNREADABLE "file-unreadable" "A file or directory that was named cannot be read, is not UTF-8 text, or a directory holds no *.yaml or *.yml file. Nothing is applied, because what is missing might be what others refer to.";
 FILE_TOO_LARGE "file-too-large" "A manifest file has at most 1 MiB. A thousand servers fit; split larger sets into several files and apply the directory.";
-TOO_MANY_OBJECTS "too-many-objects" "One apply takes at most 10,000 objects.";
+TOO_MANY_OBJECTS "too-many-objects" "One apply takes at most 50,000 objects.";
 TOO_DEEP "too-deep" "A document nests deeper than 64 levels. No manifest needs that; a file that does is broken or hostile.";
 ALIAS_REFUSED "alias-refused" "YAML aliases (`*name`) are not read: a few lines of them can stand for gigabytes. Write the value out at each place.";
 YAML_SYNTAX "yaml-syntax" "The text is not YAML. The position is where the parser gave up; the cause is often on the line before: a tab, a missing space after a colon, an indentation that fits no level, a bracket or quote that is not closed.";

@@ -26,6 +26,7 @@ pub(crate) use diagnostic::{Place, Spot, render};
 pub use source::{Content, Source, read};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::{Kind, Name, Object};
 use diagnostic::Veil;
@@ -56,7 +57,7 @@ impl Loaded {
 }
 
 /// Reads and judges a file set, laid over the objects that exist already (none: references are resolved within the files).
-pub fn load(sources: &[Source], existing: &[Object]) -> Loaded {
+pub fn load(sources: &[Source], existing: &[Arc<Object>]) -> Loaded {
     let Parsed { items, faults, mut diagnostics, lost, .. } = parse::parse(sources);
     let mut known: Vec<Option<Known<'_>>> = items.iter().map(of_file).collect();
     known.extend(existing.iter().map(|o| Some(of_object(o, false))));
@@ -82,7 +83,7 @@ pub fn load(sources: &[Source], existing: &[Object]) -> Loaded {
 }
 
 /// Judges objects without files, as a controller gets them: what would be changed, laid over what exists. Places are paths.
-pub fn check(changed: &[Object], existing: &[Object]) -> Vec<Diagnostic> {
+pub fn check(changed: &[Object], existing: &[Arc<Object>]) -> Vec<Diagnostic> {
     let known: Vec<Option<Known<'_>>> =
         changed.iter().map(|o| Some(of_object(o, true))).chain(existing.iter().map(|o| Some(of_object(o, false)))).collect();
     let names: Vec<Option<(Kind, &Name)>> = known.iter().map(|k| k.as_ref().map(|k| (k.kind, k.name))).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::binding::RunState;
 use super::{
     BindingSpec, Kind, Mac, Meta, Name, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, Spec, SwitchSpec, policy,
 };
@@ -25,6 +26,10 @@ pub struct Objects {
     by_persona: BTreeMap<Name, BTreeSet<Name>>,
     by_switch: BTreeMap<Name, BTreeSet<Name>>,
     by_mac: BTreeMap<Mac, Name>,
+    /// How many bindings are to run.
+    running: usize,
+    /// What holds without a Policy.
+    without_policy: PolicySpec,
 }
 
 impl Objects {
@@ -51,6 +56,7 @@ impl Objects {
                     self.by_target.entry(server.clone()).or_default().insert(name.clone());
                 }
                 self.by_persona.entry(spec.persona.clone()).or_default().insert(name.clone());
+                self.running += usize::from(spec.state == RunState::Running);
                 self.bindings.insert(name, Held { meta, spec: spec.clone() });
             }
         }
@@ -80,6 +86,7 @@ impl Objects {
                     forget(&mut self.by_target, server, name);
                 }
                 forget(&mut self.by_persona, &old.spec.persona, name);
+                self.running -= usize::from(old.spec.state == RunState::Running);
             }
         }
     }
@@ -103,20 +110,38 @@ impl Objects {
     }
 
     /// The site's policy: the object named `default`, or what holds without one.
-    pub fn policy(&self) -> PolicySpec {
-        self.policies.get(policy::DEFAULT).map(|p| p.spec.clone()).unwrap_or_default()
+    pub fn policy(&self) -> &PolicySpec {
+        self.policies.get(policy::DEFAULT).map_or(&self.without_policy, |held| &held.spec)
+    }
+
+    /// Kind and name of each.
+    pub fn all(&self) -> impl Iterator<Item = (Kind, &Name)> {
+        let of = |kind: Kind| move |name| (kind, name);
+        let first = self.networks.keys().map(of(Kind::Network)).chain(self.switches.keys().map(of(Kind::Switch)));
+        let second = self.servers.keys().map(of(Kind::Server)).chain(self.personas.keys().map(of(Kind::Persona)));
+        let third = self.bindings.keys().map(of(Kind::Binding)).chain(self.secrets.keys().map(of(Kind::Secret)));
+        first.chain(second).chain(third).chain(self.policies.keys().map(of(Kind::Policy)))
+    }
+
+    /// How many bindings are to run.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    pub fn meta(&self, kind: Kind, name: &Name) -> Option<&Meta> {
+        match kind {
+            Kind::Policy => self.policies.get(name).map(|held| &held.meta),
+            Kind::Secret => self.secrets.get(name).map(|held| &held.meta),
+            Kind::Network => self.networks.get(name).map(|held| &held.meta),
+            Kind::Switch => self.switches.get(name).map(|held| &held.meta),
+            Kind::Server => self.servers.get(name).map(|held| &held.meta),
+            Kind::Persona => self.personas.get(name).map(|held| &held.meta),
+            Kind::Binding => self.bindings.get(name).map(|held| &held.meta),
+        }
     }
 
     pub fn has(&self, kind: Kind, name: &Name) -> bool {
-        match kind {
-            Kind::Policy => self.policies.contains_key(name),
-            Kind::Secret => self.secrets.contains_key(name),
-            Kind::Network => self.networks.contains_key(name),
-            Kind::Switch => self.switches.contains_key(name),
-            Kind::Server => self.servers.contains_key(name),
-            Kind::Persona => self.personas.contains_key(name),
-            Kind::Binding => self.bindings.contains_key(name),
-        }
+        self.meta(kind, name).is_some()
     }
 }
 
@@ -133,4 +158,11 @@ fn forget(index: &mut BTreeMap<Name, BTreeSet<Name>>, key: &Name, name: &Name) {
 pub(crate) fn server_switches(spec: &ServerSpec) -> BTreeSet<Name> {
     let bonds = spec.bonds.iter().flat_map(|b| b.attach.iter().map(|a| a.switch.clone()));
     spec.nics.iter().filter_map(|n| n.switch.clone()).chain(bonds).collect()
+}
+
+/// The ports of a switch that a server is wired to, by the names in its manifest.
+pub(crate) fn ports_at<'a>(spec: &'a ServerSpec, switch: &'a Name) -> impl Iterator<Item = &'a String> {
+    let nics = spec.nics.iter().filter(move |n| n.switch.as_ref() == Some(switch)).filter_map(|n| n.port.as_ref());
+    let bonds = spec.bonds.iter().flat_map(|b| &b.attach).filter(move |a| a.switch == *switch).map(|a| &a.port);
+    nics.chain(bonds)
 }

@@ -190,7 +190,7 @@ impl Default for Drifted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BmcPolicy {
-    /// How often power and boot device are read, from 1s. Up to 45s keeps the session open: BMCs end one that is idle for a minute.
+    /// How often power is read, from 1s, and the boot device with every tenth time. Up to 45s keeps the session open: BMCs end one that is idle for a minute.
     pub poll_interval: Period,
     /// The least time between two requests to one BMC.
     pub spacing: Period,
@@ -198,19 +198,19 @@ pub struct BmcPolicy {
 
 impl Default for BmcPolicy {
     fn default() -> Self {
-        BmcPolicy { poll_interval: Period::secs(45), spacing: Period(std::time::Duration::from_millis(100)) }
+        BmcPolicy { poll_interval: Period::secs(20), spacing: Period(std::time::Duration::from_millis(100)) }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SwitchPolicy {
-    /// How often ports are read, from 1s.
+    /// How often ports are read, from 1s; less often by itself where the switch needs more than a tenth of that to answer.
     pub poll_interval: Period,
 }
 
 impl Default for SwitchPolicy {
     fn default() -> Self {
-        SwitchPolicy { poll_interval: Period::secs(120) }
+        SwitchPolicy { poll_interval: Period::secs(10) }
     }
 }

@@ -66,6 +66,7 @@ reasons! {
     Held Person "One change would disrupt too many bodies."
     Contended Person "Something else changes the same thing again and again."
     BreakerOpen Person "Too many bodies drift at once."
+    StatusesNotStored Person "Statuses cannot be stored: what is shown is old."
     ObjectUnreadable Person "A stored object does not read."
     StoreWentBackwards Person "The store holds less than it once acknowledged."
     Maintenance Person "The manifest says so."

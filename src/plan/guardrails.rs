@@ -18,6 +18,8 @@ const CORRECTIONS: usize = 3;
 const CONTENTION_WINDOW: Duration = Duration::from_secs(600);
 /// Changes that drip in are one change: what was disrupted in the last ten minutes counts with what waits.
 const CHANGE_WINDOW: Duration = Duration::from_secs(600);
+/// Names in one sentence.
+const NAMED: usize = 5;
 /// Drift of up to five bodies is an accident of each, whatever the size of the fleet.
 const DRIFTED_AT_LEAST: usize = 5;
 
@@ -54,6 +56,10 @@ pub(crate) struct Guardrails {
     corrections: BTreeMap<(Name, String), VecDeque<Tick>>,
     /// Bindings whose persona embody has taken down and not yet brought back.
     down: BTreeSet<Name>,
+    /// Servers that wait until one of those runs again.
+    waiting: VecDeque<Name>,
+    /// What is affected, disrupted or held is not what it was when that was judged last.
+    changed: bool,
 }
 
 /// What a poll at one server's plan tells the guardrails.
@@ -79,7 +85,7 @@ impl Guardrails {
         let server = assess.server;
         let drift = assess.differs && self.is_drift(server, assess.desired);
         set(&mut self.drifted, server, drift);
-        set(&mut self.affected, server, assess.disrupts && !drift);
+        self.changed |= set(&mut self.affected, server, assess.disrupts && !drift);
         if assess.converged {
             match assess.desired {
                 Some(desired) => drop(self.settled.insert(server.clone(), desired)),
@@ -88,7 +94,7 @@ impl Guardrails {
             self.lift.remove(server);
         }
         if !self.affected.contains(server) {
-            self.held.remove(server);
+            self.changed |= self.held.remove(server);
         }
     }
 
@@ -99,6 +105,7 @@ impl Guardrails {
         self.disrupted.remove(server);
         self.held.remove(server);
         self.lift.remove(server);
+        self.changed = true;
     }
 
     pub(crate) fn flipped(&mut self, device: String, now: Tick) {
@@ -107,11 +114,14 @@ impl Guardrails {
 
     /// The breaker: why all correction stops, when too many bodies drift or change reachability within two polls. `bodies`: all servers.
     pub(crate) fn breaker(&mut self, bodies: usize, limits: &Limits, two_polls: Duration, now: Tick) -> Option<Trouble> {
+        if self.drifted.is_empty() && self.flipped.is_empty() {
+            return None;
+        }
         self.flipped.retain(|_, at| now.since(*at) < two_polls);
         let limit = limits.stop_if_drifted.0.of(bodies).max(DRIFTED_AT_LEAST);
-        let drifted: Vec<&Name> = self.drifted.difference(&self.lift).collect();
-        let (count, what) = if drifted.len() > limit {
-            (drifted.len(), "bodies seem to drift")
+        let drifted = if self.drifted.len() > limit { self.drifted.difference(&self.lift).count() } else { 0 };
+        let (count, what) = if drifted > limit {
+            (drifted, "bodies seem to drift")
         } else if self.flipped.len() > limit {
             (self.flipped.len(), "devices changed reachability within two polls")
         } else {
@@ -130,20 +140,26 @@ impl Guardrails {
     }
 
     /// The hold: bodies that changes of desired state would disrupt, when they and those that were disrupted a moment ago are more than the Policy
-    /// lets go unasked. What was begun is not held in its middle.
-    pub(crate) fn hold(&mut self, bodies: usize, limits: &Limits, now: Tick) {
+    /// lets go unasked. What was begun is not held in its middle. Whether anything may be otherwise than when it was asked last: as time passes, less
+    /// counts, and what is held stays so.
+    pub(crate) fn hold(&mut self, bodies: usize, limits: &Limits, now: Tick) -> bool {
+        if !std::mem::take(&mut self.changed) {
+            return false;
+        }
         self.disrupted.retain(|_, at| now.since(*at) < CHANGE_WINDOW);
         let waiting = || self.affected.iter().filter(|server| !self.disrupted.contains_key(*server));
         if self.disrupted.len() + waiting().count() > limits.max_affected_by_change.of(bodies) {
             let waiting: Vec<Name> = waiting().cloned().collect();
             self.held.extend(waiting);
         }
+        true
     }
 
     /// A step that disrupts was sent.
     pub(crate) fn begun(&mut self, server: &Name, now: Tick) {
         if self.affected.contains(server) {
             self.disrupted.insert(server.clone(), now);
+            self.changed = true;
         }
     }
 
@@ -182,15 +198,34 @@ impl Guardrails {
         self.corrections.retain(|(s, _), _| s != server);
     }
 
-    /// Whether a body of a running binding may be taken down. `needed_by_down`: another binding that is down waits for this body.
-    pub(crate) fn take_down(&mut self, binding: &Name, running: usize, needed_by_down: bool, limits: &Limits) -> Result<(), String> {
+    /// Whether a body of a running binding may be taken down. `needed_by_down`: another binding that is down waits for this body. If not, its server
+    /// waits until there is room.
+    pub(crate) fn take_down(
+        &mut self,
+        server: &Name,
+        binding: &Name,
+        running: usize,
+        needed_by_down: bool,
+        limits: &Limits,
+    ) -> Result<(), String> {
         let limit = limits.max_unavailable.of(running);
         if self.down.contains(binding) || needed_by_down || self.down.len() < limit {
             self.down.insert(binding.clone());
             return Ok(());
         }
-        let list: Vec<&str> = self.down.iter().map(Name::as_str).collect();
-        Err(format!("limit maxUnavailable ({limit}) is reached: {}", list.join(", ")))
+        if !self.waiting.contains(server) {
+            self.waiting.push_back(server.clone());
+        }
+        let list: Vec<&str> = self.down.iter().take(NAMED).map(Name::as_str).collect();
+        let more = self.down.len() - list.len();
+        let and = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Err(format!("limit maxUnavailable ({limit}) is reached: {}{and}", list.join(", ")))
+    }
+
+    /// The servers that waited to be taken down and for which there is room, each taken out.
+    pub(crate) fn with_room(&mut self, running: usize, limits: &Limits) -> Vec<Name> {
+        let room = limits.max_unavailable.of(running).saturating_sub(self.down.len()).min(self.waiting.len());
+        self.waiting.drain(..room).collect()
     }
 
     pub(crate) fn is_down(&self, binding: &Name) -> bool {
@@ -203,11 +238,12 @@ impl Guardrails {
     }
 }
 
-fn set(of: &mut BTreeSet<Name>, server: &Name, is: bool) {
-    if is {
-        of.insert(server.clone());
-    } else {
-        of.remove(server);
+/// Whether that is new.
+fn set(of: &mut BTreeSet<Name>, server: &Name, is: bool) -> bool {
+    match is {
+        true if of.contains(server) => false,
+        true => of.insert(server.clone()),
+        false => of.remove(server),
     }
 }
 
@@ -307,11 +343,13 @@ mod tests {
     #[test]
     fn no_more_bodies_are_taken_down_than_may_be_unavailable() {
         let (mut guardrails, limits) = (Guardrails::default(), Limits::default());
-        assert!(guardrails.take_down(&name("a"), 2, false, &limits).is_ok());
-        assert!(guardrails.take_down(&name("b"), 2, false, &limits).unwrap_err().contains("maxUnavailable (1)"));
-        assert!(guardrails.take_down(&name("b"), 2, true, &limits).is_ok(), "a swap must end");
+        assert!(guardrails.take_down(&name("s"), &name("a"), 2, false, &limits).is_ok());
+        assert!(guardrails.take_down(&name("t"), &name("b"), 2, false, &limits).unwrap_err().contains("maxUnavailable (1)"));
+        assert!(guardrails.take_down(&name("t"), &name("b"), 2, true, &limits).is_ok(), "a swap must end");
+        assert_eq!(guardrails.with_room(2, &limits), []);
         guardrails.is_up(&name("a"));
         guardrails.is_up(&name("b"));
-        assert!(guardrails.take_down(&name("c"), 2, false, &limits).is_ok());
+        assert_eq!(guardrails.with_room(2, &limits), [name("t")], "it waited");
+        assert!(guardrails.take_down(&name("u"), &name("c"), 2, false, &limits).is_ok());
     }
 }

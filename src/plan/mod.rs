@@ -126,6 +126,18 @@ impl Plan {
         self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at)));
     }
 
+    /// Whether it does and says the same as another plan, ages aside.
+    pub fn does_the_same(&self, other: &Plan) -> bool {
+        let ops = |steps: &[Step]| steps.iter().map(|s| s.op.clone()).collect::<Vec<Op>>();
+        let reasons =
+            |plan: &Plan| plan.waits.iter().map(|w| w.reason).chain(plan.problems.iter().map(|p| p.reason)).collect::<Vec<Reason>>();
+        self.records == other.records
+            && ops(&self.steps) == ops(&other.steps)
+            && ops(&self.held) == ops(&other.held)
+            && reasons(self) == reasons(other)
+            && self.polls == other.polls
+    }
+
     /// Nothing is done, nothing is waited for, nothing is wrong.
     pub fn is_converged(&self) -> bool {
         self.records.is_empty() && self.steps.is_empty() && self.held.is_empty() && self.waits.is_empty() && self.problems.is_empty()

@@ -62,6 +62,13 @@ impl Ready {
     }
 }
 
+/// Who is asked about a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Bmc,
+    Switches,
+}
+
 /// A reason, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
@@ -261,6 +268,23 @@ impl Observed {
             (Some(first), _) => SeenOff::AskAt(first.plus(limits::SEEN_OFF_APART)),
             (None, _) => SeenOff::AskAt(moment),
         }
+    }
+
+    /// As if the BMC, or the switches, were asked at these moments, and answered as it is now.
+    pub fn asked_again(&self, what: Asked, at: &[Tick]) -> Observed {
+        let mut seen = self.clone();
+        for asked_at in at.iter().copied() {
+            if what == Asked::Switches {
+                seen.ports.values_mut().for_each(|port| port.asked_at = asked_at);
+                continue;
+            }
+            if let Some(power) = &mut seen.power {
+                power.asked_at = asked_at;
+                seen.memory.saw_power(power);
+            }
+            seen.boot.iter_mut().for_each(|boot| boot.asked_at = asked_at);
+        }
+        seen
     }
 
     /// What another body is told of this one.

@@ -300,14 +300,28 @@ impl Store for TrialStore {
         Ok(self.leases.holder())
     }
 
-    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
+    async fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        if let Day::Unreachable = self.day(false).await {
+            return Err(unreachable());
+        }
+        self.inner.get_all(keys).await
+    }
+
+    async fn heads(&self, prefix: &str) -> Result<Vec<(String, Revision)>, StoreError> {
+        if let Day::Unreachable = self.day(false).await {
+            return Err(unreachable());
+        }
+        self.inner.heads(prefix).await
+    }
+
+    async fn record_events(&self, values: Vec<Vec<u8>>) -> Result<(), StoreError> {
         if let Day::Unreachable = self.day(false).await {
             return Err(unreachable());
         }
         if self.full().is_some_and(|full| !full.pretends) {
             return Err(full());
         }
-        self.inner.record_event(value).await
+        self.inner.record_events(values).await
     }
 
     async fn events(&self, most: usize) -> Result<Vec<Vec<u8>>, StoreError> {

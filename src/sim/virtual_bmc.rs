@@ -42,6 +42,7 @@ pub(crate) struct VirtualBmc {
     address: String,
     line: Line,
     identity: Option<BmcIdentity>,
+    boot: Option<BootOverride>,
 }
 
 /// What stands for a session: with whom, and since which of its restarts. Another BMC does not know it.
@@ -66,7 +67,7 @@ struct Before {
 
 impl VirtualBmc {
     pub(crate) fn new(centre: Arc<Centre>, host: Host, server: Name, address: String, line: Line) -> VirtualBmc {
-        VirtualBmc { centre, host, server, address, line, identity: None }
+        VirtualBmc { centre, host, server, address, line, identity: None, boot: None }
     }
 
     fn device(&self) -> String {
@@ -272,7 +273,10 @@ impl Driver for VirtualBmc {
         if depth == Depth::Everything || self.identity.is_none() {
             self.identity = Some(self.read(deadline, |bmc, _| bmc.identity()).await?);
         }
-        let boot = Some(self.boot_flags(deadline).await?);
+        if depth != Depth::Power || self.boot.is_none() {
+            self.boot = Some(self.boot_flags(deadline).await?);
+        }
+        let boot = self.boot;
         if self.read(deadline, |bmc, _| bmc.config.guid).await? != session.guid {
             let why = "another BMC answered before everything was asked".to_owned();
             return Err(Fault::Garbled { device: self.device(), why });

@@ -29,7 +29,7 @@ use self::{
     engine::{Answer, Engine, Shared, Work},
     place::Place,
 };
-use super::{Change, Changes, Entry, Lease, LeaseEnd, Revision, Store, StoreError, Write, check_size, check_writes, weigh};
+use super::{AtOnce, Change, Changes, Entry, Lease, LeaseEnd, Revision, Store, StoreError, Write, check_size, check_writes, weigh};
 use crate::{byte_channel, clock::BootClock, limits};
 
 /// Callers that may wait for the writer; more wait for room.
@@ -178,7 +178,7 @@ fn serve(engine: &Engine, mut asks: mpsc::Receiver<Ask>) {
 fn size(work: &Work) -> usize {
     match work {
         Work::Writes(writes) => writes.iter().filter_map(|write| write.value.as_ref()).map(Vec::len).sum(),
-        Work::Event(value) => value.len(),
+        Work::Events(values) => values.iter().map(Vec::len).sum(),
         Work::Compact(_) | Work::Reopen => 0,
     }
 }
@@ -196,7 +196,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
-        check_writes(&self.shared.name(), writes)?;
+        check_writes(&self.shared.name(), writes, self.most_at_once())?;
         self.fenced()?;
         self.submit(Work::Writes(writes.to_vec())).await
     }
@@ -230,9 +230,24 @@ impl Store for EmbeddedStore {
         Ok(self.holders.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned())
     }
 
-    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
-        check_size("an event", &value)?;
-        self.submit(Work::Event(value)).await.map(|_| ())
+    async fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        let keys = keys.to_vec();
+        self.read(move |shared| shared.get_all(&keys)).await
+    }
+
+    async fn heads(&self, prefix: &str) -> Result<Vec<(String, Revision)>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.read(move |shared| shared.heads(&prefix)).await
+    }
+
+    /// All of an apply, so that it is done or not.
+    fn most_at_once(&self) -> AtOnce {
+        AtOnce { writes: limits::MANIFEST_OBJECTS, bytes: limits::API_BODY_BYTES }
+    }
+
+    async fn record_events(&self, values: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        values.iter().try_for_each(|value| check_size("an event", value))?;
+        self.submit(Work::Events(values)).await.map(|_| ())
     }
 
     async fn events(&self, most: usize) -> Result<Vec<Vec<u8>>, StoreError> {

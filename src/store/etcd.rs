@@ -365,7 +365,7 @@ impl Store for EtcdStore {
     }
 
     async fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
-        check_writes(&self.place, writes)?;
+        check_writes(&self.place, writes, self.most_at_once())?;
         self.write(writes).await
     }
 
@@ -383,9 +383,48 @@ impl Store for EtcdStore {
         self.lease_holder(name).await
     }
 
-    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
-        check_size("an event", &value)?;
-        self.append_event(value).await
+    async fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        let mut entries = Vec::with_capacity(keys.len());
+        for some in keys.chunks(limits::WRITES_AT_ONCE) {
+            let txn = Txn::new().and_then(some.iter().map(|key| TxnOp::get(self.full(key), None)).collect::<Vec<_>>());
+            let got = again(|| {
+                let (mut kv, txn) = (self.kv.clone(), txn.clone());
+                async move { kv.txn(txn).await }
+            });
+            let got = got.await.map_err(|failure| nothing_written(&self.place, failure))?;
+            entries.extend(got.op_responses().into_iter().map(|op| match op {
+                TxnOpResponse::Get(mut got) => got.take_kvs().pop().and_then(|kv| self.entry(&kv)),
+                TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
+            }));
+        }
+        Ok(entries)
+    }
+
+    async fn heads(&self, prefix: &str) -> Result<Vec<(String, Revision)>, StoreError> {
+        let from = self.full(prefix);
+        let got = again(|| {
+            let options = GetOptions::new().with_range(end_of(&from)).with_keys_only();
+            let (mut kv, from) = (self.kv.clone(), from.clone());
+            async move { kv.get(from, Some(options)).await }
+        });
+        let got = got.await.map_err(|failure| nothing_written(&self.place, failure))?;
+        Ok(got.kvs().iter().filter_map(|kv| Some((self.own(kv.key())?, as_revision(kv.mod_revision())))).collect())
+    }
+
+    async fn record_events(&self, values: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        values.iter().try_for_each(|value| check_size("an event", value))?;
+        let mut values = values.into_iter().peekable();
+        while values.peek().is_some() {
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            while let Some(value) = values
+                .next_if(|value| some.is_empty() || (some.len() < limits::WRITES_AT_ONCE && bytes + value.len() <= limits::WRITES_BYTES))
+            {
+                bytes += value.len();
+                some.push(value);
+            }
+            self.append_events(&some).await?;
+        }
+        Ok(())
     }
 
     async fn events(&self, most: usize) -> Result<Vec<Vec<u8>>, StoreError> {

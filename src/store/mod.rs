@@ -52,11 +52,19 @@ fn within(what: &str, found: usize, limit: usize) -> Result<(), StoreError> {
     Err(StoreError::TooLarge { what: what.to_owned(), found, limit })
 }
 
+/// Bounds of one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtOnce {
+    pub writes: usize,
+    /// Of the values together.
+    pub bytes: usize,
+}
+
 /// What both backends refuse before they begin: too much at once, and one key twice.
-fn check_writes(place: &str, writes: &[Write]) -> Result<(), StoreError> {
+fn check_writes(place: &str, writes: &[Write], most: AtOnce) -> Result<(), StoreError> {
     let refuse = |why: String| Err(StoreError::Unusable { place: place.to_owned(), why, source: None });
-    if writes.len() > limits::WRITES_AT_ONCE {
-        return refuse(format!("{} writes at once; it takes {}", writes.len(), limits::WRITES_AT_ONCE));
+    if writes.len() > most.writes {
+        return refuse(format!("{} writes at once; it takes {}", writes.len(), most.writes));
     }
     let mut keys = BTreeSet::new();
     let mut bytes = 0;
@@ -68,11 +76,29 @@ fn check_writes(place: &str, writes: &[Write]) -> Result<(), StoreError> {
         check_size(&write.key, value)?;
         bytes += value.len();
     }
-    within("all that is written at once", bytes, limits::WRITES_BYTES)
+    within("all that is written at once", bytes, most.bytes)
 }
 
 /// A revision of the whole store.
 pub type Revision = u64;
+
+/// What was written here: a watch tells of it as well.
+#[derive(Debug, Default)]
+pub(crate) struct Own(std::collections::BTreeSet<Revision>);
+
+impl Own {
+    pub(crate) fn wrote(&mut self, revisions: impl IntoIterator<Item = Revision>) {
+        self.0.extend(revisions);
+    }
+
+    /// Whether the change that the watch tells of was written here. It tells in the order of revisions.
+    pub(crate) fn is(&mut self, revision: Revision) -> bool {
+        while self.0.first().is_some_and(|first| *first < revision) {
+            self.0.pop_first();
+        }
+        self.0.contains(&revision)
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -131,7 +157,7 @@ impl Write {
     }
 
     /// Whether the key is another one afterwards.
-    fn changes(&self) -> bool {
+    pub(crate) fn changes(&self) -> bool {
         self.value.is_some() || self.expect != Expect::Absent
     }
 }
@@ -201,8 +227,8 @@ pub trait Store: Send + Sync {
     /// All entries whose keys begin with `prefix`, sorted by key, as of one revision, which is returned with them.
     async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError>;
 
-    /// Does all of these writes, or none: every key is as expected, and this store's lease is held, at one moment. At most
-    /// `limits::WRITES_AT_ONCE`, no key twice. The new revision of each, in order: etcd gives one to all, the embedded store one after the
+    /// Does all of these writes, or none: every key is as expected, and this store's lease is held, at one moment. As many as `most_at_once` says, no
+    /// key twice. The new revision of each, in order: etcd gives one to all, the embedded store one after the
     /// other. Writing the same bytes again is a write (callers compare first).
     async fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError>;
 
@@ -226,8 +252,23 @@ pub trait Store: Send + Sync {
     /// Who holds the named lease, if anybody.
     async fn holder(&self, name: &str) -> Result<Option<String>, StoreError>;
 
+    /// The entries of these keys, in this order, as of one moment where they are at most `limits::WRITES_AT_ONCE`.
+    async fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError>;
+
+    /// The keys that begin with `prefix`, sorted, and the revision that last changed each, as of one moment.
+    async fn heads(&self, prefix: &str) -> Result<Vec<(String, Revision)>, StoreError>;
+
+    /// How much `write_all` takes.
+    fn most_at_once(&self) -> AtOnce {
+        AtOnce { writes: limits::WRITES_AT_ONCE, bytes: limits::WRITES_BYTES }
+    }
+
     /// Appends to the events, which are kept outside the revisions: at most `limits::EVENTS`, the oldest go.
-    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError>;
+    async fn record_events(&self, values: Vec<Vec<u8>>) -> Result<(), StoreError>;
+
+    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
+        self.record_events(vec![value]).await
+    }
 
     /// The newest events, oldest first, at most `most`.
     async fn events(&self, most: usize) -> Result<Vec<Vec<u8>>, StoreError>;

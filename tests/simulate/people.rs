@@ -6,7 +6,7 @@ use embody::testing::control::operator::{Approving, Control, Declaring, Refusal,
 use embody::testing::model::fact::Power;
 use embody::testing::model::{Kind, Object};
 use embody::testing::server::api::objects::Preconditions;
-use embody::testing::server::api::{DryRun, apply};
+use embody::testing::server::api::{Backend, DryRun, apply};
 use embody::testing::sim::bmc::BmcFault;
 use embody::testing::sim::centre::Runs;
 use serde_json::Value;
@@ -165,7 +165,7 @@ impl Operators {
     /// Everything as it is desired, and nothing else.
     pub(crate) async fn apply_again(&self) {
         for (kind, prefix) in [(Kind::Binding, "b"), (Kind::Persona, "p")] {
-            for object in self.backend.list(kind).await.map(|(all, _)| all).unwrap_or_default() {
+            for object in listed(&self.backend, kind).await {
                 let number = object.name().as_str().strip_prefix(prefix).and_then(|n| n.parse::<usize>().ok());
                 let wanted = number.is_some_and(|n| match kind {
                     // One that names a persona which is to go keeps that from going.
@@ -179,4 +179,10 @@ impl Operators {
         }
         self.put(self.everything()).await;
     }
+}
+
+/// All objects of a kind, with their statuses.
+pub(crate) async fn listed(backend: &Backend, kind: Kind) -> Vec<Object> {
+    let (all, _) = backend.list(kind, |_| true).await.unwrap_or_default();
+    all.iter().filter_map(|json| Object::from_json(serde_json::from_str(json.get()).ok()?).ok()).collect()
 }

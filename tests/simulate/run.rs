@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::hosts::{Acting, Host, Reach};
 use crate::operators::{Operators, guid, server, switch};
+use crate::people::listed;
 use crate::plan::{Act, Plan};
 use crate::tend::TEND_EVERY;
 
@@ -400,7 +401,7 @@ impl Site {
     async fn statuses(&self, people: &Operators) -> String {
         let mut out = String::new();
         for kind in [Kind::Binding, Kind::Server, Kind::Switch, Kind::Policy] {
-            for object in people.backend.list(kind).await.map(|(all, _)| all).unwrap_or_default() {
+            for object in listed(&people.backend, kind).await {
                 let s = &object.status;
                 let bad: Vec<String> = s["conditions"]
                     .as_array()

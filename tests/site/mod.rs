@@ -129,8 +129,18 @@ impl Store for MemoryStore {
         Ok(None)
     }
 
-    async fn record_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
-        self.0.lock().unwrap().events.push(value);
+    async fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, StoreError> {
+        let inner = self.0.lock().unwrap();
+        Ok(keys.iter().map(|key| inner.entries.get(key).cloned()).collect())
+    }
+
+    async fn heads(&self, prefix: &str) -> Result<Vec<(String, Revision)>, StoreError> {
+        let (entries, _) = self.list(prefix).await?;
+        Ok(entries.into_iter().map(|entry| (entry.key, entry.revision)).collect())
+    }
+
+    async fn record_events(&self, values: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        self.0.lock().unwrap().events.extend(values);
         Ok(())
     }
 
@@ -259,7 +269,10 @@ pub fn check() -> api::Check {
                 wrong.push(format!("{}/{} is bad", object.kind(), object.name()));
             }
             if let embody::testing::model::Spec::Binding(spec) = &object.spec {
-                let there = changed.iter().chain(existing).any(|o| o.kind() == Kind::Persona && *o.name() == spec.persona);
+                let there = changed
+                    .iter()
+                    .chain(existing.iter().map(AsRef::as_ref))
+                    .any(|o| o.kind() == Kind::Persona && *o.name() == spec.persona);
                 if !there {
                     wrong.push(format!("Binding/{}: no persona `{}`", object.name(), spec.persona));
                 }

@@ -99,16 +99,28 @@ pub async fn several_writes_are_done_together_or_not_at_all(store: Arc<dyn Store
     assert_eq!(store.list("").await.unwrap().0, [entry("a", a), entry("c", c)]);
     store.write_all(&[guard("b"), Write::put("c", "4", Expect::At(c))]).await.unwrap();
 
-    let many: Vec<Write> = (0..limits::WRITES_AT_ONCE).map(|n| Write::put(format!("m/{n:03}"), vec![1; 1_000], Expect::Absent)).collect();
+    let most = store.most_at_once();
+    let many: Vec<Write> = (0..most.writes).map(|n| Write::put(format!("m/{n:05}"), vec![1; 100], Expect::Absent)).collect();
     store.write_all(&many).await.unwrap();
+    let written: Vec<String> = many.iter().map(|write| write.key.clone()).collect();
+    let heads = store.heads("m/").await.unwrap();
+    assert!(heads.iter().map(|(key, _)| key).eq(&written));
+    let some = [&written[..3], &["none".to_owned()]].concat();
+    let found = store.get_all(&some).await.unwrap();
+    assert_eq!(found[..3].iter().flatten().map(|e| (e.key.clone(), e.revision)).collect::<Vec<_>>(), heads[..3]);
+    assert_eq!(found[3], None);
     assert_eq!(store.list("m/").await.unwrap().0.len(), many.len());
     let more = [many, vec![Write::put("more", "", Expect::Absent)]].concat();
     assert!(matches!(store.write_all(&more).await, Err(StoreError::Unusable { .. })));
     assert!(matches!(store.write_all(&[guard("x"), guard("x")]).await, Err(StoreError::Unusable { .. })));
     let large = |key: &str, bytes| Write::put(key, vec![7; bytes], Expect::Absent);
-    let rest = limits::WRITES_BYTES - limits::VALUE_BYTES;
-    store.write_all(&[large("l/1", limits::VALUE_BYTES), large("l/2", rest)]).await.unwrap();
-    let refused = store.write_all(&[large("l/3", limits::VALUE_BYTES), large("l/4", rest + 1)]).await;
+    let whole = |of: &str, rest| -> Vec<Write> {
+        let values = (0..most.bytes / limits::VALUE_BYTES).map(|n| large(&format!("l/{of}/{n}"), limits::VALUE_BYTES));
+        values.chain([large(&format!("l/{of}/rest"), rest)]).collect()
+    };
+    let rest = most.bytes % limits::VALUE_BYTES;
+    store.write_all(&whole("1", rest)).await.unwrap();
+    let refused = store.write_all(&whole("2", rest + 1)).await;
     assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
 
     lease.release().await;

@@ -95,7 +95,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
 
 /// What the API checks all objects of a write with.
 pub fn check() -> api::Check {
-    Arc::new(|changed: &[Object], existing: &[Object]| {
+    Arc::new(|changed: &[Object], existing: &[Arc<Object>]| {
         manifest::check(changed, existing).iter().filter(|d| d.is_error()).map(manifest::Diagnostic::line).collect()
     })
 }

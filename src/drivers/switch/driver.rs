@@ -71,7 +71,7 @@ impl SwitchDriver {
     async fn look(&mut self, depth: Depth) -> Result<State, Fault> {
         let agent = self.agent.as_mut();
         let asked_at = Instant::now();
-        if let (Depth::State, Some(known)) = (depth, &mut self.known) {
+        if let (Depth::Power | Depth::State, Some(known)) = (depth, &mut self.known) {
             let state = match read::poll(agent, &known.inventory, &known.state).await? {
                 Some(state) => state,
                 None => read::state(agent, &known.inventory).await?,

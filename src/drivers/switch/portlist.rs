@@ -31,6 +31,17 @@ pub(crate) fn members(form: Form, octets: &[u8], first: u32) -> BTreeSet<u32> {
     }
 }
 
+/// Whether a number is in a set.
+pub(crate) fn has(form: Form, octets: &[u8], first: u32, number: u32) -> bool {
+    let at = number.checked_sub(first).and_then(|at| usize::try_from(at).ok());
+    match (form, at) {
+        (Form::Decimal | Form::HexText, _) => members(form, octets, first).contains(&number),
+        (Form::Bits | Form::BitsFromEnd, None) => false,
+        (Form::Bits, Some(at)) => octets.get(at / 8).is_some_and(|octet| octet & (0x80 >> (at % 8)) != 0),
+        (Form::BitsFromEnd, Some(at)) => octets.iter().rev().nth(at / 8).is_some_and(|octet| octet & (1 << (at % 8)) != 0),
+    }
+}
+
 /// The same set with one number in it or not. Nothing where this form cannot be written, or where the number is below the first one.
 pub(crate) fn with(form: Form, octets: &[u8], first: u32, number: u32, present: bool) -> Option<Vec<u8>> {
     let from_end = match form {
@@ -78,6 +89,18 @@ mod tests {
 
     fn set(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
         numbers.into_iter().collect()
+    }
+
+    #[test]
+    fn one_number_is_in_a_set_or_not() {
+        for form in [Form::Bits, Form::BitsFromEnd, Form::HexText] {
+            let octets: &[u8] = if form == Form::HexText { b"a1 00 07" } else { &[0xa1, 0x00, 0x07] };
+            for first in [0, 1, 5] {
+                let all = members(form, octets, first);
+                (0..40).for_each(|n| assert_eq!(has(form, octets, first, n), all.contains(&n), "{form:?} {first} {n}"));
+            }
+        }
+        assert!(has(Form::Decimal, b"0,4097", 1, 4097) && !has(Form::Decimal, b"0,4097", 1, 97));
     }
 
     #[test]

@@ -64,7 +64,10 @@ fn takes_access(vtp: &Vtp) -> bool {
 }
 
 fn ports(inventory: &Inventory, state: &State) -> BTreeMap<String, PortSeen> {
-    let members = memberships(state);
+    let members = match &state.vlans {
+        Vlans::Bridge(bridge) => Memberships::of(bridge),
+        Vlans::Vtp(_) => Memberships::default(),
+    };
     let port = |(index, place): (&u32, &Place)| (place.key.clone(), port_at(inventory, state, &members, *index, place));
     inventory.places.0.iter().map(port).collect()
 }
@@ -72,14 +75,11 @@ fn ports(inventory: &Inventory, state: &State) -> BTreeMap<String, PortSeen> {
 /// One port alone.
 pub(crate) fn port(inventory: &Inventory, state: &State, if_index: u32) -> Option<PortSeen> {
     let place = inventory.places.0.get(&if_index)?;
-    Some(port_at(inventory, state, &memberships(state), if_index, place))
-}
-
-fn memberships(state: &State) -> Memberships {
-    match &state.vlans {
-        Vlans::Bridge(bridge) => Memberships::of(bridge),
+    let members = match &state.vlans {
+        Vlans::Bridge(bridge) => Memberships::at(bridge, &place.base_ports),
         Vlans::Vtp(_) => Memberships::default(),
-    }
+    };
+    Some(port_at(inventory, state, &members, if_index, place))
 }
 
 fn port_at(inventory: &Inventory, state: &State, members: &Memberships, index: u32, place: &Place) -> PortSeen {
@@ -144,6 +144,23 @@ impl Memberships {
             }
         }
         all
+    }
+
+    /// Of some ports alone.
+    pub(crate) fn at(bridge: &Bridge, base_ports: &[u32]) -> Memberships {
+        let mut some = Memberships::default();
+        let has = |octets: &[u8], port: u32| portlist::has(bridge.form, octets, bridge.first_port, port);
+        for (vlan, row) in &bridge.rows {
+            for port in base_ports.iter().copied() {
+                if has(&row.egress, port) {
+                    some.egress.entry(port).or_default().insert(*vlan);
+                }
+                if has(&row.untagged, port) {
+                    some.untagged.entry(port).or_default().insert(*vlan);
+                }
+            }
+        }
+        some
     }
 }
 

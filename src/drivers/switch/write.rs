@@ -127,7 +127,7 @@ struct Bit {
 
 fn bridge_work(bridge: &Bridge, profile: &Profile, grouping: Grouping, target: Target<'_>, to: &PortConfig) -> Result<Work, Obstacle> {
     let port = target.base_port.ok_or(Obstacle::Impossible("it is not a port of the bridge, or more than one"))?;
-    let members = Memberships::of(bridge);
+    let members = Memberships::at(bridge, &[port]);
     let (egress, untagged) =
         (members.egress.get(&port).cloned().unwrap_or_default(), members.untagged.get(&port).cloned().unwrap_or_default());
     let wanted: BTreeSet<Vlan> = to.tagged.iter().chain(&to.untagged).copied().collect();

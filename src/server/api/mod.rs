@@ -10,6 +10,7 @@ pub(crate) mod columns;
 pub(crate) mod decode;
 mod discovery;
 pub(crate) mod fault;
+mod known;
 pub(crate) mod objects;
 mod refer;
 mod routes;
@@ -27,4 +28,4 @@ pub use socket::{BindError, Listener};
 
 /// What is wrong with `changed`, given all other objects (`existing`: none of them is replaced by one in `changed`). One sentence each;
 /// nothing where all is well. Called before the first write.
-pub type Check = Arc<dyn Fn(&[Object], &[Object]) -> Vec<String> + Send + Sync>;
+pub type Check = Arc<dyn Fn(&[Object], &[Arc<Object>]) -> Vec<String> + Send + Sync>;

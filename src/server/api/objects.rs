@@ -4,17 +4,21 @@
 //! spec alone; status is kept whatever a client sends. `resourceVersion` is the store's revision, filled in on reading and never stored.
 //! Shown by `tests/api.rs`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use super::Check;
 use super::fault::{ApiError, chain};
+use super::known::Known;
 use super::refer;
 use crate::control::operator::Control;
 use crate::limits::API_ATTEMPTS;
-use crate::model::{Kind, Name, Object, Spec, secret::Hidden};
-use crate::store::{Entry, Expect, Revision, Store, StoreError};
+use crate::model::{Kind, Meta, Name, Object, Spec, secret::Hidden};
+use crate::store::{Entry, Expect, Revision, Store, StoreError, Write};
 
 /// The prefix of all objects in the store.
 pub(crate) const PREFIX: &str = "objects/";
@@ -73,13 +77,14 @@ pub struct Backend {
     /// One writer of desired state at a time in this process, so that a check and the writes after it see the same objects. Writers elsewhere
     /// are met by compare-and-set.
     pub(super) writing: Mutex<()>,
+    known: Known,
     /// Of the directory that is watched, if one is.
     pub(crate) source: super::source::Source,
 }
 
 impl Backend {
     pub fn new(store: Arc<dyn Store>, control: Arc<dyn Control>, check: Check) -> Backend {
-        Backend { store, control, check, writing: Mutex::new(()), source: super::source::Source::default() }
+        Backend { store, control, check, writing: Mutex::new(()), known: Known::default(), source: super::source::Source::default() }
     }
 
     /// One object, with its resourceVersion.
@@ -90,31 +95,29 @@ impl Backend {
         }
     }
 
-    /// All objects of a kind. One that does not read is left out, and said in the log: the others must stay visible.
-    pub async fn list(&self, kind: Kind) -> Result<(Vec<Object>, Revision), ApiError> {
-        self.under(&format!("{PREFIX}{}/", kind.plural())).await
-    }
-
-    /// All objects.
-    pub async fn all(&self) -> Result<(Vec<Object>, Revision), ApiError> {
-        self.under(PREFIX).await
-    }
-
-    async fn under(&self, prefix: &str) -> Result<(Vec<Object>, Revision), ApiError> {
-        let (entries, revision) = self.store.list(prefix).await?;
+    /// All objects of a kind, as JSON for everybody, of which `selected` says yes to the metadata. One that does not read is left out, and said in the
+    /// log: the others must stay visible.
+    pub async fn list(&self, kind: Kind, selected: impl Fn(&Meta) -> bool) -> Result<(Vec<Box<RawValue>>, Revision), ApiError> {
+        let (entries, revision) = self.store.list(&format!("{PREFIX}{}/", kind.plural())).await?;
         let read = |entry: &Entry| {
-            decode(entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read")).ok()
+            let shown = shown(kind, entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read"));
+            shown.ok().filter(|(meta, _)| selected(meta)).map(|(_, json)| json)
         };
         Ok((entries.iter().filter_map(read).collect(), revision))
     }
 
-    /// What the check says of these changes beside everything that they do not replace.
-    pub(super) async fn checked(&self, changed: &[Object]) -> Result<(), ApiError> {
-        let (all, _) = self.all().await?;
-        let replaced = |o: &Object| changed.iter().any(|c| c.kind() == o.kind() && c.name() == o.name());
-        let existing: Vec<Object> = all.into_iter().filter(|o| !replaced(o)).collect();
+    /// All objects, without their statuses.
+    pub async fn all(&self) -> Result<Vec<Arc<Object>>, ApiError> {
+        self.known.all(self.store.as_ref()).await
+    }
+
+    /// What the check says of these changes beside everything that they do not replace. Returned is what there was.
+    pub(super) async fn checked(&self, changed: &[Object]) -> Result<Vec<Arc<Object>>, ApiError> {
+        let all = self.all().await?;
+        let replaced: BTreeSet<(Kind, &Name)> = changed.iter().map(|c| (c.kind(), c.name())).collect();
+        let existing: Vec<Arc<Object>> = all.iter().filter(|o| !replaced.contains(&(o.kind(), o.name()))).cloned().collect();
         let problems = (self.check)(changed, &existing);
-        if problems.is_empty() { Ok(()) } else { Err(ApiError::invalid(problems)) }
+        if problems.is_empty() { Ok(all) } else { Err(ApiError::invalid(problems)) }
     }
 
     /// Checks and writes one object.
@@ -124,42 +127,43 @@ impl Backend {
             return Err(ApiError::exists(wanted.kind(), wanted.name().as_str()));
         }
         self.checked(std::slice::from_ref(&wanted)).await?;
-        self.put(wanted, desired, None, dry).await
+        let written = self.put(&[&wanted], desired, None, dry).await?;
+        written.into_iter().next().ok_or_else(|| ApiError::internal("nothing was written"))
     }
 
-    /// Writes without a check; `writing` is held by the caller.
+    /// Writes without a check, all or none: at most what the store takes at once. `writing` is held by the caller.
     pub(super) async fn put(
         &self,
-        wanted: Object,
+        wanted: &[&Object],
         desired: Intent,
         source: Option<&str>,
         dry: DryRun,
-    ) -> Result<(Outcome, Object), ApiError> {
-        let key = key(wanted.kind(), wanted.name().as_str());
-        let uid = uuid::Uuid::new_v4().to_string();
+    ) -> Result<Vec<(Outcome, Object)>, ApiError> {
+        let keys: Vec<String> = wanted.iter().map(|object| key(object.kind(), object.name().as_str())).collect();
+        let uids: Vec<String> = wanted.iter().map(|_| uuid::Uuid::new_v4().to_string()).collect();
         let mut lost = None;
         for _ in 0..API_ATTEMPTS {
-            let entry = self.store.get(&key).await?;
-            let old = match (entry.as_ref().map(decode), desired) {
-                // Nobody knows any more what it was: what is applied takes its place, as an object of its own.
-                (Some(Err(error)), Intent::Apply) => {
-                    tracing::warn!(key, error = %error, "what is applied takes the place of an object that does not read");
-                    None
-                }
-                (old, Intent::Create | Intent::Replace | Intent::Apply) => old.transpose()?,
+            let entries = self.store.get_all(&keys).await?;
+            let mut next = Vec::with_capacity(wanted.len());
+            for ((object, uid), entry) in wanted.iter().zip(&uids).zip(&entries) {
+                next.push(next_of(object, uid, entry.as_ref(), desired, source)?);
+            }
+            let changed: Vec<usize> = next.iter().enumerate().filter(|(_, next)| next.is_to_be_written).map(|(i, _)| i).collect();
+            if changed.is_empty() || dry == DryRun::All {
+                return Ok(next.into_iter().map(|next| (next.outcome, next.object)).collect());
+            }
+            let write = |i: &usize| {
+                let expect = entries[*i].as_ref().map_or(Expect::Absent, |e| Expect::At(e.revision));
+                Write::put(keys[*i].as_str(), encode(&next[*i].object), expect)
             };
-            // A create whose answer was lost finds its own uid.
-            if let Some(mine) = old.as_ref().filter(|o| o.meta.uid == uid) {
-                return Ok((Outcome::Created, mine.clone()));
-            }
-            precondition(&wanted, old.as_ref(), desired)?;
-            let (next, outcome) = merge(old.as_ref(), &wanted, &uid, source)?;
-            if outcome == Outcome::Unchanged || dry == DryRun::All {
-                return Ok((outcome, next));
-            }
-            let expect = entry.as_ref().map_or(Expect::Absent, |e| Expect::At(e.revision));
-            match self.store.put_if(&key, encode(&next), expect).await {
-                Ok(revision) => return Ok((outcome, at(next, revision))),
+            let writes: Vec<Write> = changed.iter().map(write).collect();
+            match self.store.write_all(&writes).await {
+                Ok(revisions) => {
+                    for (i, revision) in changed.iter().zip(revisions) {
+                        next[*i].object.meta.resource_version = revision.to_string();
+                    }
+                    return Ok(next.into_iter().map(|next| (next.outcome, next.object)).collect());
+                }
                 Err(error @ (StoreError::Conflict { .. } | StoreError::Unknown { .. })) => lost = Some(error),
                 Err(error) => return Err(error.into()),
             }
@@ -179,7 +183,7 @@ impl Backend {
             if let Some(object) = &object {
                 want.hold(object)?;
             }
-            let (all, _) = self.all().await?;
+            let all = self.all().await?;
             let holders = refer::holders(kind, name, &all);
             if !holders.is_empty() {
                 let held = format!(
@@ -227,6 +231,31 @@ fn modified(object: &Object) -> ApiError {
     ))
 }
 
+/// What would be there after a write.
+struct Next {
+    outcome: Outcome,
+    object: Object,
+    is_to_be_written: bool,
+}
+
+fn next_of(wanted: &Object, uid: &str, entry: Option<&Entry>, desired: Intent, source: Option<&str>) -> Result<Next, ApiError> {
+    let old = match (entry.map(|entry| (decode(entry), &entry.key)), desired) {
+        // Nobody knows any more what it was: what is applied takes its place, as an object of its own.
+        (Some((Err(error), key)), Intent::Apply) => {
+            tracing::warn!(key, error = %error, "what is applied takes the place of an object that does not read");
+            None
+        }
+        (old, Intent::Create | Intent::Replace | Intent::Apply) => old.map(|(old, _)| old).transpose()?,
+    };
+    // A create whose answer was lost finds its own uid.
+    if let Some(mine) = old.as_ref().filter(|o| o.meta.uid == uid) {
+        return Ok(Next { outcome: Outcome::Created, object: mine.clone(), is_to_be_written: false });
+    }
+    precondition(wanted, old.as_ref(), desired)?;
+    let (object, outcome) = merge(old.as_ref(), wanted, uid, source)?;
+    Ok(Next { outcome, object, is_to_be_written: outcome != Outcome::Unchanged })
+}
+
 fn precondition(wanted: &Object, old: Option<&Object>, desired: Intent) -> Result<(), ApiError> {
     let (kind, name) = (wanted.kind(), wanted.name().as_str());
     match (old, desired) {
@@ -242,6 +271,14 @@ fn precondition(wanted: &Object, old: Option<&Object>, desired: Intent) -> Resul
             }
         }
     }
+}
+
+/// The object that there is, if applying this one would leave it as it is.
+pub(super) fn unchanged(wanted: &Object, old: Option<&Arc<Object>>) -> Result<Option<Arc<Object>>, ApiError> {
+    let Some(old) = old else { return Ok(None) };
+    precondition(wanted, Some(old), Intent::Apply)?;
+    let (_, outcome) = merge(Some(old), wanted, "", None)?;
+    Ok((outcome == Outcome::Unchanged).then(|| Arc::clone(old)))
 }
 
 /// What is to be stored: the client's spec, labels and annotations; all else as it was, or fresh.
@@ -302,6 +339,30 @@ fn encode(object: &Object) -> Vec<u8> {
     let mut bare = object.clone();
     bare.meta.resource_version = String::new();
     bare.to_json().to_string().into_bytes()
+}
+
+/// A stored object as everybody may see it, and its metadata. What is stored is handed on as it is, but for the values of a Secret.
+fn shown(kind: Kind, entry: &Entry) -> Result<(Meta, Box<RawValue>), ApiError> {
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Stored<'a> {
+        api_version: &'a str,
+        kind: &'a str,
+        metadata: Meta,
+        #[serde(borrow)]
+        spec: &'a RawValue,
+        #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+        status: Option<&'a RawValue>,
+    }
+    let bad = |e: serde_json::Error| ApiError::internal(format!("the stored object `{}` does not read: {}", entry.key, chain(&e)));
+    if kind == Kind::Secret {
+        let object = decode(entry)?;
+        return Ok((object.meta.clone(), serde_json::value::to_raw_value(&object.to_public_json()).map_err(bad)?));
+    }
+    let mut stored: Stored<'_> = serde_json::from_slice(&entry.value).map_err(bad)?;
+    stored.metadata.resource_version = entry.revision.to_string();
+    let json = serde_json::value::to_raw_value(&stored).map_err(bad)?;
+    Ok((stored.metadata, json))
 }
 
 /// A stored entry as an object.

@@ -2,6 +2,8 @@
 //!
 //! Invariant: every field of the model that names another object is listed here. Shown by `tests/api.rs`.
 
+use std::sync::Arc;
+
 use crate::model::{Kind, Name, Object, Spec};
 
 /// What an object refers to.
@@ -28,7 +30,7 @@ fn references(object: &Object) -> Vec<(Kind, &Name)> {
 }
 
 /// `Binding/web-1, Binding/web-2`: those that refer to an object.
-pub(super) fn holders(kind: Kind, name: &Name, all: &[Object]) -> Vec<String> {
-    let refers = |o: &&Object| references(o).contains(&(kind, name));
+pub(super) fn holders(kind: Kind, name: &Name, all: &[Arc<Object>]) -> Vec<String> {
+    let refers = |o: &&Arc<Object>| references(o).contains(&(kind, name));
     all.iter().filter(refers).map(|o| format!("{}/{}", o.kind(), o.name())).collect()
 }

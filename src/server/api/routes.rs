@@ -13,8 +13,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::watch as signal;
 
@@ -24,7 +25,7 @@ use super::selector::LabelSelector;
 use super::{actions, columns, decode, discovery, watch};
 use crate::limits::{API_BODY_BYTES, API_BODY_WITHIN};
 use crate::model::kind::{API_VERSION, KINDS};
-use crate::model::{Kind, Name, Object};
+use crate::model::{Kind, Meta, Name, Object};
 
 pub(super) type Answer = Result<Json<Value>, ApiError>;
 
@@ -188,8 +189,8 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    pub(super) fn matches(&self, object: &Object) -> bool {
-        self.names(object.name().as_str()) && self.labels.matches(&object.meta.labels)
+    pub(super) fn matches(&self, meta: &Meta) -> bool {
+        self.names(meta.name.as_str()) && self.labels.matches(&meta.labels)
     }
 
     /// Whether an object of this name can be in it.
@@ -215,13 +216,22 @@ async fn list(
         let lasting = parameters.timeout_seconds.map(Duration::from_secs);
         return Ok(watch::start(site.backend, kind, selection, parameters.from()?, lasting, site.stop));
     }
-    let (objects, revision) = site.backend.list(kind).await?;
-    let items: Vec<Value> = objects.iter().filter(|o| selection.matches(o)).map(Object::to_public_json).collect();
-    let meta = json!({ "resourceVersion": revision.to_string() });
-    if wants_table(&headers) {
-        return Ok(Json(columns::table(kind, items, meta)).into_response());
+    /// metav1.List.
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct List {
+        kind: String,
+        api_version: &'static str,
+        metadata: Value,
+        items: Vec<Box<RawValue>>,
     }
-    Ok(Json(json!({ "kind": format!("{kind}List"), "apiVersion": API_VERSION, "metadata": meta, "items": items })).into_response())
+    let (items, revision) = site.backend.list(kind, |meta| selection.matches(meta)).await?;
+    let metadata = json!({ "resourceVersion": revision.to_string() });
+    if wants_table(&headers) {
+        let items = items.iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect();
+        return Ok(Json(columns::table(kind, items, metadata)).into_response());
+    }
+    Ok(Json(List { kind: format!("{kind}List"), api_version: API_VERSION, metadata, items }).into_response())
 }
 
 async fn read(State(site): State<Site>, Path((plural, name)): Path<(String, String)>, headers: HeaderMap) -> Answer {

@@ -124,7 +124,7 @@ impl Watch {
     fn selected(&self, entry: &Entry) -> Option<Object> {
         let object =
             objects::decode(entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read")).ok()?;
-        self.selection.matches(&object).then_some(object)
+        self.selection.matches(&object.meta).then_some(object)
     }
 
     async fn changed(&mut self, entry: Entry) -> Result<(), Gone> {

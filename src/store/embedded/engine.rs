@@ -45,7 +45,7 @@ const PAGE_BYTES: usize = 4 << 20;
 pub(super) enum Work {
     /// All of them or none.
     Writes(Vec<Write>),
-    Event(Vec<u8>),
+    Events(Vec<Vec<u8>>),
     Compact(Revision),
     /// Opens the file again where it had to be given up; changes nothing.
     Reopen,
@@ -77,6 +77,8 @@ pub(super) struct Tally {
     pub(super) floor: Revision,
     pub(super) swept: Revision,
     events: u64,
+    /// Of the records after `swept`. Of a file that a version wrote which did not count: of those since.
+    bytes: u64,
 }
 
 /// Why a transaction failed.
@@ -90,7 +92,13 @@ enum Failure {
 impl Tally {
     pub(super) fn read(meta: &impl ReadableTable<&'static str, u64>) -> Result<Tally, redb::Error> {
         let number = |name| Ok::<u64, redb::Error>(meta.get(name)?.map_or(0, |n| n.value()));
-        Ok(Tally { revision: number("revision")?, floor: number("floor")?, swept: number("swept")?, events: number("events")? })
+        Ok(Tally {
+            revision: number("revision")?,
+            floor: number("floor")?,
+            swept: number("swept")?,
+            events: number("events")?,
+            bytes: number("bytes")?,
+        })
     }
 
     fn write(&self, meta: &mut Table<'_, &'static str, u64>) -> Result<(), redb::Error> {
@@ -98,6 +106,7 @@ impl Tally {
         meta.insert("floor", self.floor)?;
         meta.insert("swept", self.swept)?;
         meta.insert("events", self.events)?;
+        meta.insert("bytes", self.bytes)?;
         Ok(())
     }
 }
@@ -214,11 +223,33 @@ impl Shared {
     }
 
     pub(super) fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        Ok(self.get_all(std::slice::from_ref(&key))?.pop().flatten())
+    }
+
+    pub(super) fn get_all(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<Entry>>, StoreError> {
         self.with(|database| {
             let txn = database.begin_read()?;
-            let Some(revision) = txn.open_table(HEAD)?.get(key)?.map(|n| n.value()) else { return Ok(None) };
-            let log = txn.open_table(LOG)?;
-            entry_at(&log, key, revision).map(Some)
+            let (head, log) = (txn.open_table(HEAD)?, txn.open_table(LOG)?);
+            let get = |key: &str| match head.get(key)? {
+                Some(revision) => entry_at(&log, key, revision.value()).map(Some),
+                None => Ok(None),
+            };
+            keys.iter().map(|key| get(key.as_ref())).collect()
+        })
+    }
+
+    pub(super) fn heads(&self, prefix: &str) -> Result<Vec<(String, Revision)>, StoreError> {
+        self.with(|database| {
+            let head = database.begin_read()?.open_table(HEAD)?;
+            let mut heads = Vec::new();
+            for row in head.range(prefix..)? {
+                let (key, revision) = row?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                heads.push((key.value().to_owned(), revision.value()));
+            }
+            Ok(heads)
         })
     }
 
@@ -415,7 +446,7 @@ impl Engine {
 }
 
 fn is_event(work: &Work) -> bool {
-    matches!(work, Work::Event(_))
+    matches!(work, Work::Events(_))
 }
 
 /// One error that several callers are told of.
@@ -443,7 +474,7 @@ fn write(txn: &WriteTransaction, batch: &[Work], sweep: u64) -> Result<(Tally, T
     let before = Tally::read(&meta)?;
     let mut tables = Tables { log: txn.open_table(LOG)?, head: txn.open_table(HEAD)?, events: txn.open_table(EVENTS)?, tally: before };
     let answers = batch.iter().map(|work| tables.carry_out(work)).collect::<Result<Vec<_>, _>>()?;
-    tables.forget(sweep + 2 * batch.len() as u64)?;
+    tables.forget(sweep + 2 * (tables.tally.revision - before.revision))?;
     if tables.tally != before {
         tables.tally.write(&mut meta)?;
     }
@@ -454,11 +485,13 @@ impl Tables<'_> {
     fn carry_out(&mut self, work: &Work) -> Result<Answer, redb::Error> {
         match work {
             Work::Writes(writes) => return self.write_all(writes),
-            Work::Event(value) => {
-                self.events.insert(self.tally.events, seal_event(self.tally.events, value).as_slice())?;
-                self.tally.events += 1;
-                if let Some(oldest) = self.tally.events.checked_sub(limits::EVENTS as u64 + 1) {
-                    self.events.remove(oldest)?;
+            Work::Events(values) => {
+                for value in values {
+                    self.events.insert(self.tally.events, seal_event(self.tally.events, value).as_slice())?;
+                    self.tally.events += 1;
+                    if let Some(oldest) = self.tally.events.checked_sub(limits::EVENTS as u64 + 1) {
+                        self.events.remove(oldest)?;
+                    }
                 }
             }
             Work::Compact(through) => self.tally.floor = self.tally.floor.max((*through).min(self.tally.revision)),
@@ -508,7 +541,9 @@ impl Tables<'_> {
     /// Gives the record the next revision.
     fn append(&mut self, record: Record<'_>) -> Result<(), redb::Error> {
         self.tally.revision += 1;
-        self.log.insert(self.tally.revision, record.encode(self.tally.revision).as_slice())?;
+        let encoded = record.encode(self.tally.revision);
+        self.tally.bytes += encoded.len() as u64;
+        self.log.insert(self.tally.revision, encoded.as_slice())?;
         // The sweep has passed it by because it was current then.
         if record.before != 0 && record.before <= self.tally.swept {
             self.log.remove(record.before)?;
@@ -520,14 +555,15 @@ impl Tables<'_> {
     fn forget(&mut self, most: u64) -> Result<(), redb::Error> {
         let Tally { revision, floor, swept, .. } = self.tally;
         self.tally.floor = floor.max(revision.saturating_sub(limits::REVISIONS));
-        let through = self.tally.floor.min(swept + most);
-        if through == swept {
-            return Ok(());
-        }
-        let mut dead = Vec::new();
-        for row in self.log.range(swept + 1..=through)? {
+        let (mut through, mut dead) = (swept, Vec::new());
+        for row in self.log.range(swept + 1..=revision.min(swept + most))? {
             let (revision, record) = row?;
             let revision = revision.value();
+            if revision > self.tally.floor && self.tally.bytes <= limits::HISTORY_BYTES {
+                break;
+            }
+            through = revision;
+            self.tally.bytes = self.tally.bytes.saturating_sub(record.value().len() as u64);
             // One that does not read stays: it may be what a key has now, and writing that key removes it.
             if let Some(record) = Record::decode(record.value(), revision)
                 && self.head.get(record.key)?.map(|n| n.value()) != Some(revision)
@@ -538,7 +574,9 @@ impl Tables<'_> {
         for revision in dead {
             self.log.remove(revision)?;
         }
-        self.tally.swept = through;
+        // Of a number without a record there is nothing to forget.
+        self.tally.swept = through.max(self.tally.floor.min(swept + most));
+        self.tally.floor = self.tally.floor.max(through);
         Ok(())
     }
 }

@@ -28,22 +28,25 @@ impl EtcdStore {
         format!("{}event-count", self.prefix)
     }
 
-    pub(super) async fn append_event(&self, value: Vec<u8>) -> Result<(), StoreError> {
+    /// In one transaction.
+    pub(super) async fn append_events(&self, values: &[Vec<u8>]) -> Result<(), StoreError> {
         // Held over the request: the events of one controller are in its order.
         let mut known = self.event_count.lock().await;
         let mut pace = Pace::new();
         let mut unanswered = false;
         loop {
             let count = known.unwrap_or(Count { events: 0, changed: 0 });
-            let next = (count.events + 1).to_string();
+            let events = count.events + values.len() as u64;
+            let puts = (count.events..).zip(values).map(|(event, value)| TxnOp::put(self.slot(event), value.clone(), None));
+            let puts: Vec<TxnOp> = puts.chain([TxnOp::put(self.count_key(), events.to_string(), None)]).collect();
             let txn = Txn::new()
                 .when([Compare::mod_revision(self.count_key(), CompareOp::Equal, count.changed)])
-                .and_then([TxnOp::put(self.slot(count.events), value.clone(), None), TxnOp::put(self.count_key(), next, None)])
+                .and_then(puts)
                 .or_else([TxnOp::get(self.count_key(), None)]);
             let mut kv = self.kv.clone();
             let failure = match once(kv.txn(txn)).await {
                 Ok(answer) if answer.succeeded() => {
-                    *known = answer.header().map(|header| Count { events: count.events + 1, changed: header.revision() });
+                    *known = answer.header().map(|header| Count { events, changed: header.revision() });
                     return Ok(());
                 }
                 Ok(answer) => {

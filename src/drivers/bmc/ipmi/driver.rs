@@ -42,20 +42,13 @@ pub struct IpmiSettings {
     pub privilege: Privilege,
     /// The least time between two requests.
     pub spacing: Duration,
-    /// Read the boot device with every n-th look at the state; 0: only with everything, and after it was set.
-    pub boot_every: u32,
     /// The wait for the first copy of a request; doubled with each further one, up to 4 s.
     pub retry_after: Duration,
 }
 
 impl Default for IpmiSettings {
     fn default() -> Self {
-        IpmiSettings {
-            privilege: Privilege::Administrator,
-            spacing: Duration::from_millis(100),
-            boot_every: 1,
-            retry_after: Duration::from_millis(500),
-        }
+        IpmiSettings { privilege: Privilege::Administrator, spacing: Duration::from_millis(100), retry_after: Duration::from_millis(500) }
     }
 }
 
@@ -76,7 +69,6 @@ pub struct IpmiDriver {
     pub(super) pace: Pace,
     /// Who else tries these credentials; nothing where a person asks this one BMC.
     pub(super) turns: Option<(Device, Arc<Turns>)>,
-    polls: u32,
 }
 
 impl IpmiDriver {
@@ -105,7 +97,6 @@ impl IpmiDriver {
             boot: BootMemory::default(),
             pace,
             turns,
-            polls: 0,
         }
     }
 
@@ -123,9 +114,7 @@ impl IpmiDriver {
                 told(self.read_identity(besides(deadline)).await, &mut silent)?.or_else(|| self.identity.clone()).unwrap_or_default()
             }
         };
-        self.polls = self.polls.wrapping_add(1);
-        let due = self.settings.boot_every != 0 && self.polls.is_multiple_of(self.settings.boot_every);
-        if !silent && (everything || due) {
+        if !silent && (everything || depth != Depth::Power) {
             self.boot.last = told(self.read_boot(besides(deadline)).await, &mut silent)?.flatten();
         }
         if silent {
