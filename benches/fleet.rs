@@ -186,8 +186,11 @@ impl Site {
                 return Ok(());
             }
             let begun = now();
-            while power(server, "status").is_none_or(|said| !said.contains("is on")) && since(begun) < 120.0 {
-                pause(Duration::from_millis(200));
+            // It takes its time to go off, and is off until embody has looked.
+            for word in ["is off", "is on"] {
+                while power(server, "status").is_none_or(|said| !said.contains(word)) && since(begun) < 120.0 {
+                    pause(Duration::from_millis(200));
+                }
             }
             took.push(since(begun));
         }

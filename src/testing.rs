@@ -82,7 +82,7 @@ pub mod control {
         pub use crate::control::operator::{ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
     }
     pub mod status_writer {
-        pub use crate::control::status_writer::Site;
+        pub use crate::control::status_writer::{Site, SiteCondition};
     }
     pub mod worker {
         pub use crate::control::worker::Report;

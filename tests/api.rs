@@ -7,6 +7,7 @@ mod site;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use embody::testing::control::status_writer::SiteCondition;
 use embody::testing::model::Kind;
 use embody::testing::server::api::{BindError, Listener};
 use embody::testing::store::Store;
@@ -428,4 +429,21 @@ async fn the_socket_is_ours_alone() {
     std::fs::write(&file, "x").unwrap();
     assert!(matches!(Listener::bind(&file), Err(BindError::NotASocket { .. })));
     assert_eq!(std::fs::read(&file).unwrap(), b"x");
+}
+
+#[tokio::test]
+async fn every_answer_says_that_statuses_are_old() {
+    let site = Site::start().await;
+    site.create(network("web", 1)).await;
+    let path = "/apis/embody.dev/v1alpha1/networks";
+    let warning = async || {
+        let answer = site.send("GET", path, "", Vec::new()).await;
+        assert_eq!(answer.status().as_u16(), 200);
+        answer.headers().get("warning").map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(warning().await, None);
+    let message = "statuses cannot be stored since 2026-11-27T05:00:00Z: there is no space left".to_owned();
+    let word = SiteCondition { ok: false, reason: "StatusesNotStored", message };
+    site.conditions.send_modify(|all| drop(all.insert("StatusesStored", word)));
+    assert_eq!(warning().await.unwrap(), "299 embody \"statuses cannot be stored since 2026-11-27T05:00:00Z: there is no space left\"");
 }

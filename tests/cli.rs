@@ -8,6 +8,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use embody::testing::control::operator::PortRow;
+use embody::testing::control::status_writer::SiteCondition;
 use embody::testing::model::Kind;
 use embody::testing::store::Store;
 use serde_json::{Value, json};
@@ -374,4 +375,14 @@ async fn explain_schema_completion_and_help() {
         fails(&site, line, 2, word).await;
     }
     fails(&site, "inspect bmc 192.0.2.1 --user u --password-file nowhere", 1, "cannot open the password file nowhere").await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_all_answers_is_said_once() {
+    let site = Site::start().await;
+    let word = SiteCondition { ok: false, reason: "StatusesNotStored", message: "statuses cannot be stored since 05:00".to_owned() };
+    site.conditions.send_modify(|all| drop(all.insert("StatusesStored", word)));
+    let done = run(&site, "get all").await;
+    assert_eq!(done.err.matches("warning: statuses cannot be stored since 05:00\n").count(), 1, "{}", done.err);
+    assert_eq!(done.code, 0);
 }

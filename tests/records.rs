@@ -11,7 +11,7 @@ use embody::testing::model::op::Device;
 use embody::testing::model::{Kind as ObjectKind, Meta, Object};
 use embody::testing::sim::line::Weather;
 use embody::testing::sim::switch::Kind;
-use embody::testing::store::{Entry, Expect, Store, Write};
+use embody::testing::store::{Entry, Expect, Store, StoreError, Write};
 use serde_json::{Value, json};
 use small::{Small, name, network};
 use tokio::time::sleep;
@@ -572,4 +572,32 @@ async fn what_is_on_its_way_does_not_leave_after_a_pause_or_when_the_store_is_go
         sleep(MINUTE).await;
         assert_eq!(site.centre.state().judge.ops, sent, "{scope:?} {moment:?} after the change");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_reloads_what_is_desired_and_forgets_nothing_else() {
+    let mut site = Small::converged().await;
+    let watch = site.restart_deaf();
+    sleep(2 * MINUTE).await;
+    site.apply(vec![network("web", 130), network("lab", 7)]).await;
+    sleep(5 * MINUTE).await;
+    assert_eq!((site.vlan(), site.is_ready().await), (Some(120), true), "nobody told it");
+    let events = site.events().await.len();
+    watch.send_last(Err(StoreError::Compacted { asked: 1, oldest: 2 }));
+    sleep(2 * MINUTE).await;
+    assert_eq!((site.vlan(), site.is_ready().await), (Some(130), true));
+    let after = site.events().await;
+    assert!(!after[events..].iter().any(|e| e.contains("Answers") || e.contains("power")), "{:?}", &after[events..]);
+    // It watches on, and knows what is gone.
+    site.apply(vec![network("web", 120)]).await;
+    sleep(MINUTE).await;
+    assert_eq!(site.vlan(), Some(120));
+    let watch = site.restart_deaf();
+    sleep(MINUTE).await;
+    site.remove(ObjectKind::Binding, "b").await;
+    sleep(MINUTE).await;
+    watch.send_last(Err(StoreError::Compacted { asked: 1, oldest: 2 }));
+    sleep(2 * MINUTE).await;
+    assert_eq!(site.status(ObjectKind::Server, "s").await["boundTo"], Value::Null);
+    assert!(site.is_on(), "deleting touches nothing");
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -24,6 +25,7 @@ pub(crate) const API: &str = "/apis/embody.dev/v1alpha1";
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     path: PathBuf,
+    warned: Arc<Once>,
 }
 
 /// `unix:///PATH`, or an absolute path.
@@ -62,7 +64,7 @@ pub(crate) fn path_of(kind: Kind, name: &Name) -> String {
 
 impl Client {
     pub(crate) fn new(server: Option<&str>) -> Result<Client, Failure> {
-        Ok(Client { path: socket_path(server)? })
+        Ok(Client { path: socket_path(server)?, warned: Arc::new(Once::new()) })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -123,7 +125,12 @@ impl Client {
             .header("accept", "application/json")
             .body(Full::new(bytes))
             .map_err(|e| Failure::failed(format!("the request `{path}` cannot be made: {e}")))?;
-        sender.send_request(request).await.map_err(|e| lost(&self.path, &e))
+        let response = sender.send_request(request).await.map_err(|e| lost(&self.path, &e))?;
+        if let Some(text) = response.headers().get("warning").and_then(|w| w.to_str().ok()).and_then(|w| w.split('"').nth(1)) {
+            // Once: a verb that lists everything asks many times.
+            self.warned.call_once(|| super::say(&format!("warning: {text}")));
+        }
+        Ok(response)
     }
 
     /// The default place under /tmp is open to all: what stands there must be ours, or root's.

@@ -18,7 +18,7 @@ mod identity;
 mod in_flight;
 mod logins;
 pub(crate) mod operator;
-mod outbox;
+pub(crate) mod outbox;
 pub(crate) mod outcome;
 pub(crate) mod preview;
 pub(crate) mod queue;

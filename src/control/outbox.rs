@@ -20,7 +20,7 @@ use crate::store::{Expect, Own, Revision, Store, StoreError, Write, keys};
 use crate::telemetry::timestamp;
 
 /// The condition of Policy/default that tells whether statuses are stored.
-const CONDITION: &str = "StatusesStored";
+pub(crate) const STATUSES_STORED: &str = "StatusesStored";
 
 /// What is said of an object.
 #[derive(Debug)]
@@ -221,7 +221,7 @@ impl Writer {
             Some(_) | None => return,
         };
         self.failing = !word.ok;
-        site_is(&self.site, CONDITION, word);
+        site_is(&self.site, STATUSES_STORED, word);
     }
 }
 

@@ -156,7 +156,10 @@ impl Operators {
     }
 
     pub(crate) fn policy(&self) -> Object {
-        of("Policy", "default", json!({ "limits": { "maxUnavailable": "100%", "hardOffWithoutSoft": self.hard_off_without_soft } }))
+        // Seldom where it may be, so that hours go by in seconds; and now and then the intervals change under the workers.
+        let (bmc, switch) = if self.hard_off_without_soft { ("20s", "10s") } else { ("45s", "2m") };
+        let limits = json!({ "maxUnavailable": "100%", "hardOffWithoutSoft": self.hard_off_without_soft });
+        of("Policy", "default", json!({ "limits": limits, "bmc": { "pollInterval": bmc }, "switch": { "pollInterval": switch } }))
     }
 
     pub(crate) fn persona(&self, n: usize) -> Object {

@@ -129,7 +129,7 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     let mut site =
         Site { centre: Arc::clone(&centre), inner, public: Arc::clone(&public), backup: Vec::new(), leases, hosts, lines, sabotage };
     let words = Arc::new(Words { controller: acting.controller(), store: Arc::clone(&public), lease: serve::LEASE });
-    let backend = Backend::new(public, words.clone(), serve::check());
+    let backend = Backend::new(public, words.clone(), serve::check(), Default::default());
     let people = Operators::new(plan, Arc::clone(&centre), reach.wires.clone(), backend, words);
     people.heal();
     people.move_in().await;

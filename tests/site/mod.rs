@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use embody::testing::byte_channel;
 use embody::testing::control::operator::{ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use embody::testing::control::status_writer::Site as Conditions;
 use embody::testing::model::{Kind, Name, Object};
 use embody::testing::server::api;
 use embody::testing::store::{Change, Changes, Entry, Expect, Lease, Revision, Store, StoreError, Write};
@@ -256,6 +257,8 @@ pub struct Site {
     pub control: Arc<StandIn>,
     pub socket: PathBuf,
     pub dir: tempfile::TempDir,
+    /// What is said of the site as a whole.
+    pub conditions: Conditions,
     stop: Option<oneshot::Sender<()>>,
     served: Option<tokio::task::JoinHandle<Result<(), api::BindError>>>,
 }
@@ -287,7 +290,7 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("run/embody.sock");
         let (store, control) = (Arc::new(MemoryStore::default()), Arc::new(StandIn::default()));
-        let mut site = Site { store, control, socket, dir, stop: None, served: None };
+        let mut site = Site { store, control, socket, dir, conditions: Conditions::default(), stop: None, served: None };
         site.serve();
         site
     }
@@ -296,7 +299,7 @@ impl Site {
     pub fn serve(&mut self) {
         let (stop, stopped) = oneshot::channel::<()>();
         let listener = self.listener();
-        let backend = Arc::new(api::Backend::new(self.store.clone(), self.control.clone(), check()));
+        let backend = Arc::new(api::Backend::new(self.store.clone(), self.control.clone(), check(), self.conditions.clone()));
         self.served = Some(tokio::spawn(listener.serve(backend, async move { drop(stopped.await) })));
         self.stop = Some(stop);
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embody::testing::boot::answer::Answer;
+use embody::testing::byte_channel;
 use embody::testing::cli::serve::run as serve;
 use embody::testing::clock::Clock;
 use embody::testing::control::actions::Operators;
@@ -22,7 +23,7 @@ use embody::testing::sim::bmc::BmcConfig;
 use embody::testing::sim::centre::{Answers, Centre, VirtualDevices};
 use embody::testing::sim::line::Line;
 use embody::testing::sim::switch::{Kind, SimSwitch};
-use embody::testing::store::{EmbeddedStore, Lease, Records, Store};
+use embody::testing::store::{Change, Changes, EmbeddedStore, Lease, Records, Store, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -93,7 +94,7 @@ impl Small {
         let people: Arc<dyn Store> = store.clone();
         let records = Arc::new(Records::in_memory(store.clone()));
         let words = Arc::new(Operators { controller, store: Arc::clone(&people), lease: serve::LEASE });
-        let backend = Backend::new(people, words.clone(), serve::check());
+        let backend = Backend::new(people, words.clone(), serve::check(), Default::default());
         let mut small = Small { centre, store, words, backend, records, lease, to_controller: Arc::new(to_controller), controller: None };
         let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:01", "switch": "tor-1", "port": "port1", "boot": true });
         let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
@@ -188,6 +189,18 @@ impl Small {
 
     /// The controller begins anew, from nothing but the store.
     pub fn restart(&mut self) {
+        self.start_over(None);
+    }
+
+    /// Another controller, whose watch tells what is sent here instead of what is stored.
+    #[allow(dead_code, reason = "not every test needs one")]
+    pub fn restart_deaf(&mut self) -> byte_channel::Sender<Result<Change, StoreError>> {
+        let (to, changes) = byte_channel::channel(1 << 20, |_| 0);
+        self.start_over(Some(changes));
+        to
+    }
+
+    fn start_over(&mut self, deaf: Option<Changes>) {
         self.stop();
         let (store, to_controller): (Arc<dyn Store>, _) = (self.store.clone(), Arc::clone(&self.to_controller));
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
@@ -195,7 +208,8 @@ impl Small {
         self.controller = Some(tokio::spawn(async move {
             let (messages, inbox) = mpsc::channel(limits::REPORTS);
             let (mut controller, revision) = Controller::load(parts).await.unwrap();
-            let watch = store.watch("", revision).await.unwrap();
+            let watched = store.watch("", revision).await.unwrap();
+            let watch = deaf.unwrap_or(watched);
             to_controller.send_replace(Some(messages));
             controller.run(inbox, inbound, watch).await;
         }));

@@ -68,7 +68,8 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let people = Arc::new(Operators { controller: controller.clone(), store: Arc::clone(&desired), lease: LEASE });
     let listener = api::Listener::bind(&options.socket).map_err(ServeError::Api)?;
     tracing::info!(socket = %options.socket.display(), "the API is served");
-    let backend = Arc::new(api::Backend::new(desired, people, check()));
+    let site: Site = watch::Sender::default();
+    let backend = Arc::new(api::Backend::new(desired, people, check(), site.clone()));
     let mut tasks = JoinSet::new();
     let mut stop = shutdown.clone();
     tasks.spawn({
@@ -80,7 +81,6 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
             }
         }
     });
-    let site: Site = watch::Sender::default();
     if let Some(address) = options.boot_address {
         tasks.spawn(crate::server::boot::serve(address, controller.clone(), holding, site.clone()));
     }

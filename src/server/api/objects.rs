@@ -16,6 +16,8 @@ use super::fault::{ApiError, chain};
 use super::known::Known;
 use super::refer;
 use crate::control::operator::Control;
+use crate::control::outbox::STATUSES_STORED;
+use crate::control::status_writer::Site;
 use crate::limits::API_ATTEMPTS;
 use crate::model::{Kind, Meta, Name, Object, Spec, secret::Hidden};
 use crate::store::{Entry, Expect, Revision, Store, StoreError, Write};
@@ -78,13 +80,19 @@ pub struct Backend {
     /// are met by compare-and-set.
     pub(super) writing: Mutex<()>,
     known: Known,
+    site: Site,
     /// Of the directory that is watched, if one is.
     pub(crate) source: super::source::Source,
 }
 
 impl Backend {
-    pub fn new(store: Arc<dyn Store>, control: Arc<dyn Control>, check: Check) -> Backend {
-        Backend { store, control, check, writing: Mutex::new(()), known: Known::default(), source: super::source::Source::default() }
+    pub fn new(store: Arc<dyn Store>, control: Arc<dyn Control>, check: Check, site: Site) -> Backend {
+        Backend { store, control, check, writing: Mutex::new(()), known: Known::default(), site, source: super::source::Source::default() }
+    }
+
+    /// What whoever reads should know: statuses that are older than they seem.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.site.borrow().get(STATUSES_STORED).filter(|word| !word.ok).map(|word| word.message.clone())
     }
 
     /// One object, with its resourceVersion.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, WARNING};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -74,7 +75,18 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .fallback(async || ApiError::no_such_path())
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .layer(DefaultBodyLimit::max(API_BODY_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&backend), warn))
         .with_state(Site { backend, stop })
+}
+
+/// Says beside every answer what is wrong with all of them (RFC 7234, section 5.5, 299; Kubernetes clients show it).
+async fn warn(State(backend): State<Arc<Backend>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(warning) = backend.warning() {
+        let text: String = warning.chars().filter(|c| matches!(c, ' '..='~')).map(|c| if c == '"' { '\'' } else { c }).collect();
+        response.headers_mut().extend(HeaderValue::from_str(&format!("299 embody \"{text}\"")).ok().map(|value| (WARNING, value)));
+    }
+    response
 }
 
 /// The plural in a URL, exactly.
