@@ -166,9 +166,13 @@ async fn apply_diff_and_delete() {
     fails(&site, "apply -f typo.yaml", 1, "vlann").await;
     assert_eq!(ok(&site, "get networks -o name").await, "network/deep\nnetwork/new\nnetwork/web\n");
 
-    let mut child = command(&site, "apply -f -").stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(network("piped", 9).to_string().as_bytes()).await.unwrap();
-    assert_eq!(done(child.wait_with_output().await.unwrap()).out, "Network/piped created\n");
+    // The second refers to what is at the controller alone, and standard input is read once.
+    for (object, said) in [(network("piped", 9), "Network/piped created\n"), (persona("refers"), "Persona/refers created\n")] {
+        let mut child = command(&site, "apply -f -").stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).await.unwrap();
+        assert_eq!(done(child.wait_with_output().await.unwrap()).out, said);
+    }
+    assert_eq!(ok(&site, "delete persona refers").await, "Persona/refers deleted\n");
 
     fails(&site, "delete network web", 5, "Persona/p refers to it").await;
     fails(&site, "delete network nobody", 4, "not found").await;

@@ -587,7 +587,7 @@ async fn a_watch_that_ends_reloads_what_is_desired_and_forgets_nothing_else() {
     sleep(2 * MINUTE).await;
     assert_eq!((site.vlan(), site.is_ready().await), (Some(130), true));
     let after = site.events().await;
-    assert!(!after[events..].iter().any(|e| e.contains("Answers") || e.contains("power")), "{:?}", &after[events..]);
+    assert!(!after[events..].iter().any(|e| e.contains("Answers") || e.contains("IPMI")), "{:?}", &after[events..]);
     // It watches on, and knows what is gone.
     site.apply(vec![network("web", 120)]).await;
     sleep(MINUTE).await;

@@ -59,11 +59,12 @@ pub(super) async fn apply(args: ApplyArgs, client: &Client) -> Result<(), Failur
         let lines: String = objects.iter().map(|o| format!("{}/{} valid (client dry run)\n", o.kind(), o.name())).collect();
         return Ok(print(&lines)?);
     }
-    let objects = source::load_with(&args.files, client).await?;
+    let files = source::read(&args.files);
+    let objects = source::load_with(&files, client).await?;
     let dry = args.dry_run == Some(DryRun::Server);
     let done = match send(client, &objects, dry).await {
         // The controller names the object; the files know the line.
-        Err(refused) if refused.exit == Exit::Failed => return Err(source::fault_in(&args.files, client).await.unwrap_or(refused)),
+        Err(refused) if refused.exit == Exit::Failed => return Err(source::fault_in(&files, client).await.unwrap_or(refused)),
         done => done?,
     };
     let mark = if dry { " (server dry run)" } else { "" };
@@ -80,7 +81,7 @@ async fn send(client: &Client, objects: &[Object], dry: bool) -> Result<Vec<Appl
 
 /// 0: no differences; 1: differences.
 pub(super) async fn diff(args: DiffArgs, client: &Client) -> Result<u8, Failure> {
-    let objects = source::load_with(&args.files, client).await.map_err(trouble)?;
+    let objects = source::load_with(&source::read(&args.files), client).await.map_err(trouble)?;
     let wanted = send(client, &objects, true).await.map_err(trouble)?;
     let mut differ = false;
     for applied in wanted {

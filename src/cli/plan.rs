@@ -36,7 +36,7 @@ pub(super) async fn run(args: PlanArgs, client: &Client) -> Result<(), Failure> 
     let objects = if args.files.is_empty() {
         Vec::new()
     } else {
-        source::load_with(&FileArgs { files: args.files, recursive: args.recursive }, client).await?
+        source::load_with(&source::read(&FileArgs { files: args.files, recursive: args.recursive }), client).await?
     };
     let items: Vec<Value> = objects.iter().map(Object::to_json).collect();
     let answer = client.post(&format!("{API}/plan"), &json!({ "items": items })).await?;

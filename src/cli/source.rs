@@ -10,28 +10,33 @@ use super::FileArgs;
 use super::client::{API, Client};
 use super::failure::Failure;
 use super::output;
-use crate::manifest;
+use crate::manifest::{self, Source};
 use crate::model::kind::KINDS;
 use crate::model::{Kind, Name, Object};
 
 /// The objects of files that are whole by themselves, or everything that is wrong with them, rendered for a terminal.
 pub(crate) fn load(args: &FileArgs) -> Result<Vec<Object>, Failure> {
-    load_over(args, &[])
+    load_over(&read(args), &[])
+}
+
+/// Files, as they were read once: standard input cannot be read again.
+pub(crate) fn read(args: &FileArgs) -> Vec<Source> {
+    manifest::read(&args.files, args.recursive)
 }
 
 /// The objects of files; what they refer to may be at the controller, which is asked for it where it is not in the files.
-pub(crate) async fn load_with(args: &FileArgs, client: &Client) -> Result<Vec<Object>, Failure> {
-    let alone = manifest::load(&manifest::read(&args.files, args.recursive), &[]);
+pub(crate) async fn load_with(files: &[Source], client: &Client) -> Result<Vec<Object>, Failure> {
+    let alone = manifest::load(files, &[]);
     if !alone.has_errors() {
         sound(&alone)?;
         return Ok(alone.objects);
     }
-    load_over(args, &existing(client).await?)
+    load_over(files, &existing(client).await?)
 }
 
 /// What is wrong with these files beside what the controller has, with its place in them; nothing where the files alone do not tell.
-pub(crate) async fn fault_in(args: &FileArgs, client: &Client) -> Option<Failure> {
-    load_over(args, &existing(client).await.ok()?).err()
+pub(crate) async fn fault_in(files: &[Source], client: &Client) -> Option<Failure> {
+    load_over(files, &existing(client).await.ok()?).err()
 }
 
 async fn existing(client: &Client) -> Result<Vec<Arc<Object>>, Failure> {
@@ -69,8 +74,8 @@ fn sound(loaded: &manifest::Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-fn load_over(args: &FileArgs, existing: &[Arc<Object>]) -> Result<Vec<Object>, Failure> {
-    let loaded = manifest::load(&manifest::read(&args.files, args.recursive), existing);
+fn load_over(files: &[Source], existing: &[Arc<Object>]) -> Result<Vec<Object>, Failure> {
+    let loaded = manifest::load(files, existing);
     sound(&loaded)?;
     Ok(loaded.objects)
 }

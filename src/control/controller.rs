@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::absorb;
 use super::actions::Ask;
-use super::cache::{Cache, Pause};
+use super::cache::{Cache, Pause, Stored};
 use super::fleet::Fleet;
 use super::in_flight::InFlight;
 use super::queue::Queue;
@@ -98,6 +98,9 @@ pub struct Controller {
     waiting: BTreeSet<Name>,
     /// Servers for which another look is news although it shows the same.
     pub(super) awaited: BTreeMap<Name, Awaited>,
+    /// Bodies of which a record may have been written or not, as they were known before, and when it is looked next.
+    pub(super) unsure: BTreeMap<Name, (Option<Stored<Body>>, Option<Revision>)>,
+    pub(super) unsure_until: Tick,
     /// What is to be remembered of devices, and is not stored yet.
     pub(super) owed: Owed,
     /// Desired state is arriving: since when, and until when to wait for more.
@@ -127,6 +130,8 @@ impl Controller {
             todo: VecDeque::new(),
             waiting: BTreeSet::new(),
             awaited: BTreeMap::new(),
+            unsure: BTreeMap::new(),
+            unsure_until: Tick::START,
             owed: Owed::default(),
             settling: None,
         };
@@ -209,6 +214,7 @@ impl Controller {
         }
         let times =
             self.queue.next_due().into_iter().chain(self.saves.values().min().copied()).chain(self.room_at).chain(self.ledger.look_at);
+        let times = times.chain((!self.unsure.is_empty()).then_some(self.unsure_until));
         let due = times.fold(now.plus(limits::IDLE), Tick::min);
         self.settling.map_or(due, |(_, until)| due.max(until))
     }
@@ -276,6 +282,7 @@ impl Controller {
 
     /// Everything that is due: how each server stands, and then, when the guardrails know of all of them, the steps.
     async fn work(&mut self) {
+        self.make_sure().await;
         self.store_owed().await;
         self.expire().await;
         self.look_at_store().await;

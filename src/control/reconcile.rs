@@ -98,6 +98,10 @@ impl Controller {
     }
 
     async fn planned(&mut self, server: Name, until: Until) -> Option<Planned> {
+        if self.unsure.contains_key(&server) {
+            self.queue.back_off(&server, self.clock.now());
+            return None;
+        }
         let want = self.cache.want(&server);
         self.count_grace(&server, &want);
         let mut seen = self.cache.seen(&server, &want);
@@ -332,9 +336,9 @@ impl Controller {
                     let asked = batch.len();
                     batch.extend(left);
                     batch.iter().rev().for_each(|recording| self.take_back(recording));
-                    let servers: Vec<&Name> = batch.iter().map(|recording| &recording.server).collect();
+                    let servers: Vec<Name> = batch.into_iter().map(|recording| recording.server).collect();
                     self.reload(&servers[..asked], &error).await;
-                    servers.into_iter().for_each(|server| self.queue.back_off(server, self.clock.now()));
+                    servers.iter().for_each(|server| self.queue.back_off(server, self.clock.now()));
                     return stored;
                 }
             }
@@ -360,22 +364,59 @@ impl Controller {
         self.queue.succeeded(server);
     }
 
-    /// After a write that may or may not have happened, or that another one overtook: what is there now.
-    pub(super) async fn reload(&mut self, servers: &[&Name], error: &StoreError) {
-        let keys: Vec<String> = servers.iter().map(|server| keys::body(server)).collect();
+    /// After a write that may or may not have happened, or that another one overtook: what is there now. While that cannot be read, these bodies may
+    /// run anything.
+    pub(super) async fn reload(&mut self, servers: &[Name], error: &StoreError) {
+        let keys: Vec<String> = servers.iter().map(keys::body).collect();
         let found = match error {
             StoreError::Conflict { key, found } => keys.iter().map(|k| found.clone().filter(|_| k == key)).collect(),
             _ => match self.store.get_all(&keys).await {
                 Ok(found) => found,
-                Err(_) => return,
+                Err(_) => return servers.iter().for_each(|server| self.is_unsure(server)),
             },
         };
         for (server, entry) in servers.iter().zip(found) {
-            let known = self.cache.bodies.get(*server).map(|b| b.revision);
+            let known = self.cache.bodies.get(server).map(|b| b.revision);
             if let Some(entry) = entry.filter(|entry| known != Some(entry.revision)) {
                 self.reloaded(server, &entry);
             }
         }
+    }
+
+    fn is_unsure(&mut self, server: &Name) {
+        let before = (self.cache.bodies.get(server).cloned(), self.cache.unreadable.get(server).copied());
+        self.unsure.entry(server.clone()).or_insert(before);
+        self.cache.forget_body(server);
+        self.cache.unreadable.insert(server.clone(), 0);
+        self.unsure_until = self.clock.now().plus(limits::RETRY_FIRST);
+    }
+
+    /// Looks again whether what was written before the store ceased to answer is there.
+    pub(super) async fn make_sure(&mut self) {
+        if self.unsure.is_empty() || self.clock.now() < self.unsure_until {
+            return;
+        }
+        let servers: Vec<Name> = self.unsure.keys().cloned().collect();
+        let keys: Vec<String> = servers.iter().map(keys::body).collect();
+        let Ok(found) = self.store.get_all(&keys).await else {
+            self.unsure_until = self.clock.now().plus(limits::RETRY_FIRST);
+            return;
+        };
+        for (server, entry) in servers.iter().zip(found) {
+            let Some((body, unreadable)) = self.unsure.remove(server) else { continue };
+            self.cache.unreadable.remove(server);
+            let known = body.as_ref().map(|b| b.revision).or(unreadable).filter(|revision| *revision != 0);
+            match entry {
+                Some(entry) if known != Some(entry.revision) => self.reloaded(server, &entry),
+                _ => {
+                    if let Some(body) = body {
+                        self.cache.set_body(server, body.value, body.revision);
+                    }
+                    self.cache.unreadable.extend(unreadable.map(|revision| (server.clone(), revision)));
+                }
+            }
+        }
+        self.wake_all();
     }
 
     fn reloaded(&mut self, server: &Name, entry: &Entry) {

@@ -482,7 +482,7 @@ impl Controller {
             }
             Err(error) => {
                 tracing::warn!(error = %error, "what is known of bodies could not be stored");
-                let servers: Vec<&Name> = bodies.iter().map(|(server, _)| server).collect();
+                let servers: Vec<Name> = bodies.into_iter().map(|(server, _)| server).collect();
                 self.reload(&servers, &StoreError::Unknown { source: "one of several writes".into() }).await;
                 false
             }
