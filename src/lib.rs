@@ -6,7 +6,7 @@
 //!   │                                          │                                         ▼
 //!  people ◀── get, why, watch ── STATUS ◀──────┤                               QUEUE (dedupe, delay, back-off)
 //!                                              │                                         ▼
-//!                                              │       reconcile(server): plan(desired, observed, now)    pure, sync
+//!                                              │       reconcile: plan(desired, observed, now) of all that are due
 //!                                              └─────────────── └▶ Plan { records, steps, waits, problems }
 //!               FACTS (value, asked_at)                                  ▼ Op + Permit → Device
 //!                    └── observe ◀── WORKER ◀── poll timer               WORKERS: one task per device, owns its driver (&mut)
@@ -45,7 +45,7 @@
 //!
 //! 1. `model`, `manifest` (but for `source`), `plan` and `boot::answer` do no I/O, read no clock, log nothing and cannot panic. `plan` cannot
 //!    fail. (lints below; `tests/tidy.rs`)
-//! 2. Only a worker calls a driver (and `inspect`, which has no controller). Only the controller fills workers. Only `control::status_writer` writes
+//! 2. Only a worker calls a driver (and `inspect`, which has no controller). Only the controller fills workers. Only `control::outbox` writes
 //!    status. Only `store` knows etcd. (`tests/tidy.rs`)
 //! 3. A reconcile gets a name and nothing else. Losing every event but the timer costs latency, never correctness. (`tests/simulate.rs`)
 //! 4. No list of steps is stored. What is stored: desired objects; of bodies who holds them, evidence, intents with what was delivered, debts,
@@ -69,7 +69,8 @@
 //!     with standing evidence, is not deleted. (`tests/api.rs`, `tests/rack.rs`)
 //! 14. A store that went backwards, or whose objects do not read, stops every write to devices until a person says what is so.
 //!     (`store::records`, `control::records`; `tests/store/backwards.rs`)
-//! 15. What is bounded has its bound in `limits`, with its reason, or beside the protocol that sets it.
+//! 15. The work for one event does not grow with the fleet: whoever waits is woken by what it waits for. What is bounded has its bound in `limits`,
+//!     with its reason, or beside the protocol that sets it. (`benches/fleet.rs`)
 //!
 //! # Where to start
 //!

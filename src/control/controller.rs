@@ -22,6 +22,7 @@ use crate::boot::answer::Answer;
 use crate::clock::Clock;
 use crate::drivers::{Depth, Devices};
 use crate::limits;
+use crate::model::binding::RunState;
 use crate::model::body::{Body, Declaration};
 use crate::model::fact::Tick;
 use crate::model::identity::Identity;
@@ -145,6 +146,7 @@ impl Controller {
             controller.absorb_entry(entry);
         }
         controller.upgrade(&entries).await?;
+        controller.count_taken_down();
         controller.cache.doubt_all();
         controller.tell_store();
         controller.tell_breaker();
@@ -152,6 +154,16 @@ impl Controller {
         controller.all_workers();
         controller.wake_all();
         Ok((controller, revision))
+    }
+
+    /// What an earlier controller was about to switch off and on again counts with what this one will: the limit is the site's.
+    fn count_taken_down(&mut self) {
+        for body in self.cache.bodies.values().map(|body| &body.value).filter(|body| body.off.is_some()) {
+            let binding = body.held_by.as_ref().and_then(|hold| self.cache.objects.bindings.get(&hold.binding));
+            if let Some(held) = binding.filter(|held| held.spec.state == RunState::Running) {
+                self.guardrails.was_taken_down(&held.meta.name);
+            }
+        }
     }
 
     /// A site without a Policy gets the one that holds anyway, so that there is an object to look at, to edit, and to hold the site's conditions.

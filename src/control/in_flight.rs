@@ -83,6 +83,12 @@ impl InFlight {
         Ok(())
     }
 
+    /// The limits at which a server waits.
+    pub(super) fn full_for(&self, server: &Name, limits: &Limits) -> Vec<Full> {
+        let at = self.waiting.iter().filter(|(_, queue)| queue.contains(server));
+        at.map(|(limit, _)| Full { is: limit.of(limits), limit: limit.clone() }).collect()
+    }
+
     /// The servers for which there is room by now, or for which an operation of another one has come back, each taken out; and when there is more, if no operation comes back before.
     pub(super) fn with_room(&mut self, limits: &Limits, now: Tick) -> (Vec<Name>, Option<Tick>) {
         let (mut servers, mut next): (Vec<Name>, _) = (std::mem::take(&mut self.over).into_iter().collect(), None);

@@ -1,10 +1,10 @@
-//! The loop: the world in memory, a queue of server names, one reconcile at a time, one worker per device.
+//! The loop: the world in memory, a queue of server names, one pass over all that are due, one worker per device.
 //!
 //! `serve::run` puts it together. `controller` is the only task that owns the `Cache`; everything else talks to it by messages, so that what a
 //! boot request is answered and what is withdrawn have one order. Its parts are
 //! structs of their own: `Cache` (desired and observed), `Queue` (who is due), `InFlight` (what was sent), `Fleet` (workers and their logins),
 //! `Ledger` (its own records), `StatusWriter` (what people read), and `plan::guardrails`. Only `reconcile` fills workers with operations (and
-//! `outcome`, with saves), only a worker calls a driver, only `status_writer` writes status.
+//! `outcome`, with saves), only a worker calls a driver, only `outbox` writes statuses and events, beside the loop.
 
 pub(crate) mod absorb;
 pub(crate) mod actions;

@@ -88,6 +88,12 @@ impl Controller {
                 None => text.push_str(&format!(" Next: {} ({}).", step.op, step.because)),
             }
         }
+        let (objects, limits) = (&self.cache.objects, &self.cache.objects.policy().limits);
+        let full = self.in_flight.full_for(server, limits).into_iter().map(|full| full.to_string());
+        let full = full.chain(self.guardrails.waits(server, objects.running(), limits));
+        for limit in full.filter(|_| !plan.steps.is_empty()) {
+            text.push_str(&format!(" It waits: {limit} [{}].", crate::model::Reason::Limit));
+        }
         for failure in self.in_flight.failures_of(server, now) {
             text.push_str(&format!(
                 " Failed {} times: {}; next try in {}.",

@@ -298,7 +298,10 @@ impl Work {
         // An operation is reported after the poll: as long as it counts as in flight, it is not planned again on what was seen before it.
         if let Some(Unseen { asked_at, op, result }) = self.unseen.take() {
             let depth = self.asked_depth().unwrap_or(Depth::State);
+            // What it shows may be of the time before the operation has come back: only a later look shows the effect for certain.
+            let fast_until = self.fast_until;
             self.look(depth).await;
+            self.fast_until = fast_until;
             self.report(asked_at, Outcome::Done(op, result)).await;
         } else if let Some(Waiting::Do(op)) = self.waiting.pop_front_if(|next| matches!(next, Waiting::Do(..))) {
             let (op, permit) = *op;

@@ -216,10 +216,24 @@ impl Guardrails {
         if !self.waiting.contains(server) {
             self.waiting.push_back(server.clone());
         }
+        Err(self.full(limit))
+    }
+
+    fn full(&self, limit: usize) -> String {
         let list: Vec<&str> = self.down.iter().take(NAMED).map(Name::as_str).collect();
         let more = self.down.len() - list.len();
         let and = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Err(format!("limit maxUnavailable ({limit}) is reached: {}{and}", list.join(", ")))
+        format!("limit maxUnavailable ({limit}) is reached: {}{and}", list.join(", "))
+    }
+
+    /// Why a server waits to be taken down, if it does.
+    pub(crate) fn waits(&self, server: &Name, running: usize, limits: &Limits) -> Option<String> {
+        self.waiting.contains(server).then(|| self.full(limits.max_unavailable.of(running)))
+    }
+
+    /// An earlier controller has taken it down, and it was not seen to run since.
+    pub(crate) fn was_taken_down(&mut self, binding: &Name) {
+        self.down.insert(binding.clone());
     }
 
     /// The servers that waited to be taken down and for which there is room, each taken out.
