@@ -89,6 +89,8 @@ pub struct Controller {
     pub(super) status: StatusWriter,
     /// Switches that were changed and not saved, and when it is to be looked at whether they can be.
     pub(super) saves: BTreeMap<Name, Tick>,
+    /// Everything that was stored when the term began is known.
+    pub(super) is_loaded: bool,
     /// When it is looked next whose hour is over.
     pub(super) approvals_end_at: Tick,
     /// When a limit that somebody waits for has room again, by time alone.
@@ -126,6 +128,7 @@ impl Controller {
             fleet,
             status,
             saves: BTreeMap::new(),
+            is_loaded: false,
             approvals_end_at: Tick::START,
             room_at: None,
             todo: VecDeque::new(),
@@ -152,6 +155,7 @@ impl Controller {
         controller.tell_breaker();
         controller.default_policy().await?;
         controller.all_workers();
+        controller.is_loaded = true;
         controller.wake_all();
         Ok((controller, revision))
     }

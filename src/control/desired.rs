@@ -75,8 +75,8 @@ impl Controller {
             }
             return (!same).then_some((kind, name));
         }
-        if self.absorb_record(entry) {
-            // At the start everything is woken anyway; later somebody else wrote it.
+        // At the start everything is woken once all is there; later somebody else wrote it.
+        if self.absorb_record(entry) && self.is_loaded {
             self.wake_all();
         }
         None

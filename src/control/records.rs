@@ -197,7 +197,11 @@ impl Controller {
             }
             // One that does not read costs a turn.
             Key::Login(kind, name) => match read::<Login>(entry) {
-                Ok(value) => self.fleet.logins.stored(kind, name, value, entry.revision),
+                Ok(value) => {
+                    self.fleet.logins.stored(kind, name, value, entry.revision);
+                    // Of what anybody does it says nothing.
+                    return false;
+                }
                 Err(why) => unreadable(why),
             },
             // One that does not read says it all the same.
