@@ -163,7 +163,7 @@ impl Controller {
     /// What an earlier controller was about to switch off and on again counts with what this one will: the limit is the site's.
     fn count_taken_down(&mut self) {
         for body in self.cache.bodies.values().map(|body| &body.value).filter(|body| body.off.is_some()) {
-            let binding = body.held_by.as_ref().and_then(|hold| self.cache.objects.bindings.get(&hold.binding));
+            let binding = body.release.as_ref().or(body.held_by.as_ref()).and_then(|hold| self.cache.objects.bindings.get(&hold.binding));
             if let Some(held) = binding.filter(|held| held.spec.state == RunState::Running) {
                 self.guardrails.was_taken_down(&held.meta.name);
             }
@@ -192,9 +192,9 @@ impl Controller {
         let mut site = self.status.subscribe();
         site.mark_changed();
         // Without it nobody knows what is desired: nothing is planned.
-        let mut watch = Some(watch);
+        let (mut watch, mut watch_at) = (Some(watch), Tick::START);
         loop {
-            let due = if watch.is_some() { self.due() } else { self.clock.now().plus(limits::RETRY_FIRST) };
+            let due = if watch.is_some() { self.due() } else { watch_at };
             tokio::select! {
                 biased;
                 change = next(&mut watch) => self.absorb_watched(change, &mut watch),
@@ -212,8 +212,9 @@ impl Controller {
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
             }
             self.absorb_what_is_there(&mut inbox, &mut reports, &mut watch).await;
-            if watch.is_none() {
+            if watch.is_none() && self.clock.now() >= watch_at {
                 watch = self.watch_again().await;
+                watch_at = self.clock.now().plus(limits::RETRY_FIRST);
             }
             if watch.is_some() {
                 self.work().await;

@@ -52,6 +52,15 @@ impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn event(&self, event: &Event) {
+        let mut waiting = self.waiting();
+        if waiting.events.len() == limits::EVENTS {
+            // The store would have forgotten it by then.
+            waiting.events.pop_front();
+        }
+        waiting.events.extend(serde_json::to_vec(event).ok());
+    }
 }
 
 pub(super) struct Outbox {
@@ -79,13 +88,7 @@ impl Outbox {
     }
 
     pub(super) fn event(&self, event: &Event) {
-        let mut waiting = self.shared.waiting();
-        if waiting.events.len() == limits::EVENTS {
-            // The store would have forgotten it by then.
-            waiting.events.pop_front();
-        }
-        waiting.events.extend(serde_json::to_vec(event).ok());
-        drop(waiting);
+        self.shared.event(event);
         self.shared.news.notify_one();
     }
 
@@ -125,7 +128,10 @@ impl Writer {
                 continue;
             }
             let written = self.write(statuses, events).await;
-            self.tell(written.as_ref().err());
+            // Others who write the same objects all the time are no fault of the store.
+            if !matches!(written, Err(StoreError::Conflict { .. } | StoreError::Fenced { .. })) {
+                self.tell(written.as_ref().err());
+            }
             match written {
                 Ok(()) if ends => {}
                 // What is said meanwhile is written together, and of what was said twice the last alone.
@@ -204,8 +210,7 @@ impl Writer {
             self.shared.own.lock().unwrap_or_else(PoisonError::into_inner).wrote(revisions);
             writes.clear();
         }
-        let events = news.drain(..).filter_map(|event| serde_json::to_vec(&event).ok());
-        self.shared.waiting().events.extend(events);
+        news.drain(..).for_each(|event| self.shared.event(&event));
         Ok(())
     }
 

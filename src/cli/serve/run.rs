@@ -150,7 +150,7 @@ async fn stand_by(process: &Process) -> std::convert::Infallible {
     }
 }
 
-/// A controller, and another one whenever the watch of the store ends. Each begins from nothing but the store and fresh observations. Returns when the
+/// A controller, which begins from nothing but the store and fresh observations; it is tried again while the store cannot be read. Returns when the
 /// lease is lost or the process is to end.
 async fn think(
     process: &Process,
