@@ -159,3 +159,38 @@ async fn a_restart_that_is_approved_is_one_restart() {
     site.ready().await;
     assert_eq!(site.events().await.iter().filter(|e| e.contains("Sent") && e.contains("soft-off")).count(), 1);
 }
+
+/// The guardrails judge all that is planned in a turn before any of it is sent.
+#[tokio::test(start_paused = true)]
+async fn what_disrupts_more_than_is_let_go_is_held_in_the_turn_that_plans_it() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.add_server("other", [0x22; 16]).await;
+    let object = |kind: &str, name: &str, spec| {
+        Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })).unwrap()
+    };
+    let on = json!({ "os": { "family": "linux" }, "root": { "nfs": { "server": "10.0.20.5", "path": "/q", "mode": "overlay" } },
+        "kernel": { "path": "boot/vmlinuz" } });
+    let bind = |name: &str, persona: &str, server: &str, restart: u32| {
+        object("Binding", name, json!({ "persona": persona, "target": { "server": server }, "correct": "enforce", "restart": restart }))
+    };
+    // One server may go unasked, two may not.
+    let limits = json!({ "maxAffectedByChange": { "count": 1, "percent": 0 }, "maxUnavailable": "100%" });
+    site.apply(vec![object("Policy", "default", json!({ "limits": limits })), object("Persona", "q", on), bind("c", "q", "other", 0)])
+        .await;
+    sleep(5 * MINUTE).await;
+    let power = || ["s", "other"].map(|server| site.centre.power(&name(server)));
+    assert_eq!(power(), [Some(Power::On), Some(Power::On)]);
+    let before = site.events().await.len();
+    site.apply(vec![bind("b", "p", "s", 1), bind("c", "q", "other", 1)]).await;
+    sleep(5 * MINUTE).await;
+    let events = site.events().await;
+    assert!(!events[before..].iter().any(|event| event.contains("Sent")), "{:?}", &events[before..]);
+    let why = site.words.why(embody::testing::model::Kind::Binding, &name("b")).await.unwrap();
+    assert!(why.contains("limits.maxAffectedByChange"), "{why}");
+    site.approve().await;
+    sleep(5 * MINUTE).await;
+    let events = site.events().await;
+    let offs: Vec<&String> = events[before..].iter().filter(|event| event.contains("soft-off")).collect();
+    assert!(!offs.is_empty() && offs.iter().all(|event| event.starts_with("Binding/b ")), "{offs:?}");
+    assert_eq!(power(), [Some(Power::On), Some(Power::On)]);
+}
