@@ -75,8 +75,12 @@ pub(crate) const FAST_POLL: Duration = Duration::from_secs(2);
 pub const FAST_POLL_FOR: Duration = Duration::from_secs(180);
 /// How old what is known of cables may be when a port is written: a wave of writes asks once.
 pub(crate) const CABLES_KNOWN_FOR: Duration = Duration::from_secs(60);
+/// How old the state of a switch may be on which an operation is begun: the one that was read after the operation before.
+pub(crate) const STATE_KNOWN_FOR: Duration = Duration::from_secs(2);
 /// A switch that takes a second for a poll is busy with polls for a tenth of its time, and no more.
 pub(crate) const POLL_SHARE: u32 = 10;
+/// Polls begin at multiples of this time, so that those of many devices cost one awakening of the process: ten at a time at 10,000 servers.
+pub(crate) const POLLS_TOGETHER: Duration = Duration::from_millis(20);
 /// Every tenth poll is at everything: neighbours and learned MACs change rarely.
 pub(crate) const POLLS_PER_FULL_POLL: u32 = 10;
 /// One poll or operation at a BMC, retransmissions included.
@@ -98,6 +102,9 @@ pub(crate) const APPROVAL_FOR: Duration = Duration::from_secs(3600);
 pub(crate) const APPROVALS_ENDED_EVERY: Duration = Duration::from_secs(1);
 /// Changes of the store, and answers of devices, that are taken in before something is planned: together they make fewer plans.
 pub(crate) const ABSORBED_AT_ONCE: usize = 1_024;
+/// From the end of one turn of the loop to the next: what comes in meanwhile is taken in together. A person does not see the difference, and a machine
+/// that boots waits longer for its switch.
+pub(crate) const BETWEEN_TURNS: Duration = Duration::from_millis(10);
 /// People and machines that boot are answered in between: each may cost a plan of the whole fleet.
 pub(crate) const ANSWERED_AT_ONCE: usize = 16;
 /// How long the loop sleeps when nothing is due.
@@ -113,8 +120,9 @@ pub const RECORD_ROUNDS: usize = 16;
 pub(crate) const API_BODY_BYTES: usize = 64 << 20;
 /// Objects of the store that are read together.
 pub(crate) const OBJECTS_READ_AT_ONCE: usize = 1_000;
-/// Between two transactions with statuses and events: a person does not see the difference.
-pub(crate) const BETWEEN_STATUSES: Duration = Duration::from_millis(200);
+/// Between two transactions with statuses and events: what is said meanwhile of one object is written once. What is said after a silence is written
+/// at once.
+pub(crate) const BETWEEN_STATUSES: Duration = Duration::from_millis(500);
 /// How often a write that lost against another writer is begun again.
 pub(crate) const API_ATTEMPTS: usize = 10;
 /// How long requests that run may go on when the API stops.

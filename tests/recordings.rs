@@ -49,7 +49,7 @@ async fn read(folder: &Path, name: &str) -> SwitchSeen {
     let Observation::Switch(first) = driver.observe(Depth::Everything, deadline).await.unwrap() else { panic!("a switch") };
     let Observation::Switch(again) = driver.observe(Depth::State, deadline).await.unwrap() else { panic!("a switch") };
     assert_eq!(first, again, "{name}: a second look at what did not change shows the same");
-    *first
+    SwitchSeen::clone(&first)
 }
 
 /// Port by port, so that a difference is readable.
@@ -171,7 +171,7 @@ async fn a_port_is_not_written_that_is_not_managed_or_a_member_or_has_another_ca
         seen.ports.values_mut().for_each(|port| port.macs.clear());
         change(&mut seen);
         world.cables.learn(&"sw".parse().unwrap(), &seen);
-        world.switches.entry("sw".parse().unwrap()).or_default().seen = Some(Seen { value: seen, asked_at: Tick(1) });
+        world.switches.entry("sw".parse().unwrap()).or_default().seen = Some(Seen { value: seen.into(), asked_at: Tick(1) });
         refusal(&world, port)
     };
     let learned = |at: &str, n: u8| {
@@ -197,7 +197,7 @@ async fn an_aggregation_that_leads_to_a_switch_is_never_written() {
     let switch: SwitchSpec = spec(json!({ "address": "192.0.2.1", "snmp": snmp, "manage": { "ports": ["port-channel1-60"] } }));
     let name = |text: &str| text.parse::<Name>().unwrap();
     world.objects.insert(&Object { meta: Meta::named(name("sw")), spec: Spec::Switch(switch), status: Value::Null });
-    world.switches.entry(name("sw")).or_default().seen = Some(Seen { value: nexus.clone(), asked_at: Tick(1) });
+    world.switches.entry(name("sw")).or_default().seen = Some(Seen { value: nexus.clone().into(), asked_at: Tick(1) });
     let refusal = |port: &str| refusal(&world, port);
     let leads = |of: &str| {
         let member = |p: &&PortSeen| p.lag == Lag::Member(Some(of.to_owned()));

@@ -168,7 +168,7 @@ impl Bench {
 
     async fn look(&mut self) -> SwitchSeen {
         match self.driver.observe(Depth::State, soon()).await.unwrap() {
-            Observation::Switch(seen) => *seen,
+            Observation::Switch(seen) => SwitchSeen::clone(&seen),
             Observation::Bmc(_) => panic!("a switch is no BMC"),
         }
     }
@@ -270,6 +270,7 @@ async fn an_answer_that_is_too_old_is_not_written_on() {
     // Steadily slow: 3 s for each answer is slow, but three round trips are 9 s.
     let mut bench = Bench::new(Kind::QBridge).await;
     bench.watch.lock().unwrap().takes = 3 * SECOND;
+    bench.look().await;
     bench.set(config(Admin::Down, 10, &[])).await.unwrap();
     // Slower than any answer may be old.
     let mut bench = Bench::new(Kind::QBridge).await;

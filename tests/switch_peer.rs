@@ -187,7 +187,7 @@ fn soon() -> Instant {
 
 async fn look(driver: &mut SwitchDriver) -> SwitchSeen {
     match driver.observe(Depth::State, soon()).await.unwrap() {
-        Observation::Switch(seen) => *seen,
+        Observation::Switch(seen) => SwitchSeen::clone(&seen),
         Observation::Bmc(_) => panic!("a switch is no BMC"),
     }
 }

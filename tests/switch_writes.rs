@@ -59,7 +59,7 @@ impl Bench {
 
     async fn look(&mut self, depth: Depth) -> SwitchSeen {
         match self.driver.observe(depth, soon()).await.unwrap() {
-            Observation::Switch(seen) => *seen,
+            Observation::Switch(seen) => SwitchSeen::clone(&seen),
             Observation::Bmc(_) => panic!("a switch is no BMC"),
         }
     }

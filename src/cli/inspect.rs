@@ -121,7 +121,7 @@ async fn look_at_switch(address: &HostPort, login: SnmpLogin) -> Result<SwitchSe
     let agent = UdpAgent::new(device.clone(), socket, address.clone(), login, Timing::default());
     let mut driver = SwitchDriver::new(device.clone(), Box::new(agent), SwitchSettings { read_only: true, ..SwitchSettings::default() });
     match driver.observe(Depth::Everything, Instant::now() + SWITCH_PATIENCE).await? {
-        Observation::Switch(seen) => Ok(*seen),
+        Observation::Switch(seen) => Ok(SwitchSeen::clone(&seen)),
         Observation::Bmc(_) => Err(Fault::Garbled { device, why: "it is not a switch".to_owned() }),
     }
 }

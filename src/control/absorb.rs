@@ -3,6 +3,7 @@
 //! Leaves out: deciding, and writing anything. Invariant: an answer of another device than the remembered one is evidence of nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::cache::Cache;
 use super::twins::Twin;
@@ -95,8 +96,11 @@ fn set_trouble(slot: &mut Option<Trouble>, since: &mut String, new: Option<Troub
 
 fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, report: &Report) -> Changed {
     let asked_at = report.asked_at;
-    let pinned = cache.pinned(Kind::Server, server);
-    let twin = seen.shown.guid.as_ref().and_then(|guid| cache.same_guid(server, guid)).filter(|_| pinned.address.is_none());
+    let twin = seen.shown.guid.as_ref().and_then(|guid| cache.same_guid(server, guid));
+    let nothing = Identity::default();
+    let pinned = cache.pins.get(&(Kind::Server, server.clone())).map_or(&nothing, |pin| &pin.value);
+    let twin = twin.filter(|_| pinned.address.is_none());
+    let extended = pinned.lacks(&seen.shown).then(|| pinned.extended(&seen.shown));
     let foreign = match (pinned.compare(&seen.shown), twin) {
         (Sameness::Different { pinned, shown }, _) => Some(format!(
             "the BMC of {server} shows {shown}, not {pinned}: is it another machine? `embody accept server {server}` takes it as it is"
@@ -131,8 +135,7 @@ fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, report: &Report) -> Cha
         cache.memory_of(server).may_be_on();
         return changed;
     }
-    let extended = pinned.extended(&seen.shown);
-    changed.pin = (extended != pinned).then(|| (Kind::Server, server.clone(), extended));
+    changed.pin = extended.map(|extended| (Kind::Server, server.clone(), extended));
     if facts.power.as_ref().map(|p| p.value) != Some(seen.power) {
         facts.power_since = timestamp();
     }
@@ -177,7 +180,7 @@ fn concerned(cache: &Cache, switch: &Name, before: &SwitchSeen, now: &SwitchSeen
     all().filter(|_| !changed.is_empty()).filter(concerns).cloned().collect()
 }
 
-fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Tick) -> Changed {
+fn switch_seen(cache: &mut Cache, switch: &Name, seen: &Arc<SwitchSeen>, asked_at: Tick) -> Changed {
     let pinned = cache.pinned(Kind::Switch, switch);
     cache.twins.shows(switch, &seen.shown);
     let is_by_address = pinned.address.is_some() && pinned.address == cache.address_of_switch(switch);
@@ -199,7 +202,7 @@ fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     let is_foreign = foreign.is_some();
     known.again_at = None;
     changed.reachability = set_trouble(&mut known.trouble, &mut known.trouble_since, foreign).filter(|_| known.seen.is_some());
-    let same = known.seen.as_ref().is_some_and(|s| s.value == *seen);
+    let same = known.seen.as_ref().is_some_and(|s| Arc::ptr_eq(&s.value, seen) || s.value == *seen);
     if !same {
         known.since = timestamp();
     }
@@ -209,7 +212,7 @@ fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Ti
             before.asked_at = asked_at;
             None
         }
-        slot => slot.replace(Seen { value: seen.clone(), asked_at }),
+        slot => slot.replace(Seen { value: Arc::clone(seen), asked_at }),
     };
     if !same || trouble_changed {
         changed.device = Some((Kind::Switch, switch.clone()));
@@ -220,7 +223,11 @@ fn switch_seen(cache: &mut Cache, switch: &Name, seen: &SwitchSeen, asked_at: Ti
     }
     changed.looked_at = cache.objects.servers_on_switch(switch).cloned().collect();
     // A server may be plugged in where no manifest says so.
-    let moved = if is_foreign { cache.cables.forget(switch) } else { cache.cables.learn(switch, seen) };
+    let moved = match is_foreign {
+        true => cache.cables.forget(switch),
+        false if same && !trouble_changed => BTreeSet::new(),
+        false => cache.cables.learn(switch, seen),
+    };
     changed.servers.extend(moved.into_iter().filter_map(|mac| cache.objects.server_of_mac(mac)).cloned());
     let extended = pinned.extended(&seen.shown);
     changed.pin = (extended != pinned && !is_foreign).then(|| (Kind::Switch, switch.clone(), extended));

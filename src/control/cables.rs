@@ -118,6 +118,8 @@ fn many_macs(spec: &ServerSpec, switch: &Name, port: &str, all: &SwitchSeen, her
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -182,7 +184,7 @@ mod tests {
     fn judge(cache: &mut Cache, of: &str, ports: &[(&str, PortSeen)]) -> Option<String> {
         let all = seen(ports);
         cache.cables.learn(&name("sw"), &all);
-        let facts = Seen { value: all.clone(), asked_at: Tick(1) };
+        let facts = Seen { value: Arc::new(all.clone()), asked_at: Tick(1) };
         cache.switches.insert(name("sw"), Known { seen: Some(facts), ..Known::default() });
         cache.contradicted(&name("a"), &name("sw"), of, &all.ports[of], &all)
     }

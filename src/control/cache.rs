@@ -3,6 +3,7 @@
 //! It is rebuilt from the store and from fresh observations at every start; losing it costs time, never correctness. Nothing here decides.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::approve::Given;
 use crate::boot::answer::BootView;
@@ -79,7 +80,7 @@ pub struct Cache {
     pub bodies: BTreeMap<Name, Stored<Body>>,
     pub memory: BTreeMap<Name, Memory>,
     pub bmcs: BTreeMap<Name, BmcFacts>,
-    pub switches: BTreeMap<Name, Known<SwitchSeen>>,
+    pub switches: BTreeMap<Name, Known<Arc<SwitchSeen>>>,
     /// Where addresses were learned.
     pub cables: Cables,
     /// When it was last told what is plugged in at a switch: neighbours, aggregations, learned addresses.
@@ -497,11 +498,13 @@ impl Cache {
 
     /// Remembers which servers show which GUID, or are pinned with it; another one that has the same.
     pub fn same_guid(&mut self, server: &Name, guid: &str) -> Option<Name> {
-        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.shown.guid.clone());
-        if let Some(before) = before.filter(|b| b != guid) {
+        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.shown.guid.as_deref());
+        if let Some(before) = before.filter(|b| *b != guid).map(str::to_owned) {
             self.forget_guid(server, &before);
         }
-        self.guids.entry(guid.to_owned()).or_default().insert(server.clone());
+        if !self.guids.get(guid).is_some_and(|holders| holders.contains(server)) {
+            self.guids.entry(guid.to_owned()).or_default().insert(server.clone());
+        }
         let holders = self.guids.get(guid)?;
         holders.iter().find(|s| *s != server && self.objects.servers.contains_key(*s)).cloned()
     }
@@ -635,7 +638,7 @@ impl PortNames for Cache {
     }
 }
 
-fn switch_here(switch: &Name, spec: &SwitchSpec, known: Option<&Known<SwitchSeen>>) -> SwitchObserved {
+fn switch_here(switch: &Name, spec: &SwitchSpec, known: Option<&Known<Arc<SwitchSeen>>>) -> SwitchObserved {
     let seen = known.and_then(|k| k.seen.as_ref());
     let maintenance = spec
         .maintenance

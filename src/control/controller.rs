@@ -193,6 +193,7 @@ impl Controller {
         site.mark_changed();
         // Without it nobody knows what is desired: nothing is planned.
         let (mut watch, mut watch_at) = (Some(watch), Tick::START);
+        let mut next_turn = Tick::START;
         loop {
             let due = if watch.is_some() { self.due() } else { watch_at };
             tokio::select! {
@@ -211,6 +212,8 @@ impl Controller {
                 _ = site.changed() => self.status.tell_site(&self.cache),
                 () = tokio::time::sleep_until(self.clock.instant(due)) => {}
             }
+            // What comes soon after one another is one turn.
+            tokio::time::sleep_until(self.clock.instant(next_turn)).await;
             self.absorb_what_is_there(&mut inbox, &mut reports, &mut watch).await;
             if watch.is_none() && self.clock.now() >= watch_at {
                 watch = self.watch_again().await;
@@ -220,6 +223,7 @@ impl Controller {
                 self.work().await;
             }
             self.status.write_changed(&self.cache);
+            next_turn = self.clock.now().plus(limits::BETWEEN_TURNS);
         }
     }
 

@@ -266,7 +266,7 @@ impl Controller {
                 self.wake(name);
             }
             Device::Switch(name) => {
-                self.cache.switches.insert(name.clone(), Known::<SwitchSeen> { trouble, again_at, ..Known::default() });
+                self.cache.switches.insert(name.clone(), Known::<Arc<SwitchSeen>> { trouble, again_at, ..Known::default() });
                 self.wake_switch(name);
                 self.status.changed(Kind::Switch, name);
             }

@@ -4,10 +4,13 @@
 //! Leaves out: what is said (`status`), and when (`status_writer`). Invariants: a status that says the same is not written; what could not be
 //! stored is tried again, the newest of it; what waits is bounded by the number of objects, and by `limits::EVENTS`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -230,22 +233,31 @@ impl Writer {
     }
 }
 
+/// Of the metadata.
+#[derive(Deserialize)]
+struct Uid<'a> {
+    #[serde(borrow)]
+    uid: Cow<'a, str>,
+}
+
 /// The object with what is said of it now, and what was and is said of its readiness; nothing where that is the same, or it is not the object.
 fn renewed(stored: &[u8], said: &Said) -> Option<(Vec<u8>, Readiness, Readiness)> {
-    let mut object: Value = serde_json::from_slice(stored).ok()?;
-    if object.pointer("/metadata/uid").and_then(Value::as_str) != Some(&said.uid) {
+    // What no status changes stays as it is written.
+    let mut fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(stored).ok()?;
+    let Uid { uid } = serde_json::from_str(fields.get("metadata")?.get()).ok()?;
+    if uid != said.uid {
         return None;
     }
+    let before: Value = fields.remove("status").map(|status| serde_json::from_str(status.get())).transpose().ok()?.unwrap_or_default();
     let mut status: Value = serde_json::from_slice(&said.json).ok()?;
-    let fields = object.as_object_mut()?;
-    let before = fields.remove("status").unwrap_or_default();
     status::add_times(&mut status, &before, &said.at);
     if status::says_the_same(&before, &status) {
         return None;
     }
     let (was, is) = (Readiness::of(&before), Readiness::of(&status));
-    fields.insert("status".to_owned(), status);
-    Some((serde_json::to_vec(&object).ok()?, was, is))
+    let status = serde_json::value::to_raw_value(&status).ok()?;
+    fields.insert("status", &status);
+    Some((serde_json::to_vec(&fields).ok()?, was, is))
 }
 
 /// The condition Ready.

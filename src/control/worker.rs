@@ -315,7 +315,9 @@ impl Work {
                 self.look(depth).await;
             }
         }
-        self.next_poll = Instant::now() + self.pause();
+        let next = self.clock.now().plus(self.pause());
+        // Devices that are due at nearly the same time are asked at the same time: the process wakes once for all.
+        self.next_poll = self.clock.instant(Tick(next.0.next_multiple_of(limits::POLLS_TOGETHER.as_micros() as u64)));
     }
 
     /// How much the observation at the head asks for; the one that is begun now answers it.

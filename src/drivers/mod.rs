@@ -38,7 +38,7 @@ pub enum Depth {
 pub enum Observation {
     Bmc(BmcSeen),
     /// Always whole: what was not asked again this time is as it was the last time.
-    Switch(Box<SwitchSeen>),
+    Switch(Arc<SwitchSeen>),
 }
 
 /// What was noticed on the way, in whole sentences for people: events, nothing to act on.

@@ -90,6 +90,17 @@ impl Identity {
         if equal { Sameness::Same } else { Sameness::NotTold }
     }
 
+    /// Whether a source is shown for the first time: what `extended` adds.
+    pub fn lacks(&self, shown: &Identity) -> bool {
+        let Identity { guid, address, serials, engine, base } = self;
+        let nothing_else = |of: &Identity| Identity { address: None, ..of.clone() }.is_empty();
+        guid.is_none() && address.is_none() && shown.guid.is_some()
+            || serials.is_empty() && !shown.serials.is_empty()
+            || engine.is_none() && shown.engine.is_some()
+            || base.is_none() && shown.base.is_some()
+            || address.is_none() && shown.address.is_some() && nothing_else(self) && nothing_else(shown)
+    }
+
     /// With each source that is shown for the first time: to be pinned as well. The address is pinned only on a person's word, or where
     /// there is nothing else.
     pub fn extended(&self, shown: &Identity) -> Identity {
@@ -171,6 +182,18 @@ mod tests {
         assert_eq!(by_address.compare(&guid("", "192.0.2.1")), Sameness::Same);
         assert!(matches!(by_address.compare(&guid("", "192.0.2.9")), Sameness::Different { .. }));
         assert!(matches!(by_address.compare(&guid("cc", "192.0.2.1")), Sameness::Different { .. }));
+    }
+
+    #[test]
+    fn what_is_lacked_is_what_an_extension_adds() {
+        let sources = |bits: u32, which: &str| {
+            let some = |bit: u32, name: &str| (bits & bit != 0).then(|| format!("{name}{which}"));
+            let serials = some(4, "s").into_iter().collect();
+            Identity { guid: some(1, "g"), address: some(2, "a"), serials, engine: some(8, "e"), base: some(16, "b") }
+        };
+        for (pinned, shown) in (0..32).flat_map(|pinned| (0..32).map(move |shown| (sources(pinned, ""), sources(shown, "2")))) {
+            assert_eq!(pinned.lacks(&shown), pinned.extended(&shown) != pinned, "{pinned:?} {shown:?}");
+        }
     }
 
     #[test]

@@ -2,28 +2,9 @@
 //!
 //! Leaves out: damage on purpose (it is no signature). Invariant: every flipped bit of a value is seen. Tests: below.
 
-/// Castagnoli's polynomial, reflected (RFC 3720, appendix B.4).
-const POLYNOMIAL: u32 = 0x82f6_3b78;
-
-const TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut sum, mut bit) = (byte as u32, 0);
-        while bit < 8 {
-            sum = if sum & 1 == 1 { (sum >> 1) ^ POLYNOMIAL } else { sum >> 1 };
-            bit += 1;
-        }
-        table[byte] = sum;
-        byte += 1;
-    }
-    table
-};
-
 /// Of all parts, as if they were one.
 pub(super) fn crc32c(parts: &[&[u8]]) -> u32 {
-    let step = |sum: u32, byte: &u8| TABLE[((sum ^ u32::from(*byte)) & 0xff) as usize] ^ (sum >> 8);
-    !parts.iter().copied().flatten().fold(!0, step)
+    parts.iter().fold(0, |sum, part| crc32c::crc32c_append(sum, part))
 }
 
 #[cfg(test)]

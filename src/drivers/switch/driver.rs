@@ -5,6 +5,7 @@
 //! expects. Shown by `tests/switch_writes.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use super::write::{Target, happens, writes};
 use super::{objects, resolve, seen, words};
 use crate::drivers::gate::Permit;
 use crate::drivers::{Depth, Driver, Fault, NOT_READ, Notes, Observation};
+use crate::limits;
 use crate::model::Vlan;
 use crate::model::fact::{Lag, PortConfig, PortSeen, Quality, SwitchSeen};
 use crate::model::op::Op;
@@ -50,9 +52,13 @@ pub struct SwitchDriver {
 struct Known {
     inventory: Inventory,
     state: State,
+    /// What inventory and state say.
+    seen: Arc<SwitchSeen>,
     memory: Memory,
     /// When the state was told.
     told_at: Instant,
+    /// How long it took to read, by the gate's clock; nothing once an operation was begun on it.
+    took: Option<Duration>,
 }
 
 /// Whether sysUpTime (hundredths of a second) is less than time has passed: a switch that is up for a minute may have been up for less than that
@@ -68,7 +74,7 @@ impl SwitchDriver {
     }
 
     /// A state on a valid inventory: names move when a switch restarts or its interfaces change.
-    async fn look(&mut self, depth: Depth) -> Result<State, Fault> {
+    async fn look(&mut self, depth: Depth) -> Result<(), Fault> {
         let agent = self.agent.as_mut();
         let asked_at = Instant::now();
         if let (Depth::Power | Depth::State, Some(known)) = (depth, &mut self.known) {
@@ -79,35 +85,49 @@ impl SwitchDriver {
             let restarted =
                 known.state.up_time.zip(state.up_time).is_some_and(|(before, now)| has_restarted(before, now, known.told_at, asked_at));
             if !restarted && known.inventory.if_change == state.if_change {
-                known.state = state.clone();
-                known.told_at = Instant::now();
-                return Ok(state);
+                known.state.up_time = state.up_time;
+                if known.state != state {
+                    known.seen = Arc::new(seen::switch(&known.inventory, &state));
+                    known.state = state;
+                }
+                (known.told_at, known.took) = (Instant::now(), Some(waited(asked_at)));
+                return Ok(());
             }
         }
         let inventory = read::inventory(agent, self.settings.profile).await?;
+        let asked_at = Instant::now();
         let state = read::state(agent, &inventory).await?;
         let memory = match self.known.take() {
             Some(known) => Memory { grouping: known.memory.grouping.min(inventory.profile.grouping), ..known.memory },
             None => Memory { grouping: inventory.profile.grouping, refused: BTreeMap::new() },
         };
-        self.known = Some(Known { inventory, state: state.clone(), memory, told_at: Instant::now() });
-        Ok(state)
+        let seen = Arc::new(seen::switch(&inventory, &state));
+        self.known = Some(Known { inventory, state, seen, memory, told_at: Instant::now(), took: Some(waited(asked_at)) });
+        Ok(())
     }
 
-    /// The state before an operation, and how long that took, by the gate's clock.
-    async fn look_before(&mut self, permit: &Permit) -> Result<(State, Duration), Fault> {
-        let asked_at = permit.now();
-        let state = self.look(Depth::State).await?;
-        Ok((state, permit.now().saturating_sub(asked_at)))
+    /// The state before an operation, and how long that took to read. One that was read a moment ago will do: the rows to be written are asked for
+    /// once more before each SET.
+    async fn look_before(&mut self) -> Result<(State, Duration), Fault> {
+        let is_recent = |known: &&mut Known| known.took.is_some() && waited(known.told_at) < limits::STATE_KNOWN_FOR;
+        if self.known.as_mut().filter(is_recent).is_none() {
+            self.look(Depth::State).await?;
+        }
+        let Some(known) = &mut self.known else { return Err(self.not_observed()) };
+        Ok((known.state.clone(), known.took.take().unwrap_or_default()))
+    }
+
+    fn not_observed(&self) -> Fault {
+        Fault::Garbled { device: self.device.clone(), why: "it was not observed".to_owned() }
     }
 
     fn known(&self) -> Result<&Known, Fault> {
-        self.known.as_ref().ok_or_else(|| Fault::Garbled { device: self.device.clone(), why: "it was not observed".to_owned() })
+        self.known.as_ref().ok_or_else(|| self.not_observed())
     }
 
-    async fn observe_now(&mut self, depth: Depth) -> Result<SwitchSeen, Fault> {
-        let state = self.look(depth).await?;
-        Ok(seen::switch(&self.known()?.inventory, &state))
+    async fn observe_now(&mut self, depth: Depth) -> Result<Arc<SwitchSeen>, Fault> {
+        self.look(depth).await?;
+        Ok(Arc::clone(&self.known()?.seen))
     }
 
     async fn execute_one(&mut self, op: &Op, permit: &Permit) -> Result<(), Fault> {
@@ -117,7 +137,7 @@ impl SwitchDriver {
             Op::CreateVlan { vlan, switch: _ } => self.create_vlan(*vlan, permit, &mut stale).await,
             Op::Save { switch: _ } => {
                 self.writable("save its configuration")?;
-                let (state, took) = self.look_before(permit).await?;
+                let (state, took) = self.look_before().await?;
                 self.engine(permit, &state, took, &mut stale)?.save().await
             }
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => Err(self.unsupported(op, "it is a switch".to_owned())),
@@ -131,8 +151,8 @@ impl SwitchDriver {
 
     async fn set_port(&mut self, port: &str, from: &PortConfig, to: &PortConfig, permit: &Permit, stale: &mut bool) -> Result<(), Fault> {
         self.writable(&format!("set {port}"))?;
-        let (state, took) = self.look_before(permit).await?;
-        let seen = seen::switch(&self.known()?.inventory, &state);
+        let (state, took) = self.look_before().await?;
+        let seen = Arc::clone(&self.known()?.seen);
         let Some((key, now)) = self.differs(&seen, port, from, to)? else { return Ok(()) };
         let target = target(&self.known()?.inventory, key, now);
         let after = self.engine(permit, &state, took, stale)?.set_port(target, from, to, state).await?;
@@ -169,7 +189,7 @@ impl SwitchDriver {
         if !self.settings.create_vlans {
             return Err(self.unsupported(what, "its manifest says `vlans: Expect`".to_owned()));
         }
-        let (state, took) = self.look_before(permit).await?;
+        let (state, took) = self.look_before().await?;
         let uplinks = self.uplinks(what, &state)?;
         let made = self.engine(permit, &state, took, stale)?.create_vlan(vlan, &uplinks, &state).await;
         if let Some(known) = &mut self.known {
@@ -200,7 +220,7 @@ impl SwitchDriver {
 
     fn engine<'a>(&'a mut self, permit: &'a Permit, state: &State, took: Duration, stale: &'a mut bool) -> Result<Engine<'a>, Fault> {
         let SwitchDriver { device, agent, known, notes, half_way, settings: _ } = self;
-        let Some(Known { inventory, memory, state: _, told_at: _ }) = known else {
+        let Some(Known { inventory, memory, state: _, seen: _, told_at: _, took: _ }) = known else {
             return Err(Fault::Garbled { device: device.clone(), why: "it was not observed".to_owned() });
         };
         let (up_time, round_trips) = (state.up_time, vec![took]);
@@ -354,7 +374,7 @@ impl Driver for SwitchDriver {
         let started = Instant::now();
         let seen = timeout_at(deadline, self.observe_now(depth)).await;
         let seen = seen.unwrap_or_else(|_| Err(self.too_long(waited(started))))?;
-        Ok(Observation::Switch(Box::new(seen)))
+        Ok(Observation::Switch(seen))
     }
 
     async fn execute(&mut self, op: &Op, permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {

@@ -16,7 +16,7 @@ use super::seen;
 use super::snmp::codec::status_word;
 use super::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
 use super::value::number;
-use super::write::{Obstacle, Target, WriteStep, next, put, writes};
+use super::write::{Obstacle, Target, WriteStep, happens, next, put, writes};
 use crate::drivers::gate::{Freshness, Permit};
 use crate::drivers::{Fault, Notes};
 use crate::model::Vlan;
@@ -180,6 +180,13 @@ impl Engine<'_> {
         writes(&way.state, self.inventory.profile, self.memory.grouping, way.target, to)
     }
 
+    /// Whether this step is not the last, if the switch does what it is told.
+    fn is_followed(&self, way: &Way<'_>, to: &PortConfig, step: &WriteStep) -> bool {
+        let mut then = way.state.clone();
+        happens(&mut then, &step.bindings);
+        next(&then, self.inventory.profile, self.memory.grouping, way.target, to).map_or(true, |step| step.is_some())
+    }
+
     /// The port as the state shows it.
     fn config(&self, way: &Way<'_>) -> Option<PortConfig> {
         seen::port(self.inventory, &way.state, way.target.if_index).map(|port| port.config)
@@ -187,8 +194,8 @@ impl Engine<'_> {
 
     /// One SET, and what the switch shows then.
     async fn write(&mut self, way: &mut Way<'_>, to: &PortConfig, step: &WriteStep, fresh: Freshness) -> Result<(), Fault> {
-        let half_way = self.rest(way, to).map_or(true, |rest| rest.len() > 1);
         let (before, config) = (way.state.clone(), self.config(way));
+        let half_way = self.is_followed(way, to, step);
         let last = std::mem::replace(self.half_way, config.as_ref().map(PortConfig::to_string));
         let sent = self.agent.set(&step.bindings, Leave { permit: self.permit, fresh, half_way }).await;
         let began = way.found.is_some();
@@ -256,6 +263,10 @@ impl Engine<'_> {
         let (Vlans::Bridge(old), Vlans::Bridge(new)) = (&before.vlans, &way.state.vlans) else { return };
         for (oid, _) in &step.bindings {
             let (Some(was), Some(is)) = (list_of(old, oid), list_of(new, oid)) else { continue };
+            let differs = |port| !portlist::only_ours_differs(old.form, was, is, old.first_port, port);
+            if !way.target.base_port.is_none_or(differs) {
+                continue;
+            }
             let ours = way.target.base_port.into_iter().collect();
             let others = others(self.inventory, old, was, is, &ours);
             if !others.is_empty() {
@@ -284,7 +295,11 @@ impl Engine<'_> {
 
     /// Everything, before a port is opened.
     async fn read_all(&mut self, way: &mut Way<'_>) -> Result<(), Fault> {
-        let before = std::mem::replace(&mut way.state, read::state(self.agent, self.inventory).await?);
+        let now = match read::poll(self.agent, self.inventory, &way.state).await? {
+            Some(state) => state,
+            None => read::state(self.agent, self.inventory).await?,
+        };
+        let before = std::mem::replace(&mut way.state, now);
         if let (Vlans::Bridge(before), Vlans::Bridge(now)) = (before.vlans, &mut way.state.vlans) {
             now.frame_types = before.frame_types;
         }
@@ -430,7 +445,7 @@ fn outcome(step: &WriteStep, before: &State, after: &State, target: Target<'_>) 
     let shows = |state: &State, (oid, value): &Binding| match (&state.vlans, value) {
         (Vlans::Bridge(bridge), Value::Octets(list)) => match (list_of(bridge, oid), target.base_port) {
             (Some(now), Some(port)) => {
-                let has = |list: &[u8]| portlist::members(bridge.form, list, bridge.first_port).contains(&port);
+                let has = |list: &[u8]| portlist::has(bridge.form, list, bridge.first_port, port);
                 has(now) == has(list)
             }
             (_, _) => false,

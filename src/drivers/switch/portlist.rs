@@ -70,8 +70,23 @@ pub(crate) fn with(form: Form, octets: &[u8], first: u32, number: u32, present: 
 
 /// Whether `new` keeps the length of `old` at least, and differs from it in nothing but `number`.
 pub(crate) fn only_ours_differs(form: Form, old: &[u8], new: &[u8], first: u32, number: u32) -> bool {
-    let (before, after) = (members(form, old, first), members(form, new, first));
-    new.len() >= old.len() && before.symmetric_difference(&after).all(|n| *n == number)
+    let at = number.checked_sub(first).and_then(|at| usize::try_from(at).ok());
+    let from_end = |octets: &[u8]| -> Vec<u8> { octets.iter().rev().map(|o| o.reverse_bits()).collect() };
+    new.len() >= old.len()
+        && match form {
+            Form::Bits => are_alike_but(old, new, at),
+            Form::BitsFromEnd => are_alike_but(&from_end(old), &from_end(new), at),
+            Form::Decimal | Form::HexText => {
+                members(form, old, first).symmetric_difference(&members(form, new, first)).all(|n| *n == number)
+            }
+        }
+}
+
+/// Whether two lists, of which the second is not shorter, are the same but for one bit: what lies beyond the end is not set.
+fn are_alike_but(old: &[u8], new: &[u8], bit: Option<usize>) -> bool {
+    let ours = |place: usize| bit.filter(|bit| bit / 8 == place).map_or(0, |bit| 0x80u8 >> (bit % 8));
+    let old = old.iter().chain(std::iter::repeat(&0));
+    new.iter().zip(old).enumerate().all(|(place, (new, old))| (new ^ old) & !ours(place) == 0)
 }
 
 fn bits(octets: &[u8], first: u32) -> BTreeSet<u32> {

@@ -70,7 +70,7 @@ pub(crate) struct Place {
 }
 
 /// What the planner compares.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct State {
     pub up_time: Option<i64>,
     pub if_change: Option<i64>,
@@ -81,14 +81,14 @@ pub(crate) struct State {
     pub vlans: Vlans,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Vlans {
     Bridge(Bridge),
     Vtp(Box<Vtp>),
 }
 
 /// Q-BRIDGE-MIB.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Bridge {
     pub form: Form,
     pub first_port: u32,
@@ -109,7 +109,7 @@ pub(crate) struct Row {
 }
 
 /// CISCO-VTP-MIB and CISCO-VLAN-MEMBERSHIP-MIB, by ifIndex.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Vtp {
     pub existing: BTreeSet<Vlan>,
     pub vm_vlan: BTreeMap<u32, i64>,
