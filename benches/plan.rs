@@ -3,6 +3,7 @@
 //! One thread; no device, no store. Aim: at most 0.5 s for all of them. BINDINGS sets how many.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use embody::testing::control::cache::{BmcFacts, Cache, Known};
@@ -88,7 +89,7 @@ fn off() -> BmcFacts {
     }
 }
 
-fn ports() -> Result<Known<SwitchSeen>, Failure> {
+fn ports() -> Result<Known<Arc<SwitchSeen>>, Failure> {
     let vlan = |id: i64| Vlan::try_from(id);
     let one = |n: usize| -> Result<(String, PortSeen), Failure> {
         let config = PortConfig { admin: Admin::Up, untagged: Some(vlan(1)?), tagged: BTreeSet::new() };
@@ -109,5 +110,5 @@ fn ports() -> Result<Known<SwitchSeen>, Failure> {
         vlans: [1, 120, 130, 666].into_iter().map(vlan).collect::<Result<_, _>>()?,
         unsaved: None,
     };
-    Ok(Known { seen: Some(Seen { value: seen, asked_at: Tick(1) }), ..Known::default() })
+    Ok(Known { seen: Some(Seen { value: Arc::new(seen), asked_at: Tick(1) }), ..Known::default() })
 }
