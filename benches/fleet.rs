@@ -1,8 +1,11 @@
 //! What a fleet costs: the real program, embedded store, real sockets; the devices are `embody sim` in another process on the same machine.
 //!
 //! For each size: an apply of everything, of the same again, and of one object more; everything is off and in VLAN 1 at first, until all bindings are
-//! Ready; then at rest; then a new process on the same store. BUTTONS servers (20) are switched off by ipmitool, where it is installed. FLEETS sets the
+//! Ready; then at rest; then a new process on the same store. BUTTONS servers (20) are switched off by ipmitool. FLEETS sets the
 //! sizes, as SERVERS/SWITCHES: `FLEETS=200/5,2000/50`. Within WITHIN seconds (300) or not at all. CPU is the controller's alone, user and system.
+//!
+//! Then a sweep: a new process, until it has the power of 200 servers, of which one in twenty is silent, and of those alone that share their Secret with
+//! silent ones. Beside them, where they are installed: ipmitool, ipmipower and snmpbulkwalk at the same devices, etcd with as many bytes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -62,37 +65,185 @@ fn main() -> Result<(), Failure> {
             site.starts_again(within as f64)?;
         }
     }
+    for (what, servers, faults) in SWEEPS {
+        sweep(what, servers, faults)?;
+    }
+    beside()?;
+    etcd()
+}
+
+/// What is swept: how many servers, and which of them hear nothing.
+const SWEEPS: [(&str, usize, &str); 3] = [
+    ("200 servers, all there", 200, "[]"),
+    ("200 servers, one in twenty silent", 200, "[{ at: 0s, silence: { percent: 5, for: 1h } }]"),
+    ("44 servers of one Secret, 40 of them silent", 44, "[{ at: 0s, silence: { percent: 91, for: 1h } }]"),
+];
+
+/// From the start of a process until it knows the power of all that answer, by its log.
+fn sweep(what: &str, servers: usize, faults: &str) -> Result<(), Failure> {
+    let mut site = Site::start_with(servers, 5, faults)?;
+    site.apply(&site.path("fleet"))?;
+    pause(Duration::from_secs(5));
+    Command::new("kill").arg(site.controller.0.id().to_string()).status()?;
+    site.controller.0.wait()?;
+    std::fs::write(site.path("log"), "")?;
+    let begun = now();
+    let begun_at = begun.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
+    site.controller = serve_loud(site.devices.place.path(), "embody=debug")?;
+    // A silent one is known to be silent after twenty seconds; nothing new comes any more.
+    pause(Duration::from_secs(15));
+    let log = std::fs::read_to_string(site.path("log"))?;
+    let mut known = std::collections::BTreeMap::new();
+    for line in log.lines().filter(|line| line.contains(" reconciled ") && !line.contains("PowerUnknown")) {
+        let at: jiff::Timestamp = line.split_whitespace().next().unwrap_or_default().parse()?;
+        let server = line.split("server=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+        known.entry(server.to_owned()).or_insert(at.as_duration().as_secs_f64() - begun_at);
+    }
+    let mut times: Vec<f64> = known.into_values().collect();
+    times.sort_by(f64::total_cmp);
+    let (median, last) = (times.get(times.len() / 2).copied().unwrap_or_default(), times.last().copied().unwrap_or_default());
+    println!(
+        "a sweep of {what}: {} of them after {last:.2} s, half of them after {median:.2} s, the start of the process included",
+        times.len()
+    );
     Ok(())
+}
+
+/// Other programs at the devices of 200 servers.
+fn beside() -> Result<(), Failure> {
+    // ipmipower knows one port alone.
+    let Ok(free) = UdpSocket::bind("127.96.0.1:623") else {
+        println!("beside: nothing, since UDP port 623 cannot be had");
+        return Ok(());
+    };
+    drop(free);
+    for (what, faults) in [("200 servers", "[]"), ("200 servers, one in twenty silent", SWEEPS[1].2)] {
+        let devices = Devices::start(200, 5, 623, faults)?;
+        let hosts = (1..=200).map(|n| format!("127.96.0.{n}")).collect::<Vec<_>>().join(",");
+        let stat = ["--stat", "-h", &hosts, "-u", "ADMIN", "-p", "fleet", "-D", "LAN_2_0", "-I", "17"];
+        ran(&format!("ipmipower, {what}"), 200, Command::new("ipmipower").args(stat))?;
+        drop(devices);
+    }
+    let devices = Devices::start(200, 5, 623, "[]")?;
+    let mut one = Command::new("ipmitool");
+    one.args(["-I", "lanplus", "-C", "17", "-H", "127.96.0.1", "-U", "ADMIN", "-P", "fleet", "chassis", "power", "status"]);
+    ran("ipmitool, one server", 1, &mut one)?;
+    drop(devices);
+    let devices = Devices::start(40, 1, 6230, "[]")?;
+    let mut walk = Command::new("snmpbulkwalk");
+    // Q-BRIDGE-MIB::dot1qVlanStaticTable, which is a third of what embody asks.
+    ran("snmpbulkwalk, the VLANs of one switch", 1, walk.args(["-v2c", "-c", "fleet", "127.64.0.1:6230", "1.3.6.1.2.1.17.7.1.4.3"]))?;
+    drop(devices);
+    Ok(())
+}
+
+/// How long a program takes, and its CPU, ten times.
+fn ran(what: &str, devices: usize, program: &mut Command) -> Result<(), Failure> {
+    const TIMES: usize = 10;
+    program.stdout(Stdio::null()).stderr(Stdio::null());
+    let (begun, before) = (now(), cpu_of_children()?);
+    for _ in 0..TIMES {
+        if program.status().is_err() {
+            println!("beside: {what}: it is not installed");
+            return Ok(());
+        }
+    }
+    let (took, used) = (since(begun) / TIMES as f64, (cpu_of_children()? - before) / TIMES as f64);
+    println!("beside: {what}: {took:.2} s, {:.0} us of CPU per device", used * 1e6 / devices as f64);
+    Ok(())
+}
+
+/// CPU seconds of the children of this process that have ended: fields 16 and 17 of stat, proc(5).
+fn cpu_of_children() -> Result<f64, Failure> {
+    cpu_in(&std::fs::read_to_string("/proc/self/stat")?, [13, 14])
+}
+
+/// An etcd alone takes as many bytes as an apply of 2,000 servers brings, a hundred to a transaction.
+fn etcd() -> Result<(), Failure> {
+    let (place, ports) = (tempfile::tempdir()?, [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?]);
+    let [client, peer] = ports.map(|socket| socket.local_addr().map(|at| format!("http://127.0.0.1:{}", at.port())));
+    let (client, peer) = (client?, peer?);
+    let mut server = Command::new("etcd");
+    server.args(["--listen-client-urls", &client, "--advertise-client-urls", &client, "--listen-peer-urls", &peer]);
+    server.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}"), "--data-dir"]);
+    let Ok(child) = server.arg(place.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+        println!("beside: etcd is not installed");
+        return Ok(());
+    };
+    let _server = Running(child);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let begun = now();
+        let mut client = loop {
+            if let Ok(mut client) = etcd_client::Client::connect([&client], None).await
+                && client.status().await.is_ok()
+            {
+                break client;
+            }
+            if since(begun) > 30.0 {
+                return Err("etcd does not answer".into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        const OBJECTS: usize = 4_256;
+        // What one object of such a fleet takes in the store.
+        let value = vec![b'x'; 700];
+        let begun = now();
+        for first in (0..OBJECTS).step_by(100) {
+            let puts = (first..OBJECTS.min(first + 100)).map(|n| etcd_client::TxnOp::put(format!("/bench/{n:05}"), value.clone(), None));
+            client.txn(etcd_client::Txn::new().and_then(puts.collect::<Vec<_>>())).await?;
+        }
+        println!("beside: etcd alone, {OBJECTS} objects in transactions of 100: {:.2} s", since(begun));
+        Ok(())
+    })
+}
+
+/// The devices of a fleet.
+struct Devices {
+    _process: Running,
+    place: tempfile::TempDir,
+}
+
+impl Devices {
+    fn start(servers: usize, switches: usize, port: u16, faults: &str) -> Result<Devices, Failure> {
+        let place = tempfile::tempdir()?;
+        std::fs::write(place.path().join("faults.yaml"), faults)?;
+        let mut sim = Command::new(env!("CARGO_BIN_EXE_embody"));
+        sim.args(["sim", "--servers", &servers.to_string(), "--switches", &switches.to_string(), "--port", &port.to_string()]);
+        sim.arg("--faults").arg(place.path().join("faults.yaml")).arg("--write").arg(place.path().join("fleet"));
+        let mut process = Running(sim.stdout(Stdio::piped()).spawn()?);
+        let mut ready = String::new();
+        BufReader::new(process.0.stdout.take().ok_or("no pipe")?).read_line(&mut ready)?;
+        Ok(Devices { _process: process, place })
+    }
 }
 
 /// A fleet, and the controller of it.
 struct Site {
     servers: usize,
-    place: tempfile::TempDir,
+    devices: Devices,
     port: u16,
-    _devices: Running,
     controller: Running,
 }
 
 impl Site {
     fn start(servers: usize, switches: usize) -> Result<Site, Failure> {
-        let place = tempfile::tempdir()?;
+        Site::start_with(servers, switches, "[]")
+    }
+
+    fn start_with(servers: usize, switches: usize, faults: &str) -> Result<Site, Failure> {
         let port = UdpSocket::bind("127.96.0.1:0")?.local_addr()?.port();
-        let mut sim = Command::new(env!("CARGO_BIN_EXE_embody"));
-        sim.args(["sim", "--servers", &servers.to_string(), "--switches", &switches.to_string(), "--port", &port.to_string(), "--write"]);
-        let mut devices = Running(sim.arg(place.path().join("fleet")).stdout(Stdio::piped()).spawn()?);
-        let mut ready = String::new();
-        BufReader::new(devices.0.stdout.take().ok_or("no pipe")?).read_line(&mut ready)?;
-        let controller = serve(place.path())?;
-        Ok(Site { servers, place, port, _devices: devices, controller })
+        let devices = Devices::start(servers, switches, port, faults)?;
+        let controller = serve(devices.place.path())?;
+        Ok(Site { servers, devices, port, controller })
     }
 
     fn embody(&self) -> Command {
-        embody(&self.place.path().join("embody.sock"))
+        embody(&self.devices.place.path().join("embody.sock"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
+        self.devices.place.path().join(name)
     }
 
     fn apply(&self, what: &Path) -> Result<f64, Failure> {
@@ -209,7 +360,7 @@ impl Site {
             return Err("the controller did not end as it should".into());
         }
         let begun = now();
-        self.controller = serve(self.place.path())?;
+        self.controller = serve(self.devices.place.path())?;
         let mut unasked: Vec<usize> = (0..50).map(|n| n * self.servers / 50).collect();
         while !unasked.is_empty() && since(begun) < within {
             let is_unasked = |n: &usize| {
@@ -237,9 +388,14 @@ impl Site {
 }
 
 fn serve(place: &Path) -> Result<Running, Failure> {
+    serve_loud(place, "info")
+}
+
+fn serve_loud(place: &Path, level: &str) -> Result<Running, Failure> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(place.join("log"))?;
     let socket = place.join("embody.sock");
-    let controller = Running(embody(&socket).args(["serve", "--data"]).arg(place.join("data")).stderr(log).spawn()?);
+    let controller =
+        Running(embody(&socket).args(["serve", "--data"]).arg(place.join("data")).env("EMBODY_LOG", level).stderr(log).spawn()?);
     let begun = now();
     while !embody(&socket).args(["get", "policies"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
         if since(begun) > 60.0 {
@@ -258,11 +414,14 @@ fn embody(socket: &Path) -> Command {
 
 /// CPU seconds of a process, its ended threads among them: fields 14 and 15 of stat, proc(5).
 fn cpu(process: &Running) -> Result<f64, Failure> {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", process.0.id()))?;
-    // Behind the name, which may hold anything: from field 3 on.
-    let fields: Vec<&str> = text.rsplit_once(')').ok_or("no name in stat")?.1.split_whitespace().collect();
+    cpu_in(&std::fs::read_to_string(format!("/proc/{}/stat", process.0.id()))?, [11, 12])
+}
+
+/// These fields of stat, counted behind the name, which may hold anything: from field 3 on.
+fn cpu_in(stat: &str, wanted: [usize; 2]) -> Result<f64, Failure> {
+    let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no name in stat")?.1.split_whitespace().collect();
     let ticks = |n: usize| -> Result<f64, Failure> { Ok(fields.get(n).ok_or("stat is short")?.parse()?) };
-    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+    Ok((ticks(wanted[0])? + ticks(wanted[1])?) / TICKS_PER_SECOND)
 }
 
 /// Resident memory of a process, in KiB.

@@ -64,9 +64,8 @@ pub(crate) const WORKER_JOBS: usize = 512;
 pub(crate) const ASK_AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// Between two observations that the plan asks for: two round trips to a slow BMC.
 pub(crate) const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
-/// The first poll at a device happens within this time after its turn, and turns of new workers are so far apart: 10,000 sessions are opened in
-/// eleven seconds, for which the answers need room in a socket's buffer, and two cores their time.
-pub(crate) const FIRST_POLL_WITHIN: Duration = Duration::from_secs(1);
+/// The first polls of new workers are so far apart: 10,000 sessions are opened in ten seconds, for which the answers need room in a socket's buffer,
+/// and two cores their time.
 pub(crate) const BETWEEN_FIRST_POLLS: Duration = Duration::from_millis(1);
 /// What may wait in the socket of all BMCs, and in that of all switches: 5,000 answers of the size that the kernel counts.
 pub(crate) const SOCKET_BYTES: usize = 4 << 20;

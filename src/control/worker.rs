@@ -61,7 +61,7 @@ pub enum Outcome {
 /// What a worker needs beside its driver.
 pub(crate) struct Setting {
     pub pace: Pace,
-    /// It polls for the first time within `limits::FIRST_POLL_WITHIN` after this.
+    /// When it polls for the first time.
     pub first_turn: Instant,
     pub turns: Arc<Turns>,
     pub clock: Clock,
@@ -240,7 +240,6 @@ struct Work {
 
 impl Work {
     async fn run(mut self, mut inbox: mpsc::Receiver<Job>, mut stopped: oneshot::Receiver<()>) {
-        self.next_poll = self.next_poll.max(Instant::now()) + self.jitter(self.pace.poll_every.min(limits::FIRST_POLL_WITHIN));
         loop {
             let room = self.waiting.len() < limits::WORKER_JOBS;
             tokio::select! {
