@@ -91,7 +91,7 @@ pub struct Cache {
     pub pauses: BTreeMap<String, (Pause, Option<Tick>)>,
     /// What identifies a device, as remembered.
     pub pins: BTreeMap<(Kind, Name), Stored<Identity>>,
-    /// Guardrails that have stopped a server's corrections: contended, held.
+    /// Servers that guardrails hold.
     pub stopped_by_guardrails: BTreeMap<Name, Trouble>,
     /// Records of bodies that do not read, by the revision at which they stand.
     pub unreadable: BTreeMap<Name, Revision>,
@@ -468,7 +468,11 @@ impl Cache {
             let message = format!("{what} is paused by {by}: {reason}{stays}, until `{resume}`");
             return Some(Trouble { reason: Reason::Paused, message });
         }
-        self.breaker().or_else(|| self.stopped_by_guardrails.get(server).cloned())
+        let held = |trouble: &Trouble| Trouble {
+            message: format!("{}: it waits for `embody approve {binding}`", trouble.message),
+            reason: trouble.reason,
+        };
+        self.breaker().or_else(|| self.stopped_by_guardrails.get(server).map(held))
     }
 
     /// Why nothing is corrected, while the breaker is open.

@@ -17,7 +17,7 @@ use crate::drivers::gate::Key;
 use crate::limits;
 use crate::model::binding::RunState;
 use crate::model::body::{Body, Sent};
-use crate::model::fact::Tick;
+use crate::model::fact::{Power, Tick};
 use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Off, Op};
 use crate::model::{Kind, Name, Reason};
@@ -124,10 +124,12 @@ impl Controller {
         let desired = want.holder.as_ref().map(DesiredKey::of);
         let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
         let disrupts = disrupts_unasked(want, seen, plan);
+        let disruptive = withdraws || plan.steps.iter().any(|step| consent::disruption(&step.op, seen) != Disruption::None);
+        let harmless = seen.is(Power::Off) || (disruptive && !disrupts);
         let busy = self.in_flight.of_server(server).next().is_some();
         let converged = plan.is_converged() && plan.polls.is_empty() && !busy;
         let differs = withdraws || !plan.steps.is_empty() || !plan.held.is_empty();
-        self.guardrails.assess(&Standing { server, desired, converged, differs, disrupts });
+        self.guardrails.assess(&Standing { server, desired, converged, differs, disrupts, harmless });
         if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped) {
             self.guardrails.is_up(&holder.authority.binding);
         }

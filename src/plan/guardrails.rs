@@ -48,11 +48,12 @@ pub(crate) struct Guardrails {
     flipped: BTreeMap<String, Tick>,
     /// Drift that a person has seen and let be corrected.
     lift: BTreeSet<Name>,
-    /// Bodies that the desired state of now would disrupt, unasked.
-    affected: BTreeSet<Name>,
+    /// Bodies that the desired state of now would disrupt, unasked, and what that is.
+    affected: BTreeMap<Name, Option<DesiredKey>>,
     /// Those of them that were disrupted, and when that began last.
     disrupted: BTreeMap<Name, Tick>,
-    held: BTreeSet<Name>,
+    /// For which desired state.
+    held: BTreeMap<Name, Option<DesiredKey>>,
     corrections: BTreeMap<(Name, String), VecDeque<Tick>>,
     /// Bindings whose persona embody has taken down and not yet brought back.
     down: BTreeSet<Name>,
@@ -73,6 +74,8 @@ pub(crate) struct Standing<'a> {
     pub differs: bool,
     /// A step of it disrupts, and no approval covers that step.
     pub disrupts: bool,
+    /// What of it disrupts is approved, or its body is off: nothing is left to hold.
+    pub harmless: bool,
 }
 
 impl Guardrails {
@@ -85,7 +88,13 @@ impl Guardrails {
         let server = assess.server;
         let drift = assess.differs && self.is_drift(server, assess.desired);
         set(&mut self.drifted, server, drift);
-        self.changed |= set(&mut self.affected, server, assess.disrupts && !drift);
+        let was = self.affected.contains_key(server);
+        match assess.disrupts && !drift {
+            true => drop(self.affected.insert(server.clone(), assess.desired)),
+            false => drop(self.affected.remove(server)),
+        }
+        let is = self.affected.contains_key(server);
+        self.changed |= was != is;
         if assess.converged {
             match assess.desired {
                 Some(desired) => drop(self.settled.insert(server.clone(), desired)),
@@ -93,8 +102,10 @@ impl Guardrails {
             }
             self.lift.remove(server);
         }
-        if !self.affected.contains(server) {
-            self.changed |= self.held.remove(server);
+        // What does not disrupt for the moment may only be paused, or not answer: another stop, or its end, is no word about this one.
+        let over = assess.converged || assess.harmless || self.held.get(server).is_some_and(|held| *held != assess.desired);
+        if !is && over {
+            self.changed |= self.held.remove(server).is_some();
         }
     }
 
@@ -147,9 +158,9 @@ impl Guardrails {
             return false;
         }
         self.disrupted.retain(|_, at| now.since(*at) < CHANGE_WINDOW);
-        let waiting = || self.affected.iter().filter(|server| !self.disrupted.contains_key(*server));
+        let waiting = || self.affected.iter().filter(|(server, _)| !self.disrupted.contains_key(*server));
         if self.disrupted.len() + waiting().count() > limits.max_affected_by_change.of(bodies) {
-            let waiting: Vec<Name> = waiting().cloned().collect();
+            let waiting: Vec<(Name, Option<DesiredKey>)> = waiting().map(|(server, desired)| (server.clone(), *desired)).collect();
             self.held.extend(waiting);
         }
         true
@@ -157,19 +168,16 @@ impl Guardrails {
 
     /// A step that disrupts was sent.
     pub(crate) fn begun(&mut self, server: &Name, now: Tick) {
-        if self.affected.contains(server) {
+        if self.affected.contains_key(server) {
             self.disrupted.insert(server.clone(), now);
             self.changed = true;
         }
     }
 
-    /// The servers that are held, and why.
+    /// The servers that are held, and why. Who is to approve it depends on in whose name it is done.
     pub(crate) fn held(&self) -> BTreeMap<Name, Trouble> {
-        let message = format!(
-            "the desired state of now would disrupt {} servers, more than limits.maxAffectedByChange: each waits for `embody approve BINDING`",
-            self.held.len()
-        );
-        self.held.iter().map(|server| (server.clone(), Trouble { reason: Reason::Held, message: message.clone() })).collect()
+        let message = format!("the desired state of now would disrupt {} servers, more than limits.maxAffectedByChange", self.held.len());
+        self.held.keys().map(|server| (server.clone(), Trouble { reason: Reason::Held, message: message.clone() })).collect()
     }
 
     /// Counts a correction of drift that was made.
@@ -282,7 +290,14 @@ mod tests {
 
     fn look(guardrails: &mut Guardrails, server: &str, desired: u64, converged: bool, disrupts: bool) {
         let server = name(server);
-        guardrails.assess(&Standing { server: &server, desired: Some(DesiredKey(desired)), converged, differs: !converged, disrupts });
+        guardrails.assess(&Standing {
+            server: &server,
+            desired: Some(DesiredKey(desired)),
+            converged,
+            differs: !converged,
+            disrupts,
+            harmless: !disrupts,
+        });
     }
 
     #[test]
@@ -316,6 +331,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_stays_so_while_it_is_paused_or_does_not_answer() {
+        let (mut guardrails, limits) = (Guardrails::default(), Limits::default());
+        for n in 0..6 {
+            look(&mut guardrails, &format!("s{n}"), 2, false, true);
+        }
+        guardrails.hold(20, &limits, Tick(9));
+        let server = name("s0");
+        let paused = |desired| Standing {
+            server: &server,
+            desired: Some(DesiredKey(desired)),
+            converged: false,
+            differs: true,
+            disrupts: false,
+            harmless: false,
+        };
+        for n in 1..6 {
+            look(&mut guardrails, &format!("s{n}"), 2, true, false);
+        }
+        guardrails.assess(&paused(2));
+        guardrails.hold(20, &limits, Tick(9));
+        assert_eq!(guardrails.held().keys().collect::<Vec<_>>(), [&server]);
+        guardrails.assess(&paused(3));
+        assert!(guardrails.held().is_empty(), "it is no longer desired");
+    }
+
+    #[test]
     fn changes_that_drip_in_are_held_as_one() {
         let (mut guardrails, limits) = (Guardrails::default(), Limits::default());
         let at = |s: u64| Tick(1 + s * 1_000_000);
@@ -333,7 +374,7 @@ mod tests {
         guardrails.hold(20, &limits, at(300));
         assert_eq!(guardrails.held().keys().collect::<Vec<_>>(), [&name("s5")]);
         // The first of them are past.
-        let mut later = Guardrails { held: BTreeSet::new(), ..guardrails };
+        let mut later = Guardrails { held: BTreeMap::new(), ..guardrails };
         later.hold(20, &limits, at(700));
         assert!(later.held().is_empty());
     }
