@@ -136,6 +136,9 @@ pub mod drivers {
         }
     }
 }
+pub mod gitops {
+    pub use crate::gitops::directory::{Content, Directory, Not};
+}
 pub mod limits {
     pub use crate::limits::{
         API_CONNECTIONS, BOOT_CONNECTIONS, BOOT_HEAD_BYTES, EVENTS, FAST_POLL_FOR, HARD_OFF_TRIES, HARD_OFF_WAIT, HEAD_WITHIN, LEASE_TTL,

@@ -2,8 +2,8 @@
 //!
 //! Level-triggered: notify is a hint, the rescan is the truth. A broken file changes nothing and is a condition on Policy/default.
 //! Invariants: deletes only with `--prune`, only what this directory created, and never everything: an empty directory deletes nothing. What was
-//! applied before and has been replaced since is not applied again by an instance that did not see its directory change to it: the checkout of
-//! a standby may be older. Shown by `tests/rack/process.rs`.
+//! applied before and has been replaced since is not applied again by an instance that did not see its directory change to it after that: the
+//! checkout of a standby may be older. Shown by `tests/rack/process.rs` and `tests/simulate.rs`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ const CONDITION: &str = "ManifestsApplied";
 pub(crate) async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut controller: ToController, site: Site) {
     let (hint, mut hints) = mpsc::channel(1);
     let _watcher = watch_directory(&directory, hint);
-    let mut source = Directory { path: directory, prune, backend, seen: None, changed_to: None };
+    let mut source = Directory::new(directory, prune, backend);
     loop {
         let loaded = source.look().await;
         // Only the controller that acts writes desired state from its directory; the others see how theirs changes.
@@ -80,7 +80,8 @@ fn watch_directory(directory: &Path, hint: mpsc::Sender<()>) -> Option<notify::R
 }
 
 /// Why nothing was applied.
-enum Not {
+#[derive(Debug)]
+pub enum Not {
     Broken(String),
     /// A person has to say so first.
     Waits(String),
@@ -102,13 +103,13 @@ fn tell(outcome: Result<String, Not>, site: &Site) {
 }
 
 /// What the directory holds.
-struct Content {
+pub struct Content {
     objects: Vec<Object>,
     files: usize,
     digest: String,
 }
 
-struct Directory {
+pub struct Directory {
     path: PathBuf,
     prune: bool,
     backend: Arc<Backend>,
@@ -116,9 +117,15 @@ struct Directory {
     seen: Option<String>,
     /// What this instance saw it change to.
     changed_to: Option<String>,
+    /// What had been applied last when it came to hold this, if that could be read.
+    applied_then: Option<Option<String>>,
 }
 
 impl Directory {
+    pub fn new(path: PathBuf, prune: bool, backend: Arc<Backend>) -> Directory {
+        Directory { path, prune, backend, seen: None, changed_to: None, applied_then: None }
+    }
+
     async fn look(&mut self) -> Result<Content, String> {
         let existing = self.backend.all().await.map_err(|e| e.message)?;
         let path = self.path.clone();
@@ -127,15 +134,26 @@ impl Directory {
         if loaded.has_errors() {
             return Err(loaded.render(false));
         }
-        let digest = digest_of(&loaded.objects);
+        Ok(self.saw(loaded.objects, loaded.files).await)
+    }
+
+    /// It holds this now.
+    pub async fn saw(&mut self, objects: Vec<Object>, files: usize) -> Content {
+        let digest = digest_of(&objects);
+        if self.seen.as_ref() != Some(&digest) {
+            self.applied_then = None;
+        }
+        if let (None, Ok((history, _))) = (&self.applied_then, self.history().await) {
+            self.applied_then = Some(history.last().cloned());
+        }
         if self.seen.as_ref().is_some_and(|seen| *seen != digest) {
             self.changed_to = Some(digest.clone());
         }
         self.seen = Some(digest.clone());
-        Ok(Content { objects: loaded.objects, files: loaded.files, digest })
+        Content { objects, files, digest }
     }
 
-    async fn apply(&mut self, content: Content) -> Result<String, Not> {
+    pub async fn apply(&mut self, content: Content) -> Result<String, Not> {
         let broken = |e: crate::server::api::fault::ApiError| Not::Broken(e.message);
         let existing = self.backend.all().await.map_err(broken)?;
         let source = format!("directory:{}", self.path.display());
@@ -149,7 +167,9 @@ impl Directory {
         let (mut history, expect) = self.history().await.map_err(Not::Broken)?;
         let is_newest = history.last() == Some(&content.digest);
         let is_older = !is_newest && history.contains(&content.digest);
-        if is_older && self.changed_to.as_ref() != Some(&content.digest) {
+        // Whatever came here before another one was applied, as to a standby whose checkout stays behind, is no answer to that one.
+        let overtaken = !is_newest && self.applied_then.as_ref().is_some_and(|then| then.as_ref() != history.last());
+        if overtaken || (is_older && self.changed_to.as_ref() != Some(&content.digest)) {
             self.is_approved(&content, &source, if prunes { &gone } else { &[] }).await?;
         }
         if !is_newest {
@@ -198,8 +218,8 @@ impl Directory {
         let what = writes.join(", ");
         self.backend.source.waits_for(Some(Pending { digest, writes }));
         Err(Not::Waits(format!(
-            "the directory holds what was applied before, and replaced since; this controller did not see it change back, so it may be an older \
-             checkout. Nothing is applied ({what}) before `embody approve source/directory`"
+            "the directory holds what was applied before, or came before what was applied last; this controller did not see it change since, so it \
+             may be an older checkout. Nothing is applied ({what}) before `embody approve source/directory`"
         )))
     }
 }
