@@ -13,20 +13,31 @@ use tracing_subscriber::EnvFilter;
 pub(crate) const FILTER: &str = "EMBODY_LOG";
 
 thread_local! {
-    /// For the simulator: the moment from which the wall clock of this thread goes as tokio's does.
-    static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// For the simulator: the moment from which the wall clock of this thread goes as tokio's does, and by how many seconds somebody has set it since.
+    static VIRTUAL: Cell<Option<(Instant, i64)>> = const { Cell::new(None) };
 }
 
 /// From now on the wall clock of this thread goes as tokio's does, beginning at a fixed moment: for the simulator.
 pub fn virtual_from_now() {
-    VIRTUAL.set(Some(Instant::now()));
+    VIRTUAL.set(Some((Instant::now(), 0)));
+}
+
+/// Somebody sets the wall clock of this thread by so many seconds: for the simulator.
+pub fn jump(seconds: i64) {
+    VIRTUAL.set(VIRTUAL.get().map(|(began, set)| (began, set + seconds)));
+}
+
+/// The present moment, in seconds since 1970.
+pub(crate) fn seconds() -> i64 {
+    now().as_second()
 }
 
 fn now() -> jiff::Timestamp {
     // 2027-01-15
     const BEGIN: i64 = 1_800_000_000;
     let since = |began: Instant| i64::try_from(began.elapsed().as_secs()).unwrap_or(0);
-    VIRTUAL.get().and_then(|began| jiff::Timestamp::from_second(BEGIN + since(began)).ok()).unwrap_or_else(jiff::Timestamp::now)
+    let virtual_now = |(began, set)| jiff::Timestamp::from_second(BEGIN + since(began) + set).ok();
+    VIRTUAL.get().and_then(virtual_now).unwrap_or_else(jiff::Timestamp::now)
 }
 
 /// The present moment as RFC 3339 in UTC, to the second.

@@ -297,5 +297,5 @@ pub mod store {
     }
 }
 pub mod telemetry {
-    pub use crate::telemetry::virtual_from_now;
+    pub use crate::telemetry::{jump, virtual_from_now};
 }

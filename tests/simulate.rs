@@ -1,12 +1,17 @@
-//! The whole controller in virtual time, seed by seed: chaos with checkers on every step, then calm, then it must converge and fall silent.
+//! The whole controller in virtual time, seed by seed: chaos with checkers on every step, then calm, then it must converge and fall silent. One seed
+//! of twenty has a large data centre, in which many bodies are changed together; in some, desired state comes from directories.
 //!
 //! By default as many seeds are run as fit in three minutes, but at least 150. `SEEDS=1..400` selects (`tests/run --long` takes 5,000), `SEED=46` replays one with a full trace. A failing seed prints what was violated, its fault plan, the last events
 //! and the command that replays it.
 
+#[path = "simulate/checkouts.rs"]
+mod checkouts;
 #[path = "simulate/hosts.rs"]
 mod hosts;
 #[path = "simulate/listener.rs"]
 mod listener;
+#[path = "simulate/masses.rs"]
+mod masses;
 #[path = "simulate/operators.rs"]
 mod operators;
 #[path = "simulate/people.rs"]
@@ -28,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use embody::testing::sim::line::Weather;
-use plan::{Act, Plan, Rogue};
+use plan::{Act, Do, Plan, Rogue, Stop};
 use run::{Failure, Outcome, Sabotage};
 
 /// As many seeds as fit in three minutes, but at least so many.
@@ -214,4 +219,116 @@ fn the_checkers_bite_on_the_wire() {
     noticed("invariant 5: tor-1 is changed", Sabotage::None, &Plan::fair(1, vec![(at(300), Act::Rogue(Rogue::PastTheGate))]).wired());
     let fair = run::run(&Plan::fair(1, vec![(at(300), moves)]).wired(), false, Sabotage::None).map_err(|f| f.story).unwrap();
     assert_eq!((fair.tended, fair.offs), (0, 1), "one move, one off, nobody had to help");
+}
+
+/// What a person was shown, and said yes to: that alone, once, from where it was shown to start, of that generation, within the hour.
+#[test]
+fn the_checkers_bite_on_what_was_not_shown() {
+    let at = Duration::from_secs;
+    let (off, stop, approve) = (Act::Rogue(Rogue::OffWithoutIntent(0)), Act::Stop(0), Act::Mode { binding: 0, mode: "approve" });
+    let write = |from, to| Act::Rogue(Rogue::Write { server: 0, from, to });
+    let waits = vec![(at(300), approve), (at(310), stop)];
+    let said =
+        |acts: &[(Duration, Act)]| [waits.clone(), vec![(at(330), Act::Look(0)), (at(350), Act::ApproveShown(0))], acts.to_vec()].concat();
+    let paused = |acts: &[(Duration, Act)]| said(&[&[(at(320), Act::PauseBinding(0))], acts].concat());
+    let renumbered = vec![
+        waits[0].clone(),
+        (at(310), Act::Renumber { network: 0, vlan: 210 }),
+        (at(330), Act::Look(0)),
+        (at(340), Act::ApproveShown(0)),
+    ];
+    let strange = vec![(at(300), Act::Move { binding: 0, server: 3 })];
+    for (sentence, fair, rogue) in [
+        ("invariant 11: IPMI s0 power off leaves for s0: its changes wait", waits.clone(), vec![(at(400), off.clone())]),
+        // It was done, and somebody has switched the machine on since.
+        ("invariant 11", said(&[(at(500), Act::Button(0))]), vec![(at(600), off.clone())]),
+        // It is another generation now.
+        ("invariant 11", paused(&[(at(360), Act::Restart(0)), (at(430), Act::ResumeBinding(0))]), vec![(at(440), off.clone())]),
+        // The hour is over.
+        ("invariant 11", paused(&[(at(4100), Act::ResumeBinding(0))]), vec![(at(4120), off.clone())]),
+        // The same with a clock that is set back, and a controller that begins again.
+        (
+            "invariant 11",
+            paused(&[(at(360), Act::ClockJumps(-18_000)), (at(370), Act::Kill { down: at(1) }), (at(4100), Act::ResumeBinding(0))]),
+            vec![(at(4120), off)],
+        ),
+        ("invariant 11: SNMP tor-1 port1 50 → 210", renumbered, vec![(at(700), write(50, 210))]),
+        (
+            "invariant 11: SNMP tor-1 port4 1 → 110 leaves for s3: it was found",
+            strange,
+            vec![(at(360), Act::Rogue(Rogue::Write { server: 3, from: 1, to: 110 }))],
+        ),
+    ] {
+        bites(sentence, |acts| Plan { chaos: at(4200), ..Plan::fair(1, acts) }, fair, rogue);
+    }
+    let fair = run::run(&Plan::fair(1, said(&[])), false, Sabotage::None).map_err(|f| f.story).unwrap();
+    assert_eq!(fair.offs, 1, "what was approved is done");
+}
+
+/// A world in which all is well, though people do this; and the same with one act that embody must never do.
+fn bites(sentence: &str, world: impl Fn(Vec<(Duration, Act)>) -> Plan, fair: Vec<(Duration, Act)>, rogue: Vec<(Duration, Act)>) {
+    let words = format!("{sentence}: {fair:?}");
+    let sorted = |mut acts: Vec<(Duration, Act)>| {
+        acts.sort_by_key(|(at, _)| *at);
+        acts
+    };
+    let fair = sorted(fair);
+    if let Err(failure) = run::run(&world(fair.clone()), false, Sabotage::None) {
+        panic!("{words}: {}", failure.story);
+    }
+    noticed(sentence, Sabotage::None, &world(sorted([fair, rogue].concat())));
+}
+
+/// What stops something is lifted by the word for exactly that, or by its own end.
+#[test]
+fn the_checkers_bite_on_stops() {
+    let at = Duration::from_secs;
+    let write = |server| Act::Rogue(Rogue::Write { server, from: 110, to: 50 });
+    let by_hand = |s| (at(s), Act::PortByHand { switch: 0, server: 0, vlan: 50, shut: false });
+    let renumber = (at(320), Act::Renumber { network: 0, vlan: 210 });
+    let all: Vec<usize> = (0..7).collect();
+    let others = |s| {
+        let acts = [Act::PauseBinding(0), Act::ResumeBinding(0), Act::Retry(0), Act::PauseFor(None, at(10)), Act::Kill { down: at(1) }];
+        acts.into_iter().zip(s..).map(|(act, s)| (at(s), act)).collect::<Vec<_>>()
+    };
+    let mass = (at(300), Act::Many(all.clone(), Do::OtherNetwork));
+    let dark = [vec![(at(300), Act::Silent(all.clone(), at(100))), (at(415), Act::Buttons(vec![1, 2]))], others(420)].concat();
+    // Another controller counts anew: until then no other word lifts it.
+    let held = [vec![mass.clone()], others(310).into_iter().take(4).collect()].concat();
+    for (sentence, fair, rogue) in [
+        ("invariant 5", vec![(at(300), Act::PauseOf(Stop::Server(0), at(100))), renumber.clone()], vec![(at(330), write(0))]),
+        ("invariant 5", vec![(at(300), Act::PauseOf(Stop::Persona(0), at(100))), renumber.clone()], vec![(at(330), write(0))]),
+        ("invariant 5", vec![(at(300), Act::PauseOf(Stop::Switch(0), at(100))), renumber.clone()], vec![(at(330), write(0))]),
+        // Its end is an hour later, whatever the clock on the wall says.
+        (
+            "invariant 5",
+            vec![(at(300), Act::PauseOf(Stop::Server(0), at(300))), (at(310), Act::ClockJumps(18_000)), renumber],
+            vec![(at(400), write(0))],
+        ),
+        ("invariant 11: SNMP tor-1 port1 110 → 50 leaves for s0 while the breaker is open", dark.clone(), vec![(at(500), write(0))]),
+        ("invariant 11: the breaker is closed", dark, vec![(at(600), Act::Rogue(Rogue::CloseBreaker))]),
+        ("invariant 11: SNMP tor-1 port1 110 → 50 leaves for s0, which was held", held, vec![(at(420), write(0))]),
+        (
+            "invariant 11: SNMP tor-1 port1 110 → 50 leaves for s0, of which port tor-1 port1 was corrected three times",
+            vec![by_hand(300), by_hand(430), by_hand(560), by_hand(690)],
+            vec![(at(750), write(0))],
+        ),
+        ("invariant 10: SNMP tor-1 port6 110 → 50 leaves: 6 bodies", vec![mass], (0..6).map(|n| (at(330), write(n))).collect()),
+    ] {
+        bites(sentence, |acts| Plan::fair(1, acts).of(7), fair, rogue);
+    }
+}
+
+/// A standby that takes over with an older checkout applies nothing of it; if it did, that would be noticed.
+#[test]
+fn the_checkers_bite_on_an_older_checkout() {
+    let at = Duration::from_secs;
+    let world = |acts| Plan { controllers: 2, sourced: true, ..Plan::fair(1, acts) };
+    let fair = vec![(at(300), Act::Renumber { network: 0, vlan: 210 }), (at(400), Act::Kill { down: at(200) }), (at(800), Act::Pull(1))];
+    bites("invariant 13: Network/web is stored as it was 1 commits ago", world, fair, vec![(at(390), Act::Rogue(Rogue::OldNetworks))]);
+    // Its checkout has changed under its eyes, and what came after that was applied by the other one; what it holds never was.
+    let renumber = |s, vlan| (at(s), Act::Renumber { network: 0, vlan });
+    let behind =
+        vec![renumber(301, 210), (at(302), Act::Pull(1)), renumber(303, 220), renumber(360, 230), (at(400), Act::Kill { down: at(200) })];
+    run::run(&world(behind), false, Sabotage::None).map_err(|f| f.story).unwrap();
 }

@@ -19,6 +19,7 @@ use super::switch::{Change, SimSwitch, Who};
 use super::trace::Trace;
 use super::virtual_bmc::VirtualBmc;
 use super::virtual_switch::VirtualAgent;
+use super::watched::Watched;
 use crate::boot::answer::Answer;
 use crate::clock::{BootClock, Clock};
 use crate::control::controller::Message;
@@ -398,8 +399,8 @@ impl Centre {
     }
 
     /// A controller hears this of a server's power.
-    pub(super) fn told(&self, server: &Name, power: Power) {
-        self.judge(|judge, now| judge.told(server, power, now));
+    pub(super) fn told(&self, host: Host, server: &Name, power: Power) {
+        self.judge(|judge, now| judge.told(host, server, power, now));
     }
 
     /// A change leaves: called inside the gate.
@@ -652,7 +653,8 @@ pub struct VirtualDevices {
 impl Devices for VirtualDevices {
     fn bmc(&self, server: &Name, spec: &ServerSpec, _: BmcLogin, _: Duration, _: Arc<Turns>) -> Box<dyn Driver> {
         let line = self.centre.line(&Device::Bmc(server.clone()));
-        Box::new(VirtualBmc::new(Arc::clone(&self.centre), self.host, server.clone(), spec.bmc.address.to_string(), line))
+        let bmc = VirtualBmc::new(Arc::clone(&self.centre), self.host, server.clone(), spec.bmc.address.to_string(), line);
+        Box::new(Watched::new(Box::new(bmc), &self.centre, self.host))
     }
 
     fn switch(&self, switch: &Name, spec: &SwitchSpec, _: SnmpLogin, _: Arc<Turns>) -> Box<dyn Driver> {
@@ -666,6 +668,7 @@ impl Devices for VirtualDevices {
             create_vlans: spec.vlans == VlanPolicy::Create,
             read_only: spec.maintenance.is_some() || spec.manage.is_none(),
         };
-        Box::new(SwitchDriver::new(device.to_string(), Box::new(agent), settings))
+        let driver = SwitchDriver::new(device.to_string(), Box::new(agent), settings);
+        Box::new(Watched::new(Box::new(driver), &self.centre, self.host))
     }
 }

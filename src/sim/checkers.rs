@@ -1,20 +1,25 @@
-//! The referee of a simulation: invariants 5 to 10 of the product, checked at every step against the truth, not against what embody thinks.
+//! The referee of a simulation: invariants 5 to 11 of the product, checked at every step against the truth, not against what embody thinks.
 //!
 //! It hears what leaves, what the devices really did, what was stored, and what people said. The first sentence that is violated stands. What
-//! leaves is checked in `authority` and `offs`, what happens at ports in `ports`, what disks start in `disks`. Leaves out: whether things converge (`tests/simulate.rs`,
-//! which also shows that the checkers bite).
+//! leaves is checked in `authority` and `offs`, and as an operation (`leaving`) in `shown`, `stops` and `unasked`; what sources bring in `sources`; what happens at ports in `ports`, what disks
+//! start in `disks`. Leaves out: whether things converge (`tests/simulate.rs`, which also shows that the checkers bite).
 
 mod authority;
 mod disks;
+mod leaving;
 mod offs;
 mod ports;
+mod shown;
+mod sources;
+mod stops;
+mod unasked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bmc::Cause;
 use super::switch::PortView;
 use crate::model::binding::RunState;
-use crate::model::body::{Body, Hold};
+use crate::model::body::{Body, Found, Hold};
 use crate::model::claim::Claim;
 use crate::model::fact::{Power, Tick};
 use crate::model::network::Role;
@@ -66,10 +71,17 @@ pub struct Judge {
     running: BTreeMap<Name, (Name, BTreeSet<Claim>)>,
     /// Running something that embody was never asked to care for.
     strange: BTreeSet<Name>,
+    /// The same, whoever approved what of it, until it is off or embody cares for it.
+    found_running: BTreeSet<Name>,
     authority: authority::Authority,
     offs: offs::Offs,
     disks: disks::Disks,
     ports: ports::Ports,
+    leaving: leaving::Leaving,
+    shown: shown::Shown,
+    sources: sources::Sources,
+    stops: stops::Stops,
+    unasked: unasked::Unasked,
     /// What ran until embody switched it off, by persona; forgotten once it runs again.
     ended: BTreeMap<Name, Ended>,
     /// When a binding last became another one, or a person last had a hand in it.
@@ -101,8 +113,13 @@ impl Judge {
     pub fn found(&mut self, server: &Name, running: bool) {
         self.power.insert(server.clone(), if running { Power::On } else { Power::Off });
         if running {
-            self.strange.insert(server.clone());
+            self.is_found_running(server);
         }
+    }
+
+    fn is_found_running(&mut self, server: &Name) {
+        self.strange.insert(server.clone());
+        self.found_running.insert(server.clone());
     }
 
     pub fn is_strange(&self, server: &Name) -> bool {
@@ -140,10 +157,15 @@ impl Judge {
                 if let Ok(object) = serde_json::from_slice(value).map_err(drop).and_then(|v| Object::from_json(v).map_err(drop)) {
                     let key = (object.kind(), object.name().clone());
                     self.vlans_are_named(now);
-                    // A status alone changes nothing here.
+                    if by == By::Controller {
+                        self.status_is_stored(&object, now);
+                    }
+                    // A status alone changes nothing else here.
                     if self.generations.insert(key, object.meta.generation) != Some(object.meta.generation) {
                         self.touched.insert(object.name().clone(), now);
                         self.objects.insert(&object);
+                        self.object_is_shown(&object, now);
+                        self.source_is_stored(&object);
                         self.desired_changed(now);
                     }
                 }
@@ -153,13 +175,18 @@ impl Judge {
                 self.touched.insert(name.clone(), now);
                 self.generations.remove(&(kind, name.clone()));
                 self.objects.remove(kind, &name);
+                if kind == Kind::Binding {
+                    self.version(&name, now);
+                }
                 self.desired_changed(now);
             }
             (Some(Key::Body(server)), Some(value)) => match serde_json::from_slice::<Body>(value) {
                 Ok(body) => self.body_stored(&server, body, by),
                 Err(_) => self.unreadable_at = Some(now),
             },
+            (Some(Key::Pause(id)), value) => self.pause_is_stored(&id, value, by, now),
             (Some(Key::Approval(binding)), value) => {
+                self.approval_is_stored(&binding, by);
                 let approval = value.and_then(|v| serde_json::from_slice::<serde_json::Value>(v).ok());
                 match approval.and_then(|v| serde_json::from_value(v.get("approval")?.clone()).ok()) {
                     Some(approval) => drop(self.approvals.insert(binding, approval)),
@@ -189,7 +216,9 @@ impl Judge {
 
     fn desired_changed(&mut self, now: Tick) {
         self.policy_changed(now);
-        for (port, desired) in self.desired() {
+        let all = self.desired();
+        self.wanted_changed(&all);
+        for (port, desired) in all {
             let history = self.ports.desired.entry(port).or_default();
             if history.last().is_none_or(|(_, last)| *last != desired) {
                 history.push((now, desired));
@@ -199,9 +228,13 @@ impl Judge {
 
     /// By the names of NICs alone: the worlds of the simulator name them alike on servers and personas.
     fn desired(&self) -> Vec<(PortName, Intent)> {
+        self.objects.servers.keys().flat_map(|server| self.desired_of(server)).collect()
+    }
+
+    fn desired_of(&self, server: &Name) -> Vec<(PortName, Intent)> {
         let quarantine = self.objects.networks.values().find(|n| n.spec.role == Role::Quarantine);
         let mut out = Vec::new();
-        for (server, held) in &self.objects.servers {
+        if let Some(held) = self.objects.servers.get(server) {
             let mut bindings = self.objects.bindings_of_server(server).filter_map(|b| self.objects.bindings.get(b));
             let binding = bindings.next();
             let persona = binding.map(|b| &b.spec.persona);
@@ -224,15 +257,18 @@ impl Judge {
 
     /// What the ports of a server are to carry now.
     pub fn desired_ports(&self, server: &Name) -> Vec<(PortName, BTreeSet<Vlan>)> {
-        let wired = |port: &PortName| self.wired(&port.0, &port.1).as_ref() == Some(server);
-        self.desired().into_iter().filter(|(port, _)| wired(port)).map(|(port, desired)| (port, desired.vlans)).collect()
+        self.desired_of(server).into_iter().map(|(port, desired)| (port, desired.vlans)).collect()
     }
 
     fn body_stored(&mut self, server: &Name, body: Body, by: By) {
         let nobodys = body.held_by.is_none() && body.release.is_none();
         if nobodys && self.power.get(server) == Some(&Power::On) {
-            self.strange.insert(server.clone());
+            self.is_found_running(server);
         }
+        if body.found == Found::Managed {
+            self.found_running.remove(server);
+        }
+        self.half_way_is_stored(server, &body);
         // What people do to the store switches nothing off, and nothing back on.
         if by == By::Controller {
             self.offs.intent_stored(server, body.off.is_some());
@@ -269,6 +305,7 @@ impl Judge {
         self.disks.is_no_stray(server);
         let clash = self.clash(server, &claims).filter(|(other, _)| !self.disks.is_unknown(other, server));
         self.running.insert(server.clone(), (persona.clone(), claims));
+        self.body_may_be_met(server);
         if let Some((other, claim)) = clash {
             self.violated(&[server, &other, persona], format!("invariant 6: {claim} is in use on {server} and on {other}"));
         }
@@ -296,14 +333,17 @@ impl Judge {
                     self.ended.insert(persona, Ended { server: server.clone(), binding, at });
                 }
                 self.strange.remove(server);
+                self.found_running.remove(server);
+                self.hold_is_over(server);
             }
             Power::On => {
                 let body = self.body(server);
                 if body.held_by.is_none() && body.release.is_none() {
-                    self.strange.insert(server.clone());
+                    self.is_found_running(server);
                 }
             }
         }
+        self.body_may_be_met(server);
     }
 
     /// Personas that ran, were switched off by embody, and run nowhere, although nobody has changed anything of theirs since and their binding says
@@ -328,6 +368,8 @@ impl Judge {
                 let is_stuck = |s: &Name| self.offs.is_stuck(&self.body(s));
                 let changed = exchanged
                     || target.is_some_and(is_stuck)
+                    // One whose partner in an exchange is held waits for a person's word about that.
+                    || target.is_some_and(|t| self.is_held(t))
                     || hands.any(|n| since(&n, *at))
                     || self.unreadable_at.is_some_and(|t| t >= *at);
                 if binding.spec.state == RunState::Running && !changed {

@@ -22,3 +22,4 @@ pub(crate) mod trace;
 pub(crate) mod trial_store;
 pub(crate) mod virtual_bmc;
 pub(crate) mod virtual_switch;
+pub(crate) mod watched;

@@ -23,6 +23,7 @@ use super::checkers::{Host, Write};
 use super::mib::Mib;
 use super::rmcp::Endpoint;
 use super::switch::SimSwitch;
+use super::watched::Watched;
 use crate::drivers::bmc::ipmi::commands::flags_of;
 use crate::drivers::credentials::Turns;
 use crate::drivers::gate::{Datagram, DeviceSocket, Freshness, Network, Permit};
@@ -275,7 +276,8 @@ impl WiredDevices {
     }
 
     fn held(&self, device: Device, driver: Box<dyn Driver>) -> Box<dyn Driver> {
-        Box::new(HeldDriver { driver, device, centre: Arc::clone(&self.wires.centre), host: self.host })
+        let held = HeldDriver { driver, device, centre: Arc::clone(&self.wires.centre), host: self.host };
+        Box::new(Watched::new(Box::new(held), &self.wires.centre, self.host))
     }
 }
 
@@ -305,7 +307,7 @@ impl Driver for HeldDriver {
     async fn observe(&mut self, depth: Depth, deadline: Instant) -> Result<Observation, Fault> {
         let seen = self.centre.freezer.hold(self.host, self.driver.observe(depth, deadline)).await?;
         if let (Device::Bmc(server), Observation::Bmc(bmc)) = (&self.device, &seen) {
-            self.centre.told(server, bmc.power);
+            self.centre.told(self.host, server, bmc.power);
         }
         Ok(seen)
     }

@@ -282,7 +282,7 @@ impl Driver for VirtualBmc {
             return Err(Fault::Garbled { device: self.device(), why });
         }
         let identity = self.identity.clone().unwrap_or_default();
-        self.centre.told(&self.server, power);
+        self.centre.told(self.host, &self.server, power);
         Ok(Observation::Bmc(BmcSeen { shown: self.shown(session), identity, power, boot, suite: 17 }))
     }
 

@@ -10,6 +10,7 @@ use embody::testing::control::controller::{Controller, Message, Parts, Remembere
 use embody::testing::control::status_writer::Site as Conditions;
 use embody::testing::drivers::Devices;
 use embody::testing::limits;
+use embody::testing::server::api::Backend;
 use embody::testing::sim::centre::{Answers, Centre, VirtualDevices};
 use embody::testing::sim::checkers::Host as Number;
 use embody::testing::sim::network::{WiredDevices, Wires};
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::checkouts::Checkouts;
 use crate::reckless::RecklessDevices;
 
 /// Who holds the lease, and until when.
@@ -76,6 +78,8 @@ pub struct Host {
     centre: Arc<Centre>,
     acting: Acting,
     process: Option<JoinHandle<()>>,
+    /// Where it has a directory of manifests.
+    pub source: Option<(Checkouts, Arc<Backend>)>,
     pub back_at: Option<Instant>,
 }
 
@@ -83,7 +87,7 @@ impl Host {
     pub fn new(number: Number, centre: &Arc<Centre>, store: Arc<TrialStore>, acting: &Acting, reach: Reach) -> Host {
         let records = Arc::new(Records::in_memory(store.clone()));
         let (centre, acting) = (Arc::clone(centre), acting.clone());
-        Host { number, store, reach, wired: None, records, centre, acting, process: None, back_at: None }
+        Host { number, store, reach, wired: None, records, centre, acting, process: None, source: None, back_at: None }
     }
 
     fn devices(&mut self) -> Arc<dyn Devices> {
@@ -112,7 +116,17 @@ impl Host {
             devices: self.devices(),
             acting: self.acting.clone(),
         };
-        self.process = Some(tokio::spawn(self.centre.freezer.hold(self.number, process.act())));
+        let (host, source, holds) = (self.number, self.source.clone(), self.acting.holds.subscribe());
+        let lives = async move {
+            let Some((checkouts, backend)) = source else { return process.act().await };
+            let acts = || holds.borrow().as_ref().is_some_and(|(holder, _)| *holder == host);
+            tokio::select! {
+                biased;
+                () = process.act() => {}
+                never = checkouts.follow(host, backend, acts) => match never {},
+            }
+        };
+        self.process = Some(tokio::spawn(self.centre.freezer.hold(self.number, lives)));
     }
 
     pub async fn kill(&mut self) {

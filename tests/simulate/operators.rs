@@ -1,18 +1,18 @@
 //! The people of the simulated data centre: what they desired state, through the API's own checks, and what they do with their hands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use embody::testing::control::actions::Operators as Words;
-use embody::testing::control::operator::{Approving, Control, Refusal, Scope};
+use embody::testing::control::operator::{ApprovalShown, Approving, Control, Refusal, Scope};
 use embody::testing::drivers::bmc::ipmi::commands::ChassisControl;
 use embody::testing::drivers::gate::Key;
 use embody::testing::drivers::switch::objects::{self, at};
 use embody::testing::drivers::switch::snmp::Value as SnmpValue;
 use embody::testing::drivers::switch::snmp::codec::{self, Pdu};
 use embody::testing::model::claim::directory;
-use embody::testing::model::fact::{Admin, PortConfig, Power};
+use embody::testing::model::fact::{Admin, PortConfig, Power, Tick};
 use embody::testing::model::op::{Device, Off, Op};
 use embody::testing::model::{Kind, Name, Object, Vlan};
 use embody::testing::plan::off::sending;
@@ -25,7 +25,10 @@ use embody::testing::sim::network::Wires;
 use embody::testing::store::keys;
 use serde_json::{Value, json};
 
-use crate::plan::{Act, Plan, Rogue};
+use tokio::time::sleep;
+
+use crate::checkouts::{Checkouts, RESCAN};
+use crate::plan::{Act, Plan, RACK, Rogue};
 
 pub const QUARANTINE: u16 = 999;
 /// The root of a persona that is on the disk of its server.
@@ -47,12 +50,17 @@ pub fn server(n: usize) -> Name {
 }
 
 pub fn switch(n: usize) -> Name {
-    name(["tor-1", "tor-2"][n])
+    name(&format!("tor-{}", n + 1))
 }
 
-/// The port of server n on each switch.
+/// The two switches of a server.
+pub fn switch_of(server: usize, which: usize) -> Name {
+    switch(2 * (server / RACK) + which)
+}
+
+/// The port of server n on each of them.
 pub fn port(server: usize) -> String {
-    format!("port{}", server + 1)
+    format!("port{}", server % RACK + 1)
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -78,9 +86,15 @@ pub struct Operators {
     pub(crate) hard_off_without_soft: bool,
     /// What each BMC shows when it shows anything.
     guids: BTreeMap<usize, [u8; 16]>,
-    lied_at: BTreeMap<usize, embody::testing::model::fact::Tick>,
+    lied_at: BTreeMap<usize, Tick>,
     /// Names and roots that nothing had before.
     pub(crate) fresh: usize,
+    /// What a person was shown last of a binding, and when.
+    pub(crate) shown: BTreeMap<usize, (ApprovalShown, Tick)>,
+    /// Personas that have changed one network for another.
+    pub(crate) in_other_network: BTreeSet<usize>,
+    /// Where desired state comes from a directory.
+    pub(crate) checkouts: Option<Checkouts>,
 }
 
 fn object(json: Value) -> Object {
@@ -95,7 +109,7 @@ fn secret(name: &str, data: Value) -> Object {
     object(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Secret", "metadata": { "name": name }, "stringData": data }))
 }
 
-fn network(n: usize, vlan: u16) -> Object {
+pub(crate) fn network(n: usize, vlan: u16) -> Object {
     of("Network", ["web", "db", "backup"][n], json!({ "vlan": vlan, "role": "service" }))
 }
 
@@ -110,13 +124,42 @@ impl Operators {
         let guids = (0..plan.machines.len()).map(|n| (n, guid(n, 0))).collect();
         let plan = plan.clone();
         let (vlans, lied_at) = ([110, 120, 130], BTreeMap::new());
-        Operators { backend, words, centre, plan, wires, desired, personas, vlans, hard_off_without_soft: false, guids, lied_at, fresh: 0 }
+        let (shown, in_other_network) = (BTreeMap::new(), BTreeSet::new());
+        Operators {
+            backend,
+            words,
+            centre,
+            plan,
+            wires,
+            desired,
+            personas,
+            vlans,
+            hard_off_without_soft: false,
+            guids,
+            lied_at,
+            fresh: 0,
+            shown,
+            in_other_network,
+            checkouts: None,
+        }
     }
 
     /// The first manifests.
     pub async fn move_in(&self) {
-        let all = self.everything();
-        apply::apply(&self.backend, all, None, DryRun::No).await.unwrap_or_else(|e| panic!("the first manifests are refused: {e:?}"));
+        let said = self.apply(self.everything()).await;
+        said.unwrap_or_else(|why| panic!("the first manifests are refused: {why}"));
+    }
+
+    /// By a commit, or as `embody apply` does.
+    pub(crate) async fn apply(&self, objects: Vec<Object>) -> Result<(), String> {
+        match &self.checkouts {
+            Some(checkouts) if checkouts.commit(&objects) => Ok(()),
+            Some(_) => Err("it would not be valid".to_owned()),
+            None => match apply::apply(&self.backend, objects, None, DryRun::No).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("{} {:?}", error.message, error.causes)),
+            },
+        }
     }
 
     /// All manifests as they are to be now.
@@ -132,21 +175,22 @@ impl Operators {
             of("Network", "quarantine", json!({ "vlan": QUARANTINE, "role": "quarantine" })),
         ];
         all.extend((0..3).map(|n| network(n, self.vlans[n])));
-        for n in 0..2 {
+        let last = self.plan.ports();
+        for n in 0..self.plan.switches() {
             let mut spec = json!({
                 "address": format!("192.0.2.{}", n + 1), "snmp": { "version": "v2c", "insecure": true, "secretRef": { "name": "snmp" } },
-                "manage": { "ports": ["port1-7"] }, "protectedVlans": [1],
+                "manage": { "ports": [format!("port1-{}", last - 1)] }, "protectedVlans": [1],
             });
-            if n == 0 {
+            if n.is_multiple_of(2) {
                 spec["vlans"] = json!("Create");
-                spec["uplinks"] = json!(["port8"]);
+                spec["uplinks"] = json!([format!("port{last}")]);
             } else if self.plan.wired {
                 spec["snmp"] = json!({ "version": "v3", "secretRef": { "name": "snmp3" } });
             }
             all.push(of("Switch", switch(n).as_str(), spec));
         }
         for n in 0..self.plan.machines.len() {
-            let nic = |k: usize| json!({ "name": format!("nic{}", k + 1), "mac": format!("02:00:00:00:{n:02x}:{k:02x}"), "switch": switch(k), "port": port(n), "boot": k == 0 });
+            let nic = |k: usize| json!({ "name": format!("nic{}", k + 1), "mac": format!("02:00:00:00:{n:02x}:{k:02x}"), "switch": switch_of(n, k), "port": port(n), "boot": k == 0 });
             let bmc = json!({ "address": format!("192.0.2.{}", 100 + n), "secretRef": { "name": "bmc" } });
             all.push(of("Server", server(n).as_str(), json!({ "arch": "x86_64", "bmc": bmc, "nics": [nic(0), nic(1)] })));
         }
@@ -158,14 +202,19 @@ impl Operators {
     pub(crate) fn policy(&self) -> Object {
         // Seldom where it may be, so that hours go by in seconds; and now and then the intervals change under the workers.
         let (bmc, switch) = if self.hard_off_without_soft { ("20s", "10s") } else { ("45s", "2m") };
-        let limits = json!({ "maxUnavailable": "100%", "hardOffWithoutSoft": self.hard_off_without_soft });
+        let mut limits = json!({ "maxUnavailable": "100%", "hardOffWithoutSoft": self.hard_off_without_soft, "maxAffectedByChange": { "count": self.plan.affected } });
+        if self.plan.is_large() {
+            limits["maxPowerChanges"] = json!({ "atOnce": 16, "perMinute": 60 });
+            limits["maxPortWrites"] = json!({ "atOnce": 16, "perMinute": 240 });
+        }
         of("Policy", "default", json!({ "limits": limits, "bmc": { "pollInterval": bmc }, "switch": { "pollInterval": switch } }))
     }
 
     pub(crate) fn persona(&self, n: usize) -> Object {
         let (exclusive, root) = self.personas[&n].clone();
         let mode = if exclusive { "writable" } else { "overlay" };
-        let mut nics = vec![json!({ "name": "nic1", "untagged": if n.is_multiple_of(2) { "web" } else { "db" }, "boot": true })];
+        let web = n.is_multiple_of(2) != self.in_other_network.contains(&n);
+        let mut nics = vec![json!({ "name": "nic1", "untagged": if web { "web" } else { "db" }, "boot": true })];
         if n % 3 != 2 {
             nics.push(json!({ "name": "nic2", "untagged": "db", "tagged": ["backup"] }));
         }
@@ -189,9 +238,9 @@ impl Operators {
 
     pub(crate) async fn desired(&mut self, changes: Vec<(usize, Intent)>) {
         let objects: Vec<Object> = changes.iter().map(|(n, desired)| self.binding(*n, desired)).collect();
-        match apply::apply(&self.backend, objects, None, DryRun::No).await {
-            Ok(_) => self.desired.extend(changes),
-            Err(error) => self.centre.note(&[], format!("a person's desired state is refused: {}", error.message)),
+        match self.apply(objects).await {
+            Ok(()) => self.desired.extend(changes),
+            Err(why) => self.centre.note(&[], format!("a person's desired state is refused: {why}")),
         }
     }
 
@@ -233,7 +282,7 @@ impl Operators {
                 }
             }
             Act::Renumber { network: n, vlan } => {
-                if apply::apply(&self.backend, vec![network(*n, *vlan)], None, DryRun::No).await.is_ok() {
+                if self.apply(vec![network(*n, *vlan)]).await.is_ok() {
                     self.vlans[*n] = *vlan;
                     // Whoever renumbers a network makes its VLAN where embody may not.
                     self.make_vlans();
@@ -241,7 +290,7 @@ impl Operators {
             }
             Act::Approve(n) => self.approve(*n).await,
             Act::Retry(n) => self.retry(*n).await,
-            other if self.names_and_words(other).await => {}
+            other if self.names_and_words(other).await || self.of_many(other).await => {}
             by_hand => self.by_hand(by_hand).await,
         }
     }
@@ -270,22 +319,45 @@ impl Operators {
     /// To what is shown: one that has become something else meanwhile is refused.
     pub(crate) async fn say_yes(&self, binding: &Name, word: Approving) -> Result<String, Refusal> {
         let shown = self.words.show_approval(binding, word.clone()).await?;
-        self.words.approve(binding, word, &shown.digest, "a person").await
+        self.say_yes_to(binding, word, &shown, self.centre.now()).await
+    }
+
+    /// To what was shown at some time before.
+    pub(crate) async fn say_yes_to(&self, binding: &Name, word: Approving, shown: &ApprovalShown, at: Tick) -> Result<String, Refusal> {
+        let forecast = shown.forecast.steps.iter().map(|step| step.op.clone());
+        let lines: Vec<String> = shown.earlier.iter().cloned().chain(forecast).collect();
+        if word != Approving::Adopt {
+            self.centre.judge(|judge, now| judge.says_yes(binding, &lines, at, now));
+        }
+        let said = self.words.approve(binding, word, &shown.digest, "a person").await;
+        // What was interrupted may have been stored.
+        let for_certain = |refusal: &Refusal| match refusal {
+            Refusal::NotFound { .. } | Refusal::NotLeader { .. } => true,
+            Refusal::Refused { why } => !why.contains("interrupted"),
+            Refusal::Store { .. } => false,
+        };
+        if said.as_ref().err().is_some_and(for_certain) {
+            self.centre.judge(|judge, now| judge.was_refused(binding, now));
+        }
+        said
     }
 
     pub async fn retry(&self, n: usize) {
         let binding = name(&format!("b{n}"));
+        self.centre.judge(|judge, _| judge.retrying(Kind::Binding, &binding));
         let said = self.words.retry(Kind::Binding, &binding, "a person").await;
         self.centre.note(&[&binding], format!("a person says retry: {}", said.unwrap_or_else(|e| e.to_string())));
     }
 
     fn make_vlans(&self) {
-        self.centre.switch(&switch(1), |sim| {
-            for vlan in self.vlans.iter().chain(&[QUARANTINE]) {
-                sim.add_vlan(Vlan::try_from(i64::from(*vlan)).unwrap());
-            }
-            sim.save();
-        });
+        for n in (1..self.plan.switches()).step_by(2) {
+            self.centre.switch(&switch(n), |sim| {
+                for vlan in self.vlans.iter().chain(&[QUARANTINE]) {
+                    sim.add_vlan(Vlan::try_from(i64::from(*vlan)).unwrap());
+                }
+                sim.save();
+            });
+        }
     }
 
     async fn by_hand(&mut self, act: &Act) {
@@ -299,7 +371,7 @@ impl Operators {
             }
             Act::UnmanagedByHand { switch: s, vlan } => {
                 let config = PortConfig { admin: Admin::Up, untagged: Vlan::try_from(i64::from(*vlan)).ok(), tagged: Default::default() };
-                self.centre.switch(&switch(*s), |sim| sim.set_port("port8", &config));
+                self.centre.switch(&switch(*s), |sim| sim.set_port(&format!("port{}", self.plan.ports()), &config));
             }
             Act::Bmc(n, fault) => drop(self.centre.touch(&server(*n), |bmc, now| bmc.inject(fault.from(now), now))),
             Act::BmcWeather(n, weather) => self.centre.set_weather(&Device::Bmc(server(*n)), *weather),
@@ -363,6 +435,17 @@ impl Operators {
             }
             Rogue::Set => self.centre.setting(0, &switch(0), &Key::Saved),
             Rogue::Answer => self.centre.judge(|judge, now| judge.answering(0, &server(0), now)),
+            Rogue::Write { server, from, to } => {
+                let config =
+                    |vlan: u16| PortConfig { admin: Admin::Up, untagged: Vlan::try_from(i64::from(vlan)).ok(), tagged: Default::default() };
+                let (tor, key) = (switch_of(server, 0), Key::Port(port(server)));
+                let op = Op::SetPort { switch: tor.clone(), port: port(server), from: config(from), to: config(to) };
+                self.centre.judge(|judge, _| judge.begins(0, &op));
+                self.centre.setting(0, &tor, &key);
+            }
+            // By apply.
+            Rogue::OldNetworks => {}
+            Rogue::CloseBreaker => self.centre.judge(|judge, now| judge.stored(&keys::pause("breaker"), None, By::Controller, now)),
             Rogue::OneRootTwice => {
                 let root = directory(&"10.0.20.5".parse().unwrap(), "/personas/p0/var");
                 self.centre.judge(|judge, _| judge.runs(&server(1), &name("p1"), Some(root)));
@@ -393,6 +476,7 @@ impl Operators {
     }
 
     pub async fn close_breaker(&self) {
+        self.centre.judge(|judge, _| judge.closing_breaker());
         let said = self.words.close_breaker("a person").await;
         self.centre.note(&[], format!("a person closes the breaker: {}", said.unwrap_or_else(|e| e.to_string())));
     }
@@ -422,7 +506,7 @@ impl Operators {
                 }
             });
         }
-        for n in 0..2 {
+        for n in 0..self.plan.switches() {
             self.centre.set_weather(&Device::Switch(switch(n)), embody::testing::sim::line::Weather::FAIR);
             self.centre.switch(&switch(n), |sim| sim.faults = Default::default());
         }
@@ -433,5 +517,9 @@ impl Operators {
     pub async fn enforce(&mut self) {
         let changes = self.desired.iter().map(|(n, w)| (*n, Intent { mode: "enforce", ..w.clone() })).collect();
         self.desired(changes).await;
+        if let Some(checkouts) = &self.checkouts {
+            (0..self.plan.controllers).for_each(|host| checkouts.pull(host));
+            sleep(RESCAN * 2).await;
+        }
     }
 }

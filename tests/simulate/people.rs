@@ -1,5 +1,6 @@
 //! What people do to names and roots, and what they say: renames, edits of roots, pauses, adoptions, declarations.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use embody::testing::control::operator::{Approving, Control, Declaring, Refusal, Scope};
@@ -12,8 +13,8 @@ use embody::testing::sim::centre::Runs;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::operators::{Operators, name, server, switch};
-use crate::plan::Act;
+use crate::operators::{Intent, Operators, name, network, server, switch};
+use crate::plan::{Act, Do, Rogue, Stop};
 
 impl Operators {
     /// False: it is something else.
@@ -44,10 +45,87 @@ impl Operators {
         true
     }
 
+    /// False: it is something else.
+    pub(crate) async fn of_many(&mut self, act: &Act) -> bool {
+        match act {
+            Act::Many(bindings, what) => self.many(bindings, *what).await,
+            Act::Silent(servers, takes) => {
+                for n in servers {
+                    self.centre.touch(&server(*n), |bmc, now| bmc.inject(BmcFault::Reboot { takes: *takes }, now));
+                }
+            }
+            Act::Buttons(servers) => servers.iter().for_each(|n| self.button(*n)),
+            Act::CloseBreaker => self.close_breaker().await,
+            Act::Rogue(Rogue::OldNetworks) => {
+                let old = [110, 120, 130].into_iter().enumerate().map(|(n, vlan)| network(n, vlan)).collect();
+                drop(apply::apply(&self.backend, old, None, DryRun::No).await);
+            }
+            Act::Pull(host) => self.checkouts.iter().for_each(|checkouts| checkouts.pull(*host)),
+            Act::Look(n) => {
+                let binding = name(&format!("b{n}"));
+                let (shown, at) = (self.words.show_approval(&binding, Approving::ThePlan).await, self.centre.now());
+                match shown {
+                    Ok(shown) => {
+                        let steps = shown.forecast.steps.len();
+                        self.centre.note(&[&binding], format!("a person is shown {steps} steps"));
+                        self.shown.insert(*n, (shown, at));
+                    }
+                    Err(refusal) => self.centre.note(&[&binding], format!("a person is shown nothing: {refusal}")),
+                }
+            }
+            Act::ApproveShown(n) => {
+                let Some((shown, at)) = self.shown.remove(n) else { return true };
+                let binding = name(&format!("b{n}"));
+                self.centre.judge(|judge, _| judge.approved(&binding));
+                let said = self.say_yes_to(&binding, Approving::ThePlan, &shown, at).await;
+                self.centre.note(&[&binding], format!("a person approves what was shown: {}", said.unwrap_or_else(|e| e.to_string())));
+            }
+            Act::PauseOf(of, takes) => {
+                let scope = match of {
+                    Stop::Server(n) => Scope::Object { kind: Kind::Server, name: server(*n) },
+                    Stop::Persona(n) => Scope::Object { kind: Kind::Persona, name: name(&format!("p{n}")) },
+                    Stop::Switch(n) => Scope::Object { kind: Kind::Switch, name: switch(*n) },
+                };
+                self.pause(scope, Some(*takes)).await;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    async fn many(&mut self, bindings: &[usize], what: Do) {
+        let all: Vec<(usize, Intent)> = bindings.iter().filter_map(|n| Some((*n, self.desired.get(n)?.clone()))).collect();
+        match what {
+            Do::Restart => self.desired(all.into_iter().map(|(n, w)| (n, Intent { restart: w.restart + 1, ..w })).collect()).await,
+            Do::Stop => self.desired(all.into_iter().map(|(n, w)| (n, Intent { state: "Stopped", ..w })).collect()).await,
+            Do::Run => self.desired(all.into_iter().map(|(n, w)| (n, Intent { state: "Running", ..w })).collect()).await,
+            Do::Move => {
+                let mut free: Vec<usize> = (0..self.plan.machines.len()).filter(|n| self.on(*n).is_none()).collect();
+                let places: Vec<usize> = all.iter().map(|(_, w)| w.server).collect();
+                let after = places.iter().cycle().skip(1);
+                let moves = all.into_iter().zip(after);
+                // Each goes where the next one was, and the last one where the first one was: nobody's place is taken twice.
+                let changes = match free.pop().filter(|_| places.len() == 1) {
+                    Some(server) => moves.map(|((n, w), _)| (n, Intent { server, ..w })).collect(),
+                    None => moves.map(|((n, w), server)| (n, Intent { server: *server, ..w })).collect(),
+                };
+                self.desired(changes).await;
+            }
+            Do::OtherNetwork => {
+                let personas: BTreeSet<usize> = all.iter().map(|(_, w)| w.persona).filter(|p| self.personas.contains_key(p)).collect();
+                let before = self.in_other_network.clone();
+                self.in_other_network = before.symmetric_difference(&personas).copied().collect();
+                if !self.put(personas.iter().map(|p| self.persona(*p)).collect()).await {
+                    self.in_other_network = before;
+                }
+            }
+        }
+    }
+
     async fn put(&self, objects: Vec<Object>) -> bool {
-        let done = apply::apply(&self.backend, objects, None, DryRun::No).await;
-        if let Err(error) = &done {
-            self.centre.note(&[], format!("a person's objects are refused: {} {:?}", error.message, error.causes));
+        let done = self.apply(objects).await;
+        if let Err(why) = &done {
+            self.centre.note(&[], format!("a person's objects are refused: {why}"));
         }
         done.is_ok()
     }
@@ -82,7 +160,7 @@ impl Operators {
         self.personas.insert(new, persona);
         if self.put(vec![self.persona(new)]).await {
             let server = if self.on(to).is_none() { to } else { intent.server };
-            self.desired(vec![(n, crate::operators::Intent { persona: new, server, ..intent })]).await;
+            self.desired(vec![(n, Intent { persona: new, server, ..intent })]).await;
         }
     }
 
@@ -153,6 +231,7 @@ impl Operators {
 
     /// Calm begins: pauses end, and a store that lost something is taken as it is.
     pub async fn after_accidents(&self) {
+        self.checkouts.iter().for_each(|checkouts| (0..self.plan.controllers).for_each(|host| checkouts.pull(host)));
         self.resume(Scope::Everything).await;
         self.accept_store().await;
         self.apply_again().await;

@@ -115,8 +115,54 @@ pub enum Act {
     /// The root of one persona becomes another one, and the other persona takes the old one.
     SwapRoots(usize, usize),
     EditRoot(usize),
+    /// A person changes all of these bindings in one apply.
+    Many(Vec<usize>, Do),
+    /// These BMCs do not answer for so long.
+    Silent(Vec<usize>, Duration),
+    /// The buttons of all of these.
+    Buttons(Vec<usize>),
+    CloseBreaker,
+    /// A person is shown the plan of a binding.
+    Look(usize),
+    /// And says yes to what they were shown last.
+    ApproveShown(usize),
+    PauseOf(Stop, Duration),
+    /// The wall clock is set by so many seconds.
+    ClockJumps(i64),
+    /// The checkout of this process becomes the newest one.
+    Pull(usize),
     /// What embody must never do, done in its name: the checkers must say so.
     Rogue(Rogue),
+}
+
+/// What is done to many bindings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Do {
+    Restart,
+    Stop,
+    Run,
+    /// Their personas change one network for another, or change back.
+    OtherNetwork,
+    /// To a server that is free, while there are any; the others change places with the one before.
+    Move,
+}
+
+impl Do {
+    pub fn taken_back(self) -> Option<Do> {
+        match self {
+            Do::Restart | Do::Move => None,
+            Do::Stop | Do::Run => Some(Do::Run),
+            Do::OtherNetwork => Some(Do::OtherNetwork),
+        }
+    }
+}
+
+/// What a pause covers, beside everything and a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Server(usize),
+    Persona(usize),
+    Switch(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +189,12 @@ pub enum Rogue {
     Answer,
     /// A second body mounts a directory that another one writes, under another persona's name.
     OneRootTwice,
+    /// The first SET leaves of a write of the first port of a server.
+    Write { server: usize, from: u16, to: u16 },
+    /// The record that the breaker is open goes.
+    CloseBreaker,
+    /// The networks are stored as they were at first.
+    OldNetworks,
 }
 
 /// A fault with a length instead of an end.
@@ -193,29 +245,53 @@ pub struct Plan {
     pub wired: bool,
     pub acts: Vec<(Duration, Act)>,
     pub chaos: Duration,
+    /// How many bodies a change may disrupt unasked, by the Policy.
+    pub affected: u32,
+    /// Desired state comes from a directory, of which each process has a checkout.
+    pub sourced: bool,
 }
 
-fn secs(rng: &mut StdRng, from: u64, to: u64) -> Duration {
+/// Servers that share two switches.
+pub const RACK: usize = 16;
+/// A world of so many servers is a large one.
+const LARGE: usize = 20;
+
+pub(crate) fn secs(rng: &mut StdRng, from: u64, to: u64) -> Duration {
     Duration::from_millis(rng.random_range(from * 1000..=to * 1000))
 }
 
 impl Plan {
     pub fn draw(seed: u64) -> Plan {
         let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let count = rng.random_range(4..=6);
+        let is_large = seed % LARGE_EVERY == LARGE_AT;
+        let count = if is_large { large(&mut rng) } else { rng.random_range(4..=6) };
         let machines = (0..count).map(|_| machine(&mut rng)).collect();
-        let personas = rng.random_range(3..=5);
+        let personas = if is_large { count - count / rng.random_range(4..=10) } else { rng.random_range(3..=5) };
         let exclusive = (0..personas).map(|n| n == 0 || rng.random_bool(0.7)).collect();
         let mut free: Vec<usize> = (0..count).collect();
         let bindings = (0..usize::min(personas, count - 1)).map(|_| free.swap_remove(rng.random_range(0..free.len()))).collect();
         let grace = Duration::from_secs(*pick(&mut rng, &[0, 10, 20, 30]));
-        let chaos = secs(&mut rng, 600, 1500);
+        let chaos = if is_large { secs(&mut rng, 500, 900) } else { secs(&mut rng, 600, 1500) };
         let controllers = rng.random_range(1..=2);
         let wired = rng.random_bool(0.25);
         // In some worlds none is.
         let share = *pick(&mut rng, &[0.0, 0.3, 0.6]);
         let on_disk = (0..personas).map(|_| rng.random_bool(share)).collect();
-        let mut plan = Plan { seed, machines, exclusive, on_disk, bindings, grace, controllers, wired, acts: Vec::new(), chaos };
+        let wired = wired && !is_large;
+        let mut plan = Plan {
+            seed,
+            machines,
+            exclusive,
+            on_disk,
+            bindings,
+            grace,
+            controllers,
+            wired,
+            acts: Vec::new(),
+            chaos,
+            affected: 5,
+            sourced: false,
+        };
         let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.3)).collect();
         let number = rng.random_range(8..=40);
         for _ in 0..number {
@@ -225,7 +301,22 @@ impl Plan {
             plan.acts.push((at, act));
         }
         plan.acts.sort_by_key(|(at, _)| *at);
+        plan.masses(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)));
         plan
+    }
+
+    pub fn is_large(&self) -> bool {
+        self.machines.len() >= LARGE
+    }
+
+    /// Two for each rack.
+    pub fn switches(&self) -> usize {
+        2 * self.machines.len().div_ceil(RACK)
+    }
+
+    /// Of each switch; the last one is no server's.
+    pub fn ports(&self) -> usize {
+        if self.machines.len() < 8 { 8 } else { RACK + 1 }
     }
 
     /// A small world in which nothing goes wrong: two exclusive personas on the first two of four servers; the last one was found running.
@@ -240,7 +331,26 @@ impl Plan {
         };
         let machines = vec![machine(false), machine(false), machine(false), machine(true)];
         let (exclusive, bindings, grace, chaos) = (vec![true, true], vec![0, 1], secs(10), secs(900));
-        Plan { seed, machines, exclusive, on_disk: vec![false; 2], bindings, grace, controllers: 1, wired: false, acts, chaos }
+        Plan {
+            seed,
+            machines,
+            exclusive,
+            on_disk: vec![false; 2],
+            bindings,
+            grace,
+            controllers: 1,
+            wired: false,
+            acts,
+            chaos,
+            affected: 5,
+            sourced: false,
+        }
+    }
+
+    /// The same with so many servers and bindings, and one server more.
+    pub fn of(self, bindings: usize) -> Plan {
+        let machines = vec![self.machines[0].clone(); bindings + 1];
+        Plan { machines, exclusive: vec![true; bindings], on_disk: vec![false; bindings], bindings: (0..bindings).collect(), ..self }
     }
 
     /// The same, with the first persona on the disk of its server.
@@ -255,7 +365,8 @@ impl Plan {
 
     fn act(&self, kind: u32, rng: &mut StdRng) -> Act {
         let servers = self.machines.len();
-        let (server, binding, switch) = (rng.random_range(0..servers), rng.random_range(0..self.exclusive.len()), rng.random_range(0..2));
+        let (server, binding, switch) =
+            (rng.random_range(0..servers), rng.random_range(0..self.exclusive.len()), rng.random_range(0..self.switches()));
         match kind {
             0 | 1 => Act::Move { binding, server },
             2 => Act::Button(server),
@@ -353,7 +464,17 @@ const MODES: [&str; 4] = ["enforce", "enforce", "approve", "observe"];
 /// Kinds of `Plan::act`.
 const KINDS: u32 = 45;
 
-fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
+/// One seed of so many has a large world.
+const LARGE_EVERY: u64 = 20;
+const LARGE_AT: u64 = 7;
+
+/// More small ones than large ones: each costs by its size.
+fn large(rng: &mut StdRng) -> usize {
+    let most = *pick(rng, &[25, 25, 30, 40, 80]);
+    rng.random_range(LARGE..=most)
+}
+
+pub(crate) fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
     &from[rng.random_range(0..from.len())]
 }
 
@@ -414,10 +535,11 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "world of seed {}: {} controllers, {} drivers, exclusive {:?}, on disks {:?}, bindings on servers {:?}, grace {:?}",
+            "world of seed {}: {} controllers, {} drivers, {}, exclusive {:?}, on disks {:?}, bindings on servers {:?}, grace {:?}",
             self.seed,
             self.controllers,
             if self.wired { "real" } else { "virtual" },
+            if self.sourced { "from a directory" } else { "by apply" },
             self.exclusive,
             self.on_disk,
             self.bindings,

@@ -21,6 +21,7 @@ use embody::testing::store::{EmbeddedStore, Entry, Expect, Store, Write, keys};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::checkouts::Checkouts;
 use crate::hosts::{Acting, Host, Reach};
 use crate::operators::{Operators, guid, server, switch};
 use crate::people::listed;
@@ -129,8 +130,13 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     let mut site =
         Site { centre: Arc::clone(&centre), inner, public: Arc::clone(&public), backup: Vec::new(), leases, hosts, lines, sabotage };
     let words = Arc::new(Words { controller: acting.controller(), store: Arc::clone(&public), lease: serve::LEASE });
-    let backend = Backend::new(public, words.clone(), serve::check(), Default::default());
-    let people = Operators::new(plan, Arc::clone(&centre), reach.wires.clone(), backend, words);
+    let backend = || Backend::new(Arc::clone(&public), words.clone(), serve::check(), Default::default());
+    let mut people = Operators::new(plan, Arc::clone(&centre), reach.wires.clone(), backend(), words.clone());
+    if plan.sourced {
+        let checkouts = Checkouts::new(&centre);
+        site.hosts.iter_mut().for_each(|host| host.source = Some((checkouts.clone(), Arc::new(backend()))));
+        people.checkouts = Some(checkouts);
+    }
     people.heal();
     people.move_in().await;
     for n in 0..plan.machines.len() {
@@ -152,7 +158,7 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     site.untended(&people).await?;
     people.enforce().await;
     let (converged_after, tended) = site.converge(plan, &people).await?;
-    site.silence(if plan.seed.is_multiple_of(4) { SILENT_FOR } else { SILENT_AT_LEAST }).await?;
+    site.silence(if plan.seed.is_multiple_of(4) && !plan.is_large() { SILENT_FOR } else { SILENT_AT_LEAST }).await?;
     let state = centre.state();
     Ok(Outcome {
         hash: state.trace.hash(),
@@ -177,8 +183,9 @@ fn furnish(plan: &Plan, centre: &Centre) {
         let mac: Mac = format!("02:00:00:00:{n:02x}:00").parse().unwrap();
         centre.add_machine(&server(n), mac, config, machine.firmware_takes, Line::new(plan.seed * 100 + n as u64));
     }
-    for (n, kind) in [SwitchKind::QBridge, SwitchKind::Cisco].into_iter().enumerate() {
-        let sim = SimSwitch::new(kind, switch(n).as_str(), 8);
+    for n in 0..plan.switches() {
+        let kind = if n.is_multiple_of(2) { SwitchKind::QBridge } else { SwitchKind::Cisco };
+        let sim = SimSwitch::new(kind, switch(n).as_str(), plan.ports() as u32);
         centre.add_switch(&switch(n), sim, Line::new(plan.seed * 100 + 50 + n as u64));
     }
 }
@@ -293,6 +300,7 @@ impl Site {
                 body.as_object_mut().unwrap().remove("onDisk");
                 self.write(&entry.key, Some(body.to_string().into_bytes())).await;
             }
+            Act::ClockJumps(seconds) => embody::testing::telemetry::jump(*seconds),
             Act::DeleteRecord(n) => self.write(&keys::body(&server(*n)), None).await,
             _ => return false,
         }
@@ -365,7 +373,7 @@ impl Site {
         let bindings = self.centre.judge(|judge, _| judge.objects().bindings.clone());
         for (name, held) in &bindings {
             let target = held.spec.target.server.clone()?;
-            let about = vec![name.clone(), target.clone(), held.spec.persona.clone(), switch(0), switch(1)];
+            let about = vec![name.clone(), target.clone(), held.spec.persona.clone()];
             let runs = self.centre.runs(&target);
             let running = held.spec.state == embody::testing::model::binding::RunState::Running;
             let wanted = if running { Runs::Persona(held.spec.persona.clone()) } else { Runs::Nothing };

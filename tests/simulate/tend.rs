@@ -50,6 +50,7 @@ impl Operators {
             let duties: Vec<&str> = duties.iter().filter_map(Value::as_str).collect();
             done += self.approve_as_they_say(duties.iter().copied()).await;
             if duties.iter().any(|d| d.contains("`embody retry`")) {
+                self.centre.judge(|judge, _| judge.retrying(Kind::Server, &server(n)));
                 let _ = self.words.retry(Kind::Server, &server(n), "a person").await;
                 self.centre.note(&[&server(n)], "a person says retry");
                 done += 1;
@@ -163,7 +164,7 @@ impl Operators {
                 done += 1;
             }
         }
-        for n in 0..2 {
+        for n in 0..self.plan.switches() {
             let Ok(object) = self.backend.read(Kind::Switch, switch(n).as_str()).await else { continue };
             if reasons(&object).contains("IdentityChanged") {
                 self.accept(Kind::Switch, &switch(n)).await;

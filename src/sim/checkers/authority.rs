@@ -11,8 +11,10 @@ use crate::control::operator::Scope;
 use crate::drivers::gate::Key;
 use crate::model::fact::Tick;
 use crate::model::identity::Identity;
+use crate::model::objects::server_switches;
 use crate::model::op::Op;
 use crate::model::{Kind, Name};
+use crate::telemetry;
 
 /// How old an answer may be that a change relies on (`drivers::gate::Freshness`).
 const FRESH_AT_MOST: Duration = Duration::from_secs(10);
@@ -28,6 +30,8 @@ pub(super) struct Authority {
     leases: BTreeMap<Host, Tick>,
     /// Since when, and until when where that was said.
     paused: BTreeMap<Scope, (Tick, Option<Tick>)>,
+    /// The ends that were said, by the wall clock, in seconds.
+    ends: BTreeMap<Scope, i64>,
     /// Pauses that are over: of what, from, to.
     were_paused: Vec<(Scope, Tick, Tick)>,
     /// What is remembered of devices.
@@ -38,10 +42,23 @@ impl Judge {
     /// A controller begins in this process, and knows only what is stored.
     pub fn began(&mut self, host: Host, now: Tick) {
         self.authority.began.insert(host, now);
+        self.counts_are_forgotten();
+        self.count_is_forgotten();
+        // It goes by the end that was said, and by the wall clock of now.
+        let seconds = telemetry::seconds();
+        for (scope, (_, until)) in &mut self.authority.paused {
+            let left = self.authority.ends.get(scope).map(|end| Duration::from_secs(u64::try_from(end - seconds).unwrap_or(0)));
+            *until = until.map(|until| left.map_or(until, |left| until.min(now.plus(left))));
+        }
     }
 
     pub(super) fn began_at(&self, host: Host) -> Tick {
         self.authority.began.get(&host).copied().unwrap_or(Tick::START)
+    }
+
+    /// Whether any process began a controller since then.
+    pub(super) fn began_since(&self, since: Tick) -> bool {
+        self.authority.began.values().any(|began| *began > since)
     }
 
     /// The service of leases told this process until when it may act.
@@ -52,6 +69,13 @@ impl Judge {
     /// A pause was answered, perhaps with its end.
     pub fn paused(&mut self, scope: Scope, until: Option<Tick>, now: Tick) {
         self.end_pauses(now);
+        match until {
+            Some(until) => {
+                let left = i64::try_from(until.since(now).as_secs()).unwrap_or(0);
+                self.authority.ends.insert(scope.clone(), telemetry::seconds() + left);
+            }
+            None => drop(self.authority.ends.remove(&scope)),
+        }
         self.authority.paused.entry(scope).or_insert((now, None)).1 = until;
     }
 
@@ -85,6 +109,13 @@ impl Judge {
             Scope::Everything => true,
             Scope::Object { kind: Kind::Server, name } => name == server,
             Scope::Object { kind: Kind::Binding, name } => body.release.is_none() && holds(name),
+            Scope::Object { kind: Kind::Persona, name } => {
+                let runs = |binding: &Name| self.objects.bindings.get(binding).is_some_and(|b| b.spec.persona == *name);
+                body.release.is_none() && body.held_by.iter().any(|h| runs(&h.binding))
+            }
+            Scope::Object { kind: Kind::Switch, name } => {
+                self.objects.servers.get(server).is_some_and(|held| server_switches(&held.spec).contains(name))
+            }
             Scope::Object { .. } | Scope::Labels { .. } | Scope::Breaker => false,
         }
     }
@@ -148,6 +179,7 @@ impl Judge {
             Key::Power | Key::Boot | Key::Vlan(_) | Key::Saved => None,
         };
         self.authorised(host, &format!("a SET to {switch} ({key:?})"), server.as_ref(), now);
+        self.set_leaves(host, switch, key, now);
     }
 
     /// A datagram leaves for a BMC that is a part of an operation.
@@ -163,6 +195,7 @@ impl Judge {
     /// An operation leaves for a BMC.
     pub fn sending(&mut self, host: Host, server: &Name, op: &Op, now: Tick) {
         self.authorised(host, &op.to_string(), Some(server), now);
+        self.leaves(host, op, now);
         match op {
             Op::PowerOff { how, .. } => self.switching_off(host, server, *how, now),
             Op::PowerOn { .. } => self.disks.on_leaves(server, now),

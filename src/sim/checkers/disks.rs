@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Judge;
+use super::authority::Host;
 use crate::model::Name;
 use crate::model::claim::Claim;
 use crate::model::fact::{Power, Tick};
@@ -67,7 +68,9 @@ impl Judge {
     }
 
     /// A controller was told the power of this server.
-    pub fn told(&mut self, server: &Name, power: Power, now: Tick) {
+    pub fn told(&mut self, host: Host, server: &Name, power: Power, now: Tick) {
+        self.done_is_told(host, server, power, now);
+        self.power_is_told(server, power);
         let nothing_stands = self.bodies.get(server).is_none_or(|body| body.evidence.is_empty());
         if let Some(told) = self.disks.strays.get_mut(server).filter(|told| told.is_none() && power == Power::On && nothing_stands) {
             *told = Some(now);

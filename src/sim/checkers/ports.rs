@@ -52,13 +52,18 @@ impl Judge {
     /// The server at the other end of a port.
     pub fn wired(&self, switch: &Name, port: &str) -> Option<Name> {
         let here = |n: &crate::model::server::Nic| n.switch.as_ref() == Some(switch) && n.port.as_deref() == Some(port);
-        self.objects.servers.iter().find(|(_, s)| s.spec.nics.iter().any(here)).map(|(name, _)| name.clone())
+        let names = |server: &&Name| self.objects.servers.get(*server).is_some_and(|s| s.spec.nics.iter().any(here));
+        self.objects.servers_on_switch(switch).find(names).cloned()
     }
 
     /// `write`: in which the change happened, where it was embody's.
     pub fn port(&mut self, switch: &Name, change: &Change, write: Option<&Write>, runs: &Runs, now: Tick) {
         let key = (switch.clone(), change.port.clone());
+        self.port_is(&key, &change.to);
         if change.who == Who::Human {
+            if let Some(server) = self.wired(switch, &change.port) {
+                self.hold_is_over(&server);
+            }
             self.ports.found_as.remove(&key);
             self.ports.by_hand.insert(key, (now, carried(&change.to).union(&carried(&change.from)).copied().collect()));
             return;

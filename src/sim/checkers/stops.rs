@@ -1,0 +1,163 @@
+//! Invariant 11: what stops something is lifted by the word for exactly that, or by its own stated end. The breaker, holds, contention; pauses are
+//! in `authority`.
+//!
+//! That the breaker is open, or that a body is held, is known from what is stored for people to read; that a thing was corrected too often from what
+//! was done. What lifts them is known from what people said, and from what the desired state and the devices truly are. A write of a port that was begun
+//! is ended whatever stops it. Leaves out: whether a stop had to come.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::leaving::{Departure, IN_FLIGHT};
+use super::{By, Judge};
+use crate::model::fact::Tick;
+use crate::model::op::Op;
+use crate::model::{Kind, Name, Object};
+
+/// Three corrections of one thing within this time, and the fourth waits (`plan::guardrails`).
+const CORRECTIONS: usize = 3;
+const WITHIN: Duration = Duration::from_secs(600);
+
+#[derive(Default)]
+pub(super) struct Stops {
+    /// Since when.
+    breaker: Option<Tick>,
+    held: BTreeMap<Name, Hold>,
+    /// Bodies that were said to be as desired in this term, for what was desired then.
+    ready: BTreeMap<Name, (Tick, String)>,
+    corrections: BTreeMap<(Name, &'static str, String), VecDeque<Tick>>,
+}
+
+struct Hold {
+    since: Tick,
+    wanted: String,
+}
+
+impl Judge {
+    // ---- what is stored, and said -----------------------------------------------------------------------------------------
+
+    pub(super) fn pause_is_stored(&mut self, id: &str, value: Option<&[u8]>, by: By, now: Tick) {
+        if id != "breaker" {
+            return;
+        }
+        match (value, by) {
+            (Some(_), _) => drop(self.stops.breaker.get_or_insert(now)),
+            (None, By::Others) => self.stops.breaker = None,
+            (None, By::Controller) if self.stops.breaker.is_some() => {
+                self.violated(&[], "invariant 11: the breaker is closed, and nobody said so".to_owned());
+            }
+            (None, By::Controller) => {}
+        }
+    }
+
+    /// Neither holds nor corrections are stored: another controller counts anew.
+    pub(super) fn counts_are_forgotten(&mut self) {
+        let Stops { held, ready, corrections, breaker: _ } = &mut self.stops;
+        held.clear();
+        ready.clear();
+        corrections.clear();
+    }
+
+    /// A person is about to close the breaker.
+    pub fn closing_breaker(&mut self) {
+        self.stops.breaker = None;
+    }
+
+    /// A person says: try again.
+    pub fn retrying(&mut self, kind: Kind, name: &Name) {
+        let target = self.objects.bindings.get(name).filter(|_| kind == Kind::Binding).and_then(|held| held.spec.target.server.clone());
+        let servers: Vec<Name> = match kind {
+            Kind::Switch => self.objects.servers_on_switch(name).cloned().collect(),
+            Kind::Binding => target.into_iter().collect(),
+            Kind::Server | Kind::Network | Kind::Persona | Kind::Policy | Kind::Secret => vec![name.clone()],
+        };
+        self.stops.corrections.retain(|(server, _, _), _| !servers.contains(server));
+    }
+
+    /// What a controller says of a binding or a server.
+    pub(super) fn status_is_stored(&mut self, object: &Object, now: Tick) {
+        let server = match object.kind() {
+            Kind::Server => Some(object.name().clone()),
+            Kind::Binding => self.objects.bindings.get(object.name()).and_then(|held| held.spec.target.server.clone()),
+            Kind::Network | Kind::Persona | Kind::Policy | Kind::Secret | Kind::Switch => None,
+        };
+        let Some(server) = server else { return };
+        let wanted = self.wanted(&server);
+        if object.status.to_string().contains("limits.maxAffectedByChange") {
+            let held = self.stops.held.entry(server.clone()).or_insert_with(|| Hold { since: now, wanted: wanted.clone() });
+            if held.wanted != wanted {
+                *held = Hold { since: now, wanted: wanted.clone() };
+            }
+        }
+        let conditions = object.status["conditions"].as_array();
+        let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+        if ready && object.kind() == Kind::Binding && object.status["observedGeneration"] == object.meta.generation {
+            self.stops.held.remove(&server);
+            let first = self.stops.ready.get(&server).filter(|(_, before)| *before == wanted).map_or(now, |(first, _)| *first);
+            self.stops.ready.insert(server, (first, wanted));
+        }
+    }
+
+    pub(super) fn is_held(&self, server: &Name) -> bool {
+        self.stops.held.contains_key(server)
+    }
+
+    /// A person had a hand in it, or its power went off: what was held may be gone.
+    pub(super) fn hold_is_over(&mut self, server: &Name) {
+        self.stops.held.remove(server);
+    }
+
+    // ---- what is done -----------------------------------------------------------------------------------------------------
+
+    pub(super) fn was_done(&mut self, server: &Name, op: &Op, now: Tick) {
+        let (what, which) = thing(op);
+        if self.stops.ready.get(server).is_some_and(|(_, wanted)| *wanted == self.wanted(server)) {
+            let times = self.stops.corrections.entry((server.clone(), what, which)).or_default();
+            times.push_back(now);
+            while times.len() > CORRECTIONS {
+                times.pop_front();
+            }
+        }
+    }
+
+    pub(super) fn stopped(&mut self, departure: &Departure<'_>) {
+        let Departure { op, server, now, .. } = departure;
+        if departure.ends_what_was_begun {
+            return;
+        }
+        let late = |since: Tick| now.since(since) > IN_FLIGHT;
+        if self.stops.breaker.is_some_and(late) {
+            self.violated(&[server], format!("invariant 11: {op} leaves for {server} while the breaker is open"));
+        }
+        let approved = self.is_approved(departure);
+        let held = self.stops.held.get(server).filter(|held| held.wanted == self.wanted(server) && late(held.since));
+        if let Some(since) = held.filter(|_| departure.disrupts && !approved).map(|held| now.since(held.since)) {
+            let sentence = format!("invariant 11: {op} leaves for {server}, which was held {since:?} ago, and nobody approved it");
+            self.violated(&[server], sentence);
+        }
+        if departure.disrupts && approved {
+            self.stops.held.remove(server);
+        }
+        let (what, which) = thing(op);
+        let ready = self.stops.ready.get(server).filter(|(_, wanted)| *wanted == self.wanted(server));
+        let times = self.stops.corrections.get(&(server.clone(), what, which.clone()));
+        let counted = |at: &&Tick| ready.is_some_and(|(first, _)| *at >= first) && now.since(**at) + IN_FLIGHT < WITHIN;
+        let often = times.is_some_and(|times| times.iter().filter(counted).count() >= CORRECTIONS);
+        if often {
+            self.violated(
+                &[server],
+                format!("invariant 11: {op} leaves for {server}, of which {what} {which} was corrected three times lately"),
+            );
+        }
+    }
+}
+
+fn thing(op: &Op) -> (&'static str, String) {
+    match op {
+        Op::SetPort { switch, port, .. } => ("port", format!("{switch} {port}")),
+        Op::PowerOn { .. } | Op::PowerOff { .. } => ("power", String::new()),
+        Op::SetBoot { .. } => ("boot device", String::new()),
+        Op::CreateVlan { vlan, .. } => ("VLAN", vlan.to_string()),
+        Op::Save { .. } => ("configuration", String::new()),
+    }
+}
