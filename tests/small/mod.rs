@@ -3,9 +3,12 @@
 //! Leaves out: faults, and more than one of anything (`tests/simulate.rs`).
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod doubtful;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use doubtful::Doubtful;
 use embody::testing::boot::answer::Answer;
 use embody::testing::byte_channel;
 use embody::testing::cli::serve::run as serve;
@@ -36,6 +39,8 @@ pub fn name(text: &str) -> Name {
 pub struct Small {
     pub centre: Arc<Centre>,
     pub store: Arc<EmbeddedStore>,
+    /// The same, as the controller has it.
+    pub doubtful: Arc<Doubtful>,
     pub words: Arc<Operators>,
     backend: Backend,
     records: Arc<Records>,
@@ -92,10 +97,12 @@ impl Small {
         let holds = watch::channel(Some((0, lease.until()))).1;
         tokio::spawn(Arc::clone(&centre).live(name("s"), Answers { controller: controller.clone(), holds }));
         let people: Arc<dyn Store> = store.clone();
-        let records = Arc::new(Records::in_memory(store.clone()));
+        let doubtful = Doubtful::new(store.clone());
+        let records = Arc::new(Records::in_memory(doubtful.clone()));
         let words = Arc::new(Operators { controller, store: Arc::clone(&people), lease: serve::LEASE });
         let backend = Backend::new(people, words.clone(), serve::check(), Default::default());
-        let mut small = Small { centre, store, words, backend, records, lease, to_controller: Arc::new(to_controller), controller: None };
+        let mut small =
+            Small { centre, store, doubtful, words, backend, records, lease, to_controller: Arc::new(to_controller), controller: None };
         let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:01", "switch": "tor-1", "port": "port1", "boot": true });
         let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
         small
@@ -170,7 +177,7 @@ impl Small {
 
     fn parts(&self, reports: mpsc::Sender<Report>) -> Parts {
         Parts {
-            store: self.store.clone(),
+            store: self.doubtful.clone(),
             records: Arc::clone(&self.records),
             devices: Arc::new(VirtualDevices { centre: Arc::clone(&self.centre), host: 0 }),
             lease: Arc::clone(&self.lease),
@@ -202,7 +209,7 @@ impl Small {
 
     fn start_over(&mut self, deaf: Option<Changes>) {
         self.stop();
-        let (store, to_controller): (Arc<dyn Store>, _) = (self.store.clone(), Arc::clone(&self.to_controller));
+        let (store, to_controller): (Arc<dyn Store>, _) = (self.doubtful.clone(), Arc::clone(&self.to_controller));
         let (reports, inbound) = mpsc::channel(limits::REPORTS);
         let parts = self.parts(reports);
         self.controller = Some(tokio::spawn(async move {
