@@ -20,12 +20,13 @@ const MINUTE: Duration = Duration::from_secs(60);
 impl Small {
     /// Persona p lives once: it is to run on server s, or on server other, which is on the same switch.
     async fn of_two(mode: &str) -> Small {
-        let site = Small::start(SwitchKind::QBridge, json!({}), mode).await;
+        let mut site = Small::start(SwitchKind::QBridge, json!({}), mode).await;
         site.add_server("other", [7; 16]).await;
         site.wire("other", json!({ "switch": "tor-1", "port": "port2" })).await;
         let mut persona: Value = serde_json::from_slice(&site.store.get("objects/personas/p").await.unwrap().unwrap().value).unwrap();
         persona["spec"]["exclusive"] = json!(true);
         site.apply(vec![Object::from_json(persona).unwrap()]).await;
+        site.restart_in_doubt().await;
         sleep(5 * MINUTE).await;
         site
     }

@@ -53,6 +53,21 @@ impl Doubtful {
         Arc::new(Doubtful { inner, ends: Arc::default() })
     }
 
+    /// Tells nothing of server s while anything is in doubt.
+    pub async fn watch_but_s(&self, after: Revision) -> Changes {
+        let (mut changes, ends) = (self.inner.watch("", after).await.unwrap(), Arc::clone(&self.ends));
+        let (to, out) = byte_channel::channel(1 << 20, |_| 0);
+        tokio::spawn(async move {
+            while let Some(change) = changes.recv().await {
+                let untold = *ends.lock().unwrap() != Ends::Well && change.as_ref().is_ok_and(is_of_s);
+                if !untold && to.send(change).await.is_err() {
+                    return;
+                }
+            }
+        });
+        out
+    }
+
     pub fn ends(&self, ends: Ends) {
         *self.ends.lock().unwrap() = ends;
     }
@@ -85,17 +100,7 @@ impl Store for Doubtful {
         }
     }
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, StoreError> {
-        let (mut changes, ends) = (self.inner.watch(prefix, after).await?, Arc::clone(&self.ends));
-        let (to, out) = byte_channel::channel(1 << 20, |_| 0);
-        tokio::spawn(async move {
-            while let Some(change) = changes.recv().await {
-                let untold = *ends.lock().unwrap() != Ends::Well && change.as_ref().is_ok_and(is_of_s);
-                if !untold && to.send(change).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(out)
+        self.inner.watch(prefix, after).await
     }
     async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Box<dyn Lease>, StoreError> {
         self.inner.acquire(name, holder, ttl).await

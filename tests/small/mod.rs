@@ -207,6 +207,13 @@ impl Small {
         to
     }
 
+    /// Another controller, whose watch tells nothing of server s while its store is in doubt.
+    pub async fn restart_in_doubt(&mut self) {
+        let now = self.store.list("").await.unwrap().1;
+        let changes = self.doubtful.watch_but_s(now).await;
+        self.start_over(Some(changes));
+    }
+
     fn start_over(&mut self, deaf: Option<Changes>) {
         self.stop();
         let (store, to_controller): (Arc<dyn Store>, _) = (self.doubtful.clone(), Arc::clone(&self.to_controller));
