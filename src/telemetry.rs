@@ -27,6 +27,11 @@ pub fn jump(seconds: i64) {
     VIRTUAL.set(VIRTUAL.get().map(|(began, set)| (began, set + seconds)));
 }
 
+/// By how many seconds the wall clock of this thread was set: for the simulator.
+pub(crate) fn set_by() -> i64 {
+    VIRTUAL.get().map_or(0, |(_, set)| set)
+}
+
 /// The present moment, in seconds since 1970.
 pub(crate) fn seconds() -> i64 {
     now().as_second()

@@ -125,6 +125,13 @@ pub(crate) fn seconds_until(moment: &str) -> u64 {
     u64::try_from(until.as_second() - now.as_second()).unwrap_or(0)
 }
 
+/// How long ago a moment was, in seconds; none where it is still to come, as where somebody has set the clock back.
+pub(super) fn seconds_since(moment: &str) -> u64 {
+    let Ok(then) = moment.parse::<jiff::Timestamp>() else { return 0 };
+    let Ok(now) = timestamp().parse::<jiff::Timestamp>() else { return 0 };
+    u64::try_from(now.as_second() - then.as_second()).unwrap_or(0)
+}
+
 impl Controller {
     pub(super) async fn answer(&mut self, ask: Ask) {
         // A reply that nobody waits for any more is no failure.

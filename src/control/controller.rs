@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::absorb;
-use super::actions::Ask;
+use super::actions::{Ask, seconds_since};
 use super::cache::{Cache, Pause, Stored};
 use super::fleet::Fleet;
 use super::in_flight::InFlight;
@@ -29,7 +29,7 @@ use crate::model::identity::Identity;
 use crate::model::op::Device;
 use crate::model::server::Arch;
 use crate::model::{Kind, Mac, Name, Object};
-use crate::plan::guardrails::Guardrails;
+use crate::plan::guardrails::{CHANGE_WINDOW, Guardrails};
 use crate::plan::record::Record;
 use crate::store::{Change, Changes, Expect, Lease, Records, Revision, Store, StoreError, keys};
 use crate::telemetry::timestamp;
@@ -150,6 +150,7 @@ impl Controller {
         }
         controller.upgrade(&entries).await?;
         controller.count_taken_down();
+        controller.hold_what_was_held();
         controller.cache.doubt_all();
         controller.tell_store();
         controller.tell_breaker();
@@ -168,6 +169,41 @@ impl Controller {
                 self.guardrails.was_taken_down(&held.meta.name);
             }
         }
+    }
+
+    /// Only the word for it lifts a hold, and what an earlier controller disrupted counts for as long as if it had been this one. Where somebody has set
+    /// the clock back since, it counts as of now.
+    fn hold_what_was_held(&mut self) {
+        let now = self.clock.now();
+        for (server, Stored { value: body, .. }) in &self.cache.bodies {
+            if let Some(desired) = &body.held {
+                self.guardrails.was_held(server, desired);
+            }
+            if let Some(ago) = body.disrupted_at.as_deref().map(seconds_since).filter(|ago| *ago < CHANGE_WINDOW.as_secs()) {
+                self.guardrails.was_disrupted(server, Tick(now.0.saturating_sub(ago * 1_000_000)));
+            }
+        }
+        self.cache.stopped_by_guardrails = self.guardrails.held();
+    }
+
+    /// A hold outlives the controller that made it.
+    async fn store_holds(&mut self) {
+        if self.cache.site_stop().is_some() {
+            return;
+        }
+        let (unsure, news): (Vec<Name>, Vec<Name>) =
+            self.guardrails.take_unstored().into_iter().partition(|server| self.unsure.contains_key(server));
+        let mut recordings = Vec::new();
+        for server in &news {
+            let held = self.guardrails.held_for(server);
+            if self.cache.bodies.get(server).is_some_and(|body| body.value.held != held) {
+                recordings.push(self.begin_recording(server, vec![Record::Held(held)]));
+            }
+        }
+        let wanted: Vec<Name> = recordings.iter().map(|recording| recording.server.clone()).collect();
+        let stored: BTreeSet<Name> = self.store_all(recordings).await.into_iter().collect();
+        let missing = wanted.iter().filter(|server| !stored.contains(*server));
+        missing.chain(&unsure).for_each(|server| self.guardrails.is_unstored(server));
     }
 
     /// A site without a Policy gets the one that holds anyway, so that there is an object to look at, to edit, and to hold the site's conditions.
@@ -363,6 +399,8 @@ impl Controller {
         if self.guardrails.hold(bodies, &policy.limits, self.clock.now()) {
             self.cache.stopped_by_guardrails = self.guardrails.held();
         }
+        self.store_holds().await;
+        let policy = self.cache.objects.policy();
         // The silence of a device shows when a poll of it has come to its end.
         let two_polls = policy.bmc.poll_interval.0 * 2 + limits::BMC_DEADLINE;
         let breaker = self.guardrails.breaker(bodies, &policy.limits, two_polls, self.clock.now());

@@ -27,6 +27,7 @@ use crate::plan::observed::{Asked, Elsewhere, Memory, Observed, Trouble};
 use crate::plan::record::Record;
 use crate::plan::{self, Plan, Step, Wait, consent, fence};
 use crate::store::{Entry, Expect, Records, Revision, StoreError, Write, keys};
+use crate::telemetry::timestamp;
 
 /// Longer than anything waits.
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -57,8 +58,8 @@ pub(super) struct Awaited {
 }
 
 /// Records of one body that are in force in memory, and not stored yet.
-struct Recording {
-    server: Name,
+pub(super) struct Recording {
+    pub(super) server: Name,
     records: Vec<Record>,
     expect: Expect,
     /// As it was before them.
@@ -160,17 +161,21 @@ impl Controller {
             let awaited = self.awaited(&planned);
             let steps = std::mem::take(&mut planned.plan.steps);
             let admitted: Vec<Step> = steps.into_iter().filter_map(|step| self.admit(&mut planned, step)).collect();
-            let ahead: Vec<Record> = admitted.iter().filter_map(|step| step.write_ahead.clone()).collect();
-            if !ahead.is_empty() {
+            let mut ahead: Vec<Record> = admitted.iter().filter_map(|step| step.write_ahead.clone()).collect();
+            if self.guardrails.counts(&planned.server) && admitted.iter().any(|step| step.op.disruption() != Disruption::None) {
+                ahead.push(Record::Disrupted(timestamp()));
+            }
+            let is_recorded = !ahead.is_empty();
+            if is_recorded {
                 recordings.push(self.begin_recording(&planned.server, ahead));
             }
             let switches = awaited.switches || planned.asks;
-            all.push((planned, admitted, Awaited { switches, ..awaited }));
+            all.push((planned, admitted, is_recorded, Awaited { switches, ..awaited }));
         }
         let stored: BTreeSet<Name> = self.store_all(recordings).await.into_iter().collect();
-        for (planned, steps, awaited) in all {
+        for (planned, steps, is_recorded, awaited) in all {
             for step in steps {
-                match step.write_ahead.is_none() || stored.contains(&planned.server) {
+                match !is_recorded || stored.contains(&planned.server) {
                     true => self.dispatch(&planned.server, &step),
                     false => drop(self.in_flight.came_back(&step.op)),
                 }
@@ -275,7 +280,7 @@ impl Controller {
     }
 
     /// What is planned after it, and is stored with it or later, goes by these records already.
-    fn begin_recording(&mut self, server: &Name, records: Vec<Record>) -> Recording {
+    pub(super) fn begin_recording(&mut self, server: &Name, records: Vec<Record>) -> Recording {
         let recording = Recording {
             server: server.clone(),
             expect: self.expected(server),
@@ -312,7 +317,7 @@ impl Controller {
 
     /// Stores what was recorded of bodies, in this order, many in one transaction. Those that are stored; what comes after one that is not may rest on
     /// it, and is not stored either.
-    async fn store_all(&mut self, recordings: Vec<Recording>) -> Vec<Name> {
+    pub(super) async fn store_all(&mut self, recordings: Vec<Recording>) -> Vec<Name> {
         let mut stored = Vec::with_capacity(recordings.len());
         let mut left = recordings.into_iter().peekable();
         while left.peek().is_some() {

@@ -63,6 +63,13 @@ pub struct Body {
     /// The SMBIOS UUID that it showed at the first boot request of a start that embody made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub smbios: Option<String>,
+    /// What is desired of it is held, since it would disrupt it as one of too many: which desired state that is (16 hexadecimal digits; nothing where
+    /// nobody desires anything of it).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// RFC 3339: when a change of desired state that nobody approved disrupted it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disrupted_at: Option<String>,
 }
 
 fn is_zero(n: &u64) -> bool {

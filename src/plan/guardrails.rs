@@ -17,7 +17,7 @@ use crate::model::{Name, Reason};
 const CORRECTIONS: usize = 3;
 const CONTENTION_WINDOW: Duration = Duration::from_secs(600);
 /// Changes that drip in are one change: what was disrupted in the last ten minutes counts with what waits.
-const CHANGE_WINDOW: Duration = Duration::from_secs(600);
+pub(crate) const CHANGE_WINDOW: Duration = Duration::from_secs(600);
 /// Names in one sentence.
 const NAMED: usize = 5;
 /// Drift of up to five bodies is an accident of each, whatever the size of the fleet.
@@ -61,6 +61,8 @@ pub(crate) struct Guardrails {
     waiting: VecDeque<Name>,
     /// What is affected, disrupted or held is not what it was when that was judged last.
     changed: bool,
+    /// Servers that are held or not otherwise than is stored of them.
+    unstored: BTreeSet<Name>,
 }
 
 /// What a poll at one server's plan tells the guardrails.
@@ -104,8 +106,9 @@ impl Guardrails {
         }
         // What does not disrupt for the moment may only be paused, or not answer: another stop, or its end, is no word about this one.
         let over = assess.converged || assess.harmless || self.held.get(server).is_some_and(|held| *held != assess.desired);
-        if !is && over {
-            self.changed |= self.held.remove(server).is_some();
+        if !is && over && self.held.remove(server).is_some() {
+            self.changed = true;
+            self.unstored.insert(server.clone());
         }
     }
 
@@ -115,6 +118,7 @@ impl Guardrails {
         self.affected.remove(server);
         self.disrupted.remove(server);
         self.held.remove(server);
+        self.unstored.remove(server);
         self.lift.remove(server);
         self.changed = true;
     }
@@ -161,9 +165,43 @@ impl Guardrails {
         let waiting = || self.affected.iter().filter(|(server, _)| !self.disrupted.contains_key(*server));
         if self.disrupted.len() + waiting().count() > limits.max_affected_by_change.of(bodies) {
             let waiting: Vec<(Name, Option<DesiredKey>)> = waiting().map(|(server, desired)| (server.clone(), *desired)).collect();
+            self.unstored.extend(
+                waiting.iter().filter(|(server, desired)| self.held.get(server) != Some(desired)).map(|(server, _)| server.clone()),
+            );
             self.held.extend(waiting);
         }
         true
+    }
+
+    /// Whose hold is to be stored, or that it has none any more.
+    pub(crate) fn take_unstored(&mut self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.unstored)
+    }
+
+    /// It could not be stored.
+    pub(crate) fn is_unstored(&mut self, server: &Name) {
+        self.unstored.insert(server.clone());
+    }
+
+    /// As it is stored: for which desired state a server is held.
+    pub(crate) fn held_for(&self, server: &Name) -> Option<String> {
+        let text = |desired: &Option<DesiredKey>| desired.map_or_else(String::new, |DesiredKey(key)| format!("{key:016x}"));
+        self.held.get(server).map(text)
+    }
+
+    /// An earlier controller held it for this desired state.
+    pub(crate) fn was_held(&mut self, server: &Name, desired: &str) {
+        self.held.insert(server.clone(), u64::from_str_radix(desired, 16).ok().map(DesiredKey));
+    }
+
+    /// An earlier controller disrupted it then.
+    pub(crate) fn was_disrupted(&mut self, server: &Name, at: Tick) {
+        self.disrupted.insert(server.clone(), at);
+    }
+
+    /// Whether what disrupts a server now counts.
+    pub(crate) fn counts(&self, server: &Name) -> bool {
+        self.affected.contains_key(server)
     }
 
     /// A step that disrupts was sent.

@@ -74,6 +74,10 @@ pub enum Record {
     Confirm,
     /// The SMBIOS UUID of the machine.
     Smbios(String),
+    /// For which desired state it is held, if it is.
+    Held(Option<String>),
+    /// Write-ahead of what disrupts it unasked: when, RFC 3339.
+    Disrupted(String),
 }
 
 /// Where its root is the disk, the disk of this body holds the persona from now on.
@@ -110,6 +114,8 @@ impl Record {
             Record::Confirm => body.confirm_start = false,
             Record::Restarted(n) => body.restart_done = *n,
             Record::Smbios(uuid) => body.smbios = Some(uuid.clone()),
+            Record::Held(desired) => body.held.clone_from(desired),
+            Record::Disrupted(at) => body.disrupted_at = Some(at.clone()),
             Record::Answer(_)
             | Record::Adopt(_)
             | Record::MayRun(_)

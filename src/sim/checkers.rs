@@ -181,7 +181,10 @@ impl Judge {
                 self.desired_changed(now);
             }
             (Some(Key::Body(server)), Some(value)) => match serde_json::from_slice::<Body>(value) {
-                Ok(body) => self.body_stored(&server, body, by),
+                Ok(body) => {
+                    self.hold_is_stored(&server, body.held.as_ref(), now);
+                    self.body_stored(&server, body, by);
+                }
                 Err(_) => self.unreadable_at = Some(now),
             },
             (Some(Key::Pause(id)), value) => self.pause_is_stored(&id, value, by, now),

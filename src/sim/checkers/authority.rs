@@ -43,7 +43,7 @@ impl Judge {
     pub fn began(&mut self, host: Host, now: Tick) {
         self.authority.began.insert(host, now);
         self.counts_are_forgotten();
-        self.count_is_forgotten();
+        self.count_may_be_forgotten();
         // It goes by the end that was said, and by the wall clock of now.
         let seconds = telemetry::seconds();
         for (scope, (_, until)) in &mut self.authority.paused {

@@ -1,7 +1,7 @@
 //! Invariant 11: what stops something is lifted by the word for exactly that, or by its own stated end. The breaker, holds, contention; pauses are
 //! in `authority`.
 //!
-//! That the breaker is open, or that a body is held, is known from what is stored for people to read; that a thing was corrected too often from what
+//! That the breaker is open, or that a body is held, is known from what is stored; that a thing was corrected too often from what
 //! was done. What lifts them is known from what people said, and from what the desired state and the devices truly are. A write of a port that was begun
 //! is ended whatever stops it. Leaves out: whether a stop had to come.
 
@@ -31,6 +31,8 @@ pub(super) struct Stops {
 struct Hold {
     since: Tick,
     wanted: String,
+    /// As the controller tells one desired state from another.
+    key: String,
 }
 
 impl Judge {
@@ -50,10 +52,9 @@ impl Judge {
         }
     }
 
-    /// Neither holds nor corrections are stored: another controller counts anew.
+    /// Corrections are not stored: another controller counts them anew.
     pub(super) fn counts_are_forgotten(&mut self) {
-        let Stops { held, ready, corrections, breaker: _ } = &mut self.stops;
-        held.clear();
+        let Stops { ready, corrections, held: _, breaker: _ } = &mut self.stops;
         ready.clear();
         corrections.clear();
     }
@@ -74,6 +75,17 @@ impl Judge {
         self.stops.corrections.retain(|(server, _, _), _| !servers.contains(server));
     }
 
+    /// A controller stores that it holds a body, for this desired state.
+    pub(super) fn hold_is_stored(&mut self, server: &Name, key: Option<&String>, now: Tick) {
+        let wanted = self.wanted(server);
+        match (key, self.stops.held.get(server)) {
+            (Some(key), Some(held)) if held.key == *key => {}
+            (Some(key), _) => drop(self.stops.held.insert(server.clone(), Hold { since: now, wanted, key: key.clone() })),
+            // It may be over, or not: what then leaves will show.
+            (None, _) => {}
+        }
+    }
+
     /// What a controller says of a binding or a server.
     pub(super) fn status_is_stored(&mut self, object: &Object, now: Tick) {
         let server = match object.kind() {
@@ -83,12 +95,6 @@ impl Judge {
         };
         let Some(server) = server else { return };
         let wanted = self.wanted(&server);
-        if object.status.to_string().contains("limits.maxAffectedByChange") {
-            let held = self.stops.held.entry(server.clone()).or_insert_with(|| Hold { since: now, wanted: wanted.clone() });
-            if held.wanted != wanted {
-                *held = Hold { since: now, wanted: wanted.clone() };
-            }
-        }
         let conditions = object.status["conditions"].as_array();
         let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
         if ready && object.kind() == Kind::Binding && object.status["observedGeneration"] == object.meta.generation {

@@ -13,6 +13,7 @@ use crate::model::binding::RunState;
 use crate::model::fact::{Admin, Power, Tick};
 use crate::model::op::Op;
 use crate::sim::switch::PortView;
+use crate::telemetry;
 
 /// What was sent at one time leaves at another one.
 const WITHIN: Duration = Duration::from_secs(600 - IN_FLIGHT.as_secs());
@@ -26,6 +27,8 @@ pub(super) struct Unasked {
     views: BTreeMap<PortName, PortView>,
     ports_met: BTreeMap<PortName, Intent>,
     disrupted: BTreeMap<Name, Tick>,
+    /// By how many seconds the clock on the wall was set when a controller began last.
+    clock_set_by: i64,
 }
 
 impl Judge {
@@ -79,9 +82,13 @@ impl Judge {
         }
     }
 
-    /// Nor is what was disrupted.
-    pub(super) fn count_is_forgotten(&mut self) {
-        self.unasked.disrupted.clear();
+    /// A controller begins: what was disrupted before the clock on the wall was set forward seems to it to be long ago.
+    pub(super) fn count_may_be_forgotten(&mut self) {
+        let set_by = telemetry::set_by();
+        if set_by > self.unasked.clock_set_by {
+            self.unasked.disrupted.clear();
+        }
+        self.unasked.clock_set_by = set_by;
     }
 
     pub(super) fn counts_as_unasked(&mut self, departure: &Departure<'_>) {
