@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::{API, Client, path_of};
 use super::failure::{Exit, Failure};
 use super::output::{clean, print};
+use super::say;
 use super::subject;
 use crate::control::operator::{ApprovalShown, Scope};
 use crate::model::{Kind, Name, Period};
@@ -94,10 +95,24 @@ pub(super) async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Fa
     if args.object == ["source/directory"] {
         return approve_directory(args.yes, client).await;
     }
-    for name in subject::of_kind(&args.object, Kind::Binding)? {
-        approve_one(&name, &args, client).await?;
+    let names = subject::of_kind(&args.object, Kind::Binding)?;
+    let several = names.len() > 1;
+    let mut refused: Option<Exit> = None;
+    for name in names {
+        match approve_one(&name, &args, client).await {
+            // One that needs no approval keeps nobody else from theirs.
+            Err(Failure { exit: exit @ (Exit::Refused | Exit::Failed), message, hint, quiet: _ }) if several => {
+                say(&format!("error: {name}: {}", message.trim_end()));
+                hint.iter().for_each(|hint| say(&format!("hint: {hint}")));
+                refused = Some(exit);
+            }
+            result => result?,
+        }
     }
-    Ok(())
+    match refused {
+        Some(exit) => Err(Failure { quiet: true, ..Failure::new(exit, "not all were approved") }),
+        None => Ok(()),
+    }
 }
 
 /// Shows what would be done, asks where somebody can answer, and sends the digest of exactly that. Where it has become something else
