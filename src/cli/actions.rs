@@ -101,7 +101,7 @@ pub(super) async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Fa
     for name in names {
         match approve_one(&name, &args, client).await {
             // One that needs no approval keeps nobody else from theirs.
-            Err(Failure { exit: exit @ (Exit::Refused | Exit::Failed), message, hint, quiet: _ }) if several => {
+            Err(Failure { exit: exit @ (Exit::Refused | Exit::Failed), message, hint, quiet: false }) if several => {
                 say(&format!("error: {name}: {}", message.trim_end()));
                 hint.iter().for_each(|hint| say(&format!("hint: {hint}")));
                 refused = Some(exit);
@@ -110,7 +110,7 @@ pub(super) async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Fa
         }
     }
     match refused {
-        Some(exit) => Err(Failure { quiet: true, ..Failure::new(exit, "not all were approved") }),
+        Some(exit) => Err(Failure::new(exit, "not all of them were approved")),
         None => Ok(()),
     }
 }

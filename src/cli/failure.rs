@@ -37,7 +37,7 @@ pub struct Failure {
     /// Printed as it is where it has several lines, else after `error: `.
     pub message: String,
     pub hint: Option<String>,
-    /// There is nothing to say: the reader of stdout went away, or all was said already.
+    /// The reader of stdout went away: nothing is wrong, and there is nothing to say.
     pub quiet: bool,
 }
 
