@@ -179,8 +179,10 @@ impl Controller {
             if let Some(desired) = &body.held {
                 self.guardrails.was_held(server, desired);
             }
-            if let Some(ago) = body.disrupted_at.as_deref().map(seconds_since).filter(|ago| *ago < CHANGE_WINDOW.as_secs()) {
-                self.guardrails.was_disrupted(server, Tick(now.0.saturating_sub(ago * 1_000_000)));
+            let Some(disrupted) = &body.disrupted else { continue };
+            let ago = seconds_since(&disrupted.at);
+            if ago < CHANGE_WINDOW.as_secs() {
+                self.guardrails.was_disrupted(server, Tick(now.0.saturating_sub(ago * 1_000_000)), &disrupted.desired);
             }
         }
         self.cache.stopped_by_guardrails = self.guardrails.held();

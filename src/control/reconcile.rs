@@ -16,7 +16,7 @@ use crate::drivers::Depth;
 use crate::drivers::gate::Key;
 use crate::limits;
 use crate::model::binding::RunState;
-use crate::model::body::{Body, Sent};
+use crate::model::body::{Body, Disrupted, Sent};
 use crate::model::fact::{Power, Tick};
 use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Off, Op};
@@ -162,8 +162,9 @@ impl Controller {
             let steps = std::mem::take(&mut planned.plan.steps);
             let admitted: Vec<Step> = steps.into_iter().filter_map(|step| self.admit(&mut planned, step)).collect();
             let mut ahead: Vec<Record> = admitted.iter().filter_map(|step| step.write_ahead.clone()).collect();
-            if self.guardrails.counts(&planned.server) && admitted.iter().any(|step| step.op.disruption() != Disruption::None) {
-                ahead.push(Record::Disrupted(timestamp()));
+            let disrupts = admitted.iter().any(|step| step.op.disruption() != Disruption::None);
+            if let Some(desired) = self.guardrails.counts_for(&planned.server).filter(|_| disrupts) {
+                ahead.push(Record::Disrupted(Disrupted { at: timestamp(), desired }));
             }
             let is_recorded = !ahead.is_empty();
             if is_recorded {

@@ -67,9 +67,18 @@ pub struct Body {
     /// nobody desires anything of it).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
-    /// RFC 3339: when a change of desired state that nobody approved disrupted it last.
+    /// When a change of desired state that nobody approved disrupted it last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub disrupted_at: Option<String>,
+    pub disrupted: Option<Disrupted>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Disrupted {
+    /// RFC 3339.
+    pub at: String,
+    /// As in `Body::held`.
+    pub desired: String,
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -39,6 +39,15 @@ impl DesiredKey {
     }
 }
 
+/// 16 hexadecimal digits; nothing where nobody desires anything of the body.
+fn stored(desired: &Option<DesiredKey>) -> String {
+    desired.map_or_else(String::new, |DesiredKey(key)| format!("{key:016x}"))
+}
+
+fn read(stored: &str) -> Option<DesiredKey> {
+    u64::from_str_radix(stored, 16).ok().map(DesiredKey)
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Guardrails {
     /// For which desired state a body was last seen as desired: what differs after that, with the same desired state, is drift.
@@ -50,8 +59,8 @@ pub(crate) struct Guardrails {
     lift: BTreeSet<Name>,
     /// Bodies that the desired state of now would disrupt, unasked, and what that is.
     affected: BTreeMap<Name, Option<DesiredKey>>,
-    /// Those of them that were disrupted, and when that began last.
-    disrupted: BTreeMap<Name, Tick>,
+    /// Bodies that were disrupted unasked: when that began last, and for which desired state.
+    disrupted: BTreeMap<Name, (Tick, Option<DesiredKey>)>,
     /// For which desired state.
     held: BTreeMap<Name, Option<DesiredKey>>,
     corrections: BTreeMap<(Name, String), VecDeque<Tick>>,
@@ -90,13 +99,13 @@ impl Guardrails {
         let server = assess.server;
         let drift = assess.differs && self.is_drift(server, assess.desired);
         set(&mut self.drifted, server, drift);
-        let was = self.affected.contains_key(server);
+        let was = self.affected.get(server).copied();
         match assess.disrupts && !drift {
             true => drop(self.affected.insert(server.clone(), assess.desired)),
             false => drop(self.affected.remove(server)),
         }
         let is = self.affected.contains_key(server);
-        self.changed |= was != is;
+        self.changed |= was != self.affected.get(server).copied();
         if assess.converged {
             match assess.desired {
                 Some(desired) => drop(self.settled.insert(server.clone(), desired)),
@@ -161,9 +170,12 @@ impl Guardrails {
         if !std::mem::take(&mut self.changed) {
             return false;
         }
-        self.disrupted.retain(|_, at| now.since(*at) < CHANGE_WINDOW);
-        let waiting = || self.affected.iter().filter(|(server, _)| !self.disrupted.contains_key(*server));
-        if self.disrupted.len() + waiting().count() > limits.max_affected_by_change.of(bodies) {
+        self.disrupted.retain(|_, (at, _)| now.since(*at) < CHANGE_WINDOW);
+        // What was begun is ended. What else is desired of a body that was disrupted is another change of it.
+        let is_begun = |server: &Name, desired: &Option<DesiredKey>| self.disrupted.get(server).is_some_and(|(_, of)| of == desired);
+        let waiting = || self.affected.iter().filter(|(server, desired)| !is_begun(server, desired));
+        let further = waiting().filter(|(server, _)| !self.disrupted.contains_key(*server)).count();
+        if self.disrupted.len() + further > limits.max_affected_by_change.of(bodies) {
             let waiting: Vec<(Name, Option<DesiredKey>)> = waiting().map(|(server, desired)| (server.clone(), *desired)).collect();
             self.unstored.extend(
                 waiting.iter().filter(|(server, desired)| self.held.get(server) != Some(desired)).map(|(server, _)| server.clone()),
@@ -185,29 +197,28 @@ impl Guardrails {
 
     /// As it is stored: for which desired state a server is held.
     pub(crate) fn held_for(&self, server: &Name) -> Option<String> {
-        let text = |desired: &Option<DesiredKey>| desired.map_or_else(String::new, |DesiredKey(key)| format!("{key:016x}"));
-        self.held.get(server).map(text)
+        self.held.get(server).map(stored)
     }
 
     /// An earlier controller held it for this desired state.
     pub(crate) fn was_held(&mut self, server: &Name, desired: &str) {
-        self.held.insert(server.clone(), u64::from_str_radix(desired, 16).ok().map(DesiredKey));
+        self.held.insert(server.clone(), read(desired));
     }
 
-    /// An earlier controller disrupted it then.
-    pub(crate) fn was_disrupted(&mut self, server: &Name, at: Tick) {
-        self.disrupted.insert(server.clone(), at);
+    /// An earlier controller disrupted it then, for this desired state.
+    pub(crate) fn was_disrupted(&mut self, server: &Name, at: Tick, desired: &str) {
+        self.disrupted.insert(server.clone(), (at, read(desired)));
     }
 
-    /// Whether what disrupts a server now counts.
-    pub(crate) fn counts(&self, server: &Name) -> bool {
-        self.affected.contains_key(server)
+    /// For which desired state what disrupts a server now is counted, as it is stored, if it is.
+    pub(crate) fn counts_for(&self, server: &Name) -> Option<String> {
+        self.affected.get(server).map(stored)
     }
 
     /// A step that disrupts was sent.
     pub(crate) fn begun(&mut self, server: &Name, now: Tick) {
-        if self.affected.contains_key(server) {
-            self.disrupted.insert(server.clone(), now);
+        if let Some(desired) = self.affected.get(server) {
+            self.disrupted.insert(server.clone(), (now, *desired));
             self.changed = true;
         }
     }
@@ -411,6 +422,14 @@ mod tests {
         look(&mut guardrails, "s5", 2, false, true);
         guardrails.hold(20, &limits, at(300));
         assert_eq!(guardrails.held().keys().collect::<Vec<_>>(), [&name("s5")]);
+        // A body that was disrupted is free to end that, and for nothing else.
+        look(&mut guardrails, "s0", 2, false, true);
+        guardrails.hold(20, &limits, at(300));
+        assert!(!guardrails.held().contains_key(&name("s0")));
+        look(&mut guardrails, "s0", 3, false, true);
+        guardrails.changed = true;
+        guardrails.hold(20, &limits, at(300));
+        assert!(guardrails.held().contains_key(&name("s0")), "another change");
         // The first of them are past.
         let mut later = Guardrails { held: BTreeMap::new(), ..guardrails };
         later.hold(20, &limits, at(700));

@@ -1,7 +1,9 @@
 //! Every change that a body's record can take, as values. Bookkeeping only: no device is touched by any of them.
 
 use crate::model::Name;
-use crate::model::body::{Body, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot};
+use crate::model::body::{
+    Body, Declaration, Declared, Disrupted, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot,
+};
 use crate::model::fact::PortConfig;
 use crate::model::op::Off;
 
@@ -76,8 +78,8 @@ pub enum Record {
     Smbios(String),
     /// For which desired state it is held, if it is.
     Held(Option<String>),
-    /// Write-ahead of what disrupts it unasked: when, RFC 3339.
-    Disrupted(String),
+    /// Write-ahead of what disrupts it unasked.
+    Disrupted(Disrupted),
 }
 
 /// Where its root is the disk, the disk of this body holds the persona from now on.
@@ -115,7 +117,7 @@ impl Record {
             Record::Restarted(n) => body.restart_done = *n,
             Record::Smbios(uuid) => body.smbios = Some(uuid.clone()),
             Record::Held(desired) => body.held.clone_from(desired),
-            Record::Disrupted(at) => body.disrupted_at = Some(at.clone()),
+            Record::Disrupted(disrupted) => body.disrupted = Some(disrupted.clone()),
             Record::Answer(_)
             | Record::Adopt(_)
             | Record::MayRun(_)

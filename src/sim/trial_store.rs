@@ -240,6 +240,13 @@ fn without_uids(value: &[u8]) -> String {
             *hold = hold.get("binding").cloned().unwrap_or_default();
         }
     }
+    // What tells one desired state from another is made of uids too.
+    if let Some(held) = body.get_mut("held") {
+        *held = true.into();
+    }
+    if let Some(disrupted) = body.get_mut("disrupted").and_then(serde_json::Value::as_object_mut) {
+        disrupted.remove("desired");
+    }
     if let Some(declared) = body.get_mut("declared").and_then(serde_json::Value::as_object_mut) {
         declared.remove("at");
     }
