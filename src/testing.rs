@@ -79,7 +79,9 @@ pub mod control {
         pub use crate::control::controller::{Controller, Message, Parts, Remembered};
     }
     pub mod operator {
-        pub use crate::control::operator::{ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
+        pub use crate::control::operator::{
+            ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PauseRow, PortRow, Refusal, Scope,
+        };
     }
     pub mod status_writer {
         pub use crate::control::status_writer::{Site, SiteCondition};

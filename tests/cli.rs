@@ -209,6 +209,12 @@ async fn people_speak() {
     assert!(ok(&site, "retry server s").await.starts_with("retry Server/s"));
     assert!(ok(&site, "pause --all --reason move --for 2h").await.contains("pause Everything because move for Some(7200)"));
     assert!(ok(&site, "pause -l rack=r7 --reason move").await.contains("\"rack\": \"r7\""));
+    fails(&site, "pause server/s --reason x --for 0s", 2, "found a pause of no time").await;
+    let pauses = ok(&site, "get pauses").await;
+    assert!(
+        pauses.starts_with("PAUSED ") && pauses.contains("new cables\\u{7}") && pauses.contains("embody resume server web-1"),
+        "{pauses}"
+    );
     assert!(ok(&site, "resume server/s").await.contains("resume Object { kind: Server, name: \"s\" }"));
     assert_eq!(ok(&site, "restart web-1").await, "Binding/web-1 restart 1 desired\n");
     assert_eq!(ok(&site, "restart bindings web-1").await, "Binding/web-1 restart 2 desired\n");

@@ -258,6 +258,9 @@ async fn scope(client: &Client, object: &[String], selector: Option<&str>) -> Re
 
 pub(super) async fn pause(args: PauseArgs, client: &Client) -> Result<(), Failure> {
     let scope = scope(client, &args.object, args.selector.as_deref()).await?;
+    if args.period.is_some_and(|p| p.0.is_zero()) {
+        return Err(Failure::usage("found a pause of no time, expected one like 30m; without --for it lasts until it is resumed"));
+    }
     let seconds = args.period.map(|p| p.0.as_secs().max(1));
     show(&client.post(&format!("{API}/pauses"), &json!({ "scope": scope, "reason": args.reason, "seconds": seconds })).await?)
 }

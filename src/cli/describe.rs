@@ -51,6 +51,7 @@ pub(super) async fn run(args: DescribeArgs, client: &Client) -> Result<(), Failu
                 let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
                 objects.extend(items.into_iter().map(|i| (kind, i)));
             }
+            Subject::Pauses => return Err(Failure::usage("pauses are not described; see `get pauses`")),
             Subject::Ports => return Err(Failure::usage("ports are not described; see `get ports`")),
         }
     }

@@ -13,7 +13,7 @@ use super::failure::{Exit, Failure};
 use super::output::{self, Format, Table, print};
 use super::say;
 use super::subject::{Subject, subjects};
-use crate::control::operator::PortRow;
+use crate::control::operator::{PauseRow, PortRow};
 use crate::model::kind::API_VERSION;
 use crate::model::{Kind, Name};
 use crate::server::api::columns::{NOTHING, cells, columns, drift};
@@ -65,13 +65,20 @@ pub(super) async fn run(args: GetArgs, client: &Client) -> Result<(), Failure> {
     missing.map_or(Ok(()), Err)
 }
 
-/// Nothing as kind: ports.
-type Group = (Option<Kind>, Vec<Value>);
+/// What rows are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Kind(Kind),
+    Ports,
+    Pauses,
+}
 
-fn add(groups: &mut Vec<Group>, kind: Option<Kind>, items: Vec<Value>) {
-    match groups.iter_mut().find(|(k, _)| *k == kind) {
+type Group = (Of, Vec<Value>);
+
+fn add(groups: &mut Vec<Group>, of: Of, items: Vec<Value>) {
+    match groups.iter_mut().find(|(o, _)| *o == of) {
         Some((_, there)) => there.extend(items),
-        None => groups.push((kind, items)),
+        None => groups.push((of, items)),
     }
 }
 
@@ -81,12 +88,13 @@ async fn fetch(client: &Client, subject: &Subject, selector: &str) -> Result<Gro
         _ => Vec::new(),
     };
     Ok(match subject {
-        Subject::One(kind, name) => (Some(*kind), vec![client.get(&path_of(*kind, name)).await?]),
+        Subject::One(kind, name) => (Of::Kind(*kind), vec![client.get(&path_of(*kind, name)).await?]),
         Subject::Kind(kind) => {
             let path = format!("{API}/{}{}", kind.plural(), query(&[("labelSelector", selector)]));
-            (Some(*kind), list(client.get(&path).await?))
+            (Of::Kind(*kind), list(client.get(&path).await?))
         }
-        Subject::Ports => (None, list(client.get(&format!("{API}/ports")).await?)),
+        Subject::Ports => (Of::Ports, list(client.get(&format!("{API}/ports")).await?)),
+        Subject::Pauses => (Of::Pauses, list(client.get(&format!("{API}/pauses")).await?)),
     })
 }
 
@@ -102,9 +110,10 @@ fn show(groups: &[Group], args: &GetArgs, single: bool) -> Result<(), Failure> {
             Ok(print(&if args.output == Some(Format::Json) { output::json(&value) } else { output::yaml(&value) })?)
         }
         Some(Format::Name) => {
-            let name = |(kind, item): (&Option<Kind>, &Value)| match kind {
-                Some(kind) => format!("{}/{}\n", kind.singular().to_lowercase(), cells(*kind, item).swap_remove(0)),
-                None => format!("{}/{}\n", port_cells(item)[0], port_cells(item)[1]),
+            let name = |(of, item): (&Of, &Value)| match of {
+                Of::Kind(kind) => format!("{}/{}\n", kind.singular().to_lowercase(), cells(*kind, item).swap_remove(0)),
+                Of::Ports => format!("{}/{}\n", port_cells(item)[0], port_cells(item)[1]),
+                Of::Pauses => format!("{}\n", pause_cells(item)[0]),
             };
             let lines: String = groups.iter().flat_map(|(k, items)| items.iter().map(move |i| (k, i))).map(name).collect();
             Ok(print(&lines)?)
@@ -115,10 +124,11 @@ fn show(groups: &[Group], args: &GetArgs, single: bool) -> Result<(), Failure> {
 
 fn tables(groups: &[Group], wide: bool) -> Result<(), Failure> {
     let mut shown = 0;
-    for (kind, items) in groups.iter().filter(|(_, items)| !items.is_empty()) {
-        let (heads, rows): (Vec<&str>, Vec<Vec<String>>) = match kind {
-            Some(kind) => (heads(*kind, wide), items.iter().map(|i| row(*kind, i, wide)).collect()),
-            None => (PORT_HEADS.to_vec(), items.iter().map(port_cells).collect()),
+    for (of, items) in groups.iter().filter(|(_, items)| !items.is_empty()) {
+        let (heads, rows): (Vec<&str>, Vec<Vec<String>>) = match of {
+            Of::Kind(kind) => (heads(*kind, wide), items.iter().map(|i| row(*kind, i, wide)).collect()),
+            Of::Ports => (PORT_HEADS.to_vec(), items.iter().map(port_cells).collect()),
+            Of::Pauses => (PAUSE_HEADS.to_vec(), items.iter().map(pause_cells).collect()),
         };
         if shown > 0 {
             print("\n")?;
@@ -157,6 +167,15 @@ fn port_cells(row: &Value) -> Vec<String> {
         (have, None) => or_nothing(have.clone()),
     };
     vec![port.switch.to_string(), port.port, port.link, vlan, or_nothing(port.wired_to), or_nothing(port.note)]
+}
+
+const PAUSE_HEADS: [&str; 6] = ["PAUSED", "BY", "SINCE", "UNTIL", "REASON", "ENDED-BY"];
+
+fn pause_cells(row: &Value) -> Vec<String> {
+    let Ok(PauseRow { what, by, reason, since, until, resume }) = serde_json::from_value::<PauseRow>(row.clone()) else {
+        return vec!["?".to_owned(); PAUSE_HEADS.len()];
+    };
+    vec![what, by, since, until.unwrap_or_else(|| "resumed".to_owned()), reason, resume]
 }
 
 async fn watch(client: &Client, kind: Kind, name: Option<&Name>, args: &GetArgs) -> Result<(), Failure> {

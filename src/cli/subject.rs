@@ -8,12 +8,13 @@ use super::failure::{Exit, Failure};
 use crate::model::kind::KINDS;
 use crate::model::{Kind, Name};
 
-/// What is listed: objects of kinds, one of them, or the switch ports.
+/// What is listed: objects of kinds, one of them, the switch ports, or what is paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Subject {
     Kind(Kind),
     One(Kind, Name),
     Ports,
+    Pauses,
 }
 
 pub(super) fn kind(text: &str) -> Result<Kind, Failure> {
@@ -29,10 +30,10 @@ fn pair(text: &str) -> Option<Result<(Kind, Name), Failure>> {
     Some(kind(k).and_then(|k| Ok((k, name(n)?))))
 }
 
-/// `bindings`, `bindings,servers`, `binding web-1 web-2`, `binding/web-1 server/x`, `ports`, `all`.
+/// `bindings`, `bindings,servers`, `binding web-1 web-2`, `binding/web-1 server/x`, `ports`, `pauses`, `all`.
 pub(super) fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
     let Some(first) = words.first() else {
-        return Err(Failure::usage("say what: a kind (bindings, servers, …), KIND NAME, KIND/NAME, ports, or all"));
+        return Err(Failure::usage("say what: a kind (bindings, servers, …), KIND NAME, KIND/NAME, ports, pauses, or all"));
     };
     if words.iter().any(|w| w.contains('/')) {
         return words
@@ -45,6 +46,7 @@ pub(super) fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
     for word in first.split(',') {
         match word.to_ascii_lowercase().as_str() {
             "port" | "ports" => kinds.push(Subject::Ports),
+            "pause" | "pauses" => kinds.push(Subject::Pauses),
             "all" => kinds.extend(KINDS.into_iter().rev().map(Subject::Kind)),
             _ => kinds.push(Subject::Kind(kind(word)?)),
         }
@@ -60,7 +62,7 @@ pub(super) fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
 pub(super) fn objects(words: &[String]) -> Result<Vec<(Kind, Name)>, Failure> {
     let one = |s| match s {
         Subject::One(kind, name) => Ok((kind, name)),
-        Subject::Kind(_) | Subject::Ports => Err(Failure::usage("say which: KIND NAME, or KIND/NAME")),
+        Subject::Kind(_) | Subject::Ports | Subject::Pauses => Err(Failure::usage("say which: KIND NAME, or KIND/NAME")),
     };
     subjects(words)?.into_iter().map(one).collect()
 }

@@ -14,13 +14,13 @@ use super::controller::{Controller, Message};
 use super::operator::{Approving, Declaring};
 use super::status_writer::SiteCondition;
 use super::worker::Job;
-use crate::control::operator::{ApprovalShown, Control, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use crate::control::operator::{ApprovalShown, Control, Forecast, ForecastStep, PauseRow, PortRow, Refusal, Scope};
 use crate::drivers::gate::{Gate, Key};
 use crate::limits;
 use crate::model::fact::Tick;
 use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Op};
-use crate::model::{Kind, Name, Object, Objects, Reason};
+use crate::model::{Kind, Meta, Name, Object, Objects, Reason};
 use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
 use crate::plan::observed::{Observed, Trouble};
@@ -35,6 +35,7 @@ pub enum Ask {
     Forecast { changes: Vec<Object>, reply: Reply<Forecast> },
     Why { kind: Kind, name: Name, reply: Reply<Result<String, Refusal>> },
     Ports { reply: Reply<Vec<PortRow>> },
+    Pauses { reply: Reply<Vec<PauseRow>> },
     ShowApproval { binding: Name, word: Approving, reply: Reply<Result<ApprovalShown, Refusal>> },
     Approve { binding: Name, word: Approving, digest: String, who: String, reply: Reply<Result<String, Refusal>> },
     Declare { server: Name, what: Declaring, reason: String, who: String, reply: Reply<Result<String, Refusal>> },
@@ -84,6 +85,9 @@ impl Control for Operators {
     }
     async fn ports(&self) -> Vec<PortRow> {
         self.ask(|reply| Ask::Ports { reply }).await.unwrap_or_default()
+    }
+    async fn pauses(&self) -> Vec<PauseRow> {
+        self.ask(|reply| Ask::Pauses { reply }).await.unwrap_or_default()
     }
     async fn show_approval(&self, binding: &Name, word: Approving) -> Result<ApprovalShown, Refusal> {
         self.ask(|reply| Ask::ShowApproval { binding: binding.clone(), word, reply }).await?
@@ -143,6 +147,7 @@ impl Controller {
             }
             Ask::Why { kind, name, reply } => drop(reply.send(self.why(kind, &name))),
             Ask::Ports { reply } => drop(reply.send(self.ports())),
+            Ask::Pauses { reply } => drop(reply.send(self.cache.pauses.values().map(|(pause, _)| pause.row()).collect())),
             Ask::ShowApproval { binding, word, reply } => drop(reply.send(self.show_approval(&binding, &word))),
             Ask::Approve { binding, word, digest, who, reply } => drop(reply.send(self.approve(&binding, &word, &digest, &who).await)),
             Ask::Declare { server, what, reason, who, reply } => drop(reply.send(self.declare(&server, what, &reason, &who).await)),
@@ -160,6 +165,7 @@ impl Controller {
 
     /// With `changes` laid over the desired state; a new object gets the uid that it would have: one of its own. And the operations of its steps.
     fn forecast(&self, changes: Vec<Object>) -> (Forecast, Vec<Op>) {
+        let is_change = !changes.is_empty();
         let mut objects = self.cache.objects.clone();
         for mut change in changes {
             let present = objects.bindings.get(change.name()).filter(|_| change.kind() == Kind::Binding).map(|b| b.meta.clone());
@@ -167,8 +173,28 @@ impl Controller {
             objects.insert(&change);
         }
         let future = self.future(&objects, &|_, _| {});
-        let forecast = shown(&future);
+        let mut forecast = shown(&future);
+        if is_change {
+            self.foresee_hold(&objects, &future, &mut forecast);
+        }
         (forecast, future.steps.into_iter().map(|s| s.step.op).collect())
+    }
+
+    /// Says of a change that it would be held, for it would disrupt too many.
+    fn foresee_hold(&self, objects: &Objects, future: &Future, forecast: &mut Forecast) {
+        let unasked = future.steps.iter().filter(|s| s.disruption != Disruption::None && !s.held);
+        let disrupted: BTreeSet<&Name> = unasked.map(|s| &s.server).collect();
+        let limit = objects.policy().limits.max_affected_by_change.of(objects.servers.len());
+        let lately = self.guardrails.disrupted_lately(self.clock.now()).filter(|server| !disrupted.contains(server)).count();
+        if disrupted.len() + lately <= limit {
+            return;
+        }
+        let held: BTreeSet<&Name> = future.steps.iter().filter(|s| s.held).map(|s| &s.server).chain(disrupted.iter().copied()).collect();
+        forecast.held = held.len();
+        forecast.waits.push(format!(
+            "{} servers would be disrupted, {lately} were in the last ten minutes, and limits.maxAffectedByChange lets {limit} be disrupted unasked: it is held until `embody approve BINDING` of each",
+            disrupted.len()
+        ));
     }
 
     /// `said`: what a person would say first, brought into what is seen of a server.
@@ -229,30 +255,38 @@ impl Controller {
                 reply.send(Err(Refusal::Refused { why: "the breaker opens by itself; `embody pause --all` stops everything".to_owned() })),
             );
         }
-        if let Scope::Object { kind, name } = &scope
-            && !self.cache.objects.has(*kind, name)
-        {
-            return drop(reply.send(Err(Refusal::NotFound { what: format!("{kind}/{name}") })));
+        if let Err(refusal) = self.can_be_paused(&scope, seconds) {
+            return drop(reply.send(Err(refusal)));
         }
         let until_text = seconds.and_then(|s| {
             let now: jiff::Timestamp = timestamp().parse().ok()?;
             jiff::Timestamp::from_second(now.as_second().saturating_add(i64::try_from(s).ok()?)).ok().map(|t| t.to_string())
         });
-        let pause = Pause { scope: scope.clone(), reason, by: who, since: timestamp(), until: until_text.clone() };
+        let pause = Pause { scope: scope.clone(), reason, by: who, since: timestamp(), until: until_text };
         let id = pause_id(&scope);
         let until: Option<Tick> = seconds.map(|s| self.clock.now().plus(Duration::from_secs(s)));
+        let before = self.cache.pauses.get(&id).cloned();
+        // Two people's pauses of one thing are one, which lasts as long as the longer.
+        if let Some((before, end)) = before.as_ref().filter(|(_, end)| end.is_none_or(|end| until.is_some_and(|until| until <= end))) {
+            let stays = if end.is_none() { "until it is resumed".to_owned() } else { before.until_in_words() };
+            let (what, by, why, resume) = (scope.in_words(), &before.by, &before.reason, scope.resume());
+            let text = format!("{what} is paused {stays} already, by {by}: {why}; that stays as it is, `{resume}` ends it");
+            return drop(reply.send(Ok(text)));
+        }
         self.cache.pauses.insert(id.clone(), (pause.clone(), until));
         let half_way = self.void_paused(scope == Scope::Everything);
         let resume = scope.resume();
         self.wake_all();
         let stored = self.put(&keys::pause(&id), serde_json::to_vec(&pause).unwrap_or_default()).await;
         self.status.event("Normal", &id, "Paused", &format!("by {}: {}", pause.by, pause.reason));
+        let instead = before.map_or(String::new(), |(before, _)| {
+            format!("; in place of the pause {} by {}: {}", before.until_in_words(), before.by, before.reason)
+        });
+        let nobody = if self.covers_anything(&scope) { "" } else { "; no binding and no server has these labels at present" };
         tokio::spawn(async move {
             let left = finished(half_way).await;
-            let text = match until_text {
-                Some(until) => format!("paused until {until}: nothing is written, everything is still watched"),
-                None => "paused until resumed: nothing is written, everything is still watched".to_owned(),
-            };
+            let until = pause.until_in_words();
+            let text = format!("paused {until}: nothing is written, everything is still watched{instead}{nobody}");
             let half_way = match left.as_slice() {
                 [] => String::new(),
                 left => format!("; left between two states, and ended first after `{resume}`: {}", list(left)),
@@ -266,6 +300,28 @@ impl Controller {
             // A reply that nobody waits for any more is no failure.
             let _ = reply.send(answer);
         });
+    }
+
+    fn can_be_paused(&self, scope: &Scope, seconds: Option<u64>) -> Result<(), Refusal> {
+        if seconds == Some(0) {
+            return Err(Refusal::Refused { why: "a pause of no time is none: say how long, or leave that out".to_owned() });
+        }
+        match scope {
+            Scope::Object { kind, name } if !self.cache.objects.has(*kind, name) => {
+                Err(Refusal::NotFound { what: format!("{kind}/{name}") })
+            }
+            Scope::Object { kind: kind @ (Kind::Network | Kind::Policy | Kind::Secret), .. } => Err(Refusal::Refused {
+                why: format!("nothing is done to a {kind}: pause a server, a switch, a binding, a persona, `-l LABELS` or `--all`"),
+            }),
+            Scope::Object { .. } | Scope::Labels { .. } | Scope::Everything | Scope::Breaker => Ok(()),
+        }
+    }
+
+    fn covers_anything(&self, scope: &Scope) -> bool {
+        let Scope::Labels { match_labels } = scope else { return true };
+        let has = |meta: &Meta| match_labels.iter().all(|(k, v)| meta.labels.get(k) == Some(v));
+        let objects = &self.cache.objects;
+        objects.bindings.values().any(|held| has(&held.meta)) || objects.servers.values().any(|held| has(&held.meta))
     }
 
     /// Takes back what is on its way and paused. What is between its first and its last datagram may finish: those are given back.
@@ -423,7 +479,7 @@ async fn finished(half_way: Vec<HalfWay>) -> Vec<String> {
     left
 }
 
-/// One pause for each scope: pausing again replaces it.
+/// One pause for each scope: pausing again may make it longer.
 fn pause_id(scope: &Scope) -> String {
     match scope {
         Scope::Everything => "everything".to_owned(),

@@ -12,9 +12,9 @@ use super::controller::Controller;
 use crate::control::operator::{ApprovalShown, Approving, Refusal};
 use crate::limits;
 use crate::model::body::Hold;
-use crate::model::fact::Tick;
+use crate::model::fact::{Power, Tick};
 use crate::model::op::Op;
-use crate::model::{Name, Reason};
+use crate::model::{Name, Objects, Reason};
 use crate::plan::approval::{Approval, Listed};
 use crate::plan::desired::{Authority, Desired};
 use crate::plan::forecast::Future;
@@ -136,7 +136,9 @@ impl Controller {
             Approving::Adopt => (server.clone(), self.adopt(binding, &server)?),
             Approving::Release(old) => (old.clone(), vec![self.release_for(&authority, &server, old)?]),
         };
-        let hard = Approval { ops: Vec::new(), hard: *word == Approving::Hard, begun: false, ..of(&authority) };
+        let made_from = resolve::made_from(held, &self.cache.objects);
+        let Authority { uid, generation, answer, .. } = authority.clone();
+        let hard = Approval { uid, generation, answer, made_from, ops: Vec::new(), hard: *word == Approving::Hard, begun: false };
         let future = self.future(&self.cache.objects, &|name, seen| {
             records.1.iter().filter(|_| records.0 == *name).for_each(|record| record.apply(&mut seen.body));
             if hard.hard {
@@ -174,8 +176,11 @@ impl Controller {
             let seen = self.cache.seen(&server, &self.cache.want(&server));
             draft.approval.sees(&server, &seen);
         }
-        if draft.approval.ops.is_empty() && !draft.approval.hard && !self.waits_for_approval(&authority.binding) {
-            let waits: Vec<String> = draft.future.waits.iter().map(|(_, wait)| wait.message.clone()).collect();
+        // What cannot be planned yet, nobody was shown.
+        let waits = draft.future.waits.iter().filter(|(_, wait)| wait.reason != Reason::Observing);
+        let waits: Vec<String> = waits.map(|(_, wait)| wait.message.clone()).collect();
+        let shown = waits.is_empty() && self.waits_for_approval(&authority.binding);
+        if draft.approval.ops.is_empty() && !shown && !(draft.approval.hard && self.is_to_be_off(&authority.binding)) {
             let why = match waits.as_slice() {
                 [] => "nothing of it waits for an approval".to_owned(),
                 waits => format!("nothing can be planned yet: {}", list(waits)),
@@ -183,6 +188,16 @@ impl Controller {
             return Err(Refusal::Refused { why });
         }
         Ok(())
+    }
+
+    /// A body of it is to be switched off, and is on: a word about how has something to be about.
+    fn is_to_be_off(&self, binding: &Name) -> bool {
+        let is = |server: &Name| {
+            let want = self.cache.want(server);
+            let seen = self.cache.seen(server, &want);
+            !seen.is(Power::Off) && fence::why_off(&want, &seen).is_some()
+        };
+        self.bodies_of(binding).iter().any(is)
     }
 
     /// Something of it waits for a person although nothing would be sent: what is answered on a body that is off.
@@ -259,6 +274,13 @@ impl Controller {
         }
         for binding in self.cache.acting(server, want) {
             let Some(given) = self.cache.approvals.get_mut(&binding) else { continue };
+            if !is_of_now(&binding, &given.approval, &self.cache.objects) {
+                if !self.void_approval(&binding, server).await {
+                    return false;
+                }
+                seen.approvals.remove(&binding);
+                continue;
+            }
             given.is_stored &= !given.approval.sees(server, seen);
             if given.is_stored {
                 continue;
@@ -279,6 +301,20 @@ impl Controller {
         true
     }
 
+    /// What it was given for was edited: it does not come back into force when that is edited back. False where that could not be stored.
+    async fn void_approval(&mut self, binding: &Name, server: &Name) -> bool {
+        if let Err(why) = self.forget_approval(binding).await {
+            tracing::warn!(binding = %binding, error = %why, "that an approval is over could not be stored");
+            self.queue.back_off(server, self.clock.now());
+            return false;
+        }
+        if let Some(given) = self.cache.approvals.remove(binding) {
+            let message = format!("by {} at {}: what it was given for was changed", given.by, given.at);
+            self.status.event("Normal", &format!("Binding/{binding}"), "ApprovalOver", &message);
+        }
+        true
+    }
+
     /// Those whose hour is over; of what is begun, once all of it is done or its binding is another one. What stays stored is as old when the next
     /// controller finds it.
     pub(super) fn end_approvals(&mut self) {
@@ -287,10 +323,7 @@ impl Controller {
             return;
         }
         self.approvals_end_at = now.plus(limits::APPROVALS_ENDED_EVERY);
-        let is_for = |binding: &Name, given: &Given| {
-            let held = self.cache.objects.bindings.get(binding);
-            held.is_some_and(|b| b.meta.uid == given.approval.uid && b.meta.generation == given.approval.generation)
-        };
+        let is_for = |binding: &Name, given: &Given| is_of_now(binding, &given.approval, &self.cache.objects);
         let over = |binding: &Name, given: &Given| now >= given.until && !(given.is_open() && is_for(binding, given));
         let ended: Vec<Name> = self.cache.approvals.iter().filter(|(b, g)| over(b, g)).map(|(b, _)| b.clone()).collect();
         for binding in ended {
@@ -308,8 +341,8 @@ impl Controller {
     }
 }
 
-/// Of nothing yet, for what a binding is to do now.
-fn of(authority: &Authority) -> Approval {
-    let Authority { uid, generation, answer, .. } = authority.clone();
-    Approval { uid, generation, answer, ops: Vec::new(), hard: false, begun: false }
+/// Whether what it was given for is as it was then.
+fn is_of_now(binding: &Name, approval: &Approval, objects: &Objects) -> bool {
+    let Some(held) = objects.bindings.get(binding) else { return false };
+    approval.is_for(&resolve::authority_of(held, objects)) && approval.made_from == resolve::made_from(held, objects)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::approve::Given;
 use crate::boot::answer::BootView;
 use crate::control::cables::Cables;
-use crate::control::operator::Scope;
+use crate::control::operator::{PauseRow, Scope};
 use crate::control::twins::{Twin, Twins};
 use crate::drivers::switch::resolve;
 use crate::model::body::{Body, Evidence, Phase, Snapshot, port_of};
@@ -63,6 +63,17 @@ pub struct Pause {
     /// RFC 3339; nothing: until resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+}
+
+impl Pause {
+    pub fn until_in_words(&self) -> String {
+        self.until.as_ref().map_or_else(|| "until resumed".to_owned(), |until| format!("until {until}"))
+    }
+
+    pub fn row(&self) -> PauseRow {
+        let Pause { scope, reason, by, since, until } = self.clone();
+        PauseRow { what: scope.in_words(), resume: scope.resume(), by, reason, since, until }
+    }
 }
 
 /// The last word about power and boot of one server.
@@ -235,7 +246,7 @@ impl Cache {
 
     /// Whether a person has paused what is done in this binding's name here.
     pub fn is_paused(&self, server: &Name, binding: &Name) -> bool {
-        self.paused_by(server, binding).is_some()
+        self.pauses_of(server, binding).next().is_some()
     }
 
     /// The servers that may run a persona, by evidence.
@@ -307,29 +318,36 @@ impl Cache {
 
     /// Everything that `plan` may know of one server.
     pub fn seen(&self, server: &Name, want: &Desired) -> Observed {
-        self.seen_with(server, want, &self.objects)
+        self.seen_where(server, want, &|_| true)
     }
 
-    pub fn seen_with(&self, server: &Name, want: &Desired, objects: &Objects) -> Observed {
-        let mut seen = self.seen_alone(server, want);
-        seen.takeover = fence::leaves(want, &seen.body).map(|b| fence::takeover(b, server, &|binding| self.new_body(binding, objects)));
+    /// As if nothing were held.
+    pub fn seen_unheld(&self, server: &Name, want: &Desired) -> Observed {
+        self.seen_where(server, want, &|trouble| trouble.reason != Reason::Held)
+    }
+
+    fn seen_where(&self, server: &Name, want: &Desired, stops: &dyn Fn(&Trouble) -> bool) -> Observed {
+        let mut seen = self.seen_alone(server, want, stops);
+        let new_body = |binding: &Name| self.new_body(binding, stops);
+        seen.takeover = fence::leaves(want, &seen.body).map(|binding| fence::takeover(binding, server, &new_body));
         seen
     }
 
-    /// Whether the server that a binding names could take over from another one.
+    /// Whether the server that a binding names could take over from another one, once nothing of it is held.
     pub fn takeover(&self, binding: &Name, from: &Name) -> Result<(), String> {
-        fence::takeover(binding, from, &|binding| self.new_body(binding, &self.objects)).map(drop)
+        let unheld = |trouble: &Trouble| trouble.reason != Reason::Held;
+        fence::takeover(binding, from, &|binding| self.new_body(binding, &unheld)).map(drop)
     }
 
     /// What is desired and seen of the server that a binding names.
-    fn new_body(&self, binding: &Name, objects: &Objects) -> Option<(Desired, Observed)> {
-        let target = objects.bindings.get(binding).and_then(|b| b.spec.target.server.as_ref())?;
-        let want = self.want_with(target, &self.body(target), objects);
-        let seen = self.seen_alone(target, &want);
+    fn new_body(&self, binding: &Name, stops: &dyn Fn(&Trouble) -> bool) -> Option<(Desired, Observed)> {
+        let target = self.objects.bindings.get(binding).and_then(|b| b.spec.target.server.as_ref())?;
+        let want = self.want(target);
+        let seen = self.seen_alone(target, &want, stops);
         Some((want, seen))
     }
 
-    fn seen_alone(&self, server: &Name, want: &Desired) -> Observed {
+    fn seen_alone(&self, server: &Name, want: &Desired, stops: &dyn Fn(&Trouble) -> bool) -> Observed {
         let facts = self.bmcs.get(server);
         let mut seen = Observed {
             body: self.body(server),
@@ -346,7 +364,7 @@ impl Cache {
             if let Some(given) = self.approvals.get(binding) {
                 seen.approvals.insert(binding.clone(), given.approval.clone());
             }
-            if let Some(trouble) = self.stopped(server, binding) {
+            if let Some(trouble) = self.stopped(server, binding).filter(|trouble| stops(trouble)) {
                 seen.stopped.insert(binding.clone(), trouble);
             }
         }
@@ -455,10 +473,12 @@ impl Cache {
 
     /// Why nothing is done in this binding's name.
     fn stopped(&self, server: &Name, binding: &Name) -> Option<Trouble> {
-        if let Some(trouble) = self.site_stop() {
-            return Some(trouble);
-        }
-        if let Some((pause, end)) = self.paused_by(server, binding) {
+        self.stops(server, binding).next()
+    }
+
+    /// What stops what is done here in a binding's name: the whole site, pauses, the breaker, the hold.
+    pub fn stops<'a>(&'a self, server: &'a Name, binding: &'a Name) -> impl Iterator<Item = Trouble> + 'a {
+        let pauses = self.pauses_of(server, binding).map(|(pause, end)| {
             let Pause { by, reason, .. } = pause;
             let stays = match &pause.until {
                 Some(until) if end.is_none() => format!("; its end at {until} came while no controller ran: it stays"),
@@ -466,13 +486,13 @@ impl Cache {
             };
             let (what, resume) = (pause.scope.in_words(), pause.scope.resume());
             let message = format!("{what} is paused by {by}: {reason}{stays}, until `{resume}`");
-            return Some(Trouble { reason: Reason::Paused, message });
-        }
-        let held = |trouble: &Trouble| Trouble {
+            Trouble { reason: Reason::Paused, message }
+        });
+        let held = self.stopped_by_guardrails.get(server).map(move |trouble| Trouble {
             message: format!("{}: it waits for `embody approve {binding}`", trouble.message),
             reason: trouble.reason,
-        };
-        self.breaker().or_else(|| self.stopped_by_guardrails.get(server).map(held))
+        });
+        self.site_stop().into_iter().chain(pauses).chain(self.breaker()).chain(held)
     }
 
     /// Why nothing is corrected, while the breaker is open.
@@ -481,8 +501,8 @@ impl Cache {
         Some(Trouble { reason: Reason::BreakerOpen, message: pause.reason.clone() })
     }
 
-    fn paused_by(&self, server: &Name, binding: &Name) -> Option<&(Pause, Option<Tick>)> {
-        let paused = |(pause, _): &&(Pause, Option<Tick>)| match &pause.scope {
+    fn pauses_of<'a>(&'a self, server: &'a Name, binding: &'a Name) -> impl Iterator<Item = &'a (Pause, Option<Tick>)> {
+        let paused = move |(pause, _): &&(Pause, Option<Tick>)| match &pause.scope {
             Scope::Everything => true,
             Scope::Object { kind: Kind::Binding, name } => name == binding,
             Scope::Object { kind: Kind::Server, name } => name == server,
@@ -497,7 +517,7 @@ impl Cache {
                     || self.objects.servers.get(server).is_some_and(|s| all_in(&s.meta.labels))
             }
         };
-        self.pauses.values().find(paused)
+        self.pauses.values().filter(paused)
     }
 
     /// Remembers which servers show which GUID, or are pinned with it; another one that has the same.

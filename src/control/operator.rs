@@ -150,6 +150,22 @@ impl Scope {
     }
 }
 
+/// One row of `get pauses`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseRow {
+    /// `everything`, `server web-1`, `what has the labels rack=r1`, `the breaker`.
+    pub what: String,
+    pub by: String,
+    pub reason: String,
+    /// RFC 3339.
+    pub since: String,
+    /// RFC 3339; nothing: until resumed.
+    pub until: Option<String>,
+    /// The command that ends it.
+    pub resume: String,
+}
+
 #[async_trait]
 pub trait Control: Send + Sync {
     /// The forecast for the desired state as they are, with `changes` laid over them (nothing is applied).
@@ -157,6 +173,8 @@ pub trait Control: Send + Sync {
     /// One paragraph about an object.
     async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal>;
     async fn ports(&self) -> Vec<PortRow>;
+    /// What is paused, and the breaker where it is open.
+    async fn pauses(&self) -> Vec<PauseRow>;
     /// What approving a binding with this word would cover, or lead to.
     async fn show_approval(&self, binding: &Name, word: Approving) -> Result<ApprovalShown, Refusal>;
     /// Approves exactly what was shown with this digest, or declares that the binding's server already runs the persona. A sentence to show.

@@ -16,12 +16,12 @@ use crate::drivers::Depth;
 use crate::drivers::gate::Key;
 use crate::limits;
 use crate::model::binding::RunState;
-use crate::model::body::{Body, Disrupted, Sent};
-use crate::model::fact::{Power, Tick};
+use crate::model::body::{Body, Disrupted, Phase, Sent};
+use crate::model::fact::Tick;
 use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Off, Op};
 use crate::model::{Kind, Name, Reason};
-use crate::plan::desired::Desired;
+use crate::plan::desired::{Desired, Holder};
 use crate::plan::guardrails::{DesiredKey, Standing};
 use crate::plan::observed::{Asked, Elsewhere, Memory, Observed, Trouble};
 use crate::plan::record::Record;
@@ -35,7 +35,7 @@ const A_DAY: Duration = Duration::from_secs(24 * 3600);
 /// How far a plan is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
-    /// Up to the first record that follows from a desired state: a withdrawn answer cannot be taken back without a restart.
+    /// Up to the first record that a hold is about: a withdrawn answer cannot be taken back without a restart.
     Withdrawal,
     Done,
 }
@@ -48,6 +48,8 @@ pub(super) struct Planned {
     plan: Plan,
     /// A step waits until a switch was asked, whatever that then says.
     asks: bool,
+    /// It is planned as if it were not held.
+    held: bool,
 }
 
 /// Whose answer is news to a server although it shows the same as before.
@@ -79,9 +81,9 @@ impl Controller {
             for server in std::mem::take(&mut open) {
                 let Some(planned) = self.planned(server, until).await else { continue };
                 let records = &planned.plan.records;
-                let withdraws = records.iter().any(|r| matches!(r, Record::Withdraw(_)));
                 let stopped = self.cache.site_stop().is_some();
-                if stopped || records.is_empty() || (until == Until::Withdrawal && withdraws) {
+                let desired = withdraws(&planned.plan) || (answers(&planned.plan) && planned.held);
+                if stopped || records.is_empty() || (until == Until::Withdrawal && desired) {
                     settled(self, planned);
                 } else {
                     round.push(self.begin_recording(&planned.server, planned.plan.records));
@@ -105,32 +107,33 @@ impl Controller {
         }
         let want = self.cache.want(&server);
         self.count_grace(&server, &want);
-        let mut seen = self.cache.seen(&server, &want);
+        // What is held must go on to count as what it would do, or the hold would lift itself.
+        let mut seen = match until {
+            Until::Withdrawal => self.cache.seen_unheld(&server, &want),
+            Until::Done => self.cache.seen(&server, &want),
+        };
         if !self.mark_done(&server, &want, &mut seen).await {
             return None;
         }
         seen.memory.saw_takeover(seen.takeover.as_ref(), self.clock.now());
         self.cache.memory_of(&server).takeover_since = seen.memory.takeover_since;
-        if until == Until::Withdrawal {
-            // What is held must go on to count as what it would do, or the hold would lift itself.
-            seen.stopped.retain(|_, trouble| trouble.reason != Reason::Held);
-        }
+        let held = until == Until::Withdrawal && self.cache.stopped_by_guardrails.contains_key(&server);
         let plan = plan::plan(&want, &seen, self.clock.now());
-        Some(Planned { server, want, seen, plan, asks: false })
+        Some(Planned { server, want, seen, plan, asks: false, held })
     }
 
     /// Before anything is sent: tells the guardrails how a server stands. What it would do, if it is anything; else it is done with.
     pub(super) fn assessed(&mut self, planned: Planned) -> Option<Planned> {
         let Planned { server, want, seen, plan, .. } = &planned;
         let desired = want.holder.as_ref().map(DesiredKey::of);
-        let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
         let disrupts = disrupts_unasked(want, seen, plan);
-        let disruptive = withdraws || plan.steps.iter().any(|step| consent::disruption(&step.op, seen) != Disruption::None);
-        let harmless = seen.is(Power::Off) || (disruptive && !disrupts);
+        let power = seen.power.as_ref().filter(|_| seen.bmc_trouble.is_none()).map(|p| p.value);
+        let to_run = want.holder.as_ref().is_some_and(|holder| is_to_run(holder, want, seen));
         let busy = self.in_flight.of_server(server).next().is_some();
         let converged = plan.is_converged() && plan.polls.is_empty() && !busy;
-        let differs = withdraws || !plan.steps.is_empty() || !plan.held.is_empty();
-        self.guardrails.assess(&Standing { server, desired, converged, differs, disrupts, harmless });
+        let differs = withdraws(plan) || !plan.steps.is_empty() || !plan.held.is_empty();
+        let standing = Standing { server, desired, converged, differs, disrupts, power, to_run };
+        self.guardrails.assess(&standing, self.clock.now());
         if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped) {
             self.guardrails.is_up(&holder.authority.binding);
         }
@@ -149,6 +152,7 @@ impl Controller {
         planned.plan.records.is_empty()
             && stopped == self.cache.breaker().is_some()
             && !self.cache.stopped_by_guardrails.contains_key(&planned.server)
+            && (planned.seen.takeover.is_none() || self.cache.stopped_by_guardrails.is_empty())
     }
 
     // ---- doing ---------------------------------------------------------------------------------------------------------
@@ -175,6 +179,9 @@ impl Controller {
         }
         let stored: BTreeSet<Name> = self.store_all(recordings).await.into_iter().collect();
         for (planned, steps, is_recorded, awaited) in all {
+            if !steps.is_empty() {
+                self.guardrails.acts(&planned.server, planned.want.holder.as_ref().map(DesiredKey::of));
+            }
             for step in steps {
                 match !is_recorded || stored.contains(&planned.server) {
                     true => self.dispatch(&planned.server, &step),
@@ -604,15 +611,32 @@ impl Controller {
 
 /// Whether a plan does something disruptive that nobody was shown.
 fn disrupts_unasked(want: &Desired, seen: &Observed, plan: &Plan) -> bool {
-    let authorities = want.holder.iter().map(|h| &h.authority).chain(&want.releaser);
-    let unasked = |step: &Step| {
-        let authority = authorities.clone().find(|a| a.binding == step.binding);
-        let disrupts = consent::disruption(&step.op, seen) != Disruption::None;
-        disrupts && !authority.is_some_and(|a| consent::is_approved(a, &step.op, seen))
-    };
-    // What is withdrawn is switched off next.
-    let withdraws = plan.records.iter().any(|r| matches!(r, Record::Withdraw(_)));
+    let unasked = |step: &Step| consent::disruption(&step.op, seen) != Disruption::None && !is_approved(want, seen, step);
+    (withdraws(plan) && !is_withdrawal_approved(want, seen)) || plan.steps.iter().any(unasked)
+}
+
+fn is_approved(want: &Desired, seen: &Observed, step: &Step) -> bool {
+    let mut authorities = want.holder.iter().map(|h| &h.authority).chain(&want.releaser);
+    authorities.find(|a| a.binding == step.binding).is_some_and(|a| consent::is_approved(a, &step.op, seen))
+}
+
+fn withdraws(plan: &Plan) -> bool {
+    plan.records.iter().any(|record| matches!(record, Record::Withdraw(_)))
+}
+
+/// What is withdrawn is switched off next.
+fn is_withdrawal_approved(want: &Desired, seen: &Observed) -> bool {
     let off = Op::PowerOff { server: want.server.clone(), how: Off::Soft };
-    let shown = || fence::why_off(want, seen).is_some_and(|why| consent::is_approved(why.authority, &off, seen));
-    (withdraws && !shown()) || plan.steps.iter().any(unasked)
+    fence::why_off(want, seen).is_some_and(|why| consent::is_approved(why.authority, &off, seen))
+}
+
+fn answers(plan: &Plan) -> bool {
+    plan.records.iter().any(|record| matches!(record, Record::Answer(_)))
+}
+
+/// Its persona was started here, or is about to be, and nothing has begun to end it.
+fn is_to_run(holder: &Holder, want: &Desired, seen: &Observed) -> bool {
+    let stands = seen.body.evidence.get(&holder.persona).filter(|e| e.stands());
+    let started = stands.is_some_and(|e| matches!(e.phase, Phase::Armed | Phase::Started));
+    started && holder.state == RunState::Running && seen.body.off.is_none() && seen.body.release.is_none() && want.maintenance.is_none()
 }

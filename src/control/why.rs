@@ -3,7 +3,7 @@
 //! Leaves out: deciding. Invariant: every wait names its reason and the source line that decided it, and every way out that it names between
 //! backquotes is a whole command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::actions::list;
 use super::controller::Controller;
@@ -79,6 +79,12 @@ impl Controller {
         let waits = plan.waits.iter().map(|w| ("It waits", &w.message, w.reason, w.decided_at));
         for (word, message, reason, at) in problems.chain(waits) {
             text.push_str(&format!(" {word}: {message} [{reason}, {}:{}].", at.file(), at.line()));
+        }
+        // The one that is met first hides the others, and what is in order meets none.
+        let said: BTreeSet<&String> = plan.waits.iter().map(|wait| &wait.message).collect();
+        let acting = self.cache.acting(server, &want);
+        for stop in acting.iter().flat_map(|binding| self.cache.stops(server, binding)).filter(|stop| !said.contains(&stop.message)) {
+            text.push_str(&format!(" Stopped: {} [{}].", stop.message, stop.reason));
         }
         for step in plan.steps.iter().chain(&plan.held).filter(|s| !self.in_flight.contains(&s.op)) {
             match self.guardrails.contended(server, &step.op, now) {

@@ -180,7 +180,9 @@ impl Shape {
         let message = format!("`{}` has the wrong type", path_text(path));
         let mut fault = Fault::error(codes::WRONG_TYPE, At::value(self.item, path.to_vec()), message).label(label);
         let scalar = matches!(node, Node::Int(_) | Node::Float(_) | Node::Bool(_));
+        let is_period = schema.get("format").and_then(Value::as_str) == Some("period");
         fault.hint = match (node, types.first()) {
+            (Node::Int(n), _) if is_period => Some(format!("say which unit: {n}s, {n}m or {n}h")),
             _ if scalar && types.contains(&"string") => Some("put it in quotes".to_owned()),
             (Node::Text(_), Some(&"integer")) if !self.hidden(path) => Some("write the number without quotes".to_owned()),
             (Node::Map(_) | Node::Text(_), Some(&"array")) => Some("a list is written `[ a, b ]` or with `- ` before each item".to_owned()),

@@ -19,6 +19,9 @@ pub struct Approval {
     pub generation: u64,
     /// The digest of what the persona would be answered (`Authority::answer`).
     pub answer: String,
+    /// The digest of what else it was given for: the persona, its networks and the cables of its target (`resolve::made_from`).
+    #[serde(default)]
+    pub made_from: String,
     /// In the order in which they were shown.
     pub ops: Vec<Listed>,
     /// A hard off may follow where no soft-off was accepted.

@@ -101,7 +101,11 @@ pub(crate) fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
 
 /// Why the persona would not be switched on again, as far as that is up to its ports.
 pub(crate) fn no_ports_after(holder: &Holder, seen: &Observed) -> Option<String> {
-    if network::ready(&holder.ports, seen) { None } else { network::could_be_ready(&holder.ports, seen).err() }
+    if network::ready(&holder.ports, seen) {
+        return None;
+    }
+    let made = |(switch, vlan)| format!("VLAN {vlan} is made on switch {switch} first");
+    network::could_be_ready(&holder.ports, seen).err().or_else(|| network::vlan_to_make(&holder.ports, seen).map(made))
 }
 
 /// The answer was withdrawn, and the persona is to run here: it stands again where nothing has come of it, else the body goes off first.
@@ -322,7 +326,7 @@ fn can_leave(authority: &Authority, from: &Name, old: &Observed, new: &Observed)
 
 /// What stops the old body as well: a move that waits for that does not begin either way.
 fn is_for_all(reason: Reason) -> bool {
-    matches!(reason, Reason::Held | Reason::BreakerOpen)
+    reason == Reason::BreakerOpen
 }
 
 /// Whether the holder, which comes from another body, could run here if that were off.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::desired::Holder;
 use super::observed::Trouble;
-use crate::model::fact::Tick;
+use crate::model::fact::{Power, Tick};
 use crate::model::op::Op;
 use crate::model::policy::Limits;
 use crate::model::{Name, Reason};
@@ -23,15 +23,15 @@ const NAMED: usize = 5;
 /// Drift of up to five bodies is an accident of each, whatever the size of the fleet.
 const DRIFTED_AT_LEAST: usize = 5;
 
-/// Tells one set of desired state for a server from another: the binding, its generation, and what persona and networks make of it. Two that are
-/// equal by chance (1 in 2^64) would make a change of desired state count as drift.
+/// Tells one set of desired state for a server from another: the binding, and what it, its persona and networks make of it. Two that are equal by
+/// chance (1 in 2^64) would make a change of desired state count as drift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DesiredKey(u64);
 
 impl DesiredKey {
     pub(crate) fn of(holder: &Holder) -> DesiredKey {
         let Holder { authority, server: _, persona, snapshot, state, efi, restart, ports, problems: _ } = holder;
-        let text = format!("{:?}", (&authority.uid, authority.generation, persona, &snapshot.digest, state, efi, restart, ports));
+        let text = format!("{:?}", (&authority.uid, persona, &snapshot.digest, state, efi, restart, ports));
         // Fixed keys: the same in every process.
         let mut hasher = std::hash::DefaultHasher::new();
         std::hash::Hash::hash(&text, &mut hasher);
@@ -50,9 +50,12 @@ fn read(stored: &str) -> Option<DesiredKey> {
 
 #[derive(Debug, Default)]
 pub(crate) struct Guardrails {
-    /// For which desired state a body was last seen as desired: what differs after that, with the same desired state, is drift.
+    /// For which desired state a body was last seen as desired, with nothing done for another one since: what differs after that, with the same
+    /// desired state, is drift.
     settled: BTreeMap<Name, DesiredKey>,
-    drifted: BTreeSet<Name>,
+    /// Bodies that were seen running as they should.
+    ran: BTreeSet<Name>,
+    drifted: BTreeMap<Name, Drift>,
     /// Devices that began or ceased to answer, and when.
     flipped: BTreeMap<String, Tick>,
     /// Drift that a person has seen and let be corrected.
@@ -63,6 +66,8 @@ pub(crate) struct Guardrails {
     disrupted: BTreeMap<Name, (Tick, Option<DesiredKey>)>,
     /// For which desired state.
     held: BTreeMap<Name, Option<DesiredKey>>,
+    /// When the hold was judged last: how many may be disrupted unasked, and how many were.
+    room: (usize, usize),
     corrections: BTreeMap<(Name, String), VecDeque<Tick>>,
     /// Bindings whose persona embody has taken down and not yet brought back.
     down: BTreeSet<Name>,
@@ -72,6 +77,14 @@ pub(crate) struct Guardrails {
     changed: bool,
     /// Servers that are held or not otherwise than is stored of them.
     unstored: BTreeSet<Name>,
+}
+
+/// That a body was found otherwise than it was made.
+#[derive(Debug)]
+struct Drift {
+    since: Tick,
+    /// It still is. What is corrected at once counts for two polls all the same: in a large fleet each is seen at another moment.
+    lasts: bool,
 }
 
 /// What a poll at one server's plan tells the guardrails.
@@ -85,8 +98,10 @@ pub(crate) struct Standing<'a> {
     pub differs: bool,
     /// A step of it disrupts, and no approval covers that step.
     pub disrupts: bool,
-    /// What of it disrupts is approved, or its body is off: nothing is left to hold.
-    pub harmless: bool,
+    /// Nothing: it is not known, or not known any more.
+    pub power: Option<Power>,
+    /// Its persona was started, is to run, and nothing has begun to end it.
+    pub to_run: bool,
 }
 
 impl Guardrails {
@@ -95,10 +110,11 @@ impl Guardrails {
         desired.is_some() && self.settled.get(server).copied() == desired
     }
 
-    pub(crate) fn assess(&mut self, assess: &Standing<'_>) {
+    pub(crate) fn assess(&mut self, assess: &Standing<'_>, now: Tick) {
         let server = assess.server;
         let drift = assess.differs && self.is_drift(server, assess.desired);
-        set(&mut self.drifted, server, drift);
+        let fell = self.fell(assess);
+        self.note_drift(server, drift, fell, now);
         let was = self.affected.get(server).copied();
         match assess.disrupts && !drift {
             true => drop(self.affected.insert(server.clone(), assess.desired)),
@@ -106,6 +122,9 @@ impl Guardrails {
         }
         let is = self.affected.contains_key(server);
         self.changed |= was != self.affected.get(server).copied();
+        if !is {
+            self.may_end_hold(assess);
+        }
         if assess.converged {
             match assess.desired {
                 Some(desired) => drop(self.settled.insert(server.clone(), desired)),
@@ -113,16 +132,58 @@ impl Guardrails {
             }
             self.lift.remove(server);
         }
-        // What does not disrupt for the moment may only be paused, or not answer: another stop, or its end, is no word about this one.
-        let over = assess.converged || assess.harmless || self.held.get(server).is_some_and(|held| *held != assess.desired);
-        if !is && over && self.held.remove(server).is_some() {
-            self.changed = true;
-            self.unstored.insert(server.clone());
+    }
+
+    /// Whether it ran, and is off now although it should run: drift, whatever else is desired of it since.
+    fn fell(&mut self, assess: &Standing<'_>) -> bool {
+        let server = assess.server;
+        match (assess.power, assess.to_run) {
+            (Some(Power::On), true) => {
+                set(&mut self.ran, server, true);
+                false
+            }
+            (Some(Power::Off), to_run) => self.ran.remove(server) && to_run,
+            (Some(Power::On), false) => {
+                self.ran.remove(server);
+                false
+            }
+            (None, _) => false,
         }
+    }
+
+    fn note_drift(&mut self, server: &Name, drift: bool, fell: bool, now: Tick) {
+        match (drift || fell, self.drifted.get_mut(server)) {
+            (true, Some(known)) if known.lasts => known.lasts = drift,
+            (true, _) => drop(self.drifted.insert(server.clone(), Drift { since: now, lasts: drift })),
+            // A person has seen it: it does not count once more.
+            (false, Some(_)) if self.lift.contains(server) => drop(self.drifted.remove(server)),
+            (false, Some(known)) => known.lasts = false,
+            (false, None) => {}
+        }
+    }
+
+    /// Nothing disrupts this body at present that is not approved. It may be paused, not answer, or be off: another stop, or an accident, is no word
+    /// about this one. Nor is an approval about more than it lists: what that does not list stays held, until all is as desired.
+    fn may_end_hold(&mut self, assess: &Standing<'_>) {
+        let server = assess.server;
+        let Some(held) = self.held.get(server).copied() else { return };
+        let back = assess.desired.is_some() && self.settled.get(server).copied() == assess.desired;
+        let otherwise = held != assess.desired;
+        if assess.converged || (otherwise && (assess.power == Some(Power::On) || back)) {
+            self.held.remove(server);
+        } else if otherwise {
+            // What is off, or may be, would be started as nobody was asked about, now as before.
+            self.held.insert(server.clone(), assess.desired);
+        } else {
+            return;
+        }
+        self.changed = true;
+        self.unstored.insert(server.clone());
     }
 
     pub(crate) fn forget(&mut self, server: &Name) {
         self.settled.remove(server);
+        self.ran.remove(server);
         self.drifted.remove(server);
         self.affected.remove(server);
         self.disrupted.remove(server);
@@ -142,25 +203,37 @@ impl Guardrails {
             return None;
         }
         self.flipped.retain(|_, at| now.since(*at) < two_polls);
+        self.drifted.retain(|_, drift| drift.lasts || now.since(drift.since) < two_polls);
         let limit = limits.stop_if_drifted.0.of(bodies).max(DRIFTED_AT_LEAST);
-        let drifted = if self.drifted.len() > limit { self.drifted.difference(&self.lift).count() } else { 0 };
-        let (count, what) = if drifted > limit {
-            (drifted, "bodies seem to drift")
+        let drifted = self.drifted.keys().filter(|server| !self.lift.contains(*server));
+        let (which, what) = if self.drifted.len() > limit && drifted.clone().count() > limit {
+            (drifted.map(Name::as_str).collect(), "bodies drifted")
         } else if self.flipped.len() > limit {
-            (self.flipped.len(), "devices changed reachability within two polls")
+            (self.flipped.keys().map(String::as_str).collect(), "devices began or ceased to answer")
         } else {
             return None;
         };
         let message = format!(
-            "{count} {what} at once, more than {limit}: correction has stopped. See `embody get bindings`; `embody resume breaker` lets it go on"
+            "{} {what} within {} s ({}), more than {limit}: correction has stopped. See `embody get bindings`; `embody resume breaker` lets it go on",
+            Vec::len(&which),
+            two_polls.as_secs(),
+            some(&which)
         );
         Some(Trouble { reason: Reason::BreakerOpen, message })
     }
 
     /// A person has looked: what drifts now may be corrected, and what flipped is forgotten.
     pub(crate) fn lift(&mut self) {
-        self.lift = self.drifted.clone();
+        self.drifted.retain(|_, drift| drift.lasts);
+        self.lift = self.drifted.keys().cloned().collect();
         self.flipped.clear();
+    }
+
+    /// Something is done for this desired state: what a body was before it is past.
+    pub(crate) fn acts(&mut self, server: &Name, desired: Option<DesiredKey>) {
+        if self.settled.get(server).copied() != desired {
+            self.settled.remove(server);
+        }
     }
 
     /// The hold: bodies that changes of desired state would disrupt, when they and those that were disrupted a moment ago are more than the Policy
@@ -175,7 +248,8 @@ impl Guardrails {
         let is_begun = |server: &Name, desired: &Option<DesiredKey>| self.disrupted.get(server).is_some_and(|(_, of)| of == desired);
         let waiting = || self.affected.iter().filter(|(server, desired)| !is_begun(server, desired));
         let further = waiting().filter(|(server, _)| !self.disrupted.contains_key(*server)).count();
-        if self.disrupted.len() + further > limits.max_affected_by_change.of(bodies) {
+        self.room = (limits.max_affected_by_change.of(bodies), self.disrupted.len());
+        if self.disrupted.len() + further > self.room.0 {
             let waiting: Vec<(Name, Option<DesiredKey>)> = waiting().map(|(server, desired)| (server.clone(), *desired)).collect();
             self.unstored.extend(
                 waiting.iter().filter(|(server, desired)| self.held.get(server) != Some(desired)).map(|(server, _)| server.clone()),
@@ -183,6 +257,11 @@ impl Guardrails {
             self.held.extend(waiting);
         }
         true
+    }
+
+    /// Those that changes have disrupted, unasked, a moment ago.
+    pub(crate) fn disrupted_lately(&self, now: Tick) -> impl Iterator<Item = &Name> {
+        self.disrupted.iter().filter(move |(_, (at, _))| now.since(*at) < CHANGE_WINDOW).map(|(server, _)| server)
     }
 
     /// Whose hold is to be stored, or that it has none any more.
@@ -225,7 +304,12 @@ impl Guardrails {
 
     /// The servers that are held, and why. Who is to approve it depends on in whose name it is done.
     pub(crate) fn held(&self) -> BTreeMap<Name, Trouble> {
-        let message = format!("the desired state of now would disrupt {} servers, more than limits.maxAffectedByChange", self.held.len());
+        let (limit, lately) = self.room;
+        let lately = if lately > 0 { format!(", and have disrupted {lately} in the last ten minutes") } else { String::new() };
+        let message = format!(
+            "changes would disrupt {} more{lately}; limits.maxAffectedByChange lets them disrupt {limit} unasked",
+            servers(self.held.len())
+        );
         self.held.keys().map(|server| (server.clone(), Trouble { reason: Reason::Held, message: message.clone() })).collect()
     }
 
@@ -277,10 +361,8 @@ impl Guardrails {
     }
 
     fn full(&self, limit: usize) -> String {
-        let list: Vec<&str> = self.down.iter().take(NAMED).map(Name::as_str).collect();
-        let more = self.down.len() - list.len();
-        let and = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("limit maxUnavailable ({limit}) is reached: {}{and}", list.join(", "))
+        let down: Vec<&str> = self.down.iter().map(Name::as_str).collect();
+        format!("limit maxUnavailable ({limit}) is reached: {}", some(&down))
     }
 
     /// Why a server waits to be taken down, if it does.
@@ -318,6 +400,17 @@ fn set(of: &mut BTreeSet<Name>, server: &Name, is: bool) -> bool {
     }
 }
 
+/// `a, b, c, d, e and 7 more`.
+fn some(names: &[&str]) -> String {
+    let (first, more) = names.split_at(names.len().min(NAMED));
+    let and = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!("{}{and}", first.join(", "))
+}
+
+fn servers(count: usize) -> String {
+    if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
+}
+
 /// What is corrected, whatever the correction is.
 fn thing(op: &Op) -> String {
     match op {
@@ -339,14 +432,18 @@ mod tests {
 
     fn look(guardrails: &mut Guardrails, server: &str, desired: u64, converged: bool, disrupts: bool) {
         let server = name(server);
-        guardrails.assess(&Standing {
-            server: &server,
-            desired: Some(DesiredKey(desired)),
-            converged,
-            differs: !converged,
-            disrupts,
-            harmless: !disrupts,
-        });
+        guardrails.assess(
+            &Standing {
+                server: &server,
+                desired: Some(DesiredKey(desired)),
+                converged,
+                differs: !converged,
+                disrupts,
+                power: Some(Power::On),
+                to_run: true,
+            },
+            Tick(9),
+        );
     }
 
     #[test]
@@ -364,6 +461,58 @@ mod tests {
         assert_eq!(guardrails.breaker(20, &limits, Duration::from_secs(120), Tick(9)), None);
     }
 
+    /// In a large fleet each is seen at another moment, and corrected before the next one is.
+    #[test]
+    fn what_drifts_and_is_corrected_at_once_counts_for_two_polls() {
+        let limits = Limits::default();
+        let at = |s: u64| Tick(1 + s * 1_000_000);
+        let seen = |guardrails: &mut Guardrails, n: u64, differs: bool| {
+            let server = name(&format!("s{n}"));
+            let power = Some(if differs { Power::Off } else { Power::On });
+            let standing = Standing {
+                server: &server,
+                desired: Some(DesiredKey(1)),
+                converged: !differs,
+                differs,
+                disrupts: false,
+                power,
+                to_run: true,
+            };
+            guardrails.assess(&standing, at(n * 5));
+            guardrails.breaker(20, &limits, Duration::from_secs(60), at(n * 5)).is_some()
+        };
+        for (apart, opens) in [(1, true), (5, false)] {
+            let mut guardrails = Guardrails::default();
+            (0..6).for_each(|n| assert!(!seen(&mut guardrails, n, false)));
+            let opened = (1..=6).map(|n| n * apart).filter(|n| {
+                seen(&mut guardrails, *n, false);
+                let open = seen(&mut guardrails, *n, true);
+                seen(&mut guardrails, *n, false);
+                open
+            });
+            assert_eq!(opened.count() == 1, opens, "{apart}");
+        }
+        // What falls while another desired state waits is drift as well.
+        let mut guardrails = Guardrails::default();
+        for n in 0..6 {
+            let server = name(&format!("s{n}"));
+            let fallen = |power, differs| Standing {
+                server: &server,
+                desired: Some(DesiredKey(2)),
+                converged: false,
+                differs,
+                disrupts: false,
+                power: Some(power),
+                to_run: true,
+            };
+            guardrails.assess(&fallen(Power::On, true), at(0));
+            guardrails.assess(&fallen(Power::Off, true), at(n));
+        }
+        assert!(guardrails.breaker(20, &limits, Duration::from_secs(60), at(9)).is_some());
+        guardrails.lift();
+        assert!(guardrails.breaker(20, &limits, Duration::from_secs(60), at(9)).is_none());
+    }
+
     #[test]
     fn what_was_never_as_desired_is_no_drift_and_is_held_when_it_is_much() {
         let (mut guardrails, limits) = (Guardrails::default(), Limits::default());
@@ -374,9 +523,9 @@ mod tests {
         guardrails.hold(20, &limits, Tick(9));
         assert_eq!(guardrails.held().len(), 6);
         look(&mut guardrails, "s0", 2, false, false);
-        let held = guardrails.held();
-        assert!(!held.contains_key(&name("s0")), "an approval covers it now");
-        assert!(held.contains_key(&name("s1")), "the others stay held");
+        assert_eq!(guardrails.held().len(), 6, "an approval that covers it lets that through, and nothing else");
+        look(&mut guardrails, "s0", 2, true, false);
+        assert!(!guardrails.held().contains_key(&name("s0")), "all is as desired");
     }
 
     #[test]
@@ -393,15 +542,18 @@ mod tests {
             converged: false,
             differs: true,
             disrupts: false,
-            harmless: false,
+            power: None,
+            to_run: true,
         };
         for n in 1..6 {
             look(&mut guardrails, &format!("s{n}"), 2, true, false);
         }
-        guardrails.assess(&paused(2));
+        guardrails.assess(&paused(2), Tick(9));
         guardrails.hold(20, &limits, Tick(9));
         assert_eq!(guardrails.held().keys().collect::<Vec<_>>(), [&server]);
-        guardrails.assess(&paused(3));
+        guardrails.assess(&paused(3), Tick(9));
+        assert_eq!(guardrails.held().len(), 1, "something else is desired, and what it does is not known");
+        guardrails.assess(&Standing { power: Some(Power::On), ..paused(4) }, Tick(9));
         assert!(guardrails.held().is_empty(), "it is no longer desired");
     }
 

@@ -242,6 +242,17 @@ pub(crate) fn could_be_ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Ob
     Ok(())
 }
 
+/// A VLAN that a needed port is to carry, and that is to be made on its switch first: that may fail, and nothing starts before it is there.
+pub(crate) fn vlan_to_make(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> Option<(Name, Vlan)> {
+    let needed = desired.iter().filter(|(key, desired)| desired.needed && !is_met(key, desired, seen));
+    let mut missing = needed.filter_map(|(key, desired)| {
+        let (found, here) = (seen.ports.get(key)?, seen.switches.get(&key.0)?);
+        let added = added(&found.config, &desired.over(&found.config));
+        added.into_iter().find(|vlan| !here.vlans.contains(vlan)).map(|vlan| (key.0.clone(), vlan))
+    });
+    missing.next()
+}
+
 /// A write that the persona needs before it can start, if there is one.
 pub(crate) fn first_write(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Observed) -> Option<Op> {
     let needed = desired.iter().filter(|(key, desired)| desired.needed && !is_met(key, desired, seen));
@@ -253,7 +264,7 @@ pub(crate) fn first_write(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Obser
 }
 
 fn no_vlan(switch: &Name, vlan: Vlan) -> String {
-    format!("switch {switch} has no VLAN {vlan}; make it there, or set `vlans: Create`")
+    format!("switch {switch} has no VLAN {vlan}; make it there, or set `vlans: Create` in the spec of Switch {switch}")
 }
 
 fn is_met(key: &PortKey, desired: &DesiredPort, seen: &Observed) -> bool {

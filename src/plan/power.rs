@@ -12,7 +12,7 @@ use super::record::Record;
 use super::{Plan, Step, consent, network};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
-use crate::model::body::{OffIntent, Phase, Sent};
+use crate::model::body::{Evidence, OffIntent, Phase, Sent};
 use crate::model::fact::{BootDevice, Power, Tick};
 use crate::model::op::{Device, Off, Op};
 use crate::model::{Name, Reason};
@@ -28,6 +28,10 @@ pub(crate) fn terms(want: &Desired, seen: &Observed, now: Tick) -> Terms {
 /// The way to off, when the body must be off.
 pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some(why) = fence::why_off(want, seen) else { return dropping(want, seen, now, plan) };
+    if let Some(nothing) = nothing_after(want, seen) {
+        plan.wait(Reason::PortsFirst, format!("server {} is not switched off ({}): {nothing}", want.server, why.because));
+        return;
+    }
     let next = off::next(seen.body.off.as_ref(), &seen.memory, &terms(want, seen, now));
     let how = match next {
         Next::Send(how) => how,
@@ -67,6 +71,19 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
             None => drop(consent::admit(why.authority, step, seen, plan)),
         },
     }
+}
+
+/// What runs is not ended for a persona that could not start after it, as far as its ports tell. What was begun is ended, and a person's word for a hard
+/// off is stronger.
+fn nothing_after(want: &Desired, seen: &Observed) -> Option<String> {
+    let holder = want.holder.as_ref().filter(|h| h.state == RunState::Running && seen.is(Power::On) && seen.body.release.is_none())?;
+    let is_begun = |e: &Evidence| e.withdrawn || e.phase == Phase::Answered;
+    let own = seen.body.evidence.get(&holder.persona);
+    if seen.body.off.is_some() || own.is_some_and(is_begun) || seen.hard_word(&holder.authority, &want.server) == HardWithoutSoft::Now {
+        return None;
+    }
+    let why = network::could_be_ready(&holder.ports, seen).err().filter(|_| !network::ready(&holder.ports, seen))?;
+    Some(format!("persona {} could not start after it: {why}", holder.persona))
 }
 
 /// A body that a binding leaves, and that may still serve, is told to go, and is cut, only while the new one can take over: its binding may have
@@ -215,14 +232,18 @@ fn confirm(holder: &Holder, seen: &Observed, plan: &mut Plan) {
     }
 }
 
+/// What is set before every start. Whoever allows it allows the boot answer.
+pub(crate) fn boot_op(holder: &Holder) -> Op {
+    Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi }
+}
+
 /// The boot answer: the claim of the persona on this body. Everything that may start it follows from here.
 fn answer(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
     if seen.body.declared.is_some() {
         // What is declared of it is about what it ran before.
         return until_seen_off(want, seen, now, plan);
     }
-    let like = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
-    let refusal = consent::refusal(&holder.authority, Plane::Boot, &like, seen);
+    let refusal = consent::refusal(&holder.authority, Plane::Boot, &boot_op(holder), seen);
     let allowed = refusal.is_none();
     // What a person has to say comes first; a move waits for that word as well.
     plan.waits.extend(refusal);
@@ -245,7 +266,7 @@ fn switch_on(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: 
         plan.wait(trouble.reason, trouble.message.clone());
         return;
     }
-    let set = Op::SetBoot { server: server.clone(), device: holder.snapshot.boot, efi: holder.efi };
+    let set = boot_op(holder);
     // Since it went off, and since it is this persona that it is set for.
     let answered_at = seen.memory.answered_at.get(&holder.persona).copied().unwrap_or(Tick::START);
     let since = answered_at.max(seen.memory.off_since().unwrap_or(Tick::START));

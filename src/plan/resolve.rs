@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sha2::{Digest, Sha256};
+
 use super::Problem;
 use super::desired::{Authority, Desired, DesiredPort, Holder, Past};
 use super::observed::PortKey;
@@ -10,8 +12,8 @@ use crate::model::binding::{Mode, Plane};
 use crate::model::body::{Body, Hold, Snapshot, port_of};
 use crate::model::claim::claims;
 use crate::model::fact::{Admin, BootDevice};
-use crate::model::network::Role;
-use crate::model::objects::Held;
+use crate::model::network::{NetworkSpec, Role};
+use crate::model::objects::{Held, server_switches};
 use crate::model::persona::{PersonaNic, Root};
 use crate::model::server::Firmware;
 use crate::model::{BindingSpec, Name, Objects, PersonaSpec, Reason, ServerSpec, Vlan};
@@ -124,6 +126,25 @@ fn alive<'a>(hold: &Hold, objects: &'a Objects) -> Option<&'a Held<BindingSpec>>
 /// In whose name it is that this binding does something now.
 pub fn authority_of(binding: &Held<BindingSpec>, objects: &Objects) -> Authority {
     authority(binding, answer_of(binding, objects), objects)
+}
+
+/// The digest of what the operations of a binding follow from, beside its own spec: the persona, its networks, the quarantine, and the cables of its
+/// target. What was edited and edited back is another one.
+pub(crate) fn made_from(binding: &Held<BindingSpec>, objects: &Objects) -> String {
+    let persona = objects.personas.get(&binding.spec.persona);
+    let nics = persona.into_iter().flat_map(|p| &p.spec.nics);
+    let used: BTreeSet<&Name> = nics.flat_map(|nic| nic.untagged.iter().chain(&nic.tagged)).collect();
+    let is_part = |name: &Name, held: &Held<NetworkSpec>| used.contains(name) || held.spec.role == Role::Quarantine;
+    let networks = objects.networks.iter().filter(|(name, held)| is_part(name, held));
+    let networks: Vec<_> = networks.map(|(name, held)| (name, &held.meta.uid, held.meta.generation)).collect();
+    let target = binding.spec.target.server.as_ref().and_then(|name| objects.servers.get(name));
+    let labels = |switch: &Name| objects.switches.get(switch).map(|s| &s.meta.labels);
+    let switches = target.map(|s| server_switches(&s.spec)).unwrap_or_default();
+    let switches: Vec<_> = switches.iter().map(|switch| (switch, labels(switch))).collect();
+    let cables = target.map(|s| (&s.meta.uid, &s.spec.nics, &s.spec.bonds));
+    let persona = persona.map(|p| (&p.meta.uid, p.meta.generation));
+    let text = format!("{:?}", (persona, networks, switches, cables));
+    Sha256::digest(text.as_bytes()).iter().take(6).map(|b| format!("{b:02x}")).collect()
 }
 
 /// The digest of what would be answered on the server that a binding names.

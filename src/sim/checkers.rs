@@ -185,7 +185,11 @@ impl Judge {
                     self.hold_is_stored(&server, body.held.as_ref(), now);
                     self.body_stored(&server, body, by);
                 }
-                Err(_) => self.unreadable_at = Some(now),
+                Err(_) => {
+                    // Nobody learns from it any more that it was held.
+                    self.hold_is_over(&server);
+                    self.unreadable_at = Some(now);
+                }
             },
             (Some(Key::Pause(id)), value) => self.pause_is_stored(&id, value, by, now),
             (Some(Key::Approval(binding)), value) => {
@@ -337,7 +341,6 @@ impl Judge {
                 }
                 self.strange.remove(server);
                 self.found_running.remove(server);
-                self.hold_is_over(server);
             }
             Power::On => {
                 let body = self.body(server);
@@ -371,8 +374,6 @@ impl Judge {
                 let is_stuck = |s: &Name| self.offs.is_stuck(&self.body(s));
                 let changed = exchanged
                     || target.is_some_and(is_stuck)
-                    // One whose partner in an exchange is held waits for a person's word about that.
-                    || target.is_some_and(|t| self.is_held(t))
                     || hands.any(|n| since(&n, *at))
                     || self.unreadable_at.is_some_and(|t| t >= *at);
                 if binding.spec.state == RunState::Running && !changed {

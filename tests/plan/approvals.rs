@@ -22,7 +22,7 @@ fn port(server: &str, from: i64, to: i64) -> Op {
 
 fn listed(ops: Vec<Op>) -> Approval {
     let ops = ops.into_iter().map(Listed::new).collect();
-    Approval { uid: String::new(), generation: 1, answer: String::new(), ops, hard: false, begun: false }
+    Approval { uid: String::new(), generation: 1, answer: String::new(), made_from: String::new(), ops, hard: false, begun: false }
 }
 
 /// Running, with a restart that waits for a person.

@@ -538,6 +538,45 @@ fn a_missing_vlan_is_made_first_where_the_switch_allows_it() {
     assert!(plans[&a].is_converged(), "{plans:?}");
 }
 
+/// Making it may fail: until it is there, nothing is switched off for what is to run in it.
+#[test]
+fn a_restart_waits_for_a_vlan_that_is_made_first() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    rack.ports.insert(port_of("a"), access(50));
+    let switch = rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap();
+    switch.vlans.remove(&crate::rack::vlan(110));
+    switch.creates_vlans = true;
+    rack.edit("x", |spec| spec.restart = 1);
+    rack.observe(&a);
+    let plan = rack.plan(&a);
+    assert!(plan.steps.len() == 1 && matches!(plan.steps[0].op, Op::CreateVlan { .. }), "{plan:?}");
+    assert!(plan.waits.iter().any(|w| w.reason == Reason::PortsFirst && w.message.contains("VLAN 110 is made")), "{:?}", plan.waits);
+    let (_, plans) = rack.calm(20);
+    assert!(plans[&a].is_converged() && rack.body("a").restart_done == 1, "{plans:?}");
+}
+
+/// Whatever it is that runs there: it is not ended for a persona that could not start.
+#[test]
+fn nothing_is_switched_off_for_a_persona_whose_ports_have_no_vlan() {
+    for mode in [Mode::Enforce, Mode::Approve] {
+        let mut rack = p_on_a();
+        let a = name("a");
+        rack.put("net-q", embody::testing::model::Spec::Network(crate::rack::spec_of(serde_json::json!({ "vlan": 120 }))));
+        rack.put_persona("q", "net-q", true);
+        rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap().vlans.remove(&crate::rack::vlan(120));
+        rack.bind("x", "q", "a", RunState::Running, mode);
+        let (_, plans) = rack.calm(12);
+        assert_eq!(rack.runs("a"), Some("p"));
+        let says = plans[&a].waits.iter().any(|w| w.reason == Reason::PortsFirst && w.message.contains("has no VLAN 120"));
+        assert!(says && plans[&a].held.is_empty(), "{plans:?}");
+        rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap().vlans.insert(crate::rack::vlan(120));
+        rack.approve("x");
+        let (_, plans) = rack.calm(24);
+        assert!(plans[&a].is_converged() && rack.runs("a") == Some("q"), "{plans:?}");
+    }
+}
+
 #[test]
 fn a_swap_in_approve_mode_waits_for_both_and_locks_nobody() {
     let mut rack = Rack::new(&["a", "b"], &["p", "q"], 2);

@@ -656,7 +656,15 @@ impl Rack {
     pub fn approval(&self, binding: &str, ops: Vec<Op>) -> Option<Approval> {
         let authority = resolve::authority_of(self.objects.bindings.get(binding)?, &self.objects);
         let ops = ops.into_iter().map(Listed::new).collect();
-        Some(Approval { uid: authority.uid, generation: authority.generation, answer: authority.answer, ops, hard: false, begun: false })
+        Some(Approval {
+            uid: authority.uid,
+            generation: authority.generation,
+            answer: authority.answer,
+            made_from: String::new(),
+            ops,
+            hard: false,
+            begun: false,
+        })
     }
 
     /// `approve BINDING --hard`: shown as if that were said.

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use embody::testing::byte_channel;
-use embody::testing::control::operator::{ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PortRow, Refusal, Scope};
+use embody::testing::control::operator::{
+    ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PauseRow, PortRow, Refusal, Scope,
+};
 use embody::testing::control::status_writer::Site as Conditions;
 use embody::testing::model::{Kind, Name, Object};
 use embody::testing::server::api;
@@ -200,6 +202,18 @@ impl Control for StandIn {
 
     async fn ports(&self) -> Vec<PortRow> {
         self.ports.lock().unwrap().clone()
+    }
+
+    async fn pauses(&self) -> Vec<PauseRow> {
+        let row = |what: &str, until: Option<&str>| PauseRow {
+            what: what.to_owned(),
+            by: "ann".to_owned(),
+            reason: "new cables\u{7}".to_owned(),
+            since: "2026-01-01T00:00:00Z".to_owned(),
+            until: until.map(str::to_owned),
+            resume: format!("embody resume {what}"),
+        };
+        vec![row("server web-1", None), row("everything", Some("2026-01-01T02:00:00Z"))]
     }
 
     async fn show_approval(&self, binding: &Name, word: Approving) -> Result<ApprovalShown, Refusal> {

@@ -206,6 +206,12 @@ pub(super) async fn ports(State(site): State<Site>) -> Answer {
     Ok(Json(json!({ "kind": "PortList", "apiVersion": crate::model::kind::API_VERSION, "items": rows })))
 }
 
+/// What is paused, and by whom.
+pub(super) async fn pauses(State(site): State<Site>) -> Answer {
+    let rows = site.backend.control.pauses().await;
+    Ok(Json(json!({ "kind": "PauseList", "apiVersion": crate::model::kind::API_VERSION, "items": rows })))
+}
+
 async fn recorded(site: &Site) -> Result<Vec<Event>, ApiError> {
     let values = site.backend.store.events(limits::EVENTS).await?;
     Ok(values.iter().filter_map(|v| serde_json::from_slice(v).ok()).collect())

@@ -13,7 +13,7 @@ use super::decode;
 use super::fault::{ApiError, Cause};
 use super::objects::{Backend, DryRun, Intent, Outcome, unchanged};
 use crate::limits::MANIFEST_OBJECTS;
-use crate::model::{Kind, Name, Object};
+use crate::model::{Kind, Name, Object, Spec};
 use crate::store::AtOnce;
 
 #[derive(Deserialize)]
@@ -71,6 +71,7 @@ pub async fn apply(backend: &Backend, objects: Vec<Object>, source: Option<&str>
     let _alone = backend.writing.lock().await;
     let known = backend.checked(&objects).await?;
     let known: BTreeMap<(Kind, &Name), &Arc<Object>> = known.iter().map(|o| ((o.kind(), o.name()), o)).collect();
+    let objects: Vec<Object> = objects.into_iter().map(|o| with_restart(o, &known)).collect();
     let mut done: BTreeMap<usize, Applied> = BTreeMap::new();
     let mut differing: Vec<(usize, &Object)> = Vec::new();
     for (i, object) in objects.iter().enumerate() {
@@ -110,6 +111,17 @@ pub async fn apply(backend: &Backend, objects: Vec<Object>, source: Option<&str>
         tracing::info!(objects = objects.len(), written, source, "applied");
     }
     Ok(done.into_values().collect())
+}
+
+/// A manifest that does not speak of restarts keeps those that `embody restart` has asked for.
+fn with_restart(mut object: Object, known: &BTreeMap<(Kind, &Name), &Arc<Object>>) -> Object {
+    let present = known.get(&(object.kind(), object.name())).map(|old| &old.spec);
+    if let (Spec::Binding(spec), Some(Spec::Binding(old))) = (&mut object.spec, present)
+        && spec.restart == 0
+    {
+        spec.restart = old.restart;
+    }
+    object
 }
 
 /// Above this, an apply is one line in the log.

@@ -52,7 +52,7 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .route("/", get(discovery::resources))
         .route("/apply", post(actions::apply_all))
         .route("/plan", post(actions::plan))
-        .route("/pauses", post(actions::pause))
+        .route("/pauses", get(actions::pauses).post(actions::pause))
         .route("/resumes", post(actions::resume))
         .route("/store/accept", post(actions::accept_store))
         .route("/breaker/close", post(actions::close_breaker))

@@ -69,6 +69,11 @@ impl Judge {
     /// A pause was answered, perhaps with its end.
     pub fn paused(&mut self, scope: Scope, until: Option<Tick>, now: Tick) {
         self.end_pauses(now);
+        // A pause that is there already does not become shorter.
+        let before = self.authority.paused.get(&scope).map(|(_, until)| *until);
+        if before.is_some_and(|before| before.is_none_or(|before| until.is_some_and(|until| until < before))) {
+            return;
+        }
         match until {
             Some(until) => {
                 let left = i64::try_from(until.since(now).as_secs()).unwrap_or(0);

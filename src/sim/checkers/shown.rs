@@ -13,7 +13,9 @@ use super::{By, Judge};
 use crate::limits;
 use crate::model::binding::{Mode, Plane};
 use crate::model::fact::{Power, Tick};
+use crate::model::objects::Held;
 use crate::model::op::Op;
+use crate::model::persona::PersonaSpec;
 use crate::model::{Name, Object, Spec};
 use crate::telemetry;
 
@@ -43,6 +45,8 @@ struct Of {
     generation: u64,
     /// As it is answered: the persona's kernel, root and claims.
     persona: String,
+    /// The VLANs of the networks that it names.
+    vlans: String,
     modes: [Mode; 3],
 }
 
@@ -122,6 +126,14 @@ impl Shown {
         let first = all.iter().rposition(|version| version.from <= from).unwrap_or(0);
         all.get(first..).unwrap_or_default().iter().map(|version| version.of.as_ref()).collect()
     }
+
+    /// What a binding was since then for so long that everybody knows.
+    fn stood_since(&self, binding: &Name, from: Tick, now: Tick) -> impl Iterator<Item = Option<&Of>> {
+        let all = self.versions.get(binding).map(Vec::as_slice).unwrap_or_default();
+        let until = all.iter().skip(1).map(|next| next.from).chain([now]);
+        let stood = move |(version, until): &(&Version, Tick)| version.from >= from && until.since(version.from) > IN_FLIGHT;
+        all.iter().zip(until).filter(stood).map(|(version, _)| version.of.as_ref())
+    }
 }
 
 fn before(now: Tick, by: Duration) -> Tick {
@@ -148,11 +160,11 @@ impl Judge {
     pub(super) fn object_is_shown(&mut self, object: &Object, now: Tick) {
         match &object.spec {
             Spec::Binding(_) => self.version(object.name(), now),
-            Spec::Persona(_) | Spec::Policy(_) => {
+            Spec::Persona(_) | Spec::Policy(_) | Spec::Network(_) => {
                 let bindings: Vec<Name> = self.objects.bindings.keys().cloned().collect();
                 bindings.iter().for_each(|binding| self.version(binding, now));
             }
-            Spec::Network(_) | Spec::Secret(_) | Spec::Server(_) | Spec::Switch(_) => {}
+            Spec::Secret(_) | Spec::Server(_) | Spec::Switch(_) => {}
         }
     }
 
@@ -168,12 +180,18 @@ impl Judge {
                 .get(&held.spec.persona)
                 .map(|p| format!("{:?} {:?}", p.spec.root, p.spec.kernel))
                 .unwrap_or_default(),
+            vlans: self.objects.personas.get(&held.spec.persona).map(|p| self.vlans_of(p)).unwrap_or_default(),
             modes: [Plane::Power, Plane::Boot, Plane::Network].map(|plane| held.spec.mode(plane, site)),
         });
         let versions = self.shown.versions.entry(binding.clone()).or_default();
         if versions.last().is_none_or(|last| last.of != of) {
             versions.push(Version { from: now, of });
         }
+    }
+
+    fn vlans_of(&self, persona: &Held<PersonaSpec>) -> String {
+        let networks = persona.spec.nics.iter().flat_map(|nic| nic.untagged.iter().chain(&nic.tagged));
+        networks.map(|name| format!("{name} {:?} ", self.objects.networks.get(name).map(|n| n.spec.vlan))).collect()
     }
 
     /// What was restored is not seen done any more.
@@ -220,9 +238,13 @@ impl Judge {
         let (now, began) = (departure.now, self.began_at(departure.host));
         self.shown.words.iter().filter(|word| departure.bindings.contains(&word.binding)).any(|word| {
             let lately = self.shown.since(&word.binding, before(now, IN_FLIGHT));
-            let same = |of: &Of| word.of.iter().any(|w| (&w.uid, w.generation, &w.persona) == (&of.uid, of.generation, &of.persona));
+            let same = |of: &Of| {
+                let what = |of: &Of| (of.uid.clone(), of.generation, of.persona.clone(), of.vlans.clone());
+                word.of.iter().any(|w| what(w) == what(of))
+            };
             let stands = lately.into_iter().flatten().any(same);
-            stands && self.is_in_time(word, now) && word.shows(departure.op) && !word.is_used_up(departure, began)
+            let was_otherwise = self.shown.stood_since(&word.binding, word.at, now).any(|of| !of.is_some_and(same));
+            stands && !was_otherwise && self.is_in_time(word, now) && word.shows(departure.op) && !word.is_used_up(departure, began)
         })
     }
 

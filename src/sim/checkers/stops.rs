@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::leaving::{Departure, IN_FLIGHT};
 use super::{By, Judge};
-use crate::model::fact::Tick;
+use crate::model::fact::{Power, Tick};
 use crate::model::op::Op;
 use crate::model::{Kind, Name, Object};
 
@@ -104,13 +104,24 @@ impl Judge {
         }
     }
 
-    pub(super) fn is_held(&self, server: &Name) -> bool {
-        self.stops.held.contains_key(server)
-    }
-
-    /// A person had a hand in it, or its power went off: what was held may be gone.
+    /// A person had a hand in it: what was held may be gone.
     pub(super) fn hold_is_over(&mut self, server: &Name) {
         self.stops.held.remove(server);
+    }
+
+    /// Something else is desired of bodies: of one that runs, that is for the controller to hold anew; one that is off stays held, unless that is what it
+    /// was before.
+    pub(super) fn holds_are_of_now(&mut self) {
+        let wanted: Vec<(Name, String)> = self.stops.held.keys().map(|server| (server.clone(), self.wanted(server))).collect();
+        for (server, wanted) in wanted {
+            let on = self.power.get(&server) != Some(&Power::Off);
+            let before = self.stops.ready.get(&server).is_some_and(|(_, ready)| *ready == wanted);
+            match self.stops.held.get_mut(&server) {
+                Some(held) if held.wanted != wanted && !on && !before => held.wanted = wanted,
+                Some(held) if held.wanted != wanted => drop(self.stops.held.remove(&server)),
+                Some(_) | None => {}
+            }
+        }
     }
 
     // ---- what is done -----------------------------------------------------------------------------------------------------
@@ -137,12 +148,11 @@ impl Judge {
         }
         let approved = self.is_approved(departure);
         let held = self.stops.held.get(server).filter(|held| held.wanted == self.wanted(server) && late(held.since));
-        if let Some(since) = held.filter(|_| departure.disrupts && !approved).map(|held| now.since(held.since)) {
+        // One that went off is not started as nobody was asked about either.
+        let is_held = !approved && (departure.disrupts || !departure.on);
+        if let Some(since) = held.filter(|_| is_held).map(|held| now.since(held.since)) {
             let sentence = format!("invariant 11: {op} leaves for {server}, which was held {since:?} ago, and nobody approved it");
             self.violated(&[server], sentence);
-        }
-        if departure.disrupts && approved {
-            self.stops.held.remove(server);
         }
         let (what, which) = thing(op);
         let ready = self.stops.ready.get(server).filter(|(_, wanted)| *wanted == self.wanted(server));

@@ -51,6 +51,7 @@ impl Judge {
             self.port_may_be_met(port, intent);
         }
         self.unasked.wanted = wanted;
+        self.holds_are_of_now();
         let servers: Vec<Name> = self.objects.servers.keys().cloned().collect();
         servers.iter().for_each(|server| self.body_may_be_met(server));
     }
