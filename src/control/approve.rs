@@ -176,8 +176,9 @@ impl Controller {
             let seen = self.cache.seen(&server, &self.cache.want(&server));
             draft.approval.sees(&server, &seen);
         }
-        // What cannot be planned yet, nobody was shown.
-        let waits = draft.future.waits.iter().filter(|(_, wait)| wait.reason != Reason::Observing);
+        // What cannot be planned yet, nobody was shown. What only waits for this word is no such thing.
+        let asks = |reason| matches!(reason, Reason::Observing | Reason::ApprovalNeeded | Reason::Held);
+        let waits = draft.future.waits.iter().filter(|(_, wait)| !asks(wait.reason));
         let waits: Vec<String> = waits.map(|(_, wait)| wait.message.clone()).collect();
         let shown = waits.is_empty() && self.waits_for_approval(&authority.binding);
         if draft.approval.ops.is_empty() && !shown && !(draft.approval.hard && self.is_to_be_off(&authority.binding)) {
