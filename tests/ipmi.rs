@@ -9,6 +9,8 @@ mod deeds;
 mod lab;
 #[path = "ipmi/manners.rs"]
 mod manners;
+#[path = "ipmi/slow.rs"]
+mod slow;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

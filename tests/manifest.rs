@@ -364,7 +364,7 @@ fn a_request_is_judged_by_paths() {
     assert_eq!(
         lines,
         [
-            "Server/web-1 spec.bmc.pasword: a Server has no field `spec.bmc.pasword`: unknown field (hint: the fields here are `address`, `privilege`, `protocol`, `secretRef`, `via`) [unknown-field]",
+            "Server/web-1 spec.bmc.pasword: a Server has no field `spec.bmc.pasword`: unknown field (hint: the fields here are `address`, `cipherSuites`, `privilege`, `protocol`, `secretRef`, `via`) [unknown-field]",
             "Server/web-1 spec.nics[0].mac: `spec.nics[0].mac` is not the MAC address of a NIC: found `x`, expected a MAC address such as \"00:17:a4:77:00:01\" [bad-mac]",
         ]
     );

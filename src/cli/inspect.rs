@@ -17,7 +17,6 @@ use crate::drivers::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
 use crate::drivers::switch::snmp::{SnmpSocket, Timing, UdpAgent};
 use crate::drivers::switch::{SwitchDriver, SwitchSettings, to_json};
 use crate::drivers::{Depth, Driver, Fault, Observation};
-use crate::limits;
 use crate::model::fact::{BmcSeen, Lag, PortSeen, Quality, SwitchSeen};
 use crate::model::secret::{AuthProtocol, BmcLogin, Hidden, PrivProtocol, SnmpLogin};
 use crate::model::{HostPort, Kind};
@@ -126,11 +125,14 @@ async fn look_at_switch(address: &HostPort, login: SnmpLogin) -> Result<SwitchSe
     }
 }
 
+/// How long a person waits for a look at a BMC.
+const BMC_PATIENCE: Duration = Duration::from_secs(15);
+
 async fn look_at_bmc(address: &HostPort, login: BmcLogin) -> Result<BmcSeen, Fault> {
     let device = address.to_string();
     let socket = BmcSocket::bind().await.map_err(|source| Fault::Network { device: device.clone(), source })?;
     let mut driver = IpmiDriver::new(device.clone(), socket, address.clone(), login, IpmiSettings::default(), None);
-    let seen = driver.observe(Depth::Everything, Instant::now() + limits::BMC_DEADLINE).await;
+    let seen = driver.observe(Depth::Everything, Instant::now() + BMC_PATIENCE).await;
     driver.close().await;
     match seen? {
         Observation::Bmc(seen) => Ok(seen),

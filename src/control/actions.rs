@@ -235,6 +235,7 @@ impl Controller {
             self.guardrails.forget_corrections(server);
             let memory = self.cache.memory_of(server);
             memory.on_tries = 0;
+            memory.boot_refused = None;
             if kind != Kind::Switch {
                 self.retry_device(&Device::Bmc(server.clone()));
                 let switches = self.cache.objects.servers.get(server).map(|s| server_switches(&s.spec)).unwrap_or_default();

@@ -54,6 +54,10 @@ impl Controller {
         if left {
             self.cache.memory_of(server).came_back(op, now);
         }
+        // What only this user may not do, a person can mend.
+        if let (Op::SetBoot { .. }, Some(Fault::Refused { code, .. })) = (op, fault) {
+            self.cache.memory_of(server).boot_refused = Some((now, code.clone()));
+        }
         let record = match (op, delivery) {
             (Op::PowerOff { how, .. }, delivery) => {
                 let sent = match delivery {

@@ -258,6 +258,10 @@ pub(crate) fn server(cache: &Cache, name: &Name, want: &Desired, seen: &Observed
     let generation = held.map_or(0, |h| h.meta.generation);
     let mut conditions = Conditions::of(generation);
     reachable(&mut conditions, seen.bmc_trouble.as_ref(), seen.power.is_some());
+    if let Some((_, code)) = &seen.memory.boot_refused {
+        let message = format!("its BMC refuses to set the boot device ({code}): what it starts from is up to its firmware");
+        conditions.set("BootDeviceSet", Truth::False, Reason::BootDeviceRefused.as_str(), message);
+    }
     let facts = cache.bmcs.get(name);
     let mut obligations = Vec::new();
     if let Some(release) = &seen.body.release {

@@ -70,7 +70,7 @@ pub enum Closed {
     TooLate,
     #[error("it was taken back")]
     TakenBack,
-    #[error("what it relies on was asked {age:?} ago, and may be at most {at_most:?} old")]
+    #[error("what it relies on was asked {:.1} s ago, and may be at most {:.1} s old", .age.as_secs_f64(), .at_most.as_secs_f64())]
     TooSlowToWrite { age: Duration, at_most: Duration },
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Driver;
+use super::bmc::ipmi::crypto::Suite;
 use super::bmc::ipmi::{BmcSocket, IpmiDriver, IpmiSettings};
 use super::credentials::Turns;
 use super::gate::DeviceSocket;
@@ -34,7 +35,8 @@ impl UdpDevices {
 
 impl Devices for UdpDevices {
     fn bmc(&self, server: &Name, spec: &ServerSpec, login: BmcLogin, spacing: Duration, turns: Arc<Turns>) -> Box<dyn Driver> {
-        let settings = IpmiSettings { privilege: spec.bmc.privilege, spacing, ..IpmiSettings::default() };
+        let suites = spec.bmc.cipher_suites.iter().filter_map(|id| Suite::of_id(*id)).collect();
+        let settings = IpmiSettings { privilege: spec.bmc.privilege, spacing, suites, ..IpmiSettings::default() };
         let device = Device::Bmc(server.clone());
         let (name, socket, address) = (device.to_string(), Arc::clone(&self.bmcs), spec.bmc.address.clone());
         Box::new(IpmiDriver::new(name, socket, address, login, settings, Some((device, turns))))

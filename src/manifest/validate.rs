@@ -187,6 +187,14 @@ impl Check {
         if spec.bmc.protocol == BmcProtocol::Redfish {
             self.not_yet(steps!["spec", "bmc", "protocol"], "`protocol: redfish`", "use `protocol: ipmi`");
         }
+        let suites = &spec.bmc.cipher_suites;
+        if suites.is_empty() {
+            self.bad(steps!["spec", "bmc", "cipherSuites"], "no cipher suite is left", "expected 17, 3, or both".to_owned());
+        }
+        for (index, suite) in suites.iter().enumerate().filter(|(i, suite)| ![3, 17].contains(*suite) || suites[..*i].contains(*suite)) {
+            let at = steps!["spec", "bmc", "cipherSuites", index];
+            self.bad(at, "this cipher suite is not spoken, or is there twice", format!("found {suite}, expected 17 or 3, each once"));
+        }
         let nics = spec.nics.iter().enumerate().map(|(i, n)| (&n.name, steps!["spec", "nics", i, "name"]));
         let bonds = spec.bonds.iter().enumerate().map(|(i, b)| (&b.name, steps!["spec", "bonds", i, "name"]));
         self.distinct(nics.chain(bonds));

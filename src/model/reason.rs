@@ -73,6 +73,7 @@ reasons! {
     SoftOffRefused Person "The soft-off was refused, and a hard one needs a person's word."
     DoesNotSwitchOff Person "It stays on."
     DoesNotSwitchOn Person "It stays off."
+    BootDeviceRefused Person "The BMC refuses to set the boot device that the persona needs."
     DeclaredOffButRuns Person "A body that was declared off is on."
     MayRunFromDisk Person "A body that is not bound may run the persona from its disk."
     // What is wrong with the manifests.

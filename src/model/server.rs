@@ -74,6 +74,13 @@ pub struct Bmc {
     /// The privilege that the session asks for.
     #[serde(default)]
     pub privilege: Privilege,
+    /// The cipher suites that are proposed, in this order, by number (IPMI 2.0, table 22-20): 17 and 3. Once 17 worked, no other is.
+    #[serde(default = "cipher_suites")]
+    pub cipher_suites: Vec<u8>,
+}
+
+fn cipher_suites() -> Vec<u8> {
+    vec![17, 3]
 }
 
 pub(crate) const DEDICATED: &str = "dedicated";

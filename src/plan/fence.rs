@@ -368,9 +368,10 @@ fn starts_here(holder: &Holder, seen: &Observed) -> Result<(), String> {
     let body = Body { found: Found::Managed, declared: None, ..seen.body.clone() };
     let power = seen.power.as_ref().map(|p| crate::model::fact::Seen { value: Power::Off, ..p.clone() });
     let off = Observed { body, power, ..seen.clone() };
-    let boot = Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi };
+    // Where the boot device is only observed, the start is what is asked about.
+    let boot = (holder.authority.mode(Plane::Boot) != Mode::Observe).then(|| (Plane::Boot, super::power::boot_op(holder)));
     let port = network::first_write(&holder.ports, seen).map(|op| (Plane::Network, op));
-    for (plane, op) in [(Plane::Boot, boot)].into_iter().chain(port) {
+    for (plane, op) in boot.into_iter().chain(port) {
         match consent::refusal(&holder.authority, plane, &op, &off) {
             Some(wait) if !is_for_all(wait.reason) => return Err(wait.message),
             Some(_) | None => {}

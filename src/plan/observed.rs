@@ -98,6 +98,8 @@ pub struct Memory {
     pub boot_set_at: Option<Tick>,
     /// What it then read as: some BMCs drop persistence.
     pub boot_echo: Option<BootOverride>,
+    /// When the BMC last refused to have its boot device set, and how it said so. It is tried again before the next start.
+    pub boot_refused: Option<(Tick, String)>,
     /// When the power was last asked for and answered On.
     pub on_asked_at: Tick,
     /// When power-on was last sent, and how often, since the body was last seen on and since the boot answer stands.
@@ -254,6 +256,7 @@ impl Memory {
     pub fn boot_was_set(&mut self, echo: Option<BootOverride>, at: Tick) {
         self.boot_set_at = Some(at);
         self.boot_echo = echo;
+        self.boot_refused = None;
     }
 }
 

@@ -232,7 +232,7 @@ fn confirm(holder: &Holder, seen: &Observed, plan: &mut Plan) {
     }
 }
 
-/// What is set before every start. Whoever allows it allows the boot answer.
+/// What is set before every start. Whoever allows it allows the boot answer; where it is only observed, whoever allows the start.
 pub(crate) fn boot_op(holder: &Holder) -> Op {
     Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi }
 }
@@ -243,7 +243,11 @@ fn answer(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mu
         // What is declared of it is about what it ran before.
         return until_seen_off(want, seen, now, plan);
     }
-    let refusal = consent::refusal(&holder.authority, Plane::Boot, &boot_op(holder), seen);
+    let refusal = match holder.authority.mode(Plane::Boot) {
+        // What its firmware boots from is not ours to set; that it starts is what the power plane says.
+        Mode::Observe => consent::refusal(&holder.authority, Plane::Power, &Op::PowerOn { server: holder.server.clone() }, seen),
+        Mode::Approve | Mode::Enforce => consent::refusal(&holder.authority, Plane::Boot, &boot_op(holder), seen),
+    };
     let allowed = refusal.is_none();
     // What a person has to say comes first; a move waits for that word as well.
     plan.waits.extend(refusal);
@@ -272,7 +276,15 @@ fn switch_on(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: 
     let since = answered_at.max(seen.memory.off_since().unwrap_or(Tick::START));
     let boot_ready = seen.memory.boot_set_at.is_some_and(|at| at > since);
     let watched_only = holder.authority.mode(Plane::Boot) == Mode::Observe;
-    if !boot_ready && !watched_only {
+    let refused = seen.memory.boot_refused.as_ref().filter(|(at, _)| *at > since && !boot_ready && !watched_only);
+    if let Some((_, code)) = refused.filter(|_| holder.snapshot.boot == BootDevice::Pxe) {
+        let what =
+            format!("persona {} boots from the network, and the BMC of server {server} refuses to be told so ({code})", holder.persona);
+        let way = "make its firmware boot from the network first, and say `correct: { boot: observe }` in its binding";
+        plan.problem(Reason::BootDeviceRefused, format!("{what}: {way}; or `embody retry server {server}`"));
+        return;
+    }
+    if !boot_ready && !watched_only && refused.is_none() {
         consent::admit(&holder.authority, step(set, Plane::Boot, "before every start", None), seen, plan);
         return;
     }
@@ -337,7 +349,7 @@ pub(crate) fn boot_drifted(holder: &Holder, seen: &Observed) -> bool {
 fn boot_device_of_running(want: &Desired, holder: &Holder, seen: &Observed, plan: &mut Plan) {
     let Some(boot) = seen.boot.as_ref().filter(|_| boot_drifted(holder, seen)) else { return };
     let ours = boot_device(holder, seen);
-    if seen.bmc_trouble.is_none() {
+    if seen.bmc_trouble.is_none() && seen.memory.boot_refused.is_none() {
         let step = Step {
             op: Op::SetBoot { server: want.server.clone(), device: ours, efi: holder.efi },
             binding: holder.authority.binding.clone(),

@@ -46,6 +46,8 @@ pub enum BootLie {
     ReadsEmpty,
     /// Writes are acknowledged and not done.
     ForgetsWrites,
+    /// It has no boot options: invalid command (C1h).
+    Refuses,
 }
 
 #[derive(Debug, Clone)]
@@ -374,6 +376,7 @@ impl Bmc {
                 vec![0, u8::from(self.power == Power::On && !lies), 0, 0]
             }
             (0x00, 0x02) => vec![self.control_byte(data, now)],
+            (0x00, 0x08 | 0x09) if self.lie() == Some(BootLie::Refuses) => vec![0xc1],
             (0x00, 0x08) => vec![self.set_boot_option(data, now)],
             (0x00, 0x09) => self.boot_option(data),
             (0x06, 0x01) => self.device_id(),
@@ -455,7 +458,7 @@ impl Bmc {
         match self.lie() {
             Some(BootLie::LosesBits) => [0, self.flags[1]],
             Some(BootLie::ReadsEmpty) => [0, 0],
-            Some(BootLie::ForgetsWrites) | None => self.flags,
+            Some(BootLie::ForgetsWrites | BootLie::Refuses) | None => self.flags,
         }
     }
 

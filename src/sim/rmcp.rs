@@ -96,6 +96,10 @@ pub struct Oddities {
     pub rakp_1: Option<u8>,
     /// What was proposed does not matter, as with virtualbmc.
     pub always_suite: Option<Suite>,
+    /// An Open Session Request with this suite is not answered.
+    pub unanswered: Option<Suite>,
+    /// So many answers to RAKP 1 come with one bit flipped.
+    pub flipped: u32,
     pub interrupt: Option<Interrupt>,
     /// This command (network function, command) is carried out and not answered.
     pub mute: Option<(u8, u8)>,
@@ -244,6 +248,9 @@ impl Endpoint {
         let &[tag, requested, _, _] = payload.first_chunk::<4>()?;
         let console = wire::u32_at(payload, 4)?;
         let proposed = [*payload.get(12)?, *payload.get(20)?, *payload.get(28)?];
+        if self.odd.unanswered.is_some() && Suite::of_algorithms(proposed) == self.odd.unanswered {
+            return None;
+        }
         let suite = Suite::of_algorithms(proposed).filter(|s| self.bmc.config.suites.contains(&s.id()));
         let suite = self.odd.always_suite.or(suite);
         let status = match suite {
@@ -334,7 +341,11 @@ impl Endpoint {
             role,
             name: name.to_vec(),
         });
-        let code = exchange.rakp2(session.suite, &user_key);
+        let mut code = exchange.rakp2(session.suite, &user_key);
+        if self.odd.flipped > 0 {
+            self.odd.flipped -= 1;
+            code.iter_mut().take(1).for_each(|byte| *byte ^= 0x10);
+        }
         let body = [&exchange.random_c[..], &exchange.guid_c, &code].concat();
         session.state = State::Rakp { exchange, user_key, limit };
         Some(Step::Answer(wire::RAKP_2, body))

@@ -256,7 +256,7 @@ impl VirtualBmc {
             Err(closed) => return Err(self.not_sent(SET_BOOT, closed.to_string())),
         }
         let seen = self.boot_flags(until).await?;
-        if seen.device != device {
+        if seen.device != device && seen.device != BootDevice::None {
             let (expected, found) = (device.to_string(), seen.device.to_string());
             return Err(Fault::Disagrees { device: self.device(), place: "boot flags".to_owned(), expected, found });
         }
@@ -274,7 +274,12 @@ impl Driver for VirtualBmc {
             self.identity = Some(self.read(deadline, |bmc, _| bmc.identity()).await?);
         }
         if depth != Depth::Power || self.boot.is_none() {
-            self.boot = Some(self.boot_flags(deadline).await?);
+            self.boot = match self.boot_flags(deadline).await {
+                Ok(flags) => Some(flags),
+                // It has none: that does not hide the power.
+                Err(Fault::Refused { .. }) => None,
+                Err(fault) => return Err(fault),
+            };
         }
         let boot = self.boot;
         if self.read(deadline, |bmc, _| bmc.config.guid).await? != session.guid {

@@ -138,7 +138,7 @@ async fn an_answer_that_took_too_long_opens_nothing() {
         let deadline = tokio::time::Instant::now() + seconds(600);
         let result = embody::testing::drivers::Driver::execute(&mut driver, &op, &permit, deadline).await;
         match stale {
-            true => not_sent(result, "may be at most 10s old"),
+            true => not_sent(result, "may be at most 10.0 s old"),
             false => drop(result.unwrap()),
         }
         assert_eq!(bmc.controls().len(), usize::from(!stale), "an answer after {takes} s");

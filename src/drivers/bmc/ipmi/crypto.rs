@@ -35,6 +35,11 @@ impl Suite {
         }
     }
 
+    /// Of a suite that is spoken.
+    pub fn of_id(id: u8) -> Option<Suite> {
+        [Suite::Three, Suite::Seventeen].into_iter().find(|suite| suite.id() == id)
+    }
+
     /// Authentication, integrity and confidentiality algorithm (IPMI 2.0, tables 13-17 to 13-19).
     pub fn algorithms(self) -> [u8; 3] {
         match self {

@@ -13,8 +13,10 @@ use tokio::time::Instant;
 
 use super::boot::BootMemory;
 use super::commands::{ChassisControl, CloseSession, GetSystemGuid};
+use super::crypto::Suite;
 use super::open::Link;
 use super::pace::Pace;
+use super::patience::Patience;
 use super::preview::{off, preview};
 use super::quirks::{self, Quirks};
 use super::session::{BadLogin, Credentials};
@@ -42,13 +44,20 @@ pub struct IpmiSettings {
     pub privilege: Privilege,
     /// The least time between two requests.
     pub spacing: Duration,
-    /// The wait for the first copy of a request; doubled with each further one, up to 4 s.
+    /// The wait for the first copy of a request, unless this BMC is known to need longer; doubled with each further one, up to 4 s or that.
     pub retry_after: Duration,
+    /// The cipher suites that are proposed, in this order: not empty.
+    pub suites: Vec<Suite>,
 }
 
 impl Default for IpmiSettings {
     fn default() -> Self {
-        IpmiSettings { privilege: Privilege::Administrator, spacing: Duration::from_millis(100), retry_after: Duration::from_millis(500) }
+        IpmiSettings {
+            privilege: Privilege::Administrator,
+            spacing: Duration::from_millis(100),
+            retry_after: Duration::from_millis(500),
+            suites: vec![Suite::Seventeen, Suite::Three],
+        }
     }
 }
 
@@ -61,6 +70,7 @@ pub struct IpmiDriver {
     pub(super) link: Option<Link>,
     /// Once it did, nothing weaker is accepted.
     pub(super) seventeen_worked: bool,
+    pub(super) patience: Patience,
     /// What RAKP 2 told the last time: with another GUID the rest is asked again.
     pub(super) guid: Option<[u8; 16]>,
     pub(super) identity: Option<BmcIdentity>,
@@ -91,6 +101,7 @@ impl IpmiDriver {
             settings,
             link: None,
             seventeen_worked: false,
+            patience: Patience::default(),
             guid: None,
             identity: None,
             quirks: quirks::NONE,
@@ -111,21 +122,30 @@ impl IpmiDriver {
             Some(known) if !everything => known.clone(),
             // What was told before in the name of this GUID is still so.
             Some(_) | None => {
-                told(self.read_identity(besides(deadline)).await, &mut silent)?.or_else(|| self.identity.clone()).unwrap_or_default()
+                told(self.read_identity(self.besides(deadline)).await, &mut silent)?.or_else(|| self.identity.clone()).unwrap_or_default()
             }
         };
         if !silent && (everything || depth != Depth::Power) {
-            self.boot.last = told(self.read_boot(besides(deadline)).await, &mut silent)?.flatten();
+            self.boot.last = told(self.read_boot(self.besides(deadline)).await, &mut silent)?.flatten();
         }
         if silent {
-            // It does not know that question, or it does not answer any more.
-            power = self.read_power(deadline).await?;
+            // It does not know that question, or it does not answer any more; where there is no time left to ask, the next look tells.
+            power = match self.read_power(deadline).await {
+                Err(fault) if Instant::now() < deadline => return Err(fault),
+                again => again.unwrap_or(power),
+            };
         }
         if self.guid != guid {
             let why = "another BMC answered before everything was asked".to_owned();
             return Err(Fault::Garbled { device: self.device.clone(), why });
         }
         Ok(BmcSeen { shown, identity, power, boot: self.boot.last, suite })
+    }
+
+    /// Until when a question beside the power may take: a BMC may leave it unanswered for ever.
+    fn besides(&self, deadline: Instant) -> Instant {
+        // Two questions, for who it is.
+        deadline.min(Instant::now() + BESIDES_WITHIN.max(self.patience.first_wait(Duration::ZERO) * 2))
     }
 
     /// Who answers in the session that is open.
@@ -175,11 +195,6 @@ fn told<T>(answer: Result<T, Fault>, silent: &mut bool) -> Result<Option<T>, Fau
             Ok(None)
         }
     }
-}
-
-/// Until when a question beside the power may take: a BMC may leave it unanswered for ever.
-fn besides(deadline: Instant) -> Instant {
-    deadline.min(Instant::now() + BESIDES_WITHIN)
 }
 
 #[async_trait]

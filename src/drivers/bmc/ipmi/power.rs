@@ -19,6 +19,7 @@ use crate::drivers::gate::{Freshness, Permit};
 use crate::drivers::{Fault, Notes};
 use crate::model::fact::Power;
 use crate::model::identity::Sameness;
+use crate::model::server::Privilege;
 
 /// How long the answer to a command is waited for that is sent only once.
 const ONCE: Duration = Duration::from_secs(10);
@@ -55,7 +56,7 @@ impl IpmiDriver {
     pub(super) async fn control(&mut self, control: ChassisControl, permit: &Permit, deadline: Instant) -> Result<Notes, Fault> {
         let what = control.name();
         let (wanted, copies, wait) = match control {
-            ChassisControl::PowerUp => (Power::On, ON_COPIES, (self.settings.retry_after * 4).min(WAIT_MAX)),
+            ChassisControl::PowerUp => (Power::On, ON_COPIES, self.patience.first_wait((self.settings.retry_after * 4).min(WAIT_MAX))),
             ChassisControl::PowerDown | ChassisControl::SoftShutdown => (Power::Off, 1, ONCE),
         };
         let message: Message = control.into();
@@ -99,11 +100,19 @@ impl IpmiDriver {
         }
     }
 
-    /// The code, and beside "insufficient privilege" why there was no more of it.
+    /// The code, and beside "insufficient privilege" why there was no more of it, and what may help.
     pub(super) fn refused_change(&self, what: &str, code: u8) -> Fault {
         let mut fault = self.refused(what, code);
-        if let (Fault::Forbidden { code, .. }, Some(Raised::Refused(raise))) = (&mut fault, self.link.as_ref().map(|l| l.raised)) {
-            code.push_str(&format!("; Set Session Privilege: {}", commands::privilege_words(raise)));
+        if let Fault::Forbidden { code, .. } = &mut fault {
+            if let Some(Raised::Refused(raise)) = self.link.as_ref().map(|l| l.raised) {
+                code.push_str(&format!("; Set Session Privilege: {}", commands::privilege_words(raise)));
+            }
+            code.push_str(match self.settings.privilege {
+                Privilege::Administrator => {
+                    "; give the user more, or, where it is an operator, say `bmc.privilege: operator` in its Server"
+                }
+                Privilege::Operator => "; give the user more, and then say `bmc.privilege: administrator` in its Server",
+            });
         }
         fault
     }
@@ -189,7 +198,8 @@ impl IpmiDriver {
     /// Get Chassis Status in the session that is open. Each copy is a question of its own, so that the answer is known to be to this one.
     async fn power_here(&mut self, permit: &Permit, deadline: Instant) -> Result<Before, Fault> {
         let message = GetChassisStatus.into();
-        let (begun, mut wait) = (Instant::now(), self.settings.retry_after);
+        let first = self.patience.first_wait(self.settings.retry_after);
+        let (begun, mut wait) = (Instant::now(), first);
         for _ in 0..COPIES {
             let right = Right { permit, fresh: None };
             match self.round_trip(&message, Tries { copies: 1, wait }, Some(right), deadline).await {
@@ -199,7 +209,7 @@ impl IpmiDriver {
                     let round_trip = replied.took.max(self.settings.spacing);
                     return Ok(Before { power, fresh: Freshness::within(replied.asked_at, round_trip) });
                 }
-                Err(Trouble::Silent { .. }) => wait = (wait * 2).min(WAIT_MAX),
+                Err(Trouble::Silent { .. }) => wait = (wait * 2).min(WAIT_MAX.max(first)),
                 Err(trouble) => return Err(self.unanswered(trouble, STATUS)),
             }
         }

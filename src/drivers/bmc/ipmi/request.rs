@@ -21,6 +21,8 @@ use crate::drivers::gate::{Closed, Datagram, Freshness, Permit, Unsent};
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(4);
 /// Copies of a request before the session counts as gone: with the default wait 7.5 s.
 pub(super) const COPIES: u32 = 4;
+/// Shorter than a look may take: in a session that is lost nothing was heard for longer when one has ended.
+const HEARD_LATELY: Duration = Duration::from_secs(15);
 /// Insufficient privilege (IPMI 2.0, table 5-2).
 pub(super) const INSUFFICIENT_PRIVILEGE: u8 = 0xd4;
 /// Timeout while processing; response could not be provided (IPMI 2.0, table 5-2): the command may have been carried out.
@@ -29,7 +31,7 @@ pub(super) const UNCERTAIN: [u8; 2] = [0xc3, 0xce];
 /// A completion code that is neither success nor "busy".
 pub(super) type Answer<T> = Result<T, u8>;
 
-/// How often a request is sent, and how long the first copy is waited for; the wait doubles with each further one, up to `WAIT_MAX`.
+/// How often a request is sent, and how long the first copy is waited for; the wait doubles with each further one, up to `WAIT_MAX` or that.
 #[derive(Clone, Copy)]
 pub(super) struct Tries {
     pub copies: u32,
@@ -73,25 +75,27 @@ impl IpmiDriver {
         C: IpmiCommand,
     {
         let message: Message = command.into();
-        let tries = self.tries();
         let fresh = self.ensure_open(deadline).await?;
-        let mut outcome = self.round_trip(&message, tries, None, deadline).await;
+        let mut outcome = self.round_trip(&message, self.tries(), None, deadline).await;
         if matches!(outcome, Err(Trouble::Silent { .. })) && !fresh && Instant::now() < deadline {
             self.link = None;
             self.ensure_open(deadline).await?;
-            outcome = self.round_trip(&message, tries, None, deadline).await;
+            outcome = self.round_trip(&message, self.tries(), None, deadline).await;
         }
         match outcome {
             Ok(replied) => self.understand::<C>(&replied.reply, what),
             Err(trouble) => {
-                self.link = None;
+                // A session in which a slow BMC was heard a moment ago is not lost because the time was over: the next look goes on with it.
+                let cut_short =
+                    matches!(trouble, Trouble::NotSent) || matches!(trouble, Trouble::Silent { attempts, .. } if attempts < COPIES);
+                self.link.take_if(|link| !cut_short || link.heard_at.elapsed() >= HEARD_LATELY);
                 Err(self.unanswered(trouble, what))
             }
         }
     }
 
     pub(super) fn tries(&self) -> Tries {
-        Tries { copies: COPIES, wait: self.settings.retry_after }
+        Tries { copies: COPIES, wait: self.patience.first_wait(self.settings.retry_after) }
     }
 
     pub(super) fn understand<C>(&self, reply: &Reply, what: &str) -> Result<Answer<C::Output>, Fault>
@@ -138,12 +142,13 @@ impl IpmiDriver {
             }
             attempts += 1;
             if let Some(reply) = link.reply_until((sent_at + wait).min(deadline)).await {
+                self.patience.answered(sent_at.elapsed(), attempts, wait);
                 return Ok(Replied { reply, asked_at, took: sent_at.elapsed() });
             }
             if attempts >= tries.copies {
                 return Err(Trouble::Silent { attempts, waited: begun.elapsed() });
             }
-            wait = (wait * 2).min(WAIT_MAX);
+            wait = (wait * 2).min(WAIT_MAX.max(tries.wait));
             packet = link.session.again(rand::random());
         }
     }
