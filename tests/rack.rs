@@ -26,6 +26,8 @@ mod moves;
 mod process;
 #[path = "rack/programs.rs"]
 mod programs;
+#[path = "rack/pyghmi.rs"]
+mod pyghmi;
 #[path = "rack/site.rs"]
 mod site;
 #[path = "rack/switch.rs"]

@@ -232,9 +232,14 @@ pub(crate) fn bmc_json(seen: &BmcSeen) -> Value {
     let boot = seen.boot.map(|b| json!({ "valid": b.valid, "persistent": b.persistent, "efi": b.efi, "device": b.device.to_string() }));
     json!({
         "manufacturerId": seen.identity.manufacturer_id, "productId": seen.identity.product_id, "firmware": seen.identity.firmware,
-        "ipmiVersion": seen.identity.ipmi_version, "guid": seen.identity.guid, "suite": seen.suite, "power": seen.power.to_string(),
+        "ipmiVersion": seen.identity.ipmi_version, "guid": guid(seen), "suite": seen.suite, "power": seen.power.to_string(),
         "bootOverride": boot,
     })
+}
+
+/// As the handshake told it, which every BMC does: it is known by that.
+fn guid(seen: &BmcSeen) -> Option<String> {
+    seen.shown.guid.clone().or_else(|| seen.identity.guid.clone())
 }
 
 pub(crate) fn bmc_table(seen: &BmcSeen) -> String {
@@ -253,7 +258,7 @@ pub(crate) fn bmc_table(seen: &BmcSeen) -> String {
         ("Product", seen.identity.product_id.to_string()),
         ("Firmware", seen.identity.firmware.clone()),
         ("IPMI", seen.identity.ipmi_version.clone()),
-        ("GUID", seen.identity.guid.clone().unwrap_or_else(|| NOTHING.to_owned())),
+        ("GUID", guid(seen).unwrap_or_else(|| NOTHING.to_owned())),
         ("Cipher suite", seen.suite.to_string()),
     ];
     lines.iter().map(|(head, value)| format!("{:<16}{}\n", format!("{head}:"), clean(value))).collect()
