@@ -393,8 +393,30 @@ async fn one_socket_serves_many_and_ipv6() {
     }
     let bmc = Served::at("[::1]:0", fast(), Line::default()).await;
     let address = format!("[::1]:{}", bmc.port).parse().unwrap();
-    let mut driver = IpmiDriver::new("bmc/v6".into(), socket, address, admin(), quick(), None);
+    let mut driver = IpmiDriver::new("bmc/v6".into(), socket.clone(), address, admin(), quick(), None);
     assert_eq!(look(&mut driver, Depth::Everything).await.unwrap().suite, 17);
+
+    let Some((address, number, name)) = link_local() else {
+        eprintln!("SKIP: no interface with a link-local address here");
+        return;
+    };
+    let bmc = Served::at(&format!("[{address}%{number}]:0"), fast(), Line::default()).await;
+    for zone in [name, number.to_string()] {
+        let address = format!("[{address}%{zone}]:{}", bmc.port).parse().unwrap();
+        let mut driver = IpmiDriver::new("bmc/zone".into(), socket.clone(), address, admin(), quick(), None);
+        assert_eq!(look(&mut driver, Depth::Everything).await.unwrap().suite, 17);
+        driver.close().await;
+    }
+}
+
+/// Of this machine: the address, the number of its interface, and its name, either of which is a zone.
+fn link_local() -> Option<(String, u32, String)> {
+    let all = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let line = all.lines().find(|line| line.starts_with("fe80"))?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [digits, number, .., name] = words.as_slice() else { return None };
+    let groups: Vec<&str> = (0..32).step_by(4).map(|at| &digits[at..at + 4]).collect();
+    Some((groups.join(":"), u32::from_str_radix(number, 16).ok()?, (*name).to_owned()))
 }
 
 /// A whole conversation, and at each step what was damaged on the way: neither side panics, and neither believes it.

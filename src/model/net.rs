@@ -112,7 +112,8 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// A host (name, IPv4 or IPv6 address) with an optional port: `host`, `host:port`, `[v6]`, `[v6]:port`, bare `v6`.
+/// A host (name, IPv4 or IPv6 address) with an optional port: `host`, `host:port`, `[v6]`, `[v6]:port`, bare `v6`. A link-local address names its
+/// zone (RFC 4007): `fe80::1%eth0`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     pub host: String,
@@ -140,12 +141,14 @@ impl FromStr for HostPort {
             Ok(n) if n > 0 && p.bytes().all(|b| b.is_ascii_digit()) => Ok(Some(n)),
             _ => Err(bad()),
         };
-        if text.parse::<Ipv6Addr>().is_ok() {
+        if is_v6(text) {
             return Ok(HostPort { host: text.to_owned(), port: None });
         }
         if let Some(rest) = text.strip_prefix('[') {
             let (host, tail) = rest.split_once(']').ok_or_else(bad)?;
-            host.parse::<Ipv6Addr>().map_err(|_| bad())?;
+            if !is_v6(host) {
+                return Err(bad());
+            }
             let port = match tail.strip_prefix(':') {
                 Some(p) => port(p)?,
                 None if tail.is_empty() => None,
@@ -162,6 +165,13 @@ impl FromStr for HostPort {
         let good = if numeric { host.parse::<std::net::Ipv4Addr>().is_ok() } else { host.len() <= 253 && host.split('.').all(label) };
         if good { Ok(HostPort { host: host.to_owned(), port }) } else { Err(bad()) }
     }
+}
+
+/// With or without a zone: an interface's name, or its number.
+fn is_v6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+    let is_name = |zone: &str| (1..16).contains(&zone.len()) && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(is_name)
 }
 
 impl fmt::Display for HostPort {
@@ -221,7 +231,10 @@ mod tests {
         assert_eq!(ok("bmc.lan:6230"), Some(("bmc.lan".into(), Some(6230))));
         assert_eq!(ok("[fd00::1]:161"), Some(("fd00::1".into(), Some(161))));
         assert_eq!(ok("fd00::1"), Some(("fd00::1".into(), None)));
-        for bad in ["", "h:", "h:0", "h:70000", "h:1:2", "[fd00::1", "[x]:1", "300.1.1.1", "a b", "h:+1"] {
+        assert_eq!(ok("[fe80::1%eth0]:623"), Some(("fe80::1%eth0".into(), Some(623))));
+        assert_eq!(ok("fe80::1%2"), Some(("fe80::1%2".into(), None)));
+        let zones = ["fe80::1%", "192.0.2.1%eth0", "[fe80::1%a b]:1", "bmc%eth0"];
+        for bad in ["", "h:", "h:0", "h:70000", "h:1:2", "[fd00::1", "[x]:1", "300.1.1.1", "a b", "h:+1"].into_iter().chain(zones) {
             assert_eq!(ok(bad), None, "{bad}");
         }
     }

@@ -368,10 +368,10 @@ fn starts_here(holder: &Holder, seen: &Observed) -> Result<(), String> {
     let body = Body { found: Found::Managed, declared: None, ..seen.body.clone() };
     let power = seen.power.as_ref().map(|p| crate::model::fact::Seen { value: Power::Off, ..p.clone() });
     let off = Observed { body, power, ..seen.clone() };
-    // Where the boot device is only observed, the start is what is asked about.
-    let boot = (holder.authority.mode(Plane::Boot) != Mode::Observe).then(|| (Plane::Boot, super::power::boot_op(holder)));
+    // What its firmware would start from is not known where the boot device is only observed: that is no reason to end what runs.
+    let boot = super::power::boot_op(holder);
     let port = network::first_write(&holder.ports, seen).map(|op| (Plane::Network, op));
-    for (plane, op) in boot.into_iter().chain(port) {
+    for (plane, op) in [(Plane::Boot, boot)].into_iter().chain(port) {
         match consent::refusal(&holder.authority, plane, &op, &off) {
             Some(wait) if !is_for_all(wait.reason) => return Err(wait.message),
             Some(_) | None => {}
