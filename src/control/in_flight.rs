@@ -32,6 +32,8 @@ pub(super) struct InFlight {
     drifts: BTreeSet<Op>,
     /// By server and `Op::goal`.
     failures: BTreeMap<(Name, String), Failure>,
+    /// By `Op::goal`: what is of a switch alone fails for all who need it.
+    shared: BTreeMap<String, Failure>,
     budget: Budget,
     /// Servers that have an operation to send and no place for it: whoever came first is planned first.
     waiting: BTreeMap<Limit, VecDeque<Name>>,
@@ -128,12 +130,14 @@ impl InFlight {
     // ---- what failed -----------------------------------------------------------------------------------------------------
 
     pub(super) fn succeeded(&mut self, server: &Name, op: &Op) {
+        self.shared.remove(&op.goal());
         self.failures.remove(&(server.clone(), op.goal()));
     }
 
     pub(super) fn failed(&mut self, server: &Name, op: &Op, fault: &Fault, now: Tick) {
         let key = (server.clone(), op.goal());
-        let count = self.failures.get(&key).map_or(1, |f| f.count.saturating_add(1));
+        let before = if is_shared(op) { self.shared.get(&key.1) } else { self.failures.get(&key) };
+        let count = before.map_or(1, |f| f.count.saturating_add(1));
         let growing = limits::RETRY_FIRST.saturating_mul(1 << (count - 1).min(8)).min(limits::RETRY_MAX);
         // Not before a person changes the user's rights on the device: seldom enough for its log, often enough to be noticed.
         let delay = if matches!(fault, Fault::Forbidden { .. }) { limits::RETRY_MAX } else { growing };
@@ -148,12 +152,17 @@ impl InFlight {
             false => (trouble, delay),
         };
         tracing::warn!(op = %op, reason = %trouble.reason, error = trouble.message, "an operation failed");
-        self.failures.insert(key, Failure { trouble, count, again_at: now.plus(delay) });
+        let failure = Failure { trouble, count, again_at: now.plus(delay) };
+        match is_shared(op) {
+            true => drop(self.shared.insert(key.1, failure)),
+            false => drop(self.failures.insert(key, failure)),
+        }
     }
 
     /// Why an operation is not tried at this moment: it failed a while ago.
     pub(super) fn waits(&self, server: &Name, op: &Op, now: Tick) -> Option<&Failure> {
-        self.failures.get(&(server.clone(), op.goal())).filter(|failure| failure.again_at > now)
+        let failure = if is_shared(op) { self.shared.get(&op.goal()) } else { self.failures.get(&(server.clone(), op.goal())) };
+        failure.filter(|failure| failure.again_at > now)
     }
 
     pub(super) fn failures_of<'a>(&'a self, server: &'a Name, now: Tick) -> impl Iterator<Item = &'a Failure> {
@@ -161,6 +170,8 @@ impl InFlight {
     }
 
     pub(super) fn forget_failures(&mut self, server: &Name) {
+        // Whoever says so of one that needs it means that as well.
+        self.shared.clear();
         let known: Vec<(Name, String)> = self.failures_at(server).map(|(key, _)| key.clone()).collect();
         known.iter().for_each(|key| drop(self.failures.remove(key)));
     }
@@ -170,11 +181,37 @@ impl InFlight {
     }
 }
 
+fn is_shared(op: &Op) -> bool {
+    matches!(op, Op::CreateVlan { .. })
+}
+
 fn take_out<K: Ord>(index: &mut BTreeMap<K, BTreeSet<Op>>, key: &K, op: &Op) {
     if let Some(ops) = index.get_mut(key) {
         ops.remove(op);
         if ops.is_empty() {
             index.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vlan_that_could_not_be_made_is_not_tried_for_each_who_needs_it() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let (a, b) = (name("a"), name("b"));
+        let vlan = Op::CreateVlan { switch: name("tor-1"), vlan: 120.try_into().unwrap() };
+        let fault = Fault::Refused { device: "switch/tor-1".to_owned(), what: vlan.to_string(), code: "noCreation".to_owned() };
+        let mut in_flight = InFlight::default();
+        in_flight.failed(&a, &vlan, &fault, Tick(9));
+        in_flight.failed(&a, &Op::PowerOn { server: a.clone() }, &fault, Tick(9));
+        assert_eq!(in_flight.waits(&b, &vlan, Tick(9)).map(|f| f.count), Some(1));
+        assert!(in_flight.waits(&b, &Op::PowerOn { server: b.clone() }, Tick(9)).is_none(), "what is its own fails for it alone");
+        in_flight.failed(&b, &vlan, &fault, Tick(9));
+        assert_eq!(in_flight.waits(&a, &vlan, Tick(9)).map(|f| f.count), Some(2));
+        in_flight.forget_failures(&b);
+        assert!(in_flight.waits(&a, &vlan, Tick(9)).is_none());
     }
 }

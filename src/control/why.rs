@@ -11,6 +11,7 @@ use super::operator::{PortRow, Refusal};
 use crate::drivers::switch::resolve;
 use crate::model::body::{Declaration, Declared, Evidence, Hold, Phase};
 use crate::model::fact::Tick;
+use crate::model::op::Op;
 use crate::model::{Kind, Name};
 use crate::plan::observed::Observed;
 use crate::plan::plan;
@@ -100,10 +101,12 @@ impl Controller {
         for limit in full.filter(|_| !plan.steps.is_empty()) {
             text.push_str(&format!(" It waits: {limit} [{}].", crate::model::Reason::Limit));
         }
-        for failure in self.in_flight.failures_of(server, now) {
+        let shared = plan.steps.iter().map(|step| &step.op).filter(|op| matches!(op, Op::CreateVlan { .. }));
+        let shared = shared.filter_map(|op| self.in_flight.waits(server, op, now));
+        for failure in self.in_flight.failures_of(server, now).chain(shared) {
             text.push_str(&format!(
-                " Failed {} times: {}; next try in {}.",
-                failure.count,
+                " Failed {}: {}; next try in {}.",
+                if failure.count == 1 { "once".to_owned() } else { format!("{} times", failure.count) },
                 failure.trouble.message,
                 seconds(failure.again_at.since(now))
             ));
