@@ -154,6 +154,8 @@ pub(crate) const ACCEPT_AGAIN_MAX: Duration = Duration::from_secs(1);
 pub const REPORTS: usize = 4_096;
 /// How often a directory of manifests is read again without a hint: notify is blind on NFS and to symlink swaps.
 pub(crate) const RESCAN: Duration = Duration::from_secs(30);
+/// Deletions of a directory that no person was asked about count together for so long: a mistake that removes files one by one is one mistake.
+pub(crate) const DELETED_LATELY: Duration = Duration::from_secs(600);
 /// How many contents of a directory are remembered as applied: 15 KB in the store.
 pub(crate) const SOURCE_HISTORY: usize = 1_000;
 /// Files written together are read together.

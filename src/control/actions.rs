@@ -17,7 +17,7 @@ use super::worker::Job;
 use crate::control::operator::{ApprovalShown, Control, Forecast, ForecastStep, PauseRow, PortRow, Refusal, Scope};
 use crate::drivers::gate::{Gate, Key};
 use crate::limits;
-use crate::model::fact::Tick;
+use crate::model::fact::{Power, Tick};
 use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Op};
 use crate::model::{Kind, Meta, Name, Object, Objects, Reason};
@@ -46,6 +46,7 @@ pub enum Ask {
     Pause { scope: Scope, reason: String, seconds: Option<u64>, who: String, reply: Reply<Result<String, Refusal>> },
     Resume { scope: Scope, who: String, reply: Reply<Result<String, Refusal>> },
     MayDelete { kind: Kind, name: Name, reply: Reply<Result<(), Refusal>> },
+    Alive { binding: Name, reply: Reply<Option<String>> },
 }
 
 /// The API's side. While this controller does not act there is no controller to ask.
@@ -120,6 +121,9 @@ impl Control for Operators {
     async fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal> {
         self.ask(|reply| Ask::MayDelete { kind, name: name.clone(), reply }).await?
     }
+    async fn alive(&self, binding: &Name) -> Result<Option<String>, Refusal> {
+        self.ask(|reply| Ask::Alive { binding: binding.clone(), reply }).await
+    }
 }
 
 /// How many seconds from now an RFC 3339 moment is; 0 when it is past or does not read.
@@ -158,6 +162,7 @@ impl Controller {
             Ask::Pause { scope, reason, seconds, who, reply } => self.pause(scope, reason, seconds, who, reply).await,
             Ask::Resume { scope, who, reply } => drop(reply.send(self.resume(&scope, &who).await)),
             Ask::MayDelete { kind, name, reply } => drop(reply.send(self.may_delete(kind, &name))),
+            Ask::Alive { binding, reply } => drop(reply.send(self.alive(&binding))),
         }
     }
 
@@ -447,6 +452,26 @@ impl Controller {
             Some(persona) => refuse(format!("by evidence server {name} may still run persona {persona}; stop it first (state: Stopped)")),
             None => Ok(()),
         }
+    }
+
+    fn alive(&self, binding: &Name) -> Option<String> {
+        let target = self.cache.objects.bindings.get(binding).and_then(|held| held.spec.target.server.as_ref());
+        let servers: BTreeSet<&Name> = self.cache.held_by(binding).chain(target).collect();
+        servers.into_iter().find_map(|server| {
+            if self.cache.unreadable.contains_key(server) {
+                return Some(format!("what is stored of server {server} does not read, so it may run anything"));
+            }
+            let body = self.cache.body(server);
+            if let Some(persona) = body.evidence.keys().next() {
+                return Some(format!("by evidence server {server} may run persona {persona}"));
+            }
+            match self.cache.bmcs.get(server).and_then(|facts| facts.power.as_ref()).map(|power| power.value) {
+                Some(Power::Off) if body.anything => Some(format!("nothing is known of what server {server} runs")),
+                Some(Power::Off) => None,
+                Some(Power::On) => Some(format!("server {server} is on")),
+                None => Some(format!("whether server {server} is on is not known")),
+            }
+        })
     }
 
     /// Stores a person's word under its key, whatever is there.

@@ -193,4 +193,6 @@ pub trait Control: Send + Sync {
     async fn resume(&self, scope: Scope, who: &str) -> Result<String, Refusal>;
     /// Whether an object may be deleted; why not, and by whom it is held.
     async fn may_delete(&self, kind: Kind, name: &Name) -> Result<(), Refusal>;
+    /// Why a binding's body may be alive, in words; nothing where it is off and nothing may run there.
+    async fn alive(&self, binding: &Name) -> Result<Option<String>, Refusal>;
 }

@@ -1,25 +1,29 @@
 //! `serve --manifests DIR`: what the directory holds is created and updated, all of it or nothing.
 //!
 //! Level-triggered: notify is a hint, the rescan is the truth. A broken file changes nothing and is a condition on Policy/default.
-//! Invariants: deletes only with `--prune`, only what this directory created, and never everything: an empty directory deletes nothing. What was
+//! Invariants: deletes only with `--prune`, only what this directory created, and never everything: an empty directory deletes nothing. Deletions that
+//! empty a kind, leave a body alive, or are more than the Policy's limits wait for a person, together with all writes. What was
 //! applied before and has been replaced since is not applied again by an instance that did not see its directory change to it after that: the
-//! checkout of a standby may be older. Shown by `tests/rack/process.rs` and `tests/simulate.rs`.
+//! checkout of a standby may be older. Shown by `tests/directory.rs`, `tests/rack/process.rs` and `tests/simulate.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use notify::{RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::control::controller::Message;
+use crate::control::operator::Control;
 use crate::control::status_writer::{Site, SiteCondition};
 use crate::limits;
 use crate::manifest;
-use crate::model::{Kind, Name, Object};
-use crate::server::api::apply::apply;
-use crate::server::api::objects::{Outcome, Preconditions, SOURCE};
+use crate::model::{Kind, Name, Object, Spec};
+use crate::server::api::change::Change;
+use crate::server::api::fault::ApiError;
+use crate::server::api::objects::SOURCE;
 use crate::server::api::source::Pending;
 use crate::server::api::{Backend, DryRun};
 use crate::store::{Expect, keys};
@@ -119,15 +123,22 @@ pub struct Directory {
     changed_to: Option<String>,
     /// What had been applied last when it came to hold this, if that could be read.
     applied_then: Option<Option<String>>,
+    /// When how many objects were deleted that no person had to be asked about.
+    deleted: VecDeque<(Instant, usize)>,
 }
 
 impl Directory {
     pub fn new(path: PathBuf, prune: bool, backend: Arc<Backend>) -> Directory {
-        Directory { path, prune, backend, seen: None, changed_to: None, applied_then: None }
+        Directory { path, prune, backend, seen: None, changed_to: None, applied_then: None, deleted: VecDeque::new() }
     }
 
     async fn look(&mut self) -> Result<Content, String> {
-        let existing = self.backend.all().await.map_err(|e| e.message)?;
+        let mut existing = self.backend.all().await.map_err(|e| e.message)?;
+        if self.prune {
+            // What it created is replaced by what it holds now, and is gone otherwise.
+            let source = self.source();
+            existing.retain(|o| !created_by(o, &source));
+        }
         let path = self.path.clone();
         let load = move || manifest::load(&manifest::read(&[path], true), &existing);
         let loaded = tokio::task::spawn_blocking(load).await.map_err(|e| e.to_string())?;
@@ -154,24 +165,25 @@ impl Directory {
     }
 
     pub async fn apply(&mut self, content: Content) -> Result<String, Not> {
-        let broken = |e: crate::server::api::fault::ApiError| Not::Broken(e.message);
-        let existing = self.backend.all().await.map_err(broken)?;
-        let source = format!("directory:{}", self.path.display());
+        let broken = |e: ApiError| Not::Broken(e.message);
+        let source = self.source();
         let present: BTreeSet<(Kind, Name)> = content.objects.iter().map(|o| (o.kind(), o.name().clone())).collect();
-        let gone: Vec<&Object> = existing
-            .iter()
-            .map(std::convert::AsRef::as_ref)
-            .filter(|o| created_by(o, &source) && !present.contains(&(o.kind(), o.name().clone())))
-            .collect();
+        let is_gone = |o: &Object| created_by(o, &source) && !present.contains(&(o.kind(), o.name().clone()));
         let prunes = self.prune && !present.is_empty();
+        let backend = Arc::clone(&self.backend);
+        let change = backend.change(content.objects, &|o| prunes && is_gone(o)).await.map_err(broken)?;
         let (mut history, expect) = self.history().await.map_err(Not::Broken)?;
         let is_newest = history.last() == Some(&content.digest);
         let is_older = !is_newest && history.contains(&content.digest);
         // Whatever came here before another one was applied, as to a standby whose checkout stays behind, is no answer to that one.
         let overtaken = !is_newest && self.applied_then.as_ref().is_some_and(|then| then.as_ref() != history.last());
+        let mut because = Vec::new();
         if overtaken || (is_older && self.changed_to.as_ref() != Some(&content.digest)) {
-            self.is_approved(&content, &source, if prunes { &gone } else { &[] }).await?;
+            because.push(OLDER.to_owned());
         }
+        let deleted = Deleted { change: &change, source: &source, present: &present };
+        because.extend(deleted.needs_a_word(self.deleted_lately(), &*backend.control).await.map_err(Not::Broken)?);
+        self.is_approved(&change, &content.digest, &because)?;
         if !is_newest {
             history.retain(|digest| *digest != content.digest);
             history.push(content.digest.clone());
@@ -182,13 +194,28 @@ impl Directory {
         }
         self.backend.source.waits_for(None);
         let mut message = format!("{} objects of {} files", present.len(), content.files);
-        apply(&self.backend, content.objects, Some(&source), DryRun::No).await.map_err(broken)?;
-        if prunes {
-            message.push_str(&delete(&self.backend, &gone).await.map_err(Not::Broken)?);
-        } else if !gone.is_empty() {
-            message.push_str(&format!("; {} objects that it created before are no longer in it (they stay: no --prune)", gone.len()));
+        let (deletes, left) = (change.deleted().len(), change.before().iter().filter(|o| !prunes && is_gone(o)).count());
+        if deletes > 0 && because.is_empty() {
+            self.deleted.push_back((Instant::now(), deletes));
+        }
+        change.carry_out(Some(&source), DryRun::No).await.map_err(broken)?;
+        if deletes > 0 {
+            message.push_str(&format!("; {deletes} deleted"));
+        } else if left > 0 {
+            message.push_str(&format!("; {left} objects that it created before are no longer in it (they stay: no --prune)"));
         }
         Ok(message)
+    }
+
+    /// What objects that it creates are annotated with.
+    fn source(&self) -> String {
+        format!("directory:{}", self.path.display())
+    }
+
+    /// How many objects went in the last while without a person's word.
+    fn deleted_lately(&mut self) -> usize {
+        self.deleted.retain(|(at, _)| at.elapsed() < limits::DELETED_LATELY);
+        self.deleted.iter().map(|(_, count)| count).sum()
     }
 
     /// The digests of what directories held when it was applied, the newest last. One that does not read is none: it is begun anew.
@@ -200,27 +227,105 @@ impl Directory {
         })
     }
 
-    /// Whether a person has approved exactly what would be written and deleted now.
-    async fn is_approved(&self, content: &Content, source: &str, gone: &[&Object]) -> Result<(), Not> {
-        let would = apply(&self.backend, content.objects.clone(), Some(source), DryRun::All).await;
-        let would = would.map_err(|e| Not::Broken(e.message))?;
-        let unchanged = Outcome::Unchanged.as_str();
-        let writes = would.iter().filter(|one| one.result != unchanged).map(|one| format!("{}/{} {}", one.kind, one.name, one.result));
-        let deletes = gone.iter().map(|o| format!("{}/{} deleted", o.kind(), o.name()));
-        let writes: Vec<String> = writes.chain(deletes).collect();
-        if writes.is_empty() {
+    /// Whether a person has approved exactly what would be written and deleted now, where there is a reason to ask.
+    fn is_approved(&self, change: &Change<'_>, content: &str, because: &[String]) -> Result<(), Not> {
+        let mut lines = Vec::new();
+        let mut exactly = vec![content.to_owned()];
+        for (object, outcome) in change.written() {
+            lines.push(format!("{}/{} {}", object.kind(), object.name(), outcome.as_str()));
+        }
+        lines.extend(change.deleted().iter().map(|o| format!("{}/{} deleted", o.kind(), o.name())));
+        if because.is_empty() || lines.is_empty() {
             return Ok(());
         }
-        let digest = short(&[content.digest.as_bytes(), writes.join("\n").as_bytes()].concat());
+        exactly.extend(lines.iter().cloned());
+        // What is written over, and what is deleted, as it is now: another edit of it meanwhile was not shown.
+        let named: BTreeSet<(Kind, &Name)> =
+            change.written().map(|(o, _)| o).chain(change.deleted().iter().map(AsRef::as_ref)).map(key).collect();
+        let before = change.before().iter().filter(|o| named.contains(&key(o)));
+        exactly.extend(before.map(|o| format!("{}/{} {} {}", o.kind(), o.name(), o.meta.uid, o.meta.generation)));
+        let digest = short(exactly.join("\n").as_bytes());
         if self.backend.source.takes_approval(&digest) {
             return Ok(());
         }
-        let what = writes.join(", ");
-        self.backend.source.waits_for(Some(Pending { digest, writes }));
-        Err(Not::Waits(format!(
-            "the directory holds what was applied before, or came before what was applied last; this controller did not see it change since, so it \
-             may be an older checkout. Nothing is applied ({what}) before `embody approve source/directory`"
-        )))
+        let what = match lines.get(..SHOWN) {
+            Some(first) if lines.len() > SHOWN => format!("{} and {} more", first.join(", "), lines.len() - SHOWN),
+            _ => lines.join(", "),
+        };
+        self.backend.source.waits_for(Some(Pending { digest, writes: lines }));
+        Err(Not::Waits(format!("{}. Nothing is applied ({what}) before `embody approve source/directory`", because.join("; "))))
+    }
+}
+
+/// So many changes are named in a condition; an approval shows all.
+const SHOWN: usize = 20;
+
+const OLDER: &str = "the directory holds what was applied before, or came before what was applied last; this controller did not see it change since, \
+                     so it may be an older checkout";
+
+fn key(object: &Object) -> (Kind, &Name) {
+    (object.kind(), object.name())
+}
+
+/// What a change deletes, and what the directory holds then.
+struct Deleted<'a> {
+    change: &'a Change<'a>,
+    source: &'a str,
+    present: &'a BTreeSet<(Kind, Name)>,
+}
+
+impl Deleted<'_> {
+    /// Why a person has to be asked before these deletions: a sentence each. The Policy that counts is the one that stands, not the one that would
+    /// be written.
+    async fn needs_a_word(&self, lately: usize, control: &dyn Control) -> Result<Vec<String>, String> {
+        let deleted = self.change.deleted();
+        let (mut because, mut alive) = (self.whole_kinds(), None);
+        for binding in deleted.iter().filter(|o| o.kind() == Kind::Binding) {
+            if let Some(why) = control.alive(binding.name()).await.map_err(|refusal| refusal.to_string())? {
+                alive.get_or_insert_with(|| (binding.name(), why, 0)).2 += 1;
+            }
+        }
+        if let Some((name, why, count)) = alive {
+            let others = if count > 1 { format!(", and {} more like it", count - 1) } else { String::new() };
+            because.push(format!("Binding/{name} is not there any more, and {why}{others}"));
+        }
+        let before = self.change.before();
+        let policy = before.iter().find_map(|o| if let Spec::Policy(policy) = &o.spec { Some(policy.limits.clone()) } else { None });
+        let limits = policy.unwrap_or_default();
+        let most = limits.max_deletes.0 as usize;
+        if !deleted.is_empty() && deleted.len() + lately > most {
+            let earlier = if lately > 0 { format!(" ({lately} were in the last ten minutes)") } else { String::new() };
+            because.push(format!(
+                "{} objects would be deleted{earlier}, and limits.maxDeletes lets {most} be deleted in ten minutes unasked",
+                deleted.len()
+            ));
+        }
+        let servers: BTreeSet<&Name> = deleted.iter().filter_map(|o| server_of(o)).collect();
+        let most = limits.max_affected_by_change.of(before.iter().filter(|o| o.kind() == Kind::Server).count());
+        if servers.len() > most {
+            because.push(format!(
+                "what is deleted concerns {} servers, and limits.maxAffectedByChange lets {most} be concerned unasked",
+                servers.len()
+            ));
+        }
+        Ok(because)
+    }
+
+    /// Kinds of which the directory held something, and holds nothing any more.
+    fn whole_kinds(&self) -> Vec<String> {
+        let kinds: BTreeSet<Kind> = self.change.deleted().iter().map(|o| o.kind()).collect();
+        let empty = kinds.into_iter().filter(|kind| !self.present.iter().any(|(present, _)| present == kind));
+        let count = |kind: Kind| self.change.before().iter().filter(|o| o.kind() == kind && created_by(o, self.source)).count();
+        empty.map(|kind| format!("no {kind} is left in the directory, of {} that it created", count(kind))).collect()
+    }
+}
+
+/// The server that the deletion of an object concerns.
+fn server_of(object: &Object) -> Option<&Name> {
+    match &object.spec {
+        Spec::Server(_) => Some(object.name()),
+        Spec::Binding(binding) => binding.target.server.as_ref(),
+        Spec::Policy(_) | Spec::Secret(_) | Spec::Network(_) | Spec::Switch(_) | Spec::Persona(_) => None,
     }
 }
 
@@ -236,19 +341,4 @@ fn digest_of(objects: &[Object]) -> String {
 
 fn created_by(object: &Object, source: &str) -> bool {
     object.meta.annotations.get(SOURCE).is_some_and(|s| s == source)
-}
-
-/// What refers to others goes first.
-async fn delete(backend: &Backend, gone: &[&Object]) -> Result<String, String> {
-    let mut order: Vec<&&Object> = gone.iter().collect();
-    order.sort_by_key(|o| std::cmp::Reverse(o.kind()));
-    let mut done = 0;
-    for object in order {
-        let same = Preconditions { uid: Some(object.meta.uid.clone()), ..Preconditions::default() };
-        backend.delete(object.kind(), object.name(), &same, DryRun::No).await.map_err(|e| {
-            format!("{}/{} is no longer in the directory but cannot be deleted: {}", object.kind(), object.name(), e.message)
-        })?;
-        done += 1;
-    }
-    Ok(if done == 0 { String::new() } else { format!("; {done} deleted") })
 }

@@ -32,6 +32,8 @@ pub struct Limits {
     pub max_unavailable: Share,
     /// One change of desired state that disrupts more than this is held until approved: the larger of both.
     pub max_affected_by_change: Affected,
+    /// Objects that a directory may delete in ten minutes before a person is asked (`embody approve source/directory`).
+    pub max_deletes: MaxDeletes,
     /// Whether a hard off may follow, once the grace is over, where no soft-off was accepted. Default: no, a person approves it (`embody approve BINDING --hard`).
     pub hard_off_without_soft: bool,
     /// When more bodies than this (and more than 5) seem to drift or change reachability at once, correction stops.
@@ -173,6 +175,17 @@ impl Affected {
     /// How many of `all` that is: the larger of both.
     pub fn of(self, all: usize) -> usize {
         Share::Percent(self.percent).of(all).max(self.count as usize)
+    }
+}
+
+/// A number of objects whose default is 5: a decommissioned server with its binding and persona, and room for one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct MaxDeletes(pub u32);
+
+impl Default for MaxDeletes {
+    fn default() -> Self {
+        MaxDeletes(5)
     }
 }
 

@@ -84,8 +84,11 @@ async fn a_directory_is_applied_and_what_is_broken_in_it_changes_nothing() {
     site.controller.apply(&network("by-hand", 300)).await;
     let (changes, sets) = (site.changes(), site.switch.sets());
     fs::remove_file(file("web.yaml")).unwrap();
-    // The same store, another start of the controller.
+    // The same store, another start of the controller. The body of `web` is alive, so that a person is asked.
     watching(&mut site, "controller", &directory, &["--prune"]).await;
+    says(&site.controller, &["False ApprovalNeeded", "Binding/web is not there any more", "Network/lab deleted"]).await;
+    let said = site.controller.run(&["approve", "source/directory"]).await;
+    assert!(said.contains("Binding/web deleted") && said.contains("Network/lab deleted"), "{said}");
     is_gone(&site.controller, "network", "lab").await;
     is_gone(&site.controller, "binding", "web").await;
     site.controller.run(&["get", "network", "by-hand"]).await;

@@ -263,6 +263,10 @@ impl Control for StandIn {
     async fn may_delete(&self, _kind: Kind, name: &Name) -> Result<(), Refusal> {
         if name.as_str() == "held" { Err(Refusal::Refused { why: "held may still run web".to_owned() }) } else { Ok(()) }
     }
+
+    async fn alive(&self, binding: &Name) -> Result<Option<String>, Refusal> {
+        Ok((binding.as_str() == "alive").then(|| "server s1 is on".to_owned()))
+    }
 }
 
 /// A server on a socket of its own.
@@ -273,6 +277,7 @@ pub struct Site {
     pub dir: tempfile::TempDir,
     /// What is said of the site as a whole.
     pub conditions: Conditions,
+    pub backend: Arc<api::Backend>,
     stop: Option<oneshot::Sender<()>>,
     served: Option<tokio::task::JoinHandle<Result<(), api::BindError>>>,
 }
@@ -304,7 +309,9 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("run/embody.sock");
         let (store, control) = (Arc::new(MemoryStore::default()), Arc::new(StandIn::default()));
-        let mut site = Site { store, control, socket, dir, conditions: Conditions::default(), stop: None, served: None };
+        let conditions = Conditions::default();
+        let backend = Arc::new(api::Backend::new(store.clone(), control.clone(), check(), conditions.clone()));
+        let mut site = Site { store, control, socket, dir, conditions, backend, stop: None, served: None };
         site.serve();
         site
     }
@@ -313,8 +320,8 @@ impl Site {
     pub fn serve(&mut self) {
         let (stop, stopped) = oneshot::channel::<()>();
         let listener = self.listener();
-        let backend = Arc::new(api::Backend::new(self.store.clone(), self.control.clone(), check(), self.conditions.clone()));
-        self.served = Some(tokio::spawn(listener.serve(backend, async move { drop(stopped.await) })));
+        self.backend = Arc::new(api::Backend::new(self.store.clone(), self.control.clone(), check(), self.conditions.clone()));
+        self.served = Some(tokio::spawn(listener.serve(Arc::clone(&self.backend), async move { drop(stopped.await) })));
         self.stop = Some(stop);
     }
 

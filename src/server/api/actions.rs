@@ -196,7 +196,7 @@ pub(super) async fn plan(State(site): State<Site>, body: Input) -> Answer {
     let request: PlanRequest = body.or_default()?;
     let objects = decode_all(request.items)?;
     if !objects.is_empty() {
-        site.backend.checked(&objects).await?;
+        site.backend.checked(&objects, &|_| false).await?;
     }
     Ok(Json(serde_json::to_value(site.backend.control.forecast(objects).await).unwrap_or_default()))
 }

@@ -6,6 +6,7 @@
 
 mod actions;
 pub(crate) mod apply;
+pub(crate) mod change;
 pub(crate) mod columns;
 pub(crate) mod decode;
 mod discovery;

@@ -119,11 +119,12 @@ impl Backend {
         self.known.all(self.store.as_ref()).await
     }
 
-    /// What the check says of these changes beside everything that they do not replace. Returned is what there was.
-    pub(super) async fn checked(&self, changed: &[Object]) -> Result<Vec<Arc<Object>>, ApiError> {
+    /// What the check says of these changes beside everything that they neither replace nor, by `gone`, delete. Returned is what there was.
+    pub(super) async fn checked(&self, changed: &[Object], gone: &(dyn Fn(&Object) -> bool + Sync)) -> Result<Vec<Arc<Object>>, ApiError> {
         let all = self.all().await?;
         let replaced: BTreeSet<(Kind, &Name)> = changed.iter().map(|c| (c.kind(), c.name())).collect();
-        let existing: Vec<Arc<Object>> = all.iter().filter(|o| !replaced.contains(&(o.kind(), o.name()))).cloned().collect();
+        let stays = |o: &&Arc<Object>| !replaced.contains(&(o.kind(), o.name())) && !gone(o);
+        let existing: Vec<Arc<Object>> = all.iter().filter(stays).cloned().collect();
         let problems = (self.check)(changed, &existing);
         if problems.is_empty() { Ok(all) } else { Err(ApiError::invalid(problems)) }
     }
@@ -134,20 +135,22 @@ impl Backend {
         if desired == Intent::Create && self.store.get(&key(wanted.kind(), wanted.name().as_str())).await?.is_some() {
             return Err(ApiError::exists(wanted.kind(), wanted.name().as_str()));
         }
-        self.checked(std::slice::from_ref(&wanted)).await?;
-        let written = self.put(&[&wanted], desired, None, dry).await?;
+        self.checked(std::slice::from_ref(&wanted), &|_| false).await?;
+        let written = self.put(&[&wanted], &[], desired, None, dry).await?;
         written.into_iter().next().ok_or_else(|| ApiError::internal("nothing was written"))
     }
 
-    /// Writes without a check, all or none: at most what the store takes at once. `writing` is held by the caller.
+    /// Writes and deletes without a check, all or none: at most what the store takes at once. `writing` is held by the caller.
     pub(super) async fn put(
         &self,
         wanted: &[&Object],
+        deleted: &[Arc<Object>],
         desired: Intent,
         source: Option<&str>,
         dry: DryRun,
     ) -> Result<Vec<(Outcome, Object)>, ApiError> {
-        let keys: Vec<String> = wanted.iter().map(|object| key(object.kind(), object.name().as_str())).collect();
+        let all = wanted.iter().copied().chain(deleted.iter().map(std::convert::AsRef::as_ref));
+        let keys: Vec<String> = all.map(|object| key(object.kind(), object.name().as_str())).collect();
         let uids: Vec<String> = wanted.iter().map(|_| uuid::Uuid::new_v4().to_string()).collect();
         let mut lost = None;
         for _ in 0..API_ATTEMPTS {
@@ -157,14 +160,15 @@ impl Backend {
                 next.push(next_of(object, uid, entry.as_ref(), desired, source)?);
             }
             let changed: Vec<usize> = next.iter().enumerate().filter(|(_, next)| next.is_to_be_written).map(|(i, _)| i).collect();
-            if changed.is_empty() || dry == DryRun::All {
+            let deletes = deletes(deleted, &entries[wanted.len()..])?;
+            if (changed.is_empty() && deletes.is_empty()) || dry == DryRun::All {
                 return Ok(next.into_iter().map(|next| (next.outcome, next.object)).collect());
             }
             let write = |i: &usize| {
                 let expect = entries[*i].as_ref().map_or(Expect::Absent, |e| Expect::At(e.revision));
                 Write::put(keys[*i].as_str(), encode(&next[*i].object), expect)
             };
-            let writes: Vec<Write> = changed.iter().map(write).collect();
+            let writes: Vec<Write> = changed.iter().map(write).chain(deletes).collect();
             match self.store.write_all(&writes).await {
                 Ok(revisions) => {
                     for (i, revision) in changed.iter().zip(revisions) {
@@ -192,13 +196,7 @@ impl Backend {
                 want.hold(object)?;
             }
             let all = self.all().await?;
-            let holders = refer::holders(kind, name, &all);
-            if !holders.is_empty() {
-                let held = format!(
-                    "{kind}/{name} is not deleted: {} refer{} to it",
-                    holders.join(", "),
-                    if holders.len() == 1 { "s" } else { "" }
-                );
+            if let Some(held) = refer::held(&[(kind, name)], all.iter().map(std::convert::AsRef::as_ref)).into_iter().next() {
                 return Err(ApiError::conflict(held));
             }
             self.control.may_delete(kind, name).await?;
@@ -237,6 +235,19 @@ fn modified(object: &Object) -> ApiError {
         object.name(),
         object.meta.resource_version
     ))
+}
+
+/// Each as it was when its deletion was decided; what is gone already needs none.
+fn deletes(deleted: &[Arc<Object>], entries: &[Option<Entry>]) -> Result<Vec<Write>, ApiError> {
+    let mut writes = Vec::new();
+    for (object, entry) in deleted.iter().zip(entries).filter_map(|(object, entry)| Some((object, entry.as_ref()?))) {
+        let now = decode(entry)?;
+        if (&now.meta.uid, now.meta.generation) != (&object.meta.uid, object.meta.generation) {
+            return Err(modified(&now));
+        }
+        writes.push(Write::delete(entry.key.as_str(), entry.revision));
+    }
+    Ok(writes)
 }
 
 /// What would be there after a write.

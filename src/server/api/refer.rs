@@ -2,7 +2,7 @@
 //!
 //! Invariant: every field of the model that names another object is listed here. Shown by `tests/api.rs`.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Kind, Name, Object, Spec};
 
@@ -29,8 +29,20 @@ fn references(object: &Object) -> Vec<(Kind, &Name)> {
     }
 }
 
-/// `Binding/web-1, Binding/web-2`: those that refer to an object.
-pub(super) fn holders(kind: Kind, name: &Name, all: &[Arc<Object>]) -> Vec<String> {
-    let refers = |o: &&Arc<Object>| references(o).contains(&(kind, name));
-    all.iter().filter(refers).map(|o| format!("{}/{}", o.kind(), o.name())).collect()
+/// Of what is to be deleted, that to which some of the others refer: a sentence each, in the order of kinds and names.
+pub(super) fn held<'a>(deleted: &[(Kind, &Name)], others: impl Iterator<Item = &'a Object>) -> Vec<String> {
+    let deleted: BTreeSet<(Kind, &Name)> = deleted.iter().copied().collect();
+    let mut holders: BTreeMap<(Kind, &Name), BTreeSet<(Kind, &Name)>> = BTreeMap::new();
+    for other in others {
+        for one in references(other) {
+            if let Some(found) = deleted.get(&one) {
+                holders.entry(*found).or_default().insert((other.kind(), other.name()));
+            }
+        }
+    }
+    let sentence = |((kind, name), by): (&(Kind, &Name), &BTreeSet<(Kind, &Name)>)| {
+        let names: Vec<String> = by.iter().map(|(kind, name)| format!("{kind}/{name}")).collect();
+        format!("{kind}/{name} is not deleted: {} refer{} to it", names.join(", "), if by.len() == 1 { "s" } else { "" })
+    };
+    holders.iter().map(sentence).collect()
 }
