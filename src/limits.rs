@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// One manifest file: a thousand servers fit, and 100 KB of nested brackets already take serde_yaml 0.4 s to refuse.
 pub const MANIFEST_BYTES: usize = 1 << 20;
+/// Files of one directory, and what they may have together: four times what one apply takes.
+pub(crate) const MANIFEST_FILES: usize = MANIFEST_OBJECTS;
+pub(crate) const MANIFESTS_BYTES: u64 = 256 << 20;
 /// Objects of one apply.
 pub const MANIFEST_OBJECTS: usize = 50_000;
 /// Nesting of one document.

@@ -1,14 +1,21 @@
 //! A directory as the source of desired state: what it may delete unasked, and what a person approves.
 //!
 //! The API serves the same store, as a person would approve there; the controller is a stand-in: the body of the binding `alive` is alive, and server
-//! `held` may not be deleted. Leaves out: the process around it (`tests/rack/process.rs`).
+//! `held` may not be deleted. And which files of it are read, and when. Leaves out: the process around it (`tests/rack/process.rs`).
 
 mod site;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use embody::testing::gitops::{Directory, Not};
 use embody::testing::model::Object;
 use serde_json::{Value, json};
 use site::{Site, binding, network, object, persona, secret, server};
+use tokio::time::Instant;
 
 struct Source {
     site: Site,
@@ -101,7 +108,7 @@ async fn more_deletions_than_the_policy_allows_wait_at_once_or_one_by_one() {
     let why = source.waits(&labs(7..=20)).await;
     assert!(why.contains("1 objects would be deleted (5 were in the last ten minutes)"), "{why}");
     assert_eq!(source.names("networks").await.len(), 15);
-    tokio::time::advance(std::time::Duration::from_secs(601)).await;
+    tokio::time::advance(Duration::from_secs(601)).await;
     source.holds(&labs(7..=20)).await.unwrap();
     // The limit that stands counts, not the one that comes with the deletions.
     let wide = object("Policy", "default", json!({ "limits": { "maxDeletes": 100 } }));
@@ -171,4 +178,169 @@ async fn a_rename_is_one_write() {
     // The one and only of its kind, too.
     let mut source = Source::start(&[network("web", 120)]).await;
     source.holds(&[network("front", 120)]).await.unwrap();
+}
+
+// ---- which files are read, and when ----------------------------------------------------------------------------------------
+
+/// A directory with a file of the network `web`, and a source that prunes.
+struct Files {
+    site: Site,
+    root: tempfile::TempDir,
+}
+
+fn text(name: &str, vlan: u16) -> String {
+    format!("apiVersion: embody.dev/v1alpha1\nkind: Network\nmetadata: {{ name: {name} }}\nspec: {{ vlan: {vlan} }}\n")
+}
+
+impl Files {
+    async fn start() -> Files {
+        let files = Files { site: Site::start().await, root: tempfile::tempdir().unwrap() };
+        fs::create_dir(files.path("")).unwrap();
+        files.write("web.yaml", &text("web", 120));
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join("rack").join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn source(&self) -> Directory {
+        Directory::new(self.path(""), true, self.site.backend.clone())
+    }
+
+    /// Reads it as it is, and applies that; the networks that there are then.
+    async fn applied(&self) -> (String, Vec<String>) {
+        let mut source = self.source();
+        let content = source.look().await.unwrap_or_else(|why| panic!("{why}"));
+        let said = source.apply(content).await.unwrap();
+        let (_, list) = self.site.call("GET", "/networks", Value::Null).await;
+        (said, list["items"].as_array().unwrap().iter().map(|o| o["metadata"]["name"].as_str().unwrap().to_owned()).collect())
+    }
+
+    async fn refused(&self) -> String {
+        self.source().look().await.err().expect("refused")
+    }
+}
+
+#[tokio::test]
+async fn files_of_other_tools_are_left_out_and_said_and_mistakes_are_not() {
+    let files = Files::start().await;
+    for (name, text) in [
+        ("kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [ web.yaml ]\n"),
+        ("compose.yml", "services: { web: { image: nginx } }\n"),
+        ("chart/templates/x.yaml", "{{- if .Values.x }}\nkind: Deployment\n{{- end }}\n"),
+        ("secret.yaml", "apiVersion: v1\nkind: Secret\nmetadata: { name: x }\nstringData: { password: y }\n"),
+        (".git/HEAD.yaml", "not: [yaml"),
+        ("web.yaml~", "not: [yaml"),
+        (".web.yaml.swp", "not: [yaml"),
+        ("#web.yaml#", "not: [yaml"),
+    ] {
+        files.write(name, text);
+    }
+    let (said, names) = files.applied().await;
+    assert_eq!(names, ["web"]);
+    assert!(said.starts_with("1 objects of 1 files; without ") && said.contains(" and 3 other files"), "{said}");
+    // What may be meant as an object of ours is an error.
+    for wrong in [
+        "kind: Network\nmetadata: { name: x }\nspec: { vlan: 7 }\n",
+        "apiVersion: v1alpha1\nkind: Network\nmetadata: { name: x }\nspec: { vlan: 7 }\n",
+        "apiVersion: embody.dev/v2\nkind: Netwrk\n",
+        "metadata: { name: x }\nspec: { vlan: 7 }\n",
+        "kind: Network\nmetadata: [\n",
+        "services: {}\n---\nkind: Binding\n",
+    ] {
+        files.write("wrong.yaml", wrong);
+        assert!(files.refused().await.contains("wrong.yaml"), "{wrong}");
+    }
+    files.write(".embodyignore", "wrong.yaml\nkustom*\n/chart/**\nsecret.yaml\ncompose.yml\n");
+    assert_eq!(files.applied().await.0, "1 objects of 1 files");
+    // The nearest one decides.
+    files.write("sub/wrong.yaml", &text("late", 9));
+    files.write("sub/.embodyignore", "!wrong.yaml\n");
+    assert_eq!(files.applied().await.1, ["late", "web"]);
+}
+
+#[tokio::test]
+async fn links_are_followed_inside_and_refused_outside_and_nothing_but_a_file_is_opened() {
+    let files = Files::start().await;
+    let outside = files.root.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("out.yaml"), text("out", 7)).unwrap();
+    // As a ConfigMap is mounted: a link to a hidden directory; and links in a circle, and twice to one file.
+    files.write("..2026/map.yaml", &text("map", 8));
+    symlink("..2026", files.path("..data")).unwrap();
+    symlink("..data/map.yaml", files.path("map.yaml")).unwrap();
+    symlink("map.yaml", files.path("zap.yaml")).unwrap();
+    symlink(".", files.path("circle")).unwrap();
+    assert_eq!(files.applied().await.1, ["map", "web"]);
+
+    let link = |to: &str, at: &Path| symlink(to, at).unwrap();
+    for (name, to, word) in [
+        ("dir", "../outside", "leads out of the directory"),
+        ("out.yaml", "../outside/out.yaml", "leads out of the directory"),
+        ("null.yaml", "/dev/null", "leads out of the directory"),
+        ("none.yaml", "nothing", "leads nowhere"),
+        ("fifo.yaml", "", "a FIFO, and is not opened"),
+    ] {
+        let path = files.path(name);
+        if to.is_empty() {
+            fifo(&path)
+        } else {
+            link(to, &path)
+        }
+        let why = files.refused().await;
+        assert!(why.contains(word) && why.contains(name), "{word}: {why}");
+        fs::remove_file(&path).unwrap();
+    }
+    assert_eq!(files.applied().await.1, ["map", "web"]);
+}
+
+fn fifo(path: &Path) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+}
+
+/// A file that is written in two steps, each of them within a line: VLAN 12 is not what anybody wrote.
+#[tokio::test]
+async fn a_file_that_is_being_written_is_waited_for() {
+    let files = Files::start().await;
+    let whole = text("slow", 1234);
+    let half = whole.find("34 }").unwrap();
+    let mut file = fs::File::create(files.path("slow.yaml")).unwrap();
+    file.write_all(&whole.as_bytes()[..half]).unwrap();
+    let rest = whole.as_bytes()[half..].to_vec();
+    let writer = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        file.write_all(&rest).unwrap();
+    });
+    let mut source = files.source();
+    let content = source.look().await.unwrap_or_else(|why| panic!("{why}"));
+    source.apply(content).await.unwrap();
+    writer.await.unwrap();
+    let (_, slow) = files.site.call("GET", "/networks/slow", Value::Null).await;
+    assert_eq!(slow["spec"]["vlan"], 1234);
+    // One whose last line merely has no end is taken, if it is left so.
+    files.write("bare.yaml", text("bare", 77).trim_end());
+    let begun = Instant::now();
+    assert_eq!(files.applied().await.1, ["bare", "slow", "web"]);
+    assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_directory_that_never_rests_is_not_applied() {
+    let files = Files::start().await;
+    let path = files.path("busy.yaml");
+    let writer = tokio::spawn(async move {
+        for n in 1_u64.. {
+            fs::write(&path, format!("# {n}\n{}", text("busy", 5))).unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let why = files.refused().await;
+    writer.abort();
+    assert!(why.contains("busy.yaml") && why.contains("keeps changing"), "{why}");
 }

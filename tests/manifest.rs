@@ -32,6 +32,10 @@ fn examples() -> Vec<Source> {
 fn bad_file(code: &str) -> Vec<Source> {
     match code {
         "file-too-large" => vec![Source::text("file-too-large.yaml", " ".repeat(limits::MANIFEST_BYTES + 1))],
+        "foreign-file" => {
+            let text = std::fs::read_to_string(format!("{GOLDEN}/{code}.yaml")).unwrap();
+            vec![Source::text("foreign-file.yaml", text).found()]
+        }
         "too-many-objects" => {
             let one = |i: usize| {
                 format!("---\n{{apiVersion: embody.dev/v1alpha1, kind: Network, metadata: {{name: n{i}}}, spec: {{vlan: 2}}}}\n")
@@ -262,6 +266,23 @@ fn bombs_are_refused_before_they_are_read() {
     assert_eq!(codes(&many.diagnostics).iter().filter(|c| **c == "too-many-objects").count(), 1);
     let flood = load(&"on: [on, off]\nvlan: x\n---\n".repeat(2_000));
     assert!(flood.has_errors() && flood.render(false).len() < 200_000);
+}
+
+/// YAML 1.2.2, 5.2: before each document; and behind a marker, where files were joined.
+#[test]
+fn a_byte_order_mark_may_begin_any_document() {
+    let (a, b) = (network("a", "{ vlan: 2 }"), network("b", "{ vlan: 3 }"));
+    for text in [
+        format!("\u{feff}{a}---\n\u{feff}{b}"),
+        format!("{a}\u{feff}---\n{b}"),
+        format!("{a}...\n\u{feff}{b}"),
+        format!("{a}\u{feff}--- # b\n{b}"),
+    ] {
+        let loaded = load(&text);
+        assert!(!loaded.has_errors() && loaded.objects.len() == 2, "{text:?}: {}", loaded.render(false));
+    }
+    let wrong = load(&format!("{a}---\n\u{feff}{}", b.replace("vlan: 3", "vlan: 5000")));
+    assert!(wrong.render(false).contains("test.yaml:11:"), "{}", wrong.render(false));
 }
 
 #[test]

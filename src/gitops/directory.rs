@@ -10,16 +10,18 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use notify::event::{AccessKind, EventKind};
 use notify::{RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::rest;
 use crate::control::controller::Message;
 use crate::control::operator::Control;
 use crate::control::status_writer::{Site, SiteCondition};
 use crate::limits;
-use crate::manifest;
+use crate::manifest::{self, Survey};
 use crate::model::{Kind, Name, Object, Spec};
 use crate::server::api::change::Change;
 use crate::server::api::fault::ApiError;
@@ -56,11 +58,7 @@ pub(crate) async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, 
                 return;
             },
             () = source.backend.source.said() => {}
-            hinted = hints.recv() => if hinted.is_some() {
-                // Editors and git write many files: wait for the last of them.
-                tokio::time::sleep(limits::SETTLE).await;
-                while hints.try_recv().is_ok() {}
-            } else {
+            hinted = hints.recv() => if hinted.is_none() {
                 tokio::time::sleep(limits::RESCAN).await;
             },
             () = tokio::time::sleep(limits::RESCAN) => {}
@@ -69,9 +67,11 @@ pub(crate) async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, 
 }
 
 fn watch_directory(directory: &Path, hint: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let told = move |_: notify::Result<notify::Event>| {
-        // One hint waiting is enough.
-        let _ = hint.try_send(());
+    let told = move |event: notify::Result<notify::Event>| {
+        // That somebody opens a file, as is done here, changes none. One hint waiting is enough.
+        if !event.is_ok_and(|e| matches!(e.kind, EventKind::Access(AccessKind::Open(_) | AccessKind::Read))) {
+            let _ = hint.try_send(());
+        }
     };
     let watcher = notify::recommended_watcher(told).and_then(|mut w| w.watch(directory, RecursiveMode::Recursive).map(|()| w));
     match watcher {
@@ -111,6 +111,8 @@ pub struct Content {
     objects: Vec<Object>,
     files: usize,
     digest: String,
+    /// Files of other tools.
+    skipped: Vec<String>,
 }
 
 pub struct Directory {
@@ -123,29 +125,32 @@ pub struct Directory {
     changed_to: Option<String>,
     /// What had been applied last when it came to hold this, if that could be read.
     applied_then: Option<Option<String>>,
+    /// Its files, when they were read last.
+    read: Option<Survey>,
     /// When how many objects were deleted that no person had to be asked about.
     deleted: VecDeque<(Instant, usize)>,
 }
 
 impl Directory {
     pub fn new(path: PathBuf, prune: bool, backend: Arc<Backend>) -> Directory {
-        Directory { path, prune, backend, seen: None, changed_to: None, applied_then: None, deleted: VecDeque::new() }
+        Directory { path, prune, backend, seen: None, changed_to: None, applied_then: None, read: None, deleted: VecDeque::new() }
     }
 
-    async fn look(&mut self) -> Result<Content, String> {
+    /// Reads it, once it is at rest.
+    pub async fn look(&mut self) -> Result<Content, String> {
+        let files = rest::read(&self.path, &mut self.read).await?;
         let mut existing = self.backend.all().await.map_err(|e| e.message)?;
         if self.prune {
             // What it created is replaced by what it holds now, and is gone otherwise.
             let source = self.source();
             existing.retain(|o| !created_by(o, &source));
         }
-        let path = self.path.clone();
-        let load = move || manifest::load(&manifest::read(&[path], true), &existing);
-        let loaded = tokio::task::spawn_blocking(load).await.map_err(|e| e.to_string())?;
+        let loaded = tokio::task::spawn_blocking(move || manifest::load(&files, &existing)).await.map_err(|e| e.to_string())?;
         if loaded.has_errors() {
             return Err(loaded.render(false));
         }
-        Ok(self.saw(loaded.objects, loaded.files).await)
+        let content = self.saw(loaded.objects, loaded.files).await;
+        Ok(Content { skipped: loaded.skipped, ..content })
     }
 
     /// It holds this now.
@@ -161,7 +166,7 @@ impl Directory {
             self.changed_to = Some(digest.clone());
         }
         self.seen = Some(digest.clone());
-        Content { objects, files, digest }
+        Content { objects, files, digest, skipped: Vec::new() }
     }
 
     pub async fn apply(&mut self, content: Content) -> Result<String, Not> {
@@ -198,13 +203,14 @@ impl Directory {
         if deletes > 0 && because.is_empty() {
             self.deleted.push_back((Instant::now(), deletes));
         }
+        let skipped = in_words(&content.skipped);
         change.carry_out(Some(&source), DryRun::No).await.map_err(broken)?;
         if deletes > 0 {
             message.push_str(&format!("; {deletes} deleted"));
         } else if left > 0 {
             message.push_str(&format!("; {left} objects that it created before are no longer in it (they stay: no --prune)"));
         }
-        Ok(message)
+        Ok(message + &skipped)
     }
 
     /// What objects that it creates are annotated with.
@@ -254,6 +260,14 @@ impl Directory {
         };
         self.backend.source.waits_for(Some(Pending { digest, writes: lines }));
         Err(Not::Waits(format!("{}. Nothing is applied ({what}) before `embody approve source/directory`", because.join("; "))))
+    }
+}
+
+fn in_words(skipped: &[String]) -> String {
+    match skipped {
+        [] => String::new(),
+        [one] => format!("; without {one}, which holds no object of embody's"),
+        [first, rest @ ..] => format!("; without {first} and {} other files, which hold no object of embody's", rest.len()),
     }
 }
 

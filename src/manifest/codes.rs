@@ -14,6 +14,7 @@ macro_rules! codes {
 codes! {
 FILE_UNREADABLE "file-unreadable" "A file or directory that was named cannot be read, is not UTF-8 text, or a directory holds no *.yaml or *.yml file. Nothing is applied, because what is missing might be what others refer to.";
 FILE_TOO_LARGE "file-too-large" "A manifest file has at most 1 MiB. A thousand servers fit; split larger sets into several files and apply the directory.";
+FOREIGN_FILE "foreign-file" "A warning: a file of a directory, which nobody named, holds no object of embody's: a kustomization.yaml, a compose file. It is left out. Patterns in a file `.embodyignore`, in the syntax of gitignore, say which files of a directory are not looked at.";
 TOO_MANY_OBJECTS "too-many-objects" "One apply takes at most 50,000 objects.";
 TOO_DEEP "too-deep" "A document nests deeper than 64 levels. No manifest needs that; a file that does is broken or hostile.";
 ALIAS_REFUSED "alias-refused" "YAML aliases (`*name`) are not read: a few lines of them can stand for gigabytes. Write the value out at each place.";

@@ -11,6 +11,8 @@ pub(crate) mod codes;
 pub(crate) mod diagnostic;
 mod explain;
 mod fault;
+mod foreign;
+mod ignore;
 mod lint;
 mod parse;
 mod scan;
@@ -23,6 +25,7 @@ pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub(crate) use diagnostic::{Place, Spot, render};
+pub(crate) use source::Survey;
 pub use source::{Content, Source, read};
 
 use std::collections::BTreeMap;
@@ -43,6 +46,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// How many files were read.
     pub files: usize,
+    /// Of those, the ones of other tools.
+    pub skipped: Vec<String>,
 }
 
 impl Loaded {
@@ -58,7 +63,7 @@ impl Loaded {
 
 /// Reads and judges a file set, laid over the objects that exist already (none: references are resolved within the files).
 pub fn load(sources: &[Source], existing: &[Arc<Object>]) -> Loaded {
-    let Parsed { items, faults, mut diagnostics, lost, .. } = parse::parse(sources);
+    let Parsed { items, faults, mut diagnostics, lost, skipped, .. } = parse::parse(sources);
     let mut known: Vec<Option<Known<'_>>> = items.iter().map(of_file).collect();
     known.extend(existing.iter().map(|o| Some(of_object(o, false))));
     let names: Vec<Option<(Kind, &Name)>> = known.iter().map(|k| k.as_ref().map(|k| (k.kind, k.name))).collect();
@@ -79,7 +84,7 @@ pub fn load(sources: &[Source], existing: &[Arc<Object>]) -> Loaded {
     });
     let mut objects: Vec<Object> = items.into_iter().filter(|i| i.whole).filter_map(|i| i.object).collect();
     objects.sort_by_key(Object::kind);
-    Loaded { objects, diagnostics, files: sources.len() }
+    Loaded { objects, diagnostics, files: sources.len() - skipped.len(), skipped }
 }
 
 /// Judges objects without files, as a controller gets them: what would be changed, laid over what exists. Places are paths.

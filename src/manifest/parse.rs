@@ -4,8 +4,9 @@
 //! references of others, whatever else is wrong with it.
 
 use super::codes;
-use super::diagnostic::{Diagnostic, Place, Severity, Spot, Veil, last_key, names_a_secret, shown};
+use super::diagnostic::{Diagnostic, Place, Severity, Spot, Veil, escaped, last_key, names_a_secret, shown};
 use super::fault::{At, Fault, did_you_mean};
+use super::foreign;
 use super::scan::{Mark, Scan, scan};
 use super::shape::Shape;
 use super::source::{Content, Source};
@@ -54,12 +55,15 @@ pub(super) struct Parsed<'a> {
     full: bool,
     /// Documents whose objects are not known.
     pub lost: Vec<&'a str>,
+    /// Files of other tools.
+    pub skipped: Vec<String>,
 }
 
 pub(super) fn parse(sources: &[Source]) -> Parsed<'_> {
     let mut parsed = Parsed::default();
     for source in sources {
         match &source.content {
+            Content::Text(text) if source.found && foreign::is_foreign(text) => parsed.skip(&source.name),
             Content::Text(text) => parsed.file(&source.name, text.strip_prefix('\u{feff}').unwrap_or(text)),
             Content::Unreadable { why, hint } => {
                 let place = Place { spot: Some(Spot::of_file(&source.name)), ..Place::default() };
@@ -80,6 +84,16 @@ impl<'a> Parsed<'a> {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         let place = Some(place);
         self.diagnostics.push(Diagnostic { severity: Severity::Error, code, message, label: None, place, also: Vec::new(), hint });
+    }
+
+    fn skip(&mut self, file: &str) {
+        let place = Place { spot: Some(Spot::of_file(file)), ..Place::default() };
+        let message = format!("`{}` holds no object of embody's, and is left out", shown(file));
+        self.refuse(codes::FOREIGN_FILE, place, message, "name it in .embodyignore, and nothing is said of it");
+        if let Some(last) = self.diagnostics.last_mut() {
+            last.severity = Severity::Warning;
+        }
+        self.skipped.push(escaped(file));
     }
 
     fn file(&mut self, file: &'a str, text: &'a str) {

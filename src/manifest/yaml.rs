@@ -66,17 +66,25 @@ pub struct Syntax {
     pub within: Option<(String, Mark)>,
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Splits at document markers. YAML forbids `---` and `...` at the beginning of a line inside any scalar, so text lines are enough.
 pub fn documents(text: &str) -> Vec<Document<'_>> {
     let marks =
         |line: &str, mark| line.strip_prefix(mark).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with(char::is_whitespace));
     let (mut found, mut start, mut lines_before, mut at) = (Vec::new(), 0, 0, 0);
+    let mut began = true;
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        let end = marks(line, "...");
-        if end || marks(line, "---") {
+        // A byte order mark may begin each document (YAML 1.2.2, 5.2); files that are joined have it behind the marker, too.
+        let bare = line.trim_start_matches(BYTE_ORDER_MARK);
+        let end = marks(bare, "...");
+        if end || marks(bare, "---") {
             found.push(Document { text: &text[start..at], lines_before });
-            (start, lines_before) = if end { (at + line.len(), number + 1) } else { (at, number) };
+            (start, lines_before) = if end { (at + line.len(), number + 1) } else { (at + line.len() - bare.len(), number) };
+        } else if began && bare.len() < line.len() {
+            (start, lines_before) = (at + line.len() - bare.len(), number);
         }
+        began = (end || marks(bare, "---")) && bare.trim_end().len() == 3;
         at += line.len();
     }
     found.push(Document { text: &text[start..], lines_before });
