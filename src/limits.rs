@@ -134,6 +134,8 @@ pub(crate) const API_DRAIN: Duration = Duration::from_secs(5);
 pub(crate) const SECRET_BYTES: usize = 64 << 10;
 /// How long such a file may take: it may lie on a file system of the network, which hangs when that does.
 pub(crate) const SECRET_READ_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is read again: a password that is exchanged there is known within a minute, and a file system of the network is not busy with it.
+pub(crate) const SECRET_READ_EVERY: Duration = Duration::from_secs(30);
 /// Secrets that were read and wait for the controller.
 pub(crate) const SECRETS_READ: usize = 64;
 /// Connections at a time: a rack that comes up together is 40 machines, each of which asks for a moment; people and their watches are fewer.

@@ -114,6 +114,11 @@ impl Fleet {
         if let Some(secret) = secret_of(device, cache) {
             self.logins.forget(secret);
         }
+        self.make_anew(device);
+    }
+
+    /// The next question about this device makes its worker anew.
+    pub(super) fn make_anew(&mut self, device: &Device) {
         if let Some(owned) = self.workers.get_mut(device) {
             owned.made_from = None;
         }

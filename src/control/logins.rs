@@ -68,11 +68,19 @@ struct FileSecret {
 
 enum State {
     BeingRead,
-    Read(Values),
-    Failed { why: BadSecret, again_at: Tick },
+    /// It is read again now and then: `changed` is what it held the last time, where that is something else.
+    Read {
+        values: Values,
+        changed: Option<Values>,
+    },
+    Failed {
+        why: BadSecret,
+        again_at: Tick,
+    },
 }
 
-/// What was read of Secrets that name a file. It is kept until the Secret changes or a person says `retry`.
+/// What was read of Secrets that name a file. Each is read again now and then; what it holds then counts once two readings agree, so that a file
+/// that is being written is no new password. One that cannot be read any more stays what it was.
 pub(super) struct FileSecrets {
     by: BTreeMap<Name, FileSecret>,
     attempts: u64,
@@ -105,7 +113,7 @@ impl FileSecrets {
             self.by.insert(secret.clone(), new);
         }
         match self.by.get(secret).map(|known| &known.state) {
-            Some(State::Read(values)) => Ok(values.clone()),
+            Some(State::Read { values, .. }) => Ok(values.clone()),
             Some(State::Failed { why, again_at }) => Err(NoLogin { again_at: Some(*again_at), ..NoLogin::from(why.clone()) }),
             Some(State::BeingRead) | None => {
                 let message = format!("secret {secret} is being read from {file}");
@@ -130,22 +138,42 @@ impl FileSecrets {
         number
     }
 
-    /// Takes in an attempt; the Secret that it concerns, if it still does.
-    fn came_back(&mut self, attempt: Attempt, clock: Clock) -> Option<Name> {
+    /// Takes in an attempt; the Secret that it concerns, if it still does and is another one by it, and whether that gave something before.
+    fn came_back(&mut self, attempt: Attempt, clock: Clock) -> Option<(Name, bool)> {
         let Attempt { secret, number, result } = attempt;
         let known = self.by.get_mut(&secret).filter(|known| known.number == number)?;
-        match result {
-            Ok(values) => known.state = State::Read(values),
-            Err(why) => {
-                let distance = limits::RETRY_FIRST.saturating_mul(1 << known.failures.min(16)).min(limits::RETRY_MAX);
+        let (mut distance, mut news) = (limits::SECRET_READ_EVERY, None);
+        match (result, &mut known.state) {
+            (Ok(now), State::Read { values, changed }) => {
+                known.failures = 0;
+                if now == *values {
+                    *changed = None;
+                } else if changed.as_ref() == Some(&now) {
+                    (*values, *changed, news) = (now, None, Some(true));
+                } else {
+                    (*changed, distance) = (Some(now), limits::RETRY_FIRST);
+                }
+            }
+            (Err(why), State::Read { .. }) => {
+                if known.failures == 0 {
+                    tracing::warn!(secret = %secret, error = %why, "the file of a secret cannot be read any more; what it held is still used");
+                }
+                known.failures = 1;
+            }
+            (Ok(values), State::BeingRead | State::Failed { .. }) => {
+                (known.state, news) = (State::Read { values, changed: None }, Some(false));
+                known.failures = 0;
+            }
+            (Err(why), State::BeingRead | State::Failed { .. }) => {
+                distance = limits::RETRY_FIRST.saturating_mul(1 << known.failures.min(16)).min(limits::RETRY_MAX);
                 known.failures = known.failures.saturating_add(1);
-                known.state = State::Failed { why, again_at: clock.now().plus(distance) };
-                let file = known.file.clone();
-                let number = self.read(&secret, &file, distance);
-                self.by.get_mut(&secret)?.number = number;
+                (known.state, news) = (State::Failed { why, again_at: clock.now().plus(distance) }, Some(false));
             }
         }
-        Some(secret)
+        let file = known.file.clone();
+        let number = self.read(&secret, &file, distance);
+        self.by.get_mut(&secret)?.number = number;
+        news.map(|was_another| (secret, was_another))
     }
 
     /// The next question reads the file again.
@@ -245,15 +273,23 @@ fn login_of(device: &Device, cache: &Cache) -> Option<((Kind, Name), Login)> {
 
 impl Controller {
     pub(super) fn secret_was_read(&mut self, attempt: Attempt) {
-        let Some(secret) = self.fleet.logins.files.came_back(attempt, self.clock) else { return };
-        if !self.cache.objects.secrets.contains_key(&secret) {
-            return self.fleet.logins.files.forget(&secret);
+        // Nobody asks for it any more.
+        if !self.cache.objects.secrets.contains_key(&attempt.secret) {
+            return self.fleet.logins.files.forget(&attempt.secret);
+        }
+        let Some((secret, was_another)) = self.fleet.logins.files.came_back(attempt, self.clock) else { return };
+        if was_another {
+            tracing::info!(secret = %secret, "the file of a secret holds something else: its devices are asked anew");
+            self.fleet.logins.changed(&secret);
         }
         let servers = self.cache.objects.servers.iter().filter(|(_, s)| s.spec.bmc.secret_ref.name == secret);
         let switches = self.cache.objects.switches.iter().filter(|(_, s)| s.spec.snmp.secret_ref.name == secret);
         let devices: Vec<Device> =
             servers.map(|(name, _)| Device::Bmc(name.clone())).chain(switches.map(|(name, _)| Device::Switch(name.clone()))).collect();
         for device in devices {
+            if was_another {
+                self.fleet.make_anew(&device);
+            }
             self.worker_of(&device);
         }
     }
@@ -273,6 +309,7 @@ fn file_of(secret: &SecretSpec) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::secret::Hidden;
 
     fn name() -> Name {
         "bmc".parse().unwrap()
@@ -290,7 +327,7 @@ mod tests {
         };
         assert_eq!(value(&mut files, 1), Err(Reason::CredentialsPending));
         let read = files.next().await;
-        assert_eq!(files.came_back(read, clock), Some(name()));
+        assert_eq!(files.came_back(read, clock), Some((name(), false)));
         std::fs::write(&file, "password=two\n").unwrap();
         assert_eq!(value(&mut files, 1), Ok("one".to_owned()));
         assert_eq!(value(&mut files, 2), Err(Reason::CredentialsPending));
@@ -310,10 +347,40 @@ mod tests {
         for _ in 0..10 {
             let attempt =
                 Attempt { secret: name(), number: files.attempts, result: Err(BadSecret::Missing { secret: "s".into(), key: "k" }) };
-            assert_eq!(files.came_back(attempt, clock), Some(name()));
+            assert_eq!(files.came_back(attempt, clock), Some((name(), false)));
             let no = files.values(&name(), version.clone(), "/none").map(|_| ()).unwrap_err();
             gaps.push(no.again_at.unwrap().since(clock.now()).as_secs());
         }
         assert_eq!(gaps, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    }
+
+    /// A file that is being written is no new password, and one that is gone for a moment takes none away.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_file_holds_instead_counts_once_two_readings_agree() {
+        let (mut files, clock) = (FileSecrets::default(), Clock::start());
+        let version = ("uid".to_owned(), 1);
+        assert!(files.values(&name(), version.clone(), "/none").is_err());
+        let one = |password: &str| Values::from([("password".to_owned(), Hidden::new(password.to_owned()))]);
+        let mut reads = |result: Result<Values, BadSecret>| {
+            let attempt = Attempt { secret: name(), number: files.attempts, result };
+            let news = files.came_back(attempt, clock).map(|(_, was_another)| was_another);
+            let now = files.values(&name(), version.clone(), "/none").ok().and_then(|v| v.get("password").map(|p| p.reveal().to_owned()));
+            (news, now.unwrap())
+        };
+        let missing = || Err(BadSecret::Missing { secret: "s".into(), key: "k" });
+        for (result, news, now) in [
+            (Ok(one("old")), Some(false), "old"),
+            (Ok(one("old")), None, "old"),
+            (Ok(one("n")), None, "old"),
+            (Ok(one("new")), None, "old"),
+            (missing(), None, "old"),
+            (Ok(one("new")), Some(true), "new"),
+            (Ok(one("new")), None, "new"),
+            (Ok(one("other")), None, "new"),
+            (Ok(one("new")), None, "new"),
+            (Ok(one("other")), None, "new"),
+        ] {
+            assert_eq!(reads(result), (news, now.to_owned()));
+        }
     }
 }

@@ -140,10 +140,27 @@ fn parse(name: &str, place: &str, text: &str) -> Result<Values, BadSecret> {
         let assignment = exported.unwrap_or(line).trim_start();
         // What stands before the `=` is told only where it is a name: it may be a piece of a password.
         let found = assignment.split_once('=').map(|(key, value)| (key.trim_end(), value)).filter(|(key, _)| is_name(key));
-        let Some((key, value)) = found else { return Err(bad("", "expected key=value")) };
+        let Some((key, value)) = found else {
+            return Err(match assignment.split_once(':').map(|(key, _)| known_as(key.trim())) {
+                Some(Some(key)) => bad(key, "found `key: value`, expected `key=value`"),
+                Some(None) | None => bad("", "expected key=value"),
+            });
+        };
+        if let Some(meant) = known_as(key).filter(|meant| *meant != key) {
+            return Err(bad(meant, "the key is written in another way, expected it exactly so"));
+        }
         values.insert(key.to_owned(), Hidden::new(unquoted(value.trim_start()).map_err(|why| bad(key, why))?));
     }
     Ok(values)
+}
+
+/// The keys of logins.
+const KEYS: [&str; 8] = ["username", "password", "kg", "community", "authProtocol", "authPassword", "privProtocol", "privPassword"];
+
+/// Which of the keys this is, in whatever case and with whatever between its words.
+fn known_as(key: &str) -> Option<&'static str> {
+    let letters = |text: &str| text.chars().filter(|c| !matches!(c, '_' | '-' | '.')).collect::<String>().to_ascii_lowercase();
+    KEYS.into_iter().find(|known| letters(known) == letters(key))
 }
 
 fn is_name(key: &str) -> bool {
@@ -263,6 +280,10 @@ mod tests {
             ("password=hunter2&x", "line 1, password", "single quotes"),
             ("password='hunter2'\nhunter2", "line 2:", "key=value"),
             ("hunter2!=x", "line 1:", "key=value"),
+            ("username=a\npassword: hunter2", "line 2, password", "`key=value`"),
+            ("hunter2: x", "line 1:", "key=value"),
+            ("PASSWORD=hunter2", "line 1, password", "exactly so"),
+            ("export Auth_Password=hunter2", "line 1, authPassword", "exactly so"),
             ("password=hunter2\rusername=x", "line 1, password", "control"),
         ] {
             let said = one(text).unwrap_err();
