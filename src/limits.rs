@@ -145,6 +145,11 @@ pub const API_CONNECTIONS: usize = 128;
 pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection for a boot script may last: iPXE gives up sooner.
 pub(crate) const BOOT_CONNECTION_FOR: Duration = Duration::from_secs(30);
+/// Lines of the log about boot answers at once, and then per second: a rack that comes up together is 40 machines.
+pub(crate) const BOOT_LINES: f64 = 50.0;
+pub(crate) const BOOT_LINES_PER_SECOND: f64 = 5.0;
+/// MACs of which it is remembered what was told last: those of a site with 2,000 servers.
+pub(crate) const BOOT_MACS_TOLD: usize = 8_192;
 /// How long a boot request waits for the controller's answer. iPXE is told to ask again.
 pub(crate) const BOOT_ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The head of one request. iPXE's has 200 bytes; hyper does not go below 8 KiB. A label selector of the API may be long.

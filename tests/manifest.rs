@@ -286,6 +286,17 @@ fn a_byte_order_mark_may_begin_any_document() {
 }
 
 #[test]
+fn labels_are_what_can_be_seen() {
+    let labelled = |label: &str| load(&network("a", "{ vlan: 2 }").replace("name: a", &format!("name: a, labels: {{ {label} }}")));
+    for label in ["x: \"a\\nb\"", "\"x\\e[2J\": y", "x: \"\\u202eb\"", "x: \"a\\u2028b\"", "\"x\\u061c\": y"] {
+        let loaded = labelled(label);
+        assert_eq!(codes(&loaded.diagnostics), ["bad-value"], "{label}: {}", loaded.render(false));
+        assert!(loaded.diagnostics[0].line().starts_with("test.yaml:"), "{}", loaded.diagnostics[0].line());
+    }
+    assert!(!labelled("rack: r7, x.example/y: \"Öl 1→2\"").has_errors());
+}
+
+#[test]
 fn directories_are_read_in_the_order_of_names() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {

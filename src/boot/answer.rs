@@ -4,6 +4,7 @@
 //! never dead-ends: what fails is tried again, and a parked machine asks again.
 
 use crate::model::body::Snapshot;
+use crate::model::script::{NotForScripts, line, word};
 use crate::model::server::Arch;
 use crate::model::{Mac, Name};
 
@@ -42,7 +43,7 @@ pub(crate) fn answer(mac: Mac, uuid: Option<&str>, arch: Arch, view: &BootView<'
     if let (Some(pinned), Some(shown)) = (view.smbios, uuid)
         && !pinned.eq_ignore_ascii_case(shown)
     {
-        return parked(mac, &format!("the machine says it is {shown}, and {pinned} was started on {server}"));
+        return parked(mac, &format!("the machine says it is {}, and {pinned} was started on {server}", plain(shown)));
     }
     let name = &snapshot.persona;
     if snapshot.arch != arch {
@@ -58,7 +59,16 @@ pub(crate) fn answer(mac: Mac, uuid: Option<&str>, arch: Arch, view: &BootView<'
     }
 }
 
-fn start(snapshot: &Snapshot, server: &Name, mac: Mac) -> Result<Vec<String>, String> {
+/// Why a snapshot cannot be started.
+#[derive(Debug, thiserror::Error)]
+enum NoScript {
+    #[error("it has no kernel")]
+    NoKernel,
+    #[error(transparent)]
+    Word(#[from] NotForScripts),
+}
+
+fn start(snapshot: &Snapshot, server: &Name, mac: Mac) -> Result<Vec<String>, NoScript> {
     let root = &snapshot.root;
     if root.disk.is_some() {
         return Ok(vec!["iseq ${platform} efi && exit ||".to_owned(), "sanboot --no-describe --drive 0x80 || goto retry".to_owned()]);
@@ -73,7 +83,7 @@ fn start(snapshot: &Snapshot, server: &Name, mac: Mac) -> Result<Vec<String>, St
             format!("sanboot --drive 0x80 iscsi:{}::{port}:{:x}:{} || goto retry", word(&host)?, iscsi.lun, word(&iscsi.target)?),
         ]);
     }
-    let kernel = snapshot.kernel.as_ref().ok_or("it has no kernel")?;
+    let kernel = snapshot.kernel.as_ref().ok_or(NoScript::NoKernel)?;
     let mut arguments = Vec::new();
     if let Some(nfs) = &root.nfs {
         let mode = if nfs.mode == crate::model::persona::RootMode::Writable { "rw" } else { "ro" };
@@ -100,18 +110,9 @@ fn start(snapshot: &Snapshot, server: &Name, mac: Mac) -> Result<Vec<String>, St
     Ok(lines)
 }
 
-/// One word of a script: a manifest must not be able to write another line, variable or command into it.
-fn word(text: &str) -> Result<String, String> {
-    let good = |c: char| c.is_ascii_graphic() && !matches!(c, '$' | '|' | '&' | '#' | '"' | '\'' | '\\' | '`');
-    if !text.is_empty() && text.chars().all(good) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("`{}` cannot stand in a boot script", text.escape_default()))
-    }
-}
-
-fn line(text: &str) -> Result<String, String> {
-    text.split_ascii_whitespace().map(word).collect::<Result<Vec<_>, _>>().map(|w| w.join(" "))
+/// What a machine says of itself, fit for a log and for its own script: at most the 36 characters of a UUID.
+fn plain(text: &str) -> String {
+    text.chars().take(36).map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '?' }).collect()
 }
 
 fn script(says: &str, lines: &[String], mac: Mac) -> String {

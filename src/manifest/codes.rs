@@ -42,6 +42,7 @@ ONE_OF "one-of" "Of some fields exactly one must be given: a persona's root is o
 NOT_YET_SUPPORTED "not-yet-supported" "The field is part of the model, but this version cannot act on it. It is refused and not ignored, so that nobody relies on what does not happen.";
 WRITABLE_NOT_EXCLUSIVE "writable-not-exclusive" "A persona with a writable root says `exclusive: false`. Two bodies that write one file system destroy it: leave `exclusive` out, or use `mode: overlay` or `readOnly`.";
 KERNEL_MISSING "kernel-missing" "A persona with the root nfs or ram boots a kernel that embody hands out; it must say which, in `kernel`.";
+NO_BOOT_SCRIPT "no-boot-script" "A path, name or kernel command line of a persona cannot stand in an iPXE script: it has a line break, or one of the characters that mean something to iPXE or a shell. Its machine would never boot, so it is refused.";
 TWO_BOOT_NICS "two-boot-nics" "A server boots over one NIC, and a persona over one: at most one may say `boot: true`.";
 DUPLICATE_NIC "duplicate-nic" "Two NICs or bonds of one server, two NICs of one persona, or two entries of one binding's `nics` have the same name.";
 BAD_BOND "bad-bond" "A bond's members are NICs of the same server, each in one bond only and without `switch` and `port` of its own: the bond's `attach` says where the aggregation is. VLANs go to the aggregation, never to its members.";

@@ -148,9 +148,10 @@ pub(crate) fn last_key(before: &str) -> &str {
     before.trim_end().rsplit([' ', ',', '{', '\t', ':']).next().unwrap_or_default()
 }
 
-/// Control characters and the marks that turn the direction of text can make a terminal show something else than is there.
-fn harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+/// Control characters, breaks of lines and the marks that turn the direction of text (Unicode, Bidi_Control) can make a terminal show something else
+/// than is there.
+pub(crate) fn harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 fn harmless(c: char) -> char {

@@ -10,16 +10,19 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::codes;
+use super::diagnostic::harmful;
 use super::fault::{At, Fault, did_you_mean, listed, steps};
 use super::yaml::Step;
 use crate::model::policy;
+use crate::model::script;
 use crate::model::server::{BmcProtocol, DEDICATED};
 use crate::model::switch::{SnmpVersion, VlanPolicy};
-use crate::model::{BindingSpec, Name, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, Spec, SwitchSpec};
+use crate::model::{BindingSpec, Meta, Name, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, Spec, SwitchSpec};
 
 /// The faults of one object; `item` is its index among those that are judged.
 pub(super) fn object(item: usize, object: &Object, whole: bool) -> Vec<Fault> {
     let mut check = Check { item, whole, faults: Vec::new() };
+    check.labels(&object.meta);
     match &object.spec {
         Spec::Policy(spec) => check.policy(&object.meta.name, spec),
         Spec::Secret(spec) => check.secret(spec),
@@ -50,6 +53,16 @@ impl Check {
     fn bad(&mut self, path: Vec<Step>, message: &str, label: impl Into<String>) {
         let fault = Fault::error(codes::BAD_VALUE, self.value(path), message).label(label);
         self.faults.push(fault);
+    }
+
+    /// They stand in tables, selectors and logs.
+    fn labels(&mut self, meta: &Meta) {
+        for (key, value) in &meta.labels {
+            if key.chars().chain(value.chars()).any(harmful) {
+                let path = steps!["metadata", "labels", key.as_str()];
+                self.bad(path, "a label has a control character, or one that turns the direction of text", "expected what can be seen");
+            }
+        }
     }
 
     fn not_yet(&mut self, path: Vec<Step>, what: &str, hint: &str) {
@@ -316,7 +329,31 @@ impl Check {
                     .hint("add `kernel: { path: boot/vmlinuz, initrd: boot/initrd.img }` beside `root`"),
             );
         }
+        self.boot_script(spec);
         self.persona_nics(spec);
+    }
+
+    /// What stands in the script that its machine boots. Without one that machine would be parked for ever.
+    fn boot_script(&mut self, spec: &PersonaSpec) {
+        let root = &spec.root;
+        let mut words: Vec<(Vec<Step>, &str)> = Vec::new();
+        words.extend(root.nfs.as_ref().map(|nfs| (steps!["spec", "root", "nfs", "path"], nfs.path.as_str())));
+        if let Some(iscsi) = &root.iscsi {
+            words.push((steps!["spec", "root", "iscsi", "target"], &iscsi.target));
+            words.extend(iscsi.initiator.as_ref().map(|i| (steps!["spec", "root", "iscsi", "initiator"], i.as_str())));
+        }
+        let kernel = spec.kernel.as_ref().filter(|_| root.nfs.is_some() || root.ram.is_some());
+        if let Some(kernel) = kernel {
+            words.push((steps!["spec", "kernel", "path"], &kernel.path));
+            words.extend(kernel.initrd.as_ref().map(|path| (steps!["spec", "kernel", "initrd"], path.as_str())));
+        }
+        let hint = "it is read by iPXE and by the kernel: printable ASCII without $ | & # \" ' \\ `, in one line";
+        let cmdline = kernel.map(|k| k.cmdline.as_str()).filter(|c| c.contains(['\n', '\r']) || script::line(c).is_err());
+        let bad = words.into_iter().filter(|(_, text)| script::word(text).is_err()).map(|(path, _)| path);
+        for path in bad.chain(cmdline.map(|_| steps!["spec", "kernel", "cmdline"])).collect::<Vec<_>>() {
+            let fault = Fault::error(codes::NO_BOOT_SCRIPT, self.value(path), "no boot script can be made of this");
+            self.faults.push(fault.label("cannot stand in one").hint(hint));
+        }
     }
 
     fn persona_nics(&mut self, spec: &PersonaSpec) {

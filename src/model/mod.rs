@@ -20,6 +20,7 @@ pub(crate) mod period;
 pub(crate) mod persona;
 pub(crate) mod policy;
 pub(crate) mod reason;
+pub(crate) mod script;
 pub(crate) mod secret;
 pub(crate) mod server;
 pub(crate) mod status;

@@ -3,8 +3,9 @@
 //! Only the controller that acts answers; another one says 503, and the machine's script asks again. Invariant: an answer other than
 //! "parked" is given only while the lease under which it was asked for still holds, read where the answer is built.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::control::controller::Message;
 use crate::control::status_writer::{Site, SiteCondition};
@@ -33,6 +35,47 @@ pub(crate) type Holding = watch::Receiver<Option<Arc<LeaseEnd>>>;
 struct Authority {
     controller: Controller,
     lease: Holding,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What the log says of boot answers: a line where that of a MAC is another one than before, and no more than a bucket holds, since whoever reaches
+/// the port can ask for any MAC.
+#[derive(Debug, Default)]
+struct Told {
+    last: BTreeMap<Mac, String>,
+    /// How many lines were written of late, at which moment.
+    spent: Option<(f64, Instant)>,
+    left_out: u64,
+}
+
+impl Told {
+    fn tell(&mut self, mac: Mac, says: &str, now: Instant) {
+        if let Some(left_out) = self.is_due(mac, says, now) {
+            tracing::info!(mac = %mac, says, left_out, "boot answer");
+        }
+    }
+
+    /// Whether a line is due, and how many were left out before it.
+    fn is_due(&mut self, mac: Mac, says: &str, now: Instant) -> Option<u64> {
+        if self.last.get(&mac).is_some_and(|last| last == says) {
+            return None;
+        }
+        let spent = self.spent.map_or(0.0, |(spent, at)| {
+            let regained = now.saturating_duration_since(at).as_secs_f64() * limits::BOOT_LINES_PER_SECOND;
+            (spent - regained).max(0.0)
+        });
+        if spent + 1.0 > limits::BOOT_LINES {
+            self.left_out += 1;
+            return None;
+        }
+        self.spent = Some((spent + 1.0, now));
+        // Whoever is forgotten is told of once more.
+        if self.last.len() == limits::BOOT_MACS_TOLD {
+            self.last.pop_first();
+        }
+        self.last.insert(mac, says.to_owned());
+        Some(std::mem::take(&mut self.left_out))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,7 +87,7 @@ struct Asked {
 }
 
 pub(crate) fn router(controller: Controller, lease: Holding) -> Router {
-    Router::new().route("/boot/{mac}", get(script)).with_state(Authority { controller, lease })
+    Router::new().route("/boot/{mac}", get(script)).with_state(Authority { controller, lease, told: Arc::default() })
 }
 
 /// The condition that tells whether the address could be taken.
@@ -100,9 +143,35 @@ async fn script(State(by): State<Authority>, Path(mac): Path<String>, Query(aske
     // No await from here on.
     match answer {
         Some(answer) if answer.persona.is_none() || lease.holds() => {
-            tracing::info!(mac = %mac, says = answer.says, "boot answer");
+            by.told.lock().unwrap_or_else(PoisonError::into_inner).tell(mac, &answer.says, Instant::now());
             ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], answer.script).into_response()
         }
         Some(_) | None => later(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 123,000 requests in five seconds, of one MAC that changes what it says of itself, and of as many MACs.
+    #[test]
+    fn a_flood_of_requests_is_a_handful_of_lines_and_a_rack_that_boots_is_told_whole() {
+        let begun = Instant::now();
+        let mac = |n: u32| -> Mac { format!("02:00:00:{:02x}:{:02x}:{:02x}", n >> 16 & 255, n >> 8 & 255, n & 255).parse().unwrap() };
+        for of in [|_| 7, |n| n] {
+            let mut told = Told::default();
+            let at = |n: u32| begun + Duration::from_secs(5) * n / 123_000;
+            let lines: Vec<u64> = (0..123_000).filter_map(|n| told.is_due(mac(of(n)), &format!("parked: {n}"), at(n))).collect();
+            assert!(lines.len() <= 80 && told.last.len() <= limits::BOOT_MACS_TOLD, "{}", lines.len());
+            let later = begun + Duration::from_secs(60);
+            let left_out = told.is_due(mac(1 << 20), "parked", later).unwrap();
+            assert_eq!(left_out + lines.iter().sum::<u64>() + lines.len() as u64, 123_000);
+        }
+        let mut told = Told::default();
+        for round in 0..3 {
+            let lines = (0..40).filter(|n| told.is_due(mac(*n), "persona web", begun).is_some()).count();
+            assert_eq!(lines, if round == 0 { 40 } else { 0 });
+        }
     }
 }
