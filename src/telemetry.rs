@@ -8,6 +8,10 @@ use std::io::IsTerminal;
 
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::debug_fn;
+
+use crate::manifest::escaped;
 
 /// What is logged: as in `EnvFilter` (`debug`, `embody::drivers=trace`).
 pub(crate) const FILTER: &str = "EMBODY_LOG";
@@ -60,7 +64,13 @@ pub(crate) fn start() {
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let begun = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).compact().try_init();
+    // What a device says of itself stays within its line.
+    let fields = debug_fn(|to, field, value| match field.name() {
+        "message" => write!(to, "{}", escaped(&format!("{value:?}"))),
+        name => write!(to, "{name}={}", escaped(&format!("{value:?}"))),
+    });
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let begun = lines.fmt_fields(fields.delimited(" ")).compact().try_init();
     if let (Ok(()), Some(error)) = (begun, bad) {
         tracing::warn!(%error, "{FILTER} does not read; logging `info`");
     }

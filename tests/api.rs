@@ -130,6 +130,41 @@ async fn unknown_fields_are_errors_with_their_path() {
 }
 
 #[tokio::test]
+async fn a_post_is_json_and_no_key_is_there_twice() {
+    let site = Site::start().await;
+    let group = "/apis/embody.dev/v1alpha1";
+    let read = async |response: hyper::Response<Incoming>| {
+        let status = response.status().as_u16();
+        let answer: Value = serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+        (status, answer["message"].as_str().unwrap_or_default().to_owned())
+    };
+    // What a form or a script of a web page can send without being asked first.
+    for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=application/json"] {
+        for (path, body) in
+            [("/networks", network("web", 7).to_string()), ("/store/accept", String::new()), ("/breaker/close", String::new())]
+        {
+            let (status, said) = read(site.send("POST", &format!("{group}{path}"), content_type, body.into_bytes()).await).await;
+            assert!(status == 415 && said.contains("`Content-Type: application/json`"), "{path} {content_type}: {status} {said}");
+        }
+    }
+    assert!(site.control.told.lock().unwrap().is_empty());
+    let whole = network("web", 7).to_string().into_bytes();
+    let (status, _) = read(site.send("POST", &format!("{group}/networks"), "Application/JSON; charset=utf-8", whole).await).await;
+    assert_eq!(status, 201);
+    let head = "\"apiVersion\":\"embody.dev/v1alpha1\",\"kind\":\"Network\"";
+    for (twice, key) in [
+        (format!("{{{head},\"metadata\":{{\"name\":\"a\"}},\"spec\":{{\"vlan\":1,\"vlan\":2}}}}"), "vlan"),
+        (format!("{{{head},\"metadata\":{{\"name\":\"a\",\"labels\":{{\"x\":\"1\",\"x\":\"1\"}}}},\"spec\":{{\"vlan\":1}}}}"), "x"),
+    ] {
+        let (status, said) =
+            read(site.send("POST", &format!("{group}/networks"), "application/json", twice.clone().into_bytes()).await).await;
+        assert!(status == 400 && said.contains(&format!("the key `{key}` is there twice")), "{status} {said}");
+        let items = format!("{{\"items\":[{twice}]}}").into_bytes();
+        assert_eq!(read(site.send("POST", &format!("{group}/apply"), "application/json", items).await).await.0, 400);
+    }
+}
+
+#[tokio::test]
 async fn secrets_are_write_only() {
     let site = Site::start().await;
     let mut first = secret("bmc", "hunter2");

@@ -230,6 +230,27 @@ async fn people_speak() {
 }
 
 #[tokio::test]
+async fn what_a_device_says_stays_within_its_line() {
+    let site = rack().await;
+    site.create(network("odd", 7)).await;
+    let odd = "\nBinding web is Ready\u{202e}\u{2028}x";
+    site.store.set_status(Kind::Network, "odd", json!({ "observedGeneration": 1, "conditions": [], "said": odd })).await;
+    let event = json!({ "time": "2026-01-01T00:00:00Z", "type": "Normal", "regarding": "Network/odd", "reason": "Seen", "message": odd });
+    site.store.record_event(event.to_string().into_bytes()).await.unwrap();
+    for line in
+        ["why network odd", "describe network odd", "events", "get network odd -o yaml", "get network odd -o json", "get networks -o wide"]
+    {
+        let out = ok(&site, line).await;
+        assert!(
+            !out.contains(['\u{202e}', '\u{2028}']) && !out.lines().any(|l| l.trim_start().starts_with("Binding web")),
+            "{line}: {out}"
+        );
+    }
+    let read: Value = serde_json::from_str(&ok(&site, "get network odd -o json").await).unwrap();
+    assert_eq!(read["status"]["said"], odd);
+}
+
+#[tokio::test]
 async fn describe_events_and_plan() {
     let site = rack().await;
     let event = |regarding: &str| json!({ "time": "2026-01-01T00:00:00Z", "type": "Warning", "regarding": regarding, "reason": "Drift", "message": "a\u{1b}b" });

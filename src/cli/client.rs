@@ -178,16 +178,16 @@ async fn refused(response: Response<Incoming>) -> Failure {
     let bytes = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let text = |v: Option<&Value>| v.and_then(Value::as_str).unwrap_or("").to_owned();
-    let mut message = text(json.get("message"));
+    let mut message = super::output::clean(&text(json.get("message")));
     if message.is_empty() {
         message = format!("the controller answered {status}");
     }
     let causes = json.pointer("/details/causes").and_then(Value::as_array).cloned().unwrap_or_default();
     if causes.len() > 1 {
-        let list = causes.iter().map(|c| format!("\n  {}", text(c.get("message"))));
+        let list = causes.iter().map(|c| format!("\n  {}", super::output::clean(&text(c.get("message")))));
         message = format!("{} faults; nothing was done:{}", causes.len(), list.collect::<String>());
     }
-    Failure::new(exit, super::output::clean_lines(&message))
+    Failure::new(exit, message)
 }
 
 /// Lines of a watch.

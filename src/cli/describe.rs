@@ -164,7 +164,7 @@ fn describe_status(status: &Map<String, Value>) -> String {
 pub(super) async fn why(args: WhyArgs, client: &Client) -> Result<(), Failure> {
     let (kind, name) = subject::look_up(client, &args.object).await?;
     let answer = client.get(&format!("{}/why", path_of(kind, &name))).await?;
-    Ok(print(&format!("{}\n", clean_lines(answer.get("message").and_then(Value::as_str).unwrap_or(""))))?)
+    Ok(print(&format!("{}\n", clean(answer.get("message").and_then(Value::as_str).unwrap_or(""))))?)
 }
 
 async fn fetch_events(client: &Client) -> Result<Vec<Event>, Failure> {

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
 
+use crate::manifest::harmful;
 pub(crate) use crate::server::api::columns::clean;
 
 /// How `get` prints.
@@ -89,9 +90,19 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
 
 /// JSON as a person reads it.
 pub(crate) fn json(value: &Value) -> String {
-    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let mut text = unharmed(&serde_json::to_string_pretty(value).unwrap_or_default());
     text.push('\n');
     text
+}
+
+/// JSON with what is harmful in its texts escaped as JSON does it. Line breaks stand only between them.
+fn unharmed(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Of those beyond the basic plane none is harmful.
+        if c != '\n' && harmful(c) { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+    }
+    out
 }
 
 /// JSON as YAML. Every text that any YAML reader could take for something else (`NO`, `on`, `1e3`) is quoted.
@@ -163,7 +174,7 @@ fn text(s: &str) -> String {
         && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_./ ".contains(c))
         && !s.ends_with(' ')
         && !WORDS.iter().any(|w| s.eq_ignore_ascii_case(w));
-    if plain { s.to_owned() } else { Value::from(s).to_string() }
+    if plain { s.to_owned() } else { unharmed(&Value::from(s).to_string()) }
 }
 
 #[cfg(test)]
@@ -177,12 +188,16 @@ mod tests {
             json!({"kind":"Network","metadata":{"name":"web","labels":{"on":"NO","n":"1e3"}},"spec":{"vlan":120,"segments":[{"a":[],"b":{}}]}}),
             json!([[1,2],[{"x":"a: b"},"- c"],null,true,"", " lead", "trail ", "00:17:a4:77:00:01", "120", "→", "a\nb", "~", "#c"]),
             json!({"a":[{"b":[{"c":1,"d":2},{"e":[3]}],"f":"on"}]}),
+            json!({"a\u{2028}b":"line\nbreak \u{1b}[2J \u{85} \u{202e}turned\u{61c} \u{feff}"}),
             json!("x"),
             json!({}),
             json!([]),
         ] {
             let text = yaml(&value);
             assert_eq!(serde_yaml::from_str::<Value>(&text).unwrap(), value, "{text}");
+            let printed = super::json(&value);
+            assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), value, "{printed}");
+            assert!(!(text + &printed).chars().any(|c| c != '\n' && harmful(c)));
         }
     }
 

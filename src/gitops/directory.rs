@@ -147,7 +147,7 @@ impl Directory {
         }
         let loaded = tokio::task::spawn_blocking(move || manifest::load(&files, &existing)).await.map_err(|e| e.to_string())?;
         if loaded.has_errors() {
-            return Err(loaded.render(false));
+            return Err(first_of(loaded.diagnostics.iter().filter(|d| d.is_error()).map(manifest::Diagnostic::line).collect()));
         }
         let content = self.saw(loaded.objects, loaded.files).await;
         Ok(Content { skipped: loaded.skipped, ..content })
@@ -254,10 +254,7 @@ impl Directory {
         if self.backend.source.takes_approval(&digest) {
             return Ok(());
         }
-        let what = match lines.get(..SHOWN) {
-            Some(first) if lines.len() > SHOWN => format!("{} and {} more", first.join(", "), lines.len() - SHOWN),
-            _ => lines.join(", "),
-        };
+        let what = first_of(lines.clone());
         self.backend.source.waits_for(Some(Pending { digest, writes: lines }));
         Err(Not::Waits(format!("{}. Nothing is applied ({what}) before `embody approve source/directory`", because.join("; "))))
     }
@@ -271,8 +268,14 @@ fn in_words(skipped: &[String]) -> String {
     }
 }
 
-/// So many changes are named in a condition; an approval shows all.
-const SHOWN: usize = 20;
+/// What fits into a condition; an approval, and a dry run, show all.
+fn first_of(lines: Vec<String>) -> String {
+    const SHOWN: usize = 20;
+    match lines.get(..SHOWN) {
+        Some(first) if lines.len() > SHOWN => format!("{} and {} more", first.join(", "), lines.len() - SHOWN),
+        _ => lines.join(", "),
+    }
+}
 
 const OLDER: &str = "the directory holds what was applied before, or came before what was applied last; this controller did not see it change since, \
                      so it may be an older checkout";

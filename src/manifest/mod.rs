@@ -24,7 +24,7 @@ pub(crate) mod wiring;
 pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub(crate) use diagnostic::{Place, Spot, render};
+pub(crate) use diagnostic::{Place, Spot, escaped, harmful, render};
 pub(crate) use source::Survey;
 pub use source::{Content, Source, read};
 

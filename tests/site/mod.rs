@@ -197,7 +197,9 @@ impl Control for StandIn {
     }
 
     async fn why(&self, kind: Kind, name: &Name) -> Result<String, Refusal> {
-        Ok(format!("{kind}/{name} waits for its ports."))
+        // One that calls itself by a name that is to look like more.
+        let neighbour = if name.as_str() == "odd" { "\nBinding web is Ready\u{202e}\u{2028}x" } else { "" };
+        Ok(format!("{kind}/{name} waits for its ports.{neighbour}"))
     }
 
     async fn ports(&self) -> Vec<PortRow> {

@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use crate::manifest::escaped;
 use crate::model::Kind;
 
 /// The columns of a kind: those always shown, AGE last, and those only of `-o wide`.
@@ -184,18 +185,7 @@ pub(crate) fn age(moment: &str) -> String {
 
 /// Control characters and those that turn the direction of text, escaped: what a device calls itself must not move a cursor.
 pub(crate) fn clean(text: &str) -> String {
-    let bad = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !text.contains(bad) {
-        return text.to_owned();
-    }
-    text.chars().fold(String::new(), |mut out, c| {
-        if bad(c) {
-            out.extend(c.escape_default())
-        } else {
-            out.push(c)
-        }
-        out
-    })
+    escaped(text)
 }
 
 /// meta.k8s.io/v1 Table: what kubectl shows.

@@ -2,12 +2,77 @@
 //!
 //! Invariant: what this returns has only fields that the model has; what the server sets itself is ignored. Shown by `tests/api.rs`.
 
+use std::fmt;
 use std::sync::LazyLock;
 
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::fault::{ApiError, Cause, chain};
+use crate::manifest::diagnostic::shown;
 use crate::model::{BindingSpec, Kind, Meta, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, SwitchSpec};
+
+/// JSON in which no map has a key twice: which of the two is meant cannot be told (RFC 8259, 4), and another reader may take the other one.
+pub(super) fn json(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice::<Distinct>(bytes).map(|Distinct(value)| value)
+}
+
+struct Distinct(Value);
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Distinct, D::Error> {
+        from.deserialize_any(Reading).map(Distinct)
+    }
+}
+
+struct Reading;
+
+impl<'de> Visitor<'de> for Reading {
+    type Value = Value;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Distinct(item)) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if fields.contains_key(&key) {
+                return Err(A::Error::custom(format!("the key `{}` is there twice", shown(&key))));
+            }
+            let Distinct(value) = map.next_value()?;
+            fields.insert(key, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
 
 /// kubectl keeps a copy of what was applied here: of a Secret that would be the values in the clear.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -9,8 +9,8 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, WARNING};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -75,6 +75,7 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .fallback(async || ApiError::no_such_path())
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .layer(DefaultBodyLimit::max(API_BODY_BYTES))
+        .layer(from_fn(only_json))
         .layer(from_fn_with_state(Arc::clone(&backend), warn))
         .with_state(Site { backend, stop })
 }
@@ -98,6 +99,27 @@ pub(super) fn name_of(text: &str) -> Result<Name, ApiError> {
     text.parse::<Name>().map_err(|e| ApiError::bad_request(e.to_string()))
 }
 
+const JSON: &str = "application/json";
+
+/// Without its parameters (RFC 9110, 8.3.1).
+fn media_type(header: &str) -> String {
+    header.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+fn no_json(found: &str) -> ApiError {
+    let found = if found.is_empty() { "no content type".to_owned() } else { format!("content type `{}`", columns::clean(found)) };
+    ApiError::unsupported_type(format!("found {found}, expected {JSON}: send the header `Content-Type: {JSON}`"))
+}
+
+/// A web page of another site can send a POST of text or a form unasked, but not one of JSON (the Fetch standard, "CORS-safelisted").
+async fn only_json(request: Request, next: Next) -> Response {
+    let found = media_type(request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or(""));
+    if request.method() == Method::POST && found != JSON {
+        return no_json(&found).into_response();
+    }
+    next.run(request).await
+}
+
 /// A body, with its content type.
 pub(super) struct Input {
     bytes: Bytes,
@@ -108,7 +130,7 @@ impl<S: Send + Sync> FromRequest<S> for Input {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let header = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let content_type = header.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        let content_type = media_type(header);
         let arrives = tokio::time::timeout(API_BODY_WITHIN, Bytes::from_request(request, state)).await;
         let late = || ApiError::bad_request(format!("the body did not arrive within {} s", API_BODY_WITHIN.as_secs()));
         let bytes = arrives.map_err(|_| late())?.map_err(|rejection| {
@@ -125,19 +147,19 @@ impl<S: Send + Sync> FromRequest<S> for Input {
 impl Input {
     fn json(&self) -> Result<Value, ApiError> {
         match self.content_type.as_str() {
-            "application/json" | "" => self.parse(),
-            other => Err(ApiError::unsupported_type(format!("found content type `{other}`, expected application/json"))),
+            JSON => self.parse(),
+            other => Err(no_json(other)),
         }
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         // Neither this error nor its causes quote values of the body: a Secret may be in it.
-        serde_json::from_slice(&self.bytes).map_err(|e| ApiError::bad_request(format!("the body does not read: {}", chain(&e))))
+        let bad = |e| ApiError::bad_request(format!("the body does not read: {}", chain(&e)));
+        serde_json::from_value(decode::json(&self.bytes).map_err(bad)?).map_err(bad)
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        self.json()?;
-        self.parse()
+        serde_json::from_value(self.json()?).map_err(|e| ApiError::bad_request(format!("the body does not read: {}", chain(&e))))
     }
 
     /// An empty body stands for the defaults.
