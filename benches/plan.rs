@@ -104,6 +104,8 @@ fn ports() -> Result<Known<Arc<SwitchSeen>>, Failure> {
         shown: Default::default(),
         identity: SwitchIdentity::default(),
         neighbours_told: true,
+        notes: Default::default(),
+        refused: Default::default(),
         profile: "q-bridge",
         writable,
         ports: (1..=PORTS).map(one).collect::<Result<BTreeMap<_, _>, _>>()?,

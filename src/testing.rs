@@ -116,7 +116,8 @@ pub mod drivers {
         pub use crate::drivers::switch::{SwitchDriver, SwitchSettings, Unresolved, resolve, to_json};
         pub mod objects {
             pub use crate::drivers::switch::objects::{
-                Arcs, BASE_PORT_IF_INDEX, ENT_PHYSICAL_SERIAL, IF_ADMIN_STATUS, PVID, STATIC_ROW_STATUS, VM_VLAN, at,
+                Arcs, BASE_PORT_IF_INDEX, ENT_PHYSICAL_SERIAL, IF_ADMIN_STATUS, PVID, STATIC_EGRESS, STATIC_ROW_STATUS, STATIC_UNTAGGED,
+                VM_VLAN, at,
             };
         }
         pub mod portlist {
@@ -124,7 +125,7 @@ pub mod drivers {
         }
         pub mod snmp {
             pub use crate::drivers::switch::snmp::{
-                Agent, Binding, Leave, Oid, SetAnswer, SnmpSocket, Timing, UdpAgent, Value, not_let_out,
+                Agent, Binding, Cut, Leave, Oid, SetAnswer, SnmpSocket, Timing, UdpAgent, Value, Walked, not_let_out,
             };
             pub mod codec {
                 pub use crate::drivers::switch::snmp::codec::{Kind, Pdu, message, read_message};
@@ -250,7 +251,7 @@ pub mod server {
 }
 pub mod sim {
     pub mod agent {
-        pub use crate::sim::agent::{Access, Faults, Lie, SimAgent, SimUser, Table, serve};
+        pub use crate::sim::agent::{Access, Faults, Lie, NoBulk, SimAgent, SimUser, Table, serve};
     }
     pub mod bmc {
         pub use crate::sim::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcEvent, BmcFault, BootLie, Control, OPERATOR, SoftOff, User};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use embody::testing::carry_out;
 use embody::testing::drivers::bmc::ipmi;
-use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer};
+use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Walked};
 use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::testing::drivers::{Depth, Driver, Fault};
 use embody::testing::limits;
@@ -41,7 +41,7 @@ impl Agent for Ear {
     async fn get(&mut self, oids: &[Oid]) -> Result<Vec<Binding>, Fault> {
         self.agent.get(oids).await
     }
-    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Walked>, Fault> {
         self.agent.walk(columns, rows).await
     }
     async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {

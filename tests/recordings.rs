@@ -18,32 +18,16 @@ use embody::testing::sim::recording::Tree;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-const OURS: [&str; 5] = ["cisco-c3560", "cisco-n5000", "hpe-procurve-516733-b21", "brocade-icx6430-24", "dlink-des3038"];
-const THEIRS: [&str; 15] = [
-    "arista_eos",
-    "arubaos-cx_100gb",
-    "ciscosb_cbs350",
-    "comware_a5500",
-    "cumulus_edgecore-as4610-54p",
-    "dell-sonic",
-    "dnos_s4048",
-    "edgecos_ecs2100-10t",
-    "ios_2960x",
-    "junos_qfx5100",
-    "powerconnect_2824",
-    "procurve_2520",
-    "supermicro-switch_mbm",
-    "voss_7432cq",
-    "vrp_5720",
-];
-
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/switch")
 }
 
 async fn read(folder: &Path, name: &str) -> SwitchSeen {
-    let text = std::fs::read_to_string(folder.join(format!("{name}.snmprec"))).unwrap();
-    let agent = Direct::new(Arc::new(Mutex::new(Tree::parse(&text).unwrap())));
+    seen_of(name, &std::fs::read_to_string(folder.join(format!("{name}.snmprec"))).unwrap()).await
+}
+
+async fn seen_of(name: &str, text: &str) -> SwitchSeen {
+    let agent = Direct::new(Arc::new(Mutex::new(Tree::parse(text).unwrap())));
     let mut driver = SwitchDriver::new(name.to_owned(), Box::new(agent), SwitchSettings::default());
     let deadline = Instant::now() + Duration::from_secs(60);
     let Observation::Switch(first) = driver.observe(Depth::Everything, deadline).await.unwrap() else { panic!("a switch") };
@@ -53,8 +37,15 @@ async fn read(folder: &Path, name: &str) -> SwitchSeen {
 }
 
 /// Port by port, so that a difference is readable.
-fn compare(name: &str, seen: &SwitchSeen) -> Vec<String> {
-    let expected: Value = serde_json::from_str(&std::fs::read_to_string(data().join(format!("{name}.expected.json"))).unwrap()).unwrap();
+fn compare(folder: &Path, name: &str, seen: &SwitchSeen) -> Vec<String> {
+    let Some(expected) = [folder, &data()].iter().find_map(|f| std::fs::read_to_string(f.join(format!("{name}.expected.json"))).ok())
+    else {
+        return vec![format!(
+            "{name}: {} holds a recording, and nowhere is {name}.expected.json: what is to be read of it",
+            folder.display()
+        )];
+    };
+    let expected: Value = serde_json::from_str(&expected).unwrap();
     let found = to_json(seen);
     let mut differences = Vec::new();
     for field in ["sysObjectID", "sysDescr", "profile", "writable"] {
@@ -73,26 +64,51 @@ fn compare(name: &str, seen: &SwitchSeen) -> Vec<String> {
     differences
 }
 
+/// The names of a folder's recordings.
+fn recordings(folder: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "snmprec"))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "{} holds no recording", folder.display());
+    names
+}
+
+/// All of a folder, each with what it is expected to be read as: beside it, or here.
+async fn differences(folder: &Path) -> Vec<String> {
+    let mut differences = Vec::new();
+    for name in recordings(folder) {
+        differences.extend(compare(folder, &name, &read(folder, &name).await));
+    }
+    differences
+}
+
 #[tokio::test]
 async fn the_recordings_kept_here_read_as_they_are() {
-    let mut differences = Vec::new();
-    for name in OURS {
-        differences.extend(compare(name, &read(&data(), name).await));
-    }
+    let differences = differences(&data()).await;
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[tokio::test]
 async fn the_recordings_kept_elsewhere_read_as_they_are() {
     let Some(folder) = elsewhere() else {
-        eprintln!("SKIP: 15 recordings of LibreNMS: neither EMBODY_RECORDINGS nor ../shared/recordings is there");
+        eprintln!("SKIP: the recordings of LibreNMS: neither EMBODY_RECORDINGS nor ../shared/recordings is there");
         return;
     };
-    let mut differences = Vec::new();
-    for name in THEIRS {
-        differences.extend(compare(name, &read(&folder, name).await));
-    }
+    let differences = differences(&folder).await;
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[tokio::test]
+async fn a_recording_without_expectations_fails() {
+    let folder = tempfile::TempDir::new().unwrap();
+    std::fs::copy(data().join("dlink-des3038.snmprec"), folder.path().join("unheard-of.snmprec")).unwrap();
+    let differences = differences(folder.path()).await;
+    assert!(matches!(differences.as_slice(), [one] if one.contains("unheard-of.expected.json")), "{differences:?}");
+    std::fs::copy(data().join("dlink-des3038.expected.json"), folder.path().join("unheard-of.expected.json")).unwrap();
+    assert!(self::differences(folder.path()).await.is_empty());
 }
 
 fn elsewhere() -> Option<PathBuf> {
@@ -223,4 +239,103 @@ async fn a_name_means_one_port_or_none() {
     let several = resolve(&twice, "uplink").unwrap_err();
     assert_eq!(several.to_string(), "`uplink` names several ports: Gi0/1, Gi0/2");
     assert!(cisco.ports.values().all(|port| port.quality == Quality::Exact));
+}
+
+// ---- kinds of which no recording is kept ----------------------------------------------------------------------------------
+
+/// Ethernet ports: ifIndex, ifName, ifDescr, ifOperStatus, and the base port where it has one.
+fn interfaces(object_id: &str, ports: &[(u32, &str, &str, u32, Option<u32>)]) -> String {
+    let mut text = format!("1.3.6.1.2.1.1.1.0|4|a switch\n1.3.6.1.2.1.1.2.0|6|{object_id}\n1.3.6.1.2.1.1.3.0|67|4711\n");
+    for (index, name, descr, oper, base) in ports {
+        text += &format!("1.3.6.1.2.1.2.2.1.2.{index}|4|{descr}\n1.3.6.1.2.1.2.2.1.3.{index}|2|6\n1.3.6.1.2.1.2.2.1.7.{index}|2|1\n");
+        text += &format!("1.3.6.1.2.1.2.2.1.8.{index}|2|{oper}\n1.3.6.1.2.1.31.1.1.1.1.{index}|4|{name}\n");
+        text += &base.map(|base| format!("1.3.6.1.2.1.17.1.4.1.2.{base}|2|{index}\n")).unwrap_or_default();
+    }
+    text
+}
+
+const UNKNOWN_VENDOR: &str = "1.3.6.1.4.1.99999.1";
+
+/// `mode untagged+t(tagged) quality` of each port.
+fn vlans(seen: &SwitchSeen) -> Vec<String> {
+    seen.ports.iter().map(|(name, port)| format!("{name}: {:?} {} {:?}", port.mode, port.config, port.quality)).collect()
+}
+
+#[tokio::test]
+async fn of_two_interfaces_that_share_a_name_the_port_of_the_bridge_has_it() {
+    let text = interfaces(
+        UNKNOWN_VENDOR,
+        &[
+            (1, "Gi0/1", "GigabitEthernet 0/1", 1, Some(1)),
+            (201334784, "Gi0/1", "GigabitEthernet 0/1", 1, None),
+            (2, "Gi0/2", "GigabitEthernet 0/2", 1, Some(2)),
+            (201334785, "Gi0/2", "Routed 0/2", 1, None),
+            (3, "Gi0/3", "GigabitEthernet 0/3", 1, Some(3)),
+            (4, "Gi0/3", "GigabitEthernet 0/3", 1, Some(4)),
+        ],
+    );
+    let seen = seen_of("shared", &text).await;
+    let at = |name: &str| resolve(&seen, name).map(|key| seen.ports[key].if_index);
+    assert_eq!((at("Gi0/1"), at("Gi0/2"), at("Routed 0/2")), (Ok(1), Ok(2), Ok(201334785)));
+    assert_eq!(at("Gi0/1 (ifIndex 201334784)"), Ok(201334784));
+    // Of two ports of the bridge neither is meant by a name that both have.
+    assert!(at("Gi0/3").is_err() && at("ifIndex 3") == Ok(3) && at("ifIndex 4") == Ok(4), "{:?}", seen.ports.keys());
+}
+
+/// RFC 4363: dot1qVlanCurrentEgressPorts are the ports that transmit; dot1qPvid is what untagged frames are given.
+#[tokio::test]
+async fn a_port_that_is_down_is_in_the_vlan_that_it_is_configured_for() {
+    let ports =
+        [(1, "a", "", 1, Some(1)), (2, "b", "", 2, Some(2)), (3, "c", "", 2, Some(3)), (4, "d", "", 1, Some(4)), (5, "e", "", 2, Some(5))];
+    let pvid = |ports: &[(u32, u32)]| -> String {
+        ports.iter().map(|(port, vlan)| format!("1.3.6.1.2.1.17.7.1.4.5.1.1.{port}|66|{vlan}\n")).collect()
+    };
+    let current = "1.3.6.1.2.1.17.7.1.4.2.1.4.0.10|4x|80\n1.3.6.1.2.1.17.7.1.4.2.1.5.0.10|4x|80\n";
+    // The static table's lists of untagged members name the third, whatever the PVID.
+    let configured = "1.3.6.1.2.1.17.7.1.4.3.1.4.30|4x|20\n";
+    let text = interfaces(UNKNOWN_VENDOR, &ports) + current + configured + &pvid(&[(1, 10), (2, 20), (3, 1), (4, 40)]);
+    let seen = seen_of("down", &text).await;
+    let unknown = "Unknown(\"in no VLAN of the current table\")";
+    let expected = [
+        "a: Access 10 Exact",
+        "b: Access 20 Exact",
+        "c: Access 30 Exact",
+        &format!("d: Unknown 40 {unknown}"),
+        &format!("e: Unknown none {unknown}"),
+    ];
+    assert_eq!(vlans(&seen), expected);
+    assert!(!seen.writable.access && !seen.writable.vlan_create, "and nothing is written by it");
+    // Comware's static table is such a list; that of others says of a port that it is in no VLAN.
+    let listed = "1.3.6.1.2.1.17.7.1.4.3.1.2.10|4x|80\n1.3.6.1.2.1.17.7.1.4.3.1.4.10|4x|80\n";
+    for (vendor, down) in [("1.3.6.1.4.1.25506.1.1", "b: Access 20 Exact"), (UNKNOWN_VENDOR, "b: Access none Exact")] {
+        let text = interfaces(vendor, &ports[..2]) + listed + &pvid(&[(1, 10), (2, 20)]);
+        assert_eq!(vlans(&seen_of("down", &text).await), ["a: Access 10 Exact", down], "{vendor}");
+    }
+}
+
+/// FOUNDRY-SN-SWITCH-GROUP-MIB: snVLanByPortMemberTable by VLAN and ifIndex, and snSwIfInfoTable.
+#[tokio::test]
+async fn a_foundry_port_is_what_its_own_mib_says() {
+    let ports =
+        [(65, "a", "", 1, Some(1)), (66, "b", "", 1, Some(2)), (67, "c", "", 1, Some(3)), (68, "d", "", 1, None), (69, "e", "", 1, None)];
+    let member = |vlan: u32, port: u32, mode: u32| format!("1.3.6.1.4.1.1991.1.1.3.2.6.1.4.{vlan}.{port}|2|{mode}\n");
+    let mode = |port: u32, mode: u32, vlan: u32| {
+        format!("1.3.6.1.4.1.1991.1.1.3.3.5.1.4.{port}|2|{mode}\n1.3.6.1.4.1.1991.1.1.3.3.5.1.24.{port}|2|{vlan}\n")
+    };
+    let foundry = "1.3.6.1.4.1.1991.1.3.44.3.2";
+    // An access port, a trunk, a trunk in dual mode, and ports that no row of members names.
+    let members = [member(10, 65, 2), member(10, 66, 1), member(20, 66, 1), member(10, 67, 1), member(20, 67, 1)].concat();
+    let modes = [mode(65, 2, 10), mode(66, 1, 1), mode(67, 3, 20), mode(68, 2, 30), mode(69, 1, 1)].concat();
+    let seen = seen_of("netiron", &(interfaces(foundry, &ports) + &members + &modes)).await;
+    let tagged = "Unknown(\"the VLANs that are tagged on it are not shown\")";
+    let expected = [
+        "a: Access 10 Exact",
+        "b: Trunk none+t(10,20) Exact",
+        "c: Trunk 20+t(10) Exact",
+        "d: Access 30 Exact",
+        &format!("e: Trunk none {tagged}"),
+    ];
+    assert_eq!(vlans(&seen), expected);
+    assert_eq!((seen.profile, seen.writable.access), ("observe-only", false));
+    assert_eq!(seen.vlans.iter().map(|vlan| vlan.id()).collect::<Vec<_>>(), [10, 20]);
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use embody::testing::clock::BootClock;
 use embody::testing::drivers::gate::{Gate, Key, Permit};
 use embody::testing::drivers::switch::objects::{self as o, Arcs};
-use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
+use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, Walked};
 use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::testing::drivers::{Depth, Driver, Fault, Notes, Observation};
 use embody::testing::model::Vlan;
@@ -98,7 +98,7 @@ impl Agent for Hooked {
         Ok(got)
     }
 
-    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Walked>, Fault> {
         self.agent.walk(columns, rows).await
     }
 
@@ -477,9 +477,23 @@ async fn a_change_that_fails_in_its_middle_is_undone() {
                 let fault = bench.set(to.clone()).await.unwrap_err();
                 assert!(matches!(&fault, Fault::Refused { .. }) && fault.to_string().contains("not tried again"), "{fault}");
                 assert_eq!((bench.sets(), bench.sim().log.len()), (before, 0));
-                // Until an hour has passed: somebody may have changed what may be written.
+                let seen = bench.look().await;
+                let (name, writable) = (if kind == Kind::QBridge { "dot1qPvid" } else { "vmVlan" }, seen.writable);
+                assert!(writable.admin && !writable.access && writable.trunk, "{writable:?}");
+                assert_eq!(seen.refused.into_iter().collect::<Vec<_>>(), [format!("{name}: notWritable(17) at varbind 1")]);
+                // Nor after a day: not before a person says so, or it starts again.
+                sleep(Duration::from_secs(86_400)).await;
+                assert!(bench.set(to.clone()).await.is_err() && bench.sets() == before);
                 bench.sim().faults.refuses = None;
-                sleep(Duration::from_secs(3_601)).await;
+                match kind {
+                    Kind::QBridge => bench.driver.forget_refusals(),
+                    Kind::Cisco => {
+                        bench.sim().save();
+                        bench.sim().reboot();
+                    }
+                }
+                let seen = bench.look().await;
+                assert!(seen.writable.access && seen.refused.is_empty(), "{kind:?}: {:?}", seen.refused);
                 bench.set(to.clone()).await.unwrap();
                 assert_eq!(bench.truth(), to);
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use embody::testing::clock::BootClock;
 use embody::testing::drivers::gate::{Gate, Key};
-use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
+use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, Walked, not_let_out};
 use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::testing::drivers::{Depth, Driver, Fault, Observation};
 use embody::testing::model::Vlan;
@@ -139,10 +139,10 @@ impl Agent for Tools {
         Ok(self.ask("snmpget", &oids.iter().map(|oid| format!(".{oid}")).collect::<Vec<_>>()))
     }
 
-    async fn walk(&mut self, columns: &[Oid], _rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+    async fn walk(&mut self, columns: &[Oid], _rows: usize) -> Result<Vec<Walked>, Fault> {
         let walk = |column: &Oid| {
             let rows = self.ask("snmpbulkwalk", &[format!(".{column}")]);
-            rows.into_iter().filter(|(oid, value)| oid.starts_with(column) && *value != Value::NoSuchInstance).collect()
+            Walked::whole(rows.into_iter().filter(|(oid, value)| oid.starts_with(column) && *value != Value::NoSuchInstance).collect())
         };
         Ok(columns.iter().map(walk).collect())
     }

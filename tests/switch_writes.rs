@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use embody::testing::carry_out;
+use embody::testing::drivers::switch::objects::{self as o, Arcs};
 use embody::testing::drivers::switch::portlist::Form;
-use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
+use embody::testing::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, Walked};
 use embody::testing::drivers::switch::{SwitchDriver, SwitchSettings};
 use embody::testing::drivers::{Depth, Driver, Fault, Observation};
 use embody::testing::model::fact::{Admin, PortConfig, Quality, SwitchSeen};
@@ -214,6 +215,50 @@ async fn what_may_not_be_written_is_refused_before_it_is_tried() {
     assert!(bench.sim().log.iter().all(|change| change.port == "port1"));
 }
 
+/// A table that is answered with genErr: what a write needs of it and was not told refuses the write, and nothing else does.
+#[tokio::test]
+async fn what_a_write_needs_and_was_not_told_refuses_it_in_words() {
+    let egress = o::STATIC_EGRESS;
+    for (table, refusal) in [
+        (o::PVID, Some("dot1qPortVlanTable is not told to its end: its agent answers genErr(5)")),
+        (o::IF_ADMIN_STATUS, Some("ifTable is not told")),
+        (o::BASE_PORT_IF_INDEX, Some("dot1dBasePortTable is not told")),
+        (o::STATIC_UNTAGGED, Some("dot1qVlanStaticTable is not told")),
+        (egress, Some("does not serve the tables")),
+        (LAG, Some("whether it belongs to an aggregation is not known: dot3adAggPortTable is not told")),
+        (LLDP, None),
+        (IF_ALIAS, None),
+    ] {
+        let mut bench = Bench::with_vlans(Kind::QBridge, &[10]);
+        bench.sim().faults.hides = Some(table);
+        let seen = bench.look(Depth::Everything).await;
+        assert!(!seen.notes.is_empty(), "{table:?}");
+        let done = bench.set_from("port1", seen.ports["port1"].config.clone(), config(Admin::Up, 10, &[])).await;
+        match (done, refusal) {
+            (Ok(()), None) => assert_eq!(bench.truth("port1"), config(Admin::Up, 10, &[])),
+            (Err(fault @ Fault::Unsupported { .. }), Some(word)) => assert!(fault.to_string().contains(word), "{fault}"),
+            (done, _) => panic!("{table:?}: {done:?}"),
+        }
+        assert!(refusal.is_none() || bench.sim().log.is_empty());
+        // A VLAN that is not told may be there: it is not made.
+        let made = bench.create(20).await;
+        assert_eq!(made.is_ok(), refusal.is_none() || table == LAG, "{table:?}: {made:?}");
+    }
+    // The same of a switch that told it until now.
+    let mut bench = Bench::with_vlans(Kind::QBridge, &[10]);
+    bench.look(Depth::Everything).await;
+    bench.sim().faults.hides = Some(o::PVID);
+    bench.sim().add_vlan(vlan(30));
+    assert!(bench.set("port1", config(Admin::Up, 10, &[])).await.is_err());
+    bench.sim().faults.hides = None;
+    bench.set("port1", config(Admin::Up, 10, &[])).await.unwrap();
+}
+
+/// IEEE8023-LAG-MIB, LLDP-MIB, and IF-MIB::ifAlias.
+const LAG: Arcs = &[1, 2, 840, 10006, 300, 43];
+const LLDP: Arcs = &[1, 0, 8802];
+const IF_ALIAS: Arcs = &[1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 18];
+
 #[tokio::test]
 async fn a_switch_that_is_only_observed_gets_nothing() {
     for only_observed in [SwitchSettings { manage: None, ..settings(&[]) }, SwitchSettings { read_only: true, ..settings(&["port1-4"]) }] {
@@ -348,7 +393,7 @@ impl Agent for Meddled {
     async fn get(&mut self, oids: &[Oid]) -> Result<Vec<Binding>, Fault> {
         self.agent.get(oids).await
     }
-    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Walked>, Fault> {
         self.agent.walk(columns, rows).await
     }
     async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {

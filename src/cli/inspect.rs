@@ -199,12 +199,16 @@ pub(crate) fn switch_table(seen: &SwitchSeen) -> String {
     ] {
         out.push_str(&format!("{:<14}{}\n", format!("{head}:"), clean(value)));
     }
+    for note in &seen.notes {
+        out.push_str(&format!("{:<14}{}\n", "Note:", clean(note)));
+    }
     let row = |(name, p): (&String, &PortSeen)| {
         let neighbour = p.neighbour.as_ref().map(|n| format!("{} {}", n.system.as_deref().unwrap_or(&n.chassis), n.port));
         let lag = match &p.lag {
             Lag::None => None,
             Lag::Member(of) => Some(format!("member of {}", of.as_deref().unwrap_or("an aggregation"))),
             Lag::Aggregate => Some("aggregation".to_owned()),
+            Lag::NotTold(_) => Some("perhaps member of an aggregation".to_owned()),
         };
         let note = [lag, Some(quality(&p.quality)).filter(|q| q != "Exact")].into_iter().flatten().collect::<Vec<_>>().join("; ");
         let or_nothing = |s: Option<String>| s.filter(|s| !s.is_empty()).unwrap_or_else(|| NOTHING.to_owned());
@@ -298,7 +302,8 @@ pub(crate) fn switch_manifest(address: &HostPort, seen: &SwitchSeen, v3: bool) -
         snmp["insecure"] = true.into();
     }
     let spec = json!({ "spec": { "address": address.to_string(), "snmp": snmp, "profile": "auto" } });
-    let ports: Vec<&str> = ordered(seen).into_iter().filter(|(_, p)| p.lag == Lag::None).map(|(n, _)| n.as_str()).collect();
+    let ports: Vec<&str> =
+        ordered(seen).into_iter().filter(|(_, p)| matches!(p.lag, Lag::None | Lag::NotTold(_))).map(|(n, _)| n.as_str()).collect();
     let ports = clean(&serde_json::to_string(&ports).unwrap_or_default());
     let note = format!("  # Without this the switch is only observed. Leave uplinks out.\n  # manage: {{ ports: {ports} }}\n");
     secret_manifest(&secret, keys) + &manifest(Kind::Switch, &name, spec) + &note
@@ -355,6 +360,8 @@ mod tests {
             vlans: [vlan(1), vlan(120)].into(),
             unsaved: None,
             neighbours_told: true,
+            notes: Default::default(),
+            refused: Default::default(),
         }
     }
 

@@ -159,13 +159,15 @@ fn of_server(server: &Name, changed: bool, reachability: Option<bool>) -> Change
 /// The servers on a switch of which something may be otherwise by what it shows now.
 fn concerned(cache: &Cache, switch: &Name, before: &SwitchSeen, now: &SwitchSeen) -> BTreeSet<Name> {
     let all = || cache.objects.servers_on_switch(switch);
-    let SwitchSeen { shown, identity, profile, writable, ports, vlans, unsaved: _, neighbours_told } = now;
+    let SwitchSeen { shown, identity, profile, writable, ports, vlans, unsaved: _, neighbours_told, notes, refused } = now;
     let whole = before.shown == *shown
         && before.identity == *identity
         && before.profile == *profile
         && before.writable == *writable
         && before.vlans == *vlans
         && before.neighbours_told == *neighbours_told
+        && before.notes == *notes
+        && before.refused == *refused
         && before.ports.len() == ports.len();
     // Whether a link is up decides nothing.
     let same = |one: &PortSeen, other: &PortSeen| one == other || *one == PortSeen { oper: one.oper, ..other.clone() };

@@ -158,6 +158,8 @@ mod tests {
             vlans: BTreeSet::new(),
             unsaved: None,
             neighbours_told: true,
+            notes: Default::default(),
+            refused: Default::default(),
         }
     }
 

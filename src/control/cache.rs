@@ -437,6 +437,10 @@ impl Cache {
                 format!("port {port} of switch {switch} is a member of {of}: it is not written by itself"),
             );
         }
+        if let Lag::NotTold(why) = &found.lag {
+            let unknown = format!("whether port {port} of switch {switch} belongs to an aggregation is not known: {why}");
+            return because(Reason::PortUnreadable, unknown);
+        }
         // Who is at the other end of an aggregation is heard on its members.
         let part = |p: &&PortSeen| matches!(&p.lag, Lag::Member(Some(of)) if of == port || found.also.contains(of));
         let members = all.ports.values().filter(part).filter(|_| found.lag == Lag::Aggregate);
@@ -462,11 +466,7 @@ impl Cache {
             return because(Reason::PortUnreadable, format!("port {port} of switch {switch}: {why}"));
         }
         if !all.writable.admin || !all.writable.access {
-            let profile = all.profile;
-            return because(
-                Reason::SwitchNotWritable,
-                format!("switch {switch} cannot be written by the profile {profile}: it is only observed"),
-            );
+            return because(Reason::SwitchNotWritable, format!("switch {switch}: {}", all.not_writable(switch)));
         }
         None
     }

@@ -292,9 +292,12 @@ pub(crate) fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
     reachable(&mut conditions, known.and_then(|k| k.trouble.as_ref()), seen.is_some());
     if let Some(seen) = seen {
         let writable = seen.writable.admin && seen.writable.access;
-        let message =
-            if writable { String::new() } else { format!("the profile {} cannot write this switch: it is only observed", seen.profile) };
-        conditions.set("Writable", truth(writable), if writable { "Writable" } else { "ObserveOnly" }, message);
+        let (reason, message) = match (writable, seen.refused.is_empty()) {
+            (true, _) => ("Writable", String::new()),
+            (false, true) => ("ObserveOnly", seen.not_writable(name)),
+            (false, false) => ("WriteRefused", seen.not_writable(name)),
+        };
+        conditions.set("Writable", truth(writable), reason, message);
         let (reason, message) = match seen.neighbours_told {
             true => ("NeighboursTold", ""),
             false => ("NeighboursNotTold", "it shows neither LLDP or CDP neighbours nor learned addresses: cables are not checked"),
@@ -313,7 +316,12 @@ pub(crate) fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
         writable: seen.map(|s| s.writable).unwrap_or_default(),
         ports: seen.map_or(0, |s| s.ports.len()),
         unsaved: seen.and_then(|s| s.unsaved).or(ours.map(|_| true)),
+        notes: seen.into_iter().flat_map(|s| s.notes.iter().cloned().chain(s.refused.iter().map(refusal))).collect(),
     })
+}
+
+fn refusal(refused: &String) -> String {
+    format!("it refused to have an object written: {refused}")
 }
 
 /// The site's own conditions stand on its Policy.

@@ -115,7 +115,7 @@ pub enum Fault {
     Garbled { device: String, why: String },
     /// It answers, and what it is asked for goes on and on.
     #[error("{device} answers, but its table {table} was not at its end after {rows} rows and {}s: {seems}", .waited.as_secs())]
-    Endless { device: String, table: String, rows: usize, waited: Duration, seems: &'static str },
+    Endless { device: String, table: String, rows: usize, waited: Duration, seems: String },
     /// No socket, no route, no such host.
     #[error("{device} cannot be reached")]
     Network {

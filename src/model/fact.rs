@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
-use super::{Mac, Vlan};
+use super::{Mac, Name, Vlan};
 
 /// A moment of this process, in microseconds since it started. Never stored: ticks of two processes do not compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -109,6 +109,22 @@ pub struct SwitchSeen {
     pub unsaved: Option<bool>,
     /// It tells who is at the other end of its ports, by LLDP, CDP or a forwarding table. Where it does not, cables cannot be checked.
     pub neighbours_told: bool,
+    /// What it does not tell, or in an odd way, in whole sentences for people.
+    pub notes: BTreeSet<String>,
+    /// Objects that it refused to have written, whatever the value, and how: `dot1qPvid: notWritable(17)`. They are not tried again before it
+    /// restarts, or a person says so.
+    pub refused: BTreeSet<String>,
+}
+
+impl SwitchSeen {
+    /// Why ports of the switch of this name are not written, where `writable` says that they cannot be.
+    pub(crate) fn not_writable(&self, name: &Name) -> String {
+        if self.refused.is_empty() {
+            return format!("the profile {} cannot write it: it is only observed", self.profile);
+        }
+        let refused = self.refused.iter().cloned().collect::<Vec<_>>().join("; ");
+        format!("it refuses what is to be written ({refused}): not tried again before it restarts, or `embody retry switch {name}`")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -120,7 +136,7 @@ pub struct SwitchIdentity {
     pub sys_name: String,
 }
 
-/// What this profile may write on this switch.
+/// What this profile may write on this switch, without what the switch was seen to refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Writable {
@@ -214,6 +230,8 @@ pub enum Lag {
     Member(Option<String>),
     /// An aggregation.
     Aggregate,
+    /// Whether it is a member the switch does not tell: why. Never written, as a member is not.
+    NotTold(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -110,6 +110,8 @@ pub(crate) struct SwitchStatus {
     pub ports: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsaved: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The status of kinds of which there is only this to say: Network, Persona, Policy.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::mib::Mib;
 use crate::drivers::Fault;
-use crate::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
+use crate::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, Walked, not_let_out};
 
 /// Varbinds in one reply: what every agent gives, and an Ethernet frame holds.
 const VARBINDS: usize = 64;
@@ -54,19 +54,11 @@ impl<M: Mib> Agent for Direct<M> {
         Ok(oids.iter().map(|oid| (oid.clone(), mib.get(oid).unwrap_or(Value::NoSuchInstance))).collect())
     }
 
-    async fn walk(&mut self, columns: &[Oid], _rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+    async fn walk(&mut self, columns: &[Oid], _rows: usize) -> Result<Vec<Walked>, Fault> {
         let mut mib = self.mib();
-        let mut walked = Vec::new();
-        for column in columns {
-            let (mut rows, mut at) = (Vec::new(), column.clone());
-            while let Some((oid, value)) = mib.next(&at).filter(|(oid, _)| oid.starts_with(column)) {
-                at = oid.clone();
-                rows.push((oid, value));
-            }
-            walked.push(rows);
-        }
+        let walked: Vec<Walked> = columns.iter().map(|column| mib.walked(column)).collect();
         drop(mib);
-        self.count(requests(walked.iter().map(Vec::len).collect()));
+        self.count(requests(walked.iter().map(|column| column.rows.len()).collect()));
         Ok(walked)
     }
 

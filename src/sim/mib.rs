@@ -1,6 +1,6 @@
 //! What a simulated SNMP agent serves, seen from its wire endpoint.
 
-use crate::drivers::switch::snmp::{Binding, Oid, Value};
+use crate::drivers::switch::snmp::{Binding, Oid, Value, Walked};
 
 /// A tree of objects with rules.
 pub trait Mib: Send {
@@ -11,4 +11,14 @@ pub trait Mib: Send {
     /// All of one SET PDU. `Err`: error-status (RFC 3416: 6 noAccess, 7 wrongType, 10 wrongValue, 12 inconsistentValue, 17 notWritable …)
     /// and error-index, from 1.
     fn set(&mut self, bindings: &[Binding]) -> Result<(), (u32, u32)>;
+
+    /// What a walk of a column brings.
+    fn walked(&mut self, column: &Oid) -> Walked {
+        let (mut rows, mut at) = (Vec::new(), column.clone());
+        while let Some((oid, value)) = self.next(&at).filter(|(oid, _)| oid.starts_with(column)) {
+            at = oid.clone();
+            rows.push((oid, value));
+        }
+        Walked::whole(rows)
+    }
 }

@@ -56,6 +56,8 @@ pub struct Faults {
     pub refuses: Option<Arcs>,
     /// An object under this is acknowledged, and stays as it is.
     pub ignores: Option<Arcs>,
+    /// A walk into this is answered with genErr.
+    pub hides: Option<Arcs>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::line::{Line, NoReply};
 use super::mib::Mib;
 use super::switch::SimSwitch;
 use crate::drivers::Fault;
-use crate::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, not_let_out};
+use crate::drivers::switch::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value, Walked, not_let_out};
 use crate::model::Name;
 use crate::model::fact::Tick;
 use crate::model::op::Device;
@@ -64,17 +64,9 @@ impl Agent for VirtualAgent {
     }
 
     /// All columns at one moment: a real walk takes several requests, and what changes in between shows with the next poll.
-    async fn walk(&mut self, columns: &[Oid], _rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+    async fn walk(&mut self, columns: &[Oid], _rows: usize) -> Result<Vec<Walked>, Fault> {
         let columns = columns.to_vec();
-        let column = |sim: &mut SimSwitch, column: &Oid| {
-            let (mut rows, mut at) = (Vec::new(), column.clone());
-            while let Some((oid, value)) = sim.next(&at).filter(|(oid, _)| oid.starts_with(column)) {
-                at = oid.clone();
-                rows.push((oid, value));
-            }
-            rows
-        };
-        self.read(move |sim| columns.iter().map(|c| column(sim, c)).collect()).await
+        self.read(move |sim| columns.iter().map(|column| sim.walked(column)).collect()).await
     }
 
     async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {

@@ -2,6 +2,7 @@
 //! then our manager against our agent with the faults that `snmpd` does not make.
 
 mod faults;
+mod optional;
 mod peer;
 mod programs;
 mod recordings;

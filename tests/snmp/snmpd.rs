@@ -21,9 +21,9 @@ async fn everything(agent: &mut UdpAgent, name: &str) {
     assert!(matches!(got[2].1, Value::NoSuchObject | Value::NoSuchInstance), "{got:?}");
 
     let columns = agent.walk(&[oid(IF_INDEX), oid(IF_DESCR), oid("1.3.6.1.2.1.1.9.1.3")], 4).await.unwrap();
-    assert_eq!(columns[0].len(), columns[1].len());
-    assert!(columns[1].iter().any(|(_, value)| *value == Value::Octets(LO.to_vec())), "{columns:?}");
-    assert!(columns[2].len() > 3, "sysORDescr has a row for each module: {columns:?}");
+    assert_eq!(columns[0].rows.len(), columns[1].rows.len());
+    assert!(columns[1].rows.iter().any(|(_, value)| *value == Value::Octets(LO.to_vec())), "{columns:?}");
+    assert!(columns[2].rows.len() > 3, "sysORDescr has a row for each module: {columns:?}");
 
     let wanted = [(oid(SYS_NAME), text(name)), (oid(SYS_LOCATION), text("rack 7"))];
     assert_eq!(agent.set(&wanted, leave(&permit())).await.unwrap(), SetAnswer::Accepted(wanted.to_vec()));
@@ -44,7 +44,7 @@ async fn v2c_reads_walks_and_writes() {
     assert_eq!(agent.engine_id(), None);
 
     let whole = agent.walk(&[oid("1.3.6.1.2.1")], 0).await.unwrap();
-    assert!(whole[0].len() > 200, "more than net-snmp puts into one reply: {}", whole[0].len());
+    assert!(whole[0].rows.len() > 200, "more than net-snmp puts into one reply: {}", whole[0].rows.len());
 
     let mut reader = manager(snmpd.port, v2c("public"), PATIENT);
     let refused = reader.set(&[(oid(SYS_NAME), text("x"))], leave(&permit())).await.unwrap();

@@ -4,7 +4,6 @@
 //! an aggregation, to an uplink (but the tags of a VLAN made there), into a protected VLAN, or to a port that is not as the operation
 //! expects. Shown by `tests/switch_writes.rs`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::engine::{Engine, Memory};
 use super::make::{Copy, copy, new_row, vlan_name};
 use super::read::{self, Inventory, State, Vlans};
+use super::seen::Refused;
 use super::snmp::{Agent, Binding};
 use super::write::{Target, happens, writes};
 use super::{objects, resolve, seen, words};
@@ -68,6 +68,20 @@ fn has_restarted(before: i64, now: i64, told_at: Instant, asked_at: Instant) -> 
     now < before || (now > before && now + 1_000 < before.saturating_add(passed - passed / 10))
 }
 
+impl Known {
+    fn has_restarted(&self, now: &State, asked_at: Instant) -> bool {
+        self.state.up_time.zip(now.up_time).is_some_and(|(before, now)| has_restarted(before, now, self.told_at, asked_at))
+    }
+
+    /// What is known otherwise now is shown.
+    fn show(&mut self) {
+        let seen = seen::switch(&self.inventory, &self.state, &self.memory.refused);
+        if *self.seen != seen {
+            self.seen = Arc::new(seen);
+        }
+    }
+}
+
 impl SwitchDriver {
     pub fn new(device_name: String, agent: Box<dyn Agent>, settings: SwitchSettings) -> SwitchDriver {
         SwitchDriver { device: device_name, agent, settings, known: None, notes: Notes::new(), half_way: None }
@@ -80,28 +94,31 @@ impl SwitchDriver {
         if let (Depth::Power | Depth::State, Some(known)) = (depth, &mut self.known) {
             let state = match read::poll(agent, &known.inventory, &known.state).await? {
                 Some(state) => state,
-                None => read::state(agent, &known.inventory).await?,
+                None => read::state(agent, &self.device, &known.inventory).await?,
             };
-            let restarted =
-                known.state.up_time.zip(state.up_time).is_some_and(|(before, now)| has_restarted(before, now, known.told_at, asked_at));
-            if !restarted && known.inventory.if_change == state.if_change {
+            if !known.has_restarted(&state, asked_at) && known.inventory.if_change == state.if_change {
                 known.state.up_time = state.up_time;
                 if known.state != state {
-                    known.seen = Arc::new(seen::switch(&known.inventory, &state));
                     known.state = state;
+                    known.show();
                 }
                 (known.told_at, known.took) = (Instant::now(), Some(waited(asked_at)));
                 return Ok(());
             }
         }
-        let inventory = read::inventory(agent, self.settings.profile).await?;
+        let mut inventory = read::inventory(agent, &self.device, self.settings.profile).await?;
         let asked_at = Instant::now();
-        let state = read::state(agent, &inventory).await?;
+        let state = read::state(agent, &self.device, &inventory).await?;
+        self.known.iter().for_each(|known| inventory.remember_neighbours(&known.inventory));
         let memory = match self.known.take() {
-            Some(known) => Memory { grouping: known.memory.grouping.min(inventory.profile.grouping), ..known.memory },
-            None => Memory { grouping: inventory.profile.grouping, refused: BTreeMap::new() },
+            Some(known) => {
+                let grouping = known.memory.grouping.min(inventory.profile.grouping);
+                let restarted = known.has_restarted(&state, asked_at);
+                Memory { grouping, refused: if restarted { Refused::new() } else { known.memory.refused } }
+            }
+            None => Memory { grouping: inventory.profile.grouping, refused: Refused::new() },
         };
-        let seen = Arc::new(seen::switch(&inventory, &state));
+        let seen = Arc::new(seen::switch(&inventory, &state, &memory.refused));
         self.known = Some(Known { inventory, state, seen, memory, told_at: Instant::now(), took: Some(waited(asked_at)) });
         Ok(())
     }
@@ -142,6 +159,7 @@ impl SwitchDriver {
             }
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => Err(self.unsupported(op, "it is a switch".to_owned())),
         };
+        self.known.iter_mut().for_each(Known::show);
         if stale {
             // The next poll takes the inventory anew.
             self.known = None;
@@ -202,11 +220,13 @@ impl SwitchDriver {
     /// The base ports on which a new VLAN is tagged.
     fn uplinks(&self, what: String, state: &State) -> Result<Vec<u32>, Fault> {
         let known = self.known()?;
-        if !seen::writable(&known.inventory, state).vlan_create {
-            let why = format!("VLANs of a {} are not made over SNMP here", known.inventory.profile.vendor);
+        if !seen::writable(&known.inventory, state, &known.memory.refused).vlan_create {
+            let untold = seen::untold(&known.inventory, state).map(str::to_owned);
+            let never = || format!("VLANs of a {} are not made over SNMP here", known.inventory.profile.vendor);
+            let why = untold.unwrap_or_else(never);
             return Err(self.unsupported(what, why));
         }
-        let seen = seen::switch(&known.inventory, state);
+        let seen = seen::switch(&known.inventory, state, &known.memory.refused);
         let mut uplinks = Vec::new();
         for (_, port) in seen.ports.iter().filter(|(key, port)| listed(&self.settings.uplinks, key, port)) {
             let place = known.inventory.places.0.get(&port.if_index);
@@ -243,7 +263,7 @@ impl SwitchDriver {
         match self.agent.unfinished() {
             Some((table, rows)) => {
                 let seems = "it has no end, or the device is too slow";
-                Fault::Endless { device, table: objects::in_words(&table.to_string()), rows, waited, seems }
+                Fault::Endless { device, table: objects::in_words(&table.to_string()), rows, waited, seems: seems.to_owned() }
             }
             None => Fault::Silent { device, attempts: 1, waited },
         }
@@ -286,6 +306,9 @@ impl SwitchDriver {
             let of = of.as_deref().unwrap_or("an aggregation");
             return refuse(format!("it is a member of {of}, which carries the VLANs"));
         }
+        if let Lag::NotTold(why) = &port.lag {
+            return refuse(format!("whether it belongs to an aggregation is not known: {why}"));
+        }
         if let Quality::Unknown(why) = &port.quality {
             return refuse(format!("its VLANs are not known: {why}"));
         }
@@ -323,7 +346,7 @@ impl SwitchDriver {
         let pdus: Vec<Vec<Binding>> = match op {
             Op::SetPort { port, from, to, switch: _ } => {
                 self.writable(&format!("set {port}"))?;
-                let seen = seen::switch(inventory, state);
+                let seen = seen::switch(inventory, state, &known.memory.refused);
                 let Some((key, now)) = self.differs(&seen, port, from, to)? else {
                     return Ok(vec![format!("nothing is sent: {port} is so already")]);
                 };
@@ -387,7 +410,10 @@ impl Driver for SwitchDriver {
     }
 
     fn forget_refusals(&mut self) {
-        self.known.iter_mut().for_each(|known| known.memory.refused.clear());
+        if let Some(known) = &mut self.known {
+            known.memory.refused.clear();
+            known.show();
+        }
     }
 
     fn preview(&self, ops: &[Op]) -> Vec<Vec<String>> {

@@ -12,7 +12,7 @@ use super::objects::{self as o, Arcs, at};
 use super::portlist;
 use super::profiles::Grouping;
 use super::read::{self, Bridge, Inventory, State, Vlans};
-use super::seen;
+use super::seen::{self, Refused};
 use super::snmp::codec::status_word;
 use super::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
 use super::value::number;
@@ -46,12 +46,10 @@ pub(super) struct Engine<'a> {
 pub(super) struct Memory {
     /// Finer than the profile says, once an agent did not take what the profile allows.
     pub grouping: Grouping,
-    /// Columns that it refused when a change had begun already: when, by the gate's clock, and how.
-    pub refused: BTreeMap<Vec<u32>, (Duration, String)>,
+    /// Columns that it refused, whatever the value: until it restarts, or a person says that they may be written now. Each try to find out
+    /// shuts a port for some seconds.
+    pub refused: Refused,
 }
-
-/// For how long a change is not begun that was refused in its middle: each try shuts the port for some seconds.
-const REFUSED_FOR: Duration = Duration::from_secs(3_600);
 
 /// What became of a SET, by reading back.
 enum Outcome {
@@ -158,17 +156,10 @@ impl Engine<'_> {
             return Err(self.disagrees(way.target.key.to_owned(), from.to_string(), found));
         }
         let plan = self.rest(way, to).map_err(|why| self.obstacle(way.target, &why))?;
-        let known = |(oid, _): &Binding| {
-            let (at, code) = self.memory.refused.get(column(oid))?;
-            (self.permit.now().saturating_sub(*at) < REFUSED_FOR).then_some(code)
-        };
-        // A single PDU is refused without harm.
-        let refused = plan.iter().filter(|step| plan.len() > 1 && !step.advice).find_map(|step| {
+        let known = |(oid, _): &Binding| self.memory.refused.get(column(oid));
+        let refused = plan.iter().filter(|step| !step.advice).find_map(|step| {
             let code = step.bindings.iter().find_map(known)?;
-            Some((
-                step.what.clone(),
-                format!("{code}: so it said less than an hour ago, when the port was shut for it; it was not tried again"),
-            ))
+            Some((step.what.clone(), format!("{code}: so it said before; it was not tried again")))
         });
         match refused {
             Some((what, code)) => Err(Fault::Refused { device: self.device.to_owned(), what, code }),
@@ -238,17 +229,15 @@ impl Engine<'_> {
             }
             (Outcome::Nothing, Ok(SetAnswer::Refused { status, index })) => {
                 let fault = self.refused(step.what.clone(), status, index);
-                if let (false, true, Fault::Refused { device, what, code }) = (began, NOT_WRITABLE.contains(&status), &fault) {
-                    // Nothing was changed: no link went down for it, and no next try is better before a person lets it write.
-                    let (device, what, code) = (device.clone(), what.clone(), code.clone());
-                    return Err(Fault::Forbidden { device, what, code });
+                match fault {
+                    Fault::Refused { device, what, code } if NOT_WRITABLE.contains(&status) => {
+                        let culprit = (index as usize).checked_sub(1).and_then(|at| step.bindings.get(at)).or(step.bindings.first());
+                        self.memory.refused.extend(culprit.map(|(oid, _)| (column(oid).to_vec(), code.clone())));
+                        // Where nothing was changed no link went down for it.
+                        Err(if began { Fault::Refused { device, what, code } } else { Fault::Forbidden { device, what, code } })
+                    }
+                    fault => Err(fault),
                 }
-                if let (true, true, Fault::Refused { code, .. }) = (began, NOT_WRITABLE.contains(&status), &fault) {
-                    let culprit = (index as usize).checked_sub(1).and_then(|at| step.bindings.get(at)).or(step.bindings.first());
-                    let at = self.permit.now();
-                    self.memory.refused.extend(culprit.map(|(oid, _)| (column(oid).to_vec(), (at, code.clone()))));
-                }
-                Err(fault)
             }
             (Outcome::Nothing, Ok(SetAnswer::Accepted(_))) => Err(self.disagrees(
                 step.what.clone(),
@@ -297,7 +286,7 @@ impl Engine<'_> {
     async fn read_all(&mut self, way: &mut Way<'_>) -> Result<(), Fault> {
         let now = match read::poll(self.agent, self.inventory, &way.state).await? {
             Some(state) => state,
-            None => read::state(self.agent, self.inventory).await?,
+            None => read::state(self.agent, self.device, self.inventory).await?,
         };
         let before = std::mem::replace(&mut way.state, now);
         if let (Vlans::Bridge(before), Vlans::Bridge(now)) = (before.vlans, &mut way.state.vlans) {

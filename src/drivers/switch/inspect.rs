@@ -9,8 +9,12 @@ use crate::model::fact::{PortSeen, Quality, SwitchSeen};
 /// Why a name means no port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
-    #[error("no port is named `{wanted}`")]
-    None { wanted: String },
+    #[error("no port is named `{wanted}`{}", not_whole(.untold))]
+    None {
+        wanted: String,
+        /// What the switch does not tell of its names.
+        untold: Vec<String>,
+    },
     #[error("`{wanted}` names several ports: {}", .ports.join(", "))]
     Several { wanted: String, ports: Vec<String> },
 }
@@ -23,9 +27,16 @@ pub fn resolve<'a>(seen: &'a SwitchSeen, wanted: &str) -> Result<&'a str, Unreso
     let named: Vec<&'a String> = seen.ports.iter().filter(|(_, port)| port.also.iter().any(|a| a == wanted)).map(|(key, _)| key).collect();
     match named.as_slice() {
         [one] => Ok(one),
-        [] => Err(Unresolved::None { wanted: wanted.to_owned() }),
+        [] => {
+            let of_names = |note: &&String| note.starts_with("ifTable ") || note.starts_with("ifXTable ");
+            Err(Unresolved::None { wanted: wanted.to_owned(), untold: seen.notes.iter().filter(of_names).cloned().collect() })
+        }
         several => Err(Unresolved::Several { wanted: wanted.to_owned(), ports: several.iter().map(|key| (*key).clone()).collect() }),
     }
+}
+
+fn not_whole(untold: &[String]) -> String {
+    if untold.is_empty() { String::new() } else { format!(", and not all names are told: {}", untold.join("; ")) }
 }
 
 /// `embody inspect switch -o json`: the ports in the order of ifIndex.
@@ -48,13 +59,17 @@ pub fn to_json(seen: &SwitchSeen) -> Value {
             "quality": quality(&port.quality),
         })
     };
-    json!({
+    let mut all = json!({
         "sysObjectID": seen.identity.sys_object_id,
         "sysDescr": seen.identity.sys_descr,
         "profile": seen.profile,
         "writable": seen.writable,
         "ports": ports.into_iter().map(port).collect::<Vec<Value>>(),
-    })
+    });
+    if !seen.notes.is_empty() {
+        all["notes"] = json!(seen.notes);
+    }
+    all
 }
 
 fn quality(quality: &Quality) -> String {

@@ -5,49 +5,79 @@
 
 use std::collections::BTreeMap;
 
+use super::ask::Asking;
 use super::objects as o;
-use super::read::Places;
-use super::snmp::{Agent, Value};
-use super::value::{Column, columns, number, octets, text};
+use super::places::Places;
+use super::snmp::Value;
+use super::value::{Column, number, octets, text};
 use crate::drivers::Fault;
 use crate::model::fact::{Neighbour, Via};
 
-/// The neighbours, by ifIndex; and whether the agent tells neighbours at all: it has ports that speak LLDP, or knows somebody.
-pub(super) async fn read(agent: &mut dyn Agent, places: &Places) -> Result<(BTreeMap<u32, Neighbour>, bool), Fault> {
+/// What an agent tells of neighbours.
+pub(super) struct Neighbours {
+    /// By ifIndex.
+    pub at: BTreeMap<u32, Neighbour>,
+    /// It tells neighbours at all: it has ports that speak LLDP, or knows somebody.
+    pub told: bool,
+    /// There may be more.
+    pub untold: bool,
+}
+
+pub(super) async fn read(asking: &mut Asking<'_>, places: &Places) -> Result<Neighbours, Fault> {
     let mut found: BTreeMap<u32, Vec<Neighbour>> = BTreeMap::new();
-    let all: Vec<(u32, Neighbour)> = lldp(agent, places).await?.into_iter().chain(cdp(agent).await?).collect();
-    let told = !all.is_empty() || !columns(agent, [o::LLDP_LOC_PORT_ID], 64).await?[0].is_empty();
-    for (port, neighbour) in all {
+    let (lldp, lldp_untold) = lldp(asking, places).await?;
+    let (cdp, cdp_untold) = cdp(asking).await?;
+    let knows_nobody = lldp.is_empty() && cdp.is_empty();
+    let told = !knows_nobody || !asking.columns([o::LLDP_LOC_PORT_ID], 64).await?[0].is_empty();
+    for (port, neighbour) in lldp.into_iter().chain(cdp) {
         found.entry(port).or_default().push(neighbour);
     }
     let pick = |mut all: Vec<Neighbour>| {
         let at = all.iter().position(|n| n.bridge == Some(true)).unwrap_or(0);
         all.swap_remove(at)
     };
-    Ok((found.into_iter().map(|(port, all)| (port, pick(all))).collect(), told))
+    let untold = lldp_untold || cdp_untold;
+    Ok(Neighbours { at: found.into_iter().map(|(port, all)| (port, pick(all))).collect(), told: told && !untold, untold })
 }
 
-async fn lldp(agent: &mut dyn Agent, places: &Places) -> Result<Vec<(u32, Neighbour)>, Fault> {
+type Found = (Vec<(u32, Neighbour)>, bool);
+
+async fn lldp(asking: &mut Asking<'_>, places: &Places) -> Result<Found, Fault> {
     let [chassis_type, chassis, port_type, port] =
-        columns(agent, [o::LLDP_REM_CHASSIS_SUBTYPE, o::LLDP_REM_CHASSIS, o::LLDP_REM_PORT_SUBTYPE, o::LLDP_REM_PORT], 24).await?;
-    if chassis.is_empty() {
-        return Ok(Vec::new());
+        asking.told([o::LLDP_REM_CHASSIS_SUBTYPE, o::LLDP_REM_CHASSIS, o::LLDP_REM_PORT_SUBTYPE, o::LLDP_REM_PORT], 24).await?;
+    let untold = chassis.untold.is_some();
+    if chassis.rows.is_empty() {
+        return Ok((Vec::new(), untold));
     }
-    let [system, capabilities] = columns(agent, [o::LLDP_REM_SYS_NAME, o::LLDP_REM_CAPABILITIES], 24).await?;
-    let [local_id, local_desc] = columns(agent, [o::LLDP_LOC_PORT_ID, o::LLDP_LOC_PORT_DESC], 64).await?;
+    let [system, capabilities] = asking.told([o::LLDP_REM_SYS_NAME, o::LLDP_REM_CAPABILITIES], 24).await?;
+    let [local_id, local_desc] = asking.columns([o::LLDP_LOC_PORT_ID, o::LLDP_LOC_PORT_DESC], 64).await?;
     let mut seen = Vec::new();
-    for (index, id) in &chassis {
-        // lldpRemTimeMark, lldpRemLocalPortNum, lldpRemIndex
-        let [_, local, _] = index.as_slice() else { continue };
-        let Some(at) = local_port(*local, [&local_id, &local_desc], places) else { continue };
+    let mut nowhere = 0;
+    for (index, id) in &chassis.rows {
+        let at = remote_port(index).and_then(|local| local_port(local, [&local_id, &local_desc], places));
+        let Some(at) = at else {
+            nowhere += 1;
+            continue;
+        };
         let kind = |column: &Column| column.get(index).and_then(number);
-        let Some(chassis) = lldp_id(id, kind(&chassis_type), [4, 5]) else { continue };
-        let port = port.get(index).and_then(|p| lldp_id(p, kind(&port_type), [3, 4])).unwrap_or_default();
-        let system = system.get(index).and_then(text);
-        let bridge = capabilities.get(index).and_then(octets).and_then(lldp_bridge);
+        let Some(chassis) = lldp_id(id, kind(&chassis_type.rows), [4, 5]) else { continue };
+        let port = port.rows.get(index).and_then(|p| lldp_id(p, kind(&port_type.rows), [3, 4])).unwrap_or_default();
+        let system = system.rows.get(index).and_then(text);
+        let bridge = capabilities.rows.get(index).and_then(octets).and_then(lldp_bridge);
         seen.push((at, Neighbour { chassis, port, system, via: Via::Lldp, bridge }));
     }
-    Ok(seen)
+    if nowhere > 0 {
+        asking.notes.insert(format!("of its LLDP neighbours {nowhere} stand at no port that is known"));
+    }
+    Ok((seen, untold || capabilities.untold.is_some()))
+}
+
+/// lldpRemLocalPortNum of an index of lldpRemTable: lldpRemTimeMark, lldpRemLocalPortNum, lldpRemIndex. Some agents leave out the time mark.
+fn remote_port(index: &[u32]) -> Option<u32> {
+    match index {
+        [_, local, _] | [local, _] => Some(*local),
+        _ => None,
+    }
 }
 
 /// lldpLocPortNum is a number of its own on some agents, the base port or the ifIndex on others: the names that LLDP itself gives to
@@ -110,17 +140,18 @@ fn lldp_bridge(bytes: &[u8]) -> Option<bool> {
     (first != 0).then_some(first & 0b0010_1000 != 0)
 }
 
-async fn cdp(agent: &mut dyn Agent) -> Result<Vec<(u32, Neighbour)>, Fault> {
-    let [device, port, capabilities] = columns(agent, [o::CDP_DEVICE, o::CDP_PORT, o::CDP_CAPABILITIES], 16).await?;
+async fn cdp(asking: &mut Asking<'_>) -> Result<Found, Fault> {
+    let [device, port, capabilities] = asking.told([o::CDP_DEVICE, o::CDP_PORT, o::CDP_CAPABILITIES], 16).await?;
+    let untold = device.untold.is_some() || capabilities.untold.is_some();
     let id = |value: &Value| octets(value).and_then(|b| if b.len() == 6 && !b.is_ascii() { Some(colons(b)) } else { shown(b) });
-    let seen = device.iter().filter_map(|(index, value)| {
+    let seen = device.rows.iter().filter_map(|(index, value)| {
         // ifIndex, cdpCacheDeviceIndex
         let [if_index, _] = index.as_slice() else { return None };
-        let bridge = capabilities.get(index).and_then(octets).and_then(cdp_bridge);
-        let port = port.get(index).and_then(id).unwrap_or_default();
+        let bridge = capabilities.rows.get(index).and_then(octets).and_then(cdp_bridge);
+        let port = port.rows.get(index).and_then(id).unwrap_or_default();
         Some((*if_index, Neighbour { chassis: id(value)?, port, system: None, via: Via::Cdp, bridge }))
     });
-    Ok(seen.collect())
+    Ok((seen.collect(), untold))
 }
 
 /// CDP capabilities, the low octet: router 01, transparent bridge 02, source-route bridge 04, switch 08.

@@ -30,17 +30,30 @@ const TABLES: &[(&str, &str)] = &[
     ("1.3.6.1.2.1.17.7.1.4.2.", "dot1qVlanCurrentTable"),
     ("1.3.6.1.2.1.17.7.1.4.3.", "dot1qVlanStaticTable"),
     ("1.3.6.1.2.1.17.7.1.4.5.", "dot1qPortVlanTable"),
+    ("1.2.840.10006.300.43.1.2.1.", "dot3adAggPortTable"),
     ("1.0.8802.1.1.2.1.3.7.", "lldpLocPortTable"),
     ("1.0.8802.1.1.2.1.4.1.", "lldpRemTable"),
     ("1.3.6.1.4.1.9.9.23.1.2.1.", "cdpCacheTable"),
     ("1.3.6.1.4.1.9.9.46.1.3.1.", "vtpVlanTable"),
     ("1.3.6.1.4.1.9.9.46.1.6.1.", "vlanTrunkPortTable"),
+    ("1.3.6.1.4.1.9.9.68.1.2.2.", "vmMembershipTable"),
+    ("1.3.6.1.4.1.9.9.98.1.1.1.", "pagpEtherChannelTable"),
+    ("1.3.6.1.4.1.1991.1.1.3.2.6.", "snVLanByPortMemberTable"),
+    ("1.3.6.1.4.1.1991.1.1.3.3.5.", "snSwIfInfoTable"),
 ];
 
 /// A column with the name of its table, where that is known.
 pub(super) fn in_words(column: &str) -> String {
-    let table = TABLES.iter().find(|(begin, _)| column.starts_with(begin));
-    table.map_or_else(|| column.to_owned(), |(_, table)| format!("{table} ({column})"))
+    table(column).map_or_else(|| column.to_owned(), |table| format!("{table} ({column})"))
+}
+
+/// The table of a column, where its name is known: else the column.
+pub(super) fn table_in_words(column: &str) -> String {
+    table(column).unwrap_or(column).to_owned()
+}
+
+fn table(column: &str) -> Option<&'static str> {
+    TABLES.iter().find(|(begin, _)| column.starts_with(begin)).map(|(_, table)| *table)
 }
 
 // SNMPv2-MIB, RFC 3418
@@ -81,8 +94,8 @@ pub(crate) const CURRENT_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 4
 pub(crate) const CURRENT_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 2, 1, 5];
 pub(crate) const NUM_VLANS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 1, 4];
 pub(crate) const STATIC_NAME: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 1];
-pub(crate) const STATIC_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 2];
-pub(crate) const STATIC_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 4];
+pub const STATIC_EGRESS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 2];
+pub const STATIC_UNTAGGED: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 4];
 pub const STATIC_ROW_STATUS: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 5];
 pub const PVID: Arcs = &[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 5, 1, 1];
 /// dot1qPortAcceptableFrameTypes: admitAll(1), admitOnlyVlanTagged(2).
@@ -124,5 +137,8 @@ pub(crate) const TRUNK_ENABLED: [Arcs; 4] = [
 // CISCO-CONFIG-MAN-MIB: ccmHistoryRunningLastChanged, ccmHistoryStartupLastChanged
 pub(crate) const CCM_RUNNING_CHANGED: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 43, 1, 1, 1];
 pub(crate) const CCM_STARTUP_CHANGED: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 43, 1, 1, 3];
-// FOUNDRY-SN-SWITCH-GROUP-MIB: snVLanByPortMemberTagMode, tagged(1) untagged(2), by VLAN and port
+// FOUNDRY-SN-SWITCH-GROUP-MIB: snVLanByPortMemberTagMode, tagged(1) untagged(2), by VLAN and ifIndex
 pub(crate) const FOUNDRY_MEMBER_TAG_MODE: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 2, 6, 1, 4];
+// The same, by ifIndex: snSwIfInfoTagMode, tagged(1) untagged(2) dual(3); snSwIfVlanId, the VLAN of untagged frames
+pub(crate) const FOUNDRY_IF_TAG_MODE: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 3, 5, 1, 4];
+pub(crate) const FOUNDRY_IF_VLAN: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 3, 5, 1, 24];

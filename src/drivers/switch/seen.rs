@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::objects::{self as o, Arcs};
+use super::places::Place;
 use super::portlist::{self, Form};
 use super::profiles::{Family, Save};
-use super::read::{Bridge, Inventory, Place, Source, State, Vlans, Vtp};
+use super::read::{Bridge, Inventory, Row, Source, State, Vlans, Vtp};
+use super::snmp::Oid;
 use super::value::number;
 use crate::model::Vlan;
 use crate::model::fact::{Admin, Lag, Oper, PortConfig, PortMode, PortSeen, Quality, SwitchSeen, Writable};
@@ -21,7 +24,8 @@ pub(crate) struct PortVlans {
     pub quality: Quality,
 }
 
-pub(crate) fn switch(inventory: &Inventory, state: &State) -> SwitchSeen {
+/// `refused`: the columns that it refused to have written, and how.
+pub(crate) fn switch(inventory: &Inventory, state: &State, refused: &Refused) -> SwitchSeen {
     let (vlans, unsaved) = match &state.vlans {
         Vlans::Bridge(bridge) => (bridge.rows.keys().copied().collect(), None),
         Vlans::Vtp(vtp) => (vtp.existing.clone(), vtp.unsaved),
@@ -31,15 +35,49 @@ pub(crate) fn switch(inventory: &Inventory, state: &State) -> SwitchSeen {
         shown: inventory.shown.clone(),
         identity: inventory.identity.clone(),
         profile: inventory.profile.name(),
-        writable: writable(inventory, state),
+        writable: writable(inventory, state, refused),
         ports,
         vlans,
         unsaved,
         neighbours_told: inventory.neighbours_told,
+        notes: inventory.notes.union(&state.notes).cloned().collect(),
+        refused: refused.iter().map(|(column, code)| format!("{}: {code}", object_name(column))).collect(),
     }
 }
 
-pub(crate) fn writable(inventory: &Inventory, state: &State) -> Writable {
+/// Columns that an agent refused to have written, and how.
+pub(crate) type Refused = BTreeMap<Vec<u32>, String>;
+
+/// A column that is written, its name, and what cannot be done without it.
+type Written = (Arcs, &'static str, fn(&mut Writable));
+
+const WRITTEN: [Written; 12] = [
+    (o::IF_ADMIN_STATUS, "ifAdminStatus", |may| may.admin = false),
+    (o::PVID, "dot1qPvid", |may| may.access = false),
+    (o::STATIC_EGRESS, "dot1qVlanStaticEgressPorts", |may| (may.access, may.trunk) = (false, false)),
+    (o::STATIC_UNTAGGED, "dot1qVlanStaticUntaggedPorts", |may| may.access = false),
+    (o::VM_VLAN, "vmVlan", |may| may.access = false),
+    (o::TRUNK_DYNAMIC_STATE, "vlanTrunkPortDynamicState", |may| (may.access, may.trunk) = (false, false)),
+    (o::TRUNK_NATIVE, "vlanTrunkPortNativeVlan", |may| may.trunk = false),
+    (o::TRUNK_ENCAPSULATION, "vlanTrunkPortEncapsulationType", |may| may.trunk = false),
+    (o::TRUNK_ENABLED[0], "vlanTrunkPortVlansEnabled", |may| may.trunk = false),
+    (o::TRUNK_ENABLED[1], "vlanTrunkPortVlansEnabled2k", |may| may.trunk = false),
+    (o::TRUNK_ENABLED[2], "vlanTrunkPortVlansEnabled3k", |may| may.trunk = false),
+    (o::TRUNK_ENABLED[3], "vlanTrunkPortVlansEnabled4k", |may| may.trunk = false),
+];
+
+fn object_name(column: &[u32]) -> String {
+    let known = WRITTEN.iter().find(|(arcs, ..)| *arcs == column);
+    known.map_or_else(|| Oid(column.to_vec()).to_string(), |(_, name, _)| (*name).to_owned())
+}
+
+pub(crate) fn writable(inventory: &Inventory, state: &State, refused: &Refused) -> Writable {
+    let mut may = by_profile(inventory, state);
+    WRITTEN.iter().filter(|(arcs, ..)| refused.contains_key(*arcs)).for_each(|(.., without)| without(&mut may));
+    may
+}
+
+fn by_profile(inventory: &Inventory, state: &State) -> Writable {
     if inventory.profile.family == Family::ObserveOnly {
         return Writable::default();
     }
@@ -52,7 +90,8 @@ pub(crate) fn writable(inventory: &Inventory, state: &State) -> Writable {
         admin: true,
         access,
         trunk,
-        vlan_create: vlans && inventory.profile.family == Family::QBridge,
+        // A VLAN that is not told may be there.
+        vlan_create: vlans && inventory.profile.family == Family::QBridge && untold(inventory, state).is_none(),
         save: inventory.profile.save != Save::NoneKnown,
     }
 }
@@ -84,14 +123,21 @@ pub(crate) fn port(inventory: &Inventory, state: &State, if_index: u32) -> Optio
 
 fn port_at(inventory: &Inventory, state: &State, members: &Memberships, index: u32, place: &Place) -> PortSeen {
     let vlans = match &state.vlans {
-        Vlans::Bridge(bridge) => bridge_port(bridge, members, &place.base_ports),
+        Vlans::Bridge(bridge) if bridge.source == Source::Foundry => foundry_port(bridge, index, &place.base_ports),
+        Vlans::Bridge(bridge) => {
+            let falls_out = bridge.source == Source::Current || inventory.profile.down_falls_out;
+            let is_down = falls_out && oper(state.oper.get(&index)) == Oper::Down;
+            bridge_port(bridge, members, &place.base_ports, is_down)
+        }
         Vlans::Vtp(vtp) => vtp_port(vtp, index),
     };
-    let lag = match inventory.lag_members.get(&index) {
-        Some(of) => Lag::Member(of.clone()),
-        None if place.aggregate => Lag::Aggregate,
-        None => Lag::None,
+    let lag = match (inventory.lag_members.get(&index), &inventory.lags_untold) {
+        (Some(of), _) => Lag::Member(of.clone()),
+        (None, Some(why)) => Lag::NotTold(why.clone()),
+        (None, None) if place.aggregate => Lag::Aggregate,
+        (None, None) => Lag::None,
     };
+    let quality = untold(inventory, state).map_or(vlans.quality, |why| Quality::Unknown(why.to_owned()));
     PortSeen {
         if_index: index,
         also: place.also.clone(),
@@ -101,8 +147,13 @@ fn port_at(inventory: &Inventory, state: &State, members: &Memberships, index: u
         neighbour: inventory.neighbours.get(&index).cloned(),
         macs: inventory.macs.get(&index).cloned().unwrap_or_default(),
         lag,
-        quality: vlans.quality,
+        quality,
     }
+}
+
+/// Why what is known of VLANs may be less than all: nothing is sure then of any port.
+pub(super) fn untold<'a>(inventory: &'a Inventory, state: &'a State) -> Option<&'a str> {
+    inventory.untold.as_deref().or(state.untold.as_deref())
 }
 
 /// ifAdminStatus: up(1), down(2), testing(3).
@@ -169,7 +220,8 @@ pub(crate) fn pvid(bridge: &Bridge, base_port: u32) -> Option<Vlan> {
     number(value).and_then(|id| Vlan::try_from(id).ok())
 }
 
-pub(crate) fn bridge_port(bridge: &Bridge, members: &Memberships, base_ports: &[u32]) -> PortVlans {
+/// `is_down`: and the agent leaves ports that are down out of its lists of members.
+pub(crate) fn bridge_port(bridge: &Bridge, members: &Memberships, base_ports: &[u32], is_down: bool) -> PortVlans {
     let has_pvid = |port: &u32| bridge.pvid.as_ref().is_some_and(|column| column.contains_key(port));
     let listed = |port: &u32| has_pvid(port) || members.egress.contains_key(port);
     let Some(first) = base_ports.iter().find(|port| listed(port)).or(base_ports.first()) else {
@@ -182,13 +234,56 @@ pub(crate) fn bridge_port(bridge: &Bridge, members: &Memberships, base_ports: &[
     if bridge.source == Source::Nowhere {
         return PortVlans { untagged: pvid, ..unknown("VLAN membership is not shown") };
     }
-    // A port that is down is left out of the current table by some agents (Arista): no membership there says nothing.
-    if bridge.source == Source::Current && egress.is_empty() && untagged.is_empty() {
-        return PortVlans { untagged: pvid, ..unknown("in no VLAN of the current table") };
+    if egress.is_empty() && untagged.is_empty() {
+        if let Some(vlan) = configured(bridge, base_ports).or(pvid).filter(|_| is_down) {
+            return PortVlans { mode: PortMode::Access, untagged: Some(vlan), tagged: BTreeSet::new(), quality: Quality::Exact };
+        }
+        if bridge.source == Source::Current {
+            return PortVlans { untagged: pvid, ..unknown("in no VLAN of the current table") };
+        }
     }
     let serves_pvid = bridge.pvid.is_some();
     let (native, quality) = native(serves_pvid, pvid, &egress, &untagged);
     let tagged: BTreeSet<Vlan> = egress.iter().filter(|v| !untagged.contains(v) && Some(**v) != native).copied().collect();
+    let mode = if tagged.is_empty() { PortMode::Access } else { PortMode::Trunk };
+    PortVlans { mode, untagged: native, tagged, quality }
+}
+
+/// RFC 4363: dot1qVlanCurrentEgressPorts are those that transmit frames of the VLAN, which one that is down does not; what it is configured for
+/// is dot1qVlanStaticUntaggedPorts, and dot1qPvid.
+fn configured(bridge: &Bridge, base_ports: &[u32]) -> Option<Vlan> {
+    let has = |row: &Row| base_ports.iter().any(|port| portlist::has(bridge.form, &row.untagged, bridge.first_port, *port));
+    let mut vlans = bridge.configured.iter().filter(|(_, row)| has(row)).map(|(vlan, _)| *vlan);
+    vlans.next().filter(|_| vlans.next().is_none())
+}
+
+/// An interface is a member of VLANs by snVLanByPortMemberTable, tagged or not; in dual mode one of those has untagged frames as well. Where that
+/// table does not name it, its own row of snSwIfInfoTable says what it is.
+fn foundry_port(bridge: &Bridge, if_index: u32, base_ports: &[u32]) -> PortVlans {
+    let pvid = base_ports.iter().find_map(|port| pvid(bridge, *port));
+    let nowhere = || PortVlans { untagged: pvid, ..unknown("in no VLAN, by the switch's own table") };
+    let Some(port) = bridge.foundry.get(&if_index) else {
+        return if base_ports.is_empty() { unknown("not a bridge port") } else { nowhere() };
+    };
+    // snSwIfInfoTagMode: tagged(1), untagged(2), dual(3)
+    let dual = port.vlan.or(pvid).filter(|_| port.tag_mode == Some(3));
+    if port.tagged.is_empty() && port.untagged.is_empty() {
+        return match (port.tag_mode, port.vlan) {
+            (Some(2), Some(_)) => {
+                PortVlans { mode: PortMode::Access, untagged: port.vlan, tagged: BTreeSet::new(), quality: Quality::Exact }
+            }
+            (Some(1 | 3), _) => {
+                PortVlans { mode: PortMode::Trunk, untagged: dual, ..unknown("the VLANs that are tagged on it are not shown") }
+            }
+            (_, _) => nowhere(),
+        };
+    }
+    let egress: BTreeSet<Vlan> = port.tagged.union(&port.untagged).copied().collect();
+    let (native, quality) = match dual {
+        Some(vlan) => (Some(vlan), Quality::Exact),
+        None => native(pvid.is_some(), pvid, &egress, &port.untagged),
+    };
+    let tagged: BTreeSet<Vlan> = port.tagged.iter().filter(|vlan| Some(**vlan) != native).copied().collect();
     let mode = if tagged.is_empty() { PortMode::Access } else { PortMode::Trunk };
     PortVlans { mode, untagged: native, tagged, quality }
 }

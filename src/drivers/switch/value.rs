@@ -4,33 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use super::objects::{self, Arcs, oid};
-use super::snmp::{Agent, Binding, Value};
-use crate::drivers::Fault;
+use super::snmp::Value;
 
 /// A column: index → value.
 pub(super) type Column = BTreeMap<Vec<u32>, Value>;
-
-/// Walk some columns at once.
-pub(super) async fn columns<const N: usize>(agent: &mut dyn Agent, wanted: [Arcs; N], rows: usize) -> Result<[Column; N], Fault> {
-    let walked = agent.walk(&wanted.map(oid), rows).await;
-    let mut walked = walked.map_err(named)?.into_iter();
-    Ok(wanted.map(|arcs| by_index(arcs, walked.next().unwrap_or_default())))
-}
-
-/// People know tables by their names.
-fn named(fault: Fault) -> Fault {
-    match fault {
-        Fault::Endless { device, table, rows, waited, seems } => {
-            Fault::Endless { device, table: objects::in_words(&table), rows, waited, seems }
-        }
-        other => other,
-    }
-}
-
-fn by_index(arcs: Arcs, rows: Vec<Binding>) -> Column {
-    rows.into_iter().filter_map(|(oid, value)| Some((oid.0.strip_prefix(arcs)?.to_vec(), value))).collect()
-}
 
 pub(super) fn number(value: &Value) -> Option<i64> {
     match value {

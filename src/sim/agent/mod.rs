@@ -58,8 +58,25 @@ pub struct Faults {
     pub false_boots: Option<u32>,
     /// This column has no end: after each row there is another one.
     pub endless: Option<Oid>,
+    /// What is asked for in these subtrees, or after them up to their end, is answered with genErr.
+    pub gen_err: Vec<Oid>,
+    /// The rows of these columns come in another order than that of their OIDs: the second half of them first.
+    pub unordered: Vec<Oid>,
+    /// After the last row of this column comes its first one again.
+    pub loops: Option<Oid>,
+    /// What becomes of a GETBULK.
+    pub bulk: Option<NoBulk>,
+    /// Replies leave from another address than the one that was asked.
+    pub from_elsewhere: bool,
     /// Nothing is answered at all.
     pub silent: bool,
+}
+
+/// How an agent is without GETBULK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoBulk {
+    GenErr,
+    Silent,
 }
 
 /// How an agent lies about a SET. Each was seen: a Netgear GS110, a Foundry, and snmpsim (the last two).
@@ -174,6 +191,15 @@ impl SimAgent {
     fn respond(&mut self, pdu: &Pdu, access: Access, room: usize) -> Option<Pdu> {
         self.requests += 1;
         let refused = |status, index| Pdu { kind: Kind::Response, status, index, ..pdu.clone() };
+        match (pdu.kind, self.faults.bulk) {
+            (Kind::GetBulk, Some(NoBulk::Silent)) => return None,
+            (Kind::GetBulk, Some(NoBulk::GenErr)) => return Some(refused(GEN_ERR, 1)),
+            _ => {}
+        }
+        let hidden = |(oid, _): &Binding| self.faults.gen_err.iter().any(|under| oid.starts_with(under));
+        if let Some((index, _)) = (1..).zip(&pdu.bindings).find(|(_, binding)| pdu.kind != Kind::Set && hidden(binding)) {
+            return Some(refused(GEN_ERR, index));
+        }
         let bindings = match pdu.kind {
             Kind::Get => pdu.bindings.iter().map(|(oid, _)| (oid.clone(), self.mib.get(oid).unwrap_or(Value::NoSuchInstance))).collect(),
             Kind::GetNext => pdu.bindings.iter().map(|(oid, _)| self.next(oid)).collect(),
@@ -212,7 +238,26 @@ impl SimAgent {
         if let Some(row) = self.faults.endless.as_ref().and_then(|column| another(column, oid)) {
             return (row, Value::Integer(1));
         }
+        if let Some(row) = self.out_of_order(oid) {
+            return row;
+        }
         self.mib.next(oid).unwrap_or_else(|| (oid.clone(), Value::EndOfMibView))
+    }
+
+    /// What comes next in a column whose rows do not come in order.
+    fn out_of_order(&mut self, oid: &Oid) -> Option<Binding> {
+        let column = self.faults.unordered.iter().chain(&self.faults.loops).find(|column| oid.starts_with(column))?.clone();
+        let mut rows = self.mib.walked(&column).rows;
+        if self.faults.unordered.contains(&column) {
+            let half = rows.len() / 2;
+            rows.rotate_left(half);
+        }
+        let at = match rows.iter().position(|(row, _)| row == oid) {
+            Some(at) => at + 1,
+            None => 0,
+        };
+        let behind = || if self.faults.loops.as_ref() == Some(&column) { rows.first().cloned() } else { None };
+        rows.get(at).cloned().or_else(behind).or_else(|| self.mib.next(&Oid([column.0.as_slice(), &[u32::MAX]].concat())))
     }
 
     /// RFC 3416 section 4.2.3.
@@ -268,9 +313,13 @@ fn another(column: &Oid, after: &Oid) -> Option<Oid> {
     Some(Oid([column.0.as_slice(), before, &[last.checked_add(1)?]].concat()))
 }
 
+/// A second address of this host.
+const ELSEWHERE: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::new(127, 0, 0, 2), 0);
+
 /// Answer on this socket until the socket fails or the future is dropped. The agent can be observed and its faults changed meanwhile.
 pub async fn serve(socket: UdpSocket, agent: Arc<Mutex<SimAgent>>) -> io::Result<()> {
     let socket = Arc::new(socket);
+    let elsewhere = Arc::new(UdpSocket::bind(ELSEWHERE).await?);
     let mut late = JoinSet::new();
     let mut buffer = vec![0; 65_536];
     loop {
@@ -279,7 +328,11 @@ pub async fn serve(socket: UdpSocket, agent: Arc<Mutex<SimAgent>>) -> io::Result
             Some(_) = late.join_next() => continue,
             received = socket.recv_from(&mut buffer) => received?,
         };
-        let replies = agent.lock().unwrap_or_else(PoisonError::into_inner).suffer(&buffer[..length]);
+        let (replies, from_elsewhere) = {
+            let mut agent = agent.lock().unwrap_or_else(PoisonError::into_inner);
+            (agent.suffer(&buffer[..length]), agent.faults.from_elsewhere)
+        };
+        let socket = if from_elsewhere { &elsewhere } else { &socket };
         for (wait, reply) in replies {
             if wait.is_zero() {
                 // A reply that cannot be sent is a lost reply.

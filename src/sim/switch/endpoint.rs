@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Config, FrameTypes, Kind, Port, SimSwitch, VlanRow, Who};
 use crate::drivers::switch::objects::{self as o, Arcs, at};
 use crate::drivers::switch::portlist;
-use crate::drivers::switch::snmp::{Binding, Oid, Value};
+use crate::drivers::switch::snmp::{Binding, Cut, Oid, Value, Walked};
 use crate::model::Vlan;
 use crate::model::fact::Admin;
 use crate::sim::mib::Mib;
@@ -31,7 +31,7 @@ type Refusal = (u32, u32);
 
 impl SimSwitch {
     /// Its up time goes on with time.
-    fn served(&mut self) -> &Tree {
+    fn served(&mut self) -> &mut Tree {
         let up_for = u32::try_from(self.up_since.elapsed().as_millis() / 10).unwrap_or(u32::MAX);
         let up_time = Value::TimeTicks(self.up_time.saturating_add(up_for));
         if self.served.is_none() {
@@ -164,6 +164,15 @@ impl Mib for SimSwitch {
 
     fn next(&mut self, oid: &Oid) -> Option<Binding> {
         self.served().next_after(oid)
+    }
+
+    fn walked(&mut self, column: &Oid) -> Walked {
+        match self.faults.hides {
+            Some(hidden) if column.0.starts_with(hidden) => {
+                Walked { cut: Some(Cut::Refused("genErr(5)".to_owned())), ..Walked::whole(Vec::new()) }
+            }
+            Some(_) | None => self.served().walked(column),
+        }
     }
 
     fn set(&mut self, bindings: &[Binding]) -> Result<(), Refusal> {

@@ -20,6 +20,7 @@ const ROW: Profile = Profile {
     grouping: Grouping::Grouped,
     adding: Adding::EgressFirst,
     save: CONFIG_COPY,
+    down_falls_out: false,
 };
 
 pub(super) static GENERIC: Profile = ROW;

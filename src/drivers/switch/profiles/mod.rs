@@ -26,6 +26,9 @@ pub(crate) struct Profile {
     pub grouping: Grouping,
     pub adding: Adding,
     pub save: Save,
+    /// Ports that are down are left out of the static table, as all leave them out of the current one: what they are configured for is their
+    /// PVID.
+    pub down_falls_out: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +45,7 @@ pub(crate) enum Membership {
     QBridge(Form),
     /// vmVlan and vlanTrunkPortTable.
     Vtp,
-    /// dot1qPvid and snVLanByPortMemberTable: the PortLists of this agent do not hold ports.
+    /// dot1qPvid, snVLanByPortMemberTable and snSwIfInfoTable: the PortLists of this agent do not hold ports.
     Foundry,
 }
 

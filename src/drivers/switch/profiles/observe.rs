@@ -13,6 +13,7 @@ const ROW: Profile = Profile {
     grouping: Grouping::Single,
     adding: Adding::EgressFirst,
     save: Save::NoneKnown,
+    down_falls_out: false,
 };
 
 pub(super) static GENERIC: Profile = ROW;
@@ -27,8 +28,13 @@ static DELL_OS10: Profile = Profile { vendor: "Dell OS10", prefix: &[1, 3, 6, 1,
 static EXTREME: Profile = Profile { vendor: "Extreme Networks", prefix: &[1, 3, 6, 1, 4, 1, 1916], ..ROW };
 static HUAWEI: Profile = Profile { vendor: "Huawei VRP", prefix: &[1, 3, 6, 1, 4, 1, 2011], ..ROW };
 /// PortLists are decimal text.
-static JUNOS: Profile =
-    Profile { vendor: "Juniper Junos", prefix: &[1, 3, 6, 1, 4, 1, 2636], membership: Membership::QBridge(Form::Decimal), ..ROW };
+static JUNOS: Profile = Profile {
+    vendor: "Juniper Junos",
+    prefix: &[1, 3, 6, 1, 4, 1, 2636],
+    membership: Membership::QBridge(Form::Decimal),
+    down_falls_out: true,
+    ..ROW
+};
 static ONYX: Profile = Profile { vendor: "NVIDIA Onyx", prefix: &[1, 3, 6, 1, 4, 1, 33049], ..ROW };
 /// Known by its sysDescr: the prefix is that of the silicon or the seller. PortLists are hex text.
 static SONIC: Profile =

@@ -13,6 +13,7 @@ pub(super) static GENERIC: Profile = Profile {
     grouping: Grouping::Grouped,
     adding: Adding::EgressFirst,
     save: Save::NoneKnown,
+    down_falls_out: false,
 };
 
 /// HP ProCurve, ArubaOS-Switch: 1.3.6.1.4.1.11.2.3.7. Takes a whole change in one PDU (PacketFence) and moves the PVID by itself.
@@ -23,6 +24,7 @@ static COMWARE: Profile = Profile {
     vendor: "HP Comware",
     prefix: &[1, 3, 6, 1, 4, 1, 25506],
     save: Save::Row { table: &[1, 3, 6, 1, 4, 1, 25506, 2, 4, 1, 2, 4, 1], cells: &[(2, 1)], row_status: 9, state: None },
+    down_falls_out: true,
     ..GENERIC_ROW
 };
 /// RADLAN-COPY-MIB::rlCopyTable: from local(1) runningConfig(2) to local(1) startupConfig(3).
@@ -66,6 +68,7 @@ const GENERIC_ROW: Profile = Profile {
     grouping: Grouping::Grouped,
     adding: Adding::EgressFirst,
     save: Save::NoneKnown,
+    down_falls_out: false,
 };
 
 pub(super) static ROWS: &[&Profile] =

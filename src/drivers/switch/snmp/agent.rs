@@ -10,24 +10,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use tokio::time::Instant;
-
 use super::codec::{self, Kind, Pdu, Unreadable, status_word};
 use super::keys::Extension;
 use super::session::{Login, Session};
-use super::transport::{Listening, SnmpSocket, Unanswered};
-use super::walk::{REPLY_BINDINGS_MAX, Walk};
-use super::{Agent, Binding, Leave, Oid, SetAnswer, not_let_out};
+use super::transport::{Listening, SnmpSocket, Unanswered, elsewhere};
+use super::walk::{Ask, REPLY_BINDINGS_MAX, Walk};
+use super::{Agent, Binding, Cut, Leave, Oid, SetAnswer, Walked, not_let_out};
 use crate::drivers::Fault;
 use crate::drivers::credentials::{Turn, Turns};
 use crate::drivers::gate::Datagram;
 use crate::model::net::HostPort;
 use crate::model::op::Device;
 use crate::model::secret::SnmpLogin;
+use async_trait::async_trait;
 
 /// RFC 3417 section 3.1.
 const PORT: u16 = 161;
+/// RFC 3416 section 3, error-status.
+const NO_SUCH_NAME: u32 = 2;
+/// SNMPv2-MIB::sysUpTime, which every agent has.
+const SYS_UP_TIME: [u32; 8] = [1, 3, 6, 1, 2, 1, 1, 3];
 
 /// How long a device waits until it may show credentials that are not proven: a failed poll, which the worker begins again later.
 const TURN_WAIT: Duration = Duration::from_secs(2);
@@ -56,6 +58,17 @@ impl Timing {
     }
 }
 
+/// Whether an agent answers GETBULK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bulk {
+    NotTried,
+    /// The first was met with silence, and nothing else was answered since.
+    Unanswered,
+    Answered,
+    /// It answers GETNEXT in its place: rows are read one by one from then on.
+    Absent,
+}
+
 /// One agent. Its name is resolved when it is first asked, and again after silence.
 pub struct UdpAgent {
     pub(super) device: String,
@@ -77,6 +90,9 @@ pub struct UdpAgent {
     community_taken: bool,
     /// See `Agent::unfinished`.
     unfinished: Option<(Oid, usize)>,
+    bulk: Bulk,
+    /// Where its answers come from, if not from the address that is asked.
+    pub(super) elsewhere: Option<SocketAddr>,
 }
 
 impl UdpAgent {
@@ -95,6 +111,8 @@ impl UdpAgent {
             turns: None,
             community_taken: false,
             unfinished: None,
+            bulk: Bulk::NotTried,
+            elsewhere: None,
         }
     }
 
@@ -144,14 +162,18 @@ impl UdpAgent {
     async fn exchange(&mut self, pdu: &Pdu, what: &str, leave: Option<Leave<'_>>) -> Result<Pdu, Fault> {
         let peer = self.peer().await?;
         let answer = match self.login.clone() {
-            SnmpLogin::V2c { community } => match self.community_taken {
-                true => self.plain(peer, pdu, what, community.reveal().as_bytes(), leave).await,
-                false => {
-                    let answer = self.plain_in_turn(peer, pdu, what, community.reveal().as_bytes(), leave).await;
-                    self.community_taken = answer.is_ok();
-                    answer
-                }
-            },
+            SnmpLogin::V2c { community } => {
+                let community = community.reveal().as_bytes();
+                let answer = match self.community_taken {
+                    true => self.plain(peer, pdu, what, community, leave).await,
+                    false => self.plain_in_turn(peer, pdu, what, community, leave).await,
+                };
+                self.community_taken |= answer.is_ok();
+                answer.map(|(reply, from)| {
+                    self.elsewhere = elsewhere(from, peer);
+                    reply
+                })
+            }
             SnmpLogin::V3 { username, auth, auth_password, privacy, priv_password } => {
                 let login = Login { username, auth, auth_password, privacy, priv_password };
                 self.secured(peer, pdu, what, leave, &login).await
@@ -171,7 +193,7 @@ impl UdpAgent {
         what: &str,
         community: &[u8],
         leave: Option<Leave<'_>>,
-    ) -> Result<Pdu, Fault> {
+    ) -> Result<(Pdu, SocketAddr), Fault> {
         let turn = self.turn().await?;
         let mut asking = std::pin::pin!(self.plain(peer, pdu, what, community, leave));
         let answer = match tokio::time::timeout(self.timing.read, &mut asking).await {
@@ -188,14 +210,23 @@ impl UdpAgent {
         answer
     }
 
-    async fn plain(&self, peer: SocketAddr, pdu: &Pdu, what: &str, community: &[u8], leave: Option<Leave<'_>>) -> Result<Pdu, Fault> {
+    /// The Response, and where it came from.
+    async fn plain(
+        &self,
+        peer: SocketAddr,
+        pdu: &Pdu,
+        what: &str,
+        community: &[u8],
+        leave: Option<Leave<'_>>,
+    ) -> Result<(Pdu, SocketAddr), Fault> {
         let encode = |id, attempt| datagram(pdu.kind, codec::message(community, &try_of(pdu, id, attempt)));
-        let judge = |bytes: &[u8], listening: &Listening| match codec::read_message(bytes) {
+        let judge = |bytes: &[u8], from: SocketAddr, listening: &Listening| match codec::read_message(bytes) {
             Ok((theirs, reply)) => {
                 let ours = theirs == community && reply.kind == Kind::Response && listening.has(reply.request);
-                ours.then_some(Ok(reply))
+                ours.then_some(Ok((reply, from)))
             }
-            Err(unreadable) => Some(Err(unreadable)),
+            // What does not read shows nothing that fits but its sender.
+            Err(unreadable) => elsewhere(from, peer).is_none().then_some(Err(unreadable)),
         };
         match self.socket.ask(peer, &self.waits(pdu.kind), leave, encode, judge).await {
             Ok(Ok(reply)) => Ok(reply),
@@ -235,6 +266,73 @@ impl UdpAgent {
 
     fn refused(&self, what: String, reply: &Pdu) -> Fault {
         Fault::Refused { device: self.device.clone(), what, code: status_word(reply.status) }
+    }
+
+    /// One GETBULK. False where its rows are to be asked for by GETNEXT: that tells which column is at fault, or that GETBULK is.
+    async fn walk_bulk(&mut self, walk: &mut Walk, ask: &Ask, what: &str) -> Result<bool, Fault> {
+        let reply = match self.ask_rows(Kind::GetBulk, ask, what).await {
+            Err(Fault::Silent { .. }) if self.bulk == Bulk::NotTried => {
+                self.bulk = Bulk::Unanswered;
+                return Ok(false);
+            }
+            reply => reply?,
+        };
+        match reply.status {
+            0 => {
+                self.bulk = Bulk::Answered;
+                walk.take(ask, reply.bindings).map_err(|why| self.garbled(why))?;
+            }
+            codec::TOO_BIG if walk.halve(ask) => self.bindings_max = walk.bindings_max(),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// One GETNEXT; where it is refused, one for each of its columns.
+    async fn walk_rows(&mut self, walk: &mut Walk, ask: &Ask, what: &str) -> Result<(), Fault> {
+        let mut asks = vec![ask.by_row()];
+        while let Some(ask) = asks.pop() {
+            let reply = self.ask_rows(Kind::GetNext, &ask, what).await?;
+            match reply.status {
+                0 => {
+                    walk.take(&ask, reply.bindings).map_err(|why| self.garbled(why))?;
+                    self.without_bulk(what).await?;
+                }
+                _ if ask.after.len() > 1 => asks.extend(ask.singly()),
+                // As SNMPv1 says that there is no more (RFC 3584 section 4.4).
+                NO_SUCH_NAME => walk.end(&ask, None),
+                status => walk.end(&ask, Some(&Cut::Refused(status_word(status)))),
+            }
+        }
+        Ok(())
+    }
+
+    /// A row was answered that GETBULK did not get. That may have been the fault of a row behind it: the agent has no GETBULK if it refuses
+    /// one for sysUpTime as well.
+    async fn without_bulk(&mut self, what: &str) -> Result<(), Fault> {
+        self.bulk = match self.bulk {
+            Bulk::Answered | Bulk::Absent => self.bulk,
+            Bulk::Unanswered => Bulk::Absent,
+            Bulk::NotTried => match self.ask_rows(Kind::GetBulk, &Ask::one(&Oid(SYS_UP_TIME.to_vec())), what).await {
+                Ok(reply) if reply.status == 0 => Bulk::Answered,
+                Ok(_) | Err(Fault::Silent { .. }) => Bulk::Absent,
+                Err(other) => return Err(other),
+            },
+        };
+        Ok(())
+    }
+
+    /// Whether it answers at all.
+    async fn answers(&mut self) -> bool {
+        self.get_some(&[Oid([SYS_UP_TIME.as_slice(), &[0]].concat())]).await.is_ok()
+    }
+
+    async fn ask_rows(&mut self, kind: Kind, ask: &Ask, what: &str) -> Result<Pdu, Fault> {
+        let mut pdu = Pdu::asking(kind, 0, ask.after.iter().cloned());
+        if kind == Kind::GetBulk {
+            pdu.index = ask.rows;
+        }
+        self.exchange(&pdu, what, None).await
     }
 
     /// One GET: the first of these objects, one at least; nothing where the agent said tooBig.
@@ -280,28 +378,24 @@ impl Agent for UdpAgent {
         Ok(found)
     }
 
-    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault> {
+    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Walked>, Fault> {
         let what = format!("the reading of {}", listed(columns));
         let mut walk = Walk::new(columns, rows, self.bindings_max);
-        let started = Instant::now();
+        let mut by_row = self.bulk == Bulk::Absent;
         self.unfinished = None;
         while let Some(ask) = walk.ask() {
-            let mut pdu = Pdu::asking(Kind::GetBulk, 0, ask.after.iter().cloned());
-            pdu.index = ask.rows;
-            let reply = self.exchange(&pdu, &what, None).await?;
-            match reply.status {
-                0 => walk.take(&ask, reply.bindings).map_err(|why| self.garbled(why))?,
-                codec::TOO_BIG if walk.halve(&ask) => self.bindings_max = walk.bindings_max(),
-                _ => return Err(self.refused(what, &reply)),
+            let asked = match by_row {
+                true => self.walk_rows(&mut walk, &ask, &what).await,
+                false => self.walk_bulk(&mut walk, &ask, &what).await.map(|answered| by_row = !answered),
+            };
+            match asked {
+                Err(Fault::Silent { .. }) if self.answers().await => walk.end(&ask, Some(&Cut::Silent)),
+                asked => asked?,
             }
             self.unfinished = walk.longest().map(|(table, rows)| (table.clone(), rows));
-            if let (true, Some((table, rows))) = (walk.is_too_much(), walk.longest()) {
-                let (device, table) = (self.device.clone(), table.to_string());
-                return Err(Fault::Endless { device, table, rows, waited: started.elapsed(), seems: "it seems to have no end" });
-            }
         }
         self.unfinished = None;
-        Ok(walk.rows())
+        Ok(walk.walked())
     }
 
     async fn set(&mut self, bindings: &[Binding], leave: Leave<'_>) -> Result<SetAnswer, Fault> {
@@ -321,6 +415,13 @@ impl Agent for UdpAgent {
 
     fn unfinished(&self) -> Option<(Oid, usize)> {
         self.unfinished.clone().filter(|(_, rows)| *rows > 0)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let by_row =
+            (self.bulk == Bulk::Absent).then(|| "it does not answer GETBULK: its tables are read row by row, with GETNEXT".to_owned());
+        let elsewhere = self.elsewhere.map(|from| format!("it is asked at {} and answers from {from}", self.address));
+        by_row.into_iter().chain(elsewhere).collect()
     }
 }
 

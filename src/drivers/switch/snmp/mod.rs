@@ -92,6 +92,40 @@ pub enum Value {
 
 pub type Binding = (Oid, Value);
 
+/// What came of one column of a walk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Walked {
+    /// In the order in which they came.
+    pub rows: Vec<Binding>,
+    /// That was not the order of their OIDs.
+    pub unordered: bool,
+    /// Why there may be more rows than these.
+    pub cut: Option<Cut>,
+}
+
+impl Walked {
+    pub fn whole(rows: Vec<Binding>) -> Walked {
+        Walked { rows, unordered: false, cut: None }
+    }
+}
+
+/// Where a column ended before its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Cut {
+    /// The error-status of its reply, in words.
+    #[error("its agent answers {0}")]
+    Refused(String),
+    /// This row came a second time.
+    #[error("its agent loops at OID {0}")]
+    Loops(Oid),
+    /// More rows than are held; none is kept.
+    #[error("it seems to have no end")]
+    Endless { rows: usize },
+    /// Other objects of the same agent were answered all the while.
+    #[error("its agent does not answer for it")]
+    Silent,
+}
+
 /// The answer to a SET that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetAnswer {
@@ -125,9 +159,9 @@ pub trait Agent: Send {
     /// These objects, in this order; a missing one has the value NoSuchObject or NoSuchInstance.
     async fn get(&mut self, oids: &[Oid]) -> Result<Vec<Binding>, Fault>;
 
-    /// All rows of each column, in order, several columns to a request. `rows` is how many to expect in the longest column: a hint for
-    /// the size of requests.
-    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Vec<Binding>>, Fault>;
+    /// All rows of each column, several columns to a request; one that is not told to its end says why. `rows` is how many to expect in the
+    /// longest column: a hint for the size of requests.
+    async fn walk(&mut self, columns: &[Oid], rows: usize) -> Result<Vec<Walked>, Fault>;
 
     /// One PDU, in one copy, through the gate. `Fault::NotSent` where that was closed, `Fault::Unknown` where no answer came: it may have
     /// happened.
@@ -139,5 +173,10 @@ pub trait Agent: Send {
     /// The longest column of a walk that is not at its end, and how many of its rows came: what was cut off was not silence.
     fn unfinished(&self) -> Option<(Oid, usize)> {
         None
+    }
+
+    /// What is odd about the way in which it answers, in whole sentences for people.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
     }
 }

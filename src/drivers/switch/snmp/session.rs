@@ -17,7 +17,7 @@ use super::agent::{UdpAgent, datagram, try_of};
 use super::codec::{Kind, Pdu, Unreadable};
 use super::keys::{self, PASSWORD_CHARS_MIN};
 use super::privacy::Clock;
-use super::transport::{Listening, Unanswered};
+use super::transport::{Listening, Unanswered, elsewhere};
 use super::usm::{self, Level, Outgoing, Protection};
 use super::{Leave, Oid};
 use crate::drivers::Fault;
@@ -91,12 +91,22 @@ impl Complaint {
 
 /// A reply that may be believed as far as its level goes.
 enum Reply {
-    /// At our own level, with the engine's clock.
-    Response(Pdu, Clock),
+    /// At our own level, with the engine's clock and the address that it came from.
+    Response(Pdu, Clock, SocketAddr),
     /// The clock only where the Report was authenticated.
     Report(Complaint, Option<Clock>),
     /// Ours by its digest, but it does not read.
     Unreadable(Unreadable),
+}
+
+impl Reply {
+    /// Whether it is the agent's, wherever it came from: it was authenticated. And what makes a session begin anew proves itself by that.
+    fn counts_from_anywhere(&self) -> bool {
+        match self {
+            Reply::Response(..) | Reply::Unreadable(_) | Reply::Report(_, Some(_)) | Reply::Report(Complaint::UnknownEngine, None) => true,
+            Reply::Report(_, None) => false,
+        }
+    }
 }
 
 /// What discovery found: nothing of it is authenticated.
@@ -157,8 +167,9 @@ impl UdpAgent {
         let (mut resynced, mut rediscovered) = (false, false);
         loop {
             match self.once(peer, session, pdu, &self.waits(pdu.kind), leave).await {
-                Ok(Reply::Response(reply, clock)) => {
+                Ok(Reply::Response(reply, clock, from)) => {
                     session.set_clock(clock);
+                    self.elsewhere = elsewhere(from, peer);
                     return Ok(reply);
                 }
                 Ok(Reply::Report(Complaint::NotInTimeWindow, Some(clock))) if !resynced => {
@@ -255,7 +266,7 @@ impl UdpAgent {
             // At this level nothing can go wrong; an empty datagram would be silence.
             datagram(pdu.kind, message.bytes().unwrap_or_default())
         };
-        let judge = |bytes: &[u8], _: &Listening| {
+        let judge = |bytes: &[u8], _: SocketAddr, _: &Listening| {
             let incoming = usm::read(bytes).ok()?;
             (1..=ENGINE_ID_BYTES_MAX)
                 .contains(&incoming.engine.len())
@@ -271,7 +282,7 @@ impl UdpAgent {
         let mut resynced = false;
         loop {
             match self.once(peer, &session, &pdu, &self.waits(Kind::Get), None).await {
-                Ok(Reply::Response(_, clock)) => {
+                Ok(Reply::Response(_, clock, _)) => {
                     session.set_clock(clock);
                     return Ok(session);
                 }
@@ -318,7 +329,10 @@ impl UdpAgent {
             };
             datagram(pdu.kind, message.bytes().unwrap_or_default())
         };
-        let judge = |bytes: &[u8], listening: &Listening| judge(bytes, listening, session, user);
+        let judge = |bytes: &[u8], from: SocketAddr, listening: &Listening| {
+            let reply = judge(bytes, from, listening, session, user)?;
+            (elsewhere(from, peer).is_none() || reply.counts_from_anywhere()).then_some(reply)
+        };
         self.socket.ask(peer, waits, leave, encode, judge).await
     }
 
@@ -352,7 +366,7 @@ impl UdpAgent {
     }
 }
 
-fn judge(bytes: &[u8], listening: &Listening, session: &Session, user: &[u8]) -> Option<Reply> {
+fn judge(bytes: &[u8], from: SocketAddr, listening: &Listening, session: &Session, user: &[u8]) -> Option<Reply> {
     let incoming = usm::read(bytes).ok()?;
     let protection = &session.protection;
     let ours = incoming.engine == session.engine && incoming.user == user;
@@ -365,7 +379,7 @@ fn judge(bytes: &[u8], listening: &Listening, session: &Session, user: &[u8]) ->
         Err(unreadable) => return (incoming.level > Level::NoAuthNoPriv).then_some(Reply::Unreadable(unreadable)),
     };
     match (scoped.pdu.kind, incoming.level) {
-        (Kind::Response, Level::AuthPriv) => listening.has(scoped.pdu.request).then_some(Reply::Response(scoped.pdu, incoming.clock)),
+        (Kind::Response, Level::AuthPriv) => listening.has(scoped.pdu.request).then_some(Reply::Response(scoped.pdu, incoming.clock, from)),
         (Kind::Report, Level::NoAuthNoPriv) => Some(Reply::Report(Complaint::of(&scoped.pdu), None)),
         (Kind::Report, Level::AuthNoPriv | Level::AuthPriv) => Some(Reply::Report(Complaint::of(&scoped.pdu), Some(incoming.clock))),
         (Kind::Response, Level::NoAuthNoPriv | Level::AuthNoPriv) => None,

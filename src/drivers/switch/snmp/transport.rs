@@ -1,13 +1,14 @@
 //! One UDP socket (per address family) for all SNMP agents: sends requests and hands each reply to the request that waits for it.
 //!
-//! Replies are matched by the sender's address and the request-id (v2c) or msgID (v3). A stray, late or duplicate reply finds nobody
-//! waiting and is dropped; a late answer to an earlier try of a request that still waits is delivered. Leaves out: what the bytes say,
+//! Replies are matched by the request-id (v2c) or msgID (v3), of which no two that wait are alike. A stray, late or duplicate reply finds
+//! nobody waiting and is dropped; a late answer to an earlier try of a request that still waits is delivered. A switch with several addresses
+//! may answer from another one than was asked: what is to be believed of that, the one who asked judges. Leaves out: what the bytes say,
 //! when to try again. Invariants: an entry in the table lives no longer than the request that made it; a SET leaves through its device's
 //! gate alone, each copy by itself. Shown by `tests/snmp/`.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,8 +47,9 @@ impl From<Unsent> for Unanswered {
     }
 }
 
-type Key = (IpAddr, u16, u32);
-type Waiting = Mutex<BTreeMap<Key, mpsc::Sender<Vec<u8>>>>;
+/// A datagram and its sender.
+type Reply = (Vec<u8>, SocketAddr);
+type Waiting = Mutex<BTreeMap<u32, mpsc::Sender<Reply>>>;
 
 /// The sockets and the table of waiting requests. All agents of a process share one.
 pub struct SnmpSocket {
@@ -113,22 +115,23 @@ impl SnmpSocket {
     }
 
     /// A place for the replies to one request, whatever number of tries it takes.
-    fn listen(self: &Arc<Self>, peer: SocketAddr) -> Listening {
+    fn listen(self: &Arc<Self>) -> Listening {
         let (sender, replies) = mpsc::channel(REPLIES_KEPT);
-        Listening { socket: self.clone(), peer: (peer.ip().to_canonical(), peer.port()), ids: Vec::new(), sender, replies }
+        Listening { socket: self.clone(), ids: Vec::new(), sender, replies }
     }
 
     /// One request: a try for each of `waits`, each with an id of its own, until `judge` makes something of a reply to any of them.
-    /// `judge` answers nothing to a reply that is not to be believed; the wait goes on as if it had not come. `leave`: for a SET.
+    /// `judge` gets it with its sender, and answers nothing to one that is not to be believed; the wait goes on as if it had not come.
+    /// `leave`: for a SET.
     pub(super) async fn ask<T>(
         self: &Arc<Self>,
         peer: SocketAddr,
         waits: &[Duration],
         leave: Option<Leave<'_>>,
         mut encode: impl FnMut(u32, usize) -> Datagram,
-        mut judge: impl FnMut(&[u8], &Listening) -> Option<T>,
+        mut judge: impl FnMut(&[u8], SocketAddr, &Listening) -> Option<T>,
     ) -> Result<T, Unanswered> {
-        let mut listening = self.listen(peer);
+        let mut listening = self.listen();
         for (attempt, wait) in waits.iter().enumerate() {
             let id = self.id();
             listening.add(id);
@@ -136,8 +139,8 @@ impl SnmpSocket {
             self.send(&datagram, peer, leave).await?;
             let answer = async {
                 loop {
-                    let reply = listening.replies.recv().await?;
-                    if let Some(answer) = judge(&reply, &listening) {
+                    let (reply, from) = listening.replies.recv().await?;
+                    if let Some(answer) = judge(&reply, from, &listening) {
                         return Some(answer);
                     }
                 }
@@ -163,20 +166,25 @@ impl Drop for SnmpSocket {
     }
 }
 
+/// The sender of a reply, if it is not where the request went.
+pub(super) fn elsewhere(from: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
+    let place = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+    (place(from) != place(peer)).then_some(from)
+}
+
 /// One request's ids in the table; dropping it takes them out.
 pub(super) struct Listening {
     socket: Arc<SnmpSocket>,
-    peer: (IpAddr, u16),
     ids: Vec<u32>,
-    sender: mpsc::Sender<Vec<u8>>,
-    replies: mpsc::Receiver<Vec<u8>>,
+    sender: mpsc::Sender<Reply>,
+    replies: mpsc::Receiver<Reply>,
 }
 
 impl Listening {
     /// Accept the reply to one more try.
     fn add(&mut self, id: u32) {
         self.ids.push(id);
-        lock(&self.socket.waiting).insert((self.peer.0, self.peer.1, id), self.sender.clone());
+        lock(&self.socket.waiting).insert(id, self.sender.clone());
     }
 
     /// Whether `id` is of one of this request's tries.
@@ -189,7 +197,7 @@ impl Drop for Listening {
     fn drop(&mut self) {
         let mut waiting = lock(&self.socket.waiting);
         for id in &self.ids {
-            waiting.remove(&(self.peer.0, self.peer.1, *id));
+            waiting.remove(id);
         }
     }
 }
@@ -213,15 +221,15 @@ fn deliver(bytes: &[u8], from: SocketAddr, waiting: &Waiting) {
         tracing::trace!(%from, "a datagram that is no SNMP message");
         return;
     };
-    let waiter = lock(waiting).get(&(from.ip().to_canonical(), from.port(), id)).cloned();
+    let waiter = lock(waiting).get(&id).cloned();
     match waiter {
         // A full queue holds REPLIES_KEPT answers to this request already.
-        Some(waiter) => drop(waiter.try_send(bytes.to_vec())),
+        Some(waiter) => drop(waiter.try_send((bytes.to_vec(), from))),
         None => tracing::trace!(%from, id, "a stray, late or duplicate SNMP reply"),
     }
 }
 
 /// The table is whole between any two statements, so a panic elsewhere does not spoil it.
-fn lock(waiting: &Waiting) -> MutexGuard<'_, BTreeMap<Key, mpsc::Sender<Vec<u8>>>> {
+fn lock(waiting: &Waiting) -> MutexGuard<'_, BTreeMap<u32, mpsc::Sender<Reply>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
