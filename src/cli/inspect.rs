@@ -49,7 +49,7 @@ pub(crate) struct SwitchArgs {
     #[arg(long)]
     community: Option<String>,
     /// The SNMPv3 user
-    #[arg(long, requires_all = ["auth", "auth_password_file", "privacy", "priv_password_file"])]
+    #[arg(long, requires_all = ["auth", "auth_password_file"])]
     user: Option<String>,
     /// MD5, SHA, SHA-224, SHA-256, SHA-384 or SHA-512
     #[arg(long, value_name = "PROTO", requires = "user")]
@@ -63,6 +63,9 @@ pub(crate) struct SwitchArgs {
     /// A file with the privacy password
     #[arg(long, value_name = "FILE", requires = "user")]
     priv_password_file: Option<PathBuf>,
+    /// Without --priv: all that is asked and told can be read on the way
+    #[arg(long, requires = "user", conflicts_with_all = ["privacy", "priv_password_file"])]
+    insecure: bool,
     #[arg(short = 'o', long, value_enum, default_value_t = Format::Table)]
     output: Format,
 }
@@ -87,11 +90,12 @@ pub(crate) async fn run(verb: InspectVerb) -> Result<(), Failure> {
         InspectVerb::Switch(args) => {
             let login = args.login()?;
             let v3 = matches!(login, SnmpLogin::V3 { .. });
+            let encrypted = v3 && !args.insecure;
             let seen = look_at_switch(&args.address, login).await.map_err(|f| fault(&f))?;
             match args.output {
                 Format::Table => switch_table(&seen),
                 Format::Json => output::json(&to_json(&seen)),
-                Format::Manifest => switch_manifest(&args.address, &seen, v3),
+                Format::Manifest => switch_manifest(&args.address, &seen, v3, encrypted),
             }
         }
         InspectVerb::Bmc(args) => {
@@ -145,12 +149,17 @@ impl SwitchArgs {
         if let Some(community) = &self.community {
             return Ok(SnmpLogin::V2c { community: Hidden::new(community.clone()) });
         }
-        let (Some(username), Some(auth), Some(auth_file), Some(privacy), Some(priv_file)) =
-            (&self.user, self.auth, &self.auth_password_file, self.privacy, &self.priv_password_file)
-        else {
-            return Err(Failure::usage("SNMPv3 needs --user, --auth, --auth-password-file, --priv and --priv-password-file"));
+        let needs =
+            "SNMPv3 needs --user, --auth, --auth-password-file, --priv and --priv-password-file (or --insecure in place of the last two)";
+        let (Some(username), Some(auth), Some(auth_file)) = (&self.user, self.auth, &self.auth_password_file) else {
+            return Err(Failure::usage(needs));
         };
-        let (auth_password, priv_password) = (password(auth_file)?, password(priv_file)?);
+        let (privacy, priv_password) = match (self.privacy, &self.priv_password_file) {
+            (Some(privacy), Some(file)) => (privacy, password(file)?),
+            (None, None) if self.insecure => (PrivProtocol::None, Hidden::new(String::new())),
+            (_, _) => return Err(Failure::usage(needs)),
+        };
+        let auth_password = password(auth_file)?;
         Ok(SnmpLogin::V3 { username: username.clone(), auth, auth_password, privacy, priv_password })
     }
 }
@@ -288,17 +297,17 @@ fn secret_manifest(name: &str, keys: &str) -> String {
     format!("# Lines of the file: {keys}\n{}---\n", manifest(Kind::Secret, name, object))
 }
 
-pub(crate) fn switch_manifest(address: &HostPort, seen: &SwitchSeen, v3: bool) -> String {
+pub(crate) fn switch_manifest(address: &HostPort, seen: &SwitchSeen, v3: bool, encrypted: bool) -> String {
     let called = seen.identity.sys_name.split('.').next().unwrap_or("");
     let name = name_from(if called.is_empty() { &address.host } else { called }, "switch");
     let secret = format!("{name}-snmp");
-    let keys = if v3 {
-        "username=… authProtocol=… authPassword=… privProtocol=… privPassword=…, each on its own"
-    } else {
-        "community=…"
+    let keys = match (v3, encrypted) {
+        (true, true) => "username=… authProtocol=… authPassword=… privProtocol=… privPassword=…, each on its own",
+        (true, false) => "username=… authProtocol=… authPassword=…, each on its own",
+        (false, _) => "community=…",
     };
     let mut snmp = json!({ "version": if v3 { "v3" } else { "v2c" }, "secretRef": { "name": secret } });
-    if !v3 {
+    if !encrypted {
         snmp["insecure"] = true.into();
     }
     let spec = json!({ "spec": { "address": address.to_string(), "snmp": snmp, "profile": "auto" } });
@@ -414,13 +423,13 @@ mod tests {
     fn manifests_to_start_from_are_valid_objects() {
         let address: HostPort = "192.0.2.7:1161".parse().unwrap();
         for (text, kinds) in [
-            (switch_manifest(&address, &switch(), false), [Kind::Secret, Kind::Switch]),
-            (switch_manifest(&address, &switch(), true), [Kind::Secret, Kind::Switch]),
+            (switch_manifest(&address, &switch(), false, false), [Kind::Secret, Kind::Switch]),
+            (switch_manifest(&address, &switch(), true, true), [Kind::Secret, Kind::Switch]),
             (bmc_manifest(&address), [Kind::Secret, Kind::Server]),
         ] {
             let read = serde_yaml::Deserializer::from_str(&text).map(|d| Object::from_json(Value::deserialize(d).unwrap()).unwrap().kind());
             assert_eq!(read.collect::<Vec<_>>(), kinds, "{text}");
         }
-        assert!(switch_manifest(&address, &switch(), true).contains("name: tor-1\n"));
+        assert!(switch_manifest(&address, &switch(), true, true).contains("name: tor-1\n"));
     }
 }

@@ -223,7 +223,7 @@ impl Logins {
 
     pub(super) fn snmp(&mut self, spec: &SwitchSpec, cache: &Cache) -> Result<SnmpLogin, NoLogin> {
         let name = &spec.snmp.secret_ref.name;
-        Ok(secrets::snmp_login(name.as_str(), spec.snmp.version, &self.values(name, cache)?)?)
+        Ok(secrets::snmp_login(name.as_str(), spec.snmp.version, spec.snmp.insecure, &self.values(name, cache)?)?)
     }
 
     fn values(&mut self, secret: &Name, cache: &Cache) -> Result<Values, NoLogin> {

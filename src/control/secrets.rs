@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::limits;
-use crate::model::secret::{BadProtocol, BmcLogin, Hidden, SecretSpec, SnmpLogin};
+use crate::model::secret::{BadProtocol, BmcLogin, Hidden, PrivProtocol, SecretSpec, SnmpLogin};
 use crate::model::switch::SnmpVersion;
 
 pub(crate) type Values = BTreeMap<String, Hidden>;
@@ -25,6 +25,11 @@ pub(crate) type Values = BTreeMap<String, Hidden>;
 pub(crate) enum BadSecret {
     #[error("secret {secret} has no `{key}`")]
     Missing { secret: String, key: &'static str },
+    #[error(
+        "secret {secret} has no `privProtocol` and `privPassword`: without them (authNoPriv) all that the switch is asked and told can be read on \
+         the way; add them, or say `insecure: true` in the switch's `snmp` to show that you know"
+    )]
+    NotEncrypted { secret: String },
     #[error("secret {secret}: {key}: {why}")]
     Bad { secret: String, key: &'static str, why: String },
     #[error("secret {secret}: {place} cannot be read: {why}")]
@@ -224,10 +229,20 @@ pub(crate) fn bmc_login(name: &str, values: &Values) -> Result<BmcLogin, BadSecr
     Ok(BmcLogin { username, password: needed(name, values, "password")?, kg: values.get("kg").cloned() })
 }
 
-pub(crate) fn snmp_login(name: &str, version: SnmpVersion, values: &Values) -> Result<SnmpLogin, BadSecret> {
+/// `insecure`: the switch's manifest says that what goes over the wire may be read there.
+pub(crate) fn snmp_login(name: &str, version: SnmpVersion, insecure: bool, values: &Values) -> Result<SnmpLogin, BadSecret> {
     let get = |key| needed(name, values, key);
     let bad = |key: &'static str| move |e: BadProtocol| BadSecret::Bad { secret: name.to_owned(), key, why: e.to_string() };
+    let encrypts = ["privProtocol", "privPassword"].iter().any(|key| values.contains_key(*key));
     match version {
+        SnmpVersion::V3 if !encrypts && !insecure => Err(BadSecret::NotEncrypted { secret: name.to_owned() }),
+        SnmpVersion::V3 if !encrypts => Ok(SnmpLogin::V3 {
+            username: get("username")?.reveal().to_owned(),
+            auth: get("authProtocol")?.reveal().parse().map_err(bad("authProtocol"))?,
+            auth_password: get("authPassword")?,
+            privacy: PrivProtocol::None,
+            priv_password: Hidden::new(String::new()),
+        }),
         SnmpVersion::V2c => Ok(SnmpLogin::V2c { community: get("community")? }),
         SnmpVersion::V3 => Ok(SnmpLogin::V3 {
             username: get("username")?.reveal().to_owned(),
@@ -243,6 +258,24 @@ pub(crate) fn snmp_login(name: &str, version: SnmpVersion, values: &Values) -> R
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn without_encryption_only_where_the_switch_says_that_it_is_insecure() {
+        let all = "username=joe\nauthProtocol=SHA-256\nauthPassword=authpass123\nprivProtocol=AES\nprivPassword=privpass123\n";
+        let some = |lines: usize| parse("s", "/etc/s", &all.split_inclusive('\n').take(lines).collect::<String>()).unwrap();
+        let privacy = |lines, insecure| match snmp_login("s", SnmpVersion::V3, insecure, &some(lines)) {
+            Ok(SnmpLogin::V3 { privacy, .. }) => Ok(privacy),
+            Ok(SnmpLogin::V2c { .. }) => Err("v2c".to_owned()),
+            Err(bad) => Err(bad.to_string()),
+        };
+        let refused = privacy(3, false).unwrap_err();
+        assert!(refused.contains("no `privProtocol`") && refused.contains("`insecure: true`"), "{refused}");
+        assert_eq!(
+            (privacy(3, true), privacy(5, false), privacy(5, true)),
+            (Ok(PrivProtocol::None), Ok(PrivProtocol::Aes128), Ok(PrivProtocol::Aes128))
+        );
+        assert!(privacy(4, true).unwrap_err().contains("privPassword"), "half of it is forgotten, not left out");
+    }
 
     fn one(text: &str) -> Result<String, String> {
         let values = parse("s", "/etc/s", text).map_err(|e| e.to_string())?;

@@ -72,6 +72,6 @@ PROTECTED_VLAN "protected-vlan" "A network that a binding needs has, on the swit
 PORT_NOT_MANAGED "port-not-managed" "A warning: a server that a binding uses is plugged into a port outside the switch's `manage.ports`, or the switch has no `manage`: the port is only observed, and stays as it is.";
 VLAN_COLLISION "vlan-collision" "Two networks have one VLAN id on one switch: they are one network there, and their hosts would see each other.";
 SEVERAL_QUARANTINES "several-quarantines" "Two networks have the role quarantine. Released ports are put into the one of that role.";
-SECRET_INCOMPLETE "secret-incomplete" "A Secret lacks keys that its user needs. A BMC's has username and password (and kg where the BMC has one); a switch's has community for v2c, or username, authProtocol, authPassword, privProtocol and privPassword for v3.";
+SECRET_INCOMPLETE "secret-incomplete" "A Secret lacks keys that its user needs. A BMC's has username and password (and kg where the BMC has one); a switch's has community for v2c, or username, authProtocol, authPassword, privProtocol and privPassword for v3 (the last two may be left out where its `snmp` says `insecure: true`).";
 SECRET_VALUE "secret-value" "A value of a Secret cannot be right: an IPMI user name has at most 16 bytes, a password or kg at most 20; SNMPv3 passwords have at least 8 characters (RFC 3414, 11.2); protocols are MD5, SHA, SHA-224, SHA-256, SHA-384, SHA-512 and DES, AES, AES-256. The value itself is never shown.";
 }

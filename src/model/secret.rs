@@ -83,6 +83,8 @@ pub enum AuthProtocol {
 /// USM privacy protocols: DES (RFC 3414), AES-128 (RFC 3826), AES-256 (draft-reeder, draft-blumenthal: both are tried).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PrivProtocol {
+    /// authNoPriv: nothing is encrypted.
+    None,
     Des,
     Aes128,
     Aes256,

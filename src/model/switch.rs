@@ -42,9 +42,10 @@ pub struct SwitchSpec {
 pub struct SnmpAccess {
     /// v3 (USM, RFC 3414) or v2c.
     pub version: SnmpVersion,
-    /// The Secret with `community`, or with `username`, `authProtocol`, `authPassword`, `privProtocol`, `privPassword`.
+    /// The Secret with `community`, or with `username`, `authProtocol`, `authPassword`, `privProtocol`, `privPassword` (the last two may be left
+    /// out where `insecure` says so).
     pub secret_ref: SecretRef,
-    /// v2c sends its community in the clear: say that you know.
+    /// v2c sends its community in the clear, and v3 without privacy (authNoPriv) all that is asked and told: say that you know.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
 }

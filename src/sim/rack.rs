@@ -292,7 +292,7 @@ fn agent(name: &Name, spec: &SwitchSpec, mib: Shared, seed: u64, objects: &Objec
     let object = format!("Switch/{name}");
     let named = secret(&object, &spec.snmp.secret_ref, objects)?;
     let of = spec.snmp.secret_ref.name.as_str();
-    let login = secrets::values(of, named).and_then(|values| secrets::snmp_login(of, spec.snmp.version, &values));
+    let login = secrets::values(of, named).and_then(|values| secrets::snmp_login(of, spec.snmp.version, spec.snmp.insecure, &values));
     let login = login.map_err(|source| RackError::BadSecret { object, source })?;
     Ok(SimAgent::new(Box::new(mib), seed).with_login(&login))
 }

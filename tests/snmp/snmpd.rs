@@ -101,6 +101,23 @@ async fn v3_reads_walks_and_writes_with_every_pair_of_protocols() {
     }
 }
 
+/// authNoPriv, for which the manifest must say that it may be read on the way.
+#[tokio::test]
+async fn v3_reads_walks_and_writes_without_encryption_where_it_is_told_to() {
+    if missing("snmpd") {
+        return;
+    }
+    let plain = "createUser plain SHA-256 authpass123\nrwuser plain auth\n";
+    let snmpd = Snmpd::start(&format!("{USER}{plain}")).await;
+    let without = |name: &str, password: &str| v3_with(name, (AuthProtocol::Sha256, password), (PrivProtocol::None, ""));
+    everything(&mut manager(snmpd.port, without("plain", AUTH_PASSWORD), PATIENT), "plain").await;
+    let denied = manager(snmpd.port, without("plain", "wrongpass123"), PATIENT).get(&[oid(SYS_NAME)]).await.unwrap_err();
+    assert!(matches!(&denied, Fault::Denied { why, .. } if why.contains("authentication password")), "{denied:?}");
+    // A user who is to encrypt may do nothing without.
+    let refused = manager(snmpd.port, without("joe", AUTH_PASSWORD), PATIENT).get(&[oid(SYS_NAME)]).await.unwrap_err();
+    assert!(matches!(&refused, Fault::Refused { code, .. } if code.starts_with("authorizationError")), "{refused:?}");
+}
+
 const USER: &str = "createUser joe SHA-256 authpass123 AES privpass123\nrwuser joe authpriv\n";
 
 #[tokio::test]

@@ -27,6 +27,9 @@ pub(super) fn lint(lay: &mut Lay<'_>) {
     for switch in lay.switches() {
         let keys: &[&str] = match switch.spec.snmp.version {
             SnmpVersion::V2c => &["community"],
+            SnmpVersion::V3 if switch.spec.snmp.insecure && !encrypts(lay, &switch.spec.snmp.secret_ref.name) => {
+                &["username", "authProtocol", "authPassword"]
+            }
             SnmpVersion::V3 => &["username", "authProtocol", "authPassword", "privProtocol", "privPassword"],
         };
         let at = At::value(switch.item, steps!["spec", "snmp", "secretRef", "name"]);
@@ -41,7 +44,8 @@ pub(super) fn lint(lay: &mut Lay<'_>) {
                 let at = At::key(secret.item, steps!["stringData"]);
                 let message = format!("the Secret `{}` lacks `{key}`, which {} needs", secret.name, need.user);
                 let fault = Fault::error(codes::SECRET_INCOMPLETE, at, message).label(format!("expected `{key}` in here"));
-                lay.faults.push(fault.also("its user", need.at.clone()).hint(format!("it needs {}", need.keys.join(", "))));
+                let without = if key.starts_with("priv") { "; without encryption only where `snmp` says `insecure: true`" } else { "" };
+                lay.faults.push(fault.also("its user", need.at.clone()).hint(format!("it needs {}{without}", need.keys.join(", "))));
             }
         }
         for (key, why) in wrong_values(&secret, need.keys.contains(&"password")) {
@@ -52,6 +56,12 @@ pub(super) fn lint(lay: &mut Lay<'_>) {
             }
         }
     }
+}
+
+/// Whether this Secret names anything to encrypt with.
+fn encrypts(lay: &Lay<'_>, name: &Name) -> bool {
+    let names = |secret: &SecretSpec| ["privProtocol", "privPassword"].iter().any(|key| secret.string_data.contains_key(*key));
+    lay.secret(name).is_some_and(|secret| names(secret.spec))
 }
 
 /// IPMI 2.0, 22.28 and 22.30; RFC 3414, 11.2.

@@ -128,8 +128,8 @@ impl SimAgent {
         };
         let room = (incoming.bytes_max as usize).saturating_sub(ENVELOPE_BYTES);
         let reply = match incoming.level {
-            Level::AuthPriv => self.respond(&scoped.pdu, access, room)?,
-            Level::NoAuthNoPriv | Level::AuthNoPriv => {
+            level if level == protection.privacy.level() => self.respond(&scoped.pdu, access, room)?,
+            Level::NoAuthNoPriv | Level::AuthNoPriv | Level::AuthPriv => {
                 Pdu { kind: Kind::Response, status: AUTHORIZATION_ERROR, index: 0, ..scoped.pdu.clone() }
             }
         };

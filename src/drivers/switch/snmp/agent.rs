@@ -91,7 +91,7 @@ pub struct UdpAgent {
     /// See `Agent::unfinished`.
     unfinished: Option<(Oid, usize)>,
     bulk: Bulk,
-    /// Where its answers come from, if not from the address that is asked.
+    /// Where the first answer came from that was not from the address that is asked.
     pub(super) elsewhere: Option<SocketAddr>,
 }
 
@@ -170,7 +170,7 @@ impl UdpAgent {
                 };
                 self.community_taken |= answer.is_ok();
                 answer.map(|(reply, from)| {
-                    self.elsewhere = elsewhere(from, peer);
+                    self.elsewhere = self.elsewhere.or(elsewhere(from, peer));
                     reply
                 })
             }
@@ -420,7 +420,11 @@ impl Agent for UdpAgent {
     fn notes(&self) -> Vec<String> {
         let by_row =
             (self.bulk == Bulk::Absent).then(|| "it does not answer GETBULK: its tables are read row by row, with GETNEXT".to_owned());
-        let elsewhere = self.elsewhere.map(|from| format!("it is asked at {} and answers from {from}", self.address));
+        let elsewhere = self.elsewhere.map(|from| match self.peer.is_some_and(|peer| peer.ip() == from.ip()) {
+            // Perhaps another one each time.
+            true => format!("it is asked at {} and answers from another port", self.address),
+            false => format!("it is asked at {} and answers from {}", self.address, from.ip()),
+        });
         by_row.into_iter().chain(elsewhere).collect()
     }
 }

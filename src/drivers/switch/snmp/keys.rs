@@ -115,6 +115,7 @@ pub(crate) fn digest_bytes(protocol: AuthProtocol) -> usize {
 /// Octets of key that the privacy protocol takes; DES: eight of key and eight of pre-IV.
 pub(crate) fn privacy_bytes(protocol: PrivProtocol) -> usize {
     match protocol {
+        PrivProtocol::None => 0,
         PrivProtocol::Des | PrivProtocol::Aes128 => 16,
         PrivProtocol::Aes256 => 32,
     }

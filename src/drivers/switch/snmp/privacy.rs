@@ -25,6 +25,7 @@ pub struct Clock {
 pub(crate) fn encrypt(protocol: PrivProtocol, key: &[u8], clock: Clock, salt: u64, plain: &[u8]) -> Result<(Vec<u8>, [u8; 8]), Unreadable> {
     let mut data = plain.to_vec();
     match protocol {
+        PrivProtocol::None => Err(Unreadable::Cipher),
         PrivProtocol::Des => {
             // RFC 3414 8.1.1.1: the engine's boots, and a counter of 32 bits.
             let salt: u64 = u64::from(clock.boots) << 32 | salt & 0xffff_ffff;
@@ -56,6 +57,7 @@ pub(crate) fn decrypt(protocol: PrivProtocol, key: &[u8], clock: Clock, salt: &[
     let salt: &[u8; 8] = salt.try_into().map_err(|_| Unreadable::Cipher)?;
     let mut data = ciphertext.to_vec();
     match protocol {
+        PrivProtocol::None => return Err(Unreadable::Cipher),
         PrivProtocol::Des => {
             let (key, iv) = des_key(key, salt)?;
             let cipher = cbc::Decryptor::<Des>::new_from_slices(key, &iv).map_err(|_| Unreadable::Cipher)?;

@@ -122,7 +122,7 @@ enum Unconfirmed {
 }
 
 impl UdpAgent {
-    /// One request and its Response, at authPriv.
+    /// One request and its Response, at authPriv, or authNoPriv where the login has no privacy protocol.
     pub(super) async fn secured(
         &mut self,
         peer: SocketAddr,
@@ -144,7 +144,9 @@ impl UdpAgent {
 
     /// RFC 3414 11.2. A shorter password is refused by every agent, and an empty one has no key.
     fn check(&self, login: &Login) -> Result<(), Fault> {
-        for (name, password) in [("authentication", &login.auth_password), ("privacy", &login.priv_password)] {
+        let encrypts = login.privacy != PrivProtocol::None;
+        let passwords = [("authentication", &login.auth_password, true), ("privacy", &login.priv_password, encrypts)];
+        for (name, password, _) in passwords.into_iter().filter(|(.., asked)| *asked) {
             let length = password.reveal().chars().count();
             if length < PASSWORD_CHARS_MIN {
                 let why =
@@ -169,7 +171,7 @@ impl UdpAgent {
             match self.once(peer, session, pdu, &self.waits(pdu.kind), leave).await {
                 Ok(Reply::Response(reply, clock, from)) => {
                     session.set_clock(clock);
-                    self.elsewhere = elsewhere(from, peer);
+                    self.elsewhere = self.elsewhere.or(elsewhere(from, peer));
                     return Ok(reply);
                 }
                 Ok(Reply::Report(Complaint::NotInTimeWindow, Some(clock))) if !resynced => {
@@ -276,7 +278,7 @@ impl UdpAgent {
         answer.map_err(|unanswered| self.unanswered(Kind::Get, "discovery", unanswered))
     }
 
-    /// One authenticated and encrypted read; the clock is set by its answer.
+    /// One authenticated and encrypted read (as far as the login encrypts); the clock is set by its answer.
     async fn confirm(&self, peer: SocketAddr, mut session: Session, login: &Login) -> Result<Session, Unconfirmed> {
         let pdu = Pdu::asking(Kind::Get, 0, [Oid(SYS_UP_TIME.to_vec())]);
         let mut resynced = false;
@@ -295,7 +297,7 @@ impl UdpAgent {
                 }
                 Ok(Reply::Report(complaint, _)) => return Err(Unconfirmed::Final(self.complained(&complaint, login))),
                 Ok(Reply::Unreadable(unreadable)) => return Err(Unconfirmed::Encryption(self.garbled(unreadable.to_string()))),
-                Err(Unanswered::Silence { attempts, waited }) => return Err(Unconfirmed::Encryption(self.silent(attempts, waited))),
+                Err(Unanswered::Silence { attempts, waited }) => return Err(Unconfirmed::Encryption(self.silent(login, attempts, waited))),
                 Err(unanswered @ (Unanswered::Network(_) | Unanswered::Closed(_))) => {
                     return Err(Unconfirmed::Final(self.unanswered(Kind::Get, "the proof of the keys", unanswered)));
                 }
@@ -317,7 +319,7 @@ impl UdpAgent {
             let pdu = try_of(pdu, id, attempt);
             let message = Outgoing {
                 id,
-                level: Level::AuthPriv,
+                level: session.protection.privacy.level(),
                 reportable: true,
                 engine: &session.engine,
                 clock: session.clock(),
@@ -341,8 +343,11 @@ impl UdpAgent {
     }
 
     /// The agent answers discovery, so it is there; most drop what they cannot decrypt without a word.
-    fn silent(&self, attempts: u32, waited: Duration) -> Fault {
-        let hint = "answers SNMPv3 discovery, but no encrypted request: is the privacy password or protocol wrong?";
+    fn silent(&self, login: &Login, attempts: u32, waited: Duration) -> Fault {
+        let hint = match login.privacy {
+            PrivProtocol::None => "answers SNMPv3 discovery, but no request of this user",
+            _ => "answers SNMPv3 discovery, but no encrypted request: is the privacy password or protocol wrong?",
+        };
         Fault::Silent { device: format!("{} ({hint})", self.device), attempts, waited }
     }
 
@@ -379,10 +384,14 @@ fn judge(bytes: &[u8], from: SocketAddr, listening: &Listening, session: &Sessio
         Err(unreadable) => return (incoming.level > Level::NoAuthNoPriv).then_some(Reply::Unreadable(unreadable)),
     };
     match (scoped.pdu.kind, incoming.level) {
-        (Kind::Response, Level::AuthPriv) => listening.has(scoped.pdu.request).then_some(Reply::Response(scoped.pdu, incoming.clock, from)),
+        // A reply that anybody could read is none to what was encrypted.
+        (Kind::Response, level @ (Level::AuthNoPriv | Level::AuthPriv)) => {
+            let fits = level == protection.privacy.level() && listening.has(scoped.pdu.request);
+            fits.then_some(Reply::Response(scoped.pdu, incoming.clock, from))
+        }
         (Kind::Report, Level::NoAuthNoPriv) => Some(Reply::Report(Complaint::of(&scoped.pdu), None)),
         (Kind::Report, Level::AuthNoPriv | Level::AuthPriv) => Some(Reply::Report(Complaint::of(&scoped.pdu), Some(incoming.clock))),
-        (Kind::Response, Level::NoAuthNoPriv | Level::AuthNoPriv) => None,
+        (Kind::Response, Level::NoAuthNoPriv) => None,
         (Kind::Get | Kind::GetNext | Kind::GetBulk | Kind::Set, _) => None,
     }
 }

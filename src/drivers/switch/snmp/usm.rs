@@ -43,6 +43,16 @@ impl Level {
     }
 }
 
+impl PrivProtocol {
+    /// At which level a user with this protocol speaks.
+    pub(crate) fn level(self) -> Level {
+        match self {
+            PrivProtocol::None => Level::AuthNoPriv,
+            PrivProtocol::Des | PrivProtocol::Aes128 | PrivProtocol::Aes256 => Level::AuthPriv,
+        }
+    }
+}
+
 /// How a user's messages are protected.
 #[derive(Clone)]
 pub struct Protection {
