@@ -57,6 +57,21 @@ async fn what_is_refused_half_way_is_marked_once_and_left_alone_until_a_person_s
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_does_not_tell_what_a_write_needs_is_not_written_and_says_so() {
+    let site = Small::start(Kind::QBridge, json!({}), "observe").await;
+    sim(&site, |sim| sim.faults.hides = Some(o::STATIC_EGRESS));
+    sleep(3 * MINUTE).await;
+    site.apply(vec![small::binding("enforce")]).await;
+    sleep(3 * MINUTE).await;
+    let why = "it does not tell what is needed to write it: dot1qVlanStaticTable is not told to its end: its agent answers genErr(5)";
+    let writable = condition(&site, "Writable").await;
+    assert_eq!((&writable["reason"], &writable["message"]), (&json!("NotTold"), &json!(why)), "{writable}");
+    assert!(site.status(ObjectKind::Binding, "b").await.to_string().contains(why) && flaps(&site) == 0);
+    sim(&site, |sim| sim.faults.hides = None);
+    site.ready().await;
+}
+
 /// A table of neighbours that fails is no reason to write nothing, and is said.
 #[tokio::test(start_paused = true)]
 async fn without_tables_of_neighbours_writing_goes_on_and_the_switch_says_so() {

@@ -466,7 +466,8 @@ impl Cache {
             return because(Reason::PortUnreadable, format!("port {port} of switch {switch}: {why}"));
         }
         if !all.writable.admin || !all.writable.access {
-            return because(Reason::SwitchNotWritable, format!("switch {switch}: {}", all.not_writable(switch)));
+            let reason = if all.writable.admin && !all.refused.is_empty() { Reason::WriteRefused } else { Reason::SwitchNotWritable };
+            return because(reason, format!("switch {switch}: {}", all.not_writable(switch).1));
         }
         None
     }

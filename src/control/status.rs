@@ -292,11 +292,7 @@ pub(crate) fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
     reachable(&mut conditions, known.and_then(|k| k.trouble.as_ref()), seen.is_some());
     if let Some(seen) = seen {
         let writable = seen.writable.admin && seen.writable.access;
-        let (reason, message) = match (writable, seen.refused.is_empty()) {
-            (true, _) => ("Writable", String::new()),
-            (false, true) => ("ObserveOnly", seen.not_writable(name)),
-            (false, false) => ("WriteRefused", seen.not_writable(name)),
-        };
+        let (reason, message) = if writable { ("Writable", String::new()) } else { seen.not_writable(name) };
         conditions.set("Writable", truth(writable), reason, message);
         let (reason, message) = match seen.neighbours_told {
             true => ("NeighboursTold", ""),

@@ -117,13 +117,21 @@ pub struct SwitchSeen {
 }
 
 impl SwitchSeen {
-    /// Why ports of the switch of this name are not written, where `writable` says that they cannot be.
-    pub(crate) fn not_writable(&self, name: &Name) -> String {
-        if self.refused.is_empty() {
-            return format!("the profile {} cannot write it: it is only observed", self.profile);
+    /// Why ports of the switch of this name are not written, where `writable` says that they cannot be: as a condition's reason, and in words.
+    pub(crate) fn not_writable(&self, name: &Name) -> (&'static str, String) {
+        let all = |of: &mut dyn Iterator<Item = &String>| of.cloned().collect::<Vec<_>>().join("; ");
+        let untold = all(&mut self.notes.iter().filter(|note| note.contains("is not told")));
+        if !self.refused.is_empty() {
+            let refused = all(&mut self.refused.iter());
+            let why = format!(
+                "it refuses what is to be written ({refused}): not tried again before it restarts, or `embody retry switch {name}`"
+            );
+            return ("WriteRefused", why);
         }
-        let refused = self.refused.iter().cloned().collect::<Vec<_>>().join("; ");
-        format!("it refuses what is to be written ({refused}): not tried again before it restarts, or `embody retry switch {name}`")
+        if self.profile == "observe-only" || untold.is_empty() {
+            return ("ObserveOnly", format!("the profile {} cannot write it: it is only observed", self.profile));
+        }
+        ("NotTold", format!("it does not tell what is needed to write it: {untold}"))
     }
 }
 

@@ -92,6 +92,7 @@ reasons! {
     LinkAggregation Person "A member of an aggregation is not written by itself."
     PortUnreadable Person "The switch does not show what is needed."
     SwitchNotWritable Person "The profile cannot write this switch."
+    WriteRefused Person "The switch refuses to have its VLANs written."
     CarriesBmc Person "The port carries the BMC."
     PortHalfWay ByItself "A port was left between two states, and is finished first."
     NeighboursNotTold ByItself "The switch does not tell who is at its ports."

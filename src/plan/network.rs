@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::desired::{Authority, Desired, DesiredPort};
-use super::observed::{Observed, PortKey, PortObserved};
+use super::observed::{Observed, PortKey, PortObserved, Trouble};
 use super::record::Record;
 use super::{Plan, Step, consent, fence};
 use crate::model::binding::{Plane, RunState};
@@ -54,7 +54,9 @@ fn half_way(authority: Option<&Authority>, want: &Desired, seen: &Observed, plan
     for (id, debt) in &seen.body.ports {
         let key = crate::model::body::port_of(id).map(|(switch, port)| (switch, port.to_owned()));
         let (Some((from, to)), Some(key)) = (&debt.begun, key) else { continue };
-        let Some(found) = seen.ports.get(&key).filter(|f| is_between(&f.config, from, to) && f.refuse.is_none()) else { continue };
+        // It can be put back where its switch refuses what it was left for: so much it has taken.
+        let may_be_written = |f: &PortObserved| f.refuse.as_ref().is_none_or(|refuse| refuse.reason == Reason::WriteRefused);
+        let Some(found) = seen.ports.get(&key).filter(|f| is_between(&f.config, from, to) && may_be_written(f)) else { continue };
         let trouble = seen.switches.get(&key.0).and_then(|s| s.trouble.as_ref());
         if let Some(trouble) = trouble {
             plan.wait(trouble.reason, format!("port {} of switch {} was left between two states; {}", key.1, key.0, trouble.message));
@@ -65,7 +67,7 @@ fn half_way(authority: Option<&Authority>, want: &Desired, seen: &Observed, plan
         let holder = want.holder.as_ref().and_then(|h| h.ports.get(&key));
         let desired = holder.or_else(|| want.released_ports.get(&key)).or_else(|| want.debts.get(&key));
         let back = desired.is_some_and(|d| d.over(from) == *from);
-        let end = if back { from } else { to };
+        let end = if back || refused(found, to).is_some() { from } else { to };
         let op = Op::SetPort { switch: key.0, port: key.1, from: found.config.clone(), to: end.clone() };
         let Some(authority) = authority.cloned().or_else(|| debt.by.clone().map(of_one_gone)) else { continue };
         consent::admit(&authority, port_step(&authority, op, "it was left between two states", seen), seen, plan);
@@ -145,7 +147,13 @@ fn never((switch, port): &PortKey, desired: &DesiredPort, found: &PortObserved, 
         );
         return Some((Reason::CarriesBmc, why));
     }
-    found.refuse.as_ref().map(|refuse| (refuse.reason, refuse.message.clone()))
+    refused(found, to).map(|refuse| (refuse.reason, refuse.message.clone()))
+}
+
+/// Why this is not written to a port. A switch that refuses to have VLANs written lets a port be shut and opened all the same.
+fn refused<'a>(found: &'a PortObserved, to: &PortConfig) -> Option<&'a Trouble> {
+    let same_vlans = (found.config.untagged, &found.config.tagged) == (to.untagged, &to.tagged);
+    found.refuse.as_ref().filter(|refuse| refuse.reason != Reason::WriteRefused || !same_vlans)
 }
 
 fn port_step(authority: &Authority, op: Op, because: &str, seen: &Observed) -> Step {

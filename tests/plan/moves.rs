@@ -510,6 +510,24 @@ fn a_port_that_was_left_half_way_and_has_another_cable_now_is_not_ended() {
     assert!(plan.steps.is_empty() && plan.problems.iter().any(|p| p.reason == Reason::CableContradicted), "{plan:?}");
 }
 
+/// A port that was shut for a change that its switch refuses is opened again as it was: that is no VLAN.
+#[test]
+fn a_port_that_was_left_half_way_to_what_its_switch_refuses_is_put_back() {
+    let mut rack = p_on_a();
+    rack.ports.insert(port_of("a"), access(50));
+    rack.observe(&name("a"));
+    rack.reconcile(&name("a"), &mut || Luck::Refused);
+    rack.observe(&name("a"));
+    let refuse = Trouble { reason: Reason::WriteRefused, message: "it refuses dot1qPvid".to_owned() };
+    rack.seen.get_mut("a").unwrap().ports.get_mut(&port_of("a")).unwrap().refuse = Some(refuse);
+    let plan = rack.plan(&name("a"));
+    assert!(matches!(&plan.steps.first().unwrap().op, Op::SetPort { to, .. } if *to == access(50)), "{plan:?}");
+    rack.reconcile(&name("a"), &mut || Luck::Good);
+    let (_, plans) = rack.calm(5);
+    assert_eq!(rack.ports[&port_of("a")], access(50));
+    assert!(plans[&name("a")].problems.iter().any(|p| p.reason == Reason::WriteRefused), "{plans:?}");
+}
+
 #[test]
 fn a_port_that_was_left_half_way_is_ended_first_whatever_else_is_desired() {
     let mut rack = p_on_a();

@@ -125,6 +125,20 @@ async fn what_the_vlans_of_ports_are_read_from_is_missed() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_met_with_silence_hides_no_other_and_silence_to_all_is_silence() {
+    let whole = with(Faults::default()).await.unwrap();
+    let simulated = Simulated::start(switch()).await;
+    let mut driver = observer(&simulated, v2c("public"), QUICK);
+    look(&mut driver).await.unwrap();
+    simulated.change(|agent| agent.faults.mute = vec![oid(LLDP)]);
+    let seen = look(&mut driver).await.unwrap();
+    assert_eq!(configs(&seen), configs(&whole));
+    says(&seen, &["lldpRemTable", "does not answer for it"]);
+    simulated.change(|agent| agent.faults = Faults { silent: true, ..Faults::default() });
+    assert!(matches!(look(&mut driver).await, Err(Fault::Silent { .. })));
+}
+
+#[tokio::test]
 async fn rows_in_a_wrong_order_are_read() {
     let whole = with(Faults::default()).await.unwrap();
     for (column, table) in [(IF_ALIAS, "ifXTable"), (BASE_PORT, "dot1dBasePortTable"), (PVID, "dot1qPortVlanTable"), (IF_NAME, "ifXTable")]

@@ -60,6 +60,8 @@ pub struct Faults {
     pub endless: Option<Oid>,
     /// What is asked for in these subtrees, or after them up to their end, is answered with genErr.
     pub gen_err: Vec<Oid>,
+    /// What is asked for there is not answered.
+    pub mute: Vec<Oid>,
     /// The rows of these columns come in another order than that of their OIDs: the second half of them first.
     pub unordered: Vec<Oid>,
     /// After the last row of this column comes its first one again.
@@ -195,6 +197,9 @@ impl SimAgent {
             (Kind::GetBulk, Some(NoBulk::Silent)) => return None,
             (Kind::GetBulk, Some(NoBulk::GenErr)) => return Some(refused(GEN_ERR, 1)),
             _ => {}
+        }
+        if pdu.kind != Kind::Set && pdu.bindings.iter().any(|(oid, _)| self.faults.mute.iter().any(|under| oid.starts_with(under))) {
+            return None;
         }
         let hidden = |(oid, _): &Binding| self.faults.gen_err.iter().any(|under| oid.starts_with(under));
         if let Some((index, _)) = (1..).zip(&pdu.bindings).find(|(_, binding)| pdu.kind != Kind::Set && hidden(binding)) {
