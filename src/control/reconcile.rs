@@ -132,7 +132,8 @@ impl Controller {
         let busy = self.in_flight.of_server(server).next().is_some();
         let converged = plan.is_converged() && plan.polls.is_empty() && !busy;
         let differs = withdraws(plan) || !plan.steps.is_empty() || !plan.held.is_empty();
-        let standing = Standing { server, desired, converged, differs, disrupts, power, to_run };
+        let with = seen.takeover.iter().flatten().flat_map(|ready| ready.bodies.iter().cloned()).collect();
+        let standing = Standing { server, desired, converged, differs, disrupts, with, power, to_run };
         self.guardrails.assess(&standing, self.clock.now());
         if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped) {
             self.guardrails.is_up(&holder.authority.binding);

@@ -265,7 +265,7 @@ pub(crate) type NewBody<'a> = &'a dyn Fn(&Name) -> Option<(Desired, Observed)>;
 /// binding is still on the new body, that one must be able to go as well, and so on; a ring of them can.
 pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<Ready, String> {
     let mut asked: BTreeSet<Name> = BTreeSet::new();
-    let mut ready = Ready { oldest: Tick(u64::MAX), devices: BTreeSet::new() };
+    let mut ready = Ready { oldest: Tick(u64::MAX), devices: BTreeSet::new(), bodies: BTreeSet::new() };
     let old = from;
     let (mut binding, mut from) = (binding.clone(), from.clone());
     let mut leaves: Option<Observed> = None;
@@ -290,6 +290,9 @@ pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<Re
         }
         let partner = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved) && !evidence::is_strange(&seen));
         let Some(partner) = partner.map(|hold| hold.binding.clone()) else { return Ok(ready) };
+        if !(seen.is(Power::Off) && seen.body.evidence.is_empty()) {
+            ready.bodies.insert(want.server.clone());
+        }
         (binding, from, leaves) = (partner, want.server, Some(seen));
     }
 }

@@ -61,9 +61,9 @@ pub(crate) struct Guardrails {
     /// Drift that a person has seen and let be corrected.
     lift: BTreeSet<Name>,
     /// Bodies that the desired state of now would disrupt, unasked, and what that is.
-    affected: BTreeMap<Name, Option<DesiredKey>>,
+    affected: BTreeMap<Name, Change>,
     /// Bodies that were disrupted unasked: when that began last, and for which desired state.
-    disrupted: BTreeMap<Name, (Tick, Option<DesiredKey>)>,
+    disrupted: BTreeMap<Name, (Tick, Change)>,
     /// For which desired state.
     held: BTreeMap<Name, Option<DesiredKey>>,
     /// When the hold was judged last: how many may be disrupted unasked, and how many were.
@@ -77,6 +77,14 @@ pub(crate) struct Guardrails {
     changed: bool,
     /// Servers that are held or not otherwise than is stored of them.
     unstored: BTreeSet<Name>,
+}
+
+/// What disrupts a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Change {
+    desired: Option<DesiredKey>,
+    /// Other bodies that are disrupted for it: it leads to nothing without that.
+    with: BTreeSet<Name>,
 }
 
 /// That a body was found otherwise than it was made.
@@ -98,6 +106,8 @@ pub(crate) struct Standing<'a> {
     pub differs: bool,
     /// A step of it disrupts, and no approval covers that step.
     pub disrupts: bool,
+    /// Other bodies that are disrupted for it.
+    pub with: BTreeSet<Name>,
     /// Nothing: it is not known, or not known any more.
     pub power: Option<Power>,
     /// Its persona was started, is to run, and nothing has begun to end it.
@@ -115,13 +125,16 @@ impl Guardrails {
         let drift = assess.differs && self.is_drift(server, assess.desired);
         let fell = self.fell(assess);
         self.note_drift(server, drift, fell, now);
-        let was = self.affected.get(server).copied();
-        match assess.disrupts && !drift {
-            true => drop(self.affected.insert(server.clone(), assess.desired)),
-            false => drop(self.affected.remove(server)),
-        }
-        let is = self.affected.contains_key(server);
-        self.changed |= was != self.affected.get(server).copied();
+        let change = || Change { desired: assess.desired, with: assess.with.clone() };
+        let is = assess.disrupts && !drift;
+        self.changed |= match is {
+            true if self.affected.get(server).is_some_and(|was| was.desired == assess.desired && was.with == assess.with) => false,
+            true => {
+                self.affected.insert(server.clone(), change());
+                true
+            }
+            false => self.affected.remove(server).is_some(),
+        };
         if !is {
             self.may_end_hold(assess);
         }
@@ -244,13 +257,18 @@ impl Guardrails {
             return false;
         }
         self.disrupted.retain(|_, (at, _)| now.since(*at) < CHANGE_WINDOW);
-        // What was begun is ended. What else is desired of a body that was disrupted is another change of it.
-        let is_begun = |server: &Name, desired: &Option<DesiredKey>| self.disrupted.get(server).is_some_and(|(_, of)| of == desired);
-        let waiting = || self.affected.iter().filter(|(server, desired)| !is_begun(server, desired));
-        let further = waiting().filter(|(server, _)| !self.disrupted.contains_key(*server)).count();
+        // What was begun is ended, with all that it needs. What else is desired of a body that was disrupted is another change of it.
+        let is_begun = |server: &Name, change: &Change| {
+            let begun = self.disrupted.get(server).is_some_and(|(_, of)| of.desired == change.desired);
+            begun || self.disrupted.values().any(|(_, of)| of.with.contains(server))
+        };
+        let waiting: Vec<(&Name, &Change)> = self.affected.iter().filter(|(server, change)| !is_begun(server, change)).collect();
+        let all = waiting.iter().flat_map(|(server, change)| std::iter::once(*server).chain(&change.with));
+        let further: BTreeSet<&Name> = all.filter(|server| !self.disrupted.contains_key(*server)).collect();
         self.room = (limits.max_affected_by_change.of(bodies), self.disrupted.len());
-        if self.disrupted.len() + further > self.room.0 {
-            let waiting: Vec<(Name, Option<DesiredKey>)> = waiting().map(|(server, desired)| (server.clone(), *desired)).collect();
+        if self.disrupted.len() + further.len() > self.room.0 {
+            let waiting: Vec<(Name, Option<DesiredKey>)> =
+                waiting.iter().map(|(server, change)| ((*server).clone(), change.desired)).collect();
             self.unstored.extend(
                 waiting.iter().filter(|(server, desired)| self.held.get(server) != Some(desired)).map(|(server, _)| server.clone()),
             );
@@ -286,18 +304,18 @@ impl Guardrails {
 
     /// An earlier controller disrupted it then, for this desired state.
     pub(crate) fn was_disrupted(&mut self, server: &Name, at: Tick, desired: &str) {
-        self.disrupted.insert(server.clone(), (at, read(desired)));
+        self.disrupted.insert(server.clone(), (at, Change { desired: read(desired), with: BTreeSet::new() }));
     }
 
     /// For which desired state what disrupts a server now is counted, as it is stored, if it is.
     pub(crate) fn counts_for(&self, server: &Name) -> Option<String> {
-        self.affected.get(server).map(stored)
+        self.affected.get(server).map(|change| stored(&change.desired))
     }
 
     /// A step that disrupts was sent.
     pub(crate) fn begun(&mut self, server: &Name, now: Tick) {
-        if let Some(desired) = self.affected.get(server) {
-            self.disrupted.insert(server.clone(), (now, *desired));
+        if let Some(change) = self.affected.get(server) {
+            self.disrupted.insert(server.clone(), (now, change.clone()));
             self.changed = true;
         }
     }
@@ -439,6 +457,7 @@ mod tests {
                 converged,
                 differs: !converged,
                 disrupts,
+                with: BTreeSet::new(),
                 power: Some(Power::On),
                 to_run: true,
             },
@@ -475,6 +494,7 @@ mod tests {
                 converged: !differs,
                 differs,
                 disrupts: false,
+                with: BTreeSet::new(),
                 power,
                 to_run: true,
             };
@@ -502,6 +522,7 @@ mod tests {
                 converged: false,
                 differs,
                 disrupts: false,
+                with: BTreeSet::new(),
                 power: Some(power),
                 to_run: true,
             };
@@ -542,6 +563,7 @@ mod tests {
             converged: false,
             differs: true,
             disrupts: false,
+            with: BTreeSet::new(),
             power: None,
             to_run: true,
         };
@@ -586,6 +608,33 @@ mod tests {
         let mut later = Guardrails { held: BTreeMap::new(), ..guardrails };
         later.hold(20, &limits, at(700));
         assert!(later.held().is_empty());
+    }
+
+    /// A ring of moves leads to nothing unless all of it is let go.
+    #[test]
+    fn what_a_change_needs_of_other_bodies_counts_with_it_and_is_ended_with_it() {
+        let limits = Limits::default();
+        let look = |guardrails: &mut Guardrails, server: &str, with: &[&str]| {
+            let server = name(server);
+            let with = with.iter().map(|other| name(other)).collect();
+            let (desired, power) = (Some(DesiredKey(2)), Some(Power::On));
+            let standing =
+                Standing { server: &server, desired, converged: false, differs: true, disrupts: true, with, power, to_run: true };
+            guardrails.assess(&standing, Tick(9));
+            guardrails.hold(20, &limits, Tick(9));
+        };
+        let mut guardrails = Guardrails::default();
+        look(&mut guardrails, "s0", &["s1", "s2", "s3", "s4", "s5"]);
+        assert_eq!(guardrails.held().len(), 1, "six of them, of which five may go");
+        let mut guardrails = Guardrails::default();
+        look(&mut guardrails, "s0", &["s1"]);
+        guardrails.begun(&name("s0"), Tick(9));
+        for n in 2..7 {
+            look(&mut guardrails, &format!("s{n}"), &[]);
+        }
+        look(&mut guardrails, "s1", &["s0"]);
+        assert!(!guardrails.held().contains_key(&name("s1")), "it was begun with the first");
+        assert!(guardrails.held().contains_key(&name("s6")));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Ready {
     pub oldest: Tick,
     /// Whom to ask again.
     pub devices: BTreeSet<Device>,
+    /// Bodies that others have to leave for it, and that run: where one of them is not let go, this one would be left for nothing.
+    pub bodies: BTreeSet<Name>,
 }
 
 impl Ready {
