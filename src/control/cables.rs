@@ -57,7 +57,7 @@ impl Cables {
 /// By what the port itself shows.
 fn leads_on(port: &PortSeen) -> bool {
     let bridge = port.neighbour.as_ref().is_some_and(|neighbour| neighbour.bridge == Some(true));
-    port.lag != Lag::None || bridge || port.macs.len() >= limits::MACS_PER_PORT
+    matches!(port.lag, Lag::Member(_) | Lag::Aggregate) || bridge || port.macs.len() >= limits::MACS_PER_PORT
 }
 
 impl Cache {
@@ -201,6 +201,8 @@ mod tests {
         let swapped = [("p1", port(&[MACS[1]])), ("p2", port(&[MACS[0]]))];
         assert!(judge(&mut cache, "p1", &swapped).is_some() && judge(&mut cache, "p2", &swapped).is_some());
         assert_eq!(judge(&mut cache, "p1", &[("p1", port(&[MACS[0]])), ("p3", port(&[MACS[0]]))]), None, "it is here");
+        let untold = PortSeen { lag: Lag::NotTold("LAG-MIB is not told".into()), ..port(&[MACS[0]]) };
+        assert!(judge(&mut cache, "p1", &[("p1", port(&[])), ("p3", untold)]).is_some(), "that a table is not told clears nothing");
         // No longer learned there.
         assert_eq!(judge(&mut cache, "p1", &[("p1", port(&[])), ("p3", port(&[]))]), None);
     }

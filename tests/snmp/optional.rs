@@ -219,6 +219,21 @@ async fn a_neighbour_that_is_not_told_this_time_is_remembered() {
     }
 }
 
+/// An address that says that a cable leads somewhere else must not vanish because its table fails once.
+#[tokio::test]
+async fn an_address_that_is_not_told_this_time_is_remembered() {
+    let mut sim = SimSwitch::new(SwitchKind::QBridge, "sw", 8);
+    sim.plug("port3", "02:00:00:00:00:09".parse().unwrap());
+    let simulated = Simulated::start(SimAgent::new(Box::new(sim), 5).with_community("public", Access::Read)).await;
+    let mut driver = observer(&simulated, v2c("public"), PATIENT);
+    let learned = |seen: &SwitchSeen| seen.ports["port3"].macs.iter().map(Mac::to_string).collect::<Vec<_>>();
+    assert_eq!(learned(&look(&mut driver).await.unwrap()), ["02:00:00:00:00:09"]);
+    simulated.change(|agent| agent.faults = gen_err(FDB));
+    for _ in 0..2 {
+        assert_eq!(learned(&look(&mut driver).await.unwrap()), ["02:00:00:00:00:09"], "nobody has said that it is gone");
+    }
+}
+
 /// IEEE 802.1AB indexes lldpRemTable by time mark, local port and number; some agents leave out the time mark.
 #[tokio::test]
 async fn neighbours_are_seen_with_an_index_of_three_parts_and_of_two() {

@@ -109,7 +109,7 @@ impl SwitchDriver {
         let mut inventory = read::inventory(agent, &self.device, self.settings.profile).await?;
         let asked_at = Instant::now();
         let state = read::state(agent, &self.device, &inventory).await?;
-        self.known.iter().for_each(|known| inventory.remember_neighbours(&known.inventory));
+        self.known.iter().for_each(|known| inventory.remember(&known.inventory));
         let memory = match self.known.take() {
             Some(known) => {
                 let grouping = known.memory.grouping.min(inventory.profile.grouping);

@@ -31,6 +31,8 @@ pub(crate) struct Inventory {
     pub source: Source,
     pub neighbours: BTreeMap<u32, Neighbour>,
     pub macs: BTreeMap<u32, BTreeSet<Mac>>,
+    /// There may be more of them than those that were told this time.
+    pub macs_untold: bool,
     /// Members of aggregations: ifIndex → the aggregation's name, where it has one.
     pub lag_members: BTreeMap<u32, Option<String>>,
     /// Why there may be more of them.
@@ -179,7 +181,7 @@ pub(crate) async fn inventory(agent: &mut dyn Agent, device: &str, wanted: Profi
     let interfaces = Interfaces::read(&mut asking).await?;
     let places = interfaces.places(&base, channels);
     let neighbours = neighbour::read(&mut asking, &places).await?;
-    let (macs, forwarding) = macs(&mut asking, &places).await?;
+    let learned = macs(&mut asking, &places).await?;
     let vlan_interfaces = interfaces.names.iter().filter_map(|(index, name)| Some((*index, vlan_of_name(name)?))).collect();
     let frame_types = match profile.family {
         Family::QBridge => numbers(&asking.columns([o::FRAME_TYPES], 64).await?[0]),
@@ -192,7 +194,8 @@ pub(crate) async fn inventory(agent: &mut dyn Agent, device: &str, wanted: Profi
         first_port: u32::from(!base.contains_key(&0)),
         source,
         neighbours: neighbours.at,
-        macs,
+        macs: learned.at,
+        macs_untold: learned.untold,
         lag_members: groups.members(&places, &interfaces.names),
         lags_untold: groups.untold,
         places,
@@ -201,7 +204,7 @@ pub(crate) async fn inventory(agent: &mut dyn Agent, device: &str, wanted: Profi
         vlan_interfaces,
         base_table,
         chassis,
-        neighbours_told: neighbours.told || forwarding,
+        neighbours_told: neighbours.told || learned.told,
         neighbours_untold: neighbours.untold,
         untold,
         notes: asking.said(),
@@ -250,11 +253,19 @@ async fn profile(
 /// Above this many learned addresses the forwarding table is not read: it would be more than 128 requests, to a core switch.
 const FDB_ADDRESSES_MAX: i64 = 4_096;
 
-/// Learned addresses, and whether the agent tells them. Not all that a large bridge knows: at most `MACS_PER_PORT` of each port.
-async fn macs(asking: &mut Asking<'_>, places: &Places) -> Result<(BTreeMap<u32, BTreeSet<Mac>>, bool), Fault> {
+/// What a bridge has learned.
+struct Learned {
+    /// Not all that a large one knows: at most `MACS_PER_PORT` of each port.
+    at: BTreeMap<u32, BTreeSet<Mac>>,
+    told: bool,
+    /// There may be more than those that were told this time.
+    untold: bool,
+}
+
+async fn macs(asking: &mut Asking<'_>, places: &Places) -> Result<Learned, Fault> {
     let [counts] = asking.columns([o::FDB_DYNAMIC_COUNT], 16).await?;
     if numbers(&counts).values().sum::<i64>() > FDB_ADDRESSES_MAX {
-        return Ok((BTreeMap::new(), false));
+        return Ok(Learned { at: BTreeMap::new(), told: false, untold: true });
     }
     // dot1qTpFdbPort and dot1qTpFdbStatus, or else dot1dTpFdbPort.
     let [ports, status] = asking.told([o::TP_FDB_PORT, o::TP_FDB_STATUS], 64).await?;
@@ -264,20 +275,20 @@ async fn macs(asking: &mut Asking<'_>, places: &Places) -> Result<(BTreeMap<u32,
     let whole = [&ports, &status, &old].iter().all(|told| told.untold.is_none());
     let (ports, status, old) = (ports.rows, status.rows, old.rows);
     let told = whole && !(counts.is_empty() && ports.is_empty() && old.is_empty());
-    let mut found: BTreeMap<u32, BTreeSet<Mac>> = BTreeMap::new();
+    let mut at: BTreeMap<u32, BTreeSet<Mac>> = BTreeMap::new();
     for (index, value) in ports.iter().chain(&old) {
         // dot1qTpFdbStatus: learned(3); an agent without the column shows nothing but what it learned.
         let learned = status.get(index).and_then(number).is_none_or(|s| s == 3);
         let address = index.len().checked_sub(6).and_then(|start| mac_octets(&index[start..])).and_then(Mac::seen);
         let port = number(value).and_then(|p| u32::try_from(p).ok()).and_then(|p| places.by_base_port(p));
         if let (true, Some(mac), Some(port)) = (learned, address, port) {
-            let on_port = found.entry(port).or_default();
+            let on_port = at.entry(port).or_default();
             if on_port.len() < MACS_PER_PORT {
                 on_port.insert(mac);
             }
         }
     }
-    Ok((found, told))
+    Ok(Learned { at, told, untold: !whole })
 }
 
 fn vlan_of_name(name: &str) -> Option<Vlan> {
@@ -462,15 +473,22 @@ pub(crate) async fn get(agent: &mut dyn Agent, oids: &[Oid]) -> Result<BTreeMap<
 }
 
 impl Inventory {
-    /// A neighbour that is not told this time is not gone: what the same port had before still counts.
-    pub(crate) fn remember_neighbours(&mut self, before: &Inventory) {
-        if !self.neighbours_untold || matches!(before.shown.compare(&self.shown), Sameness::Different { .. }) {
+    /// A neighbour or an address that is not told this time is not gone: what the same port had before still counts.
+    pub(crate) fn remember(&mut self, before: &Inventory) {
+        if matches!(before.shown.compare(&self.shown), Sameness::Different { .. }) {
             return;
         }
-        for (index, neighbour) in &before.neighbours {
-            let key = |inventory: &Inventory| inventory.places.0.get(index).map(|place| place.key.clone());
-            if key(self) == key(before) {
+        let key = |inventory: &Inventory, index: &u32| inventory.places.0.get(index).map(|place| place.key.clone());
+        let same: BTreeSet<u32> = before.places.0.keys().filter(|index| key(self, index) == key(before, index)).copied().collect();
+        if self.neighbours_untold {
+            for (index, neighbour) in before.neighbours.iter().filter(|(index, _)| same.contains(index)) {
                 self.neighbours.entry(*index).or_insert_with(|| neighbour.clone());
+            }
+        }
+        if self.macs_untold {
+            for (index, macs) in before.macs.iter().filter(|(index, _)| same.contains(index)) {
+                let on_port = self.macs.entry(*index).or_default();
+                on_port.extend(macs.iter().take(MACS_PER_PORT.saturating_sub(on_port.len())));
             }
         }
     }
