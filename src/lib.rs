@@ -61,12 +61,14 @@
 //! 9. An off is one stored intent that knows what was delivered: hard only after an accepted soft-off and its grace. (`plan::off`; `tests/plan/offs.rs`)
 //! 10. First do no harm: a body found running when it is first bound is not disturbed before a person approves; a move begins only when it can
 //!     be ended. (`plan::consent`, `plan::fence`; `tests/plan/guards.rs`, `tests/plan/moves.rs`)
-//! 11. An approval covers the operations that were shown, each once and from where it was shown, of one binding, generation and boot answer.
-//!     (`plan::approval`, `plan::consent`; `tests/plan/approvals.rs`, `tests/approvals.rs`)
+//! 11. An approval covers the operations that were shown, each once and from where it was shown, of one binding, generation and boot answer, and
+//!     ends with whatever it was given for. A stop (a pause, a hold, the breaker) is lifted by its own word or its own end alone.
+//!     (`plan::approval`, `plan::consent`, `plan::guardrails`; `tests/plan/approvals.rs`, `tests/approvals.rs`, `tests/simulate.rs`)
 //! 12. A converged data centre is silent: no operation, no INFO line, no write to the store. A failing device is asked at a growing distance.
 //!     (`tests/simulate.rs`; `control::worker`)
-//! 13. Deleting an object never touches hardware. An empty or unreadable source never means "delete all". What others refer to, and a server
-//!     with standing evidence, is not deleted. (`tests/api.rs`, `tests/rack.rs`)
+//! 13. Deleting an object never touches hardware. An empty or unreadable source never means "delete all", and what a directory no longer holds
+//!     is deleted within the Policy's limits, or by a person's word. What others refer to, and a server with standing evidence, is not deleted.
+//!     (`tests/api.rs`, `tests/directory.rs`, `tests/rack.rs`)
 //! 14. A store that went backwards, or whose objects do not read, stops every write to devices until a person says what is so.
 //!     (`store::records`, `control::records`; `tests/store/backwards.rs`)
 //! 15. The work for one event does not grow with the fleet: whoever waits is woken by what it waits for. What is bounded has its bound in `limits`,

@@ -1,7 +1,8 @@
 //! The guardrails across servers: contention, the breaker, the hold on mass changes, bodies unavailable at one time. Pure: ticks in, words out.
 //!
-//! What one server's plan cannot know: how many others are in the same state. Nothing here is stored: after a restart everything is seen
-//! anew, and what is first seen is no drift. Invariant: a guardrail only ever stops steps.
+//! What one server's plan cannot know: how many others are in the same state. The controller stores who is held and who was disrupted, in their
+//! bodies' records, and that the breaker is open; all else is seen anew after a restart, and what is first seen is no drift. Invariant: a guardrail
+//! only ever stops steps. Shown by the tests below, `tests/approvals.rs` and the checkers of `tests/simulate.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -176,11 +176,13 @@ fn a_persona_stays_where_it_is_while_a_plane_that_its_start_needs_is_not_enforce
 }
 
 #[test]
-fn a_persona_stays_where_it_is_while_its_new_server_alone_is_paused() {
-    let mut rack = p_on_a();
-    let trouble = Trouble { reason: Reason::Paused, message: "paused by ann".to_owned() };
-    rack.seen.get_mut("b").unwrap().stopped.insert(name("x"), trouble);
-    stays_on_a(&mut rack, "paused by ann");
+fn a_persona_stays_where_it_is_while_its_new_server_alone_is_paused_or_held() {
+    for (reason, why) in [(Reason::Paused, "paused by ann"), (Reason::Held, "changes would disrupt 9 servers")] {
+        let mut rack = p_on_a();
+        let trouble = Trouble { reason, message: why.to_owned() };
+        rack.seen.get_mut("b").unwrap().stopped.insert(name("x"), trouble);
+        stays_on_a(&mut rack, why);
+    }
 }
 
 #[test]
