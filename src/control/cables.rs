@@ -226,6 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn a_port_of_which_nobody_knows_whether_it_is_aggregated_is_not_written() {
+        let cache = with(json!({}));
+        let mut spec = cache.objects.switches[&name("sw")].spec.clone();
+        spec.manage = Some(serde_json::from_value(json!({ "ports": ["p1"] })).unwrap());
+        let why = |lag: Lag| {
+            let found = PortSeen { lag, ..port(&[]) };
+            let all =
+                SwitchSeen { writable: Writable { admin: true, access: true, ..Writable::default() }, ..seen(&[("p1", found.clone())]) };
+            cache.refuse(&name("a"), &name("sw"), "p1", &found, &spec, &all).map(|trouble| (trouble.reason, trouble.message))
+        };
+        assert_eq!(why(Lag::None), None);
+        let (reason, message) = why(Lag::NotTold("dot3adAggPortTable is not told to its end: genErr(5)".into())).unwrap();
+        assert!(reason == crate::model::Reason::PortUnreadable && message.contains("genErr(5)"), "{message}");
+    }
+
+    #[test]
     fn more_than_two_foreign_addresses_are_a_switch_unless_the_nic_says_otherwise() {
         let guests = ["06:00:00:00:00:01", "06:00:00:00:00:02", "06:00:00:00:00:03"];
         let mut cache = with(json!({}));

@@ -421,7 +421,15 @@ impl Cache {
     }
 
     /// Invariant 6: why a port is never written.
-    fn refuse(&self, server: &Name, switch: &Name, port: &str, found: &PortSeen, spec: &SwitchSpec, all: &SwitchSeen) -> Option<Trouble> {
+    pub(super) fn refuse(
+        &self,
+        server: &Name,
+        switch: &Name,
+        port: &str,
+        found: &PortSeen,
+        spec: &SwitchSpec,
+        all: &SwitchSeen,
+    ) -> Option<Trouble> {
         let because = |reason: Reason, message: String| Some(Trouble { reason, message });
         let names = std::iter::once(port).chain(found.also.iter().map(String::as_str));
         if !names.into_iter().any(|name| spec.manages(name)) {
