@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::cache::Pause;
 use super::controller::{Controller, Message};
 use super::operator::{Approving, Declaring};
 use super::status_writer::SiteCondition;
+use super::stops::Pause;
 use super::worker::Job;
 use crate::control::operator::{ApprovalShown, Control, Forecast, ForecastStep, PauseRow, PortRow, Refusal, Scope};
 use crate::drivers::gate::{Gate, Key};

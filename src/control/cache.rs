@@ -6,16 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::approve::Given;
+use super::stops::Pause;
 use crate::boot::answer::BootView;
 use crate::control::cables::Cables;
-use crate::control::operator::{PauseRow, Scope};
 use crate::control::twins::{Twin, Twins};
 use crate::drivers::switch::resolve;
 use crate::model::body::{Body, Evidence, Phase, Snapshot, port_of};
 use crate::model::claim::{Claim, ClaimIndex, claims};
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
 use crate::model::identity::Identity;
-use crate::model::objects::server_switches;
 use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects, Reason};
 use crate::plan::desired::{Desired, Holder};
@@ -49,30 +48,6 @@ pub struct Known<T> {
 impl<T> Default for Known<T> {
     fn default() -> Self {
         Known { seen: None, trouble: None, again_at: None, since: String::new(), trouble_since: String::new() }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Pause {
-    pub scope: Scope,
-    pub reason: String,
-    pub by: String,
-    /// RFC 3339.
-    pub since: String,
-    /// RFC 3339; nothing: until resumed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<String>,
-}
-
-impl Pause {
-    pub fn until_in_words(&self) -> String {
-        self.until.as_ref().map_or_else(|| "until resumed".to_owned(), |until| format!("until {until}"))
-    }
-
-    pub fn row(&self) -> PauseRow {
-        let Pause { scope, reason, by, since, until } = self.clone();
-        PauseRow { what: scope.in_words(), resume: scope.resume(), by, reason, since, until }
     }
 }
 
@@ -203,19 +178,6 @@ impl Cache {
         waited
     }
 
-    /// Why nothing is recorded or sent at the whole site.
-    pub fn site_stop(&self) -> Option<Trouble> {
-        let unreadable = || {
-            let key = self.unreadable_objects.first()?;
-            let object = key.strip_prefix(crate::store::keys::OBJECTS).unwrap_or(key);
-            let message = format!(
-                "the stored object {object} does not read, so nobody knows what is desired: apply it again, or delete it; nothing is changed until then"
-            );
-            Some(Trouble { reason: Reason::ObjectUnreadable, message })
-        };
-        self.store_stop.clone().or_else(unreadable)
-    }
-
     /// A record that does not read: its body may run anything, and nobody else gets what it might have.
     pub fn does_not_read(&mut self, server: &Name, revision: Revision, why: &str) {
         tracing::error!(server = %server, error = why, "what is stored of a body does not read: it may run anything");
@@ -242,11 +204,6 @@ impl Cache {
     /// Whether nothing is left of what was in doubt.
     pub fn is_all_known(&self) -> bool {
         !self.bodies.is_empty() && self.anything.is_empty() && self.starts_unconfirmed.is_empty() && self.unreadable.is_empty()
-    }
-
-    /// Whether a person has paused what is done in this binding's name here.
-    pub fn is_paused(&self, server: &Name, binding: &Name) -> bool {
-        self.pauses_of(server, binding).next().is_some()
     }
 
     /// The servers that may run a persona, by evidence.
@@ -480,55 +437,6 @@ impl Cache {
         None
     }
 
-    /// Why nothing is done in this binding's name.
-    fn stopped(&self, server: &Name, binding: &Name) -> Option<Trouble> {
-        self.stops(server, binding).next()
-    }
-
-    /// What stops what is done here in a binding's name: the whole site, pauses, the breaker, the hold.
-    pub fn stops<'a>(&'a self, server: &'a Name, binding: &'a Name) -> impl Iterator<Item = Trouble> + 'a {
-        let pauses = self.pauses_of(server, binding).map(|(pause, end)| {
-            let Pause { by, reason, .. } = pause;
-            let stays = match &pause.until {
-                Some(until) if end.is_none() => format!("; its end at {until} came while no controller ran: it stays"),
-                Some(_) | None => String::new(),
-            };
-            let (what, resume) = (pause.scope.in_words(), pause.scope.resume());
-            let message = format!("{what} is paused by {by}: {reason}{stays}, until `{resume}`");
-            Trouble { reason: Reason::Paused, message }
-        });
-        let held = self.stopped_by_guardrails.get(server).map(move |trouble| Trouble {
-            message: format!("{}: it waits for `embody approve {binding}`", trouble.message),
-            reason: trouble.reason,
-        });
-        self.site_stop().into_iter().chain(pauses).chain(self.breaker()).chain(held)
-    }
-
-    /// Why nothing is corrected, while the breaker is open.
-    pub fn breaker(&self) -> Option<Trouble> {
-        let (pause, _) = self.pauses.values().find(|(pause, _)| pause.scope == Scope::Breaker)?;
-        Some(Trouble { reason: Reason::BreakerOpen, message: pause.reason.clone() })
-    }
-
-    fn pauses_of<'a>(&'a self, server: &'a Name, binding: &'a Name) -> impl Iterator<Item = &'a (Pause, Option<Tick>)> {
-        let paused = move |(pause, _): &&(Pause, Option<Tick>)| match &pause.scope {
-            Scope::Everything => true,
-            Scope::Object { kind: Kind::Binding, name } => name == binding,
-            Scope::Object { kind: Kind::Server, name } => name == server,
-            Scope::Object { kind: Kind::Persona, name } => self.objects.bindings.get(binding).is_some_and(|b| b.spec.persona == *name),
-            Scope::Object { kind: Kind::Switch, name } => {
-                self.objects.servers.get(server).is_some_and(|s| server_switches(&s.spec).contains(name))
-            }
-            Scope::Object { kind: Kind::Policy | Kind::Secret | Kind::Network, .. } | Scope::Breaker => false,
-            Scope::Labels { match_labels } => {
-                let all_in = |labels: &BTreeMap<String, String>| match_labels.iter().all(|(k, v)| labels.get(k) == Some(v));
-                self.objects.bindings.get(binding).is_some_and(|b| all_in(&b.meta.labels))
-                    || self.objects.servers.get(server).is_some_and(|s| all_in(&s.meta.labels))
-            }
-        };
-        self.pauses.values().filter(paused)
-    }
-
     /// Remembers which servers show which GUID, or are pinned with it; another one that has the same.
     pub fn same_guid(&mut self, server: &Name, guid: &str) -> Option<Name> {
         let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.shown.guid.as_deref());
@@ -593,23 +501,6 @@ impl Cache {
         self.twins.forget(switch);
         self.switches.remove(switch);
         self.unsaved.get_mut(switch).into_iter().for_each(|unsaved| unsaved.sent = false);
-    }
-
-    /// Whether anything may be written to a switch as such.
-    pub fn may_save(&self, switch: &Name) -> bool {
-        let Some(held) = self.objects.switches.get(switch) else { return false };
-        let paused = |(pause, _): &(Pause, Option<Tick>)| match &pause.scope {
-            Scope::Everything => true,
-            Scope::Object { kind, name } => *kind == Kind::Switch && name == switch,
-            Scope::Breaker => false,
-            Scope::Labels { match_labels } => match_labels.iter().all(|(k, v)| held.meta.labels.get(k) == Some(v)),
-        };
-        let answers = self.switches.get(switch).is_some_and(|known| known.trouble.is_none() && known.seen.is_some());
-        answers
-            && held.spec.maintenance.is_none()
-            && self.breaker().is_none()
-            && self.site_stop().is_none()
-            && !self.pauses.values().any(paused)
     }
 
     /// What a boot answer for this address depends on.

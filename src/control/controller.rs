@@ -10,13 +10,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::absorb;
 use super::actions::{Ask, seconds_since};
-use super::cache::{Cache, Pause, Stored};
+use super::cache::{Cache, Stored};
 use super::fleet::Fleet;
 use super::in_flight::InFlight;
 use super::queue::Queue;
 use super::reconcile::{Awaited, Planned, Until};
 use super::records::{Ledger, Owed};
 use super::status_writer::{Site, StatusWriter};
+use super::stops::Pause;
 use super::worker::{Job, Outcome, Report};
 use crate::boot::answer::Answer;
 use crate::clock::Clock;

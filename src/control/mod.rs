@@ -3,7 +3,7 @@
 //! `serve::run` puts it together. `controller` is the only task that owns the `Cache`; everything else talks to it by messages, so that what a
 //! boot request is answered and what is withdrawn have one order. Its parts are
 //! structs of their own: `Cache` (desired and observed), `Queue` (who is due), `InFlight` (what was sent), `Fleet` (workers and their logins),
-//! `Ledger` (its own records), `StatusWriter` (what people read), and `plan::guardrails`. Only `reconcile` fills workers with operations (and
+//! `Ledger` (its own records), `StatusWriter` (what people read), and `plan::guardrails`; `stops` is what holds them all back. Only `reconcile` fills workers with operations (and
 //! `outcome`, with saves), only a worker calls a driver, only `outbox` writes statuses and events, beside the loop.
 
 pub(crate) mod absorb;
@@ -27,6 +27,7 @@ mod records;
 pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod status_writer;
+mod stops;
 mod twins;
 mod upgrade;
 mod why;

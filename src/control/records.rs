@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::approve::Approved;
-use super::cache::Pause;
 use super::controller::{Controller, Remembered};
 use super::logins::Login;
 use super::operator::Scope;
 use super::status_writer::SiteCondition;
+use super::stops::Pause;
 use super::upgrade;
 use crate::limits;
 use crate::model::body::Body;

@@ -139,7 +139,20 @@ impl Etcd {
     pub fn signal(&self, name: &str) {
         let id = self.process.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        // On a busy machine its threads run on for some milliseconds.
+        while name == "-STOP" && !is_stopped(&id) {
+            std::thread::yield_now();
+        }
     }
+}
+
+/// Whether each thread of a process is stopped: state `T` of proc_pid_stat(5).
+fn is_stopped(id: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok()).all(|stat| {
+        let (_, after_name) = stat.rsplit_once(')').expect("a name in brackets");
+        after_name.trim_start().starts_with('T')
+    })
 }
 
 /// An authority, and certificates of a server at 127.0.0.1 and of a client, made by openssl.
