@@ -116,8 +116,8 @@ pub mod drivers {
         pub use crate::drivers::switch::{SwitchDriver, SwitchSettings, Unresolved, resolve, to_json};
         pub mod objects {
             pub use crate::drivers::switch::objects::{
-                Arcs, BASE_PORT_IF_INDEX, ENT_PHYSICAL_SERIAL, IF_ADMIN_STATUS, PVID, STATIC_EGRESS, STATIC_ROW_STATUS, STATIC_UNTAGGED,
-                VM_VLAN, at,
+                Arcs, BASE_PORT_IF_INDEX, ENT_PHYSICAL_SERIAL, FOUNDRY_MEMBER_STATUS, IF_ADMIN_STATUS, PVID, STATIC_EGRESS,
+                STATIC_ROW_STATUS, STATIC_UNTAGGED, VM_VLAN, at,
             };
         }
         pub mod portlist {

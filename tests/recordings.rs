@@ -336,6 +336,6 @@ async fn a_foundry_port_is_what_its_own_mib_says() {
         &format!("e: Trunk none {tagged}"),
     ];
     assert_eq!(vlans(&seen), expected);
-    assert_eq!((seen.profile, seen.writable.access), ("observe-only", false));
+    assert_eq!((seen.profile, seen.writable.access), ("foundry", true));
     assert_eq!(seen.vlans.iter().map(|vlan| vlan.id()).collect::<Vec<_>>(), [10, 20]);
 }

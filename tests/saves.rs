@@ -43,8 +43,9 @@ fn by_hand(sim: &mut SimSwitch) {
 
 #[tokio::test(start_paused = true)]
 async fn once_after_a_minute_of_quiet() {
-    for tells in [false, true] {
-        let site = Small::start(Kind::Cisco, json!({}), "enforce").await;
+    let others = [Kind::Comware, Kind::Foundry { dual_mode: true }];
+    for (kind, tells) in [(Kind::Cisco, false), (Kind::Cisco, true)].into_iter().chain(others.map(|kind| (kind, false))) {
+        let site = Small::start(kind, json!({}), "enforce").await;
         site.sim(|sim| sim.tells_unsaved = tells);
         site.ready().await;
         assert_eq!(site.copies(), (0, false), "written, and not yet quiet for a minute");

@@ -3,6 +3,7 @@
 //! What must hold at every moment: a port that is up is untagged in the old or the new VLAN only, and no other port changes.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -99,9 +100,11 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
 
+const KINDS: [Kind; 5] = [Kind::QBridge, Kind::Cisco, Kind::Comware, Kind::Foundry { dual_mode: true }, Kind::Foundry { dual_mode: false }];
+
 #[tokio::test]
 async fn a_port_moves_shut_and_is_opened_when_all_is_right() {
-    for kind in [Kind::QBridge, Kind::Cisco] {
+    for kind in KINDS {
         let mut bench = Bench::with_vlans(kind, &[10, 20, 30]);
         bench.set("port1", config(Admin::Up, 10, &[20, 30])).await.unwrap();
         assert_eq!(bench.truth("port1"), config(Admin::Up, 10, &[20, 30]));
@@ -116,7 +119,7 @@ async fn a_port_moves_shut_and_is_opened_when_all_is_right() {
 
 #[tokio::test]
 async fn tagged_vlans_change_without_a_flap() {
-    for kind in [Kind::QBridge, Kind::Cisco] {
+    for kind in KINDS {
         let mut bench = Bench::with_vlans(kind, &[10, 20, 30]);
         bench.sim().set_port("port2", &config(Admin::Up, 10, &[20])).unwrap();
         bench.sim().log.clear();
@@ -306,6 +309,64 @@ async fn a_vlan_is_made_the_way_the_agent_takes_it() {
     assert!(matches!(cisco.create(30).await, Err(Fault::Unsupported { .. })));
 }
 
+/// A Comware's row is made as any other; a VLAN of a Foundry is what has members.
+#[tokio::test]
+async fn a_vlan_is_made_in_the_tables_of_its_family() {
+    let uplinks = || SwitchSettings { uplinks: vec!["port7-8".into()], ..settings(&["port1-4"]) };
+    for kind in [Kind::Comware, Kind::Foundry { dual_mode: true }, Kind::Foundry { dual_mode: false }] {
+        for error in [false, true] {
+            let mut sim = SimSwitch::new(kind, "sw", 8);
+            for port in ["port7", "port8"] {
+                sim.set_port(port, &config(Admin::Up, 1, &[10])).unwrap();
+            }
+            let mut bench = Bench::new(sim, uplinks());
+            bench.look(Depth::Everything).await;
+            bench.sim().faults.error_but_applied = error;
+            bench.create(30).await.unwrap();
+            bench.create(30).await.unwrap();
+            assert!(bench.look(Depth::State).await.vlans.contains(&vlan(30)), "{kind:?}");
+            for (port, now) in bench.sim().ports() {
+                let tagged: &[u16] = if port == "port7" || port == "port8" { &[10, 30] } else { &[] };
+                assert_eq!(now, config(Admin::Up, 1, tagged), "{kind:?} {port}");
+            }
+            bench.set("port1", config(Admin::Up, 30, &[])).await.unwrap();
+            assert_eq!(bench.truth("port1"), config(Admin::Up, 30, &[]), "{kind:?}");
+        }
+    }
+    let mut bench = Bench::with_vlans(Kind::Foundry { dual_mode: true }, &[]);
+    let fault = bench.create(30).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Unsupported { why, .. } if why.contains("name its uplinks in `uplinks`")), "{fault}");
+    // One that was made by its first member is not shown when it has none.
+    let mut bench = Bench::new(SimSwitch::new(Kind::Foundry { dual_mode: true }, "sw", 8), uplinks());
+    bench.create(30).await.unwrap();
+    let gone = [
+        (Oid([o::FOUNDRY_MEMBER_STATUS, &[30, 107]].concat()), Value::Integer(3)),
+        (Oid([o::FOUNDRY_MEMBER_STATUS, &[30, 108]].concat()), Value::Integer(3)),
+    ];
+    bench.sim().set(&gone).unwrap();
+    let fault = bench.set("port1", config(Admin::Up, 30, &[])).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Disagrees { expected, .. } if expected == "VLAN 30 to exist"), "{fault}");
+    assert_eq!(bench.truth("port1"), config(Admin::Up, 1, &[]));
+}
+
+/// What the vendors' tables cannot express is refused before a port is shut for it.
+#[tokio::test]
+async fn what_a_family_has_no_way_to_say_is_refused() {
+    let foundry = |dual_mode| Kind::Foundry { dual_mode };
+    let cases = [
+        (Kind::Comware, config(Admin::Up, None, &[]), "an access port always has an untagged VLAN"),
+        (foundry(true), config(Admin::Up, None, &[]), "always go into a VLAN"),
+        (foundry(false), config(Admin::Up, None, &[10]), "always go into a VLAN"),
+        (foundry(true), config(Admin::Up, 10, &[1]), "nothing is tagged in the default VLAN"),
+    ];
+    for (kind, to, why) in cases {
+        let mut bench = Bench::with_vlans(kind, &[10]);
+        let fault = bench.set("port1", to).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Unsupported { .. }) && fault.to_string().contains(why), "{kind:?}: {fault}");
+        assert!(bench.sim().log.is_empty(), "{kind:?}");
+    }
+}
+
 #[tokio::test]
 async fn liars_are_found_out() {
     for kind in [Kind::QBridge, Kind::Cisco] {
@@ -332,6 +393,22 @@ async fn saving_and_what_a_reboot_forgets() {
     bench.set("port1", config(Admin::Up, 1, &[])).await.unwrap();
     bench.sim().reboot();
     assert_eq!(bench.look(Depth::State).await.ports["port1"].config, config(Admin::Up, 10, &[]));
+    for kind in [Kind::Cisco, Kind::Comware, Kind::Foundry { dual_mode: true }] {
+        let mut bench = Bench::with_vlans(kind, &[10]);
+        let save = [Op::Save { switch: "sw".parse().unwrap() }];
+        // Twice: what the first leaves is no hindrance.
+        for (times, id) in [(1, 10), (2, 1)] {
+            bench.set("port1", config(Admin::Up, id, &[])).await.unwrap();
+            carry_out(&mut bench.driver, &save, soon()).await.unwrap();
+            assert!(bench.sim().is_saved(), "{kind:?}");
+            assert_eq!(bench.sim().copies, times, "{kind:?}");
+        }
+        bench.set("port1", config(Admin::Up, 10, &[])).await.unwrap();
+        bench.sim().faults.copy_fails = true;
+        let fault = carry_out(&mut bench.driver, &save, soon()).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Refused { what, .. } if what == "saving its configuration"), "{kind:?}: {fault}");
+        assert!(!bench.sim().is_saved());
+    }
     let mut plain = Bench::with_vlans(Kind::QBridge, &[]);
     assert!(!plain.look(Depth::State).await.writable.save);
     assert!(matches!(
@@ -496,6 +573,43 @@ proptest! {
     }
 }
 
+/// There and back, so that what the first change leaves is what the second finds.
+async fn there_and_back(kind: Kind, old: &PortConfig, new: &PortConfig, faults: Faults) {
+    let mut bench = Bench::with_vlans(kind, &[10, 20, 30]);
+    bench.sim().set_port("port2", old).unwrap();
+    bench.sim().log.clear();
+    bench.look(Depth::Everything).await;
+    bench.sim().faults = faults;
+    for (from, to) in [(old, new), (new, old)] {
+        bench.set("port2", to.clone()).await.unwrap();
+        assert_eq!(bench.truth("port2"), *to, "{kind:?}: {from} to {to}");
+        bench.check_log("port2", &from.untagged.into_iter().collect(), to.untagged);
+        bench.sim().log.clear();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_change_on_any_comware(old in desired(), new in desired(), error in any::<bool>()) {
+        let possible = |config: &PortConfig| config.untagged.is_some() || !config.tagged.is_empty();
+        prop_assume!(possible(&old) && possible(&new));
+        run(there_and_back(Kind::Comware, &old, &new, Faults { error_but_applied: error, ..Faults::default() }));
+    }
+
+    /// Nothing is tagged in its default VLAN; since FastIron 8.0.80 untagged frames always go into one.
+    #[test]
+    fn any_change_on_any_foundry(old in desired(), new in desired(), error in any::<bool>(), dual_mode in any::<bool>()) {
+        let possible = |config: &PortConfig| {
+            let untagged = config.untagged.is_some() || (dual_mode && !config.tagged.is_empty());
+            untagged && !config.tagged.contains(&vlan(1))
+        };
+        prop_assume!(possible(&old) && possible(&new));
+        run(there_and_back(Kind::Foundry { dual_mode }, &old, &new, Faults { error_but_applied: error, ..Faults::default() }));
+    }
+}
+
 #[test]
 fn every_port_of_every_writable_recording_moves_and_no_other_changes() {
     let recorded = [
@@ -503,12 +617,27 @@ fn every_port_of_every_writable_recording_moves_and_no_other_changes() {
         ("dlink-des3038", Kind::QBridge, Form::BitsFromEnd),
         ("cisco-c3560", Kind::Cisco, Form::Bits),
         ("cisco-n5000", Kind::Cisco, Form::Bits),
+        ("brocade-icx6430-24", Kind::Foundry { dual_mode: true }, Form::Bits),
     ];
-    for (name, kind, form) in recorded {
-        let path = format!("{}/tests/data/switch/{name}.snmprec", env!("CARGO_MANIFEST_DIR"));
+    let here = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/switch"));
+    let elsewhere = std::env::var_os("EMBODY_RECORDINGS").map_or_else(|| PathBuf::from("../shared/recordings"), PathBuf::from);
+    let mut recorded: Vec<_> = recorded.map(|(name, kind, form)| (here.clone(), name, kind, form)).to_vec();
+    match elsewhere.join("comware_a5500.snmprec").is_file() {
+        true => recorded.push((elsewhere, "comware_a5500", Kind::Comware, Form::Bits)),
+        false => eprintln!("SKIP: the recording of a Comware A5500: {} has none", elsewhere.display()),
+    }
+    for (folder, name, kind, form) in recorded {
+        let path = folder.join(format!("{name}.snmprec"));
         let tree = Tree::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
         run(async {
-            let mut bench = Bench::new(SimSwitch::from_recording(kind, form, &tree).unwrap(), settings(&[]));
+            let mut sim = SimSwitch::from_recording(kind, form, &tree).unwrap();
+            let is_foundry = matches!(kind, Kind::Foundry { .. });
+            if is_foundry {
+                // It has no VLAN but the default one, in which nothing is tagged.
+                let last = sim.ports().into_keys().next_back().unwrap();
+                sim.set_port(&last, &config(Admin::Up, 1, &[10, 20])).unwrap();
+            }
+            let mut bench = Bench::new(sim, settings(&[]));
             let seen = bench.look(Depth::Everything).await;
             let names: Vec<String> = seen.ports.keys().cloned().collect();
             let agent = Box::new(Direct::new(Arc::clone(&bench.sim)));
@@ -517,16 +646,18 @@ fn every_port_of_every_writable_recording_moves_and_no_other_changes() {
             let mut moved = 0;
             let ports: Vec<String> = bench.sim().ports().into_keys().collect();
             for (n, port) in ports.into_iter().enumerate() {
-                let to = config(Admin::Up, vlans[n % vlans.len()], &[vlans[(n + 1) % vlans.len()]]);
+                let tagged = vlans[(n + 1) % vlans.len()];
+                let tagged: Vec<u16> = Some(tagged).filter(|id| !is_foundry || *id != 1).into_iter().collect();
+                let to = config(Admin::Up, vlans[n % vlans.len()], &tagged);
                 bench.sim().log.clear();
                 let old = bench.sim().views()[&port].untagged.clone();
                 match bench.set(&port, to.clone()).await {
                     Ok(()) => moved += 1,
                     Err(Fault::Unsupported { why, .. }) => {
-                        assert!(why.contains("member"), "{name} {port}: {why}");
+                        assert!(why.contains("member"), "{name} {port} to {to}: {why}; {:?}", bench.sim().views()[&port]);
                         continue;
                     }
-                    Err(fault) => panic!("{name} {port}: {fault}"),
+                    Err(fault) => panic!("{name} {port} to {to}: {fault}; {:?}", bench.sim().views()[&port]),
                 }
                 bench.check_log(&port, &old, to.untagged);
                 assert_eq!(bench.look(Depth::State).await.ports[&port].config, to, "{name} {port}");

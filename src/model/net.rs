@@ -15,6 +15,9 @@ pub struct BadVlan {
 }
 
 impl Vlan {
+    /// IEEE 802.1Q, table 9-2: the default PVID.
+    pub const DEFAULT: Vlan = Vlan(1);
+
     pub fn id(self) -> u16 {
         self.0
     }

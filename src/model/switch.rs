@@ -75,6 +75,8 @@ pub enum ProfileName {
     QBridge,
     /// Cisco's VLAN membership and VTP MIBs: Catalyst, Nexus.
     CiscoVtp,
+    /// FOUNDRY-SN-SWITCH-GROUP-MIB: Foundry, Brocade and Ruckus ICX.
+    Foundry,
     /// Read whatever can be read, write nothing.
     ObserveOnly,
 }

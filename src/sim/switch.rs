@@ -1,9 +1,11 @@
-//! A switch as a state machine behind its MIBs: IF-MIB and Q-BRIDGE-MIB (or Cisco's), with the rules that real ones have, and their lies.
+//! A switch as a state machine behind its MIBs: IF-MIB and Q-BRIDGE-MIB (or its vendor's), with the rules that real ones have, and their lies.
 //!
 //! Leaves out: packets. Invariants: untagged members are egress members, a PVID's VLAN exists, one PDU happens whole or not at all
 //! (unless a fault says otherwise), and every change is in `log` with who made it. Shown by `tests/switch_writes.rs`.
 
+mod comware;
 mod endpoint;
+mod foundry;
 mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +25,10 @@ pub enum Kind {
     QBridge,
     /// CISCO-VLAN-MEMBERSHIP-MIB and CISCO-VTP-MIB.
     Cisco,
+    /// Q-BRIDGE-MIB, and HH3C-LswINF-MIB with the link types of ports.
+    Comware,
+    /// FOUNDRY-SN-SWITCH-GROUP-MIB. In dual mode before FastIron 8.0.80, tagged and untagged side by side since then.
+    Foundry { dual_mode: bool },
 }
 
 /// What an agent makes of dot1qPortAcceptableFrameTypes.
@@ -50,7 +56,7 @@ pub struct Faults {
     pub pvid_follows: bool,
     /// A row is only made by RowStatus alone; its columns come afterwards.
     pub row_status_alone: bool,
-    /// Copies of the configuration fail (Cisco).
+    /// Saves of the configuration fail.
     pub copy_fails: bool,
     /// A PDU with an object under this is refused: notWritable.
     pub refuses: Option<Arcs>,
@@ -123,6 +129,10 @@ struct Port {
     tagged_only: bool,
     /// Cisco: trunk mode, native VLAN, the list of VLANs that pass.
     trunk: Trunk,
+    /// hh3cifVLANType, on a Comware: vLANTrunk(1), access(2), hybrid(3).
+    link_type: i64,
+    /// In dual mode, on a Foundry: the VLAN of its untagged frames.
+    dual: Option<Vlan>,
     link: bool,
 }
 
@@ -173,6 +183,11 @@ pub struct SimSwitch {
     restarts: u32,
     serial: i64,
     copy_state: Option<i64>,
+    /// A save that goes on: how often it is still seen to.
+    saving: Option<u32>,
+    /// HH3C-CONFIG-MAN-MIB: the rows of requests, and the results: request and hh3cCfgOperateState.
+    requests: BTreeSet<u32>,
+    results: Vec<(u32, i64)>,
     /// dot1qPortAcceptableFrameTypes is served, and can be written.
     pub frame_types: FrameTypes,
     /// CISCO-CONFIG-MAN-MIB is served.
@@ -212,6 +227,8 @@ impl SimSwitch {
                 pvid: vlan,
                 tagged_only: false,
                 trunk: Trunk { mode: 2, encapsulation: Some(5), native: vlan, lists: lists.clone() },
+                link_type: comware::ACCESS,
+                dual: None,
                 link: true,
             })
         };
@@ -221,6 +238,8 @@ impl SimSwitch {
         let object_id: &[u32] = match kind {
             Kind::QBridge => &[1, 3, 6, 1, 4, 1, 259, 10, 1, 43, 101],
             Kind::Cisco => &[1, 3, 6, 1, 4, 1, 9, 1, 617],
+            Kind::Comware => &[1, 3, 6, 1, 4, 1, 25506, 11, 1, 24],
+            Kind::Foundry { .. } => &[1, 3, 6, 1, 4, 1, 1991, 1, 3, 57, 1, 1, 1, 1],
         };
         rest.0.insert(at(o::SYS_DESCR, &[0]), Value::Octets(b"simulated switch".to_vec()));
         rest.0.insert(at(o::SYS_OBJECT_ID, &[0]), Value::Oid(Oid(object_id.to_vec())));
@@ -249,7 +268,13 @@ impl SimSwitch {
             restarts: 0,
             serial: 1,
             copy_state: None,
-            frame_types: FrameTypes::Writable,
+            saving: None,
+            requests: BTreeSet::new(),
+            results: Vec::new(),
+            frame_types: match kind {
+                Kind::QBridge => FrameTypes::Writable,
+                Kind::Cisco | Kind::Comware | Kind::Foundry { .. } => FrameTypes::NotServed,
+            },
             tells_unsaved: false,
             tells_neighbours: true,
             copies: 0,
@@ -259,10 +284,16 @@ impl SimSwitch {
     /// A switch that begins as a recording shows it. Nothing where the recording lacks the tables that this kind is written through.
     pub fn from_recording(kind: Kind, form: Form, tree: &Tree) -> Option<SimSwitch> {
         let config = match kind {
-            Kind::QBridge => recorded::bridge(tree)?,
+            Kind::QBridge | Kind::Comware => recorded::bridge(tree)?,
             Kind::Cisco => recorded::cisco(tree)?,
+            Kind::Foundry { .. } => recorded::foundry(tree)?,
         };
-        let mut sim = SimSwitch::of(kind, form, config, tree.clone());
+        let mut rest = tree.clone();
+        if let Kind::Foundry { .. } = kind {
+            // Its base ports have gaps; here they are the places of the ports.
+            rest.0.retain(|oid, _| !oid.0.starts_with(o::BASE_PORT_IF_INDEX) && !oid.0.starts_with(o::PVID));
+        }
+        let mut sim = SimSwitch::of(kind, form, config, rest);
         if !tree.0.keys().any(|oid| oid.0.starts_with(o::FRAME_TYPES)) {
             sim.frame_types = FrameTypes::NotServed;
         }
@@ -321,6 +352,11 @@ impl SimSwitch {
         port.trunk.native = port.pvid;
         if !to.tagged.is_empty() {
             port.trunk.lists = lists(&to.tagged.iter().chain(&to.untagged).copied().collect());
+        }
+        match self.kind {
+            Kind::QBridge | Kind::Cisco => {}
+            Kind::Comware => port.link_type = if to.tagged.is_empty() { comware::ACCESS } else { comware::TRUNK },
+            Kind::Foundry { dual_mode } => self.set_foundry(n, dual_mode, to)?,
         }
         self.note(Who::Human, &before);
         Some(())
@@ -400,8 +436,9 @@ impl SimSwitch {
 
     fn view(&self, n: usize, port: &Port) -> PortView {
         match self.kind {
-            Kind::QBridge => self.bridge_view(n as u32 + 1, port),
+            Kind::QBridge | Kind::Comware => self.bridge_view(n as u32 + 1, port),
             Kind::Cisco => self.cisco_view(port),
+            Kind::Foundry { .. } => self.foundry_view(n as u32 + 1, port),
         }
     }
 

@@ -184,7 +184,12 @@ fn furnish(plan: &Plan, centre: &Centre) {
         centre.add_machine(&server(n), mac, config, machine.firmware_takes, Line::new(plan.seed * 100 + n as u64));
     }
     for n in 0..plan.switches() {
-        let kind = if n.is_multiple_of(2) { SwitchKind::QBridge } else { SwitchKind::Cisco };
+        let kind = match (n.is_multiple_of(2), plan.seed.is_multiple_of(3)) {
+            (true, false) => SwitchKind::QBridge,
+            (true, true) => SwitchKind::Comware,
+            (false, false) => SwitchKind::Cisco,
+            (false, true) => SwitchKind::Foundry { dual_mode: plan.seed.is_multiple_of(2) },
+        };
         let sim = SimSwitch::new(kind, switch(n).as_str(), plan.ports() as u32);
         centre.add_switch(&switch(n), sim, Line::new(plan.seed * 100 + 50 + n as u64));
     }

@@ -24,7 +24,7 @@ pub(crate) struct Asking<'a> {
 
 /// A column as far as it was told.
 #[derive(Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     pub rows: Column,
     /// Why there may be more than these rows, with the name of the table.
     pub untold: Option<String>,

@@ -11,11 +11,12 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
 use super::engine::{Engine, Memory};
-use super::make::{Copy, copy, new_row, vlan_name};
-use super::read::{self, Inventory, State, Vlans};
+use super::make::{Saving, saving};
+use super::read::{self, Inventory, State};
 use super::seen::Refused;
 use super::snmp::{Agent, Binding};
-use super::write::{Target, happens, writes};
+use super::tables::{Target, Vlans};
+use super::write::{happens, writes};
 use super::{objects, resolve, seen, words};
 use crate::drivers::gate::Permit;
 use crate::drivers::{Depth, Driver, Fault, NOT_READ, Notes, Observation};
@@ -209,7 +210,8 @@ impl SwitchDriver {
         }
         let (state, took) = self.look_before().await?;
         let uplinks = self.uplinks(what, &state)?;
-        let made = self.engine(permit, &state, took, stale)?.create_vlan(vlan, &uplinks, &state).await;
+        let targets: Vec<Target<'_>> = uplinks.iter().map(Uplink::target).collect();
+        let made = self.engine(permit, &state, took, stale)?.create_vlan(vlan, &targets, &state).await;
         if let Some(known) = &mut self.known {
             // Not every agent counts rightly: the next poll walks.
             known.state.num_vlans = None;
@@ -217,8 +219,8 @@ impl SwitchDriver {
         made
     }
 
-    /// The base ports on which a new VLAN is tagged.
-    fn uplinks(&self, what: String, state: &State) -> Result<Vec<u32>, Fault> {
+    /// The ports on which a new VLAN is tagged, by their keys.
+    fn uplinks(&self, what: String, state: &State) -> Result<Vec<Uplink>, Fault> {
         let known = self.known()?;
         if !seen::writable(&known.inventory, state, &known.memory.refused).vlan_create {
             let untold = seen::untold(&known.inventory, state).map(str::to_owned);
@@ -228,9 +230,9 @@ impl SwitchDriver {
         }
         let seen = seen::switch(&known.inventory, state, &known.memory.refused);
         let mut uplinks = Vec::new();
-        for (_, port) in seen.ports.iter().filter(|(key, port)| listed(&self.settings.uplinks, key, port)) {
-            let place = known.inventory.places.0.get(&port.if_index);
-            uplinks.extend(place.into_iter().flat_map(|place| place.base_ports.iter().copied()));
+        for (key, port) in seen.ports.iter().filter(|(key, port)| listed(&self.settings.uplinks, key, port)) {
+            let base_ports = known.inventory.places.0.get(&port.if_index).map(|place| place.base_ports.as_slice()).unwrap_or_default();
+            uplinks.extend(base_ports.iter().map(|base_port| Uplink { key: key.clone(), if_index: port.if_index, base_port: *base_port }));
         }
         if uplinks.is_empty() && !self.settings.uplinks.is_empty() {
             return Err(self.unsupported(what, "none of its uplinks is a port of the bridge".to_owned()));
@@ -331,6 +333,19 @@ impl SwitchDriver {
     }
 }
 
+/// A port on which a new VLAN is tagged.
+struct Uplink {
+    key: String,
+    if_index: u32,
+    base_port: u32,
+}
+
+impl Uplink {
+    fn target(&self) -> Target<'_> {
+        Target { key: &self.key, if_index: self.if_index, base_port: Some(self.base_port) }
+    }
+}
+
 fn target<'a>(inventory: &Inventory, key: &'a str, port: &PortSeen) -> Target<'a> {
     let place = inventory.places.0.get(&port.if_index).map(|place| place.base_ports.as_slice());
     let base_port = if let Some([one]) = place { Some(*one) } else { None };
@@ -358,19 +373,14 @@ impl SwitchDriver {
                 let what = format!("create VLAN {vlan}");
                 self.writable(&what)?;
                 let uplinks = self.uplinks(what.clone(), state)?;
-                let Vlans::Bridge(bridge) = &state.vlans else {
-                    return Err(self.unsupported(what, "it has no table of VLANs to write to".to_owned()));
-                };
-                let row = new_row(*vlan, &uplinks, bridge);
-                let row = row.ok_or_else(|| self.unsupported(what, "its lists of ports cannot be written".to_owned()))?;
-                vec![row, vec![vlan_name(*vlan)]]
+                let targets: Vec<Target<'_>> = uplinks.iter().map(Uplink::target).collect();
+                state.vlans.table().creation(*vlan, &targets).map_err(|why| self.unsupported(what, why.to_owned()))?
             }
             Op::Save { switch: _ } => {
                 self.writable("save its configuration")?;
-                let Some(Copy { begin, watched }) = copy(inventory.profile.save) else {
+                let Some(Saving { begin, clear, .. }) = saving(inventory.profile.save) else {
                     return Err(self.unsupported("save its configuration", "no object is known for it".to_owned()));
                 };
-                let clear = watched.map(|(clear, ..)| clear);
                 clear.clone().into_iter().chain([begin]).chain(clear).collect()
             }
             Op::SetBoot { .. } | Op::PowerOn { .. } | Op::PowerOff { .. } => {

@@ -5,21 +5,19 @@
 //! not there does not; a port is opened only after everything was read again; a change that fails half-way is undone, or the fault says
 //! that the port is half-way. Shown by `tests/switch_writes.rs` and `tests/switch_gate.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::objects::{self as o, Arcs, at};
-use super::portlist;
+use super::objects::{self as o, at};
 use super::profiles::Grouping;
-use super::read::{self, Bridge, Inventory, State, Vlans};
+use super::read::{self, Inventory, State};
 use super::seen::{self, Refused};
 use super::snmp::codec::status_word;
 use super::snmp::{Agent, Binding, Leave, Oid, SetAnswer, Value};
-use super::value::number;
-use super::write::{Obstacle, Target, WriteStep, happens, next, put, writes};
+use super::tables::{Bridge, Obstacle, Target, Vlans, WriteStep};
+use super::write::{happens, next, note, shown, shows, writes};
 use crate::drivers::gate::{Freshness, Permit};
 use crate::drivers::{Fault, Notes};
-use crate::model::Vlan;
 use crate::model::fact::PortConfig;
 
 /// More steps than any change of one port takes.
@@ -129,22 +127,17 @@ impl Engine<'_> {
 
     /// The rows of this step as they are at this moment.
     async fn refreshed(&mut self, way: &mut Way<'_>, step: &WriteStep) -> Result<Freshness, Fault> {
-        let wanted = step_objects(&way.state, way.target, step);
-        let (found, fresh) = self.before(&format!("the writing of {}", step.what), wanted, &[way.target]).await?;
-        // A list is written as a whole: one that is not shown cannot be.
-        let lists = step.bindings.iter().filter(|(_, value)| matches!(value, Value::Octets(_))).map(|(oid, _)| oid);
-        for gone in lists.filter(|oid| !found.contains_key(oid)) {
-            match (&mut way.state.vlans, row_of(gone)) {
-                (Vlans::Bridge(bridge), Some(index)) => bridge.rows.retain(|_, row| row.index != index),
-                (_, _) => {
-                    *self.stale = true;
-                    return Err(self.not_sent(&step.what, "a list that is to be written is not shown any more".to_owned()));
-                }
-            }
+        let mut wanted: Vec<Oid> = step.bindings.iter().map(|(oid, _)| oid.clone()).collect();
+        wanted.push(at(o::IF_ADMIN_STATUS, &[way.target.if_index]));
+        wanted.extend(way.state.vlans.table().of_step(way.target, step));
+        let (found, fresh) = self.before(&format!("the writing of {}", step.what), wanted.clone(), &[way.target]).await?;
+        // A list is written as a whole: one that is not shown cannot be. (Of a bridge it is the VLAN that is gone.)
+        let gone = |(oid, value): &Binding| matches!(value, Value::Octets(_)) && !found.contains_key(oid);
+        if !matches!(way.state.vlans, Vlans::Bridge(_)) && step.bindings.iter().any(gone) {
+            *self.stale = true;
+            return Err(self.not_sent(&step.what, "a list that is to be written is not shown any more".to_owned()));
         }
-        for (oid, value) in &found {
-            put(&mut way.state, oid, value);
-        }
+        wanted.iter().for_each(|oid| note(&mut way.state, oid, found.get(oid)));
         Ok(fresh)
     }
 
@@ -156,7 +149,7 @@ impl Engine<'_> {
             return Err(self.disagrees(way.target.key.to_owned(), from.to_string(), found));
         }
         let plan = self.rest(way, to).map_err(|why| self.obstacle(way.target, &why))?;
-        let known = |(oid, _): &Binding| self.memory.refused.get(column(oid));
+        let known = |(oid, _): &Binding| self.memory.refused.get(seen::column(oid));
         let refused = plan.iter().filter(|step| !step.advice).find_map(|step| {
             let code = step.bindings.iter().find_map(known)?;
             Some((step.what.clone(), format!("{code}: so it said before; it was not tried again")))
@@ -232,7 +225,7 @@ impl Engine<'_> {
                 match fault {
                     Fault::Refused { device, what, code } if NOT_WRITABLE.contains(&status) => {
                         let culprit = (index as usize).checked_sub(1).and_then(|at| step.bindings.get(at)).or(step.bindings.first());
-                        self.memory.refused.extend(culprit.map(|(oid, _)| (column(oid).to_vec(), code.clone())));
+                        self.memory.refused.extend(culprit.map(|(oid, _)| (seen::column(oid).to_vec(), code.clone())));
                         // Where nothing was changed no link went down for it.
                         Err(if began { Fault::Refused { device, what, code } } else { Fault::Forbidden { device, what, code } })
                     }
@@ -251,8 +244,8 @@ impl Engine<'_> {
     fn note_others(&mut self, way: &Way<'_>, step: &WriteStep, before: &State) {
         let (Vlans::Bridge(old), Vlans::Bridge(new)) = (&before.vlans, &way.state.vlans) else { return };
         for (oid, _) in &step.bindings {
-            let (Some(was), Some(is)) = (list_of(old, oid), list_of(new, oid)) else { continue };
-            let differs = |port| !portlist::only_ours_differs(old.form, was, is, old.first_port, port);
+            let (Some(was), Some(is)) = (old.list(oid), new.list(oid)) else { continue };
+            let differs = |port| !old.only_ours_differs(was, is, port);
             if !way.target.base_port.is_none_or(differs) {
                 continue;
             }
@@ -301,24 +294,17 @@ impl Engine<'_> {
         let served = target.base_port.filter(|port| bridge.frame_types.contains_key(port));
         let wanted: Vec<Oid> = served.map(|port| at(o::FRAME_TYPES, &[port])).into_iter().collect();
         if !wanted.is_empty() {
-            for (oid, value) in read::get(self.agent, &wanted).await? {
-                put(state, &oid, &value);
-            }
+            read::get(self.agent, &wanted).await?.iter().for_each(|(oid, value)| note(state, oid, Some(value)));
         }
         Ok(())
     }
 
-    /// Read again what concerns this port: its admin state, its PVID or modes, and the lists of all VLANs.
+    /// Read again what concerns this port.
     async fn read_back(&mut self, way: &mut Way<'_>, to: &PortConfig) -> Result<(), Fault> {
-        let wanted = match &way.state.vlans {
-            Vlans::Bridge(bridge) => {
-                [vec![at(o::IF_ADMIN_STATUS, &[way.target.if_index])], bridge_objects(bridge, way.target, to)].concat()
-            }
-            Vlans::Vtp(_) => trunk_objects(way.target),
-        };
-        for (oid, value) in read::get(self.agent, &wanted).await? {
-            put(&mut way.state, &oid, &value);
-        }
+        let admin = at(o::IF_ADMIN_STATUS, &[way.target.if_index]);
+        let wanted = [vec![admin], way.state.vlans.table().of_port(way.target, to)].concat();
+        let found = read::get(self.agent, &wanted).await?;
+        wanted.iter().for_each(|oid| note(&mut way.state, oid, found.get(oid)));
         Ok(())
     }
 
@@ -350,10 +336,6 @@ impl Engine<'_> {
 /// RFC 3416: readOnly(4), noAccess(6), authorizationError(16), notWritable(17): about the object, whatever the value.
 const NOT_WRITABLE: [u32; 4] = [4, 6, 16, 17];
 
-fn column(oid: &Oid) -> &[u32] {
-    oid.0.split_last().map_or(&[], |(_, column)| column)
-}
-
 /// Whether two steps write the same objects (not: the same values).
 fn of_the_same(a: &WriteStep, b: &WriteStep) -> bool {
     a.bindings.iter().map(|(oid, _)| oid).eq(b.bindings.iter().map(|(oid, _)| oid))
@@ -361,8 +343,7 @@ fn of_the_same(a: &WriteStep, b: &WriteStep) -> bool {
 
 /// `+port5 -port6`: how two lists differ beyond these base ports.
 pub(super) fn others(inventory: &Inventory, bridge: &Bridge, was: &[u8], is: &[u8], but: &BTreeSet<u32>) -> String {
-    let members = |list: &[u8]| portlist::members(bridge.form, list, bridge.first_port);
-    let (was, is) = (members(was), members(is));
+    let (was, is) = (bridge.members(was), bridge.members(is));
     let name = |port: &u32| {
         let place = inventory.places.by_base_port(*port).and_then(|index| inventory.places.0.get(&index));
         place.map_or_else(|| format!("base port {port}"), |place| place.key.clone())
@@ -372,76 +353,14 @@ pub(super) fn others(inventory: &Inventory, bridge: &Bridge, was: &[u8], is: &[u
     came.chain(left).collect::<Vec<_>>().join(" ")
 }
 
-/// What is read just before a step: what it writes, and the port's own objects.
-fn step_objects(state: &State, target: Target<'_>, step: &WriteStep) -> Vec<Oid> {
-    let mut wanted: Vec<Oid> = step.bindings.iter().map(|(oid, _)| oid.clone()).collect();
-    match &state.vlans {
-        Vlans::Bridge(bridge) => {
-            wanted.push(at(o::IF_ADMIN_STATUS, &[target.if_index]));
-            let serves = |port: &u32| bridge.pvid.as_ref().is_some_and(|column| column.contains_key(port));
-            wanted.extend(target.base_port.filter(serves).map(|port| at(o::PVID, &[port])));
-            wanted.extend(target.base_port.filter(|port| bridge.frame_types.contains_key(port)).map(|port| at(o::FRAME_TYPES, &[port])));
-            // Both lists of a VLAN, of which one is perhaps written.
-            let written = bridge.rows.values().filter(|row| step.bindings.iter().any(|(oid, _)| row_of(oid) == Some(row.index)));
-            wanted.extend(written.flat_map(|row| [o::STATIC_EGRESS, o::STATIC_UNTAGGED].map(|arcs| at(arcs, &[row.index]))));
-        }
-        Vlans::Vtp(_) => wanted.extend(trunk_objects(target)),
-    }
-    wanted
-}
-
-/// The row of dot1qVlanStaticTable that an object stands in.
-fn row_of(oid: &Oid) -> Option<u32> {
-    match (oid.0.strip_prefix(o::STATIC_EGRESS), oid.0.strip_prefix(o::STATIC_UNTAGGED)) {
-        (Some([index]), _) | (_, Some([index])) => Some(*index),
-        (_, _) => None,
-    }
-}
-
-fn trunk_objects(target: Target<'_>) -> Vec<Oid> {
-    let columns = [o::VM_VLAN, o::TRUNK_NATIVE, o::TRUNK_ENCAPSULATION, o::TRUNK_DYNAMIC_STATE, o::TRUNK_DYNAMIC_STATUS];
-    let of_port = columns.iter().chain(&o::TRUNK_ENABLED).map(|arcs| at(arcs, &[target.if_index]));
-    [at(o::IF_ADMIN_STATUS, &[target.if_index]), at(o::TRUNK_SERIAL, &[0])].into_iter().chain(of_port).collect()
-}
-
-/// The objects of a bridge that say where a port is. Of a switch with very many VLANs only those that concern it: where it is, and where
-/// it is to be.
-fn bridge_objects(bridge: &Bridge, target: Target<'_>, to: &PortConfig) -> Vec<Oid> {
-    let few = bridge.rows.len() <= 32;
-    let concerns = |vlan: &Vlan, row: &read::Row| {
-        let listed = |ports: BTreeSet<u32>| target.base_port.is_some_and(|port| ports.contains(&port));
-        few || to.untagged == Some(*vlan)
-            || to.tagged.contains(vlan)
-            || listed(row.egress_ports(bridge))
-            || listed(row.untagged_ports(bridge))
-    };
-    let mut oids: Vec<Oid> = target.base_port.iter().map(|port| at(o::PVID, &[*port])).collect();
-    oids.extend(target.base_port.filter(|port| bridge.frame_types.contains_key(port)).map(|port| at(o::FRAME_TYPES, &[port])));
-    for row in bridge.rows.iter().filter(|(vlan, row)| concerns(vlan, row)).map(|(_, row)| row) {
-        oids.extend([at(o::STATIC_EGRESS, &[row.index]), at(o::STATIC_UNTAGGED, &[row.index])]);
-    }
-    oids
-}
-
 fn forget_frame_types(state: &mut State, target: Target<'_>) {
     if let (Vlans::Bridge(bridge), Some(port)) = (&mut state.vlans, target.base_port) {
         bridge.frame_types.remove(&port);
     }
 }
 
-/// By our own bit, not by whole lists: others may write theirs at the same time.
 fn outcome(step: &WriteStep, before: &State, after: &State, target: Target<'_>) -> Outcome {
-    let shows = |state: &State, (oid, value): &Binding| match (&state.vlans, value) {
-        (Vlans::Bridge(bridge), Value::Octets(list)) => match (list_of(bridge, oid), target.base_port) {
-            (Some(now), Some(port)) => {
-                let has = |list: &[u8]| portlist::has(bridge.form, list, bridge.first_port, port);
-                has(now) == has(list)
-            }
-            (_, _) => false,
-        },
-        (_, _) => shown(state, oid).as_ref().is_some_and(|now| same(now, value)),
-    };
-    let done = |state: &State| step.expect.iter().map(|binding| shows(state, binding)).collect::<Vec<bool>>();
+    let done = |state: &State| step.expect.iter().map(|expected| shows(state, target, expected)).collect::<Vec<bool>>();
     let (was, is) = (done(before), done(after));
     if is.iter().all(|shown| *shown) {
         Outcome::Done
@@ -454,52 +373,4 @@ fn outcome(step: &WriteStep, before: &State, after: &State, target: Target<'_>) 
 
 fn values(state: &State, step: &WriteStep) -> Vec<Option<Value>> {
     step.expect.iter().map(|(oid, _)| shown(state, oid)).collect()
-}
-
-fn same(a: &Value, b: &Value) -> bool {
-    match (number(a), number(b)) {
-        (Some(a), Some(b)) => a == b,
-        (_, _) => match (a, b) {
-            (Value::Octets(a), Value::Octets(b)) => trimmed(a) == trimmed(b),
-            (_, _) => a == b,
-        },
-    }
-}
-
-/// Agents may leave out the empty end of a list.
-fn trimmed(list: &[u8]) -> &[u8] {
-    &list[..list.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1)]
-}
-
-pub(super) fn list_of<'a>(bridge: &'a Bridge, oid: &Oid) -> Option<&'a [u8]> {
-    let row = |index: u32| bridge.rows.values().find(|row| row.index == index);
-    match (oid.0.strip_prefix(o::STATIC_EGRESS), oid.0.strip_prefix(o::STATIC_UNTAGGED)) {
-        (Some([index]), _) => row(*index).map(|row| row.egress.as_slice()),
-        (_, Some([index])) => row(*index).map(|row| row.untagged.as_slice()),
-        (_, _) => None,
-    }
-}
-
-/// What a state holds for an object.
-fn shown(state: &State, oid: &Oid) -> Option<Value> {
-    let of = |arcs: Arcs, column: &BTreeMap<u32, i64>| match oid.0.strip_prefix(arcs) {
-        Some([index]) => column.get(index).copied().map(Value::Integer),
-        Some(_) | None => None,
-    };
-    of(o::IF_ADMIN_STATUS, &state.admin).or_else(|| match &state.vlans {
-        Vlans::Bridge(bridge) => {
-            let pvid = oid.0.strip_prefix(o::PVID).and_then(|index| bridge.pvid.as_ref()?.get(index.first()?)).cloned();
-            let types = oid.0.strip_prefix(o::FRAME_TYPES).and_then(|index| bridge.frame_types.get(index.first()?));
-            let pvid = pvid.or_else(|| types.copied().map(Value::Integer));
-            pvid.or_else(|| list_of(bridge, oid).map(|list| Value::Octets(list.to_vec())))
-        }
-        Vlans::Vtp(vtp) => of(o::VM_VLAN, &vtp.vm_vlan)
-            .or_else(|| of(o::TRUNK_NATIVE, &vtp.native))
-            .or_else(|| of(o::TRUNK_ENCAPSULATION, &vtp.encapsulation))
-            .or_else(|| of(o::TRUNK_DYNAMIC_STATE, &vtp.dynamic_state))
-            .or_else(|| {
-                let list = |(arcs, column): (&Arcs, &BTreeMap<u32, Vec<u8>>)| column.get(oid.0.strip_prefix(*arcs)?.first()?).cloned();
-                o::TRUNK_ENABLED.iter().zip(&vtp.enabled).find_map(list).map(Value::Octets)
-            }),
-    })
 }

@@ -1,7 +1,8 @@
 //! Switches, over SNMP: one engine, and profiles as data.
 //!
-//! `driver` is what a worker owns; `read` asks (through `ask`, which puts up with what is not told) and `seen` interprets; `write` plans the PDUs of a port's change and `engine` sends them, one
-//! at a time, each on what `before` has just asked; `make` makes VLANs and saves; `snmp` is the transport.
+//! `driver` is what a worker owns; `read` asks (through `ask`, which puts up with what is not told) and `seen` interprets; `tables` knows where
+//! each family has its VLANs; `write` plans the PDUs of a port's change and `engine` sends them, one at a time, each on what `before` has just
+//! asked; `make` makes VLANs and saves; `snmp` is the transport.
 
 mod ask;
 mod before;
@@ -17,6 +18,7 @@ pub(crate) mod profiles;
 pub(crate) mod read;
 pub(crate) mod seen;
 pub(crate) mod snmp;
+pub(crate) mod tables;
 mod value;
 mod words;
 pub(crate) mod write;

@@ -39,7 +39,10 @@ const TABLES: &[(&str, &str)] = &[
     ("1.3.6.1.4.1.9.9.68.1.2.2.", "vmMembershipTable"),
     ("1.3.6.1.4.1.9.9.98.1.1.1.", "pagpEtherChannelTable"),
     ("1.3.6.1.4.1.1991.1.1.3.2.6.", "snVLanByPortMemberTable"),
+    ("1.3.6.1.4.1.1991.1.1.3.2.7.", "snVLanByPortCfgTable"),
     ("1.3.6.1.4.1.1991.1.1.3.3.5.", "snSwIfInfoTable"),
+    ("1.3.6.1.4.1.25506.8.35.1.1.", "hh3cifXXTable"),
+    ("1.3.6.1.4.1.25506.2.4.1.2.5.", "hh3cCfgOperateResultTable"),
 ];
 
 /// A column with the name of its table, where that is known.
@@ -137,8 +140,20 @@ pub(crate) const TRUNK_ENABLED: [Arcs; 4] = [
 // CISCO-CONFIG-MAN-MIB: ccmHistoryRunningLastChanged, ccmHistoryStartupLastChanged
 pub(crate) const CCM_RUNNING_CHANGED: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 43, 1, 1, 1];
 pub(crate) const CCM_STARTUP_CHANGED: Arcs = &[1, 3, 6, 1, 4, 1, 9, 9, 43, 1, 1, 3];
+/// HH3C-LswINF-MIB: hh3cifVLANType, by ifIndex
+pub(crate) const LINK_TYPE: Arcs = &[1, 3, 6, 1, 4, 1, 25506, 8, 35, 1, 1, 1, 5];
 // FOUNDRY-SN-SWITCH-GROUP-MIB: snVLanByPortMemberTagMode, tagged(1) untagged(2), by VLAN and ifIndex
 pub(crate) const FOUNDRY_MEMBER_TAG_MODE: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 2, 6, 1, 4];
+// The same: snVLanByPortMemberRowStatus, valid(2) delete(3) create(4)
+pub const FOUNDRY_MEMBER_STATUS: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 2, 6, 1, 3];
+// snVLanByPortCfgRowStatus, by VLAN; snSwDefaultVLanId
+pub(crate) const FOUNDRY_VLAN_STATUS: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 2, 7, 1, 23];
+pub(crate) const FOUNDRY_DEFAULT_VLAN: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 1, 38];
 // The same, by ifIndex: snSwIfInfoTagMode, tagged(1) untagged(2) dual(3); snSwIfVlanId, the VLAN of untagged frames
 pub(crate) const FOUNDRY_IF_TAG_MODE: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 3, 5, 1, 4];
 pub(crate) const FOUNDRY_IF_VLAN: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 3, 3, 5, 1, 24];
+// FOUNDRY-SN-AGENT-MIB: snAgWriteNVRAM, normal(1) error(2) write(3) writing(4)
+pub(crate) const FOUNDRY_WRITE_NVRAM: Arcs = &[1, 3, 6, 1, 4, 1, 1991, 1, 1, 2, 1, 3];
+// HH3C-CONFIG-MAN-MIB: hh3cCfgOperateResultOptIndex, hh3cCfgOperateState
+pub(crate) const HH3C_RESULT_REQUEST: Arcs = &[1, 3, 6, 1, 4, 1, 25506, 2, 4, 1, 2, 5, 1, 2];
+pub(crate) const HH3C_RESULT_STATE: Arcs = &[1, 3, 6, 1, 4, 1, 25506, 2, 4, 1, 2, 5, 1, 4];

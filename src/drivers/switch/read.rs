@@ -9,9 +9,10 @@ use super::ask::{Asking, Told};
 use super::neighbour;
 use super::objects::{self as o, Arcs, at};
 use super::places::{Groups, Interfaces, Places};
-use super::portlist::{self, Form};
+use super::portlist::Form;
 use super::profiles::{Family, Membership, Probe, Profile, recognise};
 use super::snmp::{Agent, Oid, Value};
+use super::tables::{self, Bridge, Foundry, Link, Source, VlanTable, Vlans, Vtp};
 use super::value::{Column, mac_octets, number, numbers, octets, single, text, texts};
 use crate::drivers::Fault;
 use crate::limits::MACS_PER_PORT;
@@ -28,7 +29,10 @@ pub(crate) struct Inventory {
     pub places: Places,
     /// The port that the first bit of a PortList stands for: 1, or 0 where base ports count from 0.
     pub first_port: u32,
+    /// Which table the lists of Q-BRIDGE-MIB are read from.
     pub source: Source,
+    /// The tables through which its profile is written are served.
+    pub own_tables: bool,
     pub neighbours: BTreeMap<u32, Neighbour>,
     pub macs: BTreeMap<u32, BTreeSet<Mac>>,
     /// There may be more of them than those that were told this time.
@@ -56,17 +60,6 @@ pub(crate) struct Inventory {
     pub notes: BTreeSet<String>,
 }
 
-/// Where VLAN membership is read on this very switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    Static,
-    Current,
-    Foundry,
-    Vtp,
-    /// Nothing but dot1qPvid, at most.
-    Nowhere,
-}
-
 /// What the planner compares.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct State {
@@ -81,73 +74,6 @@ pub(crate) struct State {
     pub untold: Option<String>,
     /// As `Inventory::notes`.
     pub notes: BTreeSet<String>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Vlans {
-    Bridge(Bridge),
-    Vtp(Box<Vtp>),
-}
-
-/// Q-BRIDGE-MIB.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Bridge {
-    pub form: Form,
-    pub first_port: u32,
-    pub source: Source,
-    /// dot1qPvid as it was sent (some agents send INTEGER), by base port; nothing where the agent does not serve it.
-    pub pvid: Option<BTreeMap<u32, Value>>,
-    pub rows: BTreeMap<Vlan, Row>,
-    /// Where `source` is the current table: what is told of dot1qVlanStaticUntaggedPorts, since a port that is down is left out of the other.
-    pub configured: BTreeMap<Vlan, Row>,
-    /// Where `source` is Foundry: by ifIndex.
-    pub foundry: BTreeMap<u32, FoundryPort>,
-    /// dot1qPortAcceptableFrameTypes, by base port: as of the last poll at everything, or of our own last write.
-    pub frame_types: BTreeMap<u32, i64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Row {
-    /// The index of the row: the VLAN, or (Force10) the ifIndex of the VLAN's interface.
-    pub index: u32,
-    pub egress: Vec<u8>,
-    pub untagged: Vec<u8>,
-}
-
-/// A port as FOUNDRY-SN-SWITCH-GROUP-MIB shows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct FoundryPort {
-    pub tagged: BTreeSet<Vlan>,
-    pub untagged: BTreeSet<Vlan>,
-    /// snSwIfInfoTagMode.
-    pub tag_mode: Option<i64>,
-    /// snSwIfVlanId.
-    pub vlan: Option<Vlan>,
-}
-
-/// CISCO-VTP-MIB and CISCO-VLAN-MEMBERSHIP-MIB, by ifIndex.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Vtp {
-    pub existing: BTreeSet<Vlan>,
-    pub vm_vlan: BTreeMap<u32, i64>,
-    pub native: BTreeMap<u32, i64>,
-    pub encapsulation: BTreeMap<u32, i64>,
-    pub dynamic_state: BTreeMap<u32, i64>,
-    pub dynamic_status: BTreeMap<u32, i64>,
-    pub enabled: [BTreeMap<u32, Vec<u8>>; 4],
-    pub serial: Option<Value>,
-    /// ccmHistoryRunningLastChanged is later than ccmHistoryStartupLastChanged.
-    pub unsaved: Option<bool>,
-}
-
-impl Row {
-    pub(crate) fn egress_ports(&self, bridge: &Bridge) -> BTreeSet<u32> {
-        portlist::members(bridge.form, &self.egress, bridge.first_port)
-    }
-
-    pub(crate) fn untagged_ports(&self, bridge: &Bridge) -> BTreeSet<u32> {
-        portlist::members(bridge.form, &self.untagged, bridge.first_port)
-    }
 }
 
 // ---- what rarely changes ----------------------------------------------------------------------------------------------
@@ -168,7 +94,8 @@ pub(crate) async fn inventory(agent: &mut dyn Agent, device: &str, wanted: Profi
     let identity = SwitchIdentity { sys_object_id: object_id.to_string(), sys_descr: string(o::SYS_DESCR), sys_name: string(o::SYS_NAME) };
     let told = self::identity(serials, shown(o::SNMP_ENGINE_ID), shown(o::BASE_BRIDGE_ADDRESS), asking.engine_id());
 
-    let (profile, source, pvids) = profile(&mut asking, &object_id, &identity.sys_descr, wanted).await?;
+    let recognised = profile(&mut asking, &object_id, &identity.sys_descr, wanted).await?;
+    let Recognised { profile, source, own_tables, pvids } = recognised;
     let [Told { rows: base, untold, .. }] = asking.told([o::BASE_PORT_IF_INDEX], 64).await?;
     let mut base = numbers(&base);
     let base_table = !base.is_empty() || untold.is_some();
@@ -185,7 +112,7 @@ pub(crate) async fn inventory(agent: &mut dyn Agent, device: &str, wanted: Profi
     let vlan_interfaces = interfaces.names.iter().filter_map(|(index, name)| Some((*index, vlan_of_name(name)?))).collect();
     let frame_types = match profile.family {
         Family::QBridge => numbers(&asking.columns([o::FRAME_TYPES], 64).await?[0]),
-        Family::CiscoVtp | Family::ObserveOnly => BTreeMap::new(),
+        Family::CiscoVtp | Family::Foundry | Family::ObserveOnly => BTreeMap::new(),
     };
     Ok(Inventory {
         shown: told,
@@ -193,6 +120,7 @@ pub(crate) async fn inventory(agent: &mut dyn Agent, device: &str, wanted: Profi
         profile,
         first_port: u32::from(!base.contains_key(&0)),
         source,
+        own_tables,
         neighbours: neighbours.at,
         macs: learned.at,
         macs_untold: learned.untold,
@@ -228,26 +156,30 @@ pub(crate) fn identity(serials: BTreeSet<String>, engine: Option<&Value>, addres
     Identity { serials, engine, base: told(address.and_then(octets)), ..Identity::default() }
 }
 
-async fn profile(
-    asking: &mut Asking<'_>,
-    object_id: &Oid,
-    descr: &str,
-    wanted: ProfileName,
-) -> Result<(&'static Profile, Source, Vec<u32>), Fault> {
+struct Recognised {
+    profile: &'static Profile,
+    source: Source,
+    own_tables: bool,
+    /// The base ports of dot1qPvid.
+    pvids: Vec<u32>,
+}
+
+async fn profile(asking: &mut Asking<'_>, object_id: &Oid, descr: &str, wanted: ProfileName) -> Result<Recognised, Fault> {
     let [egress, current] = asking.columns([o::STATIC_EGRESS, o::CURRENT_EGRESS], 16).await?;
-    let [members, tag_modes] = asking.columns([o::FOUNDRY_MEMBER_TAG_MODE, o::FOUNDRY_IF_TAG_MODE], 16).await?;
     let [pvid, vm_vlan, native] = asking.columns([o::PVID, o::VM_VLAN, o::TRUNK_NATIVE], 64).await?;
     let probe = Probe { static_egress: !egress.is_empty(), pvid: !pvid.is_empty(), vm_vlan: !vm_vlan.is_empty() };
     let profile = recognise(object_id, descr, probe, wanted);
     let source = match profile.membership {
         Membership::QBridge(_) if !egress.is_empty() => Source::Static,
         Membership::QBridge(_) if !current.is_empty() => Source::Current,
-        Membership::Foundry if !(members.is_empty() && tag_modes.is_empty()) => Source::Foundry,
-        Membership::QBridge(_) | Membership::Foundry => Source::Nowhere,
-        Membership::Vtp if vm_vlan.is_empty() && native.is_empty() => Source::Nowhere,
-        Membership::Vtp => Source::Vtp,
+        Membership::QBridge(_) | Membership::Foundry | Membership::Vtp => Source::Nowhere,
     };
-    Ok((profile, source, pvid.keys().filter_map(|index| single(index)).collect()))
+    let own_tables = match profile.membership {
+        Membership::QBridge(_) => source == Source::Static,
+        Membership::Foundry => asking.columns([o::FOUNDRY_MEMBER_TAG_MODE], 64).await?.iter().any(|column| !column.is_empty()),
+        Membership::Vtp => !(vm_vlan.is_empty() && native.is_empty()),
+    };
+    Ok(Recognised { profile, source, own_tables, pvids: pvid.keys().filter_map(|index| single(index)).collect() })
 }
 
 /// Above this many learned addresses the forwarding table is not read: it would be more than 128 requests, to a core switch.
@@ -301,21 +233,27 @@ fn vlan_of_name(name: &str) -> Option<Vlan> {
 pub(crate) async fn state(agent: &mut dyn Agent, device: &str, inventory: &Inventory) -> Result<State, Fault> {
     let ports = inventory.places.0.len() + 8;
     let mut asking = Asking::new(agent, device);
-    let Raw { admin, oper, vlans, clock, mut untold } = match inventory.profile.membership {
-        Membership::QBridge(_) | Membership::Foundry => bridge_state(&mut asking, inventory, ports).await?,
-        Membership::Vtp => vtp_state(&mut asking, ports).await?,
+    let wanted = [o::IF_ADMIN_STATUS, o::IF_OPER_STATUS, o::PVID, o::SYS_UP_TIME, o::IF_TABLE_LAST_CHANGE];
+    let [admin, oper, pvid, up_time, if_change] = asking.told(wanted, ports).await?;
+    let scalar = |told: &Told| told.rows.get([0].as_slice()).and_then(number);
+    let (vlans, num_vlans, untold) = match inventory.profile.membership {
+        Membership::QBridge(form) => {
+            let (bridge, num_vlans, untold) = bridge(&mut asking, inventory, form, ports, pvid).await?;
+            (Vlans::Bridge(bridge), scalar(&num_vlans), untold)
+        }
+        Membership::Foundry => {
+            let base = inventory.places.0.iter().flat_map(|(index, place)| place.base_ports.iter().map(|port| (*port, *index)));
+            let (foundry, untold) = Foundry::read(&mut asking, ports, base.collect(), &pvid).await?;
+            (Vlans::Foundry(foundry), None, untold)
+        }
+        Membership::Vtp => {
+            let (vtp, untold) = Vtp::read(&mut asking, ports).await?;
+            (Vlans::Vtp(Box::new(vtp)), None, untold)
+        }
     };
-    let [up_time, if_change, num_vlans] = clock.map(|column| column.get([0].as_slice()).and_then(number));
-    untold = untold.or(admin.untold);
-    Ok(State { up_time, if_change, num_vlans, admin: numbers(&admin.rows), oper: numbers(&oper), vlans, untold, notes: asking.said() })
-}
-
-struct Raw {
-    admin: Told,
-    oper: Column,
-    vlans: Vlans,
-    clock: [Column; 3],
-    untold: Option<String>,
+    let (up_time, if_change, untold) = (scalar(&up_time), scalar(&if_change), untold.or(admin.untold));
+    let (admin, oper) = (numbers(&admin.rows), numbers(&oper.rows));
+    Ok(State { up_time, if_change, num_vlans, admin, oper, vlans, untold, notes: asking.said() })
 }
 
 /// The same objects as last time, by GET, which packs them better than a walk. Nothing where a walk is needed: a VLAN came or went, or
@@ -326,144 +264,59 @@ pub(crate) async fn poll(agent: &mut dyn Agent, inventory: &Inventory, last: &St
         return Ok(None);
     }
     let scalars = [o::SYS_UP_TIME, o::IF_TABLE_LAST_CHANGE, o::NUM_VLANS].map(|arcs| at(arcs, &[0]));
-    let mut wanted = scalars.to_vec();
-    for (index, place) in &inventory.places.0 {
-        wanted.extend([o::IF_ADMIN_STATUS, o::IF_OPER_STATUS].map(|arcs| at(arcs, &[*index])));
-        let has_pvid = |port: &&u32| bridge.pvid.as_ref().is_some_and(|column| column.contains_key(port));
-        wanted.extend(place.base_ports.iter().filter(has_pvid).map(|port| at(o::PVID, &[*port])));
-    }
-    let lists = |row: &Row| [o::STATIC_EGRESS, o::STATIC_UNTAGGED].map(|arcs| at(arcs, &[row.index]));
-    wanted.extend(bridge.rows.values().flat_map(lists));
-
+    let of_ports = inventory.places.0.keys().flat_map(|index| [o::IF_ADMIN_STATUS, o::IF_OPER_STATUS].map(|arcs| at(arcs, &[*index])));
+    let vlans: Vec<Oid> = bridge.polled(inventory.places.0.values().flat_map(|place| &place.base_ports)).collect();
+    let wanted: Vec<Oid> = scalars.iter().cloned().chain(of_ports).chain(vlans.iter().cloned()).collect();
     let found = match get(agent, &wanted).await {
         // A walk tells which of them it is that the agent does not show.
         Err(Fault::Refused { .. }) => return Ok(None),
         found => found?,
     };
     let [up_time, if_change, num_vlans] = scalars.map(|oid| found.get(&oid).and_then(number));
-    let gone = bridge.rows.values().flat_map(lists).any(|oid| !found.contains_key(&oid));
-    if gone || num_vlans != last.num_vlans {
+    let mut now = Bridge { frame_types: inventory.frame_types.clone(), ..bridge.clone() };
+    // Of a port whose PVID is not told any more none is known.
+    now.pvid.iter_mut().for_each(BTreeMap::clear);
+    vlans.iter().for_each(|oid| now.note(oid, found.get(oid)));
+    if now.rows.len() != bridge.rows.len() || num_vlans != last.num_vlans {
         return Ok(None);
     }
-    let column = |arcs: Arcs| -> BTreeMap<u32, Value> {
-        found.iter().filter_map(|(oid, value)| Some((single(oid.0.strip_prefix(arcs)?)?, value.clone()))).collect()
+    let numbers = |arcs: Arcs| {
+        let row = |(oid, value): (&Oid, &Value)| Some((single(oid.0.strip_prefix(arcs)?)?, number(value)?));
+        found.iter().filter_map(row).collect()
     };
-    let numbers = |arcs: Arcs| column(arcs).iter().filter_map(|(index, value)| Some((*index, number(value)?))).collect();
-    let (egress, untagged) = (column(o::STATIC_EGRESS), column(o::STATIC_UNTAGGED));
-    let list = |column: &BTreeMap<u32, Value>, index: u32| column.get(&index).and_then(octets).unwrap_or_default().to_vec();
-    let row = |row: &Row| Row { index: row.index, egress: list(&egress, row.index), untagged: list(&untagged, row.index) };
-    let rows = bridge.rows.iter().map(|(vlan, old)| (*vlan, row(old))).collect();
-    let pvid = bridge.pvid.as_ref().map(|_| column(o::PVID));
-    let vlans = Vlans::Bridge(Bridge { pvid, rows, frame_types: inventory.frame_types.clone(), ..bridge.clone() });
     let (admin, oper, notes) = (numbers(o::IF_ADMIN_STATUS), numbers(o::IF_OPER_STATUS), last.notes.clone());
-    Ok(Some(State { up_time, if_change, num_vlans, admin, oper, vlans, untold: None, notes }))
+    Ok(Some(State { up_time, if_change, num_vlans, admin, oper, vlans: Vlans::Bridge(now), untold: None, notes }))
 }
 
-async fn bridge_state(asking: &mut Asking<'_>, inventory: &Inventory, ports: usize) -> Result<Raw, Fault> {
-    let [admin, oper, pvid] = asking.told([o::IF_ADMIN_STATUS, o::IF_OPER_STATUS, o::PVID], ports).await?;
-    let (egress, untagged) = match inventory.source {
-        Source::Static => (o::STATIC_EGRESS, o::STATIC_UNTAGGED),
-        Source::Current | Source::Vtp | Source::Nowhere => (o::CURRENT_EGRESS, o::CURRENT_UNTAGGED),
-        Source::Foundry => (o::FOUNDRY_MEMBER_TAG_MODE, o::FOUNDRY_IF_TAG_MODE),
+/// With dot1qNumVlans, and why it may be less than all.
+async fn bridge(
+    asking: &mut Asking<'_>,
+    inventory: &Inventory,
+    form: Form,
+    ports: usize,
+    pvid: Told,
+) -> Result<(Bridge, Told, Option<String>), Fault> {
+    let source = inventory.source;
+    let lists = if source == Source::Static { [o::STATIC_EGRESS, o::STATIC_UNTAGGED] } else { [o::CURRENT_EGRESS, o::CURRENT_UNTAGGED] };
+    let [count, egress, untagged] = asking.told([o::NUM_VLANS, lists[0], lists[1]], 16).await?;
+    let [configured] = if source == Source::Current { asking.told([o::STATIC_UNTAGGED], 16).await? } else { [Told::default()] };
+    let links = if inventory.profile.link_types { asking.told([o::LINK_TYPE], ports).await? } else { [Told::default()] };
+    let untold = [&pvid, &egress, &untagged, &links[0]].into_iter().find_map(|told| told.untold.clone());
+    let rows = |egress: &Column, untagged: &Column| tables::rows(egress, untagged, &inventory.vlan_interfaces);
+    let base_port = |index: u32| inventory.places.0.get(&index)?.base_ports.first().copied();
+    let link = |(index, kind): (u32, i64)| Some((index, Link { base_port: base_port(index)?, kind }));
+    let bridge = Bridge {
+        form,
+        first_port: inventory.first_port,
+        source,
+        leaves_out_down: source == Source::Current || inventory.profile.down_falls_out,
+        pvid: (!pvid.rows.is_empty()).then(|| pvid.rows.into_iter().filter_map(|(i, v)| Some((single(&i)?, v))).collect()),
+        rows: if source == Source::Nowhere { BTreeMap::new() } else { rows(&egress.rows, &untagged.rows) },
+        configured: rows(&configured.rows, &configured.rows),
+        frame_types: inventory.frame_types.clone(),
+        links: links.iter().flat_map(|told| numbers(&told.rows)).filter_map(link).collect(),
     };
-    let scalars = [o::SYS_UP_TIME, o::IF_TABLE_LAST_CHANGE, o::NUM_VLANS];
-    let [up, changed, count, egress, untagged] = asking.told([scalars[0], scalars[1], scalars[2], egress, untagged], 16).await?;
-    let [more] = match inventory.source {
-        Source::Current => asking.told([o::STATIC_UNTAGGED], 16).await?,
-        Source::Foundry => asking.told([o::FOUNDRY_IF_VLAN], ports).await?,
-        Source::Static | Source::Vtp | Source::Nowhere => [Told::default()],
-    };
-    let untold = [&pvid, &egress, &untagged].into_iter().find_map(|told| told.untold.clone());
-    let (pvid, egress, untagged, more) = (pvid.rows, egress.rows, untagged.rows, more.rows);
-    let form = match inventory.profile.membership {
-        Membership::QBridge(form) => form,
-        Membership::Foundry | Membership::Vtp => Form::Bits,
-    };
-    let by_row = |egress: &Column, untagged: &Column| rows(egress, untagged, &inventory.vlan_interfaces);
-    let nothing = BTreeMap::new;
-    let (rows, configured, foundry) = match inventory.source {
-        Source::Foundry => (foundry_vlans(&egress), nothing(), foundry_ports(&egress, &untagged, &more)),
-        Source::Nowhere | Source::Vtp => (nothing(), nothing(), BTreeMap::new()),
-        Source::Static | Source::Current => (by_row(&egress, &untagged), by_row(&more, &more), BTreeMap::new()),
-    };
-    let pvid = (!pvid.is_empty()).then(|| pvid.into_iter().filter_map(|(i, v)| Some((single(&i)?, v))).collect());
-    let frame_types = inventory.frame_types.clone();
-    let (first_port, source) = (inventory.first_port, inventory.source);
-    let bridge = Bridge { form, first_port, source, pvid, rows, configured, foundry, frame_types };
-    Ok(Raw { admin, oper: oper.rows, vlans: Vlans::Bridge(bridge), clock: [up, changed, count].map(|told| told.rows), untold })
-}
-
-/// Of dot1qVlanCurrentTable's index (time mark, VLAN) only the last part counts; the time mark is not 0 on every agent.
-fn rows(egress: &Column, untagged: &Column, interfaces: &BTreeMap<u32, Vlan>) -> BTreeMap<Vlan, Row> {
-    let list = |column: &Column, index: &Vec<u32>| column.get(index).and_then(octets).unwrap_or_default().to_vec();
-    let row = |index: &Vec<u32>| {
-        let last = *index.last()?;
-        let vlan = Vlan::try_from(i64::from(last)).ok().or_else(|| interfaces.get(&last).copied())?;
-        Some((vlan, Row { index: last, egress: list(egress, index), untagged: list(untagged, index) }))
-    };
-    egress.keys().filter_map(row).collect()
-}
-
-/// snVLanByPortMemberTagMode, by VLAN and ifIndex.
-fn foundry_members(modes: &Column) -> impl Iterator<Item = (Vlan, u32, Option<i64>)> {
-    modes.iter().filter_map(|(index, mode)| {
-        let [vlan, port] = index.as_slice() else { return None };
-        Some((Vlan::try_from(i64::from(*vlan)).ok()?, *port, number(mode)))
-    })
-}
-
-/// The VLANs that have members; which, this agent's PortLists do not hold.
-fn foundry_vlans(modes: &Column) -> BTreeMap<Vlan, Row> {
-    let row = |vlan: Vlan| Row { index: u32::from(vlan.id()), egress: Vec::new(), untagged: Vec::new() };
-    foundry_members(modes).map(|(vlan, ..)| (vlan, row(vlan))).collect()
-}
-
-fn foundry_ports(members: &Column, tag_modes: &Column, vlans: &Column) -> BTreeMap<u32, FoundryPort> {
-    let mut ports: BTreeMap<u32, FoundryPort> = BTreeMap::new();
-    for (vlan, port, mode) in foundry_members(members) {
-        let port = ports.entry(port).or_default();
-        // tagged(1), untagged(2)
-        let list = if mode == Some(2) { &mut port.untagged } else { &mut port.tagged };
-        list.insert(vlan);
-    }
-    numbers(tag_modes).into_iter().for_each(|(port, mode)| ports.entry(port).or_default().tag_mode = Some(mode));
-    numbers(vlans).into_iter().for_each(|(port, vlan)| ports.entry(port).or_default().vlan = Vlan::try_from(vlan).ok());
-    ports
-}
-
-async fn vtp_state(asking: &mut Asking<'_>, ports: usize) -> Result<Raw, Fault> {
-    let [admin, oper, vm_vlan, state, status] =
-        asking.told([o::IF_ADMIN_STATUS, o::IF_OPER_STATUS, o::VM_VLAN, o::TRUNK_DYNAMIC_STATE, o::TRUNK_DYNAMIC_STATUS], ports).await?;
-    let [up, changed, vlan_state, vlan_type, serial] =
-        asking.told([o::SYS_UP_TIME, o::IF_TABLE_LAST_CHANGE, o::VTP_VLAN_STATE, o::VTP_VLAN_TYPE, o::TRUNK_SERIAL], 16).await?;
-    let [running, startup] = asking.columns([o::CCM_RUNNING_CHANGED, o::CCM_STARTUP_CHANGED], 1).await?;
-    let [native, encapsulation] = asking.told([o::TRUNK_NATIVE, o::TRUNK_ENCAPSULATION], ports).await?;
-    let changed_at = |column: &Column| column.values().next().and_then(number);
-    // 128 octets a row: few to a request.
-    let enabled = asking.told(o::TRUNK_ENABLED, ports).await?;
-    let needed = [&vm_vlan, &state, &status, &vlan_state, &vlan_type, &serial, &native, &encapsulation];
-    let untold = needed.into_iter().chain(&enabled).find_map(|told| told.untold.clone());
-    let vtp = Vtp {
-        existing: existing(&vlan_state.rows, &vlan_type.rows),
-        vm_vlan: numbers(&vm_vlan.rows),
-        native: numbers(&native.rows),
-        encapsulation: numbers(&encapsulation.rows),
-        dynamic_state: numbers(&state.rows),
-        dynamic_status: numbers(&status.rows),
-        enabled: enabled.map(|column| column.rows.iter().filter_map(|(i, v)| Some((single(i)?, octets(v)?.to_vec()))).collect()),
-        serial: serial.rows.into_values().next(),
-        unsaved: changed_at(&running).zip(changed_at(&startup)).map(|(running, startup)| running > startup),
-    };
-    let clock = [up.rows, changed.rows, Column::new()];
-    Ok(Raw { admin, oper: oper.rows, vlans: Vlans::Vtp(Box::new(vtp)), clock, untold })
-}
-
-/// Ethernet VLANs: vtpVlanType ethernet(1). FDDI and token ring have their own, 1002 to 1005.
-fn existing(states: &Column, types: &Column) -> BTreeSet<Vlan> {
-    let ethernet = |index: &Vec<u32>| types.get(index).and_then(number).is_none_or(|kind| kind == 1);
-    // managementDomainIndex, vtpVlanIndex
-    let vlan = |index: &Vec<u32>| Vlan::try_from(i64::from(*index.last()?)).ok();
-    states.keys().filter(|index| ethernet(index)).filter_map(vlan).collect()
+    Ok((bridge, count, untold))
 }
 
 /// These instances, without those that the agent does not have.
@@ -495,10 +348,6 @@ impl Inventory {
 
     /// Whether this switch can be written through this family at all: its tables are there.
     pub(crate) fn writes_vlans(&self) -> bool {
-        match self.profile.family {
-            Family::QBridge => self.source == Source::Static,
-            Family::CiscoVtp => self.source == Source::Vtp,
-            Family::ObserveOnly => false,
-        }
+        self.profile.family != Family::ObserveOnly && self.own_tables
     }
 }

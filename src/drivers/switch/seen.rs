@@ -1,35 +1,20 @@
 //! From what an agent answered to the neutral model of a switch.
 //!
-//! Leaves out: asking. Invariant: PVID decides the untagged VLAN, membership decides the tagged ones, and a contradiction is shown
-//! rather than guessed away. Shown by `tests/recordings.rs`.
+//! Leaves out: asking, and what the tables of VLANs mean (`tables`). Invariant: a contradiction is shown rather than guessed away. Shown by `tests/recordings.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::objects::{self as o, Arcs};
 use super::places::Place;
-use super::portlist::{self, Form};
 use super::profiles::{Family, Save};
-use super::read::{Bridge, Inventory, Row, Source, State, Vlans, Vtp};
+use super::read::{Inventory, State};
 use super::snmp::Oid;
-use super::value::number;
-use crate::model::Vlan;
-use crate::model::fact::{Admin, Lag, Oper, PortConfig, PortMode, PortSeen, Quality, SwitchSeen, Writable};
-
-/// The VLANs of one port, and how sure that is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PortVlans {
-    pub mode: PortMode,
-    pub untagged: Option<Vlan>,
-    pub tagged: BTreeSet<Vlan>,
-    pub quality: Quality,
-}
+use super::tables::{Port, PortVlans, Vlans};
+use crate::model::fact::{Admin, Lag, Oper, PortConfig, PortSeen, Quality, SwitchSeen, Writable};
 
 /// `refused`: the columns that it refused to have written, and how.
 pub(crate) fn switch(inventory: &Inventory, state: &State, refused: &Refused) -> SwitchSeen {
-    let (vlans, unsaved) = match &state.vlans {
-        Vlans::Bridge(bridge) => (bridge.rows.keys().copied().collect(), None),
-        Vlans::Vtp(vtp) => (vtp.existing.clone(), vtp.unsaved),
-    };
+    let unsaved = if let Vlans::Vtp(vtp) = &state.vlans { vtp.unsaved } else { None };
     let ports = ports(inventory, state);
     SwitchSeen {
         shown: inventory.shown.clone(),
@@ -37,7 +22,7 @@ pub(crate) fn switch(inventory: &Inventory, state: &State, refused: &Refused) ->
         profile: inventory.profile.name(),
         writable: writable(inventory, state, refused),
         ports,
-        vlans,
+        vlans: state.vlans.table().existing(),
         unsaved,
         neighbours_told: inventory.neighbours_told,
         notes: inventory.notes.union(&state.notes).cloned().collect(),
@@ -51,7 +36,7 @@ pub(crate) type Refused = BTreeMap<Vec<u32>, String>;
 /// A column that is written, its name, and what cannot be done without it.
 type Written = (Arcs, &'static str, fn(&mut Writable));
 
-const WRITTEN: [Written; 12] = [
+const WRITTEN: [Written; 17] = [
     (o::IF_ADMIN_STATUS, "ifAdminStatus", |may| may.admin = false),
     (o::PVID, "dot1qPvid", |may| may.access = false),
     (o::STATIC_EGRESS, "dot1qVlanStaticEgressPorts", |may| (may.access, may.trunk) = (false, false)),
@@ -64,7 +49,18 @@ const WRITTEN: [Written; 12] = [
     (o::TRUNK_ENABLED[1], "vlanTrunkPortVlansEnabled2k", |may| may.trunk = false),
     (o::TRUNK_ENABLED[2], "vlanTrunkPortVlansEnabled3k", |may| may.trunk = false),
     (o::TRUNK_ENABLED[3], "vlanTrunkPortVlansEnabled4k", |may| may.trunk = false),
+    (o::LINK_TYPE, "hh3cifVLANType", |may| may.trunk = false),
+    (o::FOUNDRY_MEMBER_STATUS, "snVLanByPortMemberRowStatus", |may| (may.access, may.trunk, may.vlan_create) = (false, false, false)),
+    (o::FOUNDRY_MEMBER_TAG_MODE, "snVLanByPortMemberTagMode", |may| (may.trunk, may.vlan_create) = (false, false)),
+    (o::FOUNDRY_IF_TAG_MODE, "snSwIfInfoTagMode", |may| may.trunk = false),
+    (o::FOUNDRY_IF_VLAN, "snSwIfVlanId", |may| may.trunk = false),
 ];
+
+/// The column of an instance.
+pub(super) fn column(oid: &Oid) -> &[u32] {
+    let known = WRITTEN.iter().map(|(arcs, ..)| *arcs).find(|arcs| oid.0.starts_with(arcs));
+    known.unwrap_or_else(|| oid.0.split_last().map_or(&[], |(_, column)| column))
+}
 
 fn object_name(column: &[u32]) -> String {
     let known = WRITTEN.iter().find(|(arcs, ..)| *arcs == column);
@@ -83,54 +79,42 @@ fn by_profile(inventory: &Inventory, state: &State) -> Writable {
     }
     let vlans = inventory.writes_vlans();
     let (access, trunk) = match &state.vlans {
-        Vlans::Bridge(_) => (vlans, vlans),
-        Vlans::Vtp(vtp) => (vlans && takes_access(vtp), vlans && !vtp.enabled[0].is_empty()),
+        Vlans::Bridge(_) | Vlans::Foundry(_) => (vlans, vlans),
+        Vlans::Vtp(vtp) => (vlans && vtp.takes_access(), vlans && vtp.takes_trunks()),
+    };
+    let makes = match inventory.profile.family {
+        Family::QBridge | Family::Foundry => vlans,
+        Family::CiscoVtp | Family::ObserveOnly => false,
     };
     Writable {
         admin: true,
         access,
         trunk,
         // A VLAN that is not told may be there.
-        vlan_create: vlans && inventory.profile.family == Family::QBridge && untold(inventory, state).is_none(),
+        vlan_create: makes && untold(inventory, state).is_none(),
         save: inventory.profile.save != Save::NoneKnown,
     }
 }
 
-/// Whether access ports can be written: vmVlanTable has a row for each. It has none for trunks, so that it says nothing where all are trunks.
-fn takes_access(vtp: &Vtp) -> bool {
-    let mut ports = vtp.native.keys();
-    !vtp.vm_vlan.is_empty() || ports.len() > 0 && ports.all(|port| is_trunk(vtp, *port) == Some(true))
-}
-
 fn ports(inventory: &Inventory, state: &State) -> BTreeMap<String, PortSeen> {
-    let members = match &state.vlans {
-        Vlans::Bridge(bridge) => Memberships::of(bridge),
-        Vlans::Vtp(_) => Memberships::default(),
-    };
-    let port = |(index, place): (&u32, &Place)| (place.key.clone(), port_at(inventory, state, &members, *index, place));
-    inventory.places.0.iter().map(port).collect()
+    let wanted: Vec<Port<'_>> = inventory.places.0.iter().map(|(index, place)| wanted(state, *index, place)).collect();
+    let vlans = state.vlans.table().of(&wanted);
+    let port = |((index, place), vlans): ((&u32, &Place), PortVlans)| (place.key.clone(), port_at(inventory, state, vlans, *index, place));
+    inventory.places.0.iter().zip(vlans).map(port).collect()
 }
 
 /// One port alone.
 pub(crate) fn port(inventory: &Inventory, state: &State, if_index: u32) -> Option<PortSeen> {
     let place = inventory.places.0.get(&if_index)?;
-    let members = match &state.vlans {
-        Vlans::Bridge(bridge) => Memberships::at(bridge, &place.base_ports),
-        Vlans::Vtp(_) => Memberships::default(),
-    };
-    Some(port_at(inventory, state, &members, if_index, place))
+    let vlans = state.vlans.table().of(&[wanted(state, if_index, place)]).pop()?;
+    Some(port_at(inventory, state, vlans, if_index, place))
 }
 
-fn port_at(inventory: &Inventory, state: &State, members: &Memberships, index: u32, place: &Place) -> PortSeen {
-    let vlans = match &state.vlans {
-        Vlans::Bridge(bridge) if bridge.source == Source::Foundry => foundry_port(bridge, index, &place.base_ports),
-        Vlans::Bridge(bridge) => {
-            let falls_out = bridge.source == Source::Current || inventory.profile.down_falls_out;
-            let is_down = falls_out && oper(state.oper.get(&index)) == Oper::Down;
-            bridge_port(bridge, members, &place.base_ports, is_down)
-        }
-        Vlans::Vtp(vtp) => vtp_port(vtp, index),
-    };
+fn wanted<'a>(state: &State, if_index: u32, place: &'a Place) -> Port<'a> {
+    Port { if_index, base_ports: &place.base_ports, is_down: oper(state.oper.get(&if_index)) == Oper::Down }
+}
+
+fn port_at(inventory: &Inventory, state: &State, vlans: PortVlans, index: u32, place: &Place) -> PortSeen {
     let lag = match (inventory.lag_members.get(&index), &inventory.lags_untold) {
         (Some(of), _) => Lag::Member(of.clone()),
         (None, Some(why)) => Lag::NotTold(why.clone()),
@@ -168,183 +152,4 @@ fn oper(status: Option<&i64>) -> Oper {
         Some(2 | 3 | 5 | 6 | 7) => Oper::Down,
         Some(_) | None => Oper::Unknown,
     }
-}
-
-fn unknown(why: &str) -> PortVlans {
-    PortVlans { mode: PortMode::Unknown, untagged: None, tagged: BTreeSet::new(), quality: Quality::Unknown(why.to_owned()) }
-}
-
-// ---- Q-BRIDGE -----------------------------------------------------------------------------------------------------------
-
-/// The rows of a bridge, turned round: base port → VLANs.
-#[derive(Debug, Default)]
-pub(crate) struct Memberships {
-    pub egress: BTreeMap<u32, BTreeSet<Vlan>>,
-    pub untagged: BTreeMap<u32, BTreeSet<Vlan>>,
-}
-
-impl Memberships {
-    pub(crate) fn of(bridge: &Bridge) -> Memberships {
-        let mut all = Memberships::default();
-        for (vlan, row) in &bridge.rows {
-            for port in row.egress_ports(bridge) {
-                all.egress.entry(port).or_default().insert(*vlan);
-            }
-            for port in row.untagged_ports(bridge) {
-                all.untagged.entry(port).or_default().insert(*vlan);
-            }
-        }
-        all
-    }
-
-    /// Of some ports alone.
-    pub(crate) fn at(bridge: &Bridge, base_ports: &[u32]) -> Memberships {
-        let mut some = Memberships::default();
-        let has = |octets: &[u8], port: u32| portlist::has(bridge.form, octets, bridge.first_port, port);
-        for (vlan, row) in &bridge.rows {
-            for port in base_ports.iter().copied() {
-                if has(&row.egress, port) {
-                    some.egress.entry(port).or_default().insert(*vlan);
-                }
-                if has(&row.untagged, port) {
-                    some.untagged.entry(port).or_default().insert(*vlan);
-                }
-            }
-        }
-        some
-    }
-}
-
-pub(crate) fn pvid(bridge: &Bridge, base_port: u32) -> Option<Vlan> {
-    let value = bridge.pvid.as_ref()?.get(&base_port)?;
-    number(value).and_then(|id| Vlan::try_from(id).ok())
-}
-
-/// `is_down`: and the agent leaves ports that are down out of its lists of members.
-pub(crate) fn bridge_port(bridge: &Bridge, members: &Memberships, base_ports: &[u32], is_down: bool) -> PortVlans {
-    let has_pvid = |port: &u32| bridge.pvid.as_ref().is_some_and(|column| column.contains_key(port));
-    let listed = |port: &u32| has_pvid(port) || members.egress.contains_key(port);
-    let Some(first) = base_ports.iter().find(|port| listed(port)).or(base_ports.first()) else {
-        return unknown("not a bridge port");
-    };
-    let union = |column: &BTreeMap<u32, BTreeSet<Vlan>>| -> BTreeSet<Vlan> {
-        base_ports.iter().filter_map(|port| column.get(port)).flatten().copied().collect()
-    };
-    let (egress, untagged, pvid) = (union(&members.egress), union(&members.untagged), pvid(bridge, *first));
-    if bridge.source == Source::Nowhere {
-        return PortVlans { untagged: pvid, ..unknown("VLAN membership is not shown") };
-    }
-    if egress.is_empty() && untagged.is_empty() {
-        if let Some(vlan) = configured(bridge, base_ports).or(pvid).filter(|_| is_down) {
-            return PortVlans { mode: PortMode::Access, untagged: Some(vlan), tagged: BTreeSet::new(), quality: Quality::Exact };
-        }
-        if bridge.source == Source::Current {
-            return PortVlans { untagged: pvid, ..unknown("in no VLAN of the current table") };
-        }
-    }
-    let serves_pvid = bridge.pvid.is_some();
-    let (native, quality) = native(serves_pvid, pvid, &egress, &untagged);
-    let tagged: BTreeSet<Vlan> = egress.iter().filter(|v| !untagged.contains(v) && Some(**v) != native).copied().collect();
-    let mode = if tagged.is_empty() { PortMode::Access } else { PortMode::Trunk };
-    PortVlans { mode, untagged: native, tagged, quality }
-}
-
-/// RFC 4363: dot1qVlanCurrentEgressPorts are those that transmit frames of the VLAN, which one that is down does not; what it is configured for
-/// is dot1qVlanStaticUntaggedPorts, and dot1qPvid.
-fn configured(bridge: &Bridge, base_ports: &[u32]) -> Option<Vlan> {
-    let has = |row: &Row| base_ports.iter().any(|port| portlist::has(bridge.form, &row.untagged, bridge.first_port, *port));
-    let mut vlans = bridge.configured.iter().filter(|(_, row)| has(row)).map(|(vlan, _)| *vlan);
-    vlans.next().filter(|_| vlans.next().is_none())
-}
-
-/// An interface is a member of VLANs by snVLanByPortMemberTable, tagged or not; in dual mode one of those has untagged frames as well. Where that
-/// table does not name it, its own row of snSwIfInfoTable says what it is.
-fn foundry_port(bridge: &Bridge, if_index: u32, base_ports: &[u32]) -> PortVlans {
-    let pvid = base_ports.iter().find_map(|port| pvid(bridge, *port));
-    let nowhere = || PortVlans { untagged: pvid, ..unknown("in no VLAN, by the switch's own table") };
-    let Some(port) = bridge.foundry.get(&if_index) else {
-        return if base_ports.is_empty() { unknown("not a bridge port") } else { nowhere() };
-    };
-    // snSwIfInfoTagMode: tagged(1), untagged(2), dual(3)
-    let dual = port.vlan.or(pvid).filter(|_| port.tag_mode == Some(3));
-    if port.tagged.is_empty() && port.untagged.is_empty() {
-        return match (port.tag_mode, port.vlan) {
-            (Some(2), Some(_)) => {
-                PortVlans { mode: PortMode::Access, untagged: port.vlan, tagged: BTreeSet::new(), quality: Quality::Exact }
-            }
-            (Some(1 | 3), _) => {
-                PortVlans { mode: PortMode::Trunk, untagged: dual, ..unknown("the VLANs that are tagged on it are not shown") }
-            }
-            (_, _) => nowhere(),
-        };
-    }
-    let egress: BTreeSet<Vlan> = port.tagged.union(&port.untagged).copied().collect();
-    let (native, quality) = match dual {
-        Some(vlan) => (Some(vlan), Quality::Exact),
-        None => native(pvid.is_some(), pvid, &egress, &port.untagged),
-    };
-    let tagged: BTreeSet<Vlan> = port.tagged.iter().filter(|vlan| Some(**vlan) != native).copied().collect();
-    let mode = if tagged.is_empty() { PortMode::Access } else { PortMode::Trunk };
-    PortVlans { mode, untagged: native, tagged, quality }
-}
-
-/// The untagged VLAN: the PVID says where untagged frames go in, the untagged set in which VLANs frames leave so.
-fn native(serves_pvid: bool, pvid: Option<Vlan>, egress: &BTreeSet<Vlan>, untagged: &BTreeSet<Vlan>) -> (Option<Vlan>, Quality) {
-    let list = |set: &BTreeSet<Vlan>| set.iter().map(Vlan::to_string).collect::<Vec<_>>().join(", ");
-    let inconsistent = Quality::Inconsistent;
-    match pvid {
-        None if !serves_pvid && untagged.len() <= 1 => (untagged.first().copied(), Quality::Exact),
-        None if !serves_pvid => (None, inconsistent(format!("untagged in {}", list(untagged)))),
-        None if untagged.is_empty() => (None, Quality::Exact),
-        None => (None, inconsistent(format!("no PVID, but untagged in {}", list(untagged)))),
-        Some(pvid) if untagged.len() == 1 && untagged.contains(&pvid) && egress.contains(&pvid) => (Some(pvid), Quality::Exact),
-        Some(pvid) if untagged.is_empty() && !egress.contains(&pvid) => (None, Quality::Exact),
-        Some(pvid) if untagged.is_empty() => (Some(pvid), inconsistent(format!("PVID {pvid}, but tagged in it"))),
-        Some(pvid) => (Some(pvid), inconsistent(format!("PVID {pvid}, but untagged in {}", list(untagged)))),
-    }
-}
-
-// ---- Cisco --------------------------------------------------------------------------------------------------------------
-
-/// vlanTrunkPortDynamicState: on(1), off(2), desirable(3), auto(4), onNoNegotiate(5); vlanTrunkPortDynamicStatus: trunking(1). The
-/// setting decides where it does, since a trunk that is down is not trunking.
-pub(crate) fn is_trunk(vtp: &Vtp, if_index: u32) -> Option<bool> {
-    match (vtp.dynamic_state.get(&if_index), vtp.dynamic_status.get(&if_index)) {
-        (Some(1 | 5), _) => Some(true),
-        (Some(2), _) => Some(false),
-        (_, Some(status)) => Some(*status == 1),
-        (Some(_), None) | (None, None) => None,
-    }
-}
-
-/// The VLANs that a trunk lets pass, of which it has a list.
-pub(crate) fn enabled(vtp: &Vtp, if_index: u32) -> Option<BTreeSet<u32>> {
-    let part = |(n, column): (u32, &BTreeMap<u32, Vec<u8>>)| {
-        column.get(&if_index).map(|list| portlist::members(Form::Bits, list, n * 1024)).unwrap_or_default()
-    };
-    vtp.enabled[0].contains_key(&if_index).then(|| (0..).zip(&vtp.enabled).flat_map(part).collect())
-}
-
-pub(crate) fn vtp_port(vtp: &Vtp, if_index: u32) -> PortVlans {
-    let vlan = |column: &BTreeMap<u32, i64>| column.get(&if_index).and_then(|id| Vlan::try_from(*id).ok());
-    let (access, native) = (vlan(&vtp.vm_vlan), vlan(&vtp.native));
-    let trunk = match (is_trunk(vtp, if_index), access, native) {
-        (Some(trunk), _, _) => trunk,
-        (None, Some(_), _) => false,
-        // vmVlanTable has no row of a port that is a trunk.
-        (None, None, Some(_)) => true,
-        (None, None, None) => return unknown("not a switch port"),
-    };
-    if !trunk {
-        return match access {
-            Some(_) => PortVlans { mode: PortMode::Access, untagged: access, tagged: BTreeSet::new(), quality: Quality::Exact },
-            None => unknown("its access VLAN is not shown"),
-        };
-    }
-    let Some(enabled) = enabled(vtp, if_index) else {
-        return PortVlans { mode: PortMode::Trunk, untagged: native, ..unknown("the VLANs of this trunk are not shown") };
-    };
-    let passes = |vlan: &Vlan| enabled.contains(&u32::from(vlan.id()));
-    let tagged = vtp.existing.iter().filter(|v| passes(v) && Some(**v) != native).copied().collect();
-    PortVlans { mode: PortMode::Trunk, untagged: native.filter(passes), tagged, quality: Quality::Exact }
 }

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use super::engine::list_of;
 use super::objects::{self as o, Arcs};
 use super::portlist::{self, Form};
-use super::read::{Inventory, State, Vlans};
+use super::read::{Inventory, State};
 use super::snmp::{Binding, Oid, Value};
+use super::tables::Vlans;
 use super::value::{number, octets};
 
 /// What the last part of an instance stands for.
@@ -18,6 +18,8 @@ use super::value::{number, octets};
 enum Index {
     Interface,
     BasePort,
+    /// A VLAN, and then an interface.
+    Member,
     Other,
 }
 
@@ -52,6 +54,9 @@ const RL_FILE: Shown = Shown::Words(&[(2, "runningConfig"), (3, "startupConfig")
 /// CISCO-CONFIG-COPY-MIB::ConfigFileType.
 const CC_FILE: Shown = Shown::Words(&[(3, "startupConfig"), (4, "runningConfig")]);
 
+/// FOUNDRY-SN-SWITCH-GROUP-MIB.
+const TAGGING: Shown = Shown::Words(&[(1, "tagged"), (2, "untagged"), (3, "dual")]);
+
 static OBJECTS: &[Object] = &[
     object(o::IF_ADMIN_STATUS, "ifAdminStatus", Index::Interface, Shown::Words(&[(1, "up"), (2, "down")])),
     object(o::PVID, "dot1qPvid", Index::BasePort, Shown::Number),
@@ -83,6 +88,14 @@ static OBJECTS: &[Object] = &[
     object(&[1, 3, 6, 1, 4, 1, 9, 9, 96, 1, 1, 1, 1, 3], "ccCopySourceFileType", Index::Other, CC_FILE),
     object(&[1, 3, 6, 1, 4, 1, 9, 9, 96, 1, 1, 1, 1, 4], "ccCopyDestFileType", Index::Other, CC_FILE),
     object(&[1, 3, 6, 1, 4, 1, 9, 9, 96, 1, 1, 1, 1, 14], "ccCopyEntryRowStatus", Index::Other, ROW_STATUS),
+    // HH3C-LswINF-MIB
+    object(o::LINK_TYPE, "hh3cifVLANType", Index::Interface, Shown::Words(&[(1, "vLANTrunk"), (2, "access"), (3, "hybrid")])),
+    // FOUNDRY-SN-SWITCH-GROUP-MIB
+    object(o::FOUNDRY_MEMBER_STATUS, "snVLanByPortMemberRowStatus", Index::Member, Shown::Words(&[(3, "delete"), (4, "create")])),
+    object(o::FOUNDRY_MEMBER_TAG_MODE, "snVLanByPortMemberTagMode", Index::Member, TAGGING),
+    object(o::FOUNDRY_IF_TAG_MODE, "snSwIfInfoTagMode", Index::Interface, TAGGING),
+    object(o::FOUNDRY_IF_VLAN, "snSwIfVlanId", Index::Interface, Shown::Number),
+    object(o::FOUNDRY_WRITE_NVRAM, "snAgWriteNVRAM", Index::Other, Shown::Words(&[(3, "write")])),
     // HH3C-CONFIG-MAN-MIB
     object(&[1, 3, 6, 1, 4, 1, 25506, 2, 4, 1, 2, 4, 1, 2], "hh3cCfgOperateType", Index::Other, Shown::Words(&[(1, "running2Startup")])),
     object(&[1, 3, 6, 1, 4, 1, 25506, 2, 4, 1, 2, 4, 1, 9], "hh3cCfgOperateRowStatus", Index::Other, ROW_STATUS),
@@ -113,7 +126,8 @@ pub(super) fn pdu(inventory: &Inventory, state: &State, bindings: &[Binding]) ->
         let place = match (object.index, index) {
             (Index::Interface, [index]) => inventory.places.0.get(index),
             (Index::BasePort, [port]) => inventory.places.by_base_port(*port).and_then(|index| inventory.places.0.get(&index)),
-            (Index::Interface | Index::BasePort | Index::Other, _) => None,
+            (Index::Member, [_, index]) => inventory.places.0.get(index),
+            (Index::Interface | Index::BasePort | Index::Member | Index::Other, _) => None,
         };
         ports.extend(place.map(|place| place.key.as_str()).filter(|key| !ports.contains(key)));
     }
@@ -141,9 +155,8 @@ fn in_words(inventory: &Inventory, state: &State, object: &Object, oid: &Oid, va
 
 fn difference(inventory: &Inventory, state: &State, oid: &Oid, new: &[u8]) -> String {
     let Vlans::Bridge(bridge) = &state.vlans else { return format!("= {}", plain(&Value::Octets(new.to_vec()))) };
-    let members = |list: &[u8]| portlist::members(bridge.form, list, bridge.first_port);
-    let before = list_of(bridge, oid).map(members);
-    let after = members(new);
+    let before = bridge.list(oid).map(|list| bridge.members(list));
+    let after = bridge.members(new);
     let name = |sign: char, port: &u32| {
         let place = inventory.places.by_base_port(*port).and_then(|index| inventory.places.0.get(&index));
         format!("{sign}{}", place.map_or_else(|| format!("base port {port}"), |place| place.key.clone()))

@@ -61,18 +61,19 @@ impl SimSwitch {
             put(o::IF_ADMIN_STATUS, &index, Value::Integer(admin));
             put(o::IF_OPER_STATUS, &index, Value::Integer(if up { 1 } else { 2 }));
             match self.kind {
-                Kind::QBridge => {
+                Kind::QBridge | Kind::Comware => {
                     put(o::PVID, &[number], Value::Unsigned32(u32::from(port.pvid.id())));
                     if self.frame_types != FrameTypes::NotServed {
                         put(o::FRAME_TYPES, &[number], Value::Integer(if port.tagged_only { 2 } else { 1 }));
                     }
                 }
                 Kind::Cisco => cisco_columns(port, &mut put),
+                Kind::Foundry { .. } => {}
             }
         }
         for (id, row) in self.config.vlans.iter().map(|(vlan, row)| (u32::from(vlan.id()), row)) {
             match self.kind {
-                Kind::QBridge => {
+                Kind::QBridge | Kind::Comware => {
                     put(o::STATIC_NAME, &[id], Value::Octets(row.name.clone()));
                     put(o::STATIC_ROW_STATUS, &[id], Value::Integer(row.status));
                     for (stat, current, list) in
@@ -88,9 +89,15 @@ impl SimSwitch {
                     put(o::VTP_VLAN_STATE, &[1, id], Value::Integer(1));
                     put(o::VTP_VLAN_TYPE, &[1, id], Value::Integer(1));
                 }
+                Kind::Foundry { .. } => {}
             }
         }
-        if self.kind == Kind::QBridge {
+        match self.kind {
+            Kind::QBridge | Kind::Cisco => {}
+            Kind::Comware => self.comware_columns(&mut put),
+            Kind::Foundry { dual_mode } => self.foundry_columns(dual_mode, &mut put),
+        }
+        if matches!(self.kind, Kind::QBridge | Kind::Comware) {
             put(o::NUM_VLANS, &[0], Value::Unsigned32(u32::try_from(self.vlans().len()).unwrap_or(u32::MAX)));
         }
         if self.kind == Kind::Cisco {
@@ -114,7 +121,7 @@ impl SimSwitch {
         for mac in self.stations.get(&port.name).into_iter().flatten() {
             let mac = mac.octets().map(u32::from);
             match self.kind {
-                Kind::QBridge => {
+                Kind::QBridge | Kind::Comware | Kind::Foundry { .. } => {
                     put(o::TP_FDB_PORT, &[&[vlan], &mac[..]].concat(), Value::Integer(i64::from(number)));
                     put(o::TP_FDB_STATUS, &[&[vlan], &mac[..]].concat(), Value::Integer(3));
                 }
@@ -159,6 +166,7 @@ fn cisco_columns(port: &Port, put: &mut impl FnMut(Arcs, &[u32], Value)) {
 
 impl Mib for SimSwitch {
     fn get(&mut self, oid: &Oid) -> Option<Value> {
+        self.saving_goes_on(oid);
         self.served().0.get(oid).cloned()
     }
 
@@ -208,19 +216,26 @@ impl SimSwitch {
         for (place, (oid, value)) in (1u32..).zip(bindings) {
             let mut next = config.clone();
             let set = self.set_one(&mut next, oid, value);
-            let checked = if self.faults.not_atomic { set.and_then(|()| self.check(&next)) } else { set };
+            let checked = if self.faults.not_atomic { set.and_then(|()| self.check(&mut next)) } else { set };
             if let Err(status) = checked {
                 return (Err((status, place)), config);
             }
             config = next;
         }
-        match self.check(&config) {
-            Ok(()) => (Ok(()), config),
+        let mut checked = config.clone();
+        match self.check(&mut checked) {
+            Ok(()) => (Ok(()), checked),
             Err(status) => (Err((status, bindings.len() as u32)), config),
         }
     }
 
-    fn check(&self, config: &Config) -> Result<(), u32> {
+    /// The rules between objects, and what follows from them.
+    fn check(&self, config: &mut Config) -> Result<(), u32> {
+        match self.kind {
+            Kind::QBridge | Kind::Cisco => {}
+            Kind::Comware => self.link_rules(config)?,
+            Kind::Foundry { dual_mode } => self.foundry_rules(config, dual_mode)?,
+        }
         let within = |row: &VlanRow| {
             let egress = portlist::members(self.form, &row.egress, 1);
             portlist::members(self.form, &row.untagged, 1).is_subset(&egress)
@@ -248,7 +263,12 @@ impl SimSwitch {
         }
         match self.kind {
             Kind::QBridge => self.set_bridge(config, &index, value),
+            Kind::Comware => match self.set_comware(config, oid, value) {
+                Some(set) => set,
+                None => self.set_bridge(config, &index, value),
+            },
             Kind::Cisco => self.set_cisco(config, oid, &index, value),
+            Kind::Foundry { dual_mode } => self.set_foundry_one(config, dual_mode, oid, value),
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Config, Port, Trunk, VlanRow};
 use crate::drivers::switch::objects::{self as o, Arcs, at};
+use crate::drivers::switch::portlist;
 use crate::drivers::switch::snmp::{Oid, Value};
 use crate::model::Vlan;
 use crate::model::fact::Admin;
@@ -49,6 +50,8 @@ fn recorded_port(tree: &Tree, if_index: u32, pvid: Vlan) -> Port {
             native: number(o::TRUNK_NATIVE).and_then(vlan).unwrap_or(pvid),
             lists: o::TRUNK_ENABLED.map(octets),
         },
+        link_type: number(o::LINK_TYPE).and_then(integer).unwrap_or(super::comware::HYBRID),
+        dual: None,
         link: number(o::IF_OPER_STATUS).and_then(integer) == Some(1),
     }
 }
@@ -83,4 +86,22 @@ pub(super) fn cisco(tree: &Tree) -> Option<Config> {
     let ids = states.keys().filter(|id| types.get(id).and_then(integer).is_none_or(|kind| kind == 1));
     let vlans: BTreeMap<Vlan, VlanRow> = ids.filter_map(|id| Some((Vlan::try_from(i64::from(*id)).ok()?, row.clone()))).collect();
     (!ports.is_empty() && !vlans.is_empty()).then_some(Config { ports, vlans })
+}
+
+/// Ports in the order of their base ports; the rows of members become lists.
+pub(super) fn foundry(tree: &Tree) -> Option<Config> {
+    let (base, pvid) = (column(tree, o::BASE_PORT_IF_INDEX), column(tree, o::PVID));
+    let indexes: Vec<u32> = base.values().filter_map(|index| u32::try_from(integer(index)?).ok()).collect();
+    let port = |(number, index): (&u32, &u32)| recorded_port(tree, *index, pvid.get(number).and_then(vlan).unwrap_or(Vlan::DEFAULT));
+    let ports: Vec<Port> = base.keys().zip(&indexes).map(port).collect();
+    let empty = vec![0u8; ports.len().div_ceil(8)];
+    let row = || VlanRow { name: Vec::new(), egress: empty.clone(), untagged: empty.clone(), status: 1 };
+    let mut vlans: BTreeMap<Vlan, VlanRow> = [(Vlan::DEFAULT, row())].into();
+    for (oid, mode) in &tree.0 {
+        let Some([id, index]) = oid.0.strip_prefix(o::FOUNDRY_MEMBER_TAG_MODE) else { continue };
+        let number = indexes.iter().position(|known| known == index)? as u32 + 1;
+        let members = vlans.entry(Vlan::try_from(i64::from(*id)).ok()?).or_insert_with(row);
+        super::comware::put(portlist::Form::Bits, members, number, true, integer(mode) == Some(2));
+    }
+    (!ports.is_empty()).then_some(Config { ports, vlans })
 }

@@ -1,14 +1,14 @@
 //! Switches that are written through Cisco's VLAN membership and VTP MIBs. VLANs are not created there: it needs VTP's edit buffer.
 // tidy: table
 
-use super::{Adding, Family, Grouping, Membership, Profile, Save, State};
+use super::{Adding, Family, Grouping, Membership, Profile, Progress, Save};
 
 /// CISCO-CONFIG-COPY-MIB::ccCopyTable: runningConfig(4) to startupConfig(3); ccCopyState successful(3), failed(4).
 const CONFIG_COPY: Save = Save::Row {
     table: &[1, 3, 6, 1, 4, 1, 9, 9, 96, 1, 1, 1, 1],
     cells: &[(3, 4), (4, 3)],
     row_status: 14,
-    state: Some(State { column: 10, done: 3, failed: 4 }),
+    progress: Progress::Column { column: 10, done: 3, failed: 4 },
 };
 
 const ROW: Profile = Profile {
@@ -21,6 +21,7 @@ const ROW: Profile = Profile {
     adding: Adding::EgressFirst,
     save: CONFIG_COPY,
     down_falls_out: false,
+    link_types: false,
 };
 
 pub(super) static GENERIC: Profile = ROW;

@@ -1,9 +1,10 @@
 //! What differs between vendors, as data: how a switch is recognised, where its VLAN membership is read, how it is written and saved.
 //!
-//! Leaves out: the doing (`read`, `write`, `engine`). A new vendor is a row here and a recording in `tests/data/switch`.
+//! Leaves out: the doing (`read`, `write`, `engine`). A new vendor of a family (`tables`) is a row here and a recording in `tests/data/switch`.
 //! Invariant: no two rows claim the same sysObjectID prefix without a longer one (or a sysDescr) to tell them apart (`prefixes_differ`).
 
 mod cisco;
+mod foundry;
 mod observe;
 mod qbridge;
 
@@ -29,12 +30,15 @@ pub(crate) struct Profile {
     /// Ports that are down are left out of the static table, as all leave them out of the current one: what they are configured for is their
     /// PVID.
     pub down_falls_out: bool,
+    /// Ports have a link type, hh3cifVLANType, that rules their VLANs.
+    pub link_types: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     QBridge,
     CiscoVtp,
+    Foundry,
     ObserveOnly,
 }
 
@@ -45,7 +49,7 @@ pub(crate) enum Membership {
     QBridge(Form),
     /// vmVlan and vlanTrunkPortTable.
     Vtp,
-    /// dot1qPvid, snVLanByPortMemberTable and snSwIfInfoTable: the PortLists of this agent do not hold ports.
+    /// snVLanByPortMemberTable and snSwIfInfoTable.
     Foundry,
 }
 
@@ -72,16 +76,29 @@ pub(crate) enum Adding {
 pub(crate) enum Save {
     /// No object for it is known.
     NoneKnown,
-    /// A row of a copy table: these columns and createAndGo(4) in one SET, then the state column, where there is one, until it says done.
-    Row { table: Arcs, cells: &'static [(u32, i64)], row_status: u32, state: Option<State> },
+    /// A row of a copy table: these columns and createAndGo(4) in one SET.
+    Row { table: Arcs, cells: &'static [(u32, i64)], row_status: u32, progress: Progress },
+    /// An object that begins it when this is written, and shows how it goes.
+    Scalar { object: Arcs, value: i64, done: i64, failed: i64 },
 }
 
-/// The column that shows how a copy goes.
+/// Where a copy shows how it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct State {
-    pub column: u32,
-    pub done: i64,
-    pub failed: i64,
+pub(crate) enum Progress {
+    NotShown,
+    /// In a column of its row.
+    Column {
+        column: u32,
+        done: i64,
+        failed: i64,
+    },
+    /// In a row of another table, of which `request` names the row that began it.
+    Results {
+        request: Arcs,
+        state: Arcs,
+        running: i64,
+        done: i64,
+    },
 }
 
 impl Profile {
@@ -89,6 +106,7 @@ impl Profile {
         match self.family {
             Family::QBridge => "q-bridge",
             Family::CiscoVtp => "cisco-vtp",
+            Family::Foundry => "foundry",
             Family::ObserveOnly => "observe-only",
         }
     }
@@ -117,6 +135,7 @@ pub(crate) fn recognise(sys_object_id: &Oid, sys_descr: &str, probe: Probe, want
         ProfileName::Auto => return found,
         ProfileName::QBridge => Family::QBridge,
         ProfileName::CiscoVtp => Family::CiscoVtp,
+        ProfileName::Foundry => Family::Foundry,
         ProfileName::ObserveOnly => Family::ObserveOnly,
     };
     if found.family == family {
@@ -125,12 +144,13 @@ pub(crate) fn recognise(sys_object_id: &Oid, sys_descr: &str, probe: Probe, want
     match family {
         Family::QBridge => &qbridge::GENERIC,
         Family::CiscoVtp => &cisco::GENERIC,
+        Family::Foundry => &foundry::GENERIC,
         Family::ObserveOnly => observe::like(found.membership),
     }
 }
 
 fn rows() -> impl Iterator<Item = &'static &'static Profile> {
-    qbridge::ROWS.iter().chain(cisco::ROWS).chain(observe::ROWS)
+    qbridge::ROWS.iter().chain(cisco::ROWS).chain(foundry::ROWS).chain(observe::ROWS)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ const ROW: Profile = Profile {
     adding: Adding::EgressFirst,
     save: Save::NoneKnown,
     down_falls_out: false,
+    link_types: false,
 };
 
 pub(super) static GENERIC: Profile = ROW;
@@ -21,8 +22,7 @@ static GENERIC_FROM_END: Profile = Profile { membership: Membership::QBridge(For
 static GENERIC_VTP: Profile = Profile { membership: Membership::Vtp, ..ROW };
 static ARISTA: Profile = Profile { vendor: "Arista EOS", prefix: &[1, 3, 6, 1, 4, 1, 30065], ..ROW };
 static ARUBA_CX: Profile = Profile { vendor: "Aruba CX", prefix: &[1, 3, 6, 1, 4, 1, 47196], ..ROW };
-static FOUNDRY: Profile =
-    Profile { vendor: "Brocade ICX (Foundry)", prefix: &[1, 3, 6, 1, 4, 1, 1991], membership: Membership::Foundry, ..ROW };
+static GENERIC_FOUNDRY: Profile = Profile { membership: Membership::Foundry, ..ROW };
 static CUMULUS: Profile = Profile { vendor: "Cumulus Linux", prefix: &[1, 3, 6, 1, 4, 1, 40310], ..ROW };
 static DELL_OS10: Profile = Profile { vendor: "Dell OS10", prefix: &[1, 3, 6, 1, 4, 1, 674, 11000], ..ROW };
 static EXTREME: Profile = Profile { vendor: "Extreme Networks", prefix: &[1, 3, 6, 1, 4, 1, 1916], ..ROW };
@@ -40,13 +40,14 @@ static ONYX: Profile = Profile { vendor: "NVIDIA Onyx", prefix: &[1, 3, 6, 1, 4,
 static SONIC: Profile =
     Profile { vendor: "SONiC", prefix: &[1, 3, 6, 1, 4, 1], descr: Some("SONiC"), membership: Membership::QBridge(Form::HexText), ..ROW };
 
-pub(super) static ROWS: &[&Profile] = &[&ARISTA, &ARUBA_CX, &FOUNDRY, &CUMULUS, &DELL_OS10, &EXTREME, &HUAWEI, &JUNOS, &ONYX, &SONIC];
+pub(super) static ROWS: &[&Profile] = &[&ARISTA, &ARUBA_CX, &CUMULUS, &DELL_OS10, &EXTREME, &HUAWEI, &JUNOS, &ONYX, &SONIC];
 
 /// Observe-only over the tables that a switch was found to have.
 pub(super) fn like(membership: Membership) -> &'static Profile {
     match membership {
         Membership::QBridge(Form::BitsFromEnd) => &GENERIC_FROM_END,
-        Membership::QBridge(Form::Bits | Form::Decimal | Form::HexText) | Membership::Foundry => &GENERIC,
+        Membership::QBridge(Form::Bits | Form::Decimal | Form::HexText) => &GENERIC,
+        Membership::Foundry => &GENERIC_FOUNDRY,
         Membership::Vtp => &GENERIC_VTP,
     }
 }
