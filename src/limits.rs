@@ -52,6 +52,8 @@ pub const HARD_OFF_TRIES: u32 = 3;
 pub const SEEN_OFF_APART: Duration = Duration::from_secs(10);
 /// A boot request so long ago is named where a body is not seen off for it: three polls.
 pub(crate) const BOOT_ASKED_LATELY: Duration = Duration::from_secs(60);
+/// A machine that was parked is named for so long: it asks again every few seconds.
+pub(crate) const PARKED_NAMED_FOR: Duration = Duration::from_secs(600);
 /// Off says nothing for this long after a power-on that may still take effect.
 pub(crate) const OFF_AFTER_ON: Duration = Duration::from_secs(60);
 /// Rounds of a forecast: a move takes about ten, and swaps in a ring go side by side.

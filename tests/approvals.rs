@@ -8,6 +8,7 @@ use std::time::Duration;
 use embody::testing::control::operator::{Approving, Control, Scope};
 use embody::testing::model::Object;
 use embody::testing::model::fact::Power;
+use embody::testing::sim::bmc::SoftOff;
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::Store;
 use serde_json::json;
@@ -111,6 +112,90 @@ async fn an_approval_is_used_once() {
     site.ready().await;
 }
 
+fn stopped(correct: &str, grace: &str) -> Object {
+    let spec =
+        json!({ "persona": "p", "target": { "server": "s" }, "correct": correct, "state": "Stopped", "shutdown": { "grace": grace } });
+    object("Binding", "b", spec)
+}
+
+/// Its word is given once more while it goes off: that covers no other time that it is to go off.
+#[tokio::test(start_paused = true)]
+async fn an_approval_that_is_given_twice_is_used_once() {
+    let site = Small::asks().await;
+    site.approve().await;
+    site.ready().await;
+    site.apply(vec![stopped("approve", "1m")]).await;
+    sleep(MINUTE).await;
+    site.approve().await;
+    while site.centre.power(&name("s")) == Some(Power::On) {
+        sleep(SECOND).await;
+    }
+    sleep(SECOND).await;
+    let again = site.words.show_approval(&name("b"), Approving::ThePlan).await;
+    if let Ok(shown) = again {
+        drop(site.words.approve(&name("b"), Approving::ThePlan, &shown.digest, "me").await);
+    }
+    site.ready().await;
+    let sent = || async { site.events().await.iter().filter(|e| e.contains("Sent") && e.contains("off")).count() };
+    let before = sent().await;
+    site.centre.touch(&name("s"), |bmc, now| bmc.press_button(now));
+    sleep(10 * MINUTE).await;
+    assert_eq!(site.centre.power(&name("s")), Some(Power::On));
+    assert_eq!(sent().await, before, "{:?}", site.events().await);
+}
+
+/// Whoever stops it, and in whatever way: what was not counted meanwhile is still to come.
+#[tokio::test(start_paused = true)]
+async fn what_stops_a_hard_off_stops_the_grace() {
+    for way in ["maintenance", "observe", "pause"] {
+        let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+        site.ready().await;
+        site.centre.touch(&name("s"), |bmc, _| bmc.config.soft_off = SoftOff::Ignored);
+        site.apply(vec![stopped("enforce", "30s")]).await;
+        site.until_sent("soft-off").await;
+        sleep(5 * SECOND).await;
+        let server = site.backend.read(embody::testing::model::Kind::Server, "s").await.unwrap();
+        let as_it_was = object("Server", "s", server.to_json()["spec"].clone());
+        let mut in_maintenance = as_it_was.to_json();
+        in_maintenance["spec"]["maintenance"] = json!({ "reason": "flushing" });
+        match way {
+            "maintenance" => site.apply(vec![Object::from_json(in_maintenance).unwrap()]).await,
+            "observe" => site.apply(vec![stopped("observe", "30s")]).await,
+            _ => site.pause().await,
+        }
+        sleep(10 * MINUTE).await;
+        match way {
+            "maintenance" => site.apply(vec![as_it_was]).await,
+            "observe" => site.apply(vec![stopped("enforce", "30s")]).await,
+            _ => site.resume().await,
+        }
+        sleep(15 * SECOND).await;
+        assert_eq!(site.centre.power(&name("s")), Some(Power::On), "{way}");
+        sleep(MINUTE).await;
+        assert_eq!(site.centre.power(&name("s")), Some(Power::Off), "{way}");
+    }
+}
+
+/// The word for everything is no word for what somebody else has paused.
+#[tokio::test(start_paused = true)]
+async fn each_pause_ends_by_its_own_word() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    let b = Scope::Object { kind: embody::testing::model::Kind::Binding, name: name("b") };
+    site.words.pause(b.clone(), "the database is flushing", None, "ann").await.unwrap();
+    site.pause().await;
+    site.apply(vec![stopped("enforce", "30s")]).await;
+    let said = site.words.resume(Scope::Everything, "me").await.unwrap();
+    assert!(said.contains("binding b is paused by ann: `embody resume binding/b`"), "{said}");
+    sleep(10 * MINUTE).await;
+    assert_eq!(site.centre.power(&name("s")), Some(Power::On));
+    let refused = site.words.resume(Scope::Everything, "me").await.unwrap_err().to_string();
+    assert!(refused.contains("everything is not paused; binding b is paused by ann"), "{refused}");
+    site.words.resume(b, "ann").await.unwrap();
+    site.ready().await;
+    assert_eq!(site.centre.power(&name("s")), Some(Power::Off));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_controller_that_ends_in_the_middle_is_followed_by_one_that_goes_on() {
     for op in ["boot device", "power on", "port1"] {
@@ -207,7 +292,7 @@ async fn a_second_pause_does_not_end_the_first() {
     }
     let nothing = Scope::Labels { match_labels: [("rack".to_owned(), "r9".to_owned())].into() };
     assert!(site.words.pause(nothing, "x", None, "dan").await.unwrap().contains("no server has these labels"));
-    site.resume().await;
+    site.words.resume(scope(), "bob").await.unwrap();
     site.ready().await;
     // What is in order meets no stop, and is stopped all the same.
     pause("ann", None).await.unwrap();

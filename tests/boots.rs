@@ -80,3 +80,56 @@ async fn a_bmc_without_boot_options_keeps_nothing_off_but_what_needs_them() {
         site.ready().await;
     }
 }
+
+fn restart(number: u64) -> Object {
+    let spec =
+        json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce", "restart": number, "shutdown": { "grace": "30s" } });
+    Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": spec })).unwrap()
+}
+
+/// An older checkout and the newer one again: what was done is not done twice.
+#[tokio::test(start_paused = true)]
+async fn a_number_of_restarts_that_was_done_restarts_nothing() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    let offs = || async { site.events().await.iter().filter(|event| event.contains("Sent") && event.contains("off")).count() };
+    site.apply(vec![restart(2)]).await;
+    sleep(MINUTES).await;
+    assert_eq!((offs().await, site.power()), (1, Some(Power::On)));
+    assert_eq!(site.status(ObjectKind::Binding, "b").await["restarted"], json!(2));
+    for number in [1, 2] {
+        site.apply(vec![restart(number)]).await;
+        sleep(MINUTES).await;
+        site.ready().await;
+        assert_eq!(offs().await, 1, "{:?}", site.events().await);
+    }
+    site.apply(vec![restart(3)]).await;
+    sleep(MINUTES).await;
+    assert_eq!((offs().await, site.power()), (2, Some(Power::On)));
+}
+
+/// The first that asked was a stranger, or the board was replaced since: the one that gets nothing is named, and a word gives it its persona.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_parked_is_named() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    // What its own firmware asks is over.
+    sleep(MINUTES).await;
+    let [first, other] = ["8f14e45f-ceea-467f-a0e6-000000000001", "8f14e45f-ceea-467f-a0e6-000000000002"].map(Some);
+    assert!(site.boot_as(first).await.persona.is_some());
+    assert!(site.boot_as(other).await.persona.is_none());
+    sleep(Duration::from_secs(60)).await;
+    let why = site.words.why(ObjectKind::Binding, &name("b")).await.unwrap();
+    assert!(!site.is_ready().await && why.contains("`embody accept server s`") && why.contains("parked"), "{why}");
+    site.words.accept(ObjectKind::Server, &name("s"), "me").await.unwrap();
+    assert!(site.boot_as(other).await.persona.is_some());
+    assert!(site.boot_as(first).await.persona.is_none());
+    assert!(site.boot_as(other).await.persona.is_some());
+    sleep(Duration::from_secs(60)).await;
+    site.ready().await;
+    // A restart is another start: whoever asks first after it is the machine.
+    site.apply(vec![restart(1)]).await;
+    sleep(MINUTES).await;
+    site.ready().await;
+    assert!(site.boot_as(first).await.persona.is_some());
+}

@@ -368,16 +368,20 @@ async fn one_socket_serves_many_and_ipv6() {
     let mut drivers = Vec::new();
     for n in 1..=60u8 {
         let listening = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("localhost:{}", listening.local_addr().unwrap().port()).parse().unwrap();
+        let port = listening.local_addr().unwrap().port();
+        let address = format!("localhost:{port}").parse().unwrap();
         drivers.push((n, IpmiDriver::new(format!("bmc/{n}"), socket.clone(), address, admin(), quick(), None)));
         endpoints.push((listening, Arc::new(Mutex::new(Endpoint::new(Bmc::new(BmcConfig { guid: [n; 16], ..fast() }), n.into())))));
     }
     let task = tokio::spawn(embody::testing::sim::rmcp::serve_many(endpoints, || Tick::START, Line::default()));
-    let looks = drivers.into_iter().map(|(n, mut driver)| {
+    let looks = drivers.into_iter().map(|(n, mut driver): (u8, IpmiDriver)| {
         tokio::spawn(async move {
             for _ in 0..5 {
                 let seen = look(&mut driver, Depth::Everything).await.unwrap();
                 assert_eq!(seen.identity.guid, Some(format!("{n:02x}").repeat(16)));
+                // Not the name, which may be another one's tomorrow.
+                let address = seen.shown.address.unwrap();
+                assert!(address.parse::<std::net::SocketAddr>().unwrap().ip().is_loopback(), "{address}");
             }
             driver.close().await;
         })

@@ -7,7 +7,10 @@ mod small;
 use std::time::Duration;
 
 use embody::testing::control::operator::Control;
+use embody::testing::model::fact::Power;
 use embody::testing::model::{Kind as ObjectKind, Object};
+use embody::testing::sim::bmc::BmcConfig;
+use embody::testing::sim::line::Line;
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::Store;
 use serde_json::json;
@@ -27,6 +30,11 @@ impl Small {
         site.bind("other").await;
         sleep(5 * MINUTE).await;
         site
+    }
+
+    async fn stop_other(&self) {
+        let bound = json!({ "persona": "p", "target": { "server": "other" }, "correct": "enforce", "state": "Stopped" });
+        self.apply(vec![object("Binding", "on-other", bound)]).await;
     }
 
     fn vlan_of(&self, switch: &str, port: &str) -> Option<u16> {
@@ -49,6 +57,57 @@ impl Small {
     async fn why_switch(&self, switch: &str) -> String {
         self.words.why(ObjectKind::Switch, &name(switch)).await.unwrap()
     }
+}
+
+fn object(kind: &str, name: &str, spec: serde_json::Value) -> Object {
+    Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })).unwrap()
+}
+
+/// A server whose BMC has no GUID.
+fn unmarked(server: &str, address: &str, nic: &str) -> Object {
+    let nic = json!({ "name": "nic1", "mac": nic, "boot": true });
+    object("Server", server, json!({ "bmc": { "address": address, "secretRef": { "name": "bmc" } }, "nics": [nic] }))
+}
+
+/// What a name meant when the machine was first seen is remembered: another machine at the same name is another machine.
+#[tokio::test(start_paused = true)]
+async fn a_bmc_without_a_guid_is_the_machine_at_an_address_whatever_its_name_means_now() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.centre.names("bmc1.rack", "192.0.2.10");
+    site.add_server("other", [0; 16]).await;
+    site.apply(vec![unmarked("other", "bmc1.rack", "02:00:00:00:00:02")]).await;
+    site.bind("other").await;
+    sleep(5 * MINUTE).await;
+    assert_eq!(site.centre.power(&name("other")), Some(Power::On));
+    site.centre.names("bmc1.rack", "192.0.2.66");
+    sleep(15 * MINUTE).await;
+    let why = site.words.why(ObjectKind::Server, &name("other")).await.unwrap();
+    assert!(why.contains("shows none, by address 192.0.2.66, not address 192.0.2.10") || why.contains("not address 192.0.2.10"), "{why}");
+    site.stop_other().await;
+    sleep(10 * MINUTE).await;
+    assert_eq!(site.centre.power(&name("other")), Some(Power::On), "nothing is sent to it");
+    site.centre.names("bmc1.rack", "192.0.2.10");
+    sleep(15 * MINUTE).await;
+    assert_eq!(site.centre.power(&name("other")), Some(Power::Off));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bmc_under_an_address_and_a_name_is_no_two_servers() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.add_server("other", [0; 16]).await;
+    site.apply(vec![unmarked("other", "192.0.2.10", "02:00:00:00:00:02")]).await;
+    site.bind("other").await;
+    sleep(5 * MINUTE).await;
+    assert_eq!(site.centre.power(&name("other")), Some(Power::On));
+    site.centre.names("bmc1.rack", "192.0.2.10:623");
+    let config = BmcConfig { power: Power::On, guid: [0; 16], ..BmcConfig::default() };
+    site.centre.add_machine(&name("third"), "02:00:00:00:00:03".parse().unwrap(), config, Duration::from_secs(5), Line::new(5));
+    site.apply(vec![unmarked("third", "bmc1.rack", "02:00:00:00:00:03")]).await;
+    site.bind("third").await;
+    sleep(10 * MINUTE).await;
+    let why = site.words.why(ObjectKind::Server, &name("third")).await.unwrap();
+    assert!(why.contains("one machine under two names"), "{why}");
+    assert!(!site.events().await.iter().any(|event| event.contains("Sent") && event.contains("third")), "{:?}", site.events().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,4 +178,27 @@ async fn what_is_plugged_in_is_looked_at_before_a_port_is_written() {
     site.apply(vec![network("web", 130)]).await;
     sleep(MINUTE * 3).await;
     assert_eq!(vlan(), Some(120), "{:?}", site.status(ObjectKind::Binding, "b").await);
+}
+
+/// Whoever takes `switch` and `port` out of a manifest does not pull the cable.
+#[tokio::test(start_paused = true)]
+async fn a_port_at_which_the_server_is_still_seen_is_not_released() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.apply(vec![object("Network", "quarantine", json!({ "vlan": 110, "role": "quarantine" }))]).await;
+    site.ready().await;
+    let mac = "02:00:00:00:00:01".parse().unwrap();
+    site.centre.switch(&name("tor-1"), |sim| sim.plug("port1", mac)).unwrap();
+    sleep(20 * MINUTE).await;
+    let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:01", "boot": true });
+    let bmc = json!({ "address": "192.0.2.9", "secretRef": { "name": "bmc" } });
+    site.apply(vec![object("Server", "s", json!({ "bmc": bmc, "nics": [nic] }))]).await;
+    sleep(10 * MINUTE).await;
+    assert_eq!(site.vlan_of("tor-1", "port1"), Some(120));
+    let status = site.status(ObjectKind::Binding, "b").await.to_string();
+    assert!(!site.is_ready().await && status.contains("was learned on it: it is left as it is"), "{status}");
+    // Now it is unplugged.
+    site.centre.switch(&name("tor-1"), |sim| sim.unplug("port1", mac)).unwrap();
+    sleep(30 * MINUTE).await;
+    assert_eq!(site.vlan_of("tor-1", "port1"), Some(110));
+    site.ready().await;
 }

@@ -230,7 +230,14 @@ async fn restart_one(client: &Client, name: &Name) -> Result<(), Failure> {
     let mut attempts = crate::limits::API_ATTEMPTS;
     loop {
         let binding = client.get(&path).await?;
-        let next = binding.pointer("/spec/restart").and_then(Value::as_u64).unwrap_or(0).saturating_add(1);
+        // A number that was done before, as by a newer checkout, restarts nothing.
+        let [desired, done] = ["/spec/restart", "/status/restarted"].map(|at| binding.pointer(at).and_then(Value::as_u64).unwrap_or(0));
+        let Some(next) = desired.max(done).checked_add(1) else {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("Binding/{name} has the highest `restart` that there is ({done}): delete it and apply it again"),
+            ));
+        };
         let version = binding.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
         attempts -= 1;
         let change = json!({ "metadata": { "resourceVersion": version }, "spec": { "restart": next } });

@@ -96,14 +96,18 @@ fn set_trouble(slot: &mut Option<Trouble>, since: &mut String, new: Option<Troub
 
 fn bmc(cache: &mut Cache, server: &Name, seen: &BmcSeen, report: &Report) -> Changed {
     let asked_at = report.asked_at;
-    let twin = seen.shown.guid.as_ref().and_then(|guid| cache.same_guid(server, guid));
+    let twin = seen.shown.machine().and_then(|machine| cache.same_machine(server, &machine));
+    let by_guid = seen.shown.guid.is_some();
     let nothing = Identity::default();
     let pinned = cache.pins.get(&(Kind::Server, server.clone())).map_or(&nothing, |pin| &pin.value);
-    let twin = twin.filter(|_| pinned.address.is_none());
+    let twin = twin.filter(|_| pinned.address.is_none() || !by_guid);
     let extended = pinned.lacks(&seen.shown).then(|| pinned.extended(&seen.shown));
     let foreign = match (pinned.compare(&seen.shown), twin) {
         (Sameness::Different { pinned, shown }, _) => Some(format!(
             "the BMC of {server} shows {shown}, not {pinned}: is it another machine? `embody accept server {server}` takes it as it is"
+        )),
+        (Sameness::Same | Sameness::NotTold, Some(twin)) if !by_guid => Some(format!(
+            "the BMC of {server} answers at the address of that of {twin}, and has no GUID: one machine under two names? Correct `bmc.address` of one of them"
         )),
         (Sameness::Same | Sameness::NotTold, Some(twin)) => Some(format!(
             "the BMC of {server} shows {}, as that of {twin} does: which server it is cannot be told; `embody accept server {server}` takes it by its address",

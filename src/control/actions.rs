@@ -357,31 +357,29 @@ impl Controller {
     }
 
     async fn resume(&mut self, scope: &Scope, who: &str) -> Result<String, Refusal> {
-        let ids: Vec<String> = match scope {
-            Scope::Breaker => return self.close_breaker(who).await,
-            // The breaker has a word of its own.
-            Scope::Everything => {
-                let pauses = self.cache.pauses.iter().filter(|(_, (pause, _))| pause.scope != Scope::Breaker);
-                pauses.map(|(id, _)| id.clone()).collect()
-            }
-            Scope::Object { .. } | Scope::Labels { .. } => vec![pause_id(scope)],
-        };
-        let mut resumed = 0;
-        for id in ids {
-            if self.cache.pauses.contains_key(&id) {
-                self.forget_pause(&id).await.map_err(in_words)?;
-                self.cache.pauses.remove(&id);
-                resumed += 1;
-                self.status.event("Normal", &id, "Resumed", &format!("by {who}"));
-            }
+        if *scope == Scope::Breaker {
+            return self.close_breaker(who).await;
         }
-        if resumed == 0 && *scope != Scope::Everything {
-            return Err(Refusal::Refused { why: "that is not paused".to_owned() });
+        // The word for one pause is no word for another, which somebody else may have set for another reason.
+        // One that did not read counts as one of everything.
+        let ids: Vec<String> = self.cache.pauses.iter().filter(|(_, (pause, _))| pause.scope == *scope).map(|(id, _)| id.clone()).collect();
+        let others = self.cache.pauses.values().map(|(pause, _)| pause).filter(|pause| pause.scope != *scope);
+        let stays = |pause: &Pause| match pause.scope {
+            Scope::Breaker => format!("the breaker is open: `{}`", pause.scope.resume()),
+            _ => format!("{} is paused by {}: `{}`", pause.scope.in_words(), pause.by, pause.scope.resume()),
+        };
+        let others: Vec<String> = others.map(stays).collect();
+        let others = if others.is_empty() { String::new() } else { format!("; {}", others.join("; ")) };
+        if ids.is_empty() {
+            return Err(Refusal::Refused { why: format!("{} is not paused{others}", scope.in_words()) });
+        }
+        for id in ids {
+            self.forget_pause(&id).await.map_err(in_words)?;
+            self.cache.pauses.remove(&id);
+            self.status.event("Normal", &id, "Resumed", &format!("by {who}"));
         }
         self.wake_all();
-        let breaker = if self.cache.breaker().is_some() { "; the breaker is open: `embody resume breaker`" } else { "" };
-        let pauses = if resumed == 1 { "1 pause" } else { &format!("{resumed} pauses") };
-        Ok(format!("{pauses} ended{breaker}"))
+        Ok(format!("{} goes on{others}", scope.in_words()))
     }
 
     pub(super) async fn forget_pause(&mut self, id: &str) -> Result<(), StoreError> {

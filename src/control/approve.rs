@@ -170,8 +170,12 @@ impl Controller {
         draft.approval.hard |= before.is_some_and(|a| a.hard);
         let ops: Vec<Op> = draft.future.steps.iter().map(|s| s.step.op.clone()).collect();
         let open = before.into_iter().flat_map(|a| &a.ops).filter(|listed| !listed.done && !ops.contains(&listed.op));
-        draft.earlier = open.map(|listed| listed.op.clone()).collect();
-        draft.approval.ops = draft.earlier.iter().cloned().chain(ops).map(Listed::new).collect();
+        // What was seen of them stays: one that was sent is not shown anew, and is no more covered once it is seen done.
+        let open: Vec<Listed> = open.cloned().collect();
+        draft.earlier = open.iter().map(|listed| listed.op.clone()).collect();
+        let nothing_new = ops.is_empty();
+        draft.approval.begun = !open.is_empty() && before.is_some_and(|a| a.begun);
+        draft.approval.ops = open.into_iter().chain(ops.into_iter().map(Listed::new)).collect();
         for server in self.bodies_of(&authority.binding) {
             let seen = self.cache.seen(&server, &self.cache.want(&server));
             draft.approval.sees(&server, &seen);
@@ -181,10 +185,14 @@ impl Controller {
         let waits = draft.future.waits.iter().filter(|(_, wait)| !asks(wait.reason));
         let waits: Vec<String> = waits.map(|(_, wait)| wait.message.clone()).collect();
         let shown = waits.is_empty() && self.waits_for_approval(&authority.binding);
-        if draft.approval.ops.is_empty() && !shown && !(draft.approval.hard && self.is_to_be_off(&authority.binding)) {
-            let why = match waits.as_slice() {
-                [] => "nothing of it waits for an approval".to_owned(),
-                waits => format!("nothing can be planned yet: {}", list(waits)),
+        if nothing_new && !shown && !(draft.approval.hard && self.is_to_be_off(&authority.binding)) {
+            let earlier: Vec<String> = draft.earlier.iter().map(Op::to_string).collect();
+            let why = match (waits.as_slice(), earlier.as_slice()) {
+                ([], []) => "nothing of it waits for an approval".to_owned(),
+                (_, earlier) if !earlier.is_empty() => {
+                    format!("nothing more of it waits for an approval; approved before, and not seen done yet: {}", list(earlier))
+                }
+                (waits, _) => format!("nothing can be planned yet: {}", list(waits)),
             };
             return Err(Refusal::Refused { why });
         }

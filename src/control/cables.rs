@@ -96,6 +96,20 @@ impl Cache {
         })
     }
 
+    /// A port that was written for this server, and that its manifest does not name any more, although one of its addresses is learned there:
+    /// whoever takes `port` out of a NIC does not pull its cable.
+    pub(super) fn still_in(&self, server: &Name, switch: &Name, port: &str, found: &PortSeen, all: &SwitchSeen) -> Option<String> {
+        let spec = &self.objects.servers.get(server)?.spec;
+        let is_it = |name: &str| resolve(all, name).is_ok_and(|key| key == port);
+        let by_nic = spec.nics.iter().any(|nic| nic.switch.as_ref() == Some(switch) && nic.port.as_deref().is_some_and(is_it));
+        let by_bond = spec.bonds.iter().any(|bond| bond.attach.iter().any(|a| a.switch == *switch && is_it(&a.port)));
+        let nic = spec.nics.iter().find(|nic| found.macs.contains(&nic.mac)).filter(|_| !by_nic && !by_bond)?;
+        Some(format!(
+            "port {port} of switch {switch} is declared for no NIC of server {server}, but the address {} of its NIC {} was learned on it: it is left as it is until that is plugged in elsewhere, or declared here",
+            nic.mac, nic.name
+        ))
+    }
+
     /// A port at which this address of the server seems to be plugged in.
     fn plugged_in(&self, mac: Mac, server: &Name) -> Option<&(Name, String)> {
         let leads_to_one = |(switch, port): &&(Name, String)| {

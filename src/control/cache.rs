@@ -105,7 +105,8 @@ pub struct Cache {
     on_disk_at: BTreeMap<Name, BTreeSet<Name>>,
     /// The bodies that a binding holds or is to release.
     by_hold: BTreeMap<Name, BTreeSet<Name>>,
-    guids: BTreeMap<String, BTreeSet<Name>>,
+    /// Servers by what tells their machines apart (`Identity::machine`): shown, or pinned.
+    machines: BTreeMap<String, BTreeSet<Name>>,
     /// Which Switch objects name one switch.
     pub(super) twins: Twins,
 }
@@ -424,6 +425,9 @@ impl Cache {
                 format!("port {port} of switch {switch} is declared for server {server}, but {mac} of server {owner} was learned on it"),
             );
         }
+        if let Some(why) = self.still_in(server, switch, port, found, all) {
+            return because(Reason::StillPluggedIn, why);
+        }
         if let Some(why) = self.contradicted(server, switch, port, found, all) {
             return because(Reason::CableContradicted, why);
         }
@@ -437,16 +441,16 @@ impl Cache {
         None
     }
 
-    /// Remembers which servers show which GUID, or are pinned with it; another one that has the same.
-    pub fn same_guid(&mut self, server: &Name, guid: &str) -> Option<Name> {
-        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.shown.guid.as_deref());
-        if let Some(before) = before.filter(|b| *b != guid).map(str::to_owned) {
-            self.forget_guid(server, &before);
+    /// Remembers which servers show which machine, or are pinned with it; another one that has the same.
+    pub fn same_machine(&mut self, server: &Name, machine: &str) -> Option<Name> {
+        let before = self.bmcs.get(server).and_then(|f| f.known.seen.as_ref()).and_then(|s| s.value.shown.machine());
+        if let Some(before) = before.filter(|b| b != machine) {
+            self.forget_machine(server, &before);
         }
-        if !self.guids.get(guid).is_some_and(|holders| holders.contains(server)) {
-            self.guids.entry(guid.to_owned()).or_default().insert(server.clone());
+        if !self.machines.get(machine).is_some_and(|holders| holders.contains(server)) {
+            self.machines.entry(machine.to_owned()).or_default().insert(server.clone());
         }
-        let holders = self.guids.get(guid)?;
+        let holders = self.machines.get(machine)?;
         holders.iter().find(|s| *s != server && self.objects.servers.contains_key(*s)).cloned()
     }
 
@@ -461,11 +465,11 @@ impl Cache {
         self.objects.switches.get(switch).map(|held| held.spec.address.to_string())
     }
 
-    fn forget_guid(&mut self, server: &Name, guid: &str) {
-        if let Some(holders) = self.guids.get_mut(guid) {
+    fn forget_machine(&mut self, server: &Name, machine: &str) {
+        if let Some(holders) = self.machines.get_mut(machine) {
             holders.remove(server);
             if holders.is_empty() {
-                self.guids.remove(guid);
+                self.machines.remove(machine);
             }
         }
     }
@@ -473,11 +477,11 @@ impl Cache {
     /// What is remembered of a device from now on.
     pub fn set_pin(&mut self, kind: Kind, name: &Name, pin: Identity, revision: Revision) {
         if kind == Kind::Server {
-            if let Some(guid) = self.pinned(kind, name).guid {
-                self.forget_guid(name, &guid);
+            if let Some(machine) = self.pinned(kind, name).machine() {
+                self.forget_machine(name, &machine);
             }
-            if let Some(guid) = &pin.guid {
-                self.guids.entry(guid.clone()).or_default().insert(name.clone());
+            if let Some(machine) = pin.machine() {
+                self.machines.entry(machine).or_default().insert(name.clone());
             }
         }
         if kind == Kind::Switch {
@@ -487,9 +491,9 @@ impl Cache {
     }
 
     pub fn forget_device_of_server(&mut self, server: &Name) {
-        let shown = self.bmcs.remove(server).and_then(|f| f.known.seen).and_then(|s| s.value.shown.guid);
-        if let Some(shown) = shown.filter(|guid| self.pinned(Kind::Server, server).guid.as_ref() != Some(guid)) {
-            self.forget_guid(server, &shown);
+        let shown = self.bmcs.remove(server).and_then(|f| f.known.seen).and_then(|s| s.value.shown.machine());
+        if let Some(shown) = shown.filter(|shown| self.pinned(Kind::Server, server).machine().as_ref() != Some(shown)) {
+            self.forget_machine(server, &shown);
         }
         // Another one may answer from now on: what was seen off was not that.
         self.memory_of(server).may_be_on();

@@ -518,8 +518,12 @@ impl Controller {
             records.push(Record::DeclaredAs(Declaration::OffButRuns));
         }
         if let (Some(uuid), None, Some(_)) = (uuid, &body.smbios, &answer.persona) {
-            records.push(Record::Smbios(uuid));
+            records.push(Record::Smbios(Some(uuid)));
         }
+        // By what it says of itself; all else for which it may be parked is told of the server.
+        let view = self.cache.boot_view(mac);
+        let parked = answer.persona.is_none() && view.standing.is_some() && view.parked.is_none();
+        self.cache.memory_of(&server).parked = parked.then(|| (now, answer.says.clone()));
         if !records.is_empty() && !self.record(&server, &records).await {
             // Who it is could not be remembered: it asks again.
             return crate::boot::answer::parked(mac, "the store does not answer");

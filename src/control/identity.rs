@@ -25,6 +25,11 @@ impl Controller {
         let mut moved = String::new();
         if kind == Kind::Server {
             moved = self.move_records(name, &shown).await?;
+            // Whoever asks next what to boot is the machine that is meant.
+            if self.cache.body(name).smbios.is_some() && !self.record(name, &[Record::Smbios(None)]).await {
+                return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
+            }
+            self.cache.memory_of(name).parked = None;
         }
         let pin = self.pin_for(kind, name, &shown);
         let expect = self.cache.pins.get(&(kind, name.clone())).map_or(Expect::Absent, |p| Expect::At(p.revision));
@@ -54,7 +59,7 @@ impl Controller {
             let address = self.cache.twin_of_switch(name).and_then(|_| self.cache.address_of_switch(name));
             return Identity { address, ..pin };
         }
-        let twin = shown.guid.as_ref().filter(|_| kind == Kind::Server).and_then(|guid| self.cache.same_guid(name, guid));
+        let twin = shown.guid.as_ref().filter(|_| kind == Kind::Server).and_then(|guid| self.cache.same_machine(name, guid));
         if twin.is_some() { Identity { address: shown.address.clone(), ..pin } } else { pin }
     }
 

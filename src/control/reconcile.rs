@@ -15,7 +15,7 @@ use super::worker::Job;
 use crate::drivers::Depth;
 use crate::drivers::gate::Key;
 use crate::limits;
-use crate::model::binding::RunState;
+use crate::model::binding::{Plane, RunState};
 use crate::model::body::{Body, Disrupted, Phase, Sent};
 use crate::model::fact::Tick;
 use crate::model::objects::server_switches;
@@ -106,7 +106,6 @@ impl Controller {
             return None;
         }
         let want = self.cache.want(&server);
-        self.count_grace(&server, &want);
         // What is held must go on to count as what it would do, or the hold would lift itself.
         let mut seen = match until {
             Until::Withdrawal => self.cache.seen_unheld(&server, &want),
@@ -115,6 +114,7 @@ impl Controller {
         if !self.mark_done(&server, &want, &mut seen).await {
             return None;
         }
+        self.count_grace(&server, &want, &mut seen);
         seen.memory.saw_takeover(seen.takeover.as_ref(), self.clock.now());
         self.cache.memory_of(&server).takeover_since = seen.memory.takeover_since;
         let held = until == Until::Withdrawal && self.cache.stopped_by_guardrails.contains_key(&server);
@@ -251,15 +251,17 @@ impl Controller {
         Some(Wait::new(Reason::TakeoverNotPossible, format!("persona {} stays on {old} until it can run here: {why}", holder.persona)))
     }
 
-    /// The grace of an accepted soft-off goes on only while nobody has paused it.
-    fn count_grace(&mut self, server: &Name, want: &Desired) {
-        let accepted = self.cache.bodies.get(server).and_then(|b| b.value.off.as_ref()).is_some_and(|o| o.soft.last == Sent::Accepted);
-        let bindings = want.releaser.iter().map(|r| &r.binding).chain(want.holder.iter().map(|h| &h.authority.binding));
-        let paused = bindings.into_iter().any(|b| self.cache.is_paused(server, b));
-        let now = self.clock.now();
-        if accepted {
-            self.cache.memory_of(server).grace.count(!paused, now);
+    /// The grace of an accepted soft-off goes on only while a hard off may follow it: not while anybody stops that, in whatever way.
+    fn count_grace(&mut self, server: &Name, want: &Desired, seen: &mut Observed) {
+        if seen.body.off.as_ref().is_none_or(|intent| intent.soft.last != Sent::Accepted) {
+            return;
         }
+        let hard = Op::PowerOff { server: server.clone(), how: Off::Hard };
+        let refused = |why: fence::WhyOff<'_>| consent::refusal(why.authority, Plane::Power, &hard, seen).is_some();
+        let stopped = want.maintenance.is_some() || fence::why_off(want, seen).is_some_and(refused);
+        let grace = &mut self.cache.memory_of(server).grace;
+        grace.count(!stopped, self.clock.now());
+        seen.memory.grace = *grace;
     }
 
     /// What is on its way and would not be planned any more does not leave.

@@ -115,6 +115,7 @@ pub(crate) fn binding(holder: &Holder, want: &Desired, seen: &Observed, plan: &P
         observed_generation: holder.authority.generation,
         conditions: conditions.done(),
         server: Some(want.server.clone()),
+        restarted: if seen.body.held_by.as_ref().is_some_and(|hold| hold.uid == holder.authority.uid) { seen.body.restart_done } else { 0 },
         planes,
         waits,
         pending,

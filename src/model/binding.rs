@@ -25,7 +25,7 @@ pub struct BindingSpec {
     /// Which server NIC or bond a persona's NIC is on, and addresses that differ between bindings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nics: Vec<BindingNic>,
-    /// Raise it to restart: off, seen off, on.
+    /// Raise it to restart: off, seen off, on. A number that was done before restarts nothing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restart: u64,
     /// How the server is switched off.

@@ -128,6 +128,11 @@ impl SwitchSeen {
             );
             return ("WriteRefused", why);
         }
+        if self.shown.is_empty() {
+            let why =
+                "it shows nothing by which it is known again (a serial number, snmpEngineID, dot1dBaseBridgeAddress): it is only observed";
+            return ("NotTold", why.to_owned());
+        }
         if self.profile == "observe-only" || untold.is_empty() {
             return ("ObserveOnly", format!("the profile {} cannot write it: it is only observed", self.profile));
         }

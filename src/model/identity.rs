@@ -6,7 +6,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
+
+use super::net::HostPort;
+
+/// Where a BMC listens if nothing else is said: asf-rmcp, IANA.
+const BMC_PORT: u16 = 623;
 
 /// Sources of identity: what is pinned of a device, or what it shows at one time. All in lower case, as received.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -55,6 +62,17 @@ impl Identity {
             engine: unreadable(),
             base: unreadable(),
         }
+    }
+
+    /// What tells one machine behind a BMC from another: its GUID, or where it has none the address at which it answers, whatever its notation.
+    pub fn machine(&self) -> Option<String> {
+        let at = |address: &String| {
+            let host: Option<HostPort> = address.parse().ok();
+            let (host, port) = host.map_or((address.clone(), BMC_PORT), |host| host.with_port(BMC_PORT));
+            let host = host.parse::<IpAddr>().map_or(host, |ip| ip.to_canonical().to_string());
+            format!("address {host}, port {port}")
+        };
+        self.guid.clone().or_else(|| self.address.as_ref().map(at))
     }
 
     /// Whether `shown` is the device that this was pinned of.

@@ -134,6 +134,11 @@ impl HostPort {
     pub fn with_port(&self, default: u16) -> (String, u16) {
         (self.host.clone(), self.port.unwrap_or(default))
     }
+
+    /// What it means is looked up, and may be something else the next time.
+    pub fn is_a_name(&self) -> bool {
+        !is_v6(&self.host) && self.host.parse::<std::net::Ipv4Addr>().is_err()
+    }
 }
 
 impl FromStr for HostPort {

@@ -94,6 +94,8 @@ reasons! {
     SwitchNotWritable Person "The profile cannot write this switch."
     WriteRefused Person "The switch refuses to have its VLANs written."
     CarriesBmc Person "The port carries the BMC."
+    StillPluggedIn Person "The server is seen at a port that its manifest does not name any more."
+    Parked Person "A machine with its MAC address asked what to boot, and was parked."
     PortHalfWay ByItself "A port was left between two states, and is finished first."
     NeighboursNotTold ByItself "The switch does not tell who is at its ports."
     IdentityChanged Person "Another device answers than the one that is remembered."

@@ -67,6 +67,9 @@ pub(crate) struct BindingStatus {
     /// The body that it lives in, or is moving to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<Name>,
+    /// The highest `restart` that was done there.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarted: u64,
     pub planes: BTreeMap<String, PlaneStatus>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<WaitStatus>,
@@ -136,4 +139,8 @@ pub(crate) struct Event {
     /// One CamelCase word.
     pub reason: String,
     pub message: String,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }

@@ -212,9 +212,8 @@ fn declared(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
 fn restarted(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let (Some(holder), Some(power)) = (&want.holder, &seen.power) else { return };
     let not_since_started = power.asked_at > seen.memory.on_sent_at;
-    let lowered = seen.body.held_by.is_some() && seen.body.restart_done > holder.restart;
-    let done = power.value == Power::Off && not_since_started && seen.body.restart_done < holder.restart;
-    if lowered || done {
+    // A lower number, as of an older checkout, says nothing: what was done is not done once more when the higher one comes back.
+    if power.value == Power::Off && not_since_started && seen.body.restart_done < holder.restart {
         out.push(Record::Restarted(holder.restart));
     }
 }

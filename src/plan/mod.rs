@@ -183,6 +183,7 @@ fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
         let what = format!("server {} was declared off by {} ({}), and is on all the same", want.server, declared.by, declared.reason);
         plan.problem(Reason::DeclaredOffButRuns, what);
     }
+    power::parked(want, seen, now, &mut plan);
     match (&want.past, &seen.takeover) {
         (Some(desired::Past::Moved), Some(Err(why))) => {
             plan.wait(Reason::TakeoverNotPossible, format!("its binding has moved, but the new body cannot take over yet: {why}"));

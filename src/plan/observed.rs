@@ -109,6 +109,8 @@ pub struct Memory {
     pub on_tries: u32,
     /// When it, or somebody with its MAC, last asked what to boot.
     pub boot_asked_at: Option<Tick>,
+    /// It was parked then, although something is to run there: when, and why.
+    pub parked: Option<(Tick, String)>,
     /// Since when the new body of its binding could take over, as far as is known: what is asked of that one after this decides.
     pub takeover_since: Option<Tick>,
     /// When power was last asked for and answered Off; and On, for the first time after that.

@@ -149,25 +149,28 @@ pub fn sending(intent: Option<&OffIntent>, how: Off, because: &str) -> OffIntent
 /// Whether an intent that nobody wants any more can be dropped: nothing was accepted, or what was has had its time.
 pub(crate) fn can_be_dropped(intent: &OffIntent, memory: &Memory, terms: &Terms) -> bool {
     let hard = intent.hard.tries == 0 || after(memory.hard_at.plus(limits::HARD_OFF_WAIT), terms);
-    let soft = intent.soft.last != Sent::Accepted || after(memory.grace.over_at(terms.grace, terms.now), terms);
+    let soft = intent.soft.last != Sent::Accepted || after(memory.grace.passed_at(terms.grace, terms.now), terms);
     hard && (soft || intent.hard.tries > 0)
 }
 
-/// How much of the grace is over: counted in this process, and only while nobody has paused it.
+/// How much of the grace is over: counted in this process, and only while nobody stops it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Grace {
     used: Duration,
     counting_since: Option<Tick>,
+    /// When it began, or was first heard of.
+    since: Option<Tick>,
 }
 
 impl Grace {
     /// From the beginning.
     pub fn begin(now: Tick) -> Grace {
-        Grace { used: Duration::ZERO, counting_since: Some(now) }
+        Grace { used: Duration::ZERO, counting_since: Some(now), since: Some(now) }
     }
 
     /// Told at each reconcile: whether it counts at present. What an earlier process counted begins anew.
     pub fn count(&mut self, counts: bool, now: Tick) {
+        self.since.get_or_insert(now);
         match (self.counting_since, counts) {
             (Some(since), false) => {
                 self.used += now.since(since);
@@ -176,6 +179,11 @@ impl Grace {
             (None, true) => self.counting_since = Some(now),
             (Some(_), true) | (None, false) => {}
         }
+    }
+
+    /// When a machine that took the soft-off has gone off, if it does: whoever stops what is sent does not stop that.
+    fn passed_at(&self, grace: Duration, now: Tick) -> Tick {
+        self.since.unwrap_or(now).plus(grace)
     }
 
     /// When it is over, if nothing stops it.

@@ -121,14 +121,14 @@ fn off_step(why: &WhyOff<'_>, seen: &Observed, server: &Name, how: Off) -> Step 
 /// Nobody wants the body off any more, but an accepted command may still be obeyed.
 fn dropping(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some(intent) = seen.body.off.as_ref() else { return };
+    if seen.is(Power::Off) {
+        return until_seen_off(want, seen, now, plan);
+    }
     let what = format!("a switching-off is no longer desired, but was accepted ({}): it may still go off", intent.because);
     plan.wait(Reason::SwitchingOff, what);
-    match seen.is(Power::Off) {
-        true => until_seen_off(want, seen, now, plan),
-        false => match off::next(Some(intent), &seen.memory, &terms(want, seen, now)) {
-            Next::Until(at, _) => ask_after(at, &want.server, now, plan),
-            Next::Send(_) | Next::Stuck(..) => {}
-        },
+    match off::next(Some(intent), &seen.memory, &terms(want, seen, now)) {
+        Next::Until(at, _) => ask_after(at, &want.server, now, plan),
+        Next::Send(_) | Next::Stuck(..) => {}
     }
 }
 
@@ -169,6 +169,20 @@ pub(crate) fn find(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
         Some(power) if power.asked_at <= seen.memory.taken_at => ask_again(want, plan, "was last seen before it was taken"),
         Some(_) => until_seen_off(want, seen, now, plan),
     }
+}
+
+/// Something is to run here, and the machine that asked for it did not get it.
+pub(super) fn parked(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
+    let parked = seen.memory.parked.as_ref().filter(|(at, _)| want.holder.is_some() && now.since(*at) < limits::PARKED_NAMED_FOR);
+    let Some((at, why)) = parked else { return };
+    let server = &want.server;
+    let accept = if seen.body.smbios.is_some() { format!("; `embody accept server {server}` takes it as it is") } else { String::new() };
+    let ago = seconds(now.since(*at));
+    plan.problem(
+        Reason::Parked,
+        format!("a machine with a MAC address of server {server} asked what to boot {ago} ago, and was {why}{accept}"),
+    );
+    plan.wake(at.plus(limits::PARKED_NAMED_FOR));
 }
 
 /// A question asked after this moment decides.

@@ -49,7 +49,7 @@ pub enum Record {
     OnSent,
     /// It was refused, did not leave, or was followed by an answer On.
     OnDone,
-    /// Seen off while this value of `restart` was desired; or it was taken with this value, or it was lowered to it.
+    /// Seen off while this value of `restart` was desired; or it was taken with this value.
     Restarted(u64),
     /// Write-ahead of every port write.
     PortBegun {
@@ -74,8 +74,8 @@ pub enum Record {
     Anything,
     /// A person approved that what stands here starts, although the store went backwards.
     Confirm,
-    /// The SMBIOS UUID of the machine.
-    Smbios(String),
+    /// The SMBIOS UUID of the machine, as of the first request of a start; nothing: whoever asks next is it.
+    Smbios(Option<String>),
     /// For which desired state it is held, if it is.
     Held(Option<String>),
     /// Write-ahead of what disrupts it unasked.
@@ -115,7 +115,7 @@ impl Record {
             Record::Anything => body.anything = true,
             Record::Confirm => body.confirm_start = false,
             Record::Restarted(n) => body.restart_done = *n,
-            Record::Smbios(uuid) => body.smbios = Some(uuid.clone()),
+            Record::Smbios(uuid) => body.smbios.clone_from(uuid),
             Record::Held(desired) => body.held.clone_from(desired),
             Record::Disrupted(disrupted) => body.disrupted = Some(disrupted.clone()),
             Record::Answer(_)
@@ -187,7 +187,8 @@ impl Record {
                 *sending = after(sending, sent);
             }
             Record::OffDone => body.off = None,
-            Record::OnSent => body.on_sent = true,
+            // Whoever asks first after it is the machine that was started.
+            Record::OnSent => (body.on_sent, body.smbios) = (true, None),
             Record::OnDone => body.on_sent = false,
             _ => {}
         }

@@ -91,6 +91,8 @@ struct Rack {
 }
 
 pub struct State {
+    /// What names mean: the addresses of BMCs.
+    hosts: BTreeMap<String, String>,
     machines: BTreeMap<Name, Machine>,
     switches: BTreeMap<Name, Rack>,
     pub judge: Judge,
@@ -126,7 +128,13 @@ pub struct Answers {
 
 impl Centre {
     pub fn new(loud: bool) -> Centre {
-        let state = State { machines: BTreeMap::new(), switches: BTreeMap::new(), judge: Judge::default(), trace: Trace::new(loud) };
+        let state = State {
+            hosts: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            switches: BTreeMap::new(),
+            judge: Judge::default(),
+            trace: Trace::new(loud),
+        };
         Centre {
             clock: Clock::start(),
             state: Mutex::new(state),
@@ -250,6 +258,16 @@ impl Centre {
             rack.silent_until = until;
         }
         self.switch(switch, SimSwitch::reboot);
+    }
+
+    /// A name is looked up, from now on with this answer.
+    pub fn names(&self, host: &str, address: &str) {
+        self.state().hosts.insert(host.to_owned(), address.to_owned());
+    }
+
+    /// What a BMC's address in a manifest means at present.
+    pub(crate) fn looked_up(&self, address: &str) -> String {
+        self.state().hosts.get(address).cloned().unwrap_or_else(|| address.to_owned())
     }
 
     /// Another BMC answers in front of the same machine.
@@ -632,7 +650,7 @@ fn drain_bmc(state: &mut State, server: &Name, now: Tick) {
 }
 
 fn drain_switch(state: &mut State, switch: &Name, write: Option<&Write>, now: Tick) {
-    let State { switches, judge, trace, machines } = state;
+    let State { hosts: _, switches, judge, trace, machines } = state;
     let Some(rack) = switches.get_mut(switch) else { return };
     for change in rack.sim.log.iter().skip(rack.changes_read) {
         let owner = judge.wired(switch, &change.port);

@@ -122,7 +122,7 @@ impl VirtualBmc {
     fn shown(&self, session: Session) -> Identity {
         let guid = Some(session.guid).filter(|g| *g != [0; 16] && *g != [0xff; 16]);
         let guid = guid.map(|g| g.iter().map(|b| format!("{b:02x}")).collect());
-        Identity { guid, address: Some(self.address.clone()), ..Identity::default() }
+        Identity { guid, address: Some(self.centre.looked_up(&self.address)), ..Identity::default() }
     }
 
     // ---- changes --------------------------------------------------------------------------------------------------------

@@ -475,6 +475,23 @@ impl Operators {
         self.centre.note(&[], format!("a person resumes: {}", said.unwrap_or_else(|e| e.to_string())));
     }
 
+    /// Each pause by its own word.
+    pub async fn resume_all(&self) {
+        for row in self.words.pauses().await {
+            let of_one = [Kind::Binding, Kind::Server, Kind::Persona, Kind::Switch].into_iter().find_map(|kind| {
+                let object = row.what.strip_prefix(&kind.singular().to_lowercase())?.strip_prefix(' ')?;
+                Some(Scope::Object { kind, name: name(object) })
+            });
+            match of_one {
+                Some(scope) => self.resume(scope).await,
+                None if row.what == "everything" => self.resume(Scope::Everything).await,
+                None => {}
+            }
+        }
+        // A store that was emptied lost those that stood in it.
+        self.centre.judge(|judge, now| judge.no_more_pauses(now));
+    }
+
     pub async fn close_breaker(&self) {
         self.centre.judge(|judge, _| judge.closing_breaker());
         let said = self.words.close_breaker("a person").await;

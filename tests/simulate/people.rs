@@ -232,7 +232,7 @@ impl Operators {
     /// Calm begins: pauses end, and a store that lost something is taken as it is.
     pub async fn after_accidents(&self) {
         self.checkouts.iter().for_each(|checkouts| (0..self.plan.controllers).for_each(|host| checkouts.pull(host)));
-        self.resume(Scope::Everything).await;
+        self.resume_all().await;
         self.accept_store().await;
         self.apply_again().await;
     }

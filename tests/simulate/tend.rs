@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use embody::testing::control::operator::{Approving, Control, Declaring, Scope};
+use embody::testing::control::operator::{Approving, Control, Declaring};
 use embody::testing::model::fact::Power;
 use embody::testing::model::{Kind, Name, Object};
 use embody::testing::sim::centre::Runs;
@@ -134,7 +134,7 @@ impl Operators {
         }
         let mut done = 0;
         if said_of_all.contains("Paused") {
-            self.resume(Scope::Everything).await;
+            self.resume_all().await;
             done += 1;
         }
         if said_of_all.contains("BreakerOpen") {

@@ -42,7 +42,7 @@ pub struct Small {
     /// The same, as the controller has it.
     pub doubtful: Arc<Doubtful>,
     pub words: Arc<Operators>,
-    backend: Backend,
+    pub backend: Backend,
     records: Arc<Records>,
     lease: Arc<dyn Lease>,
     to_controller: Arc<watch::Sender<Option<mpsc::Sender<Message>>>>,
@@ -231,10 +231,16 @@ impl Small {
 
     /// What the machine of the server is told to boot.
     pub async fn boot(&self) -> Answer {
+        self.boot_as(None).await
+    }
+
+    /// The same, if it says that it is this one.
+    pub async fn boot_as(&self, uuid: Option<&str>) -> Answer {
+        let uuid = uuid.map(str::to_owned);
         let (reply, answer) = oneshot::channel();
         let to_controller = self.to_controller.borrow().clone().unwrap();
         let (mac, arch) = ("02:00:00:00:00:01".parse().unwrap(), serde_json::from_value(json!("x86_64")).unwrap());
-        to_controller.send(Message::Boot { mac, uuid: None, arch, reply }).await.unwrap();
+        to_controller.send(Message::Boot { mac, uuid, arch, reply }).await.unwrap();
         answer.await.unwrap()
     }
 

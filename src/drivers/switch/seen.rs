@@ -74,7 +74,8 @@ pub(crate) fn writable(inventory: &Inventory, state: &State, refused: &Refused) 
 }
 
 fn by_profile(inventory: &Inventory, state: &State) -> Writable {
-    if inventory.profile.family == Family::ObserveOnly {
+    // What shows nothing by which it is known again is never written.
+    if inventory.profile.family == Family::ObserveOnly || inventory.shown.is_empty() {
         return Writable::default();
     }
     let vlans = inventory.writes_vlans();

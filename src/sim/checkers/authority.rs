@@ -98,13 +98,15 @@ impl Judge {
     /// A person is about to end it.
     pub fn resuming(&mut self, scope: &Scope, now: Tick) {
         self.end_pauses(now);
-        let over = |s: &Scope| *scope == Scope::Everything || s == scope;
-        let ending: Vec<Scope> = self.authority.paused.keys().filter(|s| over(s)).cloned().collect();
-        for scope in ending {
-            if let Some((from, _)) = self.authority.paused.remove(&scope) {
-                self.authority.were_paused.push((scope, from, now));
-            }
+        if let Some((from, _)) = self.authority.paused.remove(scope) {
+            self.authority.were_paused.push((scope.clone(), from, now));
         }
+    }
+
+    /// Nobody has paused anything any more.
+    pub fn no_more_pauses(&mut self, now: Tick) {
+        let all: Vec<Scope> = self.authority.paused.keys().cloned().collect();
+        all.iter().for_each(|scope| self.resuming(scope, now));
     }
 
     fn covers(&self, scope: &Scope, server: &Name) -> bool {

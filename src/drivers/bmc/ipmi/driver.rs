@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::boot::BootMemory;
 use super::commands::{ChassisControl, CloseSession, GetSystemGuid};
 use super::crypto::Suite;
-use super::open::Link;
+use super::open::{Link, PORT};
 use super::pace::Pace;
 use super::patience::Patience;
 use super::preview::{off, preview};
@@ -152,7 +152,16 @@ impl IpmiDriver {
     pub(super) fn shown(&self) -> Identity {
         let guid = self.link.as_ref().map(|l| l.session.guid()).filter(|g| *g != [0; 16] && *g != [0xff; 16]);
         let guid = guid.map(|g| g.iter().map(|b| format!("{b:02x}")).collect());
-        Identity { guid, address: Some(self.address.to_string()), ..Identity::default() }
+        Identity { guid, address: Some(self.answers_at()), ..Identity::default() }
+    }
+
+    /// As the manifest says; a name may be another machine's tomorrow, so that of a name it is the address that it means at present.
+    fn answers_at(&self) -> String {
+        match self.link.as_ref().map(|link| link.lease.peer()).filter(|_| self.address.is_a_name()) {
+            Some(peer) if peer.port() == PORT => peer.ip().to_string(),
+            Some(peer) => peer.to_string(),
+            None => self.address.to_string(),
+        }
     }
 
     pub(super) async fn read_identity(&mut self, deadline: Instant) -> Result<BmcIdentity, Fault> {

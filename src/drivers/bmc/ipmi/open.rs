@@ -25,7 +25,7 @@ use crate::drivers::Fault;
 use crate::drivers::credentials::Turn;
 
 /// RMCP, aux bus shunt (IANA: asf-rmcp).
-const PORT: u16 = 623;
+pub(super) const PORT: u16 = 623;
 /// The longest wait for an answer of the handshake, as a multiple of the first: a handshake has three answers, and each loss begins it anew.
 const WAIT_GROWS: u32 = 4;
 /// Handshakes that break off with a right password, or do not verify, before it is no accident any more: one flipped bit is none of the password.

@@ -173,6 +173,10 @@ pub(super) struct Lease {
 }
 
 impl Lease {
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     /// The console's session id.
     pub(super) fn console(&self) -> u32 {
         self.console
