@@ -81,6 +81,7 @@
 //! - a BMC's quirk: one row in `drivers::bmc::ipmi::quirks`, with the firmware that taught it;
 //! - a new rule about manifests: a code in `manifest::codes`, a function in `validate` or `lint`, a golden;
 //! - a new verb: one file in `cli`, its request in `api::routes`, its message in `control::operator`;
+//! - bytes from outside that break something: `testing::fuzz`, and they belong into `fuzz/corpus`;
 //! - a strange night: `sim`, which is the data centre that all of this is tried on.
 
 #![deny(unreachable_pub)]

@@ -5,6 +5,8 @@
 //!
 //! Leaves out: anything that the product uses. It is no promise to anybody.
 
+pub mod fuzz;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -35,6 +37,11 @@ pub async fn carry_out_on(driver: &mut dyn Driver, pinned: &Identity, ops: &[Op]
         driver.execute(op, &permit, deadline).await?;
     }
     Ok(())
+}
+
+/// Looks at a device.
+pub async fn observe(driver: &mut dyn Driver, depth: Depth, deadline: Instant) -> Result<Observation, Fault> {
+    driver.observe(depth, deadline).await
 }
 
 /// A permit of a controller that holds its lease, for a minute and for whatever device.

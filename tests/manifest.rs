@@ -220,6 +220,28 @@ fn control_characters_do_not_reach_the_terminal() {
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{shown:?}");
 }
 
+/// YAML 1.1 ends lines at more characters than editors do: counted so, a place is in the document behind, which may be a Secret.
+#[test]
+fn lines_are_those_of_an_editor() {
+    let network = ["apiVersion: embody.dev/v1alpha1", "kind: Network", "metadata:", "  name: web", "spec:", "  vlan: 5000"];
+    let secret = format!("---\n{HEAD}kind: Secret\nstringData: {{ password: '\n hunter2' }}\nmetadata: {{ name: s }}\n");
+    for (ends, line, next, column) in
+        [("\r", 1, 1, 83), ("\u{85}", 1, 1, 83), ("\u{2028}", 1, 1, 83), ("\u{2029}", 1, 1, 83), ("\r\n", 6, 7, 9), ("\n", 6, 7, 9)]
+    {
+        for (text, code, at) in [
+            (format!("{}\n{secret}", network.join(ends)), "bad-vlan", (line, column)),
+            // So near to a Secret nothing of the line is shown, and the caret stands where that is said.
+            (format!("{}{ends}- x\n{secret}", network.join(ends)), "yaml-syntax", (next, if next == 1 { 13 } else { 1 })),
+        ] {
+            let loaded = load(&text);
+            let shown = loaded.render(false);
+            let spot = loaded.diagnostics[0].place.as_ref().and_then(|place| place.spot.as_ref()).unwrap();
+            assert_eq!((codes(&loaded.diagnostics), (spot.line, spot.column)), (vec![code], at), "{text:?}\n{shown}");
+            assert!(!shown.contains("hunter2"), "{text:?}\n{shown}");
+        }
+    }
+}
+
 #[test]
 fn what_is_no_fault() {
     for (text, objects) in [

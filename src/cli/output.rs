@@ -118,6 +118,8 @@ pub fn yaml(value: &Value) -> String {
 
 /// What people look for first.
 const FIRST: [&str; 4] = ["apiVersion", "kind", "metadata", "name"];
+/// YAML takes no longer key on one line with its value (1,024 characters, YAML 1.2.2, 8.2.2).
+const KEY_BYTES: usize = 1_000;
 
 fn yaml_map(map: &serde_json::Map<String, Value>, depth: usize, out: &mut String) {
     let rank = |key: &str| FIRST.iter().position(|f| *f == key).unwrap_or(FIRST.len());
@@ -128,8 +130,13 @@ fn yaml_map(map: &serde_json::Map<String, Value>, depth: usize, out: &mut String
         if i > 0 || !out.ends_with("- ") {
             out.push_str(&"  ".repeat(depth));
         }
-        out.push_str(&text(key));
-        out.push(':');
+        let key = text(key);
+        if key.len() > KEY_BYTES {
+            out.push_str(&format!("? {key}\n{}:", "  ".repeat(depth)));
+        } else {
+            out.push_str(&key);
+            out.push(':');
+        }
         match value {
             Value::Object(inner) if !inner.is_empty() => {
                 out.push('\n');
@@ -189,6 +196,7 @@ mod tests {
             json!([[1,2],[{"x":"a: b"},"- c"],null,true,"", " lead", "trail ", "00:17:a4:77:00:01", "120", "→", "a\nb", "~", "#c"]),
             json!({"a":[{"b":[{"c":1,"d":2},{"e":[3]}],"f":"on"}]}),
             json!({"a\u{2028}b":"line\nbreak \u{1b}[2J \u{85} \u{202e}turned\u{61c} \u{feff}"}),
+            json!([{"k".repeat(2_000): {"ä".repeat(600): ["x"], "l".repeat(1_025): "y"}, "a": 1}]),
             json!("x"),
             json!({}),
             json!([]),

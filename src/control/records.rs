@@ -520,6 +520,22 @@ fn doubt() -> Vec<u8> {
     serde_json::json!({ "since": timestamp() }).to_string().into_bytes()
 }
 
+/// A stored record, read as what its key says, and as it is stored then. An error where it does not read; an object is read elsewhere.
+pub(crate) fn rewritten(key: &Key, entry: &Entry) -> Result<Vec<u8>, String> {
+    fn again<T: serde::de::DeserializeOwned + serde::Serialize>(entry: &Entry) -> Result<Vec<u8>, String> {
+        serde_json::to_vec(&read::<T>(entry)?).map_err(|e| e.to_string())
+    }
+    match key {
+        Key::Body(_) => again::<Body>(entry),
+        Key::Pin(..) => again::<Identity>(entry),
+        Key::Pause(_) => again::<Pause>(entry),
+        Key::Login(..) => again::<Login>(entry),
+        Key::Approval(_) => again::<Approved>(entry),
+        Key::Doubt => again::<serde_json::Map<String, serde_json::Value>>(entry),
+        Key::Object(..) | Key::Old(_) => Err("it is no record".to_owned()),
+    }
+}
+
 fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, String> {
     if entry.damaged {
         return Err("it is damaged".to_owned());

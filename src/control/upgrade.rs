@@ -42,13 +42,16 @@ struct OldIntent {
     because: String,
 }
 
-/// The writes that put a record of the first version where and how this one has it; nothing, where it is none. One that does not read is moved
-/// as it is: it does not read there either, and its body may run anything.
-pub(super) fn writes(entry: &Entry, objects: &Objects, pins: &BTreeMap<Name, Identity>) -> Option<[Write; 2]> {
+/// In place of a record that did not read: it must not read as this version's either, which may well take what the first one could not.
+const UNREADABLE: &[u8] = b"did not read in the first version";
+
+/// The writes that put a record of the first version where and how this one has it; nothing, where it is none. One that does not read does not
+/// read there either: its body may run anything, its device is nobody's.
+pub(crate) fn writes(entry: &Entry, objects: &Objects, pins: &BTreeMap<Name, Identity>) -> Option<[Write; 2]> {
     let Some(Key::Old(key)) = Key::parse(&entry.key) else { return None };
     let value = match &*key {
-        Key::Body(server) => body(&entry.value, server, objects, pins).unwrap_or_else(|| entry.value.clone()),
-        Key::Pin(kind, _) => pin(&entry.value, *kind).and_then(|p| serde_json::to_vec(&p).ok()).unwrap_or_else(|| entry.value.clone()),
+        Key::Body(server) => body(&entry.value, server, objects, pins).unwrap_or_else(|| UNREADABLE.to_vec()),
+        Key::Pin(kind, _) => pin(&entry.value, *kind).and_then(|p| serde_json::to_vec(&p).ok()).unwrap_or_else(|| UNREADABLE.to_vec()),
         Key::Approval(_) | Key::Pause(_) | Key::Login(..) | Key::Doubt | Key::Object(..) | Key::Old(_) => entry.value.clone(),
     };
     Some([Write::put(key.to_string(), value, Expect::Absent), Write::delete(&entry.key, entry.revision)])
@@ -67,7 +70,8 @@ pub(super) fn pin(value: &[u8], kind: Kind) -> Option<Identity> {
 }
 
 fn body(value: &[u8], server: &Name, objects: &Objects, pins: &BTreeMap<Name, Identity>) -> Option<Vec<u8>> {
-    let old: OldBody = serde_json::from_slice(value).ok()?;
+    // serde takes a list for a struct as well, and fills what is missing.
+    let old: OldBody = value.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(value).ok())??;
     let mut new = Body { held_by: old.held_by, found: old.found, release: old.release, restart_done: old.restart_done, ..Body::default() };
     for (persona, phase) in &old.may_run {
         match snapshot(persona, server, objects) {
@@ -143,7 +147,9 @@ mod tests {
         assert!(pin(b"\"serial:X:1\"", Kind::Switch).unwrap().serials.contains("X:1"));
         assert_eq!(pin(b"\"engine:80\"", Kind::Switch).unwrap().engine.as_deref(), Some("80"));
         assert_eq!(writes(&entry("records/2/bodies/a", "{}"), &Objects::default(), &BTreeMap::new()), None);
-        let [put, _] = writes(&entry("bodies/a", "{"), &Objects::default(), &BTreeMap::new()).unwrap();
-        assert_eq!(put.value.as_deref(), Some(&b"{"[..]), "what does not read stays so");
+        for (key, value) in [("bodies/a", "{"), ("bodies/a", "[]"), ("pins/servers/a", "{}")] {
+            let [put, _] = writes(&entry(key, value), &Objects::default(), &BTreeMap::new()).unwrap();
+            assert_eq!(put.value.as_deref(), Some(UNREADABLE), "what does not read stays so: {key} {value}");
+        }
     }
 }

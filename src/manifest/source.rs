@@ -40,7 +40,7 @@ impl Source {
         Source { found: true, ..self }
     }
 
-    fn bytes(name: String, bytes: Vec<u8>) -> Source {
+    pub(crate) fn bytes(name: String, bytes: Vec<u8>) -> Source {
         if bytes.len() > limits::MANIFEST_BYTES {
             return Source { name, content: Content::TooLarge { bytes: bytes.len() }, found: false };
         }

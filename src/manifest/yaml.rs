@@ -105,25 +105,39 @@ impl Document<'_> {
             let walk = Walk { path: &path[..length], part };
             let end = walk.deserialize(serde_yaml::Deserializer::from_str(self.text)).err().filter(|e| e.to_string().contains(FOUND));
             if let Some(at) = end.and_then(|e| e.location()) {
-                return Mark { line: at.line() + self.lines_before, column: at.column() };
+                return self.mark(at.line(), at.column());
             }
         }
         Mark { line: self.lines_before + 1, column: 1 }
     }
 
+    /// Where a place of the library's stands for people. It ends lines at CR, NEL, LS and PS as well (YAML 1.1), which editors do not, and the rest of
+    /// this module does not either.
+    fn mark(&self, line: usize, column: usize) -> Mark {
+        let (mut theirs, mut ours) = ((1, 1), (1, 1));
+        let mut rest = self.text.chars().peekable();
+        while theirs < (line, column)
+            && let Some(c) = rest.next()
+        {
+            let next = |at: (usize, usize), ends: bool| if ends { (at.0 + 1, 1) } else { (at.0, at.1 + 1) };
+            let ends = matches!(c, '\n' | '\u{85}' | '\u{2028}' | '\u{2029}') || c == '\r' && rest.peek() != Some(&'\n');
+            (theirs, ours) = (next(theirs, ends), next(ours, c == '\n'));
+        }
+        Mark { line: ours.0 + self.lines_before, column: ours.1 }
+    }
+
     /// The library's text is `problem at line 3 column 2, while parsing X at line 1 column 1`.
     fn syntax(&self, error: &serde_yaml::Error) -> Syntax {
         let text = error.to_string();
-        let at = error.location().map_or(Mark { line: 1, column: 1 }, |l| Mark { line: l.line(), column: l.column() });
-        let shift = |m: Mark| Mark { line: m.line + self.lines_before, column: m.column };
+        let at = error.location().map_or_else(|| self.mark(1, 1), |l| self.mark(l.line(), l.column()));
         let (problem, context) = text.split_once(", while ").map_or((text.as_str(), None), |(p, c)| (p, Some(c)));
         let plain = |t: &str| t.split(" at line ").next().unwrap_or(t).split(" at position ").next().unwrap_or(t).to_owned();
         let within =
             context.and_then(|c| c.split_once(" at line ").map(|(what, place)| (what.to_owned(), place))).and_then(|(what, place)| {
                 let (line, column) = place.split_once(" column ")?;
-                Some((what, shift(Mark { line: line.parse().ok()?, column: column.parse().ok()? })))
+                Some((what, self.mark(line.parse().ok()?, column.parse().ok()?)))
             });
-        Syntax { message: plain(problem), at: shift(at), within }
+        Syntax { message: plain(problem), at, within }
     }
 }
 

@@ -10,7 +10,7 @@ mod caught;
 mod engine;
 mod opening;
 mod place;
-mod record;
+pub(crate) mod record;
 
 use std::{
     collections::BTreeMap,

@@ -30,13 +30,13 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// A moment in the life of one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Point {
-    pub(super) id: Uuid,
-    pub(super) seq: u64,
+pub(crate) struct Point {
+    pub(crate) id: Uuid,
+    pub(crate) seq: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Known {
+pub(crate) enum Known {
     /// There is no mark: this machine never had a store.
     Nothing,
     At(Point),
@@ -167,13 +167,13 @@ fn unusable(place: &Path, source: io::Error) -> StoreError {
     StoreError::Unusable { place: place.display().to_string(), why, source: Some(Box::new(source)) }
 }
 
-fn line(point: Point) -> Vec<u8> {
+pub(crate) fn line(point: Point) -> Vec<u8> {
     let text = format!("{MAGIC} {} {:020}", point.id, point.seq);
     format!("{text} {:08x}\n", crc32c(&[text.as_bytes()])).into_bytes()
 }
 
 /// A line is read only if it is, byte for byte, what would be written.
-fn parse(bytes: &[u8]) -> Known {
+pub(crate) fn parse(bytes: &[u8]) -> Known {
     let point = || {
         let mut words = std::str::from_utf8(bytes).ok()?.strip_prefix(MAGIC)?.split_ascii_whitespace();
         let point = Point { id: words.next()?.parse().ok()?, seq: words.next()?.parse().ok()? };

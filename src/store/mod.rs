@@ -11,8 +11,8 @@ pub(crate) mod etcd;
 mod file_id;
 pub(crate) mod keys;
 mod lease;
-mod mark;
-mod records;
+pub(crate) mod mark;
+pub(crate) mod records;
 mod spec;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

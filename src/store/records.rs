@@ -38,16 +38,16 @@ struct State {
 
 /// What a store says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Meta {
-    point: Point,
+pub(crate) struct Meta {
+    pub(crate) point: Point,
     /// The revision that last changed `meta/seq`.
     seq_at: Revision,
     /// How many records there were then. Nothing: the version that wrote it did not count.
-    records: Option<usize>,
+    pub(crate) records: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Found {
+pub(crate) enum Found {
     Nothing,
     Meta(Meta),
     /// One of the two is missing or does not read.
@@ -234,7 +234,7 @@ fn difference(keys: &BTreeSet<String>, writes: &[Write]) -> (Vec<String>, Vec<St
 }
 
 /// `12 40`: the twelfth transaction, and then there were 40 records.
-fn number(seq: u64, records: usize) -> String {
+pub(crate) fn number(seq: u64, records: usize) -> String {
     format!("{seq} {records}")
 }
 
@@ -246,7 +246,7 @@ fn missing(found: &Found, records: usize) -> Option<String> {
         .then(|| format!("the store holds {records} records, and at record {} it held {counted}: somebody took some away", point.seq))
 }
 
-fn found(entries: &[Entry]) -> Found {
+pub(crate) fn found(entries: &[Entry]) -> Found {
     let entry = |key: &str| entries.iter().find(|e| e.key == key);
     let (id, seq) = match (entry(keys::ID), entry(keys::SEQ)) {
         (None, None) => return Found::Nothing,

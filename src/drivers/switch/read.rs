@@ -302,7 +302,10 @@ async fn bridge(
     let [configured] = if source == Source::Current { asking.told([o::STATIC_UNTAGGED], 16).await? } else { [Told::default()] };
     let links = if inventory.profile.link_types { asking.told([o::LINK_TYPE], ports).await? } else { [Told::default()] };
     let untold = [&pvid, &egress, &untagged, &links[0]].into_iter().find_map(|told| told.untold.clone());
-    let rows = |egress: &Column, untagged: &Column| tables::rows(egress, untagged, &inventory.vlan_interfaces);
+    let fixed = |egress: &Column, untagged: &Column| tables::rows(egress, untagged, single, &inventory.vlan_interfaces);
+    // Of dot1qVlanCurrentTable's index (time mark, VLAN) only the last part counts; the time mark is not 0 on every agent.
+    let current =
+        |egress: &Column, untagged: &Column| tables::rows(egress, untagged, |index| index.last().copied(), &inventory.vlan_interfaces);
     let base_port = |index: u32| inventory.places.0.get(&index)?.base_ports.first().copied();
     let link = |(index, kind): (u32, i64)| Some((index, Link { base_port: base_port(index)?, kind }));
     let bridge = Bridge {
@@ -311,8 +314,12 @@ async fn bridge(
         source,
         leaves_out_down: source == Source::Current || inventory.profile.down_falls_out,
         pvid: (!pvid.rows.is_empty()).then(|| pvid.rows.into_iter().filter_map(|(i, v)| Some((single(&i)?, v))).collect()),
-        rows: if source == Source::Nowhere { BTreeMap::new() } else { rows(&egress.rows, &untagged.rows) },
-        configured: rows(&configured.rows, &configured.rows),
+        rows: match source {
+            Source::Nowhere => BTreeMap::new(),
+            Source::Static => fixed(&egress.rows, &untagged.rows),
+            Source::Current => current(&egress.rows, &untagged.rows),
+        },
+        configured: fixed(&configured.rows, &configured.rows),
         frame_types: inventory.frame_types.clone(),
         links: links.iter().flat_map(|told| numbers(&told.rows)).filter_map(link).collect(),
     };

@@ -13,18 +13,18 @@
 use crate::store::{Change, Entry, Revision, checksum::crc32c};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(crate) enum What {
     Put,
     Delete,
     Lost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Record<'a> {
-    pub(super) what: What,
-    pub(super) before: Revision,
-    pub(super) key: &'a str,
-    pub(super) value: &'a [u8],
+pub(crate) struct Record<'a> {
+    pub(crate) what: What,
+    pub(crate) before: Revision,
+    pub(crate) key: &'a str,
+    pub(crate) value: &'a [u8],
 }
 
 const HEADER: usize = 13;
@@ -32,11 +32,11 @@ const SUM: usize = 4;
 
 impl<'a> Record<'a> {
     /// Stands in for a record whose bytes were damaged.
-    pub(super) fn lost(key: &'a str) -> Record<'a> {
+    pub(crate) fn lost(key: &'a str) -> Record<'a> {
         Record { what: What::Lost, before: 0, key, value: &[] }
     }
 
-    pub(super) fn encode(&self, revision: Revision) -> Vec<u8> {
+    pub(crate) fn encode(&self, revision: Revision) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + SUM + self.key.len() + self.value.len());
         bytes.push(match self.what {
             What::Put => 1,
@@ -53,7 +53,7 @@ impl<'a> Record<'a> {
         bytes
     }
 
-    pub(super) fn decode(bytes: &'a [u8], revision: Revision) -> Option<Record<'a>> {
+    pub(crate) fn decode(bytes: &'a [u8], revision: Revision) -> Option<Record<'a>> {
         let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
         let (sum, body) = rest.split_first_chunk::<SUM>()?;
         let whole = u32::from_le_bytes(*sum) == crc32c(&[&revision.to_le_bytes(), header, body]);
@@ -61,7 +61,7 @@ impl<'a> Record<'a> {
     }
 
     /// As format 1 had it.
-    pub(super) fn decode_unsummed(bytes: &'a [u8]) -> Option<Record<'a>> {
+    pub(crate) fn decode_unsummed(bytes: &'a [u8]) -> Option<Record<'a>> {
         let (header, body) = bytes.split_first_chunk::<HEADER>()?;
         Record::of(header, body)
     }
@@ -80,7 +80,7 @@ impl<'a> Record<'a> {
     }
 
     /// Nothing where the record was lost: the change is not known.
-    pub(super) fn change(&self, revision: Revision) -> Option<Change> {
+    pub(crate) fn change(&self, revision: Revision) -> Option<Change> {
         match self.what {
             What::Put => Some(Change::Put(Entry { key: self.key.to_owned(), value: self.value.to_vec(), revision, damaged: false })),
             What::Delete => Some(Change::Deleted { key: self.key.to_owned(), revision }),
@@ -90,7 +90,7 @@ impl<'a> Record<'a> {
 }
 
 /// What the key holds by this record, which the key's own place in the store leads to: damaged unless it is whole and of this key.
-pub(super) fn entry(key: &str, revision: Revision, bytes: &[u8]) -> Entry {
+pub(crate) fn entry(key: &str, revision: Revision, bytes: &[u8]) -> Entry {
     match Record::decode(bytes, revision) {
         Some(record) if record.key == key && record.what == What::Put => {
             Entry { key: key.to_owned(), value: record.value.to_vec(), revision, damaged: false }
@@ -100,11 +100,11 @@ pub(super) fn entry(key: &str, revision: Revision, bytes: &[u8]) -> Entry {
 }
 
 /// An event with its checksum in front, which covers its number too.
-pub(super) fn seal_event(number: u64, event: &[u8]) -> Vec<u8> {
+pub(crate) fn seal_event(number: u64, event: &[u8]) -> Vec<u8> {
     [&crc32c(&[&number.to_le_bytes(), event]).to_le_bytes(), event].concat()
 }
 
-pub(super) fn open_event(number: u64, sealed: &[u8]) -> Option<&[u8]> {
+pub(crate) fn open_event(number: u64, sealed: &[u8]) -> Option<&[u8]> {
     let (sum, event) = sealed.split_first_chunk::<SUM>()?;
     (u32::from_le_bytes(*sum) == crc32c(&[&number.to_le_bytes(), event])).then_some(event)
 }

@@ -220,13 +220,9 @@ impl UdpAgent {
         leave: Option<Leave<'_>>,
     ) -> Result<(Pdu, SocketAddr), Fault> {
         let encode = |id, attempt| datagram(pdu.kind, codec::message(community, &try_of(pdu, id, attempt)));
-        let judge = |bytes: &[u8], from: SocketAddr, listening: &Listening| match codec::read_message(bytes) {
-            Ok((theirs, reply)) => {
-                let ours = theirs == community && reply.kind == Kind::Response && listening.has(reply.request);
-                ours.then_some(Ok((reply, from)))
-            }
-            // What does not read shows nothing that fits but its sender.
-            Err(unreadable) => elsewhere(from, peer).is_none().then_some(Err(unreadable)),
+        let judge = |bytes: &[u8], from: SocketAddr, listening: &Listening| {
+            let reply = judge(bytes, community, elsewhere(from, peer).is_none(), |id| listening.has(id))?;
+            Some(reply.map(|reply| (reply, from)))
         };
         match self.socket.ask(peer, &self.waits(pdu.kind), leave, encode, judge).await {
             Ok(Ok(reply)) => Ok(reply),
@@ -426,6 +422,16 @@ impl Agent for UdpAgent {
             false => format!("it is asked at {} and answers from {}", self.address, from.ip()),
         });
         by_row.into_iter().chain(elsewhere).collect()
+    }
+}
+
+/// What a datagram is to one who asked with this community and these request-ids: the Response, why it does not read, or nothing where it is not
+/// to be believed.
+pub(crate) fn judge(bytes: &[u8], community: &[u8], from_peer: bool, asked: impl Fn(i32) -> bool) -> Option<Result<Pdu, Unreadable>> {
+    match codec::read_message(bytes) {
+        Ok((theirs, reply)) => (theirs == community && reply.kind == Kind::Response && asked(reply.request)).then_some(Ok(reply)),
+        // What does not read shows nothing that fits but its sender.
+        Err(unreadable) => from_peer.then_some(Err(unreadable)),
     }
 }
 

@@ -8,10 +8,10 @@ pub(crate) mod agent;
 pub(crate) mod codec;
 pub(crate) mod keys;
 pub(crate) mod privacy;
-mod session;
+pub(crate) mod session;
 pub(crate) mod transport;
 pub(crate) mod usm;
-mod walk;
+pub(crate) mod walk;
 
 pub use agent::{Timing, UdpAgent};
 pub use transport::SnmpSocket;

@@ -41,7 +41,7 @@ pub(super) struct Login {
 
 /// What is known of an agent's engine.
 #[derive(Clone)]
-pub(super) struct Session {
+pub(crate) struct Session {
     pub engine: Vec<u8>,
     clock: Clock,
     /// When `clock` was right.
@@ -51,6 +51,10 @@ pub(super) struct Session {
 }
 
 impl Session {
+    pub(crate) fn new(engine: Vec<u8>, clock: Clock, user: String, protection: Protection) -> Session {
+        Session { engine, clock, since: Instant::now(), user, protection }
+    }
+
     fn clock(&self) -> Clock {
         let passed = u32::try_from(self.since.elapsed().as_secs()).unwrap_or(u32::MAX);
         Clock { time: self.clock.time.saturating_add(passed).min(i32::MAX as u32), ..self.clock }
@@ -64,7 +68,7 @@ impl Session {
 
 /// Why the agent did not process a request (RFC 3414 section 3.2, RFC 3412 section 7.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Complaint {
+pub(crate) enum Complaint {
     UnsupportedLevel,
     NotInTimeWindow,
     UnknownUser,
@@ -90,7 +94,7 @@ impl Complaint {
 }
 
 /// A reply that may be believed as far as its level goes.
-enum Reply {
+pub(crate) enum Reply {
     /// At our own level, with the engine's clock and the address that it came from.
     Response(Pdu, Clock, SocketAddr),
     /// The clock only where the Report was authenticated.
@@ -237,13 +241,7 @@ impl UdpAgent {
             let keys = keys::localized(masters.clone(), (login.auth, login.privacy), &found.engine, way).await;
             let keys = keys.map_err(|source| Fault::Network { device: self.device.clone(), source })?;
             let protection = Protection { auth: login.auth, privacy: login.privacy, keys };
-            let session = Session {
-                engine: found.engine.clone(),
-                clock: found.clock,
-                since: Instant::now(),
-                user: login.username.clone(),
-                protection,
-            };
+            let session = Session::new(found.engine.clone(), found.clock, login.username.clone(), protection);
             match self.confirm(peer, session, login).await {
                 Ok(session) => {
                     self.extension = way;
@@ -332,7 +330,7 @@ impl UdpAgent {
             datagram(pdu.kind, message.bytes().unwrap_or_default())
         };
         let judge = |bytes: &[u8], from: SocketAddr, listening: &Listening| {
-            let reply = judge(bytes, from, listening, session, user)?;
+            let reply = judge(bytes, from, |id| listening.has(id), session)?;
             (elsewhere(from, peer).is_none() || reply.counts_from_anywhere()).then_some(reply)
         };
         self.socket.ask(peer, waits, leave, encode, judge).await
@@ -371,10 +369,11 @@ impl UdpAgent {
     }
 }
 
-fn judge(bytes: &[u8], from: SocketAddr, listening: &Listening, session: &Session, user: &[u8]) -> Option<Reply> {
+/// What a datagram is to one who asked in this session and by these request-ids.
+pub(crate) fn judge(bytes: &[u8], from: SocketAddr, asked: impl Fn(i32) -> bool, session: &Session) -> Option<Reply> {
     let incoming = usm::read(bytes).ok()?;
     let protection = &session.protection;
-    let ours = incoming.engine == session.engine && incoming.user == user;
+    let ours = incoming.engine == session.engine && incoming.user == session.user.as_bytes();
     if incoming.level > Level::NoAuthNoPriv && !(ours && incoming.verify(protection.auth, &protection.keys.auth)) {
         tracing::debug!("an SNMPv3 reply with a wrong digest");
         return None;
@@ -386,7 +385,7 @@ fn judge(bytes: &[u8], from: SocketAddr, listening: &Listening, session: &Sessio
     match (scoped.pdu.kind, incoming.level) {
         // A reply that anybody could read is none to what was encrypted.
         (Kind::Response, level @ (Level::AuthNoPriv | Level::AuthPriv)) => {
-            let fits = level == protection.privacy.level() && listening.has(scoped.pdu.request);
+            let fits = level == protection.privacy.level() && asked(scoped.pdu.request);
             fits.then_some(Reply::Response(scoped.pdu, incoming.clock, from))
         }
         (Kind::Report, Level::NoAuthNoPriv) => Some(Reply::Report(Complaint::of(&scoped.pdu), None)),

@@ -12,7 +12,7 @@ use super::{Binding, Cut, Oid, Value, Walked};
 use crate::limits;
 
 /// Bindings of one reply: snmpsim and some switches stop at 64, net-snmp at 100, and 64 PVIDs still fit an Ethernet frame.
-pub(super) const REPLY_BINDINGS_MAX: usize = 64;
+pub(crate) const REPLY_BINDINGS_MAX: usize = 64;
 /// Columns of one request, so that a reply of `REPLY_BINDINGS_MAX` has two rows of each.
 const COLUMNS_MAX: usize = 32;
 /// Rows asked for where the expected number of rows is used up and the table still goes on; more where it goes on for long.
@@ -20,7 +20,7 @@ const ROWS_BEYOND: usize = 10;
 
 /// One GETBULK: go on after each of `after`, `rows` times.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(crate) struct Ask {
     pub after: Vec<Oid>,
     pub rows: u32,
     columns: Vec<usize>,
@@ -28,17 +28,17 @@ pub(super) struct Ask {
 
 impl Ask {
     /// The first row of one column.
-    pub(super) fn one(column: &Oid) -> Ask {
+    pub(crate) fn one(column: &Oid) -> Ask {
         Ask { after: vec![column.clone()], rows: 1, columns: vec![0] }
     }
 
     /// The next row of each column.
-    pub(super) fn by_row(&self) -> Ask {
+    pub(crate) fn by_row(&self) -> Ask {
         Ask { rows: 1, ..self.clone() }
     }
 
     /// The same, a column to a request.
-    pub(super) fn singly(&self) -> Vec<Ask> {
+    pub(crate) fn singly(&self) -> Vec<Ask> {
         let one = |(after, column): (&Oid, &usize)| Ask { after: vec![after.clone()], rows: 1, columns: vec![*column] };
         self.after.iter().zip(&self.columns).map(one).collect()
     }
@@ -102,7 +102,7 @@ impl Column {
 }
 
 /// A walk on its way.
-pub(super) struct Walk {
+pub(crate) struct Walk {
     columns: Vec<Column>,
     expected: usize,
     bindings_max: usize,
@@ -110,13 +110,13 @@ pub(super) struct Walk {
 
 impl Walk {
     /// `rows`: how many to expect in the longest column, 0 where nobody knows.
-    pub(super) fn new(columns: &[Oid], rows: usize, bindings_max: usize) -> Walk {
+    pub(crate) fn new(columns: &[Oid], rows: usize, bindings_max: usize) -> Walk {
         let columns = columns.iter().map(Column::new).collect();
         Walk { columns, expected: rows, bindings_max: bindings_max.clamp(1, REPLY_BINDINGS_MAX) }
     }
 
     /// The next request, or nothing where all columns are at their end.
-    pub(super) fn ask(&self) -> Option<Ask> {
+    pub(crate) fn ask(&self) -> Option<Ask> {
         let width = COLUMNS_MAX.min(self.bindings_max);
         let columns: Vec<usize> = (0..self.columns.len()).filter(|&at| !self.columns[at].done).take(width).collect();
         let most = self.bindings_max / columns.len().max(1);
@@ -132,7 +132,7 @@ impl Walk {
     }
 
     /// The reply to `ask`. The error says what is wrong with it.
-    pub(super) fn take(&mut self, ask: &Ask, reply: Vec<Binding>) -> Result<(), String> {
+    pub(crate) fn take(&mut self, ask: &Ask, reply: Vec<Binding>) -> Result<(), String> {
         if reply.is_empty() {
             return Err("a reply to a walk without a single binding".to_owned());
         }
@@ -154,7 +154,7 @@ impl Walk {
     }
 
     /// The columns of `ask` are at their end, or not told further.
-    pub(super) fn end(&mut self, ask: &Ask, cut: Option<&Cut>) {
+    pub(crate) fn end(&mut self, ask: &Ask, cut: Option<&Cut>) {
         for column in &ask.columns {
             self.columns[*column].end(cut.cloned());
         }
@@ -176,24 +176,24 @@ impl Walk {
     }
 
     /// The longest column, and how many rows it has so far.
-    pub(super) fn longest(&self) -> Option<(&Oid, usize)> {
+    pub(crate) fn longest(&self) -> Option<(&Oid, usize)> {
         self.columns.iter().map(|column| (&column.root, column.rows.len())).max_by_key(|(_, rows)| *rows)
     }
 
     /// The agent said tooBig: ask for half as much from now on. False where it was one binding already.
-    pub(super) fn halve(&mut self, ask: &Ask) -> bool {
+    pub(crate) fn halve(&mut self, ask: &Ask) -> bool {
         let asked = ask.after.len() * ask.rows as usize;
         self.bindings_max = (asked.min(self.bindings_max) / 2).max(1);
         asked > 1
     }
 
     /// How many bindings a reply may have now.
-    pub(super) fn bindings_max(&self) -> usize {
+    pub(crate) fn bindings_max(&self) -> usize {
         self.bindings_max
     }
 
     /// What came of each column.
-    pub(super) fn walked(self) -> Vec<Walked> {
+    pub(crate) fn walked(self) -> Vec<Walked> {
         let walked = |column: Column| Walked { rows: column.rows, unordered: column.unordered, cut: column.cut };
         self.columns.into_iter().map(walked).collect()
     }

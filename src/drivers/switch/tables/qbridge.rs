@@ -66,13 +66,18 @@ const ACCESS: i64 = 2;
 /// A hybrid port is tagged and untagged as its lists say.
 const HYBRID: i64 = 3;
 
-/// Of dot1qVlanCurrentTable's index (time mark, VLAN) only the last part counts; the time mark is not 0 on every agent.
-pub(crate) fn rows(egress: &Column, untagged: &Column, interfaces: &BTreeMap<u32, Vlan>) -> BTreeMap<Vlan, Row> {
+/// `row_of`: the VLAN's part of an index. Nothing where it is none of the table's: what is read of a row is what is written to it.
+pub(crate) fn rows(
+    egress: &Column,
+    untagged: &Column,
+    row_of: impl Fn(&[u32]) -> Option<u32>,
+    interfaces: &BTreeMap<u32, Vlan>,
+) -> BTreeMap<Vlan, Row> {
     let list = |column: &Column, index: &Vec<u32>| column.get(index).and_then(octets).unwrap_or_default().to_vec();
     let row = |index: &Vec<u32>| {
-        let last = *index.last()?;
-        let vlan = Vlan::try_from(i64::from(last)).ok().or_else(|| interfaces.get(&last).copied())?;
-        Some((vlan, Row { index: last, egress: list(egress, index), untagged: list(untagged, index) }))
+        let at = row_of(index)?;
+        let vlan = Vlan::try_from(i64::from(at)).ok().or_else(|| interfaces.get(&at).copied())?;
+        Some((vlan, Row { index: at, egress: list(egress, index), untagged: list(untagged, index) }))
     };
     egress.keys().filter_map(row).collect()
 }
