@@ -162,8 +162,10 @@ pub(crate) const ACCEPT_AGAIN_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const ACCEPT_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Reports and messages waiting for the controller: a poll of every device of a large site.
 pub const REPORTS: usize = 4_096;
-/// How often a directory of manifests is read again without a hint: notify is blind on NFS and to symlink swaps.
+/// How often a directory of manifests is read again without a hint: notify is blind on NFS.
 pub(crate) const RESCAN: Duration = Duration::from_secs(30);
+/// How often it is looked whether another directory stands at its path: one stat(2), and a person who swaps a link waits for no more.
+pub(crate) const DIRECTORY_LOOKED_AT: Duration = Duration::from_secs(2);
 /// Deletions of a directory that no person was asked about count together for so long: a mistake that removes files one by one is one mistake.
 pub(crate) const DELETED_LATELY: Duration = Duration::from_secs(600);
 /// How many contents of a directory are remembered as applied: 15 KB in the store.
