@@ -13,6 +13,9 @@ pub const MANIFEST_OBJECTS: usize = 50_000;
 pub(crate) const MANIFEST_DEPTH: usize = 64;
 /// Faults printed for one file set; a broken generator would otherwise fill the terminal.
 pub(crate) const DIAGNOSTICS: usize = 200;
+/// Ports of one range of a switch's manifest: a slot of a chassis has a hundred, and a stack numbers some hundred in a row. More is a slip of the
+/// finger, which would cover ports that nobody meant.
+pub(crate) const PORTS_OF_RANGE: u64 = 1_024;
 /// Learned MACs kept per port: more than this is an uplink, and which ones does not matter.
 pub const MACS_PER_PORT: usize = 64;
 /// Learned MACs of a server's port that are not the server's: a BMC that shares the NIC, and a guest. More is a switch.
