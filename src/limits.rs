@@ -131,6 +131,9 @@ pub(crate) const OBJECTS_READ_AT_ONCE: usize = 1_000;
 pub(crate) const BETWEEN_STATUSES: Duration = Duration::from_millis(500);
 /// How often a write that lost against another writer is begun again.
 pub(crate) const API_ATTEMPTS: usize = 10;
+/// How often it is looked whether the API's socket still stands in its place: one stat(2), and whoever was told that there is no controller tries
+/// again after as long.
+pub(crate) const SOCKET_LOOKED_AT: Duration = Duration::from_secs(5);
 /// How long requests that run may go on when the API stops.
 pub(crate) const API_DRAIN: Duration = Duration::from_secs(5);
 /// The file of a Secret: a hundred times what it needs.
