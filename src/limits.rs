@@ -13,6 +13,9 @@ pub const MANIFEST_OBJECTS: usize = 50_000;
 pub(crate) const MANIFEST_DEPTH: usize = 64;
 /// Faults printed for one file set; a broken generator would otherwise fill the terminal.
 pub(crate) const DIAGNOSTICS: usize = 200;
+/// Ports of one range of a switch's manifest: a slot of a chassis has a hundred, and a stack numbers some hundred in a row. More is a slip of the
+/// finger, which would cover ports that nobody meant.
+pub(crate) const PORTS_OF_RANGE: u64 = 1_024;
 /// Learned MACs kept per port: more than this is an uplink, and which ones does not matter.
 pub const MACS_PER_PORT: usize = 64;
 /// Learned MACs of a server's port that are not the server's: a BMC that shares the NIC, and a guest. More is a switch.
@@ -130,6 +133,9 @@ pub(crate) const OBJECTS_READ_AT_ONCE: usize = 1_000;
 pub(crate) const BETWEEN_STATUSES: Duration = Duration::from_millis(500);
 /// How often a write that lost against another writer is begun again.
 pub(crate) const API_ATTEMPTS: usize = 10;
+/// How often it is looked whether the API's socket still stands in its place: one stat(2), and whoever was told that there is no controller tries
+/// again after as long.
+pub(crate) const SOCKET_LOOKED_AT: Duration = Duration::from_secs(5);
 /// How long requests that run may go on when the API stops.
 pub(crate) const API_DRAIN: Duration = Duration::from_secs(5);
 /// The file of a Secret: a hundred times what it needs.
@@ -164,8 +170,10 @@ pub(crate) const ACCEPT_AGAIN_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const ACCEPT_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Reports and messages waiting for the controller: a poll of every device of a large site.
 pub const REPORTS: usize = 4_096;
-/// How often a directory of manifests is read again without a hint: notify is blind on NFS and to symlink swaps.
+/// How often a directory of manifests is read again without a hint: notify is blind on NFS.
 pub(crate) const RESCAN: Duration = Duration::from_secs(30);
+/// How often it is looked whether another directory stands at its path: one stat(2), and a person who swaps a link waits for no more.
+pub(crate) const DIRECTORY_LOOKED_AT: Duration = Duration::from_secs(2);
 /// Deletions of a directory that no person was asked about count together for so long: a mistake that removes files one by one is one mistake.
 pub(crate) const DELETED_LATELY: Duration = Duration::from_secs(600);
 /// How many contents of a directory are remembered as applied: 15 KB in the store.

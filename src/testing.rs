@@ -148,6 +148,7 @@ pub mod drivers {
 }
 pub mod gitops {
     pub use crate::gitops::directory::{Content, Directory, Not};
+    pub use crate::gitops::lookout::Lookout;
 }
 pub mod limits {
     pub use crate::limits::{

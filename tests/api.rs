@@ -466,6 +466,50 @@ async fn the_socket_is_ours_alone() {
     assert_eq!(std::fs::read(&file).unwrap(), b"x");
 }
 
+/// As logind does with a user's directory, and a cleaner with /tmp.
+#[tokio::test]
+async fn a_socket_that_somebody_removes_is_bound_anew_and_another_controllers_is_left() {
+    let site = Site::start().await;
+    let directory = site.socket.parent().unwrap();
+    let answers = async || {
+        for _ in 0..600 {
+            if std::os::unix::net::UnixStream::connect(&site.socket).is_ok() {
+                return site.call("GET", "/networks", Value::Null).await.0;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("nobody answers after a minute");
+    };
+    assert_eq!(answers().await, 200);
+    // Whoever is connected goes on.
+    let watch = site.send("GET", "/apis/embody.dev/v1alpha1/networks?watch=true", "", Vec::new()).await;
+    for removed in [&site.socket, &site.socket.with_extension("sock.lock"), directory] {
+        if removed.is_dir() { std::fs::remove_dir_all(removed) } else { std::fs::remove_file(removed) }.unwrap();
+        assert_eq!(answers().await, 200);
+        let mode = |p: &std::path::Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&site.socket), mode(directory)), (0o600, 0o700));
+        assert!(matches!(Listener::bind(&site.socket), Err(BindError::InUse { .. })));
+    }
+    site.create(network("late", 7)).await;
+    let told = watch.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(String::from_utf8_lossy(&told).contains("\"late\""), "{told:?}");
+
+    // Another controller is quicker: it keeps what it has, and what it leaves is taken.
+    std::fs::remove_dir_all(directory).unwrap();
+    let other = Listener::bind(&site.socket).unwrap();
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&site.socket).unwrap());
+    let before = inode();
+    for _ in 0..12 {
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        tokio::time::resume();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(inode(), before);
+    drop(other);
+    assert_eq!(answers().await, 200);
+}
+
 #[tokio::test]
 async fn every_answer_says_that_statuses_are_old() {
     let site = Site::start().await;

@@ -10,7 +10,7 @@ use embody::testing::model::Object;
 use embody::testing::model::fact::Power;
 use embody::testing::sim::bmc::SoftOff;
 use embody::testing::sim::switch::Kind;
-use embody::testing::store::Store;
+use embody::testing::store::{Expect, Store};
 use serde_json::json;
 use small::{Small, binding, name, network};
 use tokio::time::sleep;
@@ -92,6 +92,42 @@ async fn what_became_something_else_between_the_look_and_the_word_is_refused() {
     assert!(site.words.approve(&name("b"), Approving::ThePlan, &hard.digest, "me").await.is_err(), "another word was shown");
     sleep(10 * MINUTE).await;
     site.is_asked().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_approval_does_not_lift_is_said_with_the_word_that_does() {
+    let mut site = Small::asks().await;
+    site.pause().await;
+    let said = site.approve().await;
+    assert!(
+        said.contains("does not lift what stops it now: everything is paused by me: wait a moment, until `embody resume --all`"),
+        "{said}"
+    );
+    site.resume().await;
+    site.ready().await;
+
+    site.centre.touch(&name("s"), |bmc, now| bmc.press_button(now));
+    sleep(2 * MINUTE).await;
+    site.is_asked().await;
+    let breaker = json!({ "scope": "breaker", "reason": "drift; `embody resume breaker` lets it go on", "by": "embody", "since": "2026-01-01T00:00:00Z" });
+    site.store.put_if("records/2/pauses/breaker", breaker.to_string().into_bytes(), Expect::Absent).await.unwrap();
+    site.restart();
+    sleep(2 * MINUTE).await;
+    let said = site.approve().await;
+    assert!(said.contains("does not lift what stops it now: drift; `embody resume breaker`"), "{said}");
+    assert_eq!(site.centre.power(&name("s")), Some(Power::Off));
+    site.words.close_breaker("me").await.unwrap();
+    site.ready().await;
+
+    // Of what is only observed nothing can be approved, and the way in which it would be done neither.
+    let stopped = json!({ "persona": "p", "target": { "server": "s" }, "correct": "observe", "state": "Stopped" });
+    let stopped = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": stopped });
+    site.apply(vec![Object::from_json(stopped).unwrap()]).await;
+    sleep(2 * MINUTE).await;
+    for word in [Approving::Hard, Approving::ThePlan] {
+        let refused = site.words.show_approval(&name("b"), word).await.unwrap_err().to_string();
+        assert!(refused.contains("binding b only observes the power plane") && refused.contains("`correct: approve`"), "{refused}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -224,6 +224,13 @@ async fn people_speak() {
     site.create(binding("idle", "p", "t")).await;
     fails(&site, "approve idle", 5, "nothing of idle waits").await;
     fails(&site, "approve server/s", 2, "expected a Binding").await;
+    let told = site.control.told.lock().unwrap().len();
+    for words in ["approve web-1 nosuch idle", "approve bindings web-1 nosuch --yes", "restart web-1 nosuch"] {
+        fails(&site, words, 4, "no binding is named `nosuch`: nothing was done").await;
+    }
+    assert_eq!(site.control.told.lock().unwrap().len(), told);
+    assert_eq!(ok(&site, "restart web-1").await, "Binding/web-1 restart 3 desired\n");
+    fails(&site, "declare s t off --reason cable", 2, "one server at a time").await;
     for line in ["pause --reason x", "pause --all s --reason x", "pause --all", "resume", "pause s --reason x --for 1y"] {
         assert_eq!(run(&site, line).await.code, 2, "{line}");
     }

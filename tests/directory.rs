@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use embody::testing::gitops::{Directory, Not};
+use embody::testing::gitops::{Directory, Lookout, Not};
 use embody::testing::model::Object;
 use serde_json::{Value, json};
 use site::{Site, binding, network, object, persona, secret, server};
@@ -215,7 +215,10 @@ impl Files {
 
     /// Reads it as it is, and applies that; the networks that there are then.
     async fn applied(&self) -> (String, Vec<String>) {
-        let mut source = self.source();
+        self.applied_by(&mut self.source()).await
+    }
+
+    async fn applied_by(&self, source: &mut Directory) -> (String, Vec<String>) {
         let content = source.look().await.unwrap_or_else(|why| panic!("{why}"));
         let said = source.apply(content).await.unwrap();
         let (_, list) = self.site.call("GET", "/networks", Value::Null).await;
@@ -343,4 +346,89 @@ async fn a_directory_that_never_rests_is_not_applied() {
     let why = files.refused().await;
     writer.abort();
     assert!(why.contains("busy.yaml") && why.contains("keeps changing"), "{why}");
+}
+
+// ---- what is a hint --------------------------------------------------------------------------------------------------------
+
+/// Looks at a path as the controller does, but never without a hint.
+struct Watched {
+    lookout: Lookout,
+    path: PathBuf,
+    source: Directory,
+    has_looked: bool,
+}
+
+impl Watched {
+    fn new(path: PathBuf, files: &Files) -> Watched {
+        let source = Directory::new(path.clone(), true, files.site.backend.clone());
+        Watched { lookout: Lookout::new(path.clone()), path, source, has_looked: false }
+    }
+
+    /// Looks again at each hint until that is applied and holds these networks.
+    async fn holds(&mut self, files: &Files, names: &[&str]) {
+        let holds = async {
+            loop {
+                if self.has_looked {
+                    self.lookout.hint().await;
+                }
+                self.has_looked = true;
+                self.lookout.begin().await;
+                let is_there = self.path.exists();
+                let found = if is_there { files.applied_by(&mut self.source).await.1 } else { Vec::new() };
+                if found == names {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), holds).await.unwrap_or_else(|_| panic!("no hint leads to {names:?}"));
+    }
+}
+
+fn set(root: &Path, name: &str, vlan: u16) -> PathBuf {
+    let directory = root.join(name).join("rack");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("one.yaml"), text(name, vlan)).unwrap();
+    directory
+}
+
+#[tokio::test]
+async fn a_link_that_is_swapped_is_followed_at_its_end_and_further_up() {
+    for above in [false, true] {
+        let files = Files::start().await;
+        let root = files.root.path();
+        let (blue, green) = (set(root, "blue", 11), set(root, "green", 12));
+        let at = root.join("current");
+        // As `ln -sfn` and git-sync's `mv -T` do it: another link is made, and takes the place.
+        let swap = |to: &Path| {
+            symlink(if above { to.parent().unwrap() } else { to }, root.join("next")).unwrap();
+            fs::rename(root.join("next"), &at).unwrap();
+        };
+        swap(&blue);
+        let mut watched = Watched::new(if above { at.join("rack") } else { at.clone() }, &files);
+        watched.holds(&files, &["blue"]).await;
+        swap(&green);
+        watched.holds(&files, &["green"]).await;
+        // What is there now is watched.
+        fs::write(green.join("more.yaml"), text("more", 13)).unwrap();
+        watched.holds(&files, &["green", "more"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_moved_away_and_made_anew_is_the_one_that_counts() {
+    let files = Files::start().await;
+    let mut watched = Watched::new(files.path(""), &files);
+    watched.holds(&files, &["web"]).await;
+    for (away, name) in [("old", "first"), ("older", "second")] {
+        fs::rename(files.path(""), files.root.path().join(away)).unwrap();
+        files.write("web.yaml", &text(name, 120));
+        watched.holds(&files, &[name]).await;
+    }
+    // Gone for a while, which is no reason to wait longer when it is there again.
+    fs::remove_dir_all(files.path("")).unwrap();
+    watched.holds(&files, &[]).await;
+    files.write("web.yaml", &text("third", 120));
+    watched.holds(&files, &["third"]).await;
+    files.write("web.yaml", &text("fourth", 120));
+    watched.holds(&files, &["fourth"]).await;
 }

@@ -136,6 +136,39 @@ fn an_object_with_a_fault_still_exists_for_others_and_is_judged_with_them() {
     assert_eq!(codes(&loaded.diagnostics), ["yaml-syntax"], "{}", loaded.render(false));
 }
 
+#[test]
+fn a_limit_of_nothing_and_a_range_that_is_none_are_refused_where_they_stand() {
+    let policy = |limits: &str| format!("{HEAD}kind: Policy\nmetadata: {{ name: default }}\nspec: {{ limits: {{ {limits} }} }}\n");
+    let ports = |ports: &str| {
+        let snmp = "snmp: { version: v3, secretRef: { name: snmp } }";
+        format!("{HEAD}kind: Switch\nmetadata: {{ name: tor }}\nspec: {{ address: 192.0.2.1, {snmp}, manage: {{ ports: [{ports}] }} }}\n")
+    };
+    for (text, found, hint) in [
+        (policy("maxPowerChanges: { atOnce: 0 }"), "found 0, expected at least 1", "`correct: observe`"),
+        (policy("maxPowerChanges: { perMinute: 0 }"), "found 0, expected at least 1", "`embody pause --all --reason"),
+        (policy("maxPortWrites: { atOnce: 0 }"), "found 0, expected at least 1", "`embody pause --all --reason"),
+        (policy("maxPortWrites: { perMinute: 0 }"), "found 0, expected at least 1", "`embody pause --all --reason"),
+        (policy("maxPortWrites: { perSwitch: 0 }"), "found 0, expected at least 1", "`embody pause --all --reason"),
+        (policy("maxUnavailable: 0"), "found 0, expected at least 1", "`embody pause --all --reason"),
+        (ports("Gi1/0/24-1"), "found 24 to 1, expected the lower number first", "`Gi1/0/24-1-1`"),
+        (ports("port1-4, port8-1"), "found 8 to 1, expected the lower number first", "`port8-1-1`"),
+        (ports("Gi1/0/1-99999999"), "found 1 to 99999999, expected at most 1024 ports", "Gi1/0/1-24"),
+        (ports("Gi1/0/1-99999999999999999999"), "expected at most 1024 ports", "Gi1/0/1-24"),
+    ] {
+        let loaded = manifest::load(&[Source::text("test.yaml", text)], &[]);
+        let faults: Vec<&Diagnostic> = loaded.diagnostics.iter().filter(|d| d.code == "bad-value").collect();
+        let shown = loaded.render(false);
+        assert!(faults.len() == 1 && shown.contains("test.yaml:4:") && shown.contains(found) && shown.contains(hint), "{shown}");
+    }
+    // These have a word that lifts them: a person approves.
+    for text in [
+        policy("maxAffectedByChange: { count: 0, percent: 0 }, maxDeletes: 0, maxUnavailable: 0%, stopIfDrifted: 0"),
+        ports("qsfpplus2-1-1"),
+    ] {
+        assert!(load(&text).diagnostics.iter().all(|d| d.code != "bad-value"), "{}", load(&text).render(false));
+    }
+}
+
 /// The examples with two bindings changed: personas swapped between two servers.
 #[test]
 fn swapping_two_personas_is_legal() {

@@ -86,6 +86,38 @@ impl Small {
     }
 }
 
+/// What is named is what there is to do: a binding that can be told to stop, a button, or nothing.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_runs_is_kept_with_words_that_can_be_followed() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    let words = async || {
+        let declared = site.words.declare(&name("s"), Declaring::Off, "its power is cut", "me").await.unwrap_err().to_string();
+        let deleted = site.words.may_delete(ObjectKind::Server, &name("s")).await.err().map(|refused| refused.to_string());
+        (declared, deleted)
+    };
+    let (declared, deleted) = words().await;
+    for said in [declared, deleted.unwrap()] {
+        assert!(said.ends_with("say `state: Stopped` in binding b"), "{said}");
+    }
+    site.remove(ObjectKind::Binding, "b").await;
+    sleep(Duration::from_secs(60)).await;
+    let (declared, deleted) = words().await;
+    for said in [declared, deleted.unwrap()] {
+        assert!(said.ends_with("no binding names it: switch it off by hand, which its BMC will show"), "{said}");
+    }
+    site.centre.touch(&name("s"), |bmc, now| bmc.press_button(now));
+    let mut ends = false;
+    for _ in 0..120 {
+        sleep(Duration::from_secs(1)).await;
+        let (declared, deleted) = words().await;
+        ends |= declared.contains("ends by itself") && deleted.is_some_and(|said| said.contains("ends by itself"));
+    }
+    assert!(ends, "it was not said that two answers are waited for");
+    let (declared, deleted) = words().await;
+    assert!(declared.ends_with("it is off, and by evidence it runs nothing") && deleted.is_none(), "{declared} {deleted:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_emptied_under_the_controller_stops_it_until_a_person_takes_it() {
     let site = Small::converged().await;

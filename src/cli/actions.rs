@@ -95,7 +95,7 @@ pub(super) async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Fa
     if args.object == ["source/directory"] {
         return approve_directory(args.yes, client).await;
     }
-    let names = subject::of_kind(&args.object, Kind::Binding)?;
+    let names = bindings(&args.object, client).await?;
     let several = names.len() > 1;
     let mut refused: Option<Exit> = None;
     for name in names {
@@ -112,6 +112,24 @@ pub(super) async fn approve(args: ApproveArgs, client: &Client) -> Result<(), Fa
     match refused {
         Some(exit) => Err(Failure::new(exit, "not all of them were approved")),
         None => Ok(()),
+    }
+}
+
+/// All of them exist: a word with a slip of the finger in it is done for none.
+async fn bindings(words: &[String], client: &Client) -> Result<Vec<Name>, Failure> {
+    let names = subject::of_kind(words, Kind::Binding)?;
+    let mut missing = Vec::new();
+    for name in &names {
+        if client.find(Kind::Binding, name).await?.is_none() {
+            missing.push(format!("`{name}`"));
+        }
+    }
+    match missing.is_empty() {
+        true => Ok(names),
+        false => {
+            let message = format!("no binding is named {}: nothing was done", missing.join(" or "));
+            Err(Failure::new(Exit::NotFound, message).hint("`embody get bindings` lists them"))
+        }
     }
 }
 
@@ -182,11 +200,11 @@ pub(super) async fn declare(args: DeclareArgs, client: &Client) -> Result<(), Fa
     if !["off", "foreign"].contains(&what.as_str()) {
         return Err(Failure::usage(format!("found `{what}`, expected `off` or `foreign` after the server")));
     }
-    for name in subject::of_kind(server, Kind::Server)? {
-        let path = format!("{}/declare", path_of(Kind::Server, &name));
-        show(&client.post(&path, &json!({ "what": what, "reason": args.reason })).await?)?;
-    }
-    Ok(())
+    // One that is in no manifest any more can be declared as well: whether the second of several exists is not known before the first is declared.
+    let names = subject::of_kind(server, Kind::Server)?;
+    let [name] = names.as_slice() else { return Err(Failure::usage("one server at a time, and what is so: `off` or `foreign`")) };
+    let path = format!("{}/declare", path_of(Kind::Server, name));
+    show(&client.post(&path, &json!({ "what": what, "reason": args.reason })).await?)
 }
 
 pub(super) async fn accept(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
@@ -217,7 +235,7 @@ pub(super) async fn retry(args: ObjectArgs, client: &Client) -> Result<(), Failu
 }
 
 pub(super) async fn restart(args: ObjectArgs, client: &Client) -> Result<(), Failure> {
-    for name in subject::of_kind(&args.object, Kind::Binding)? {
+    for name in bindings(&args.object, client).await? {
         restart_one(client, &name).await?;
     }
     Ok(())

@@ -435,19 +435,17 @@ impl Controller {
         if self.cache.unreadable.contains_key(name) {
             return refuse(format!("what is stored of server {name} does not read, so it may run anything"));
         }
-        let body = self.cache.body(name);
+        let (body, way, foreign) = (self.cache.body(name), self.way_off(name), fence::foreign(name));
         if body.anything && body.fences() {
-            let foreign = fence::foreign(name);
-            return refuse(format!("nothing is known of what server {name} runs; switch it off, or say what is so: {foreign}"));
+            return refuse(format!("nothing is known of what server {name} runs; {way}; or say what is so: {foreign}"));
         }
         if let Some(persona) = body.found_evidence().next() {
-            let foreign = fence::foreign(name);
             return refuse(format!(
-                "server {name} was found running when a binding named it for persona {persona}, and nobody has said what it runs; switch it off, or say what is so: {foreign}"
+                "server {name} was found running when a binding named it for persona {persona}, and nobody has said what it runs; {way}; or say what is so: {foreign}"
             ));
         }
         match body.evidence.keys().next() {
-            Some(persona) => refuse(format!("by evidence server {name} may still run persona {persona}; stop it first (state: Stopped)")),
+            Some(persona) => refuse(format!("by evidence server {name} may still run persona {persona}; {way}")),
             None => Ok(()),
         }
     }

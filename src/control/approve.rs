@@ -11,6 +11,7 @@ use super::actions::{in_words, list, shown};
 use super::controller::Controller;
 use crate::control::operator::{ApprovalShown, Approving, Refusal};
 use crate::limits;
+use crate::model::binding::{Mode, Plane};
 use crate::model::body::Hold;
 use crate::model::fact::{Power, Tick};
 use crate::model::op::Op;
@@ -124,7 +125,11 @@ impl Controller {
         self.bodies_of(binding).iter().for_each(|body| self.in_flight.forget_failures(body));
         self.status.event("Normal", &format!("Binding/{binding}"), "Approved", &format!("by {who}{hard}: {}", list(&ops)));
         self.wake_binding(binding);
-        Ok(format!("{binding} approved{hard}, to be begun within an hour: {}", list(&ops)))
+        Ok(format!(
+            "{binding} approved{hard}, to be begun within an hour: {}{}",
+            list(&ops),
+            self.cache.not_lifted(&self.bodies_of(binding), binding)
+        ))
     }
 
     fn draft(&self, binding: &Name, word: &Approving) -> Result<Draft, Refusal> {
@@ -185,14 +190,18 @@ impl Controller {
         let waits = draft.future.waits.iter().filter(|(_, wait)| !asks(wait.reason));
         let waits: Vec<String> = waits.map(|(_, wait)| wait.message.clone()).collect();
         let shown = waits.is_empty() && self.waits_for_approval(&authority.binding);
-        if nothing_new && !shown && !(draft.approval.hard && self.is_to_be_off(&authority.binding)) {
+        if nothing_new && !shown && !(draft.approval.hard && self.is_to_be_off(authority)) {
             let earlier: Vec<String> = draft.earlier.iter().map(Op::to_string).collect();
-            let why = match (waits.as_slice(), earlier.as_slice()) {
-                ([], []) => "nothing of it waits for an approval".to_owned(),
-                (_, earlier) if !earlier.is_empty() => {
-                    format!("nothing more of it waits for an approval; approved before, and not seen done yet: {}", list(earlier))
+            let observes = draft.future.waits.iter().find(|(_, wait)| wait.reason == Reason::Observing);
+            let why = match (waits.as_slice(), earlier.as_slice(), observes) {
+                ([], [], Some((_, wait))) => {
+                    format!("{}: no approval changes that, `correct: approve` or `correct: enforce` does", wait.message)
                 }
-                (waits, _) => format!("nothing can be planned yet: {}", list(waits)),
+                ([], [], None) => "nothing of it waits for an approval".to_owned(),
+                (_, [_, ..], _) => {
+                    format!("nothing more of it waits for an approval; approved before, and not seen done yet: {}", list(&earlier))
+                }
+                (waits, ..) => format!("nothing can be planned yet: {}", list(waits)),
             };
             return Err(Refusal::Refused { why });
         }
@@ -200,13 +209,13 @@ impl Controller {
     }
 
     /// A body of it is to be switched off, and is on: a word about how has something to be about.
-    fn is_to_be_off(&self, binding: &Name) -> bool {
+    fn is_to_be_off(&self, authority: &Authority) -> bool {
         let is = |server: &Name| {
             let want = self.cache.want(server);
             let seen = self.cache.seen(server, &want);
             !seen.is(Power::Off) && fence::why_off(&want, &seen).is_some()
         };
-        self.bodies_of(binding).iter().any(is)
+        authority.mode(Plane::Power) != Mode::Observe && self.bodies_of(&authority.binding).iter().any(is)
     }
 
     /// Something of it waits for a person although nothing would be sent: what is answered on a body that is off.

@@ -157,6 +157,7 @@ impl Controller {
         controller.tell_breaker();
         controller.default_policy().await?;
         controller.all_workers();
+        controller.tell_secrets();
         controller.is_loaded = true;
         controller.wake_all();
         Ok((controller, revision))

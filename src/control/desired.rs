@@ -131,6 +131,7 @@ impl Controller {
             Kind::Secret => {
                 self.fleet.logins.changed(name);
                 self.all_workers();
+                self.tell_secret(name);
             }
             Kind::Persona => {
                 let bindings: Vec<Name> = self.cache.objects.bindings_of_persona(name).cloned().collect();

@@ -7,6 +7,7 @@ use super::actions::in_words;
 use super::controller::Controller;
 use super::operator::{Declaring, Refusal};
 use crate::model::body::{Body, Declaration, Declared, Found};
+use crate::model::fact::Power;
 use crate::model::identity::{Identity, Sameness};
 use crate::model::op::Device;
 use crate::model::{Kind, Name};
@@ -140,8 +141,9 @@ impl Controller {
 
     fn declare_off(&self, server: &Name, unreadable: bool, reason: &str, who: &str) -> Result<(Vec<Record>, String), Refusal> {
         if self.answers(server) {
+            let way = self.way_off(server);
             return refused(format!(
-                "the BMC of server {server} answers, as the machine that is remembered: switch it off (state: Stopped)"
+                "the BMC of server {server} answers, as the machine that is remembered, and nobody need declare anything: {way}"
             ));
         }
         let body = self.cache.body(server);
@@ -162,6 +164,29 @@ impl Controller {
         let declared = Declared { what, by: who.to_owned(), reason: reason.to_owned(), at: timestamp() };
         let renew = unreadable.then_some(Record::Renew);
         Ok((renew.into_iter().chain([Record::Declare(declared)]).collect(), format!("server {server} is declared off: {then}")))
+    }
+
+    /// What can be done for a server to be seen off, or is done already.
+    pub(super) fn way_off(&self, server: &Name) -> String {
+        let body = self.cache.body(server);
+        let power = self.cache.bmcs.get(server).and_then(|facts| facts.power.as_ref()).map(|power| power.value);
+        let of = |binding: &Name| self.cache.objects.bindings.get(binding).is_some_and(|b| b.spec.target.server.as_ref() == Some(server));
+        let bound = body.held_by.iter().map(|hold| &hold.binding).find(|binding| of(binding));
+        let bound = bound.or_else(|| self.cache.objects.bindings.keys().find(|binding| of(binding)));
+        match (power.filter(|_| self.answers(server)), bound) {
+            (Some(Power::Off), _) if body.evidence.is_empty() && !body.anything => "it is off, and by evidence it runs nothing".to_owned(),
+            (Some(Power::Off), _) => {
+                format!("it is off, and what it may run ends by itself once two answers have shown that: `embody why server/{server}`")
+            }
+            (Some(Power::On) | None, Some(binding)) => format!("say `state: Stopped` in binding {binding}"),
+            (Some(Power::On) | None, None) if body.release.is_some() => {
+                format!("it is being released already: `embody why server/{server}` says what that waits for")
+            }
+            (Some(Power::On), None) => "no binding names it: switch it off by hand, which its BMC will show".to_owned(),
+            (None, None) => format!(
+                "no binding names it, and its BMC does not show whether it is on: if its power is cut for certain,                  `embody declare server {server} off --reason \"its power is cut\"`"
+            ),
+        }
     }
 
     /// Whether a BMC answers there that shows the pinned identity, or was not asked yet.

@@ -14,6 +14,7 @@ use super::cache::{Cache, Stored};
 use super::controller::Controller;
 use super::fleet::secret_of;
 use super::secrets::{self, BadSecret, Values};
+use super::status;
 use crate::clock::Clock;
 use crate::drivers::credentials::Turns;
 use crate::limits;
@@ -68,15 +69,28 @@ struct FileSecret {
 
 enum State {
     BeingRead,
-    /// It is read again now and then: `changed` is what it held the last time, where that is something else.
+    /// It is read again now and then: `changed` is what it held the last time, where that is something else; `unreadable`, why that did not
+    /// read.
     Read {
         values: Values,
         changed: Option<Values>,
+        unreadable: Option<BadSecret>,
     },
     Failed {
         why: BadSecret,
         again_at: Tick,
     },
+}
+
+/// How reading the file of a Secret went the last time.
+pub(super) enum Reading<'a> {
+    UnderWay,
+    Reads {
+        file: &'a str,
+    },
+    /// What it held before is still used.
+    NoMore(&'a BadSecret),
+    Never(&'a BadSecret),
 }
 
 /// What was read of Secrets that name a file. Each is read again now and then; what it holds then counts once two readings agree, so that a file
@@ -138,14 +152,26 @@ impl FileSecrets {
         number
     }
 
+    /// Nothing: it is not read, since it names no file, or nobody needs it.
+    pub(super) fn reading(&self, secret: &Name) -> Option<Reading<'_>> {
+        self.by.get(secret).map(|known| match &known.state {
+            State::BeingRead => Reading::UnderWay,
+            State::Read { unreadable: None, .. } => Reading::Reads { file: &known.file },
+            State::Read { unreadable: Some(why), .. } => Reading::NoMore(why),
+            State::Failed { why, .. } => Reading::Never(why),
+        })
+    }
+
     /// Takes in an attempt; the Secret that it concerns, if it still does and is another one by it, and whether that gave something before.
     fn came_back(&mut self, attempt: Attempt, clock: Clock) -> Option<(Name, bool)> {
         let Attempt { secret, number, result } = attempt;
         let known = self.by.get_mut(&secret).filter(|known| known.number == number)?;
         let (mut distance, mut news) = (limits::SECRET_READ_EVERY, None);
         match (result, &mut known.state) {
-            (Ok(now), State::Read { values, changed }) => {
-                known.failures = 0;
+            (Ok(now), State::Read { values, changed, unreadable }) => {
+                if unreadable.take().is_some() {
+                    tracing::info!(secret = %secret, "the file of a secret reads again");
+                }
                 if now == *values {
                     *changed = None;
                 } else if changed.as_ref() == Some(&now) {
@@ -154,14 +180,14 @@ impl FileSecrets {
                     (*changed, distance) = (Some(now), limits::RETRY_FIRST);
                 }
             }
-            (Err(why), State::Read { .. }) => {
-                if known.failures == 0 {
+            (Err(why), State::Read { unreadable, .. }) => {
+                if unreadable.is_none() {
                     tracing::warn!(secret = %secret, error = %why, "the file of a secret cannot be read any more; what it held is still used");
                 }
-                known.failures = 1;
+                *unreadable = Some(why);
             }
             (Ok(values), State::BeingRead | State::Failed { .. }) => {
-                (known.state, news) = (State::Read { values, changed: None }, Some(false));
+                (known.state, news) = (State::Read { values, changed: None, unreadable: None }, Some(false));
                 known.failures = 0;
             }
             (Err(why), State::BeingRead | State::Failed { .. }) => {
@@ -277,7 +303,10 @@ impl Controller {
         if !self.cache.objects.secrets.contains_key(&attempt.secret) {
             return self.fleet.logins.files.forget(&attempt.secret);
         }
-        let Some((secret, was_another)) = self.fleet.logins.files.came_back(attempt, self.clock) else { return };
+        let of = attempt.secret.clone();
+        let news = self.fleet.logins.files.came_back(attempt, self.clock);
+        self.tell_secret(&of);
+        let Some((secret, was_another)) = news else { return };
         if was_another {
             tracing::info!(secret = %secret, "the file of a secret holds something else: its devices are asked anew");
             self.fleet.logins.changed(&secret);
@@ -292,6 +321,29 @@ impl Controller {
             }
             self.worker_of(&device);
         }
+    }
+
+    /// Says of a Secret whether its file reads; of one that is not read any more, nothing.
+    pub(super) fn tell_secret(&mut self, secret: &Name) {
+        let Some(held) = self.cache.objects.secrets.get(secret) else { return };
+        if file_of(&held.spec).is_none() {
+            self.fleet.logins.files.forget(secret);
+        }
+        let reading = self.fleet.logins.files.reading(secret);
+        let is_news = match reading {
+            Some(Reading::UnderWay) => false,
+            Some(Reading::Reads { .. } | Reading::NoMore(_) | Reading::Never(_)) => true,
+            None => self.status.has_told(Kind::Secret, secret),
+        };
+        if is_news {
+            let status = status::secret(held.meta.generation, reading.as_ref());
+            self.status.say(Kind::Secret, secret, true, &status, &self.cache);
+        }
+    }
+
+    pub(super) fn tell_secrets(&mut self) {
+        let all: Vec<Name> = self.cache.objects.secrets.keys().cloned().collect();
+        all.iter().for_each(|secret| self.tell_secret(secret));
     }
 
     /// What is to be remembered of a device where the credentials have worked, if it is not.

@@ -194,8 +194,11 @@ impl Writer {
                 }
                 bytes += value.len();
                 writes.push(Write::put(entry.key, value, Expect::At(entry.revision)));
-                if object.0 == Kind::Binding {
-                    news.extend(of_readiness(&format!("{}/{}", object.0, object.1), &is, &was, &said.at));
+                let regarding = || format!("{}/{}", object.0, object.1);
+                match object.0 {
+                    Kind::Binding => news.extend(of_readiness(&regarding(), &is, &was, &said.at)),
+                    Kind::Secret => news.extend(of_reading(&regarding(), &is, &was, &said.at)),
+                    Kind::Policy | Kind::Network | Kind::Switch | Kind::Server | Kind::Persona => {}
                 }
             }
             match self.put(&mut writes, &mut news).await {
@@ -284,6 +287,16 @@ fn of_readiness(regarding: &str, now: &Readiness, before: &Readiness, at: &str) 
         (false, true) => ("Warning", format!("no longer ready: {}", now.message)),
         (false, false) if !moves && now.reason != before.reason => ("Warning", now.message.clone()),
         (false, false) | (true, true) => return None,
+    };
+    Some(Event { time: at.to_owned(), kind: kind.to_owned(), regarding: regarding.to_owned(), reason: now.reason.clone(), message })
+}
+
+/// An event when the file of a Secret does not read, or not for another reason than before, and when it reads again.
+fn of_reading(regarding: &str, now: &Readiness, before: &Readiness, at: &str) -> Option<Event> {
+    let (kind, message) = match (now.status.as_str(), before.status.as_str()) {
+        ("True", "False") => ("Normal", format!("{} again", now.message)),
+        ("False", was) if was != "False" || now.message != before.message => ("Warning", now.message.clone()),
+        _ => return None,
     };
     Some(Event { time: at.to_owned(), kind: kind.to_owned(), regarding: regarding.to_owned(), reason: now.reason.clone(), message })
 }

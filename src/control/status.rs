@@ -7,6 +7,7 @@ use std::hash::Hasher;
 use serde_json::Value;
 
 use super::cache::Cache;
+use super::logins::Reading;
 use super::status_writer::SiteCondition;
 use crate::model::binding::RunState;
 use crate::model::body::Phase;
@@ -332,6 +333,23 @@ pub(crate) fn policy(cache: &Cache, site: &BTreeMap<&'static str, SiteCondition>
         conditions.set(condition, truth(word.ok), word.reason, word.message.clone());
     }
     Some(PlainStatus { observed_generation: held.meta.generation, conditions: conditions.done() })
+}
+
+/// Whether the file of a Secret reads.
+pub(super) fn secret(generation: u64, reading: Option<&Reading<'_>>) -> PlainStatus {
+    let mut conditions = Conditions::of(generation);
+    let no = Reason::NoCredentials.as_str();
+    let said = match reading {
+        Some(Reading::Reads { file }) => Some((Truth::True, "Reads", format!("{file} reads"))),
+        Some(Reading::NoMore(why)) => Some((Truth::False, no, format!("{why}; what it held before is still used"))),
+        Some(Reading::Never(why)) => Some((Truth::False, no, format!("{why}; the devices that need it are not asked"))),
+        Some(Reading::UnderWay) | None => None,
+    };
+    if let Some((status, reason, message)) = said {
+        conditions.set("Readable", status, reason, message.clone());
+        conditions.set("Ready", status, reason, message);
+    }
+    PlainStatus { observed_generation: generation, conditions: conditions.done() }
 }
 
 fn reachable(conditions: &mut Conditions, trouble: Option<&Trouble>, seen: bool) {

@@ -149,6 +149,11 @@ impl StatusWriter {
         }
     }
 
+    /// Whether anything was said of it, by whomever.
+    pub(super) fn has_told(&self, kind: Kind, name: &Name) -> bool {
+        self.told.contains_key(&(kind, name.clone()))
+    }
+
     /// Whether this change of the store is a status that was written here.
     pub(super) fn wrote(&self, revision: Revision) -> bool {
         self.outbox.wrote(revision)

@@ -2,7 +2,7 @@
 //!
 //! Nothing here decides when a stop is set or lifted (`actions`, `reconcile`); everything that is sent asks here first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cache::Cache;
 use crate::control::operator::{PauseRow, Scope};
@@ -63,6 +63,16 @@ impl Cache {
             reason: trouble.reason,
         });
         self.site_stop().into_iter().chain(pauses).chain(self.breaker()).chain(held)
+    }
+
+    /// What stops a binding on its bodies, and an approval of it does not lift, with the words that do.
+    pub(super) fn not_lifted(&self, bodies: &[Name], binding: &Name) -> String {
+        let stops = bodies.iter().flat_map(|server| self.stops(server, binding)).filter(|stop| stop.reason != Reason::Held);
+        let stops: BTreeSet<String> = stops.map(|stop| stop.message).collect();
+        match stops.is_empty() {
+            true => String::new(),
+            false => format!("; an approval does not lift what stops it now: {}", Vec::from_iter(stops).join("; ")),
+        }
     }
 
     /// Why nothing is corrected, while the breaker is open.

@@ -1,21 +1,20 @@
 //! `serve --manifests DIR`: what the directory holds is created and updated, all of it or nothing.
 //!
-//! Level-triggered: notify is a hint, the rescan is the truth. A broken file changes nothing and is a condition on Policy/default.
+//! Level-triggered: what happens there is a hint (`lookout`), the rescan is the truth. A broken file changes nothing and is a condition on Policy/default.
 //! Invariants: deletes only with `--prune`, only what this directory created, and never everything: an empty directory deletes nothing. Deletions that
 //! empty a kind, leave a body alive, or are more than the Policy's limits wait for a person, together with all writes. What was
 //! applied before and has been replaced since is not applied again by an instance that did not see its directory change to it after that: the
 //! checkout of a standby may be older. Shown by `tests/directory.rs`, `tests/rack/process.rs` and `tests/simulate.rs`.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use notify::event::{AccessKind, EventKind};
-use notify::{RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::lookout::Lookout;
 use super::rest;
 use crate::control::controller::Message;
 use crate::control::operator::Control;
@@ -36,10 +35,10 @@ type ToController = watch::Receiver<Option<mpsc::Sender<Message>>>;
 const CONDITION: &str = "ManifestsApplied";
 
 pub(crate) async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, mut controller: ToController, site: Site) {
-    let (hint, mut hints) = mpsc::channel(1);
-    let _watcher = watch_directory(&directory, hint);
+    let mut lookout = Lookout::new(directory.clone());
     let mut source = Directory::new(directory, prune, backend);
     loop {
+        lookout.begin().await;
         let loaded = source.look().await;
         // Only the controller that acts writes desired state from its directory; the others see how theirs changes.
         let acts = controller.borrow_and_update().is_some();
@@ -58,27 +57,8 @@ pub(crate) async fn run(directory: PathBuf, prune: bool, backend: Arc<Backend>, 
                 return;
             },
             () = source.backend.source.said() => {}
-            hinted = hints.recv() => if hinted.is_none() {
-                tokio::time::sleep(limits::RESCAN).await;
-            },
+            () = lookout.hint() => {}
             () = tokio::time::sleep(limits::RESCAN) => {}
-        }
-    }
-}
-
-fn watch_directory(directory: &Path, hint: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let told = move |event: notify::Result<notify::Event>| {
-        // That somebody opens a file, as is done here, changes none. One hint waiting is enough.
-        if !event.is_ok_and(|e| matches!(e.kind, EventKind::Access(AccessKind::Open(_) | AccessKind::Read))) {
-            let _ = hint.try_send(());
-        }
-    };
-    let watcher = notify::recommended_watcher(told).and_then(|mut w| w.watch(directory, RecursiveMode::Recursive).map(|()| w));
-    match watcher {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            tracing::warn!(error = %error, "the directory cannot be watched; it is read every 30 s");
-            None
         }
     }
 }

@@ -13,10 +13,10 @@ use super::codes;
 use super::diagnostic::harmful;
 use super::fault::{At, Fault, did_you_mean, listed, steps};
 use super::yaml::Step;
-use crate::model::policy;
+use crate::model::policy::{self, Limits, Share};
 use crate::model::script;
 use crate::model::server::{BmcProtocol, DEDICATED};
-use crate::model::switch::{SnmpVersion, VlanPolicy};
+use crate::model::switch::{SnmpVersion, VlanPolicy, no_port_range};
 use crate::model::{BindingSpec, Meta, Name, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, Spec, SwitchSpec};
 
 /// The faults of one object; `item` is its index among those that are judged.
@@ -139,8 +139,29 @@ impl Check {
                 self.faults.push(fault.label(format!("found {period}, expected at least 1s")));
             }
         }
-        if spec.limits.max_affected_by_change.percent > 100 {
-            let found = format!("found {}, expected 0 to 100", spec.limits.max_affected_by_change.percent);
+        self.limits(&spec.limits);
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        let (power, ports) = (limits.max_power_changes, limits.max_port_writes);
+        let none = [
+            (power.at_once == 0, steps!["maxPowerChanges", "atOnce"]),
+            (power.per_minute == 0, steps!["maxPowerChanges", "perMinute"]),
+            (ports.at_once == 0, steps!["maxPortWrites", "atOnce"]),
+            (ports.per_minute == 0, steps!["maxPortWrites", "perMinute"]),
+            (ports.per_switch == 0, steps!["maxPortWrites", "perSwitch"]),
+            (limits.max_unavailable == Share::Count(0), steps!["maxUnavailable"]),
+        ];
+        for (_, field) in none.into_iter().filter(|(is_none, _)| *is_none) {
+            let at = self.value([steps!["spec", "limits"], field].concat());
+            let fault =
+                Fault::error(codes::BAD_VALUE, at, "a limit of 0 stops everything, without a word").label("found 0, expected at least 1");
+            self.faults.push(
+                fault.hint("to have nothing changed say `correct: observe` in this Policy, or `embody pause --all --reason maintenance`"),
+            );
+        }
+        if limits.max_affected_by_change.percent > 100 {
+            let found = format!("found {}, expected 0 to 100", limits.max_affected_by_change.percent);
             self.bad(steps!["spec", "limits", "maxAffectedByChange", "percent"], "this is no percentage", found);
         }
     }
@@ -191,8 +212,14 @@ impl Check {
         }
         let managed = spec.manage.iter().flat_map(|m| m.ports.iter().enumerate()).map(|(i, p)| (p, steps!["spec", "manage", "ports", i]));
         let uplinks = spec.uplinks.iter().enumerate().map(|(i, p)| (p, steps!["spec", "uplinks", i]));
-        for (_, at) in managed.chain(uplinks).filter(|(port, _)| port.trim().is_empty()) {
-            self.bad(at, "the name of a port is empty", "expected a port such as Gi1/0/1, or a range such as Gi1/0/1-24");
+        for (port, at) in managed.chain(uplinks) {
+            if port.trim().is_empty() {
+                self.bad(at, "the name of a port is empty", "expected a port such as Gi1/0/1, or a range such as Gi1/0/1-24");
+            } else if let Some(why) = no_port_range(port) {
+                let fault = Fault::error(codes::BAD_VALUE, self.value(at), "this is no range of ports").label(why.to_string());
+                let last = port.rsplit_once('-').map_or("", |(_, last)| last);
+                self.faults.push(fault.hint(format!("write a range such as Gi1/0/1-24; one port that is called so is `{port}-{last}`")));
+            }
         }
     }
 

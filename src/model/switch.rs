@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{HostPort, Name, Vlan};
+use crate::limits;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -84,7 +85,8 @@ pub enum ProfileName {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manage {
-    /// Port names, or ranges of them: an exact name first, else a trailing N-M is a range (Gi1/0/1-24).
+    /// Port names, or ranges of them: an exact name first, else a trailing N-M is a range (Gi1/0/1-24). A port whose own name ends so, the higher
+    /// number first (qsfpplus2-1), is a range of one: qsfpplus2-1-1.
     pub ports: Vec<String>,
 }
 
@@ -114,13 +116,40 @@ pub struct Maintenance {
     pub reason: String,
 }
 
-/// `Gi1/0/1-24` → (`Gi1/0/`, 1, 24); nothing where the text does not end in N-M with N ≤ M and at most 1024 ports.
-pub(crate) fn port_range(text: &str) -> Option<(&str, u32, u32)> {
+/// Why a text that ends in N-M is no range of ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoRange<'a> {
+    #[error("found {first} to {last}, expected the lower number first")]
+    Reversed { first: &'a str, last: &'a str },
+    #[error("found {first} to {last}, expected at most {} ports", limits::PORTS_OF_RANGE)]
+    TooMany { first: &'a str, last: &'a str },
+}
+
+/// `Gi1/0/1-24` → (`Gi1/0/`, 1, 24); nothing where the text does not end in N-M.
+fn trailing_range(text: &str) -> Option<Result<(&str, u32, u32), NoRange<'_>>> {
     let (head, last) = text.rsplit_once('-')?;
-    let digits = head.len() - head.bytes().rev().take_while(u8::is_ascii_digit).count();
-    let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()).then(|| t.parse::<u32>().ok()).flatten();
-    let (first, last) = (number(&head[digits..])?, number(last)?);
-    (first <= last && last - first < 1024).then_some((&head[..digits], first, last))
+    let (stem, first) = head.split_at(head.len() - head.bytes().rev().take_while(u8::is_ascii_digit).count());
+    if first.is_empty() || last.is_empty() || !last.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    // A number that has no room is larger than any other.
+    let number = |text: &str| text.parse::<u64>().unwrap_or(u64::MAX);
+    let ports = number(last).checked_sub(number(first));
+    Some(match (ports, first.parse(), last.parse()) {
+        (None, ..) => Err(NoRange::Reversed { first, last }),
+        (Some(more), Ok(from), Ok(to)) if more < limits::PORTS_OF_RANGE => Ok((stem, from, to)),
+        (Some(_), ..) => Err(NoRange::TooMany { first, last }),
+    })
+}
+
+/// `Gi1/0/1-24` → (`Gi1/0/`, 1, 24); nothing where the text is no range.
+pub(crate) fn port_range(text: &str) -> Option<(&str, u32, u32)> {
+    trailing_range(text)?.ok()
+}
+
+/// Why a text that looks like a range is none.
+pub(crate) fn no_port_range(text: &str) -> Option<NoRange<'_>> {
+    trailing_range(text)?.err()
 }
 
 impl SwitchSpec {
@@ -152,9 +181,19 @@ mod tests {
     fn only_a_trailing_range_is_a_range() {
         assert_eq!(port_range("Gi1/0/1-24"), Some(("Gi1/0/", 1, 24)));
         assert_eq!(port_range("1-4"), Some(("", 1, 4)));
-        for none in ["ge-0/0/1", "Gi1/0/1", "4-1", "a-b", "1-2000", "x-", "port-channel7"] {
-            assert_eq!(port_range(none), None, "{none}");
+        for none in ["ge-0/0/1", "Gi1/0/1", "a-b", "x-", "x1-", "-1", "port-channel7"] {
+            assert_eq!((port_range(none), no_port_range(none)), (None, None), "{none}");
         }
+        for (none, why) in [
+            ("4-1", "found 4 to 1, expected the lower number first"),
+            ("1-1025", "found 1 to 1025, expected at most 1024 ports"),
+            ("Gi1/0/1-99999999999999999999", "found 1 to 99999999999999999999, expected at most 1024 ports"),
+            ("Gi1/0/99999999998-99999999999", "found 99999999998 to 99999999999, expected at most 1024 ports"),
+        ] {
+            assert_eq!((port_range(none), no_port_range(none).map(|e| e.to_string())), (None, Some(why.to_owned())), "{none}");
+        }
+        assert_eq!(port_range("1-1024"), Some(("", 1, 1024)));
+        assert!(covers(&["qsfpplus2-1-1".to_owned()], "qsfpplus2-1"), "a port that is called so can be named");
         let list: Vec<String> = ["ge-0/0/1", "Gi1/0/1-24", "swp1-4"].map(String::from).into();
         for (port, covered) in [
             ("ge-0/0/1", true),

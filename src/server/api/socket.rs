@@ -2,24 +2,28 @@
 //!
 //! Leaves out: TCP and TLS. Invariants: the socket is never reachable by others, not for a moment (it is bound inside a directory of mode
 //! 0700 and moved into place); of two controllers on one path the second is refused, whenever they start (a lock beside the socket
-//! decides; the kernel frees it with the process). Shown by `tests/api.rs`.
+//! decides; the kernel frees it with the process). A socket that somebody removes while it is served is bound anew, under the same rules: a
+//! controller that acts and cannot be spoken to is worse than none. Shown by `tests/api.rs`.
 
 use std::fs;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use axum::extract::ConnectInfo;
 use axum::http::Extensions;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch as signal;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::fault::chain;
 use super::objects::Backend;
 use super::routes::{Stop, router};
-use crate::limits::API_DRAIN;
-use crate::server::listen::{self, Bounds};
+use crate::limits::{API_DRAIN, SOCKET_LOOKED_AT};
+use crate::server::listen::{self, Bounds, Door};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -59,35 +63,15 @@ pub(crate) fn default_path() -> PathBuf {
 #[derive(Debug)]
 pub struct Listener {
     socket: Option<UnixListener>,
-    path: PathBuf,
-    inode: u64,
-    _lock: fs::File,
+    place: Arc<Place>,
 }
 
 impl Listener {
     /// Binds now, so that two controllers are told apart before either does anything. Needs a tokio runtime.
     pub fn bind(path: &Path) -> Result<Listener, BindError> {
-        let io = |doing| move |source| BindError::Io { path: path.to_owned(), doing, source };
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        own_directory(parent, path)?;
-        let mut lock_path = path.as_os_str().to_owned();
-        lock_path.push(".lock");
-        let lock =
-            fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path).map_err(io("opening its lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(BindError::InUse { path: path.to_owned() }),
-            Err(fs::TryLockError::Error(e)) => return Err(io("taking its lock")(e)),
-        }
-        remove_stale(path)?;
-        let nest = parent.join(format!(".embody-{}", std::process::id()));
-        let _absent = fs::remove_dir_all(&nest);
-        fs::DirBuilder::new().mode(0o700).create(&nest).map_err(io("making a directory to bind in"))?;
-        let bound = bind_inside(&nest, path);
-        let _left = fs::remove_dir_all(&nest);
-        let socket = bound.map_err(io("binding"))?;
-        let inode = fs::symlink_metadata(path).map_err(io("looking at the socket"))?.ino();
-        Ok(Listener { socket: Some(socket), path: path.to_owned(), inode, _lock: lock })
+        let (socket, held) = bind(path, None)?;
+        let place = Place { path: path.to_owned(), held: Mutex::new(held) };
+        Ok(Listener { socket: Some(socket), place: Arc::new(place) })
     }
 
     /// Answers until `shutdown` resolves. Requests that run are finished (within a bound), watches are ended.
@@ -99,7 +83,8 @@ impl Listener {
             about.insert(ConnectInfo(Caller::of(connection)));
             about
         };
-        let server = listen::serve(socket, Bounds::of_api(), router(backend, Stop(stop.clone())), about, stop.clone());
+        let door = Doorway::new(socket, Arc::clone(&self.place));
+        let server = listen::serve(door, Bounds::of_api(), router(backend, Stop(stop.clone())), about, stop.clone());
         let mut ended = Stop(stop);
         let drained = async move {
             shutdown.await;
@@ -116,12 +101,145 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+/// Where the socket stands.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    held: Mutex<Held>,
+}
+
+/// What makes it ours. The kernel gives the inode of a socket that is served to nobody else, though its name is gone.
+#[derive(Debug)]
+struct Held {
+    socket: Inode,
+    lock: fs::File,
+}
+
+type Inode = (u64, u64);
+
+fn inode(of: &fs::Metadata) -> Inode {
+    (of.dev(), of.ino())
+}
+
+impl Place {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_ours(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| inode(&found) == self.held().socket)
+    }
+
+    fn bind_anew(&self) -> Result<UnixListener, BindError> {
+        let mut held = self.held();
+        let (socket, now) = bind(&self.path, Some(&held.lock))?;
+        *held = now;
+        Ok(socket)
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         // Only what this process made: by now another may stand there.
-        if fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+        if self.is_ours() {
             let _gone = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// A socket of which it is looked now and then whether it still stands in its place. Connections that there are do not notice.
+struct Doorway {
+    place: Arc<Place>,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    socket: UnixListener,
+    looks: Interval,
+    /// Why it could not be bound anew, as it was said.
+    told: Option<String>,
+}
+
+impl Doorway {
+    fn new(socket: UnixListener, place: Arc<Place>) -> Doorway {
+        let mut looks = interval(SOCKET_LOOKED_AT);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Doorway { place, open: Mutex::new(Open { socket, looks, told: None }) }
+    }
+}
+
+impl Open {
+    fn look_after(&mut self, place: &Place) {
+        if place.is_ours() {
+            return;
+        }
+        let path = place.path.display();
+        match place.bind_anew() {
+            Ok(socket) => {
+                (self.socket, self.told) = (socket, None);
+                tracing::warn!(socket = %path, "the API's socket was removed by somebody, and is bound anew");
+            }
+            Err(error) => {
+                let why = chain(&error);
+                if self.told.as_ref() != Some(&why) {
+                    tracing::error!(socket = %path, error = why, "the API's socket was removed by somebody: nobody reaches this controller; it is tried again");
+                    self.told = Some(why);
+                }
+            }
+        }
+    }
+}
+
+impl Door for Doorway {
+    type Connection = UnixStream;
+
+    fn next(&self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while open.looks.poll_tick(cx).is_ready() {
+            open.look_after(&self.place);
+        }
+        open.socket.next(cx)
+    }
+
+    fn turn_away(connection: UnixStream) {
+        UnixListener::turn_away(connection);
+    }
+}
+
+// ---- binding ---------------------------------------------------------------------------------------------------------------
+
+/// `before`: the lock by which this process held the path until now, which may have been removed as well.
+fn bind(path: &Path, before: Option<&fs::File>) -> Result<(UnixListener, Held), BindError> {
+    let io = |doing| move |source| BindError::Io { path: path.to_owned(), doing, source };
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    own_directory(parent, path)?;
+    let lock = lock(path, before)?;
+    remove_stale(path)?;
+    let nest = parent.join(format!(".embody-{}", std::process::id()));
+    let _absent = fs::remove_dir_all(&nest);
+    fs::DirBuilder::new().mode(0o700).create(&nest).map_err(io("making a directory to bind in"))?;
+    let bound = bind_inside(&nest, path);
+    let _left = fs::remove_dir_all(&nest);
+    let socket = bound.map_err(io("binding"))?;
+    let found = fs::symlink_metadata(path).map_err(io("looking at the socket"))?;
+    Ok((socket, Held { socket: inode(&found), lock }))
+}
+
+fn lock(path: &Path, before: Option<&fs::File>) -> Result<fs::File, BindError> {
+    let io = |doing| move |source| BindError::Io { path: path.to_owned(), doing, source };
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock =
+        fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path).map_err(io("opening its lock"))?;
+    let opened = lock.metadata().map_err(io("opening its lock"))?;
+    if let Some(before) = before.filter(|before| before.metadata().is_ok_and(|held| inode(&held) == inode(&opened))) {
+        // It is held, by this very process: a second time it would not be given.
+        return before.try_clone().map_err(io("taking its lock"));
+    }
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(BindError::InUse { path: path.to_owned() }),
+        Err(fs::TryLockError::Error(e)) => Err(io("taking its lock")(e)),
     }
 }
 
