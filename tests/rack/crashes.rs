@@ -154,7 +154,7 @@ async fn an_approval_and_a_pause_outlive_a_killed_controller() {
     site.controller.reads("binding", "web", "Ready", &["False Paused", "the cables are being changed"], 20).await;
     site.stays_silent(3).await;
     assert_eq!(site.changes().len(), before);
-    site.controller.run(&["resume", "--all"]).await;
+    site.controller.run(&["resume", "binding/web"]).await;
     site.controller.ready("web", 60).await;
     assert_eq!(offs(&site, "b", before), ["shutdown 1"], "{:#?}", site.changes());
 }
