@@ -14,6 +14,7 @@ use super::FileArgs;
 use super::failure::Failure;
 use super::output::print;
 use super::source;
+use crate::model::server::Bmc;
 use crate::model::{HostPort, Kind, Name, Object, Spec};
 use crate::server::api::fault::chain;
 use crate::server::listen::raise_files;
@@ -123,7 +124,7 @@ fn write(servers: usize, args: &SimArgs, dir: &Path) -> Result<(), Failure> {
 /// A simulated device must not stand in for a real one.
 fn on_loopback(object: &Object) -> Result<(), Failure> {
     let (address, default): (&HostPort, u16) = match &object.spec {
-        Spec::Server(server) => (&server.bmc.address, 623),
+        Spec::Server(server) => (&server.bmc.address, Bmc::PORT),
         Spec::Switch(switch) => (&switch.address, 161),
         Spec::Policy(_) | Spec::Secret(_) | Spec::Network(_) | Spec::Persona(_) | Spec::Binding(_) => return Ok(()),
     };

@@ -173,19 +173,21 @@ impl Controller {
         let of = |binding: &Name| self.cache.objects.bindings.get(binding).is_some_and(|b| b.spec.target.server.as_ref() == Some(server));
         let bound = body.held_by.iter().map(|hold| &hold.binding).find(|binding| of(binding));
         let bound = bound.or_else(|| self.cache.objects.bindings.keys().find(|binding| of(binding)));
+        let cut = format!("if its power is cut for certain, `embody declare server {server} off --reason \"its power is cut\"`");
         match (power.filter(|_| self.answers(server)), bound) {
             (Some(Power::Off), _) if body.evidence.is_empty() && !body.anything => "it is off, and by evidence it runs nothing".to_owned(),
             (Some(Power::Off), _) => {
                 format!("it is off, and what it may run ends by itself once two answers have shown that: `embody why server/{server}`")
             }
-            (Some(Power::On) | None, Some(binding)) => format!("say `state: Stopped` in binding {binding}"),
+            (Some(Power::On), Some(binding)) => format!("say `state: Stopped` in binding {binding}"),
+            (None, Some(binding)) => {
+                format!("its BMC does not show whether it is on: say `state: Stopped` in binding {binding}, which waits for that; {cut}")
+            }
             (Some(Power::On) | None, None) if body.release.is_some() => {
                 format!("it is being released already: `embody why server/{server}` says what that waits for")
             }
             (Some(Power::On), None) => "no binding names it: switch it off by hand, which its BMC will show".to_owned(),
-            (None, None) => format!(
-                "no binding names it, and its BMC does not show whether it is on: if its power is cut for certain,                  `embody declare server {server} off --reason \"its power is cut\"`"
-            ),
+            (None, None) => format!("no binding names it, and its BMC does not show whether it is on: {cut}"),
         }
     }
 

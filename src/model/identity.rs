@@ -5,15 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::net::HostPort;
-
-/// Where a BMC listens if nothing else is said: asf-rmcp, IANA.
-const BMC_PORT: u16 = 623;
+use super::server::Bmc;
 
 /// Sources of identity: what is pinned of a device, or what it shows at one time. All in lower case, as received.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -68,7 +65,7 @@ impl Identity {
     pub fn machine(&self) -> Option<String> {
         let at = |address: &String| {
             let host: Option<HostPort> = address.parse().ok();
-            let (host, port) = host.map_or((address.clone(), BMC_PORT), |host| host.with_port(BMC_PORT));
+            let (host, port) = host.map_or((address.clone(), Bmc::PORT), |host| host.with_port(Bmc::PORT));
             let host = host.parse::<IpAddr>().map_or(host, |ip| ip.to_canonical().to_string());
             format!("address {host}, port {port}")
         };

@@ -79,6 +79,11 @@ pub struct Bmc {
     pub cipher_suites: Vec<u8>,
 }
 
+impl Bmc {
+    /// Where it listens if its address names no port: RMCP, aux bus shunt (IANA: asf-rmcp; IPMI 2.0, 13.1.2).
+    pub const PORT: u16 = 623;
+}
+
 fn cipher_suites() -> Vec<u8> {
     vec![17, 3]
 }

@@ -4,12 +4,12 @@ use super::{Claim, Lay};
 use crate::manifest::codes;
 use crate::manifest::fault::{At, Fault, steps};
 use crate::manifest::yaml::Step;
+use crate::model::server::Bmc;
 use crate::model::switch::covers;
 use crate::model::{HostPort, Name, ServerSpec};
 
-/// RFC 3417, 3.1 and IPMI 2.0, 13.1.2: the ports where none is named.
+/// RFC 3417, 3.1: the port where none is named.
 const SNMP: u16 = 161;
-const RMCP: u16 = 623;
 
 pub(super) fn lint(lay: &mut Lay<'_>) {
     ports(lay);
@@ -74,7 +74,7 @@ fn addresses(lay: &mut Lay<'_>) {
     let full = |a: &HostPort, port| (one_spelling(&a.host), a.port.unwrap_or(port));
     let bmc = |item| At::value(item, steps!["spec", "bmc", "address"]);
     let claims =
-        lay.servers().iter().map(|s| (full(&s.spec.bmc.address, RMCP), Claim { who: s.name.to_string(), at: bmc(s.item) })).collect();
+        lay.servers().iter().map(|s| (full(&s.spec.bmc.address, Bmc::PORT), Claim { who: s.name.to_string(), at: bmc(s.item) })).collect();
     lay.clash(claims, |(host, port), claim, _| {
         let fault = Fault::error(codes::BMC_ADDRESS_TWICE, claim.at.clone(), format!("two servers have the BMC {host} port {port}"));
         Some(fault.label(format!("`{}` has it here", claim.who)).hint("switching one of them off would switch off the other"))

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::boot::BootMemory;
 use super::commands::{ChassisControl, CloseSession, GetSystemGuid};
 use super::crypto::Suite;
-use super::open::{Link, PORT};
+use super::open::Link;
 use super::pace::Pace;
 use super::patience::Patience;
 use super::preview::{off, preview};
@@ -29,7 +29,7 @@ use crate::model::fact::{BmcIdentity, BmcSeen};
 use crate::model::identity::Identity;
 use crate::model::op::{Device, Op};
 use crate::model::secret::BmcLogin;
-use crate::model::server::Privilege;
+use crate::model::server::{Bmc, Privilege};
 
 /// A BMC may end a session after 60 s ± 3 s without a request (IPMI 2.0, 6.12.15): an older one is opened anew, not tried.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(50);
@@ -158,7 +158,7 @@ impl IpmiDriver {
     /// As the manifest says; a name may be another machine's tomorrow, so that of a name it is the address that it means at present.
     fn answers_at(&self) -> String {
         match self.link.as_ref().map(|link| link.lease.peer()).filter(|_| self.address.is_a_name()) {
-            Some(peer) if peer.port() == PORT => peer.ip().to_string(),
+            Some(peer) if peer.port() == Bmc::PORT => peer.ip().to_string(),
             Some(peer) => peer.to_string(),
             None => self.address.to_string(),
         }

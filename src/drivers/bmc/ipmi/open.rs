@@ -23,9 +23,8 @@ use super::socket::Lease;
 use super::wire::Status;
 use crate::drivers::Fault;
 use crate::drivers::credentials::Turn;
+use crate::model::server::Bmc;
 
-/// RMCP, aux bus shunt (IANA: asf-rmcp).
-pub(super) const PORT: u16 = 623;
 /// The longest wait for an answer of the handshake, as a multiple of the first: a handshake has three answers, and each loss begins it anew.
 const WAIT_GROWS: u32 = 4;
 /// Handshakes that break off with a right password, or do not verify, before it is no accident any more: one flipped bit is none of the password.
@@ -208,7 +207,7 @@ impl IpmiDriver {
     }
 
     async fn resolve(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Fault> {
-        let (host, port) = self.address.with_port(PORT);
+        let (host, port) = self.address.with_port(Bmc::PORT);
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }

@@ -253,20 +253,9 @@ impl Bridge {
             None if now.is_none_or(|vlan| !to.tagged.contains(&vlan)) => now,
             None => Some(spare(&self.existing(), &to.tagged)?),
         };
-        let as_sent = |vlan: Vlan| match sent {
-            Value::Integer(_) => Value::Integer(i64::from(vlan.id())),
-            Value::Octets(_)
-            | Value::Oid(_)
-            | Value::Null
-            | Value::IpAddress(_)
-            | Value::Counter32(_)
-            | Value::Unsigned32(_)
-            | Value::TimeTicks(_)
-            | Value::Counter64(_)
-            | Value::Opaque(_)
-            | Value::NoSuchObject
-            | Value::NoSuchInstance
-            | Value::EndOfMibView => Value::Unsigned32(u32::from(vlan.id())),
+        let as_sent = |vlan: Vlan| match matches!(sent, Value::Integer(_)) {
+            true => Value::Integer(i64::from(vlan.id())),
+            false => Value::Unsigned32(u32::from(vlan.id())),
         };
         Ok(goal.filter(|_| goal != now).map(as_sent))
     }
