@@ -336,8 +336,13 @@ async fn a_vlan_is_made_in_the_tables_of_its_family() {
     let mut bench = Bench::with_vlans(Kind::Foundry { dual_mode: true }, &[]);
     let fault = bench.create(30).await.unwrap_err();
     assert!(matches!(&fault, Fault::Unsupported { why, .. } if why.contains("name its uplinks in `uplinks`")), "{fault}");
-    // One that was made by its first member is not shown when it has none.
+    // The first tag would take an untagged uplink out of its VLAN, where both are not had side by side.
     let mut bench = Bench::new(SimSwitch::new(Kind::Foundry { dual_mode: true }, "sw", 8), uplinks());
+    let fault = bench.create(30).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Unsupported { why, .. } if why.contains("its uplink port7 has no tagged VLAN")), "{fault}");
+    assert!(bench.sim().ports().into_iter().all(|(_, now)| now == config(Admin::Up, 1, &[])));
+    // One that was made by its first member is not shown when it has none.
+    let mut bench = Bench::new(SimSwitch::new(Kind::Foundry { dual_mode: false }, "sw", 8), uplinks());
     bench.create(30).await.unwrap();
     let gone = [
         (Oid([o::FOUNDRY_MEMBER_STATUS, &[30, 107]].concat()), Value::Integer(3)),

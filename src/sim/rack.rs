@@ -273,7 +273,7 @@ fn switch(name: &Name, held: &Held<SwitchSpec>, objects: &Objects) -> SimSwitch 
     let spec = &held.spec;
     let kind = match spec.profile {
         ProfileName::CiscoVtp => Kind::Cisco,
-        ProfileName::Foundry => Kind::Foundry { dual_mode: true },
+        ProfileName::Foundry => Kind::Foundry { dual_mode: false },
         ProfileName::Auto | ProfileName::QBridge | ProfileName::ObserveOnly => Kind::QBridge,
     };
     let listed = spec.manage.iter().flat_map(|m| &m.ports).chain(&spec.uplinks);

@@ -374,7 +374,7 @@ impl SwitchDriver {
                 self.writable(&what)?;
                 let uplinks = self.uplinks(what.clone(), state)?;
                 let targets: Vec<Target<'_>> = uplinks.iter().map(Uplink::target).collect();
-                state.vlans.table().creation(*vlan, &targets).map_err(|why| self.unsupported(what, why.to_owned()))?
+                state.vlans.table().creation(*vlan, &targets).map_err(|why| self.unsupported(what, why))?
             }
             Op::Save { switch: _ } => {
                 self.writable("save its configuration")?;

@@ -41,7 +41,7 @@ impl Engine<'_> {
     pub(super) async fn create_vlan(&mut self, vlan: Vlan, uplinks: &[Target<'_>], state: &State) -> Result<(), Fault> {
         let pdus = state.vlans.table().creation(vlan, uplinks).map_err(|why| {
             let (device, what) = (self.device.to_owned(), format!("create VLAN {vlan}"));
-            Fault::Unsupported { device, what, why: why.to_owned() }
+            Fault::Unsupported { device, what, why }
         })?;
         match &state.vlans {
             Vlans::Bridge(bridge) => self.make_row(vlan, uplinks, bridge, pdus).await,

@@ -74,7 +74,7 @@ impl Foundry {
         let [members, taggings, vlans] =
             asking.told([o::FOUNDRY_MEMBER_TAG_MODE, o::FOUNDRY_IF_TAG_MODE, o::FOUNDRY_IF_VLAN], ports).await?;
         let [configured, default] = asking.told([o::FOUNDRY_VLAN_STATUS, o::FOUNDRY_DEFAULT_VLAN], 16).await?;
-        let untold = [&members, &taggings, &vlans, &configured].into_iter().find_map(|told| told.untold.clone());
+        let untold = [&members, &taggings, &vlans, &configured, &default].into_iter().find_map(|told| told.untold.clone());
         let of_port = |(port, id): (u32, i64)| Some((*base.get(&port)?, vlan_of(id)?));
         let mut table = Foundry {
             existing: numbers(&configured.rows).into_keys().filter_map(|id| vlan_of(i64::from(id))).collect(),
@@ -343,9 +343,16 @@ impl VlanTable for Foundry {
         port.into_iter().for_each(|port| self.settle(port));
     }
 
-    fn creation(&self, vlan: Vlan, uplinks: &[Target<'_>]) -> Result<Vec<Vec<Binding>>, &'static str> {
+    fn creation(&self, vlan: Vlan, uplinks: &[Target<'_>]) -> Result<Vec<Vec<Binding>>, String> {
         if uplinks.is_empty() {
-            return Err("a VLAN of such a switch exists only while it has a member: name its uplinks in `uplinks`");
+            return Err("a VLAN of such a switch exists only while it has a member: name its uplinks in `uplinks`".to_owned());
+        }
+        // Tagged for the first time, it would leave the VLAN of its untagged frames.
+        let is_access = |uplink: &&Target<'_>| self.dual_mode && self.rows(uplink.if_index).0.is_empty();
+        if let Some(Target { key, .. }) = uplinks.iter().find(is_access) {
+            return Err(format!(
+                "its uplink {key} has no tagged VLAN, and would lose its untagged frames with the first one: make it a trunk at the console (`dual-mode` keeps them)"
+            ));
         }
         Ok(uplinks.iter().map(|uplink| joined(&[u32::from(vlan.id()), uplink.if_index], Some(TAGGED))).collect())
     }

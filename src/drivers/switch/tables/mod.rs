@@ -119,8 +119,8 @@ pub(crate) trait VlanTable {
         }
     }
 
-    /// The PDUs that make a VLAN, tagged on these ports.
-    fn creation(&self, vlan: Vlan, uplinks: &[Target<'_>]) -> Result<Vec<Vec<Binding>>, &'static str>;
+    /// The PDUs that make a VLAN, tagged on these ports, whose other frames go where they went. An error where they would not.
+    fn creation(&self, vlan: Vlan, uplinks: &[Target<'_>]) -> Result<Vec<Vec<Binding>>, String>;
 }
 
 impl Vlans {

@@ -477,11 +477,11 @@ impl VlanTable for Bridge {
     }
 
     /// The row of a VLAN that does not exist, as the one PDU that most agents take, and its name.
-    fn creation(&self, vlan: Vlan, uplinks: &[Target<'_>]) -> Result<Vec<Vec<Binding>>, &'static str> {
+    fn creation(&self, vlan: Vlan, uplinks: &[Target<'_>]) -> Result<Vec<Vec<Binding>>, String> {
         let instance = [u32::from(vlan.id())];
         let empty = vec![0u8; self.rows.values().map(|row| row.egress.len()).max().unwrap_or(0)];
         let join = |list: Vec<u8>, uplink: &Target<'_>| self.with(&list, uplink.base_port?, true);
-        let egress = uplinks.iter().try_fold(empty.clone(), join).ok_or("its lists of ports cannot be written")?;
+        let egress = uplinks.iter().try_fold(empty.clone(), join).ok_or_else(|| "its lists of ports cannot be written".to_owned())?;
         let name = (at(o::STATIC_NAME, &instance), Value::Octets(format!("VLAN{vlan}").into_bytes()));
         let row = vec![
             (at(o::STATIC_ROW_STATUS, &instance), Value::Integer(super::CREATE_AND_GO)),

@@ -297,7 +297,7 @@ impl VlanTable for Vtp {
         }
     }
 
-    fn creation(&self, _: Vlan, _: &[Target<'_>]) -> Result<Vec<Vec<Binding>>, &'static str> {
-        Err("its VLANs are made at its console or by VTP")
+    fn creation(&self, _: Vlan, _: &[Target<'_>]) -> Result<Vec<Vec<Binding>>, String> {
+        Err("its VLANs are made at its console or by VTP".to_owned())
     }
 }
