@@ -87,6 +87,7 @@
 #![deny(unreachable_pub)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo, clippy::unimplemented)]
 
+#[deny(clippy::indexing_slicing)]
 mod boot;
 mod byte_channel;
 mod cli;

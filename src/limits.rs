@@ -117,6 +117,10 @@ pub(crate) const BETWEEN_TURNS: Duration = Duration::from_millis(10);
 pub(crate) const ANSWERED_AT_ONCE: usize = 16;
 /// How long the loop sleeps when nothing is due.
 pub(crate) const IDLE: Duration = Duration::from_secs(3600);
+/// From a power-on to the first question of what to boot: servers with much memory test it for ten minutes.
+pub(crate) const FIRMWARE_WITHIN: Duration = Duration::from_secs(900);
+/// From there to a hello: a system that checks its disks may take so long.
+pub(crate) const HELLO_WITHIN: Duration = Duration::from_secs(1_800);
 /// Between attempts of one operation that failed: 2 s, doubled each time, at most 5 min.
 pub const RETRY_FIRST: Duration = Duration::from_secs(2);
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(300);
@@ -186,3 +190,15 @@ pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(5);
 pub(crate) const WORKER_END: Duration = Duration::from_secs(2);
 /// Servers that are sent something before messages are taken in again: what is to be stored first is two transactions.
 pub(crate) const RECONCILES_AT_ONCE: usize = 200;
+/// Starts of a server of which it is remembered how long each stage took: enough for a median.
+pub(crate) const STARTS_REMEMBERED: usize = 8;
+/// Machines that no manifest names, of which the last question is remembered: a rack that was cabled before it was described, ten times.
+pub(crate) const STRANGERS: usize = 1_024;
+/// How often the same is told of a machine in an event.
+pub(crate) const NOTE_EVERY: Duration = Duration::from_secs(3600);
+/// Transfers of a loader at a time: each holds some hundred kilobytes.
+pub(crate) const TFTP_TRANSFERS: usize = 128;
+/// What a machine may say of its start.
+pub(crate) const BOOT_BODY_BYTES: usize = 16 << 10;
+/// Addresses that wait to be stored: those of a thousand machines that come up together, asked for twice.
+pub(crate) const ADDRESSES_WAITING: usize = 2_048;

@@ -58,7 +58,22 @@ pub fn leave(permit: &Permit) -> Leave<'_> {
 
 pub mod boot {
     pub mod answer {
-        pub use crate::boot::answer::Answer;
+        pub use crate::boot::answer::{Ask, Verdict, judge};
+    }
+    pub mod dhcp {
+        pub use crate::boot::dhcp::*;
+    }
+    pub mod script {
+        pub use crate::boot::script::*;
+    }
+    pub mod token {
+        pub use crate::boot::token::*;
+    }
+    pub mod view {
+        pub use crate::boot::view::*;
+    }
+    pub mod wire {
+        pub use crate::boot::wire::*;
     }
 }
 pub mod cli {
@@ -79,6 +94,9 @@ pub mod control {
     pub mod actions {
         pub use crate::control::actions::Operators;
     }
+    pub mod booting {
+        pub use crate::control::booting::{Answer, Hello, Shared};
+    }
     pub mod cache {
         pub use crate::control::cache::{BmcFacts, Cache, Known};
     }
@@ -87,7 +105,8 @@ pub mod control {
     }
     pub mod operator {
         pub use crate::control::operator::{
-            ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PauseRow, PortRow, Refusal, Scope,
+            ApprovalShown, Approving, Control, Declaring, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal,
+            Scope,
         };
     }
     pub mod status_writer {
@@ -210,7 +229,7 @@ pub mod model {
         pub use crate::model::secret::{AuthProtocol, BmcLogin, Hidden, PrivProtocol, SnmpLogin};
     }
     pub mod server {
-        pub use crate::model::server::Privilege;
+        pub use crate::model::server::{Arch, Loader, Privilege};
     }
 }
 pub mod plan {
@@ -251,7 +270,22 @@ pub mod server {
         }
     }
     pub mod boot {
-        pub use crate::server::boot::serve;
+        pub use crate::server::boot::{Options, serve};
+        pub mod network {
+            pub use crate::server::boot::network::Mac;
+            pub mod advertise {
+                pub use crate::server::boot::network::advertise::*;
+            }
+            pub mod interfaces {
+                pub use crate::server::boot::network::interfaces::*;
+            }
+            pub mod sockets {
+                pub use crate::server::boot::network::sockets::*;
+            }
+            pub mod vip {
+                pub use crate::server::boot::network::vip::*;
+            }
+        }
     }
     pub mod listen {
         pub use crate::server::listen::raise_files;

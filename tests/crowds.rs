@@ -9,9 +9,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use embody::testing::boot::answer::Answer;
+use embody::testing::boot::view::{Machine, View};
 use embody::testing::clock::BootClock;
+use embody::testing::control::booting::{Answer, Shared};
 use embody::testing::control::controller::Message;
+use embody::testing::model::server::Loader;
 use embody::testing::server::{boot, listen};
 use embody::testing::store::LeaseEnd;
 use site::Site;
@@ -32,6 +34,16 @@ struct Boot {
     served: tokio::task::JoinHandle<()>,
 }
 
+/// Something stands for the machine that asks.
+fn view() -> View {
+    let snapshot = serde_json::json!({ "persona": "apache", "hostname": "h", "arch": "x86_64", "boot": "Pxe", "root": {}, "claims": [], "macs": [],
+        "digest": "0123456789ab" });
+    let standing = Some(Arc::new(serde_json::from_value(snapshot).unwrap()));
+    let server = "s".parse().unwrap();
+    let machine = Machine { server, boots_over: None, parked: None, standing, smbios: None, run: None, loader: Loader::Auto };
+    View { machines: View::default().machines.insert("52:54:00:00:00:01".parse().unwrap(), Arc::new(machine)), ..View::default() }
+}
+
 impl Drop for Boot {
     fn drop(&mut self) {
         self.served.abort();
@@ -47,7 +59,9 @@ impl Boot {
         let lease = LeaseEnd::never(BootClock::Kernel);
         let (holds, holding) = watch::channel(Some(Arc::clone(&lease)));
         let (_, controller) = watch::channel(Some(to));
-        let served = tokio::spawn(boot::serve(address, controller, holding, watch::Sender::default()));
+        let options = boot::Options { address, always: true, files: "/nonexistent".into(), loaders: "/nonexistent".into(), vip: None };
+        let shared = Shared { view: watch::Sender::new(Some(Arc::new(view()))), ..Shared::default() };
+        let served = tokio::spawn(boot::serve(controller, holding, shared, watch::Sender::default(), options));
         let boot = Boot { address, lease, asked, holds, served };
         while TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -135,11 +149,13 @@ async fn a_boot_answer_needs_the_lease_at_the_moment_when_it_is_given() {
     boot.lease.end();
     boot.answer(Some("apache")).await;
     assert_eq!(status(stream).await, 503);
-    let stream = boot.send().await;
-    boot.answer(None).await;
-    assert_eq!(status(stream).await, 200, "to park is always right");
+    assert_eq!(status(boot.send().await).await, 503, "nobody is asked any more");
     boot.holds.send_replace(None);
     assert_eq!(status(boot.send().await).await, 503);
+    let mut boot = Boot::start().await;
+    let stream = boot.send().await;
+    boot.answer(None).await;
+    assert_eq!(status(stream).await, 200, "what the controller parks is told so");
 }
 
 #[tokio::test]

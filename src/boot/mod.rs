@@ -1,5 +1,11 @@
-//! What a server boots: the answer of the moment (pure), and the HTTP endpoint that gives it.
+//! What machines that boot are told, as pure functions: which boot script (`answer`), which DHCP answer (`dhcp`), from an immutable `view`.
 //!
-//! Leaves out DHCP, TFTP, NFS and iSCSI servers: whoever answers DHCP on the boot network points iPXE at `/boot/<mac>`.
+//! Leaves out: sockets (`server::boot`), and what is remembered of it (`control::booting`). Invariant: nothing here reads a clock or a socket, and
+//! an answer other than "parked" is the snapshot that stands on that server.
 
 pub(crate) mod answer;
+pub(crate) mod dhcp;
+pub(crate) mod script;
+pub(crate) mod token;
+pub(crate) mod view;
+pub(crate) mod wire;

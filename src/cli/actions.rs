@@ -290,6 +290,10 @@ pub(super) async fn pause(args: PauseArgs, client: &Client) -> Result<(), Failur
     show(&client.post(&format!("{API}/pauses"), &json!({ "scope": scope, "reason": args.reason, "seconds": seconds })).await?)
 }
 
+pub(super) async fn rotate_key(client: &Client) -> Result<(), Failure> {
+    show(&client.post(&format!("{API}/siteKey/rotate"), &json!({})).await?)
+}
+
 pub(super) async fn resume(args: ResumeArgs, client: &Client) -> Result<(), Failure> {
     if args.object == ["breaker"] {
         return show(&client.post(&format!("{API}/breaker/close"), &json!({})).await?);

@@ -10,6 +10,7 @@ mod rack;
 mod show;
 mod site;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,12 +28,13 @@ use crate::cli::serve::run::{self, Options, ServeError};
 use crate::model::{Object, Period};
 use crate::server::api::fault::chain;
 use crate::server::api::socket;
+use crate::server::boot;
 use crate::store::StoreSpec;
 use rack::RackProcess;
 use show::{Ending, View};
 
 /// Where boot scripts are served. Where it is taken, a condition says so, and all the rest goes on.
-const BOOT_ADDRESS: &str = "127.0.0.1:16080";
+const BOOT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 16_080);
 /// How long the controller may take to answer the first time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take to end after its API did.
@@ -145,7 +147,13 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
         data: scratch.0.clone(),
         manifests: None,
         prune: false,
-        boot_address: BOOT_ADDRESS.parse().ok(),
+        boot: boot::Options {
+            address: BOOT_ADDRESS,
+            always: true,
+            files: scratch.0.join("boot"),
+            loaders: std::path::PathBuf::from("/usr/lib/ipxe"),
+            vip: None,
+        },
     };
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| Failure::failed(format!("signals cannot be awaited: {e}")))?;
     let mut serving = std::pin::pin!(run::run(options));

@@ -52,6 +52,8 @@ pub(super) async fn run(args: DescribeArgs, client: &Client) -> Result<(), Failu
                 objects.extend(items.into_iter().map(|i| (kind, i)));
             }
             Subject::Pauses => return Err(Failure::usage("pauses are not described; see `get pauses`")),
+            Subject::Leases => return Err(Failure::usage("leases are not described; see `get leases`")),
+            Subject::Discovered => return Err(Failure::usage("machines that no manifest names are not described; see `get discovered`")),
             Subject::Ports => return Err(Failure::usage("ports are not described; see `get ports`")),
         }
     }

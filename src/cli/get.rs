@@ -13,10 +13,10 @@ use super::failure::{Exit, Failure};
 use super::output::{self, Format, Table, print};
 use super::say;
 use super::subject::{Subject, subjects};
-use crate::control::operator::{PauseRow, PortRow};
+use crate::control::operator::{DiscoveredRow, LeaseRow, PauseRow, PortRow};
 use crate::model::kind::API_VERSION;
 use crate::model::{Kind, Name};
-use crate::server::api::columns::{NOTHING, cells, columns, drift};
+use crate::server::api::columns::{NOTHING, age, cells, columns, drift};
 
 #[derive(Args)]
 pub(super) struct GetArgs {
@@ -71,6 +71,8 @@ enum Of {
     Kind(Kind),
     Ports,
     Pauses,
+    Leases,
+    Discovered,
 }
 
 type Group = (Of, Vec<Value>);
@@ -94,6 +96,8 @@ async fn fetch(client: &Client, subject: &Subject, selector: &str) -> Result<Gro
             (Of::Kind(*kind), list(client.get(&path).await?))
         }
         Subject::Ports => (Of::Ports, list(client.get(&format!("{API}/ports")).await?)),
+        Subject::Leases => (Of::Leases, list(client.get(&format!("{API}/leases")).await?)),
+        Subject::Discovered => (Of::Discovered, list(client.get(&format!("{API}/discovered")).await?)),
         Subject::Pauses => (Of::Pauses, list(client.get(&format!("{API}/pauses")).await?)),
     })
 }
@@ -114,10 +118,16 @@ fn show(groups: &[Group], args: &GetArgs, single: bool) -> Result<(), Failure> {
                 Of::Kind(kind) => format!("{}/{}\n", kind.singular().to_lowercase(), cells(*kind, item).swap_remove(0)),
                 Of::Ports => format!("{}/{}\n", port_cells(item)[0], port_cells(item)[1]),
                 Of::Pauses => format!("{}\n", pause_cells(item)[0]),
+                Of::Leases => format!("{}\n", lease_cells(item)[0]),
+                Of::Discovered => format!("{}\n", discovered_cells(item)[0]),
             };
             let lines: String = groups.iter().flat_map(|(k, items)| items.iter().map(move |i| (k, i))).map(name).collect();
             Ok(print(&lines)?)
         }
+        Some(Format::Manifest) => match groups {
+            [(Of::Discovered, items)] => Ok(print(&manifests(items))?),
+            _ => Err(Failure::usage("`-o manifest` is for `get discovered`; `-o yaml` shows objects")),
+        },
         Some(Format::Wide) | None => tables(groups, args.output == Some(Format::Wide)),
     }
 }
@@ -129,6 +139,8 @@ fn tables(groups: &[Group], wide: bool) -> Result<(), Failure> {
             Of::Kind(kind) => (heads(*kind, wide), items.iter().map(|i| row(*kind, i, wide)).collect()),
             Of::Ports => (PORT_HEADS.to_vec(), items.iter().map(port_cells).collect()),
             Of::Pauses => (PAUSE_HEADS.to_vec(), items.iter().map(pause_cells).collect()),
+            Of::Leases => (LEASE_HEADS.to_vec(), items.iter().map(lease_cells).collect()),
+            Of::Discovered => (DISCOVERED_HEADS.to_vec(), items.iter().map(discovered_cells).collect()),
         };
         if shown > 0 {
             print("\n")?;
@@ -176,6 +188,41 @@ fn pause_cells(row: &Value) -> Vec<String> {
         return vec!["?".to_owned(); PAUSE_HEADS.len()];
     };
     vec![what, by, since, until.unwrap_or_else(|| "resumed".to_owned()), reason, resume]
+}
+
+const LEASE_HEADS: [&str; 5] = ["ADDRESS", "MAC", "NETWORK", "SERVER", "AGE"];
+
+fn lease_cells(row: &Value) -> Vec<String> {
+    let Ok(LeaseRow { address, mac, network, server, since }) = serde_json::from_value::<LeaseRow>(row.clone()) else {
+        return vec!["?".to_owned(); LEASE_HEADS.len()];
+    };
+    vec![address, mac, network, server.unwrap_or_else(|| NOTHING.to_owned()), age(&since)]
+}
+
+const DISCOVERED_HEADS: [&str; 6] = ["MAC", "UUID", "ASKS-AS", "NETWORK", "RELAY", "AGE"];
+
+fn discovered_cells(row: &Value) -> Vec<String> {
+    let Ok(DiscoveredRow { mac, uuid, arch: _, network, relay, at, what }) = serde_json::from_value::<DiscoveredRow>(row.clone()) else {
+        return vec!["?".to_owned(); DISCOVERED_HEADS.len()];
+    };
+    let or_nothing = |v: Option<String>| v.unwrap_or_else(|| NOTHING.to_owned());
+    vec![mac, or_nothing(uuid), what, network, or_nothing(relay), age(&at)]
+}
+
+/// Server objects to start from, of machines that asked and that no manifest names.
+fn manifests(items: &[Value]) -> String {
+    let rows = items.iter().filter_map(|row| serde_json::from_value::<DiscoveredRow>(row.clone()).ok());
+    rows.map(|row| {
+        let firmware = if row.arch.as_deref().is_none_or(|arch| arch == "0") { "bios" } else { "uefi" };
+        let uuid = row.uuid.map(|uuid| format!("  # SMBIOS UUID {uuid}")).unwrap_or_default();
+        format!(
+            "---\napiVersion: {API_VERSION}\nkind: Server\nmetadata: {{ name: new-{} }}{uuid}\nspec:\n  firmware: {firmware}\n  bmc: {{ address: 192.0.2.1, \
+             secretRef: {{ name: bmc }} }}    # fill in\n  nics: [ {{ name: nic1, mac: \"{}\", boot: true }} ]    # and its switch and port\n",
+            row.mac.replace(':', ""),
+            row.mac
+        )
+    })
+    .collect()
 }
 
 async fn watch(client: &Client, kind: Kind, name: Option<&Name>, args: &GetArgs) -> Result<(), Failure> {
@@ -228,6 +275,6 @@ fn one(
         (Some(Format::Yaml), _) => format!("---\n{}", output::yaml(object)),
         (Some(Format::Name), _) => format!("{}/{name}\n", kind.singular().to_lowercase()),
         (Some(Format::Wide) | None, Some(table)) => table.line(&row(kind, object, format == Some(Format::Wide))),
-        (Some(Format::Wide) | None, None) => String::new(),
+        (Some(Format::Wide | Format::Manifest) | None, _) => String::new(),
     })?)
 }

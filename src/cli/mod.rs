@@ -75,6 +75,8 @@ enum Verb {
     Pause(actions::PauseArgs),
     /// End a pause
     Resume(actions::ResumeArgs),
+    /// Sign what starts are recognised by with another key; what the one before has signed is taken until this is said again
+    RotateKey,
     /// Say what a field means: KIND, or KIND.field.field
     Explain(explain::ExplainArgs),
     /// Print the JSON Schema of the manifests
@@ -170,6 +172,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Wait(args) => wait::run(args, &client()?).await.map(|()| 0),
         Verb::Delete(args) => apply::delete(args, &client()?).await.map(|()| 0),
         Verb::Pause(args) => actions::pause(args, &client()?).await.map(|()| 0),
+        Verb::RotateKey => actions::rotate_key(&client()?).await.map(|()| 0),
         Verb::Resume(args) => actions::resume(args, &client()?).await.map(|()| 0),
         Verb::Explain(args) => explain::run(args).map(|()| 0),
         Verb::Schema(args) => explain::schema(args).map(|()| 0),

@@ -16,6 +16,8 @@ pub(crate) enum Format {
     Yaml,
     Json,
     Name,
+    /// Of `get discovered`: Server objects to start from
+    Manifest,
 }
 
 /// Whether stdout is a terminal that may be coloured.

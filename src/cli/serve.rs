@@ -8,10 +8,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use ipnet::Ipv4Net;
 
 use super::client::socket_path;
 use super::failure::Failure;
 use crate::server::api::fault::chain;
+use crate::server::boot;
 use crate::store::{EtcdTls, StoreSpec};
 use run::Options;
 
@@ -38,9 +40,18 @@ pub struct ServeArgs {
     /// Delete what the directory created and no longer holds
     #[arg(long, requires = "manifests")]
     prune: bool,
-    /// Where boot scripts are served over HTTP (http://ADDRESS:PORT/boot/<mac>); without it they are not
+    /// Where boot scripts and files are served over HTTP (http://ADDRESS:PORT/boot/<mac>). Default: 0.0.0.0:80, once a Network has `boot`
     #[arg(long, value_name = "ADDRESS:PORT")]
     boot_address: Option<SocketAddr>,
+    /// An address that moves with the lease between several controllers, ADDRESS/LEN[@INTERFACE]: machines are told of it alone
+    #[arg(long, value_name = "ADDRESS/LEN")]
+    boot_vip: Option<String>,
+    /// Kernels and initrds, which personas name by their path in here. Default: `boot` in the directory of --data
+    #[arg(long, value_name = "DIR")]
+    boot_files: Option<PathBuf>,
+    /// Where iPXE's undionly.kpxe and snponly.efi are
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe")]
+    ipxe_dir: PathBuf,
 }
 
 fn default_data() -> Result<PathBuf, Failure> {
@@ -55,6 +66,15 @@ fn default_data() -> Result<PathBuf, Failure> {
     Ok(home.join(".local/state/embody"))
 }
 
+/// `10.1.10.9/24`, or `10.1.10.9/24@eth0`.
+fn vip(text: &str) -> Result<(Ipv4Net, Option<String>), Failure> {
+    let (address, interface) = text.split_once('@').map_or((text, None), |(address, name)| (address, Some(name.to_owned())));
+    let address: Ipv4Net = address.parse().map_err(|_| {
+        Failure::usage(format!("found --boot-vip {text}, expected an address with its prefix length: 10.1.10.9/24, or 10.1.10.9/24@eth0"))
+    })?;
+    Ok((address, interface))
+}
+
 impl ServeArgs {
     /// All defaults filled in.
     pub fn options(self, server: Option<&str>) -> Result<Options, Failure> {
@@ -64,11 +84,17 @@ impl ServeArgs {
         let socket = socket_path(server)?;
         Ok(Options {
             socket,
-            data,
             store: spec.with_tls(tls),
             manifests: self.manifests,
             prune: self.prune,
-            boot_address: self.boot_address,
+            boot: boot::Options {
+                address: self.boot_address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 80))),
+                always: self.boot_address.is_some(),
+                files: self.boot_files.unwrap_or_else(|| data.join("boot")),
+                loaders: self.ipxe_dir,
+                vip: self.boot_vip.as_deref().map(vip).transpose()?,
+            },
+            data,
         })
     }
 }

@@ -15,6 +15,8 @@ pub(super) enum Subject {
     One(Kind, Name),
     Ports,
     Pauses,
+    Leases,
+    Discovered,
 }
 
 pub(super) fn kind(text: &str) -> Result<Kind, Failure> {
@@ -30,10 +32,12 @@ fn pair(text: &str) -> Option<Result<(Kind, Name), Failure>> {
     Some(kind(k).and_then(|k| Ok((k, name(n)?))))
 }
 
-/// `bindings`, `bindings,servers`, `binding web-1 web-2`, `binding/web-1 server/x`, `ports`, `pauses`, `all`.
+/// `bindings`, `bindings,servers`, `binding web-1 web-2`, `binding/web-1 server/x`, `ports`, `pauses`, `leases`, `discovered`, `all`.
 pub(super) fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
     let Some(first) = words.first() else {
-        return Err(Failure::usage("say what: a kind (bindings, servers, …), KIND NAME, KIND/NAME, ports, pauses, or all"));
+        return Err(Failure::usage(
+            "say what: a kind (bindings, servers, …), KIND NAME, KIND/NAME, ports, pauses, leases, discovered, or all",
+        ));
     };
     if words.iter().any(|w| w.contains('/')) {
         return words
@@ -47,6 +51,8 @@ pub(super) fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
         match word.to_ascii_lowercase().as_str() {
             "port" | "ports" => kinds.push(Subject::Ports),
             "pause" | "pauses" => kinds.push(Subject::Pauses),
+            "lease" | "leases" => kinds.push(Subject::Leases),
+            "discovered" => kinds.push(Subject::Discovered),
             "all" => kinds.extend(KINDS.into_iter().rev().map(Subject::Kind)),
             _ => kinds.push(Subject::Kind(kind(word)?)),
         }
@@ -62,7 +68,9 @@ pub(super) fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
 pub(super) fn objects(words: &[String]) -> Result<Vec<(Kind, Name)>, Failure> {
     let one = |s| match s {
         Subject::One(kind, name) => Ok((kind, name)),
-        Subject::Kind(_) | Subject::Ports | Subject::Pauses => Err(Failure::usage("say which: KIND NAME, or KIND/NAME")),
+        Subject::Kind(_) | Subject::Ports | Subject::Pauses | Subject::Leases | Subject::Discovered => {
+            Err(Failure::usage("say which: KIND NAME, or KIND/NAME"))
+        }
     };
     subjects(words)?.into_iter().map(one).collect()
 }

@@ -14,7 +14,9 @@ use super::operator::{Approving, Declaring};
 use super::status_writer::SiteCondition;
 use super::stops::Pause;
 use super::worker::Job;
-use crate::control::operator::{ApprovalShown, Control, Forecast, ForecastStep, PauseRow, PortRow, Refusal, Scope};
+use crate::control::operator::{
+    ApprovalShown, Control, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal, Scope,
+};
 use crate::drivers::gate::{Gate, Key};
 use crate::limits;
 use crate::model::fact::{Power, Tick};
@@ -36,6 +38,9 @@ pub enum Ask {
     Why { kind: Kind, name: Name, reply: Reply<Result<String, Refusal>> },
     Ports { reply: Reply<Vec<PortRow>> },
     Pauses { reply: Reply<Vec<PauseRow>> },
+    Leases { reply: Reply<Vec<LeaseRow>> },
+    Discovered { reply: Reply<Vec<DiscoveredRow>> },
+    RotateKey { who: String, reply: Reply<Result<String, Refusal>> },
     ShowApproval { binding: Name, word: Approving, reply: Reply<Result<ApprovalShown, Refusal>> },
     Approve { binding: Name, word: Approving, digest: String, who: String, reply: Reply<Result<String, Refusal>> },
     Declare { server: Name, what: Declaring, reason: String, who: String, reply: Reply<Result<String, Refusal>> },
@@ -89,6 +94,15 @@ impl Control for Operators {
     }
     async fn pauses(&self) -> Vec<PauseRow> {
         self.ask(|reply| Ask::Pauses { reply }).await.unwrap_or_default()
+    }
+    async fn leases(&self) -> Vec<LeaseRow> {
+        self.ask(|reply| Ask::Leases { reply }).await.unwrap_or_default()
+    }
+    async fn discovered(&self) -> Vec<DiscoveredRow> {
+        self.ask(|reply| Ask::Discovered { reply }).await.unwrap_or_default()
+    }
+    async fn rotate_key(&self, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::RotateKey { who: who.to_owned(), reply }).await?
     }
     async fn show_approval(&self, binding: &Name, word: Approving) -> Result<ApprovalShown, Refusal> {
         self.ask(|reply| Ask::ShowApproval { binding: binding.clone(), word, reply }).await?
@@ -151,6 +165,12 @@ impl Controller {
             }
             Ask::Why { kind, name, reply } => drop(reply.send(self.why(kind, &name))),
             Ask::Ports { reply } => drop(reply.send(self.ports())),
+            Ask::Leases { reply } => drop(reply.send(self.leases())),
+            Ask::Discovered { reply } => drop(reply.send(self.discovered())),
+            Ask::RotateKey { who, reply } => {
+                let done = self.rotate_key(&who).await;
+                drop(reply.send(done));
+            }
             Ask::Pauses { reply } => drop(reply.send(self.cache.pauses.values().map(|(pause, _)| pause.row()).collect())),
             Ask::ShowApproval { binding, word, reply } => drop(reply.send(self.show_approval(&binding, &word))),
             Ask::Approve { binding, word, digest, who, reply } => drop(reply.send(self.approve(&binding, &word, &digest, &who).await)),

@@ -3,15 +3,16 @@
 //! It is rebuilt from the store and from fresh observations at every start; losing it costs time, never correctness. Nothing here decides.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::approve::Given;
+use super::machines::BootChanges;
 use super::stops::Pause;
-use crate::boot::answer::BootView;
 use crate::control::cables::Cables;
 use crate::control::twins::{Twin, Twins};
 use crate::drivers::switch::resolve;
-use crate::model::body::{Body, Evidence, Phase, Snapshot, port_of};
+use crate::model::body::{Body, Evidence, Phase, port_of};
 use crate::model::claim::{Claim, ClaimIndex, claims};
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
 use crate::model::identity::Identity;
@@ -82,7 +83,7 @@ pub struct Cache {
     /// Records of bodies that do not read, by the revision at which they stand.
     pub unreadable: BTreeMap<Name, Revision>,
     /// Bodies of which nothing is known.
-    anything: BTreeSet<Name>,
+    pub(super) anything: BTreeSet<Name>,
     /// Those where a start waits for a person's word, since the store went backwards.
     starts_unconfirmed: BTreeSet<Name>,
     /// A store that went backwards was taken as it is, and not all that was in doubt is known yet: of a server without a record nothing is.
@@ -96,12 +97,12 @@ pub struct Cache {
     /// Keys of objects that do not read: what they desire is not known, so nothing is recorded or sent either.
     pub unreadable_objects: BTreeSet<String>,
     /// What evidence claims, by body.
-    claimed: ClaimIndex<Name>,
+    pub(super) claimed: ClaimIndex<Name>,
     /// What bindings reserve.
-    reserved: ClaimIndex<Name>,
+    pub(super) reserved: ClaimIndex<Name>,
     reserved_by: BTreeMap<Name, BTreeSet<Claim>>,
     /// The bodies whose snapshots hold a MAC, and those whose disks hold a persona.
-    by_snapshot_mac: BTreeMap<Mac, BTreeSet<Name>>,
+    pub(super) by_snapshot_mac: BTreeMap<Mac, BTreeSet<Name>>,
     on_disk_at: BTreeMap<Name, BTreeSet<Name>>,
     /// The bodies that a binding holds or is to release.
     by_hold: BTreeMap<Name, BTreeSet<Name>>,
@@ -109,6 +110,10 @@ pub struct Cache {
     machines: BTreeMap<String, BTreeSet<Name>>,
     /// Which Switch objects name one switch.
     pub(super) twins: Twins,
+    /// The revisions at which addresses that were given are stored.
+    pub(super) lease_revisions: BTreeMap<Ipv4Addr, Revision>,
+    /// Servers that boot services may have to tell something else since the view was published last.
+    pub(super) boot_changes: BootChanges,
 }
 
 impl Cache {
@@ -133,6 +138,7 @@ impl Cache {
     }
 
     fn index(&mut self, server: &Name, body: &Body, is: bool) {
+        self.boot_changes.of_body(server, body);
         for evidence in body.evidence.values() {
             for claim in &evidence.snapshot.claims {
                 match is {
@@ -186,6 +192,7 @@ impl Cache {
             self.index(server, &old.value, false);
         }
         self.unreadable.insert(server.clone(), revision);
+        self.boot_changes.insert(server);
         // It is parked from now on: no earlier Off says that it runs nothing.
         self.memory_of(server).may_be_on();
     }
@@ -505,41 +512,6 @@ impl Cache {
         self.twins.forget(switch);
         self.switches.remove(switch);
         self.unsaved.get_mut(switch).into_iter().for_each(|unsaved| unsaved.sent = false);
-    }
-
-    /// What a boot answer for this address depends on.
-    pub fn boot_view(&self, mac: Mac) -> BootView<'_> {
-        let stands_in = self.by_snapshot_mac.get(&mac);
-        let only = stands_in.filter(|bodies| bodies.len() == 1).and_then(BTreeSet::first);
-        // A machine that no manifest names any more may be alive all the same.
-        let Some(server) = self.server_of(mac).or(only) else { return BootView::default() };
-        let other = stands_in.into_iter().flatten().find(|s| *s != server);
-        let body = self.bodies.get(server).map(|b| &b.value);
-        let unknown = self.unreadable.contains_key(server) || self.anything.contains(server);
-        let standing = body.and_then(Body::standing).map(|(_, e)| &e.snapshot);
-        let twice = || standing.and_then(|snapshot| Some((snapshot, self.runs_by_mistake(server, snapshot)?)));
-        let parked = match (other, self.site_stop()) {
-            (Some(other), _) => Some(format!("{mac} belongs to what may run on {other}")),
-            (None, Some(stop)) => Some(stop.message),
-            (None, None) if unknown => Some(format!("nothing is known of what {server} runs")),
-            (None, None) if body.is_some_and(|b| b.confirm_start) => {
-                Some(format!("the store went backwards: whether what stands on {server} runs elsewhere by now is for a person to say"))
-            }
-            (None, None) if body.is_some_and(|b| b.declared.is_some()) => Some(format!("{server} was declared off")),
-            (None, None) => twice().map(|(snapshot, other)| {
-                format!("{other} was declared off, is on all the same, and may run what persona {} claims", snapshot.persona)
-            }),
-        };
-        let smbios = body.and_then(|b| b.smbios.as_deref());
-        BootView { server: Some(server), parked, standing, smbios }
-    }
-
-    /// Another body that was declared off, is on, and may run what this claims: neither of them starts.
-    fn runs_by_mistake(&self, server: &Name, snapshot: &Snapshot) -> Option<Name> {
-        let overlapping = snapshot.claims.iter().flat_map(|claim| self.claimed.overlapping(claim));
-        let anything = self.anything.iter().filter(|_| !snapshot.claims.is_empty()).cloned();
-        let is_on = |other: &Name| self.bodies.get(other).is_some_and(|body| body.value.runs_by_mistake());
-        overlapping.chain(anything).find(|other| other != server && is_on(other))
     }
 
     /// The server that owns a MAC address.

@@ -4,12 +4,14 @@
 //! waits for its turn, a place under a limit, or fresh facts waits there, and is woken by what it waits for.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::absorb;
 use super::actions::{Ask, seconds_since};
+use super::booting::{Answer, Booting, Hello, Shared};
 use super::cache::{Cache, Stored};
 use super::fleet::Fleet;
 use super::in_flight::InFlight;
@@ -18,32 +20,53 @@ use super::reconcile::{Awaited, Planned, Until};
 use super::records::{Ledger, Owed};
 use super::status_writer::{Site, StatusWriter};
 use super::stops::Pause;
-use super::worker::{Job, Outcome, Report};
-use crate::boot::answer::Answer;
+use super::worker::{Outcome, Report};
+use crate::boot::answer::{Ask as BootAsk, Parked};
+use crate::boot::token::{SiteKey, Token};
+use crate::boot::view::Lease;
 use crate::clock::Clock;
 use crate::drivers::{Depth, Devices};
 use crate::limits;
 use crate::model::binding::RunState;
-use crate::model::body::{Body, Declaration};
+use crate::model::body::Body;
 use crate::model::fact::Tick;
 use crate::model::identity::Identity;
 use crate::model::op::Device;
-use crate::model::server::Arch;
 use crate::model::{Kind, Mac, Name, Object};
 use crate::plan::guardrails::{CHANGE_WINDOW, Guardrails};
 use crate::plan::record::Record;
-use crate::store::{Change, Changes, Expect, Lease, Records, Revision, Store, StoreError, keys};
+use crate::store::{Change, Changes, Expect, Lease as StoreLease, Records, Revision, Store, StoreError, keys};
 use crate::telemetry::timestamp;
 
 #[derive(Debug)]
 pub enum Message {
     Ask(Ask),
-    /// A machine asks what to boot. `uuid` is its SMBIOS UUID, where its firmware says it.
+    /// A machine asks what to boot. `base` is where it reaches whoever answers: `http://10.1.10.5`.
     Boot {
-        mac: Mac,
-        uuid: Option<String>,
-        arch: Arch,
+        ask: BootAsk,
+        base: String,
         reply: oneshot::Sender<Answer>,
+    },
+    /// One was answered from the view that it is parked.
+    Parked(Parked),
+    /// One asked for an address, or runs and renews it.
+    Alive(Name),
+    /// What runs on a server says hello with this token.
+    Hello {
+        server: Name,
+        token: Token,
+        reply: oneshot::Sender<Hello>,
+    },
+    /// Machines are to get these addresses, each on its network: which of them are stored.
+    Give {
+        addresses: Vec<(Ipv4Addr, Mac, Name)>,
+        reply: oneshot::Sender<Vec<bool>>,
+    },
+    /// Something that boot services saw, as an event about a server: its reason, and the sentence.
+    BootEvent {
+        server: Name,
+        reason: &'static str,
+        message: String,
     },
 }
 
@@ -55,6 +78,8 @@ pub struct Remembered {
     pub(super) bodies: BTreeMap<Name, Body>,
     pub(super) pauses: BTreeMap<String, Pause>,
     pub(super) pins: BTreeMap<(Kind, Name), Identity>,
+    pub(super) leases: BTreeMap<Ipv4Addr, Lease>,
+    pub(super) key: Option<SiteKey>,
 }
 
 impl Remembered {
@@ -69,12 +94,14 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub records: Arc<Records>,
     pub devices: Arc<dyn Devices>,
-    pub lease: Arc<dyn Lease>,
+    pub lease: Arc<dyn StoreLease>,
     pub clock: Clock,
     pub reports: mpsc::Sender<Report>,
     pub site: Site,
     /// Of the controller that this process had before.
     pub remembered: Remembered,
+    /// What boot services of this process answer from.
+    pub boot: Shared,
 }
 
 pub struct Controller {
@@ -83,11 +110,12 @@ pub struct Controller {
     pub(super) clock: Clock,
     pub(super) store: Arc<dyn Store>,
     pub(super) ledger: Ledger,
-    pub(super) lease: Arc<dyn Lease>,
+    pub(super) lease: Arc<dyn StoreLease>,
     pub(super) in_flight: InFlight,
     pub(super) guardrails: Guardrails,
     pub(super) fleet: Fleet,
     pub(super) status: StatusWriter,
+    pub(super) booting: Booting,
     /// Switches that were changed and not saved, and when it is to be looked at whether they can be.
     pub(super) saves: BTreeMap<Name, Tick>,
     /// Everything that was stored when the term began is known.
@@ -114,7 +142,7 @@ pub struct Controller {
 impl Controller {
     /// Loads everything there is. The revision from which to watch on.
     pub async fn load(parts: Parts) -> Result<(Controller, Revision), StoreError> {
-        let Parts { store, records, devices, lease, clock, reports, site, remembered } = parts;
+        let Parts { store, records, devices, lease, clock, reports, site, remembered, boot } = parts;
         let fleet = Fleet::new(devices, lease.until(), clock, reports);
         let status = StatusWriter::new(Arc::clone(&store), site);
         let mut controller = Controller {
@@ -128,6 +156,7 @@ impl Controller {
             guardrails: Guardrails::default(),
             fleet,
             status,
+            booting: Booting::new(boot),
             saves: BTreeMap::new(),
             is_loaded: false,
             approvals_end_at: Tick::START,
@@ -156,10 +185,12 @@ impl Controller {
         controller.tell_store();
         controller.tell_breaker();
         controller.default_policy().await?;
+        controller.site_key().await?;
         controller.all_workers();
         controller.tell_secrets();
         controller.is_loaded = true;
         controller.wake_all();
+        controller.publish();
         Ok((controller, revision))
     }
 
@@ -262,6 +293,7 @@ impl Controller {
             if watch.is_some() {
                 self.work().await;
             }
+            self.publish();
             self.status.write_changed(&self.cache);
             next_turn = self.clock.now().plus(limits::BETWEEN_TURNS);
         }
@@ -333,10 +365,23 @@ impl Controller {
     async fn take(&mut self, message: Message) {
         match message {
             Message::Ask(ask) => self.answer(ask).await,
-            Message::Boot { mac, uuid, arch, reply } => {
-                let answer = self.boot(mac, uuid, arch).await;
+            Message::Boot { ask, base, reply } => {
+                let answer = self.boot(ask, &base).await;
                 // A machine that gave up asks again.
                 let _ = reply.send(answer);
+            }
+            Message::Parked(parked) => self.was_parked(&parked).await,
+            Message::Alive(server) => self.asked(&server),
+            Message::Hello { server, token, reply } => {
+                let hello = self.hello(&server, &token).await;
+                let _ = reply.send(hello);
+            }
+            Message::Give { addresses, reply } => {
+                let given = self.give(addresses).await;
+                let _ = reply.send(given);
+            }
+            Message::BootEvent { server, reason, message } => {
+                self.status.event("Warning", &format!("Server/{server}"), reason, &message);
             }
         }
     }
@@ -507,36 +552,10 @@ impl Controller {
         })
     }
 
-    async fn boot(&mut self, mac: Mac, uuid: Option<String>, arch: Arch) -> Answer {
-        let answer = crate::boot::answer::answer(mac, uuid.as_deref(), arch, &self.cache.boot_view(mac));
-        // Whatever it is answered: it is not off.
-        let Some(server) = self.cache.boot_view(mac).server.cloned() else { return answer };
-        let now = self.clock.now();
-        self.cache.memory_of(&server).asked_what_to_boot(now);
-        let body = self.cache.body(&server);
-        let mut records = Vec::new();
-        if body.declared.as_ref().is_some_and(|d| d.what != Declaration::OffButRuns) {
-            records.push(Record::DeclaredAs(Declaration::OffButRuns));
-        }
-        if let (Some(uuid), None, Some(_)) = (uuid, &body.smbios, &answer.persona) {
-            records.push(Record::Smbios(Some(uuid)));
-        }
-        // By what it says of itself; all else for which it may be parked is told of the server.
-        let view = self.cache.boot_view(mac);
-        let parked = answer.persona.is_none() && view.standing.is_some() && view.parked.is_none();
-        self.cache.memory_of(&server).parked = parked.then(|| (now, answer.says.clone()));
-        if !records.is_empty() && !self.record(&server, &records).await {
-            // Who it is could not be remembered: it asks again.
-            return crate::boot::answer::parked(mac, "the store does not answer");
-        }
-        self.fleet.send(&Device::Bmc(server.clone()), Job::Observe(Depth::State));
-        self.wake(&server);
-        answer
-    }
-
     /// Ends all workers, and tells what was known.
     pub async fn close(mut self) -> Remembered {
         let remembered = self.remembers();
+        self.booting.end();
         self.fleet.close().await;
         self.status.close().await;
         remembered

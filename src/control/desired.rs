@@ -33,6 +33,7 @@ impl Controller {
                     // Who was bound is woken before the index forgets it.
                     self.touched(kind, &name);
                     self.cache.objects.remove(kind, &name);
+                    self.boot_object_changed(kind, &name);
                     self.reserve(kind, &name);
                     self.status.found(kind, &name, false);
                     match kind {
@@ -67,6 +68,7 @@ impl Controller {
             self.status.found(kind, &name, !object.status.is_null());
             let same = self.same_spec(&object);
             self.cache.objects.insert(&object);
+            self.boot_object_changed(kind, &name);
             if kind == Kind::Server {
                 self.cache.doubt(&name);
             }
@@ -87,6 +89,14 @@ impl Controller {
         if self.cache.unreadable_objects.remove(key) && self.cache.unreadable_objects.is_empty() {
             self.tell_store();
             self.wake_all();
+        }
+    }
+
+    fn boot_object_changed(&mut self, kind: Kind, name: &Name) {
+        match kind {
+            Kind::Server => self.cache.boot_changed(name),
+            Kind::Network => self.booting.networks = true,
+            Kind::Policy | Kind::Secret | Kind::Switch | Kind::Persona | Kind::Binding => {}
         }
     }
 

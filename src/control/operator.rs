@@ -166,6 +166,37 @@ pub struct PauseRow {
     pub resume: String,
 }
 
+/// One row of `get leases`: an address that a machine was given out of a range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseRow {
+    pub address: String,
+    pub mac: String,
+    pub network: String,
+    /// Nothing: no manifest names the machine.
+    pub server: Option<String>,
+    /// RFC 3339.
+    pub since: String,
+}
+
+/// One row of `get discovered`: a machine that asked for an address or for something to boot, and that no manifest names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiscoveredRow {
+    pub mac: String,
+    /// What its firmware says: SMBIOS UUID.
+    pub uuid: Option<String>,
+    /// `x86_64, BIOS`.
+    pub arch: Option<String>,
+    pub network: String,
+    /// The relay agent's address.
+    pub relay: Option<String>,
+    /// RFC 3339: when it last asked.
+    pub at: String,
+    /// `PXE, architecture 7`.
+    pub what: String,
+}
+
 #[async_trait]
 pub trait Control: Send + Sync {
     /// The forecast for the desired state as they are, with `changes` laid over them (nothing is applied).
@@ -175,6 +206,10 @@ pub trait Control: Send + Sync {
     async fn ports(&self) -> Vec<PortRow>;
     /// What is paused, and the breaker where it is open.
     async fn pauses(&self) -> Vec<PauseRow>;
+    async fn leases(&self) -> Vec<LeaseRow>;
+    async fn discovered(&self) -> Vec<DiscoveredRow>;
+    /// Another key signs the tokens of starts from now on.
+    async fn rotate_key(&self, who: &str) -> Result<String, Refusal>;
     /// What approving a binding with this word would cover, or lead to.
     async fn show_approval(&self, binding: &Name, word: Approving) -> Result<ApprovalShown, Refusal>;
     /// Approves exactly what was shown with this digest, or declares that the binding's server already runs the persona. A sentence to show.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::cache::Stored;
 use super::controller::Controller;
 use super::status;
+use super::timeline::Stage;
 use super::worker::Job;
 use crate::drivers::Depth;
 use crate::drivers::gate::Key;
@@ -303,6 +304,7 @@ impl Controller {
         let body = self.applied(server, &recording.records);
         let revision = recording.body.as_ref().map_or(0, |b| b.revision);
         self.cache.set_body(server, body, revision);
+        self.withdraw_from_view(server, &recording.records);
         self.in_force(&recording);
         recording
     }
@@ -583,6 +585,9 @@ impl Controller {
         }
         let now = self.clock.now();
         self.cache.memory_of(server).sent(&step.op, now);
+        if let Op::PowerOn { server } = &step.op {
+            self.booting.timelines().saw(server, Stage::On, "", tokio::time::Instant::now());
+        }
         tracing::info!(server = %server, op = %step.op, because = step.because, binding = %step.binding, "sent");
         self.status.event("Normal", &format!("Binding/{}", step.binding), "Sent", &format!("{} ({})", step.op, step.because));
     }

@@ -15,6 +15,8 @@ use super::operator::Scope;
 use super::status_writer::SiteCondition;
 use super::stops::Pause;
 use super::upgrade;
+use crate::boot::token::SiteKey;
+use crate::boot::view::Lease;
 use crate::limits;
 use crate::model::body::Body;
 use crate::model::fact::{Power, Tick};
@@ -212,7 +214,21 @@ impl Controller {
                 Ok(approved) => drop(self.cache.approvals.insert(binding, approved.restored(self.clock.now()))),
                 Err(why) => unreadable(why),
             },
-            Key::Object(..) | Key::Old(_) => return false,
+            Key::Lease(address) if self.cache.lease_revisions.get(&address).is_none_or(|known| *known < entry.revision) => {
+                self.cache.lease_revisions.insert(address, entry.revision);
+                match read::<Lease>(entry) {
+                    Ok(lease) => self.booting.lease(address, Some(lease)),
+                    // Nobody else gets it.
+                    Err(why) => unreadable(why),
+                }
+                return false;
+            }
+            // One that does not read signs nothing: nothing starts before it is rotated.
+            Key::Signing => match read::<SiteKey>(entry) {
+                Ok(key) => self.booting.has_key(key),
+                Err(why) => unreadable(why),
+            },
+            Key::Lease(_) | Key::Object(..) | Key::Old(_) => return false,
         }
         true
     }
@@ -297,6 +313,8 @@ impl Controller {
             Some(Key::Pin(kind, name)) => self.cache.pins.get(&(kind, name)).is_some_and(|p| p.revision < revision),
             Some(Key::Pause(id)) => self.cache.pauses.contains_key(&id),
             Some(Key::Doubt) => self.cache.doubt.is_some_and(|r| r < revision),
+            Some(Key::Lease(address)) => self.cache.lease_revisions.get(&address).is_some_and(|known| *known < revision),
+            Some(Key::Signing) => self.booting.view().key.is_some(),
             Some(Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_)) | None => false,
         };
         if ours {
@@ -350,6 +368,8 @@ impl Controller {
             Key::Pin(kind, name) => serde_json::to_vec(&self.cache.pins.get(&(*kind, name.clone()))?.value).ok(),
             Key::Pause(id) => serde_json::to_vec(&self.cache.pauses.get(id)?.0).ok(),
             Key::Doubt => self.cache.doubt.map(|_| doubt()),
+            Key::Lease(address) => serde_json::to_vec(self.booting.view().leases.get(address)?.as_ref()).ok(),
+            Key::Signing => serde_json::to_vec(self.booting.view().key.as_deref()?).ok(),
             Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_) => None,
         }
     }
@@ -360,7 +380,8 @@ impl Controller {
             Key::Body(server) => self.cache.bodies.entry(server.clone()).or_default().revision = revision,
             Key::Pin(kind, name) => self.cache.pins.entry((*kind, name.clone())).or_default().revision = revision,
             Key::Doubt => self.cache.doubt = Some(revision),
-            Key::Pause(_) | Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_) => {}
+            Key::Lease(address) => drop(self.cache.lease_revisions.insert(*address, revision)),
+            Key::Pause(_) | Key::Approval(_) | Key::Login(..) | Key::Signing | Key::Object(..) | Key::Old(_) => {}
         }
     }
 
@@ -387,6 +408,10 @@ impl Controller {
             // A store that lost the record as well does not make it nothing.
             known.bodies.entry(server.clone()).or_default().anything = true;
         }
+        for (address, lease) in &self.booting.view().leases {
+            known.leases.entry(*address).or_insert_with(|| lease.as_ref().clone());
+        }
+        known.key = known.key.or_else(|| self.booting.view().key.as_deref().cloned());
         for (device, pin) in &self.cache.pins {
             known.pins.entry(device.clone()).or_insert_with(|| pin.value.clone());
         }
@@ -431,6 +456,13 @@ impl Controller {
         for ((kind, name), pin) in &remembered.pins {
             put(Key::Pin(*kind, name.clone()), serde_json::to_vec(pin).unwrap_or_default(), &mut stored);
         }
+        for (address, lease) in &remembered.leases {
+            put(Key::Lease(*address), serde_json::to_vec(lease).unwrap_or_default(), &mut stored);
+        }
+        if let Some(key) = &remembered.key {
+            // What it has signed is out there.
+            put(Key::Signing, serde_json::to_vec(key).unwrap_or_default(), &mut stored);
+        }
         if !remembered.all {
             // Servers that are not in the store, but may be in manifests that are applied later, may run anything as well.
             put(Key::Doubt, doubt(), &mut stored);
@@ -454,7 +486,7 @@ impl Controller {
         self.cache.doubt_all();
         self.cache.store_stop = None;
         self.tell_store();
-        Ok(())
+        self.site_key().await
     }
 
     /// Once everything that was in doubt is known, a server that is new is only that.
@@ -531,6 +563,8 @@ pub(crate) fn rewritten(key: &Key, entry: &Entry) -> Result<Vec<u8>, String> {
         Key::Pause(_) => again::<Pause>(entry),
         Key::Login(..) => again::<Login>(entry),
         Key::Approval(_) => again::<Approved>(entry),
+        Key::Lease(_) => again::<Lease>(entry),
+        Key::Signing => again::<SiteKey>(entry),
         Key::Doubt => again::<serde_json::Map<String, serde_json::Value>>(entry),
         Key::Object(..) | Key::Old(_) => Err("it is no record".to_owned()),
     }
@@ -583,7 +617,7 @@ mod tests {
                 "persona": persona, "hostname": "h", "arch": "x86_64", "boot": "Pxe", "root": {}, "claims": [], "macs": [], "digest": ""
             }))
             .unwrap();
-            (persona, Evidence { phase: Phase::Started, withdrawn: *withdrawn, snapshot })
+            (persona, Evidence { phase: Phase::Started, withdrawn: *withdrawn, snapshot, run: None })
         };
         Body { evidence: personas.iter().map(evidence).collect(), ..Body::default() }
     }

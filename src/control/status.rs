@@ -16,6 +16,7 @@ use crate::model::status::{BindingStatus, Condition, PlainStatus, PlaneStatus, S
 use crate::model::{Name, Reason};
 use crate::plan::desired::{Desired, Holder};
 use crate::plan::observed::{Observed, Trouble};
+use crate::plan::starting;
 use crate::plan::{Plan, network};
 
 struct Conditions {
@@ -132,7 +133,9 @@ fn summarise(
     busy: &[String],
 ) {
     let lives = match holder.state {
-        RunState::Running => seen.body.evidence.get(&holder.persona).is_some_and(|e| e.stands() && e.phase == Phase::Started),
+        RunState::Running => {
+            seen.body.evidence.get(&holder.persona).is_some_and(|e| e.stands() && e.phase == Phase::Started && starting::came_up(holder, e))
+        }
         RunState::Stopped => seen.body.evidence.is_empty(),
     };
     let in_sync = planes.values().all(|p| p.in_sync);

@@ -52,7 +52,9 @@ pub(crate) fn writes(entry: &Entry, objects: &Objects, pins: &BTreeMap<Name, Ide
     let value = match &*key {
         Key::Body(server) => body(&entry.value, server, objects, pins).unwrap_or_else(|| UNREADABLE.to_vec()),
         Key::Pin(kind, _) => pin(&entry.value, *kind).and_then(|p| serde_json::to_vec(&p).ok()).unwrap_or_else(|| UNREADABLE.to_vec()),
-        Key::Approval(_) | Key::Pause(_) | Key::Login(..) | Key::Doubt | Key::Object(..) | Key::Old(_) => entry.value.clone(),
+        Key::Approval(_) | Key::Pause(_) | Key::Login(..) | Key::Lease(_) | Key::Signing | Key::Doubt | Key::Object(..) | Key::Old(_) => {
+            entry.value.clone()
+        }
     };
     Some([Write::put(key.to_string(), value, Expect::Absent), Write::delete(&entry.key, entry.revision)])
 }
@@ -97,7 +99,7 @@ fn evidence(phase: OldPhase, snapshot: Snapshot) -> Evidence {
         OldPhase::Started => (Phase::Started, false),
         OldPhase::Withdrawn => (Phase::Started, true),
     };
-    Evidence { phase, withdrawn, snapshot }
+    Evidence { phase, withdrawn, snapshot, run: None }
 }
 
 fn snapshot(persona: &Name, server: &Name, objects: &Objects) -> Option<Snapshot> {
@@ -114,6 +116,8 @@ fn snapshot(persona: &Name, server: &Name, objects: &Objects) -> Option<Snapshot
         kernel: spec.kernel.clone(),
         claims: crate::model::claim::claims(persona, spec, binding),
         macs: held.map(|s| s.spec.nics.iter().map(|n| n.mac).collect()).unwrap_or_default(),
+        addresses: BTreeMap::new(),
+        arguments: String::new(),
         digest: String::new(),
     };
     Some(snapshot.sealed())

@@ -72,6 +72,9 @@ impl Controller {
         if let Some(declared) = &seen.body.declared {
             text.push_str(&format!(" {}", declared_in_words(declared)));
         }
+        if let Some(told) = self.booting.timelines().told(server, tokio::time::Instant::now()) {
+            text.push_str(&format!(" Its last start: {told}."));
+        }
         let busy: Vec<String> = self.in_flight.of_server(server).map(ToString::to_string).collect();
         if !busy.is_empty() {
             text.push_str(&format!(" In flight: {}.", list(&busy)));

@@ -4,7 +4,7 @@
 //! Each code has a golden test in `tests/golden/manifest`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,11 +13,14 @@ use super::codes;
 use super::diagnostic::harmful;
 use super::fault::{At, Fault, did_you_mean, listed, steps};
 use super::yaml::Step;
+use crate::model::network::{Boot, BootMode};
 use crate::model::policy::{self, Limits, Share};
 use crate::model::script;
 use crate::model::server::{BmcProtocol, DEDICATED};
 use crate::model::switch::{SnmpVersion, VlanPolicy, no_port_range};
 use crate::model::{BindingSpec, Meta, Name, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, Spec, SwitchSpec};
+
+const FOR_SCRIPTS: &str = "it is read by iPXE and by the kernel: printable ASCII without $ | & # \" ' \\ `, in one line";
 
 /// The faults of one object; `item` is its index among those that are judged.
 pub(super) fn object(item: usize, object: &Object, whole: bool) -> Vec<Fault> {
@@ -175,12 +178,54 @@ impl Check {
 
     fn network(&mut self, spec: &NetworkSpec) {
         self.gateway(spec.subnet, spec.gateway, steps!["spec"]);
+        self.boot(spec.boot.as_ref(), spec.subnet, steps!["spec"]);
         for (index, segment) in spec.segments.iter().enumerate() {
             self.gateway(segment.subnet, segment.gateway, steps!["spec", "segments", index]);
+            self.boot(segment.boot.as_ref(), segment.subnet, steps!["spec", "segments", index]);
             if segment.switches.match_labels.is_empty() {
                 let at = steps!["spec", "segments", index, "switches", "matchLabels"];
                 self.bad(at, "a selector without labels matches nothing", "expected at least one label");
             }
+        }
+    }
+
+    /// What machines are told there must be of the subnet.
+    fn boot(&mut self, boot: Option<&Boot>, subnet: Option<IpNet>, mut place: Vec<Step>) {
+        place.push("boot".into());
+        let Some(boot) = boot else { return };
+        let inside = |field: &'static str| place.iter().cloned().chain([field.into()]).collect::<Vec<Step>>();
+        let Some(IpNet::V4(subnet)) = subnet else {
+            if self.whole {
+                let at = self.key(place);
+                let fault = Fault::error(codes::BOOT_NETWORK, at, "machines boot over a network whose IPv4 `subnet` is not said");
+                self.faults.push(fault.label("needs a subnet").hint("name it beside `boot`: `subnet: 10.1.10.0/24`"));
+            }
+            return;
+        };
+        let usable = |address: Ipv4Addr| usable(IpNet::V4(subnet), IpAddr::V4(address));
+        let mut wrong = |field: &'static str, message: &str, label: String| {
+            let fault = Fault::error(codes::BOOT_NETWORK, At::value(self.item, inside(field)), message).label(label);
+            self.faults.push(fault);
+        };
+        if let Some(range) = boot.range.filter(|range| !usable(range.first) || !usable(range.last)) {
+            wrong("range", "the range is not inside the subnet", format!("found {range}, expected addresses of hosts in {subnet}"));
+        }
+        if let Some(router) = boot.router.filter(|router| !usable(*router)) {
+            wrong("router", "the router is not inside the subnet", format!("found {router}, expected an address of a host in {subnet}"));
+        }
+        // RFC 791: every host takes 576; jumbo frames end at 9,216.
+        if let Some(mtu) = boot.mtu.filter(|mtu| !(576..=9216).contains(mtu)) {
+            wrong("mtu", "no network has this MTU", format!("found {mtu}, expected 576 to 9216"));
+        }
+        if boot.domain.as_ref().is_some_and(|domain| !is_host_name(domain)) {
+            wrong("domain", "this is no DNS domain", "expected letters, digits, `-` and `.` (RFC 1123)".to_owned());
+        }
+        if boot.mode == BootMode::Full && boot.range.is_none() && self.whole {
+            wrong(
+                "mode",
+                "`mode: full` gives addresses, and there are none to give",
+                "expected a `range` beside it, or `mode: reservations`".to_owned(),
+            );
         }
     }
 
@@ -234,6 +279,12 @@ impl Check {
         for (index, suite) in suites.iter().enumerate().filter(|(i, suite)| ![3, 17].contains(*suite) || suites[..*i].contains(*suite)) {
             let at = steps!["spec", "bmc", "cipherSuites", index];
             self.bad(at, "this cipher suite is not spoken, or is there twice", format!("found {suite}, expected 17 or 3, each once"));
+        }
+        let console = spec.console.as_ref().filter(|c| script::word(c).is_err()).map(|_| steps!["spec", "console"]);
+        let arguments = script::line(&spec.kernel_args).is_err() || spec.kernel_args.contains(['\n', '\r']);
+        for path in console.into_iter().chain(arguments.then(|| steps!["spec", "kernelArgs"])) {
+            let fault = Fault::error(codes::NO_BOOT_SCRIPT, self.value(path), "no boot script can be made of this");
+            self.faults.push(fault.label("cannot stand in one").hint(FOR_SCRIPTS));
         }
         let nics = spec.nics.iter().enumerate().map(|(i, n)| (&n.name, steps!["spec", "nics", i, "name"]));
         let bonds = spec.bonds.iter().enumerate().map(|(i, b)| (&b.name, steps!["spec", "bonds", i, "name"]));
@@ -374,12 +425,11 @@ impl Check {
             words.push((steps!["spec", "kernel", "path"], &kernel.path));
             words.extend(kernel.initrd.as_ref().map(|path| (steps!["spec", "kernel", "initrd"], path.as_str())));
         }
-        let hint = "it is read by iPXE and by the kernel: printable ASCII without $ | & # \" ' \\ `, in one line";
         let cmdline = kernel.map(|k| k.cmdline.as_str()).filter(|c| c.contains(['\n', '\r']) || script::line(c).is_err());
         let bad = words.into_iter().filter(|(_, text)| script::word(text).is_err()).map(|(path, _)| path);
         for path in bad.chain(cmdline.map(|_| steps!["spec", "kernel", "cmdline"])).collect::<Vec<_>>() {
             let fault = Fault::error(codes::NO_BOOT_SCRIPT, self.value(path), "no boot script can be made of this");
-            self.faults.push(fault.label("cannot stand in one").hint(hint));
+            self.faults.push(fault.label("cannot stand in one").hint(FOR_SCRIPTS));
         }
     }
 
@@ -412,18 +462,19 @@ impl Check {
             self.not_yet(steps!["spec", "failover"], "failover", "leave it out, and move the persona by changing `target`");
         }
         self.distinct(spec.nics.iter().enumerate().map(|(i, n)| (&n.name, steps!["spec", "nics", i, "name"])));
-        // RFC 1123, 2.1: labels of letters, digits and hyphens, at most 63 each and 253 in all.
-        let label = |l: &str| {
-            !l.is_empty()
-                && l.len() <= 63
-                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                && !l.starts_with('-')
-                && !l.ends_with('-')
-        };
-        if spec.hostname.as_ref().is_some_and(|h| h.len() > 253 || !h.split('.').all(label)) {
+        if spec.hostname.as_ref().is_some_and(|h| !is_host_name(h)) {
             self.bad(steps!["spec", "hostname"], "this is no host name", "expected letters, digits, `-` and `.` (RFC 1123)");
         }
     }
+}
+
+/// RFC 1123, 2.1: labels of letters, digits and hyphens, at most 63 each and 253 in all.
+fn is_host_name(text: &str) -> bool {
+    let label = |l: &str| {
+        let good = l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        !l.is_empty() && l.len() <= 63 && good && !l.starts_with('-') && !l.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
 }
 
 /// Whether it is an address that a host in the subnet can have.

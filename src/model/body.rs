@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -119,6 +120,22 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
     pub snapshot: Snapshot,
+    /// The last start that fetched it, since the body was last seen off. Nothing: none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+}
+
+/// One start: a machine fetched the boot script of what stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Run {
+    /// What its token holds, and no other start's: 32 hexadecimal digits.
+    pub nonce: String,
+    /// RFC 3339.
+    pub at: String,
+    /// When what runs there said hello with that token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hello: Option<String>,
 }
 
 impl Evidence {
@@ -156,6 +173,12 @@ pub struct Snapshot {
     pub claims: BTreeSet<Claim>,
     /// The machine's addresses when it was answered. A changed NIC restarts nothing: they are not in the digest.
     pub macs: BTreeSet<Mac>,
+    /// The fixed addresses that the persona's NICs have, by the MAC of the machine's. That they are had is in `claims`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub addresses: BTreeMap<Mac, Ipv4Net>,
+    /// What the machine itself needs on the kernel's command line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
     /// Tells this content from another one: 12 hexadecimal digits.
     pub digest: String,
 }
@@ -165,7 +188,8 @@ impl Snapshot {
     pub fn sealed(mut self) -> Snapshot {
         let content = (&self.persona, &self.hostname, self.arch, self.boot, &self.root, &self.kernel, &self.claims);
         // What has a text form in JSON always has one.
-        let text = serde_json::to_vec(&content).unwrap_or_default();
+        let mut text = serde_json::to_vec(&content).unwrap_or_default();
+        text.extend(self.arguments.as_bytes());
         self.digest = Sha256::digest(&text).iter().take(6).map(|b| format!("{b:02x}")).collect();
         self
     }

@@ -26,6 +26,25 @@ pub struct PersonaSpec {
     /// What it needs of a server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Needs>,
+    /// Whether something in it says hello once it runs: `required` makes that a part of Ready.
+    #[serde(default, skip_serializing_if = "Agent::is_none")]
+    pub agent: Agent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Agent {
+    /// Nothing is waited for.
+    #[default]
+    None,
+    /// It is not Ready before a hello of this start has arrived (`POST` to `embody.run`/hello).
+    Required,
+}
+
+impl Agent {
+    fn is_none(&self) -> bool {
+        *self == Agent::None
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -25,9 +25,38 @@ pub struct ServerSpec {
     /// What a persona can use here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
+    /// How its firmware gets the boot loader.
+    #[serde(default, skip_serializing_if = "Loader::is_auto")]
+    pub loader: Loader,
+    /// Its serial console, as the kernel names it (ttyS1,115200): appended to the kernel arguments of whatever boots here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
+    /// Kernel arguments that this machine needs, whatever boots here. Public: never a secret.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kernel_args: String,
     /// Look, never write, no failover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Loader {
+    /// As its firmware asks: iPXE by TFTP for PXE, by HTTP for UEFI HTTP boot; none where the firmware is an iPXE with HTTP.
+    #[default]
+    Auto,
+    /// By TFTP alone: UEFI HTTP boot gets an address and no boot file.
+    Pxe,
+    /// By HTTP alone: PXE gets an address and no boot file.
+    Http,
+    /// An iPXE in its firmware is replaced by ours first, once in each start.
+    Chain,
+}
+
+impl Loader {
+    fn is_auto(&self) -> bool {
+        *self == Loader::Auto
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -46,6 +75,14 @@ pub enum Firmware {
     #[default]
     Uefi,
     Bios,
+}
+
+impl ServerSpec {
+    /// The NIC that it boots over; nothing where none is said to be, and there are several.
+    pub fn boot_nic(&self) -> Option<&Nic> {
+        let only = || if let [only] = self.nics.as_slice() { Some(only) } else { None };
+        self.nics.iter().find(|nic| nic.boot).or_else(only)
+    }
 }
 
 impl Arch {

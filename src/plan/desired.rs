@@ -64,6 +64,10 @@ pub struct Holder {
     pub restart: u64,
     /// Every port of this server, those that the persona does not use too.
     pub ports: BTreeMap<PortKey, DesiredPort>,
+    /// Its start is seen by the boot script that it fetches.
+    pub fetches: bool,
+    /// Something in it says hello.
+    pub says_hello: bool,
     /// Why it cannot live here at all.
     pub problems: Vec<Problem>,
 }

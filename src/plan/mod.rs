@@ -23,6 +23,7 @@ pub(crate) mod power;
 pub(crate) mod record;
 pub(crate) mod resolve;
 pub(crate) mod save;
+pub(crate) mod starting;
 pub(crate) mod wanted;
 
 use std::panic::Location;
@@ -184,6 +185,7 @@ fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
         plan.problem(Reason::DeclaredOffButRuns, what);
     }
     power::parked(want, seen, now, &mut plan);
+    starting::plan(want, seen, now, &mut plan);
     match (&want.past, &seen.takeover) {
         (Some(desired::Past::Moved), Some(Err(why))) => {
             plan.wait(Reason::TakeoverNotPossible, format!("its binding has moved, but the new body cannot take over yet: {why}"));

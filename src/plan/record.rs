@@ -2,7 +2,7 @@
 
 use crate::model::Name;
 use crate::model::body::{
-    Body, Declaration, Declared, Disrupted, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot,
+    Body, Declaration, Declared, Disrupted, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Run, Sending, Sent, Snapshot,
 };
 use crate::model::fact::PortConfig;
 use crate::model::op::Off;
@@ -34,6 +34,17 @@ pub enum Record {
     StandAgain(Name),
     /// Seen off after the withdrawal: it no longer runs here.
     End(Name),
+    /// A machine fetched the boot script of what stands here: a start.
+    Run {
+        persona: Name,
+        run: Run,
+    },
+    /// What runs here said hello with the token of that start.
+    Hello {
+        persona: Name,
+        nonce: String,
+        at: String,
+    },
     /// A person declares that the body already runs this.
     Adopt(Box<Snapshot>),
     /// Write-ahead of every switching-off: the intent as it is once this command may have left.
@@ -125,6 +136,8 @@ impl Record {
             | Record::Start(_)
             | Record::Withdraw(_)
             | Record::StandAgain(_)
+            | Record::Run { .. }
+            | Record::Hello { .. }
             | Record::End(_) => self.apply_to_evidence(body),
             Record::Off(_) | Record::OffSent { .. } | Record::OffDone | Record::OnSent | Record::OnDone => self.apply_to_power(body),
             Record::PortBegun { .. } | Record::PortEnded(_) | Record::PortForgotten(_) => self.apply_to_ports(body),
@@ -138,8 +151,9 @@ impl Record {
     }
 
     fn apply_to_evidence(&self, body: &mut Body) {
-        let begin =
-            |snapshot: &Snapshot, phase| (snapshot.persona.clone(), Evidence { phase, withdrawn: false, snapshot: snapshot.clone() });
+        let begin = |snapshot: &Snapshot, phase| {
+            (snapshot.persona.clone(), Evidence { phase, withdrawn: false, snapshot: snapshot.clone(), run: None })
+        };
         match self {
             Record::Answer(snapshot) => {
                 body.evidence.extend([begin(snapshot, Phase::Answered)]);
@@ -157,7 +171,7 @@ impl Record {
                 (body.found, body.anything, body.confirm_start) = (Found::Adopted, false, false);
             }
             Record::Arm(persona) => {
-                body.evidence.get_mut(persona).into_iter().for_each(|e| e.phase = Phase::Armed);
+                body.evidence.get_mut(persona).into_iter().for_each(|e| (e.phase, e.run) = (Phase::Armed, None));
                 // It may go on and off again before that is seen.
                 is_on_disk(persona, body);
             }
@@ -170,6 +184,11 @@ impl Record {
             }
             Record::Withdraw(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = true),
             Record::StandAgain(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = false),
+            Record::Run { persona, run } => body.evidence.get_mut(persona).into_iter().for_each(|e| e.run = Some(run.clone())),
+            Record::Hello { persona, nonce, at } => {
+                let run = body.evidence.get_mut(persona).and_then(|e| e.run.as_mut()).filter(|run| run.nonce == *nonce);
+                run.into_iter().for_each(|run| run.hello = run.hello.take().or_else(|| Some(at.clone())));
+            }
             Record::End(persona) => drop(body.evidence.remove(persona)),
             _ => {}
         }
@@ -188,7 +207,10 @@ impl Record {
             }
             Record::OffDone => body.off = None,
             // Whoever asks first after it is the machine that was started.
-            Record::OnSent => (body.on_sent, body.smbios) = (true, None),
+            Record::OnSent => {
+                (body.on_sent, body.smbios) = (true, None);
+                body.evidence.values_mut().for_each(|e| e.run = None);
+            }
             Record::OnDone => body.on_sent = false,
             _ => {}
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
 
 use super::Problem;
@@ -14,9 +15,9 @@ use crate::model::claim::claims;
 use crate::model::fact::{Admin, BootDevice};
 use crate::model::network::{NetworkSpec, Role};
 use crate::model::objects::{Held, server_switches};
-use crate::model::persona::{PersonaNic, Root};
+use crate::model::persona::{Agent, PersonaNic, Root};
 use crate::model::server::Firmware;
-use crate::model::{BindingSpec, Name, Objects, PersonaSpec, Reason, ServerSpec, Vlan};
+use crate::model::{BindingSpec, Mac, Name, Objects, PersonaSpec, Reason, ServerSpec, Vlan};
 
 /// How a switch names the port that a manifest names.
 pub trait PortNames {
@@ -189,6 +190,8 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects
         efi: spec.firmware == Firmware::Uefi,
         restart: binding.spec.restart,
         ports,
+        fetches: persona.is_some_and(|p| boots_over_network(&p.spec, objects)),
+        says_hello: persona.is_some_and(|p| p.spec.agent == Agent::Required),
         problems,
     }
 }
@@ -208,9 +211,39 @@ fn snapshot(server_name: &Name, server: &ServerSpec, binding: &BindingSpec, obje
         kernel: persona.and_then(|p| p.kernel.clone()),
         claims: persona.map(|p| claims(name, p, Some(binding))).unwrap_or_default(),
         macs: server.nics.iter().map(|n| n.mac).collect(),
+        addresses: persona.map(|p| addresses(server, p, binding)).unwrap_or_default(),
+        arguments: arguments(server),
         digest: String::new(),
     };
     snapshot.sealed()
+}
+
+/// The fixed addresses of the persona's NICs, by the MACs of the server's that they are on; of a bond, by each member's.
+fn addresses(server: &ServerSpec, persona: &PersonaSpec, binding: &BindingSpec) -> BTreeMap<Mac, Ipv4Net> {
+    let on = match_nics(server, persona, binding).unwrap_or_default();
+    let mut out = BTreeMap::new();
+    for nic in &persona.nics {
+        let own = binding.nics.iter().find(|n| n.name == nic.name).and_then(|n| n.address);
+        let (Some(IpNet::V4(address)), Some(place)) = (own.or(nic.address), on.get(&nic.name)) else { continue };
+        let members = server.bonds.iter().find(|bond| bond.name == *place).map(|bond| &bond.members);
+        let is_there = |name: &Name| name == place || members.is_some_and(|members| members.contains(name));
+        out.extend(server.nics.iter().filter(|n| is_there(&n.name)).map(|n| (n.mac, address)));
+    }
+    out
+}
+
+/// What the machine itself needs on the kernel's command line.
+fn arguments(server: &ServerSpec) -> String {
+    let console = server.console.as_ref().map(|console| format!("console={console}"));
+    let own = (!server.kernel_args.is_empty()).then(|| server.kernel_args.clone());
+    console.into_iter().chain(own).collect::<Vec<_>>().join(" ")
+}
+
+/// The persona's boot NIC is on a network over which machines boot: what starts here fetches its script from us.
+fn boots_over_network(persona: &PersonaSpec, objects: &Objects) -> bool {
+    let nic = persona.nics.iter().find(|nic| nic.boot);
+    let network = nic.and_then(|nic| nic.untagged.as_ref()).and_then(|name| objects.networks.get(name));
+    persona.root.disk.is_none() && network.is_some_and(|held| held.spec.boots().next().is_some())
 }
 
 /// The desired state for each port of the server: the networks of the persona's NIC on it, or release.

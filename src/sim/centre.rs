@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{sleep, sleep_until};
 
 use super::bmc::{Bmc, BmcConfig, BmcEvent, Cause};
 use super::checkers::{Host, Judge, Write};
@@ -20,8 +20,8 @@ use super::trace::Trace;
 use super::virtual_bmc::VirtualBmc;
 use super::virtual_switch::VirtualAgent;
 use super::watched::Watched;
-use crate::boot::answer::Answer;
 use crate::clock::{BootClock, Clock};
+use crate::control::booting::Shared;
 use crate::control::controller::Message;
 use crate::drivers::Devices;
 use crate::drivers::Driver;
@@ -30,18 +30,16 @@ use crate::drivers::gate::Key;
 use crate::drivers::switch::objects::{ENT_PHYSICAL_SERIAL, at};
 use crate::drivers::switch::snmp::Value;
 use crate::drivers::switch::{SwitchDriver, SwitchSettings};
-use crate::model::claim::{self, Claim};
 use crate::model::fact::{BootDevice, Power, Tick};
 use crate::model::op::{Device, Op};
 use crate::model::secret::{BmcLogin, SnmpLogin};
-use crate::model::server::Arch;
 use crate::model::switch::VlanPolicy;
 use crate::model::{Kind, Mac, Name, ServerSpec, SwitchSpec};
 use crate::store::LeaseEnd;
 
 /// How long a machine waits for a boot answer, and before it asks again (as the boot script does).
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(10);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What truly runs on a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,17 +55,17 @@ pub enum Runs {
     Foreign,
 }
 
-struct Machine {
+pub(super) struct Machine {
     /// The BMC, and its sessions with real drivers.
     endpoint: Endpoint,
-    mac: Mac,
+    pub(super) mac: Mac,
     firmware_takes: Duration,
-    runs: Runs,
+    pub(super) runs: Runs,
     /// Counts starts: an answer to an earlier one is nobody's.
-    start: u64,
-    ask_at: Option<(Tick, bool)>,
+    pub(super) start: u64,
+    pub(super) ask_at: Option<(Tick, bool)>,
     /// What is on its disk. People put a persona there that is to start from it.
-    disk: Option<Name>,
+    pub(super) disk: Option<Name>,
     /// This start goes to the disk first, and by whose doing.
     from_disk: Option<Cause>,
     events_read: usize,
@@ -75,8 +73,8 @@ struct Machine {
     /// Since when it is the BMC that it is.
     bmc_since: Tick,
     /// It boots what it booted the last time, without a question.
-    remembers: Option<Option<Name>>,
-    wake: Arc<Notify>,
+    pub(super) remembers: Option<Option<Name>>,
+    pub(super) wake: Arc<Notify>,
     line: Line,
 }
 
@@ -93,7 +91,7 @@ struct Rack {
 pub struct State {
     /// What names mean: the addresses of BMCs.
     hosts: BTreeMap<String, String>,
-    machines: BTreeMap<Name, Machine>,
+    pub(super) machines: BTreeMap<Name, Machine>,
     switches: BTreeMap<Name, Rack>,
     pub judge: Judge,
     pub trace: Trace,
@@ -123,7 +121,7 @@ enum BeforeSending {
 #[derive(Clone)]
 pub struct Answers {
     pub controller: watch::Receiver<Option<mpsc::Sender<Message>>>,
-    pub holds: watch::Receiver<Option<(Host, Arc<LeaseEnd>)>>,
+    pub holds: watch::Receiver<Option<(Host, Arc<LeaseEnd>, Shared)>>,
 }
 
 impl Centre {
@@ -533,79 +531,6 @@ impl Centre {
             self.broken.notify_one();
         }
     }
-
-    async fn ask_what_to_boot(self: Arc<Self>, server: Name, mac: Mac, start: u64, again: bool, answers: Answers) {
-        let answer = timeout(ANSWER_WAIT, self.answered(&server, mac, answers)).await.ok().flatten();
-        self.booted(&server, start, again, answer);
-    }
-
-    /// As `server::boot` answers: what is not "parked" only while the lease holds under which it was asked for.
-    async fn answered(&self, server: &Name, mac: Mac, answers: Answers) -> Option<Answer> {
-        let holds = answers.holds.borrow().clone();
-        let to_controller = answers.controller.borrow().clone();
-        let ((host, lease), to_controller) = (holds?, to_controller?);
-        let (reply, answer) = oneshot::channel();
-        to_controller.send(Message::Boot { mac, uuid: None, arch: Arch::X86_64, reply }).await.ok()?;
-        let answer = answer.await.ok()?;
-        self.freezer.awake(host).await;
-        if answer.persona.is_some() {
-            if !lease.holds() {
-                return None;
-            }
-            self.judge(|judge, now| judge.answering(host, server, now));
-        }
-        Some(answer)
-    }
-
-    fn booted(&self, server: &Name, start: u64, again: bool, answer: Option<Answer>) {
-        let now = self.now();
-        let mut state = self.state();
-        let stands = state.judge.stands_on_disk(server);
-        let Some(machine) = state.machines.get_mut(server) else { return };
-        if machine.start != start || matches!(machine.runs, Runs::Nothing) {
-            return;
-        }
-        machine.wake.notify_one();
-        let persona = answer.as_ref().and_then(|a| a.persona.clone());
-        let persona = match &mut machine.remembers {
-            Some(last) => {
-                *last = persona.or_else(|| last.take());
-                last.clone()
-            }
-            None => persona,
-        };
-        let text = match (&persona, &answer) {
-            (Some(persona), _) => {
-                machine.runs = Runs::Persona(persona.clone());
-                machine.disk = stands.filter(|p| p == persona).or(machine.disk.take());
-                format!("runs persona {persona}")
-            }
-            (None, Some(answer)) => {
-                machine.runs = Runs::Parked;
-                machine.ask_at = Some((now.plus(ASK_AGAIN), true));
-                format!("is {}", answer.says)
-            }
-            (None, None) => {
-                machine.ask_at = Some((now.plus(ASK_AGAIN), again));
-                "gets no boot answer".to_owned()
-            }
-        };
-        state.trace.note(now, &[server], text);
-        if let Some(persona) = persona {
-            state.judge.runs(server, &persona, answer.as_ref().and_then(|a| mounted(&a.script)));
-        }
-        if state.judge.violation.is_some() {
-            self.broken.notify_one();
-        }
-    }
-}
-
-/// The directory that a boot script mounts to write, if it does: `nfsroot=10.0.20.5:/p/apache,vers=4.2 rw`.
-fn mounted(script: &str) -> Option<Claim> {
-    let (_, rest) = script.split_once("nfsroot=")?;
-    let (place, rest) = rest.split_once(",vers=4.2 ")?;
-    let (host, path) = place.split_once(":/")?;
-    rest.starts_with("rw").then(|| host.parse().ok().map(|host| claim::directory(&host, &format!("/{path}"))))?
 }
 
 fn guid(bmc: &Bmc) -> Option<String> {

@@ -4,6 +4,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod bmc;
+mod booting;
 pub(crate) mod centre;
 pub(crate) mod checkers;
 pub(crate) mod direct;

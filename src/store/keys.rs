@@ -8,6 +8,7 @@
 //! share a key (the tests below). Names cannot hold `/`, and ids are refused by `parse` where they do.
 
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 
 use crate::model::{Kind, Name};
 
@@ -26,6 +27,10 @@ pub(crate) const PAUSES: &str = "records/2/pauses/";
 pub(crate) const PINS: &str = "records/2/pins/";
 /// Where credentials worked, by device.
 pub(crate) const LOGINS: &str = "records/2/logins/";
+/// Addresses that machines were given, by address.
+pub(crate) const LEASES: &str = "records/2/leases/";
+/// What signs the tokens of starts.
+pub(crate) const SITE_KEY: &str = "records/2/site/key";
 /// A person took a store that went backwards as it was, and not everything that was in doubt then is known by now.
 pub(crate) const DOUBT: &str = "records/2/doubt/store";
 /// The digests of what a directory of manifests held when it was applied. No record: it says nothing of devices.
@@ -61,6 +66,10 @@ pub(crate) fn login(kind: Kind, name: &Name) -> String {
     format!("{LOGINS}{}/{name}", kind.plural())
 }
 
+pub(crate) fn lease(address: Ipv4Addr) -> String {
+    format!("{LEASES}{address}")
+}
+
 /// A key, read back.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
@@ -70,6 +79,8 @@ pub(crate) enum Key {
     Pause(String),
     Pin(Kind, Name),
     Login(Kind, Name),
+    Lease(Ipv4Addr),
+    Signing,
     Doubt,
     /// A record where the first version had it; inside is what it is now.
     Old(Box<Key>),
@@ -83,7 +94,8 @@ impl Key {
         } else if let Some(rest) = key.strip_prefix(CURRENT) {
             record(rest)
         } else {
-            record(key).map(|record| Key::Old(Box::new(record)))
+            // It had neither of these.
+            record(key).filter(|record| !matches!(record, Key::Lease(_) | Key::Signing)).map(|record| Key::Old(Box::new(record)))
         }
     }
 }
@@ -108,6 +120,8 @@ fn record(rest: &str) -> Option<Key> {
         "pauses" => (!rest.is_empty() && !rest.contains('/')).then(|| Key::Pause(rest.to_owned())),
         "pins" => kind_and_name(rest).map(|(kind, name)| Key::Pin(kind, name)),
         "logins" => kind_and_name(rest).map(|(kind, name)| Key::Login(kind, name)),
+        "leases" => rest.parse().ok().map(Key::Lease),
+        "site" => (rest == "key").then_some(Key::Signing),
         "doubt" => (rest == "store").then_some(Key::Doubt),
         _ => None,
     }
@@ -122,6 +136,8 @@ impl Display for Key {
             Key::Pause(id) => pause(id),
             Key::Pin(kind, name) => pin(*kind, name),
             Key::Login(kind, name) => login(*kind, name),
+            Key::Lease(address) => lease(*address),
+            Key::Signing => SITE_KEY.to_owned(),
             Key::Doubt => DOUBT.to_owned(),
             Key::Old(record) => record.to_string().replacen(CURRENT, "", 1),
         })
@@ -137,10 +153,11 @@ mod tests {
     fn what_is_built_is_read_back() {
         let name: Name = "web-1.rack2".parse().unwrap();
         let mut keys = vec![Key::Body(name.clone()), Key::Approval(name.clone()), Key::Pause("everything".into()), Key::Doubt];
+        keys.extend([Key::Signing, Key::Lease(Ipv4Addr::new(10, 1, 10, 7))]);
         keys.extend(KINDS.map(|kind| Key::Object(kind, name.clone())));
         keys.extend(KINDS.map(|kind| Key::Pin(kind, name.clone())));
         keys.extend(KINDS.map(|kind| Key::Login(kind, name.clone())));
-        let records: Vec<Key> = keys.iter().filter(|key| !matches!(key, Key::Object(..))).cloned().collect();
+        let records: Vec<Key> = keys.iter().filter(|key| !matches!(key, Key::Object(..) | Key::Lease(_) | Key::Signing)).cloned().collect();
         keys.extend(records.into_iter().map(|record| Key::Old(Box::new(record))));
         let texts: std::collections::BTreeSet<String> = keys.iter().map(Key::to_string).collect();
         assert_eq!(texts.len(), keys.len());

@@ -482,6 +482,8 @@ fn snapshot(rack: &Rack, server: &str, of: Of) -> Snapshot {
         kernel: None,
         claims: embody::testing::model::claim::claims(&name_of, &edited, held.map(|h| &h.spec)),
         macs: rack.objects.servers[server].spec.nics.iter().map(|n| n.mac).collect(),
+        addresses: BTreeMap::new(),
+        arguments: String::new(),
         digest: String::new(),
     };
     snapshot.sealed()
@@ -490,7 +492,7 @@ fn snapshot(rack: &Rack, server: &str, of: Of) -> Snapshot {
 fn body_of(rack: &Rack, server: &str, place: &Place) -> Body {
     let hold = |b: &str| Hold { binding: name(b), uid: format!("uid-{b}") };
     let evidence = place.evidence.map(|of| {
-        let evidence = Evidence { phase: of.phase, withdrawn: of.withdrawn, snapshot: snapshot(rack, server, of) };
+        let evidence = Evidence { phase: of.phase, withdrawn: of.withdrawn, snapshot: snapshot(rack, server, of), run: None };
         (name(of.persona), evidence)
     });
     let declared = match place.known {

@@ -21,6 +21,8 @@ pub struct Controller {
     dir: PathBuf,
     socket: String,
     arguments: Vec<String>,
+    /// The network namespace that it serves in.
+    namespace: Option<String>,
     process: Option<Process>,
 }
 
@@ -30,11 +32,24 @@ impl Controller {
         let dir = site.join(name);
         fs::create_dir_all(&dir).unwrap();
         let socket = format!("unix://{}", dir.join("run/embody.sock").display());
-        Controller { dir, socket, arguments: arguments.iter().map(|a| (*a).to_owned()).collect(), process: None }
+        Controller { dir, socket, arguments: arguments.iter().map(|a| (*a).to_owned()).collect(), namespace: None, process: None }
+    }
+
+    /// The same, in a network namespace.
+    #[allow(dead_code, reason = "the rack of scripts has none")]
+    pub fn within(self, namespace: &str) -> Controller {
+        Controller { namespace: Some(namespace.to_owned()), ..self }
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_embody"));
+        let mut command = match &self.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_embody")]);
+                command
+            }
+            None => Command::new(env!("CARGO_BIN_EXE_embody")),
+        };
         command.env("EMBODY_SERVER", &self.socket).env_remove("EMBODY_LOG").kill_on_drop(true);
         command
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use embody::testing::cli::serve::run as serve;
 use embody::testing::clock::Clock;
+use embody::testing::control::booting::Shared;
 use embody::testing::control::controller::{Controller, Message, Parts, Remembered};
 use embody::testing::control::status_writer::Site as Conditions;
 use embody::testing::drivers::Devices;
@@ -24,7 +25,7 @@ use crate::checkouts::Checkouts;
 use crate::reckless::RecklessDevices;
 
 /// Who holds the lease, and until when.
-type Holding = Option<(Number, Arc<LeaseEnd>)>;
+type Holding = Option<(Number, Arc<LeaseEnd>, Shared)>;
 
 /// What the others of a data centre are told about the controller that acts.
 #[derive(Clone)]
@@ -46,14 +47,14 @@ impl Acting {
         Answers { controller: self.to_controller.subscribe(), holds: self.holds.subscribe() }
     }
 
-    fn begins(&self, host: Number, lease: &Arc<dyn Lease>, messages: mpsc::Sender<Message>) {
+    fn begins(&self, host: Number, lease: &Arc<dyn Lease>, messages: mpsc::Sender<Message>, boot: Shared) {
         self.to_controller.send_replace(Some(messages));
-        self.holds.send_replace(Some((host, lease.until())));
+        self.holds.send_replace(Some((host, lease.until(), boot)));
     }
 
     /// Another one may have begun meanwhile.
     fn ends(&self, host: Number) {
-        if self.holds.borrow().as_ref().is_some_and(|(holder, _)| *holder == host) {
+        if self.holds.borrow().as_ref().is_some_and(|(holder, ..)| *holder == host) {
             self.holds.send_replace(None);
             self.to_controller.send_replace(None);
         }
@@ -119,7 +120,7 @@ impl Host {
         let (host, source, holds) = (self.number, self.source.clone(), self.acting.holds.subscribe());
         let lives = async move {
             let Some((checkouts, backend)) = source else { return process.act().await };
-            let acts = || holds.borrow().as_ref().is_some_and(|(holder, _)| *holder == host);
+            let acts = || holds.borrow().as_ref().is_some_and(|(holder, ..)| *holder == host);
             tokio::select! {
                 biased;
                 () = process.act() => {}
@@ -187,6 +188,7 @@ impl Process {
         while !ends {
             let (reports, inbound) = mpsc::channel(limits::REPORTS);
             let (messages, inbox) = mpsc::channel(limits::REPORTS);
+            let boot = Shared::default();
             let parts = Parts {
                 store: Arc::clone(&self.store),
                 records: Arc::clone(&self.records),
@@ -196,6 +198,7 @@ impl Process {
                 reports,
                 site: Conditions::default(),
                 remembered: remembered.clone(),
+                boot: boot.clone(),
             };
             self.centre.judge(|judge, now| judge.began(self.host, now));
             let watched = match Controller::load(parts).await {
@@ -207,7 +210,7 @@ impl Process {
                 ends = lease.remaining().is_zero();
                 continue;
             };
-            self.acting.begins(self.host, lease, messages);
+            self.acting.begins(self.host, lease, messages, boot);
             tokio::select! {
                 biased;
                 () = lease.lost() => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use embody::testing::byte_channel;
 use embody::testing::control::operator::{
-    ApprovalShown, Approving, Control, Declaring, Forecast, ForecastStep, PauseRow, PortRow, Refusal, Scope,
+    ApprovalShown, Approving, Control, Declaring, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal, Scope,
 };
 use embody::testing::control::status_writer::Site as Conditions;
 use embody::testing::model::{Kind, Name, Object};
@@ -216,6 +216,33 @@ impl Control for StandIn {
             resume: format!("embody resume {what}"),
         };
         vec![row("server web-1", None), row("everything", Some("2026-01-01T02:00:00Z"))]
+    }
+
+    async fn leases(&self) -> Vec<LeaseRow> {
+        let row = |address: &str, server: Option<&str>| LeaseRow {
+            address: address.to_owned(),
+            mac: "52:54:00:00:00:01".to_owned(),
+            network: "boot".to_owned(),
+            server: server.map(str::to_owned),
+            since: "2026-01-01T00:00:00Z".to_owned(),
+        };
+        vec![row("10.0.0.10", Some("web-1")), row("10.0.0.11", None)]
+    }
+
+    async fn discovered(&self) -> Vec<DiscoveredRow> {
+        vec![DiscoveredRow {
+            mac: "52:54:00:00:00:02".to_owned(),
+            uuid: Some("8f14e45f-ceea-467f-a0e6-000000000001".to_owned()),
+            arch: Some("7".to_owned()),
+            network: "boot".to_owned(),
+            relay: None,
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            what: "PXE, architecture 7".to_owned(),
+        }]
+    }
+
+    async fn rotate_key(&self, who: &str) -> Result<String, Refusal> {
+        self.note(format!("rotate by {who}"))
     }
 
     async fn show_approval(&self, binding: &Name, word: Approving) -> Result<ApprovalShown, Refusal> {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doubtful::Doubtful;
-use embody::testing::boot::answer::Answer;
+use embody::testing::boot::answer::Ask;
 use embody::testing::byte_channel;
 use embody::testing::cli::serve::run as serve;
 use embody::testing::clock::Clock;
 use embody::testing::control::actions::Operators;
+use embody::testing::control::booting::{Answer, Shared};
 use embody::testing::control::controller::{Controller, Message, Parts, Remembered};
 use embody::testing::control::operator::{Control, Forecast};
 use embody::testing::control::worker::Report;
@@ -45,6 +46,7 @@ pub struct Small {
     pub backend: Backend,
     records: Arc<Records>,
     lease: Arc<dyn Lease>,
+    boot: Shared,
     to_controller: Arc<watch::Sender<Option<mpsc::Sender<Message>>>>,
     controller: Option<JoinHandle<()>>,
 }
@@ -94,15 +96,26 @@ impl Small {
         centre.add_switch(&name("tor-1"), sim, Line::new(1));
         let config = BmcConfig { power: Power::Off, ..BmcConfig::default() };
         centre.add_machine(&name("s"), "02:00:00:00:00:01".parse().unwrap(), config, Duration::from_secs(5), Line::new(2));
-        let holds = watch::channel(Some((0, lease.until()))).1;
+        let boot = Shared::default();
+        let holds = watch::channel(Some((0, lease.until(), boot.clone()))).1;
         tokio::spawn(Arc::clone(&centre).live(name("s"), Answers { controller: controller.clone(), holds }));
         let people: Arc<dyn Store> = store.clone();
         let doubtful = Doubtful::new(store.clone());
         let records = Arc::new(Records::in_memory(doubtful.clone()));
         let words = Arc::new(Operators { controller, store: Arc::clone(&people), lease: serve::LEASE });
         let backend = Backend::new(people, words.clone(), serve::check(), Default::default());
-        let mut small =
-            Small { centre, store, doubtful, words, backend, records, lease, to_controller: Arc::new(to_controller), controller: None };
+        let mut small = Small {
+            centre,
+            store,
+            doubtful,
+            words,
+            backend,
+            records,
+            lease,
+            boot,
+            to_controller: Arc::new(to_controller),
+            controller: None,
+        };
         let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:01", "switch": "tor-1", "port": "port1", "boot": true });
         let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
         small
@@ -185,6 +198,7 @@ impl Small {
             reports,
             site: watch::Sender::default(),
             remembered: Remembered::default(),
+            boot: self.boot.clone(),
         }
     }
 
@@ -240,7 +254,8 @@ impl Small {
         let (reply, answer) = oneshot::channel();
         let to_controller = self.to_controller.borrow().clone().unwrap();
         let (mac, arch) = ("02:00:00:00:00:01".parse().unwrap(), serde_json::from_value(json!("x86_64")).unwrap());
-        to_controller.send(Message::Boot { mac, uuid, arch, reply }).await.unwrap();
+        let ask = Ask { mac, uuid, arch, from: None };
+        to_controller.send(Message::Boot { ask, base: "http://192.0.2.1".to_owned(), reply }).await.unwrap();
         answer.await.unwrap()
     }
 

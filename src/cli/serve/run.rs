@@ -2,7 +2,6 @@
 //!
 //! Invariant: only the holder of the lease has a controller. The API answers without one (reads and desired state need only the store).
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::control::actions::Operators;
+use crate::control::booting::Shared;
 use crate::control::controller::{Controller, Message, Parts, Remembered};
 use crate::control::status_writer::Site;
 use crate::drivers::Devices;
@@ -19,7 +19,7 @@ use crate::gitops;
 use crate::limits;
 use crate::manifest;
 use crate::model::Object;
-use crate::server::{api, listen};
+use crate::server::{api, boot, listen};
 use crate::store::{self, Lease, LeaseEnd, Records, Store, StoreError, StoreSpec};
 
 /// The lease on the right to act.
@@ -33,7 +33,7 @@ pub struct Options {
     pub data: PathBuf,
     pub manifests: Option<PathBuf>,
     pub prune: bool,
-    pub boot_address: Option<SocketAddr>,
+    pub boot: boot::Options,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,13 +81,12 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
             }
         }
     });
-    if let Some(address) = options.boot_address {
-        tasks.spawn(crate::server::boot::serve(address, controller.clone(), holding, site.clone()));
-    }
+    let shared = Shared::default();
+    tasks.spawn(boot::serve(controller.clone(), holding, shared.clone(), site.clone(), options.boot));
     if let Some(directory) = options.manifests {
         tasks.spawn(gitops::directory::run(directory, options.prune, backend, controller, site.clone()));
     }
-    act(Process { store, records, devices, site }, Acting { to_controller, holds }, shutdown).await;
+    act(Process { store, records, devices, site, boot: shared }, Acting { to_controller, holds }, shutdown).await;
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
     Ok(())
@@ -106,6 +105,7 @@ struct Process {
     records: Arc<Records>,
     devices: Arc<dyn Devices>,
     site: Site,
+    boot: Shared,
 }
 
 /// What the others of this process are told about the controller that acts: the way to it, and by which lease it does.
@@ -172,6 +172,7 @@ async fn think(
             reports,
             site: process.site.clone(),
             remembered: remembered.clone(),
+            boot: process.boot.clone(),
         };
         let loaded = Controller::load(parts).await;
         let watched = match loaded {

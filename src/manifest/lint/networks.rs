@@ -64,6 +64,7 @@ fn addresses(lay: &mut Lay<'_>) {
     let all = fixed(lay);
     for one in &all {
         outside(lay, one);
+        in_range(lay, one);
     }
     // On whichever network: a body claims the address alone.
     let mut owners: BTreeMap<IpAddr, Vec<&Fixed<'_>>> = BTreeMap::new();
@@ -121,6 +122,20 @@ fn outside(lay: &mut Lay<'_>, one: &Fixed<'_>) {
         Some(_) => return,
     };
     lay.faults.push(fault);
+}
+
+/// A fixed address against the ranges out of which machines of its network are given theirs.
+fn in_range(lay: &mut Lay<'_>, one: &Fixed<'_>) {
+    let (Some(network), IpAddr::V4(address)) = (one.network.and_then(|n| lay.network(n)), one.address.addr()) else { return };
+    let segments = network.spec.segments.iter().enumerate();
+    let ranges = std::iter::once((network.spec.boot.as_ref(), steps!["spec", "boot", "range"]))
+        .chain(segments.map(|(i, s)| (s.boot.as_ref(), steps!["spec", "segments", i, "boot", "range"])));
+    let mut ranges = ranges.filter_map(|(boot, path)| Some((boot?.range?, path)));
+    let Some((range, path)) = ranges.find(|(range, _)| range.contains(address)) else { return };
+    let message = format!("{address} is in the range out of which machines of the network `{}` are given addresses", network.name);
+    let fault = Fault::error(codes::ADDRESS_IN_RANGE, one.claim.at.clone(), message).label("another machine may have it");
+    lay.faults
+        .push(fault.also(format!("range {range}"), At::value(network.item, path)).hint("choose one outside the range, or a smaller range"));
 }
 
 /// Personas that share a root which one of them writes, or that write one inside the other's.

@@ -206,6 +206,22 @@ pub(super) async fn ports(State(site): State<Site>) -> Answer {
     Ok(Json(json!({ "kind": "PortList", "apiVersion": crate::model::kind::API_VERSION, "items": rows })))
 }
 
+/// Addresses that machines were given.
+pub(super) async fn leases(State(site): State<Site>) -> Answer {
+    let rows = site.backend.control.leases().await;
+    Ok(Json(json!({ "kind": "LeaseList", "apiVersion": crate::model::kind::API_VERSION, "items": rows })))
+}
+
+/// Machines that no manifest names.
+pub(super) async fn discovered(State(site): State<Site>) -> Answer {
+    let rows = site.backend.control.discovered().await;
+    Ok(Json(json!({ "kind": "DiscoveredList", "apiVersion": crate::model::kind::API_VERSION, "items": rows })))
+}
+
+pub(super) async fn rotate_key(State(site): State<Site>, ConnectInfo(caller): ConnectInfo<Caller>) -> Answer {
+    sentence(site.backend.control.rotate_key(&caller.who).await?)
+}
+
 /// What is paused, and by whom.
 pub(super) async fn pauses(State(site): State<Site>) -> Answer {
     let rows = site.backend.control.pauses().await;

@@ -1,0 +1,162 @@
+//! iPXE scripts: of a start, of a machine that is parked, and the first one, which asks who the machine is.
+//!
+//! Invariant: a script never ends in a prompt. What fails is tried again; after two failures address and script come anew from an offer, since
+//! the port may have been moved to another network. Nothing of a manifest can add a line, a variable or a command to it (`model::script`).
+//! Shown by the golden scripts in `tests/golden/boot` and `tests/machines.rs`.
+
+use crate::model::body::Snapshot;
+use crate::model::persona::RootMode;
+use crate::model::script::{NotForScripts, line, word};
+use crate::model::{Mac, Name};
+
+/// How long a parked machine waits before it asks again: bound, it runs within a minute.
+const PARKED_S: u32 = 10;
+/// How long one whose fetch failed waits.
+const FAILED_S: u32 = 5;
+/// A kernel that panics starts again after so long.
+const PANIC_S: u32 = 30;
+
+/// Where a script's URLs point, without a slash at the end, and whom it is for.
+#[derive(Debug, Clone, Copy)]
+pub struct For<'a> {
+    pub base: &'a str,
+    pub mac: Mac,
+}
+
+impl For<'_> {
+    /// `52-54-00-77-00-01`: with colons iPXE takes it for the scheme of a URI.
+    fn path(&self) -> String {
+        format!("{}/boot/{}", self.base, hyphened(self.mac))
+    }
+
+    /// The next script, by what the machine says of itself.
+    fn again(&self) -> String {
+        format!("chain --replace --autofree {}?{ABOUT}", self.path())
+    }
+}
+
+/// `${mac}` is that of the NIC that was opened last.
+const ABOUT: &str = "arch=${buildarch}&platform=${platform}&uuid=${uuid}";
+
+pub fn hyphened(mac: Mac) -> String {
+    mac.to_string().replace(':', "-")
+}
+
+/// Why a snapshot cannot be started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoScript {
+    #[error("it has no kernel")]
+    NoKernel,
+    #[error("`{0}` cannot stand in a boot script")]
+    Word(String),
+}
+
+impl From<NotForScripts> for NoScript {
+    fn from(word: NotForScripts) -> NoScript {
+        NoScript::Word(word.found.escape_default().to_string())
+    }
+}
+
+/// The same for every machine: each asks for its own.
+pub fn first(base: &str) -> String {
+    let again = format!("chain --replace --autofree {base}/boot/${{netX/mac:hexhyp}}?{ABOUT}");
+    format!("#!ipxe\n{}", looping(&again, "", FAILED_S))
+}
+
+/// Nothing is to be started: it waits, and asks again.
+pub fn parked(to: For<'_>, why: &str) -> String {
+    format!("#!ipxe\necho embody: parked: {}\n{}", said(why), looping(&to.again(), &format!("sleep {PARKED_S}\n"), 1))
+}
+
+/// Asks until it is answered, by a new address after two failures.
+fn looping(again: &str, before: &str, pause: u32) -> String {
+    format!(
+        "set fails:int32 0\n:again\n{before}{again} ||\ninc fails\niseq ${{fails}} 2 && goto anew ||\nsleep {pause}\ngoto again\n{}",
+        anew()
+    )
+}
+
+fn anew() -> String {
+    format!(
+        ":anew\necho embody: no answer, asking for an address anew\nifclose ||\nsleep 1\ndhcp && chain --replace --autofree ${{filename}} ||\nsleep {FAILED_S}\ngoto anew\n"
+    )
+}
+
+/// What stands on a server. `run`: where what starts says how it goes.
+pub fn start(to: For<'_>, server: &Name, snapshot: &Snapshot, run: &str) -> Result<String, NoScript> {
+    let root = &snapshot.root;
+    let lines = if root.disk.is_some() {
+        vec!["iseq ${platform} efi && exit ||".to_owned(), step("boot", "sanboot --no-describe --drive 0x80")]
+    } else if let Some(iscsi) = &root.iscsi {
+        let (host, port) = iscsi.portal.with_port(3260); // RFC 7143: iscsi-target
+        let initiator = iscsi.initiator.clone().unwrap_or_else(|| format!("iqn.2026-01.dev.embody:{server}"));
+        // RFC 4173: iscsi:<server>:<protocol>:<port>:<lun>:<target>; the LUN is hexadecimal.
+        let uri = format!("iscsi:{}::{port}:{:x}:{}", word(&host)?, iscsi.lun, word(&iscsi.target)?);
+        vec![
+            format!("set initiator-iqn {}", word(&initiator)?),
+            "set keep-san 1".to_owned(),
+            step("root", &format!("sanboot --drive 0x80 {uri}")),
+        ]
+    } else {
+        kernel(to, server, snapshot, run)?
+    };
+    let says = format!("persona {} on {server}", snapshot.persona);
+    let failed = format!(
+        ":failed\necho embody: ${{what}} failed, trying again\nimgfree ||\nimgfetch --name said {run}/failed/${{what}} ||\nimgfree ||\n\
+         inc fails\niseq ${{fails}} 2 && goto afresh ||\nsleep {FAILED_S}\ngoto start\n\
+         :afresh\nset fails:int32 1\nsleep {FAILED_S}\n{} ||\n",
+        to.again()
+    );
+    Ok(format!("#!ipxe\necho embody: {says}\nset fails:int32 0\n:start\n{}\n{failed}{}", lines.join("\n"), anew()))
+}
+
+/// What is said to have failed, where it does.
+fn step(what: &str, command: &str) -> String {
+    format!("set what {what}\n{command} || goto failed")
+}
+
+fn kernel(to: For<'_>, server: &Name, snapshot: &Snapshot, run: &str) -> Result<Vec<String>, NoScript> {
+    let kernel = snapshot.kernel.as_ref().ok_or(NoScript::NoKernel)?;
+    let initrd = kernel.initrd.as_ref().map(|_| "initrd=initrd ").unwrap_or_default();
+    let arguments = arguments(to.mac, server, snapshot, run)?;
+    let mut lines = vec![step("kernel", &format!("kernel --name kernel {} {initrd}{arguments}", url(to.base, &kernel.path)?))];
+    if let Some(path) = &kernel.initrd {
+        lines.push(step("initrd", &format!("initrd --name initrd {}", url(to.base, path)?)));
+    }
+    lines.push(step("boot", "boot"));
+    Ok(lines)
+}
+
+/// An URL stays as it is; a path is one of the files that embody serves.
+fn url(base: &str, path: &str) -> Result<String, NotForScripts> {
+    let path = word(path)?;
+    Ok(if path.contains("://") { path } else { format!("{base}/files/{}", path.trim_start_matches('/')) })
+}
+
+/// The kernel's command line.
+fn arguments(mac: Mac, server: &Name, snapshot: &Snapshot, run: &str) -> Result<String, NotForScripts> {
+    let mut out = Vec::new();
+    if let Some(nfs) = &snapshot.root.nfs {
+        let mode = if nfs.mode == RootMode::Writable { "rw" } else { "ro" };
+        // As initramfs-tools reads it: without a version klibc's nfsmount takes the one that it knows, NFSv3.
+        out.push(format!("boot=nfs root=/dev/nfs nfsroot={}:{} {mode}", word(&nfs.server.host)?, word(&nfs.path)?));
+        // Two NFSv4 clients of one host name expire each other's leases: each server gets its own.
+        out.push(format!("nfs.nfs4_unique_id={server}"));
+    }
+    out.push(format!("ip=dhcp BOOTIF=01-{} embody.hostname={} embody.run={run}", hyphened(mac), word(&snapshot.hostname)?));
+    let own = snapshot.kernel.as_ref().map(|kernel| kernel.cmdline.as_str()).unwrap_or_default();
+    let is_said = |what: &str| own.split_ascii_whitespace().chain(snapshot.arguments.split_ascii_whitespace()).any(|w| w.starts_with(what));
+    if !is_said("panic=") {
+        out.push(format!("panic={PANIC_S}"));
+    }
+    // What the machine needs comes last: of two consoles the kernel's is the last one.
+    for more in [own, &snapshot.arguments] {
+        out.extend((!more.is_empty()).then(|| line(more)).transpose()?);
+    }
+    Ok(out.join(" "))
+}
+
+/// A sentence of ours, as iPXE can say it.
+fn said(text: &str) -> String {
+    text.chars().take(200).map(|c| if (c.is_ascii_graphic() && !"$|&#\"'\\`".contains(c)) || c == ' ' { c } else { '.' }).collect()
+}

@@ -1,0 +1,96 @@
+//! What a start is recognised by: a token on its kernel command line, signed with the site's key, so that no controller has to remember it.
+//!
+//! `DIGEST-ISSUED-NONCE-MAC`: the 12 hexadecimal digits of what was answered, the seconds since 1970 in 8, 32 random ones, and 32 of an
+//! HMAC-SHA-256 (RFC 2104) over the server's name and the three. Leaves out: which start is the last one (the body's record). Invariant: a
+//! token is good for the server and the answer that it was made for, and for nothing else.
+
+use std::fmt;
+
+use hmac::{Hmac, Mac as _};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::model::Name;
+
+/// The site's key, made once; never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SiteKey {
+    /// 64 hexadecimal digits.
+    pub key: String,
+    /// The one before, which is still taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// RFC 3339.
+    pub since: String,
+}
+
+impl fmt::Debug for SiteKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SiteKey").field("since", &self.since).finish_non_exhaustive()
+    }
+}
+
+/// What a good token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Of what was answered.
+    pub digest: String,
+    /// Seconds since 1970.
+    pub issued: u32,
+    pub nonce: String,
+}
+
+impl SiteKey {
+    pub fn sign(&self, server: &Name, token: &Token) -> String {
+        let text = token.text();
+        format!("{text}-{}", mac(&self.key, server, &text))
+    }
+
+    /// What a token of this server says, if this site has made it.
+    pub fn check(&self, server: &Name, token: &str) -> Option<Token> {
+        let (text, signature) = token.rsplit_once('-')?;
+        let is_of = |key: &String| bool::from(mac(key, server, text).as_bytes().ct_eq(signature.as_bytes()));
+        if !std::iter::once(&self.key).chain(&self.before).any(is_of) {
+            return None;
+        }
+        let mut parts = text.split('-');
+        let (digest, issued, nonce) = (parts.next()?.to_owned(), u32::from_str_radix(parts.next()?, 16).ok()?, parts.next()?.to_owned());
+        Some(Token { digest, issued, nonce })
+    }
+}
+
+impl Token {
+    fn text(&self) -> String {
+        format!("{}-{:08x}-{}", self.digest, self.issued, self.nonce)
+    }
+}
+
+fn mac(key: &str, server: &Name, text: &str) -> String {
+    // A key of any length is a key.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
+    mac.update(format!("embody run\n{server}\n{text}").as_bytes());
+    mac.finalize().into_bytes().iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_for_one_server_and_one_answer_and_under_both_keys() {
+        let key = |key: &str, before: Option<&str>| SiteKey { key: key.into(), before: before.map(str::to_owned), since: String::new() };
+        let (a, b): (Name, Name) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let token = Token { digest: "0123456789ab".into(), issued: 0x6543_2100, nonce: "f".repeat(32) };
+        let text = key("one", None).sign(&a, &token);
+        assert_eq!(key("one", None).check(&a, &text), Some(token.clone()));
+        assert_eq!(key("two", Some("one")).check(&a, &text), Some(token));
+        assert_eq!(key("one", None).check(&b, &text), None);
+        assert_eq!(key("two", None).check(&a, &text), None);
+        for wrong in [text.replacen('0', "1", 1), text.replace("-6543", "-7543"), text[..text.len() - 1].to_owned(), String::new()] {
+            assert_eq!(key("one", None).check(&a, &wrong), None, "{wrong}");
+        }
+        assert!(!format!("{:?}", key("one", None)).contains("one"));
+    }
+}

@@ -1,0 +1,203 @@
+//! How far each start has come, stage by stage, and how long a stage usually takes there: in memory alone, for people.
+//!
+//! Leaves out: what a start proves (the body's record). Invariant: bounded by the servers of manifests; nothing of it is stored, and nothing is
+//! decided by it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::limits;
+use crate::model::{Mac, Name};
+use crate::telemetry::timestamp;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Power-on was sent.
+    On,
+    /// The first DHCP packet of its firmware.
+    Dhcp,
+    /// The loader was fetched.
+    Loader,
+    Script,
+    Kernel,
+    Initrd,
+    /// What is in the initrd says that it runs.
+    InitrdRuns,
+    Root,
+    Hello,
+}
+
+impl Stage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::On => "power on",
+            Stage::Dhcp => "DHCP",
+            Stage::Loader => "loader",
+            Stage::Script => "script",
+            Stage::Kernel => "kernel",
+            Stage::Initrd => "initrd",
+            Stage::InitrdRuns => "initrd runs",
+            Stage::Root => "root",
+            Stage::Hello => "hello",
+        }
+    }
+}
+
+/// One stage of a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub stage: Stage,
+    pub at: Instant,
+    pub what: String,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Timeline {
+    seen: Vec<Seen>,
+    /// What went wrong since the last script.
+    failed: Option<(Instant, String)>,
+    /// How long each stage took after the one before it, in earlier starts.
+    usual: BTreeMap<Stage, VecDeque<Duration>>,
+    notes: BTreeMap<String, Instant>,
+}
+
+/// A machine that no manifest names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    pub mac: Mac,
+    pub uuid: Option<String>,
+    pub arch: Option<u16>,
+    pub network: String,
+    pub relay: Option<String>,
+    /// RFC 3339.
+    pub at: String,
+    pub what: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Timelines {
+    by: Mutex<BTreeMap<Name, Timeline>>,
+    strangers: Mutex<VecDeque<Stranger>>,
+}
+
+impl Timelines {
+    fn by(&self) -> MutexGuard<'_, BTreeMap<Name, Timeline>> {
+        self.by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stage was seen; one that is seen again, as by a machine that asks once more, begins a start anew where it is an early one.
+    pub fn saw(&self, server: &Name, stage: Stage, what: &str, at: Instant) {
+        let mut by = self.by();
+        let line = by.entry(server.clone()).or_default();
+        if line.seen.last().is_some_and(|last| last.stage == stage && last.what == what) {
+            // The same once more, as of several questions: the first one is when it came so far. A later script is another start.
+            if stage != Stage::Script {
+                return;
+            }
+        }
+        let last = line.seen.last().map(|last| last.stage);
+        if last.is_some_and(|last| stage <= last && (stage == Stage::On || last >= Stage::Script)) {
+            line.begin_anew(stage);
+        }
+        if let Some(before) = line.seen.last() {
+            let took = at.saturating_duration_since(before.at);
+            let usual = line.usual.entry(stage).or_default();
+            if usual.len() == limits::STARTS_REMEMBERED {
+                usual.pop_front();
+            }
+            usual.push_back(took);
+        }
+        line.seen.push(Seen { stage, at, what: what.to_owned() });
+    }
+
+    pub fn failed(&self, server: &Name, what: &str, at: Instant) {
+        self.by().entry(server.clone()).or_default().failed = Some((at, what.to_owned()));
+    }
+
+    pub fn forget(&self, server: &Name) {
+        self.by().remove(server);
+    }
+
+    /// A note that is worth an event: the first time in an hour.
+    pub fn is_news(&self, server: &Name, note: &str, at: Instant) -> bool {
+        let mut by = self.by();
+        let notes = &mut by.entry(server.clone()).or_default().notes;
+        notes.retain(|_, told| at.saturating_duration_since(*told) < limits::NOTE_EVERY);
+        notes.insert(note.to_owned(), at).is_none()
+    }
+
+    /// Since when nothing was seen of a start that has begun, and after which stage.
+    pub fn last(&self, server: &Name) -> Option<Seen> {
+        self.by().get(server)?.seen.last().cloned()
+    }
+
+    /// `DHCP 2s after power on (usually 3s), script 1s later …`.
+    pub fn told(&self, server: &Name, now: Instant) -> Option<String> {
+        let by = self.by();
+        let line = by.get(server).filter(|line| !line.seen.is_empty())?;
+        let mut parts = Vec::new();
+        let mut before: Option<Instant> = None;
+        for seen in &line.seen {
+            let took = before.map(|before| format!(" +{}", short(seen.at.saturating_duration_since(before)))).unwrap_or_default();
+            let usual = line.usually(seen.stage).map(|usual| format!(", usually {}", short(usual))).filter(|_| before.is_some());
+            let what = if seen.what.is_empty() { String::new() } else { format!(" ({}{})", seen.what, usual.clone().unwrap_or_default()) };
+            let usual =
+                usual.filter(|_| seen.what.is_empty()).map(|usual| format!(" ({})", usual.trim_start_matches(", "))).unwrap_or_default();
+            parts.push(format!("{}{took}{what}{usual}", seen.stage.as_str()));
+            before = Some(seen.at);
+        }
+        let age = before.map(|before| short(now.saturating_duration_since(before))).unwrap_or_default();
+        let failed = line.failed.as_ref().map(|(at, what)| format!("; {what}, {} ago", short(now.saturating_duration_since(*at))));
+        Some(format!("{}; the last one {age} ago{}", parts.join(", "), failed.unwrap_or_default()))
+    }
+
+    // ---- machines that no manifest names -----------------------------------------------------------------------------------
+
+    pub fn met(&self, stranger: Stranger) {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        strangers.retain(|known| (known.mac, &known.network) != (stranger.mac, &stranger.network));
+        if strangers.len() == limits::STRANGERS {
+            strangers.pop_front();
+        }
+        strangers.push_back(stranger);
+    }
+
+    pub fn strangers(&self) -> Vec<Stranger> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+impl Timeline {
+    fn begin_anew(&mut self, stage: Stage) {
+        // What its firmware did before the script belongs to the same start.
+        self.seen.retain(|seen| stage == Stage::Script && seen.stage < Stage::Script);
+        self.failed = None;
+    }
+
+    /// The median of earlier starts.
+    fn usually(&self, stage: Stage) -> Option<Duration> {
+        let mut of: Vec<Duration> = self.usual.get(&stage)?.iter().copied().collect();
+        // The last one is the one that is told.
+        of.pop();
+        of.sort_unstable();
+        of.get(of.len() / 2).copied()
+    }
+}
+
+impl Stranger {
+    pub fn now(mac: Mac, network: &str, what: String) -> Stranger {
+        Stranger { mac, uuid: None, arch: None, network: network.to_owned(), relay: None, at: timestamp(), what }
+    }
+}
+
+/// `0.4s`, `12s`, `3m`.
+fn short(time: Duration) -> String {
+    match time.as_secs_f64() {
+        s if s < 10.0 => format!("{s:.1}s"),
+        s if s < 120.0 => format!("{s:.0}s"),
+        s => format!("{:.0}m", s / 60.0),
+    }
+}

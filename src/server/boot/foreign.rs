@@ -1,0 +1,96 @@
+//! Whether anybody else gives addresses on a network: by questions of ours, and by what is heard of others'.
+//!
+//! Leaves out: sockets. Invariant: unknown means wait: no address is given before nobody was heard for a while, nor for an hour after somebody was.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::boot::dhcp::Serves;
+use crate::boot::view::BootNetwork;
+use crate::model::network::BootMode;
+
+/// How often it is asked while nobody was heard, and afterwards.
+const FIRST_PROBES: Duration = Duration::from_secs(2);
+const PROBES: Duration = Duration::from_secs(15);
+/// dnsmasq pings an address for 3 s before it offers it.
+const SILENCE: Duration = Duration::from_secs(6);
+/// After one was heard: it may be away for maintenance, and has given addresses that we do not know.
+const HEARD_FOR: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listening {
+    since: Instant,
+    probe_at: Instant,
+    heard: Option<(Ipv4Addr, Instant)>,
+}
+
+impl Listening {
+    pub(super) fn begin(now: Instant) -> Listening {
+        Listening { since: now, probe_at: now, heard: None }
+    }
+
+    pub(super) fn probe_at(&self) -> Instant {
+        self.probe_at
+    }
+
+    pub(super) fn probed(&mut self, now: Instant) {
+        let quiet = now.saturating_duration_since(self.since) >= SILENCE;
+        self.probe_at = now + if quiet { PROBES } else { FIRST_PROBES };
+    }
+
+    /// Another server was heard. Whether that is news.
+    pub(super) fn heard(&mut self, server: Ipv4Addr, now: Instant) -> bool {
+        let news = self.foreign(now).is_none();
+        self.heard = Some((server, now));
+        news
+    }
+
+    pub(super) fn foreign(&self, now: Instant) -> Option<Ipv4Addr> {
+        self.heard.filter(|(_, at)| now.saturating_duration_since(*at) < HEARD_FOR).map(|(server, _)| server)
+    }
+
+    /// What is served on a network that this is heard on; `relayed`: behind a relay nothing is heard.
+    pub(super) fn serves(&self, network: &BootNetwork, relayed: bool, now: Instant) -> Serves {
+        let has_range = network.boot.range.is_some();
+        match network.boot.mode {
+            BootMode::Proxy => Serves::Proxy,
+            BootMode::Reservations => Serves::Reservations,
+            BootMode::Full if has_range => Serves::Full,
+            BootMode::Auto if relayed || !has_range || self.foreign(now).is_some() => Serves::Proxy,
+            BootMode::Auto if now.saturating_duration_since(self.since) < SILENCE => Serves::Nothing,
+            BootMode::Auto => Serves::Full,
+            BootMode::Full => Serves::Proxy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(mode: &str, range: bool) -> BootNetwork {
+        let range = if range { serde_json::json!("10.0.0.10-10.0.0.20") } else { serde_json::Value::Null };
+        let boot = serde_json::from_value(serde_json::json!({ "mode": mode, "range": range })).unwrap();
+        BootNetwork { name: "n".parse().unwrap(), subnet: "10.0.0.0/24".parse().unwrap(), router: None, quarantine: false, boot }
+    }
+
+    #[test]
+    fn auto_is_full_after_a_silence_alone_and_proxy_for_an_hour_after_anybody_was_heard() {
+        let begun = Instant::now();
+        let at = |seconds: u64| begun + Duration::from_secs(seconds);
+        let mut listening = Listening::begin(begun);
+        let (auto, full) = (network("auto", true), network("full", true));
+        assert_eq!(listening.serves(&auto, false, at(5)), Serves::Nothing);
+        assert_eq!(listening.serves(&full, false, at(0)), Serves::Full);
+        assert_eq!(listening.serves(&auto, false, at(6)), Serves::Full);
+        assert_eq!(listening.serves(&auto, true, at(6)), Serves::Proxy);
+        assert_eq!(listening.serves(&network("auto", false), false, at(6)), Serves::Proxy);
+        assert_eq!(listening.serves(&network("reservations", false), true, at(6)), Serves::Reservations);
+        assert!(listening.heard(Ipv4Addr::new(10, 0, 0, 2), at(100)) && !listening.heard(Ipv4Addr::new(10, 0, 0, 2), at(101)));
+        assert_eq!(listening.serves(&auto, false, at(3_700)), Serves::Proxy);
+        assert_eq!(listening.serves(&full, false, at(3_700)), Serves::Full);
+        assert_eq!(listening.serves(&auto, false, at(3_702)), Serves::Full);
+    }
+}

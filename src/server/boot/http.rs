@@ -1,0 +1,382 @@
+//! Scripts, loaders, kernels and initrds over HTTP, and what starts say of themselves. A port in use is a condition, not the end: it is tried again.
+//!
+//! Only the controller that acts gives scripts; another one says 503, and the machine's script asks again. Files are given always. Invariant: an
+//! answer other than "parked" is given only while the lease under which it was asked for still holds, and while what is told still stands, both read
+//! where the answer is built.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, Request, State};
+use axum::http::{Extensions, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tower_http::services::{ServeDir, ServeFile};
+
+use super::{Desk, base};
+use crate::boot::answer::{Ask, Verdict, judge, plain};
+use crate::boot::script::{self, For};
+use crate::boot::token::Token;
+use crate::control::booting::{Answer, Hello};
+use crate::control::controller::Message;
+use crate::control::timeline::Stage;
+use crate::limits;
+use crate::model::server::Arch;
+use crate::model::{Mac, Name};
+use crate::server::listen::{self, Bounds};
+
+#[derive(Clone)]
+struct Http {
+    desk: Desk,
+    told: Arc<Mutex<Told>>,
+}
+
+/// Who is connected, and to which of our addresses.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    ours: SocketAddr,
+    theirs: SocketAddr,
+}
+
+/// What the log says of boot answers: a line where that of a MAC is another one than before, and no more than a bucket holds, since whoever reaches
+/// the port can ask for any MAC.
+#[derive(Debug, Default)]
+struct Told {
+    last: BTreeMap<Mac, String>,
+    /// How many lines were written of late, at which moment.
+    spent: Option<(f64, Instant)>,
+    left_out: u64,
+}
+
+impl Told {
+    fn tell(&mut self, mac: Mac, says: &str, now: Instant) {
+        if let Some(left_out) = self.is_due(mac, says, now) {
+            tracing::info!(mac = %mac, says, left_out, "boot answer");
+        }
+    }
+
+    /// Whether a line is due, and how many were left out before it.
+    fn is_due(&mut self, mac: Mac, says: &str, now: Instant) -> Option<u64> {
+        if self.last.get(&mac).is_some_and(|last| last == says) {
+            return None;
+        }
+        let spent = self.spent.map_or(0.0, |(spent, at)| {
+            let regained = now.saturating_duration_since(at).as_secs_f64() * limits::BOOT_LINES_PER_SECOND;
+            (spent - regained).max(0.0)
+        });
+        if spent + 1.0 > limits::BOOT_LINES {
+            self.left_out += 1;
+            return None;
+        }
+        self.spent = Some((spent + 1.0, now));
+        // Whoever is forgotten is told of once more.
+        if self.last.len() == limits::BOOT_MACS_TOLD {
+            self.last.pop_first();
+        }
+        self.last.insert(mac, says.to_owned());
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// What a machine says of itself.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    /// iPXE's `${buildarch}`.
+    arch: Option<String>,
+    /// iPXE's `${uuid}`: the SMBIOS UUID.
+    uuid: Option<String>,
+}
+
+/// The loaders that may be asked for.
+pub(super) const LOADERS: [&str; 4] = ["undionly.kpxe", "snponly.efi", "ipxe.efi", "snponly-arm64.efi"];
+
+fn router(desk: Desk) -> Router {
+    let options = Arc::clone(&desk.options);
+    let mut loaders = Router::new();
+    for name in LOADERS {
+        loaders = loaders.route_service(&format!("/{name}"), ServeFile::new(options.loaders.join(name)));
+    }
+    // No redirects: UEFI HTTP boot follows none.
+    let files = ServeDir::new(&options.files).append_index_html_on_directories(false);
+    let http = Http { desk, told: Arc::default() };
+    let seen = middleware::from_fn_with_state(http.clone(), fetched);
+    Router::new()
+        .nest("/loader", loaders)
+        .nest_service("/files", files)
+        .layer(seen)
+        .route("/boot.ipxe", get(first))
+        .route("/boot/{mac}", get(script))
+        .route("/run/{server}/{token}/failed/{what}", get(failed))
+        .route("/run/{server}/{token}/failed", post(failed_in_words))
+        .route("/run/{server}/{token}/stage/{name}", post(stage))
+        .route("/run/{server}/{token}/hello", post(hello))
+        .layer(DefaultBodyLimit::max(limits::BOOT_BODY_BYTES))
+        .with_state(http)
+}
+
+/// The condition that tells whether the address could be taken.
+const CONDITION: &str = "BootServed";
+
+/// Serves until the process ends, binding as soon as there is something to serve and the address is free.
+pub(super) async fn serve(desk: Desk) {
+    let address = desk.options.address;
+    let mut views = desk.shared.view.subscribe();
+    let boots = |view: &Option<Arc<crate::boot::view::View>>| view.as_ref().is_some_and(|view| !view.networks.is_empty());
+    if !desk.options.always && views.wait_for(boots).await.is_err() {
+        return;
+    }
+    loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => {
+                let local = listener.local_addr().unwrap_or(address);
+                tracing::info!(address = %local, "boot scripts and files are served");
+                desk.condition(CONDITION, true, "Listening", format!("at http://{local}/boot/<mac>"));
+                let (_never, stop) = watch::channel(false);
+                let ends = |stream: &tokio::net::TcpStream| {
+                    let mut extensions = Extensions::new();
+                    if let (Ok(ours), Ok(theirs)) = (stream.local_addr(), stream.peer_addr()) {
+                        extensions.insert(Ends { ours: plain_address(ours), theirs: plain_address(theirs) });
+                    }
+                    extensions
+                };
+                listen::serve(listener, Bounds::of_boot(), router(desk.clone()), ends, stop).await;
+            }
+            Err(error) => {
+                let hint = match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        "; ports below 1024 need CAP_NET_BIND_SERVICE, or choose another with --boot-address"
+                    }
+                    _ => "; free it, or choose another with --boot-address",
+                };
+                let message = format!("boot scripts cannot be served at {address}: {error}{hint}; it is tried again every 10 s");
+                desk.condition(CONDITION, false, "AddressInUse", message);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+/// An IPv4 address in IPv6 form, as a listener of both has it, is that address.
+fn plain_address(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn later() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "another controller acts, or none yet\n").into_response()
+}
+
+fn text(script: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], script).into_response()
+}
+
+/// Asks the machine who it is: for everybody the same, so that it can stand in any DHCP server's configuration.
+async fn first(State(http): State<Http>, Extension(ends): Extension<Ends>) -> Response {
+    if http.desk.view().is_none() {
+        return later();
+    }
+    text(script::first(&base(ends.ours)))
+}
+
+async fn script(
+    State(http): State<Http>,
+    Extension(ends): Extension<Ends>,
+    Path(mac): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    let mac: Mac = match mac.parse() {
+        Ok(mac) => mac,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    // iPXE's build architectures, where a BIOS one is `i386`; without one it is a PC.
+    let arch = match asked.arch.as_deref() {
+        Some("arm64" | "aarch64") => Arch::Aarch64,
+        Some("sparc64") => Arch::Sparc64,
+        Some(_) | None => Arch::X86_64,
+    };
+    let from = if let IpAddr::V4(from) = ends.theirs.ip() { Some(from) } else { None };
+    let ask = Ask { mac, uuid: asked.uuid, arch, from };
+    match http.answer(ask, &base(ends.ours)).await {
+        Some(answer) => {
+            http.told.lock().unwrap_or_else(PoisonError::into_inner).tell(mac, &answer.says, Instant::now());
+            text(answer.script)
+        }
+        None => later(),
+    }
+}
+
+impl Http {
+    async fn answer(&self, ask: Ask, base: &str) -> Option<Answer> {
+        let (view, lease) = self.desk.view()?;
+        let to = For { base, mac: ask.mac };
+        let snapshot = match judge(&ask, &view) {
+            Verdict::Parked(parked) => {
+                let answer = Answer::parked(to, &parked.why);
+                match &parked.server {
+                    Some(server) if self.desk.is_due(server) => self.desk.tell(Message::Parked(parked)),
+                    Some(_) => {}
+                    None => self.stranger(&ask, &view),
+                }
+                return Some(answer);
+            }
+            Verdict::Starts { snapshot, .. } => snapshot,
+        };
+        let to_controller = self.desk.controller.borrow().clone()?;
+        let (reply, answer) = oneshot::channel();
+        let asked = ask.clone();
+        let answered = async {
+            to_controller.send(Message::Boot { ask: asked, base: base.to_owned(), reply }).await.ok()?;
+            answer.await.ok()
+        };
+        let answer = tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, answered).await.ok().flatten()?;
+        // No await from here on.
+        if answer.persona.is_none() {
+            return Some(answer);
+        }
+        let (view, _) = self.desk.view()?;
+        let stands = matches!(judge(&ask, &view), Verdict::Starts { snapshot: now, .. } if now.digest == snapshot.digest);
+        (stands && lease.holds()).then_some(answer)
+    }
+
+    fn stranger(&self, ask: &Ask, view: &crate::boot::view::View) {
+        let network = ask.from.and_then(|from| view.network_of(from));
+        let mut stranger =
+            crate::control::timeline::Stranger::now(ask.mac, network.map_or("-", |n| n.name.as_str()), "a boot script".to_owned());
+        stranger.uuid = ask.uuid.as_deref().and_then(crate::boot::answer::uuid);
+        self.desk.timelines().met(stranger);
+    }
+
+    /// The server of a token, if that is of its last start as far as the view tells; the way to record a hello asks the controller.
+    fn run(&self, server: &str, token: &str) -> Option<(Name, Token)> {
+        let server: Name = server.parse().ok()?;
+        let view = self.desk.shared.view.borrow().clone()?;
+        let token = view.key.as_ref()?.check(&server, token)?;
+        Some((server, token))
+    }
+
+    fn is_last(&self, server: &Name, token: &Token) -> bool {
+        let Some(view) = self.desk.shared.view.borrow().clone() else { return false };
+        let mut of_server = view.machines.values().filter(|machine| machine.server == *server);
+        of_server.any(|machine| machine.run.as_ref() == Some(&token.nonce))
+    }
+}
+
+/// Which files a machine fetched: stages of its start.
+async fn fetched(State(http): State<Http>, request: Request, next: Next) -> Response {
+    let ends = request.extensions().get::<Ends>().copied();
+    let (path, method) = (request.uri().path().to_owned(), request.method().clone());
+    let response = next.run(request).await;
+    if method == axum::http::Method::GET
+        && response.status().is_success()
+        && let Some(server) = ends.and_then(|ends| http.desk.server_at(ends.theirs.ip()))
+    {
+        http.saw_file(&server, &path);
+    }
+    response
+}
+
+impl Http {
+    fn saw_file(&self, server: &Name, path: &str) {
+        if path.starts_with("/loader/") {
+            return self.desk.saw(server, Stage::Loader, "by HTTP");
+        }
+        let Some(view) = self.desk.shared.view.borrow().clone() else { return };
+        let Some(kernel) = view.machines.values().find(|m| m.server == *server).and_then(|m| m.standing.as_ref()?.kernel.clone()) else {
+            return;
+        };
+        let is_it = |file: &str| path.strip_prefix("/files/") == Some(file.trim_start_matches('/'));
+        if is_it(&kernel.path) {
+            self.desk.saw(server, Stage::Kernel, "");
+        } else if kernel.initrd.as_deref().is_some_and(is_it) {
+            self.desk.saw(server, Stage::Initrd, "");
+        }
+    }
+}
+
+const GONE: (StatusCode, &str) = (StatusCode::GONE, "this is no token of this server's last start\n");
+
+/// A step of the script failed.
+async fn failed(State(http): State<Http>, Path((server, token, what)): Path<(String, String, String)>) -> Response {
+    let Some((server, token)) = http.run(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
+        return GONE.into_response();
+    };
+    drop(token);
+    http.desk.timelines().failed(&server, &format!("the boot script says that its step `{}` failed", plain(&what)), Instant::now());
+    text("\n".to_owned())
+}
+
+/// What is in the initrd failed, and says how.
+async fn failed_in_words(State(http): State<Http>, Path((server, token)): Path<(String, String)>, body: Bytes) -> Response {
+    let Some((server, _)) = http.run(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
+        return GONE.into_response();
+    };
+    let words: String = String::from_utf8_lossy(&body).chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    http.desk.timelines().failed(&server, &format!("its initrd says: {}", words.trim()), Instant::now());
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn stage(State(http): State<Http>, Path((server, token, name)): Path<(String, String, String)>) -> Response {
+    let stage = match name.as_str() {
+        "initrd" => Stage::InitrdRuns,
+        "root" => Stage::Root,
+        _ => return (StatusCode::NOT_FOUND, "expected the stage initrd or root\n").into_response(),
+    };
+    let Some((server, _)) = http.run(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
+        return GONE.into_response();
+    };
+    http.desk.saw(&server, stage, "");
+    http.desk.is_alive(&server);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn hello(State(http): State<Http>, Path((server, token)): Path<(String, String)>) -> Response {
+    let Some((server, token)) = http.run(&server, &token) else { return GONE.into_response() };
+    let to_controller = http.desk.controller.borrow().clone();
+    let Some(to_controller) = to_controller else { return later() };
+    let (reply, answer) = oneshot::channel();
+    let told = async {
+        to_controller.send(Message::Hello { server: server.clone(), token, reply }).await.ok()?;
+        answer.await.ok()
+    };
+    match tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, told).await.ok().flatten() {
+        Some(Hello::Taken) => {
+            http.desk.saw(&server, Stage::Hello, "");
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Some(Hello::Another) => GONE.into_response(),
+        Some(Hello::Later) | None => later(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 123,000 requests in five seconds, of one MAC that changes what it says of itself, and of as many MACs.
+    #[test]
+    fn a_flood_of_requests_is_a_handful_of_lines_and_a_rack_that_boots_is_told_whole() {
+        let begun = Instant::now();
+        let mac = |n: u32| -> Mac { format!("02:00:00:{:02x}:{:02x}:{:02x}", n >> 16 & 255, n >> 8 & 255, n & 255).parse().unwrap() };
+        for of in [|_| 7, |n| n] {
+            let mut told = Told::default();
+            let at = |n: u32| begun + Duration::from_secs(5) * n / 123_000;
+            let lines: Vec<u64> = (0..123_000).filter_map(|n| told.is_due(mac(of(n)), &format!("parked: {n}"), at(n))).collect();
+            assert!(lines.len() <= 80 && told.last.len() <= limits::BOOT_MACS_TOLD, "{}", lines.len());
+            let later = begun + Duration::from_secs(60);
+            let left_out = told.is_due(mac(1 << 20), "parked", later).unwrap();
+            assert_eq!(left_out + lines.iter().sum::<u64>() + lines.len() as u64, 123_000);
+        }
+        let mut told = Told::default();
+        for round in 0..3 {
+            let lines = (0..40).filter(|n| told.is_due(mac(*n), "persona web", begun).is_some()).count();
+            assert_eq!(lines, if round == 0 { 40 } else { 0 });
+        }
+    }
+}

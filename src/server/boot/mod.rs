@@ -1,0 +1,182 @@
+//! The boot services: DHCP, TFTP and HTTP. What they answer is `boot`, from the view that the controller of this process publishes.
+//!
+//! What they *decide* (an address, a script) is told only by the controller that acts, while its lease holds. What they *hold* (loaders, kernels,
+//! initrds) is served always, from this machine's disk, without the store. Invariant: a port that somebody else has is a condition, not the end.
+
+mod address;
+pub(crate) mod dhcp;
+mod foreign;
+pub(crate) mod http;
+pub(crate) mod network;
+mod pool;
+mod tftp;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::boot::view::View;
+use crate::control::booting::Shared;
+use crate::control::controller::Message;
+use crate::control::status_writer::{Site, SiteCondition};
+use crate::control::timeline::{Stage, Timelines};
+use crate::limits;
+use crate::model::{Mac, Name};
+use crate::store::LeaseEnd;
+
+/// The channel to the controller, while this controller acts.
+pub(crate) type Controller = watch::Receiver<Option<mpsc::Sender<Message>>>;
+/// The lease that this controller holds, while it acts.
+pub(crate) type Holding = watch::Receiver<Option<Arc<LeaseEnd>>>;
+
+/// What is served, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where scripts and files are served over HTTP.
+    pub address: SocketAddr,
+    /// It was said so: it is served whether a network boots or not.
+    pub always: bool,
+    /// Kernels and initrds.
+    pub files: PathBuf,
+    /// iPXE's binaries.
+    pub loaders: PathBuf,
+    /// The address that moves with the lease, and its interface where that is not the one with an address beside it.
+    pub vip: Option<(Ipv4Net, Option<String>)>,
+}
+
+/// Who answers, by what right, and what is known of who asks.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub controller: Controller,
+    pub lease: Holding,
+    pub shared: Shared,
+    pub site: Site,
+    pub options: Arc<Options>,
+    /// Which machine has which address, as it was given.
+    addresses: Arc<Mutex<Addresses>>,
+    told: Arc<Mutex<std::collections::BTreeMap<Name, Instant>>>,
+    /// The address that moves with the lease is here, or there is none.
+    has_address: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Addresses(std::collections::BTreeMap<Ipv4Addr, Mac>);
+
+impl Desk {
+    pub(crate) fn new(controller: Controller, lease: Holding, shared: Shared, site: Site, options: Options) -> Desk {
+        let has_address = Arc::new(AtomicBool::new(options.vip.is_none()));
+        Desk { controller, lease, shared, site, options: Arc::new(options), addresses: Arc::default(), told: Arc::default(), has_address }
+    }
+
+    /// What is answered from, and the right to: none where another controller acts, or none yet.
+    pub(crate) fn view(&self) -> Option<(Arc<View>, Arc<LeaseEnd>)> {
+        // The lease first: of a newer controller's view an older lease says no, never the other way round.
+        let lease = self.lease.borrow().clone()?;
+        let view = self.shared.view.borrow().clone()?;
+        (lease.holds() && self.has_address.load(Ordering::Acquire)).then_some((view, lease))
+    }
+
+    /// The address that moves with the lease.
+    pub(crate) fn vip(&self) -> Option<Ipv4Addr> {
+        self.options.vip.as_ref().map(|(address, _)| address.addr())
+    }
+
+    pub(crate) fn timelines(&self) -> &Timelines {
+        &self.shared.timelines
+    }
+
+    /// Something for the controller, if it can take it now: what is told so is told again by the machine's next question.
+    pub(crate) fn tell(&self, message: Message) {
+        if let Some(controller) = self.controller.borrow().as_ref() {
+            let _full = controller.try_send(message);
+        }
+    }
+
+    /// A machine is alive.
+    pub(crate) fn is_alive(&self, server: &Name) {
+        if self.is_due(server) {
+            self.tell(Message::Alive(server.clone()));
+        }
+    }
+
+    /// Whether something of a machine is to be told: once a second is enough.
+    pub(crate) fn is_due(&self, server: &Name) -> bool {
+        let now = Instant::now();
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.get(server).is_some_and(|at| now.saturating_duration_since(*at) < Duration::from_secs(1)) {
+            return false;
+        }
+        // Servers that no view names any more are forgotten with all others: that costs a message.
+        if told.len() == limits::BOOT_MACS_TOLD {
+            told.clear();
+        }
+        told.insert(server.clone(), now);
+        true
+    }
+
+    /// An event about a server, once an hour.
+    pub(crate) fn note(&self, server: &Name, reason: &'static str, message: String) {
+        if self.timelines().is_news(server, &message, Instant::now()) {
+            self.tell(Message::BootEvent { server: server.clone(), reason, message });
+        }
+    }
+
+    pub(crate) fn has(&self, mac: Mac, address: Ipv4Addr) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if addresses.0.len() == limits::BOOT_MACS_TOLD {
+            addresses.0.pop_first();
+        }
+        addresses.0.insert(address, mac);
+    }
+
+    /// The server at an address, as far as it got that from here.
+    pub(crate) fn server_at(&self, address: std::net::IpAddr) -> Option<Name> {
+        let std::net::IpAddr::V4(address) = address else { return None };
+        let mac = self.addresses.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.get(&address).copied()?;
+        let view = self.shared.view.borrow().clone()?;
+        view.machines.get(&mac).map(|machine| machine.server.clone())
+    }
+
+    pub(crate) fn saw(&self, server: &Name, stage: Stage, what: &str) {
+        self.timelines().saw(server, stage, what, Instant::now());
+    }
+
+    pub(crate) fn condition(&self, name: &'static str, ok: bool, reason: &'static str, message: String) {
+        let word = SiteCondition { ok, reason, message };
+        self.site.send_if_modified(|site| site.insert(name, word.clone()).as_ref() != Some(&word));
+    }
+
+    /// `http://10.1.10.5:8080`: where a machine reaches what is served at this address.
+    pub(crate) fn base(&self, own: Ipv4Addr) -> String {
+        base(SocketAddr::from((own, self.options.address.port())))
+    }
+}
+
+pub(crate) fn base(address: SocketAddr) -> String {
+    match address.port() {
+        80 => format!("http://{}", address.ip()),
+        _ => format!("http://{address}"),
+    }
+}
+
+/// Serves until the process ends.
+pub async fn serve(controller: Controller, lease: Holding, shared: Shared, site: Site, options: Options) {
+    let vip = options.vip.clone();
+    let desk = Desk::new(controller, lease, shared, site, options);
+    let mut tasks = JoinSet::new();
+    if let Some((address, interface)) = vip {
+        tasks.spawn(address::serve(desk.clone(), address, interface));
+    }
+    tasks.spawn(http::serve(desk.clone()));
+    tasks.spawn(dhcp::serve(desk.clone()));
+    tasks.spawn(tftp::serve(desk));
+    while tasks.join_next().await.is_some() {}
+}

@@ -1,0 +1,18 @@
+//! The boot services on real sockets, in network namespaces: machines that are scripts ask by DHCP, TFTP and HTTP as firmware does, and what goes over
+//! the wire is captured by another program. `tests/peers/pxe.py` is that client, with codecs of its own; devices are `embody sim`.
+//!
+//! Leaves out: real firmware (`tests/machines.rs`), what is answered to each packet (`tests/answers.rs`). Needs root.
+
+#[path = "network/common.rs"]
+mod common;
+#[path = "rack/controller.rs"]
+#[allow(dead_code, reason = "the rack of scripts uses the rest")]
+mod controller;
+#[path = "rack/programs.rs"]
+#[allow(dead_code, reason = "the rack of scripts uses the rest")]
+mod programs;
+
+#[path = "boot/answers.rs"]
+mod answers;
+#[path = "boot/site.rs"]
+mod site;
