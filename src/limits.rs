@@ -117,10 +117,10 @@ pub(crate) const BETWEEN_TURNS: Duration = Duration::from_millis(10);
 pub(crate) const ANSWERED_AT_ONCE: usize = 16;
 /// How long the loop sleeps when nothing is due.
 pub(crate) const IDLE: Duration = Duration::from_secs(3600);
+/// A parked machine asks every ten seconds, and once more after as long where its network was another one meanwhile.
+pub(crate) const PARKED_ASKS_WITHIN: Duration = Duration::from_secs(60);
 /// From a power-on to the first question of what to boot: servers with much memory test it for ten minutes.
 pub(crate) const FIRMWARE_WITHIN: Duration = Duration::from_secs(900);
-/// From there to a hello: a system that checks its disks may take so long.
-pub(crate) const HELLO_WITHIN: Duration = Duration::from_secs(1_800);
 /// Between attempts of one operation that failed: 2 s, doubled each time, at most 5 min.
 pub const RETRY_FIRST: Duration = Duration::from_secs(2);
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(300);

@@ -14,5 +14,7 @@ mod programs;
 
 #[path = "boot/answers.rs"]
 mod answers;
+#[path = "boot/inspected.rs"]
+mod inspected;
 #[path = "boot/site.rs"]
 mod site;

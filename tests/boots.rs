@@ -133,3 +133,102 @@ async fn a_machine_that_is_parked_is_named() {
     site.ready().await;
     assert!(site.boot_as(first).await.persona.is_some());
 }
+
+/// Machines boot over the network of its boot NIC.
+fn web() -> Object {
+    let spec = json!({ "vlan": 120, "subnet": "10.1.20.0/24", "boot": { "mode": "proxy" } });
+    Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Network", "metadata": { "name": "web" }, "spec": spec }))
+        .unwrap()
+}
+
+/// What is on, was taken from nobody, and asks again and again what to boot runs nothing: it is not switched off to be bound.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_waits_is_bound_without_being_switched_off() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    site.apply(vec![web()]).await;
+    site.add_server("t", [7; 16]).await;
+    site.centre.touch(&name("t"), |bmc, now| bmc.press_button(now));
+    let offs = || async {
+        site.events().await.iter().filter(|event| event.contains("Sent") && event.contains(" t ") && event.contains("off")).count()
+    };
+    let asks = async |times: u32| {
+        for _ in 0..times {
+            sleep(Duration::from_secs(10)).await;
+            let answer = site.boot_of("02:00:00:00:00:02", None).await;
+            if answer.persona.is_some() {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(!asks(6).await, "nobody is bound to it");
+    site.bind("t").await;
+    assert!(asks(6).await, "{}", site.words.why(ObjectKind::Server, &name("t")).await.unwrap());
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!((offs().await, site.centre.power(&name("t"))), (0, Some(Power::On)));
+    let status = site.status(ObjectKind::Binding, "on-t").await;
+    assert!(status["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Ready" && c["status"] == "True"), "{status}");
+}
+
+/// One that has asked once, a while ago, may run anything: it is not disturbed before a person approves.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_asks_no_more_was_found_running() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    site.apply(vec![web()]).await;
+    site.add_server("t", [7; 16]).await;
+    site.centre.touch(&name("t"), |bmc, now| bmc.press_button(now));
+    for _ in 0..2 {
+        sleep(Duration::from_secs(10)).await;
+        site.boot_of("02:00:00:00:00:02", None).await;
+    }
+    sleep(Duration::from_secs(120)).await;
+    site.bind("t").await;
+    sleep(Duration::from_secs(120)).await;
+    let why = site.words.why(ObjectKind::Binding, &name("on-t")).await.unwrap();
+    assert!(why.contains("ApprovalNeeded"), "{why}");
+}
+
+/// It was told to wait, and never came back: that is told, and is not Ready.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_waited_and_is_silent_since_is_not_ready() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    site.apply(vec![web()]).await;
+    site.add_server("t", [7; 16]).await;
+    site.centre.touch(&name("t"), |bmc, now| bmc.press_button(now));
+    for _ in 0..6 {
+        sleep(Duration::from_secs(10)).await;
+        site.boot_of("02:00:00:00:00:02", None).await;
+    }
+    site.bind("t").await;
+    sleep(MINUTES * 2).await;
+    let why = site.words.why(ObjectKind::Binding, &name("on-t")).await.unwrap();
+    assert!(why.contains("NoBootRequest") && why.contains("has fetched no boot script"), "{why}");
+    let status = site.status(ObjectKind::Binding, "on-t").await;
+    assert!(status["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Ready" && c["status"] == "False"), "{status}");
+}
+
+/// What never says hello is begun anew as often as its binding says, and no more.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_takes_too_long_is_begun_anew_so_often() {
+    for (retries, offs) in [(0, 0), (2, 2)] {
+        let site = Small::start(Kind::QBridge, json!({}), "observe").await;
+        let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
+        let mut persona = persona(&root, &json!({ "path": "boot/vmlinuz" })).to_json();
+        persona["spec"]["agent"] = json!("required");
+        let boot = json!({ "deadline": "2m", "retries": retries });
+        let spec =
+            json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce", "boot": boot, "shutdown": { "grace": "30s" } });
+        let binding = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": spec });
+        site.apply(vec![web(), Object::from_json(persona).unwrap(), Object::from_json(binding).unwrap()]).await;
+        sleep(MINUTES * 3).await;
+        let events = site.events().await;
+        let count = |what: &str| events.iter().filter(|event| event.contains("Sent") && event.contains(what)).count();
+        assert_eq!((count("soft-off"), count("power on")), (offs, offs + 1), "{events:#?}");
+        let why = site.words.why(ObjectKind::Binding, &name("b")).await.unwrap();
+        assert!(why.contains("[NoHello") && why.contains("nothing in it has said hello"), "{why}");
+        assert!(!site.is_ready().await);
+    }
+}

@@ -6,6 +6,8 @@
 #[path = "rack/controller.rs"]
 #[allow(dead_code, reason = "the rack of scripts uses the rest")]
 mod controller;
+#[path = "machines/faults.rs"]
+mod faults;
 #[path = "machines/initrd.rs"]
 mod initrd;
 #[path = "machines/lab.rs"]
@@ -19,24 +21,5 @@ mod machine;
 mod programs;
 #[path = "machines/site.rs"]
 mod site;
-
-use machine::Kind;
-use site::{Site, is_missing};
-
-/// As most sites would write it.
-const AUTO: &str = "range: 10.77.0.100-10.77.0.199";
-
-#[tokio::test]
-async fn a_machine_boots() {
-    if is_missing(&[Kind::Bios]) {
-        return;
-    }
-    let site = Site::start(&[Kind::Bios], AUTO).await;
-    eprintln!("the rack stands after {:.1} s", site.begun.elapsed().as_secs_f64());
-    site.bind("a", "").await;
-    let took = site.ready(120).await;
-    eprintln!("ready after {:.1} s\n{}", took.as_secs_f64(), site.controller.run(&["why", "web"]).await);
-    let address = site.leased(1).await.unwrap();
-    let page = site.page(&address).await.unwrap();
-    assert!(page.contains("web-1"), "{page}");
-}
+#[path = "machines/story.rs"]
+mod story;

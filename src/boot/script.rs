@@ -60,20 +60,17 @@ impl From<NotForScripts> for NoScript {
 /// The same for every machine: each asks for its own.
 pub fn first(base: &str) -> String {
     let again = format!("chain --replace --autofree {base}/boot/${{netX/mac:hexhyp}}?{ABOUT}");
-    format!("#!ipxe\n{}", looping(&again, "", FAILED_S))
+    format!("#!ipxe\n{}", looping(&again, ""))
 }
 
 /// Nothing is to be started: it waits, and asks again.
 pub fn parked(to: For<'_>, why: &str) -> String {
-    format!("#!ipxe\necho embody: parked: {}\n{}", said(why), looping(&to.again(), &format!("sleep {PARKED_S}\n"), 1))
+    format!("#!ipxe\necho embody: parked: {}\n{}", said(why), looping(&to.again(), &format!("sleep {PARKED_S}\n")))
 }
 
-/// Asks until it is answered, by a new address after two failures.
-fn looping(again: &str, before: &str, pause: u32) -> String {
-    format!(
-        "set fails:int32 0\n:again\n{before}{again} ||\ninc fails\niseq ${{fails}} 2 && goto anew ||\nsleep {pause}\ngoto again\n{}",
-        anew()
-    )
+/// Asks until it is answered: twice, and then by a new address.
+fn looping(again: &str, before: &str) -> String {
+    format!("{before}{again} ||\nsleep 1\n{again} ||\n{}", anew())
 }
 
 fn anew() -> String {

@@ -29,6 +29,8 @@ pub(crate) enum InspectVerb {
     Switch(SwitchArgs),
     /// A server's BMC, by IPMI
     Bmc(BmcArgs),
+    /// The lines that a DHCP server of your own needs for machines to boot by embody
+    Dhcp(super::inspect_dhcp::DhcpArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -107,6 +109,7 @@ pub(crate) async fn run(verb: InspectVerb) -> Result<(), Failure> {
                 Format::Manifest => bmc_manifest(&args.address),
             }
         }
+        InspectVerb::Dhcp(args) => super::inspect_dhcp::lines(&args)?,
     };
     Ok(print(&text)?)
 }

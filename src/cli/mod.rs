@@ -13,6 +13,7 @@ pub(crate) mod explain;
 pub(crate) mod failure;
 mod get;
 pub(crate) mod inspect;
+mod inspect_dhcp;
 pub(crate) mod output;
 mod plan;
 pub(crate) mod serve;

@@ -260,7 +260,10 @@ impl Controller {
         let Some(server) = &parked.server else { return };
         let now = self.clock.now();
         // By what it says of itself; all else for which it may be parked is told of the server.
-        self.cache.memory_of(server).parked = parked.by_itself.then(|| (now, format!("parked: {}", parked.why)));
+        let for_nothing = !parked.by_itself;
+        let memory = self.cache.memory_of(server);
+        memory.parked = parked.by_itself.then(|| (now, format!("parked: {}", parked.why)));
+        memory.was_parked(for_nothing, now);
         let declared = self.cache.body(server).declared.is_some_and(|d| d.what != Declaration::OffButRuns);
         if declared && !self.record(server, &[Record::DeclaredAs(Declaration::OffButRuns)]).await {
             tracing::warn!(server = %server, "that a body which was declared off asks what to boot could not be stored");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::cache::Cache;
 use crate::boot::view::Machine;
-use crate::model::body::{Body, Snapshot};
+use crate::model::body::{Body, Evidence, Phase, Snapshot};
 use crate::model::claim::Claim;
 use crate::model::{Mac, Name};
 
@@ -70,7 +70,7 @@ impl Cache {
         Some(Machine {
             server: server.clone(),
             boots_over: boots_over.map(|nic| nic.name.clone()),
-            parked: self.parked(mac, server, other, standing.map(|evidence| &evidence.snapshot)),
+            parked: self.parked(mac, server, other, standing),
             standing: standing.map(|evidence| Arc::new(evidence.snapshot.clone())),
             smbios: body.and_then(|b| b.smbios.clone()),
             run: standing.and_then(|evidence| evidence.run.as_ref()).map(|run| run.nonce.clone()),
@@ -78,7 +78,7 @@ impl Cache {
         })
     }
 
-    fn parked(&self, mac: Mac, server: &Name, other: Option<&Name>, standing: Option<&Snapshot>) -> Option<String> {
+    fn parked(&self, mac: Mac, server: &Name, other: Option<&Name>, standing: Option<&Evidence>) -> Option<String> {
         let body = self.bodies.get(server).map(|b| &b.value);
         if let Some(other) = other {
             return Some(format!("{mac} belongs to what may run on {other}"));
@@ -92,7 +92,12 @@ impl Cache {
         if body.is_some_and(|b| b.declared.is_some()) {
             return Some(format!("{server} was declared off"));
         }
-        let (snapshot, other) = standing.and_then(|snapshot| Some((snapshot, self.runs_by_mistake(server, snapshot)?)))?;
+        let evidence = standing?;
+        if evidence.phase == Phase::Answered {
+            return Some(format!("persona {} is to run on {server}, which is not ready for it yet", evidence.snapshot.persona));
+        }
+        let snapshot = &evidence.snapshot;
+        let other = self.runs_by_mistake(server, snapshot)?;
         Some(format!("{other} was declared off, is on all the same, and may run what persona {} claims", snapshot.persona))
     }
 

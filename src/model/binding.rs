@@ -31,6 +31,9 @@ pub struct BindingSpec {
     /// How the server is switched off.
     #[serde(default)]
     pub shutdown: Shutdown,
+    /// How long a start may take, and what follows if it takes longer.
+    #[serde(default, skip_serializing_if = "BootLimits::is_default")]
+    pub boot: BootLimits,
     /// Where to go when the server fails. Not yet supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<Failover>,
@@ -161,6 +164,33 @@ fn grace() -> Period {
 impl Default for Shutdown {
     fn default() -> Self {
         Shutdown { grace: grace() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BootLimits {
+    /// From power-on until it has come up: its boot script fetched, and its hello where the persona says one.
+    #[serde(default = "deadline")]
+    pub deadline: Period,
+    /// How often it is switched off and on again where it has not come up by then. Each is a switching-off like any other.
+    #[serde(default)]
+    pub retries: u32,
+}
+
+fn deadline() -> Period {
+    Period::secs(1_800)
+}
+
+impl Default for BootLimits {
+    fn default() -> Self {
+        BootLimits { deadline: deadline(), retries: 0 }
+    }
+}
+
+impl BootLimits {
+    fn is_default(&self) -> bool {
+        *self == BootLimits::default()
     }
 }
 

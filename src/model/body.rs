@@ -39,6 +39,9 @@ pub struct Body {
     /// A power-on that was sent, and was neither refused nor followed by an answer On.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub on_sent: bool,
+    /// How often it was switched on since its boot answer stands, or since it came up last.
+    #[serde(skip_serializing_if = "is_none")]
+    pub starts: u32,
     /// What a binding that moved away must still release here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<Hold>,
@@ -80,6 +83,10 @@ pub struct Disrupted {
     pub at: String,
     /// As in `Body::held`.
     pub desired: String,
+}
+
+fn is_none(n: &u32) -> bool {
+    *n == 0
 }
 
 fn is_zero(n: &u64) -> bool {

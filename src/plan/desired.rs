@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Problem;
 use super::observed::PortKey;
-use crate::model::binding::{Mode, Plane, RunState};
+use crate::model::binding::{BootLimits, Mode, Plane, RunState};
 use crate::model::body::Snapshot;
 use crate::model::fact::{Admin, PortConfig};
 use crate::model::{Name, Vlan};
@@ -68,6 +68,8 @@ pub struct Holder {
     pub fetches: bool,
     /// Something in it says hello.
     pub says_hello: bool,
+    /// How long a start may take, and how often it is begun anew.
+    pub boot: BootLimits,
     /// Why it cannot live here at all.
     pub problems: Vec<Problem>,
 }

@@ -9,6 +9,7 @@ use super::network;
 use super::observed::{Observed, SeenOff};
 use super::power;
 use super::record::Record;
+use super::starting;
 use crate::model::binding::RunState;
 use crate::model::body::{Declaration, Found, Hold, Phase};
 use crate::model::fact::{Power, Tick};
@@ -28,6 +29,7 @@ pub(crate) fn records(want: &Desired, seen: &Observed) -> Vec<Record> {
         out.push(Record::OnDone);
     }
     restarted(want, seen, &mut out);
+    out.extend(starting::records(want, seen));
     out.extend(network::debts(want, seen));
     if out.is_empty() && released(want, seen) {
         out.push(Record::Released);
@@ -101,7 +103,13 @@ fn found(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     // What a person switched on a moment before it was taken is found running.
     let since_taken = seen.power.as_ref().is_some_and(|p| p.asked_at > seen.memory.taken_at);
     let off = || seen.is(Power::Off) && since_taken && seen.seen_off(Tick::START) == SeenOff::Yes;
+    let may_wait = seen.parked_lately().is_some() && want.holder.as_ref().is_some_and(fence::may_start_by_itself);
+    let nothing_runs = seen.waits_parked() && since_taken;
     match seen.body.found {
+        // It is on, and waits for something to boot. One question alone, or an older answer of its BMC, does not say so yet.
+        Found::Unknown | Found::Running if may_wait && seen.body.evidence.is_empty() => {
+            out.extend(nothing_runs.then_some(Record::FoundAs(Found::Off)));
+        }
         Found::Unknown if seen.is(Power::On) => {
             out.push(Record::FoundAs(Found::Running));
             out.extend(may_run(want, seen));
@@ -157,6 +165,8 @@ fn lives(seen: &Observed, out: &mut Vec<Record>) {
             (Phase::Answered | Phase::Started, Power::Off) if power.asked_at > at(&seen.memory.answered_at) => {
                 out.push(Record::Arm(persona.clone()));
             }
+            // It is on and waits: it starts with the script that it fetches.
+            (Phase::Armed, Power::On) if evidence.run.is_none() && seen.waits_parked() => {}
             (Phase::Armed, Power::On) => out.push(Record::Start(persona.clone())),
             (Phase::Answered | Phase::Started, Power::Off | Power::On) | (Phase::Armed, Power::Off) => {}
             // No answer of ours stood: it is withdrawn from its beginning.

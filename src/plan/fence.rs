@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::desired::{Authority, Desired, Holder, Past};
 use super::observed::{Elsewhere, Observed, Ready, SeenOff, There};
 use super::record::Record;
-use super::{Plan, Problem, consent, evidence, network};
+use super::{Plan, Problem, consent, evidence, network, starting};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
 use crate::model::body::{Body, Found, Hold, Phase};
-use crate::model::fact::{Power, Tick};
+use crate::model::fact::{BootDevice, Power, Tick};
 use crate::model::op::{Device, Off, Op};
 use crate::model::{Name, Reason};
 
@@ -61,6 +61,9 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
     let on = seen.power.as_ref().filter(|p| p.value == Power::On);
     let answered_at = seen.memory.answered_at.get(persona).copied().unwrap_or(Tick::START);
     let Some(evidence) = seen.body.evidence.get(persona) else {
+        if starts_by_itself(holder, seen) {
+            return None;
+        }
         return on.map(|_| (format!("what it runs is not known to be persona {persona}"), false));
     };
     let other_content = evidence.snapshot.digest != holder.snapshot.digest;
@@ -68,6 +71,8 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
         return withdrawn(holder, seen, other_content);
     }
     match evidence.phase {
+        // It asks within seconds, or is switched off after a minute.
+        Phase::Answered if starts_by_itself(holder, seen) => None,
         Phase::Answered => on
             .filter(|p| p.asked_at > answered_at)
             .map(|_| (format!("it was started before it was seen ready for persona {persona}"), true)),
@@ -75,12 +80,25 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
         Phase::Started if seen.body.restart_done < holder.restart && !restart_waits(holder, seen) => {
             Some((format!("restart {} is desired", holder.restart), other_content))
         }
+        Phase::Started if no_ports_after(holder, seen).is_none() => starting::retry(holder, seen).map(|because| (because, false)),
         // One Off alone may be a BMC that restarts, over a machine that runs.
         Phase::Armed if is_outdated(holder, seen) && seen.seen_off(Tick::START) == SeenOff::Yes => {
             Some((format!("what is answered here is not what {persona} is now"), true))
         }
         Phase::Started | Phase::Armed | Phase::Found => None,
     }
+}
+
+/// It is on, runs nothing, and asks what to boot: it starts what is answered, without being switched off and on. Where a person is to approve
+/// that, there is no operation to approve but to switch it off first.
+pub(crate) fn starts_by_itself(holder: &Holder, seen: &Observed) -> bool {
+    seen.waits_parked() && may_start_by_itself(holder)
+}
+
+/// The same, as far as that is up to what is desired.
+pub(crate) fn may_start_by_itself(holder: &Holder) -> bool {
+    let enforced = |plane| holder.authority.mode(plane) == Mode::Enforce;
+    holder.fetches && holder.snapshot.boot == BootDevice::Pxe && enforced(Plane::Power) && enforced(Plane::Boot)
 }
 
 /// Off, as far as one answer tells, and what it would boot is not what the persona is now.

@@ -30,7 +30,8 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, plan: &mut Plan) {
         let standing = seen.body.evidence.get(&holder.persona).filter(|e| e.stands());
         let ours = match holder.state {
             RunState::Running => {
-                let runs_here = standing.is_some_and(|e| matches!(e.phase, Phase::Armed | Phase::Started));
+                let waits = fence::starts_by_itself(holder, seen);
+                let runs_here = standing.is_some_and(|e| matches!(e.phase, Phase::Armed | Phase::Started) || waits);
                 runs_here && seen.body.release.is_none() && !fence::is_outdated(holder, seen)
             }
             RunState::Stopped => seen.body.evidence.is_empty() && seen.is(Power::Off),

@@ -111,6 +111,8 @@ pub struct Memory {
     pub boot_asked_at: Option<Tick>,
     /// It was parked then, although something is to run there: when, and why.
     pub parked: Option<(Tick, String)>,
+    /// It asks what to boot again and again, and is told to wait, since nothing is to run there: from when, and when last.
+    pub waits_parked: Option<(Tick, Tick)>,
     /// Since when the new body of its binding could take over, as far as is known: what is asked of that one after this decides.
     pub takeover_since: Option<Tick>,
     /// When power was last asked for and answered Off; and On, for the first time after that.
@@ -179,6 +181,7 @@ impl Memory {
             Record::PortEnded(id) | Record::PortForgotten(id) => drop(self.port_at.remove(id)),
             Record::OffDone => self.grace = Grace::default(),
             Record::OnSent => self.on_sent_at = at,
+            Record::Run { .. } => self.waits_parked = None,
             Record::Take { .. } => self.taken_at = at,
             // What stood there stands no longer from now on: no earlier Off ends it.
             Record::Declare(_) => {
@@ -213,6 +216,7 @@ impl Memory {
     pub fn saw_power(&mut self, seen: &Seen<Power>) {
         match seen.value {
             Power::Off => {
+                self.waits_parked = None;
                 self.off_asked.asked(seen.asked_at);
                 self.last_off_at = self.last_off_at.max(seen.asked_at);
             }
@@ -244,6 +248,13 @@ impl Memory {
     pub fn asked_what_to_boot(&mut self, at: Tick) {
         self.boot_asked_at = Some(at);
         self.may_be_on();
+    }
+
+    /// It asked, and was told to wait. `for_nothing`: since nothing is to run there, not for what it says of itself.
+    pub fn was_parked(&mut self, for_nothing: bool, at: Tick) {
+        let since = self.waits_parked.filter(|(_, last)| at.since(*last) <= limits::PARKED_ASKS_WITHIN).map_or(at, |(since, _)| since);
+        self.waits_parked = for_nothing.then_some((since, at));
+        self.asked_what_to_boot(at);
     }
 
     /// Since when it is answered Off.
@@ -303,6 +314,18 @@ impl Observed {
             runs_by_mistake: self.body.runs_by_mistake(),
             found_running: self.body.found_evidence().next().is_some(),
         }
+    }
+
+    /// It is on and runs nothing: its firmware has asked more than once what to boot, lately too, and was told to wait each time.
+    pub fn waits_parked(&self) -> bool {
+        self.parked_lately().is_some_and(|(since, last)| since < last)
+    }
+
+    /// It is on, and has asked what to boot and was told to wait: from when, and when last. Once says nothing yet.
+    pub fn parked_lately(&self) -> Option<(Tick, Tick)> {
+        let power = self.power.as_ref().filter(|power| power.value == Power::On)?;
+        let lately = |last: Tick| last.plus(limits::PARKED_ASKS_WITHIN) >= power.asked_at;
+        self.memory.waits_parked.filter(|(_, last)| *last > self.memory.came_on_at && lately(*last))
     }
 
     pub fn is(&self, power: Power) -> bool {

@@ -167,6 +167,11 @@ pub(crate) fn find(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
     match &seen.power {
         None => unknown(want, seen, plan),
         Some(power) if power.asked_at <= seen.memory.taken_at => ask_again(want, plan, "was last seen before it was taken"),
+        Some(_) if seen.parked_lately().is_some() && want.holder.as_ref().is_some_and(fence::may_start_by_itself) => {
+            let what = "is on, and has asked what to boot: if it asks again it runs nothing";
+            plan.wait(Reason::AskingAgain, format!("server {} {what}", want.server));
+            plan.wake(now.plus(limits::PARKED_ASKS_WITHIN));
+        }
         Some(_) => until_seen_off(want, seen, now, plan),
     }
 }
@@ -212,6 +217,10 @@ pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan)
     }
     match (evidence.map(|e| e.phase), power.value) {
         (None, Power::Off) => answer(want, holder, seen, now, plan),
+        (None, Power::On) if fence::starts_by_itself(holder, seen) => answer(want, holder, seen, now, plan),
+        (Some(Phase::Answered | Phase::Armed), Power::On) if fence::starts_by_itself(holder, seen) => {
+            tell_parked(want, holder, seen, now, plan)
+        }
         (Some(Phase::Answered), Power::Off | Power::On) | (Some(Phase::Started), Power::Off) => {
             ask_again(want, plan, "was last seen before its boot answer stood");
         }
@@ -249,6 +258,20 @@ fn confirm(holder: &Holder, seen: &Observed, plan: &mut Plan) {
 /// What is set before every start. Whoever allows it allows the boot answer; where it is only observed, whoever allows the start.
 pub(crate) fn boot_op(holder: &Holder) -> Op {
     Op::SetBoot { server: holder.server.clone(), device: holder.snapshot.boot, efi: holder.efi }
+}
+
+/// One that is on and waits is told what to start once its ports are read back; it asks every few seconds.
+fn tell_parked(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
+    let (server, persona) = (&want.server, &holder.persona);
+    if !want.port_problems.is_empty() || !network::ready(&holder.ports, seen) {
+        let what = "is on and waits for something to boot: it is told once its switch ports are read back as desired";
+        plan.wait(Reason::PortsFirst, format!("server {server} {what}"));
+    } else if seen.body.evidence.get(persona).is_some_and(|evidence| evidence.phase == Phase::Answered) {
+        plan.records.push(Record::Arm(persona.clone()));
+    } else {
+        plan.wait(Reason::Starting, format!("server {server} is on and asks every few seconds what to boot: it is told persona {persona}"));
+        plan.wake(now.plus(limits::PARKED_ASKS_WITHIN));
+    }
 }
 
 /// The boot answer: the claim of the persona on this body. Everything that may start it follows from here.

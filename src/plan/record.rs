@@ -45,6 +45,8 @@ pub enum Record {
         nonce: String,
         at: String,
     },
+    /// What was started has come up, as far as is waited for.
+    CameUp,
     /// A person declares that the body already runs this.
     Adopt(Box<Snapshot>),
     /// Write-ahead of every switching-off: the intent as it is once this command may have left.
@@ -124,6 +126,7 @@ impl Record {
                 *body = Body { held_by, release, confirm_start: body.confirm_start, ..Body::default() };
             }
             Record::Anything => body.anything = true,
+            Record::CameUp => body.starts = 0,
             Record::Confirm => body.confirm_start = false,
             Record::Restarted(n) => body.restart_done = *n,
             Record::Smbios(uuid) => body.smbios.clone_from(uuid),
@@ -156,6 +159,7 @@ impl Record {
         };
         match self {
             Record::Answer(snapshot) => {
+                body.starts = 0;
                 body.evidence.extend([begin(snapshot, Phase::Answered)]);
                 body.smbios = None;
             }
@@ -208,7 +212,7 @@ impl Record {
             Record::OffDone => body.off = None,
             // Whoever asks first after it is the machine that was started.
             Record::OnSent => {
-                (body.on_sent, body.smbios) = (true, None);
+                (body.on_sent, body.smbios, body.starts) = (true, None, body.starts.saturating_add(1));
                 body.evidence.values_mut().for_each(|e| e.run = None);
             }
             Record::OnDone => body.on_sent = false,

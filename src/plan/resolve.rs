@@ -191,6 +191,7 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects
         restart: binding.spec.restart,
         ports,
         fetches: persona.is_some_and(|p| boots_over_network(&p.spec, objects)),
+        boot: binding.spec.boot,
         says_hello: persona.is_some_and(|p| p.spec.agent == Agent::Required),
         problems,
     }

@@ -1,4 +1,5 @@
-//! What was switched on comes up: its boot script is fetched in this start, and what is to say hello says it. Sends nothing, and stops nothing.
+//! What was switched on comes up: its boot script is fetched in this start, and what is to say hello says it; or it is begun anew, as often as its
+//! binding says.
 //!
 //! Leaves out: stages, which are for people (`control::timeline`). Invariant: what came up stays so over a restart of the controller: it is in the
 //! body's record. Shown by `tests/plan/starts.rs`.
@@ -7,11 +8,13 @@ use super::Plan;
 use super::desired::{Desired, Holder};
 use super::observed::Observed;
 use super::power::seconds;
+use super::record::Record;
 use crate::limits;
 use crate::model::Reason;
 use crate::model::binding::RunState;
 use crate::model::body::{Evidence, Phase};
 use crate::model::fact::{Power, Tick};
+use crate::model::op::Device;
 
 /// As far as is waited for: where machines boot over its network, its script was fetched in this start; where something in it says hello, it has.
 pub(crate) fn came_up(holder: &Holder, evidence: &Evidence) -> bool {
@@ -19,33 +22,65 @@ pub(crate) fn came_up(holder: &Holder, evidence: &Evidence) -> bool {
     fetched && (!holder.says_hello || evidence.run.as_ref().is_some_and(|run| run.hello.is_some()))
 }
 
+/// Since when it is on, as far as this process knows.
+fn on_since(seen: &Observed) -> Tick {
+    seen.memory.on_sent_at.max(seen.memory.came_on_at)
+}
+
+/// What stands here was started, and has not come up.
+fn not_up<'a>(holder: &Holder, seen: &'a Observed) -> Option<&'a Evidence> {
+    let evidence = seen.body.evidence.get(&holder.persona).filter(|e| e.stands() && e.phase == Phase::Started)?;
+    let waits = holder.state == RunState::Running && seen.is(Power::On) && seen.memory.parked.is_none();
+    (waits && !came_up(holder, evidence)).then_some(evidence)
+}
+
+/// Its time is over, by an answer of its BMC that it is on still, and its binding says that it is begun anew so often: which time that is.
+pub(crate) fn retry(holder: &Holder, seen: &Observed) -> Option<String> {
+    not_up(holder, seen)?;
+    let asked_at = seen.power.as_ref()?.asked_at;
+    let deadline = holder.boot.deadline.0;
+    let late = asked_at.since(on_since(seen)) > deadline;
+    let starts = seen.body.starts.max(1);
+    (late && starts <= holder.boot.retries)
+        .then(|| format!("it has not come up within {}: retry {starts} of {}", seconds(deadline), holder.boot.retries))
+}
+
+/// What it took to come up says nothing of the next start.
+pub(crate) fn records(want: &Desired, seen: &Observed) -> Option<Record> {
+    let holder = want.holder.as_ref().filter(|holder| holder.fetches || holder.says_hello)?;
+    let evidence = seen.body.evidence.get(&holder.persona).filter(|e| e.stands() && e.phase == Phase::Started)?;
+    (seen.body.starts > 0 && seen.is(Power::On) && came_up(holder, evidence)).then_some(Record::CameUp)
+}
+
 pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
-    let Some(holder) = want.holder.as_ref().filter(|holder| holder.state == RunState::Running && want.past.is_none()) else { return };
-    let Some(evidence) = seen.body.evidence.get(&holder.persona).filter(|e| e.stands() && e.phase == Phase::Started) else { return };
-    if !seen.is(Power::On) || seen.body.off.is_some() || came_up(holder, evidence) || seen.memory.parked.is_some() {
-        return;
-    }
+    let Some(holder) = want.holder.as_ref().filter(|_| want.past.is_none()) else { return };
+    let Some(evidence) = not_up(holder, seen).filter(|_| seen.body.off.is_none()) else { return };
     let (server, persona) = (&want.server, &holder.persona);
-    let since = seen.memory.on_sent_at.max(seen.memory.came_on_at);
+    let since = on_since(seen);
     let asked = seen.memory.boot_asked_at.filter(|at| *at >= since);
+    let deadline = holder.boot.deadline.0;
+    let firmware = limits::FIRMWARE_WITHIN.min(deadline);
     let (by, reason, what) = match (&evidence.run, asked) {
-        (Some(_), _) => (
-            limits::HELLO_WITHIN,
-            Reason::NoHello,
-            format!("has fetched the script of persona {persona}, and nothing in it has said hello"),
-        ),
-        (None, Some(_)) => {
-            (limits::FIRMWARE_WITHIN, Reason::NoBootRequest, "has asked for an address, and has fetched no boot script".to_owned())
+        (Some(_), _) => {
+            (deadline, Reason::NoHello, format!("has fetched the script of persona {persona}, and nothing in it has said hello"))
         }
-        (None, None) => (limits::FIRMWARE_WITHIN, Reason::NoBootRequest, "has not asked for an address or what to boot".to_owned()),
+        (None, Some(_)) => (firmware, Reason::NoBootRequest, "has asked for an address, and has fetched no boot script".to_owned()),
+        (None, None) => (firmware, Reason::NoBootRequest, "has not asked for an address or what to boot".to_owned()),
     };
     let until = since.plus(by);
     let age = seconds(now.since(since));
     if now < until {
         plan.wait(Reason::Starting, format!("server {server} is on since {age}, and {what} yet"));
         plan.wake(until);
-    } else {
-        let look = "see its console, its boot order, the network of its boot NIC, and `embody describe server`";
-        plan.problem(reason, format!("server {server} is on since {age}, and {what}: {look} {server}"));
+        return;
+    }
+    let look = "see its console, its boot order, the network of its boot NIC, and `embody why server";
+    plan.problem(reason, format!("server {server} is on since {age}, and {what}: {look}/{server}`"));
+    // Then it is begun anew, by a question that is asked after its time.
+    let retries = seen.body.starts.max(1) <= holder.boot.retries;
+    if retries && now < since.plus(deadline) {
+        plan.wake(since.plus(deadline));
+    } else if retries {
+        plan.polls.push(Device::Bmc(server.clone()));
     }
 }

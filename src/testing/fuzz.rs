@@ -5,12 +5,14 @@
 //! walk ends, a fault has its place. The form of the inputs is said at each, and most are as they are found in the world.
 //! Leaves out: sockets and time. To add a target: a file here, a line in `TARGETS`, a file of two lines in `fuzz/fuzz_targets`, a corpus.
 
+mod dhcp;
 mod ipmi;
 mod manifest;
 mod recording;
 mod snmp;
 mod stored;
 
+pub use dhcp::dhcp;
 pub use ipmi::ipmi;
 pub use manifest::manifest;
 pub use recording::recording;
@@ -21,8 +23,8 @@ pub use stored::stored;
 pub type Entry = fn(&[u8]) -> Result<(), String>;
 
 /// All targets, by the names of their files in `fuzz/fuzz_targets` and of their folders in `fuzz/corpus`.
-pub const TARGETS: [(&str, Entry); 5] =
-    [("ipmi", ipmi), ("manifest", manifest), ("recording", recording), ("snmp", snmp), ("stored", stored)];
+pub const TARGETS: [(&str, Entry); 6] =
+    [("dhcp", dhcp), ("ipmi", ipmi), ("manifest", manifest), ("recording", recording), ("snmp", snmp), ("stored", stored)];
 
 /// `what` is said where it does not hold.
 fn hold(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {

@@ -14,6 +14,12 @@ use super::lab::{BOOT, COMMUNITY, Lab, Network, PEERS, QUARANTINE, SERVICE, SNMP
 use super::machine::{Kind, Machine, PASSWORD, USER, mac_of};
 use super::programs::{missing, until};
 
+/// Of persona `p`, wherever it lives.
+pub const ADDRESS: &str = "10.77.0.21";
+/// As most sites would write it.
+pub const AUTO: &str = "range: 10.77.0.100-10.77.0.199";
+/// Machines are slow side by side.
+pub static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// The port of boot scripts and files.
 pub const HTTP: u16 = 8080;
 
@@ -131,11 +137,14 @@ impl Site {
         output.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
     }
 
-    /// The address that a machine was given out of a range.
-    pub async fn leased(&self, port: usize) -> Option<String> {
-        let said = self.controller.run(&["get", "leases"]).await;
-        let line = said.lines().find(|l| l.contains(&mac_of(port)))?;
-        line.split_whitespace().next().map(str::to_owned)
+    /// Whether somebody in a network answers for an address there.
+    pub async fn is_in(&self, network: &str, address: &str) -> bool {
+        let arping = self.lab.in_services("busybox").args(["arping", "-q", "-c", "2", "-w", "2", "-I", network, address]).status().await;
+        arping.is_ok_and(|status| status.success())
+    }
+
+    pub async fn why(&self) -> String {
+        self.controller.run(&["why", "web"]).await
     }
 }
 
@@ -156,6 +165,6 @@ pub fn persona(name: &str, kernel: &str) -> String {
     let kernel = kernel.trim_start_matches("boot/");
     format!(
         "kind: Persona\nmetadata: {{ name: {name} }}\nspec:\n  os: {{ family: linux }}\n  root: {{ ram: {{}} }}\n  exclusive: true\n  agent: required\n  \
-         kernel: {{ path: {kernel}, initrd: initrd, cmdline: \"{COMMAND_LINE}\" }}\n  nics: [ {{ name: boot, untagged: boot, boot: true }} ]\n"
+         kernel: {{ path: {kernel}, initrd: initrd, cmdline: \"{COMMAND_LINE}\" }}\n  nics: [ {{ name: boot, untagged: boot, boot: true, address: {ADDRESS}/24 }} ]\n"
     )
 }

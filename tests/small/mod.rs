@@ -250,10 +250,15 @@ impl Small {
 
     /// The same, if it says that it is this one.
     pub async fn boot_as(&self, uuid: Option<&str>) -> Answer {
+        self.boot_of("02:00:00:00:00:01", uuid).await
+    }
+
+    /// What the machine with this address is told.
+    pub async fn boot_of(&self, mac: &str, uuid: Option<&str>) -> Answer {
         let uuid = uuid.map(str::to_owned);
         let (reply, answer) = oneshot::channel();
         let to_controller = self.to_controller.borrow().clone().unwrap();
-        let (mac, arch) = ("02:00:00:00:00:01".parse().unwrap(), serde_json::from_value(json!("x86_64")).unwrap());
+        let (mac, arch) = (mac.parse().unwrap(), serde_json::from_value(json!("x86_64")).unwrap());
         let ask = Ask { mac, uuid, arch, from: None };
         to_controller.send(Message::Boot { ask, base: "http://192.0.2.1".to_owned(), reply }).await.unwrap();
         answer.await.unwrap()

@@ -220,7 +220,7 @@ impl Http {
             Verdict::Parked(parked) => {
                 let answer = Answer::parked(to, &parked.why);
                 match &parked.server {
-                    Some(server) if self.desk.is_due(server) => self.desk.tell(Message::Parked(parked)),
+                    Some(server) if self.desk.is_due(server, true) => self.desk.tell(Message::Parked(parked)),
                     Some(_) => {}
                     None => self.stranger(&ask, &view),
                 }

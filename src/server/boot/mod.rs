@@ -62,7 +62,7 @@ pub(crate) struct Desk {
     pub options: Arc<Options>,
     /// Which machine has which address, as it was given.
     addresses: Arc<Mutex<Addresses>>,
-    told: Arc<Mutex<std::collections::BTreeMap<Name, Instant>>>,
+    told: Arc<Mutex<std::collections::BTreeMap<(Name, bool), Instant>>>,
     /// The address that moves with the lease is here, or there is none.
     has_address: Arc<AtomicBool>,
 }
@@ -102,23 +102,23 @@ impl Desk {
 
     /// A machine is alive.
     pub(crate) fn is_alive(&self, server: &Name) {
-        if self.is_due(server) {
+        if self.is_due(server, false) {
             self.tell(Message::Alive(server.clone()));
         }
     }
 
-    /// Whether something of a machine is to be told: once a second is enough.
-    pub(crate) fn is_due(&self, server: &Name) -> bool {
+    /// Whether something of a machine is to be told, that it is parked or only that it is alive: once a second is enough.
+    pub(crate) fn is_due(&self, server: &Name, parked: bool) -> bool {
         let now = Instant::now();
         let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.get(server).is_some_and(|at| now.saturating_duration_since(*at) < Duration::from_secs(1)) {
+        if told.get(&(server.clone(), parked)).is_some_and(|at| now.saturating_duration_since(*at) < Duration::from_secs(1)) {
             return false;
         }
         // Servers that no view names any more are forgotten with all others: that costs a message.
         if told.len() == limits::BOOT_MACS_TOLD {
             told.clear();
         }
-        told.insert(server.clone(), now);
+        told.insert((server.clone(), parked), now);
         true
     }
 
