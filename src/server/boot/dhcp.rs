@@ -177,7 +177,22 @@ struct Sockets {
 
 fn open(interface: &Interface) -> Result<Sockets, SocketError> {
     let server = Arc::new(socket(&interface.name, SERVER_PORT)?);
-    Ok(Sockets { server, pxe: socket(&interface.name, PXE_PORT).ok(), client: socket(&interface.name, CLIENT_PORT).ok() })
+    Ok(Sockets { server, pxe: None, client: None })
+}
+
+impl Sockets {
+    /// Those that are not there yet; why one still is not, in the order of boot servers' and clients'.
+    fn open_rest(&mut self, interface: &Interface) -> [Option<String>; 2] {
+        [(&mut self.pxe, PXE_PORT), (&mut self.client, CLIENT_PORT)].map(|(place, port)| {
+            if place.is_none() {
+                match socket(&interface.name, port) {
+                    Ok(socket) => *place = Some(socket),
+                    Err(error) => return Some(crate::server::api::fault::chain(&error)),
+                }
+            }
+            None
+        })
+    }
 }
 
 async fn at_interface(dhcp: Arc<Dhcp>, interface: Interface) {
@@ -192,7 +207,8 @@ async fn at_interface(dhcp: Arc<Dhcp>, interface: Interface) {
     let (_advertises, stop) = watch::channel(false);
     let advertising = advertise_routers(Arc::clone(&dhcp), interface.clone(), stop);
     let mut advertising = std::pin::pin!(advertising);
-    let mut here = Here { dhcp, interface, listening: Listening::begin(Instant::now()) };
+    let mut sockets = sockets;
+    let mut here = Here { dhcp, interface, listening: Listening::begin(Instant::now()), lacks: Vec::new() };
     here.tell();
     let (mut server, mut pxe, mut client) = ([0; PACKET], [0; PACKET], [0; PACKET]);
     loop {
@@ -208,7 +224,7 @@ async fn at_interface(dhcp: Arc<Dhcp>, interface: Interface) {
             got = receive(sockets.client.as_ref(), &mut client) => if let Some((length, _)) = got {
                 here.heard_answer(client.get(..length).unwrap_or_default());
             },
-            () = sleep_until(probe_at) => here.probe(&sockets).await,
+            () = sleep_until(probe_at) => here.probe(&mut sockets).await,
             never = &mut advertising => match never {},
         }
     }
@@ -253,6 +269,8 @@ struct Here {
     dhcp: Arc<Dhcp>,
     interface: Interface,
     listening: Listening,
+    /// Ports that are wanted here and that somebody else has.
+    lacks: Vec<String>,
 }
 
 impl Here {
@@ -270,20 +288,40 @@ impl Here {
             Serves::Reservations => "addresses and boot files to known machines".to_owned(),
             Serves::Full => "addresses and boot files".to_owned(),
         };
-        self.dhcp.tell(&self.interface.name, Some(Ok(format!("{} on {}: {what}", network.name, self.interface.name))));
+        let what = format!("{} on {}: {what}", network.name, self.interface.name);
+        let word = if self.lacks.is_empty() { Ok(what) } else { Err(format!("{}; {what}", self.lacks.join("; "))) };
+        self.dhcp.tell(&self.interface.name, Some(word));
     }
 
-    async fn probe(&mut self, sockets: &Sockets) {
-        let now = Instant::now();
-        self.listening.probed(now);
+    /// Asks whether anybody else gives addresses, where that matters.
+    async fn probe(&mut self, sockets: &mut Sockets) {
+        let [no_pxe, no_client] = sockets.open_rest(&self.interface);
+        let asks = self.asks();
+        self.lacks = no_client
+            .filter(|_| asks)
+            .map(|why| format!("no address is given, since nobody else would be heard: {why}"))
+            .into_iter()
+            .collect();
+        self.lacks.extend(no_pxe);
+        let is_asked = match (self.interface.mac.and_then(Mac::seen), &sockets.client) {
+            (Some(mac), Some(client)) if asks => {
+                let bytes = wire::discover(mac, rand::random());
+                client.send_to(&bytes, (Ipv4Addr::BROADCAST, SERVER_PORT)).await.is_ok()
+            }
+            _ => false,
+        };
+        match is_asked {
+            true => self.listening.probed(Instant::now()),
+            false => self.listening.deaf(Instant::now()),
+        }
         self.tell();
-        // Only where it would be told by nobody else, and only by who acts.
-        let Some((view, _)) = self.dhcp.desk.view() else { return };
-        let asks = dhcp::network_at(&view, &self.interface.v4, Ipv4Addr::UNSPECIFIED)
-            .is_some_and(|(network, _)| network.boot.range.is_some() && network.boot.mode == crate::model::network::BootMode::Auto);
-        let (Some(mac), Some(client), true) = (self.interface.mac.and_then(Mac::seen), &sockets.client, asks) else { return };
-        let bytes = wire::discover(mac, rand::random());
-        let _unsent = client.send_to(&bytes, (Ipv4Addr::BROADCAST, SERVER_PORT)).await;
+    }
+
+    /// Only where it would be told by nobody else, and only by who acts.
+    fn asks(&self) -> bool {
+        let Some((view, _)) = self.dhcp.desk.view() else { return false };
+        dhcp::network_at(&view, &self.interface.v4, Ipv4Addr::UNSPECIFIED)
+            .is_some_and(|(network, _)| network.boot.range.is_some() && network.boot.mode == crate::model::network::BootMode::Auto)
     }
 
     /// An answer that somebody gave to a client here.
