@@ -50,10 +50,19 @@ struct Dhcp {
 #[derive(Default)]
 struct State {
     pool: Pool,
-    /// Whom a loader was given, and when.
-    chained: BTreeMap<Mac, Instant>,
+    /// Whom a loader was given.
+    chained: BTreeMap<Mac, Chained>,
     /// What is to be told of each interface.
     told: BTreeMap<String, Result<String, String>>,
+}
+
+/// A loader that was given. A transaction id is that of one program's questions, those that it repeats included: another one is another program.
+struct Chained {
+    at: Instant,
+    /// Of what was given the loader.
+    before: u32,
+    /// Of the loader, once that was given its script; what asks by another one then is the next start.
+    after: Option<u32>,
 }
 
 /// An answer that waits for its address to be stored.
@@ -375,7 +384,7 @@ impl Here {
         let decision = {
             let mut state = self.dhcp.state();
             state.pool.heard(packet.mac, now);
-            let chained = state.chained.get(&packet.mac).is_some_and(|at| now.saturating_duration_since(*at) < CHAINED_FOR);
+            let chained = state.has_loader(&packet, now);
             let place = Place { network, serves, own, base: &base, chained };
             let since = self.dhcp.since;
             let is_free = |address: Ipv4Addr, lease: Option<&crate::boot::view::Lease>, reclaims: bool| {
@@ -493,19 +502,29 @@ impl State {
         }
         // A loader for an iPXE: what asks next is ours. That is used up by its script.
         let chains = packet.ipxe.is_some_and(|ipxe| !ipxe.http) || machine.is_some_and(|machine| machine.loader == Loader::Chain);
-        let is_told = matches!(decision, Decision::Answer(Reply { kind: Kind::Ack, .. }) | Decision::Lease { .. });
-        if packet.ipxe.is_none() || !chains || !is_told {
+        let is_told = match decision {
+            Decision::Answer(reply) => reply.kind == Kind::Ack || (reply.kind == Kind::Offer && place.serves == Serves::Proxy),
+            Decision::Lease { .. } => true,
+            Decision::Declined(_) | Decision::Nothing(_) => false,
+        };
+        if !is_told {
             return;
         }
-        match place.chained {
-            true => drop(self.chained.remove(&packet.mac)),
-            false => {
-                if self.chained.len() >= limits::BOOT_MACS_TOLD {
-                    self.chained.pop_first();
-                }
-                self.chained.insert(packet.mac, now);
+        if packet.ipxe.is_some() && place.chained {
+            self.chained.entry(packet.mac).and_modify(|chained| chained.after = Some(packet.xid()));
+        } else if chains {
+            if self.chained.len() >= limits::BOOT_MACS_TOLD {
+                self.chained.pop_first();
             }
+            self.chained.insert(packet.mac, Chained { at: now, before: packet.xid(), after: None });
         }
+    }
+
+    /// Whether this is the loader that was given.
+    fn has_loader(&self, packet: &Packet, now: Instant) -> bool {
+        let Some(chained) = self.chained.get(&packet.mac) else { return false };
+        let is_fresh = now.saturating_duration_since(chained.at) < CHAINED_FOR;
+        is_fresh && packet.xid() != chained.before && chained.after.is_none_or(|after| after == packet.xid())
     }
 }
 
