@@ -459,7 +459,8 @@ impl Here {
         let desk = &self.dhcp.desk;
         let boots = packet.firmware != Firmware::None || packet.ipxe.is_some();
         let Some(server) = machine else {
-            let mut stranger = Stranger::now(packet.mac, network.name.as_str(), dhcp::described(packet));
+            let refused = if *decision == Decision::Nothing(Why::RangeIsFull) { ": no address, the range is full" } else { "" };
+            let mut stranger = Stranger::now(packet.mac, network.name.as_str(), dhcp::described(packet) + refused);
             // In SMBIOS order, as every firmware was seen to send it.
             stranger.uuid = packet.uuid.map(|uuid| uuid::Uuid::from_bytes_le(uuid).to_string());
             stranger.arch = packet.arch;
