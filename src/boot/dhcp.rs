@@ -133,8 +133,7 @@ pub fn decide(packet: &Packet, place: &Place<'_>, view: &View, is_free: IsFree<'
     if !packet.is_request || place.serves == Serves::Nothing {
         return Decision::Nothing(Why::NotOurs);
     }
-    let strangers = place.network.boot.range.is_some() && place.serves != Serves::Reservations;
-    if machine.is_none() && !strangers {
+    if machine.is_none() && !serves_strangers(place) {
         return Decision::Nothing(Why::Stranger);
     }
     let boot = file(packet, machine, place);
@@ -147,6 +146,10 @@ pub fn decide(packet: &Packet, place: &Place<'_>, view: &View, is_free: IsFree<'
         Kind::Discover | Kind::Request => address(packet, place, machine, view, is_free, &boot),
         Kind::Decline | Kind::Release | Kind::Offer | Kind::Ack | Kind::Nak => Decision::Nothing(Why::NotOurs),
     }
+}
+
+fn serves_strangers(place: &Place<'_>) -> bool {
+    place.network.boot.range.is_some() && place.serves != Serves::Reservations
 }
 
 /// Beside another server: the boot file alone (PXE 2.1, section 2.2.3).
@@ -166,7 +169,7 @@ fn proxy(packet: &Packet, place: &Place<'_>, boot: &File) -> Decision {
 /// The answer of a boot server on port 4011 (PXE 2.1, section 2.2.5).
 pub fn boot_server(packet: &Packet, place: &Place<'_>, view: &View) -> Option<Reply> {
     let machine = view.machines.get(&packet.mac).map(AsRef::as_ref);
-    if !packet.is_request || packet.kind != Kind::Request || (machine.is_none() && place.network.boot.range.is_none()) {
+    if !packet.is_request || packet.kind != Kind::Request || (machine.is_none() && !serves_strangers(place)) {
         return None;
     }
     let boot = file(packet, machine, place);
