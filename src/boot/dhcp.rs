@@ -248,7 +248,12 @@ fn address(packet: &Packet, place: &Place<'_>, machine: Option<&Machine>, view: 
 /// It asks for what it does not have. An address that was never ours to give is somebody else's to refuse.
 fn refusal(packet: &Packet, place: &Place<'_>, view: &View, asked_for: Option<Ipv4Addr>) -> Decision {
     let in_range = |address: &Ipv4Addr| place.network.boot.range.is_some_and(|range| range.contains(*address));
-    let ours = asked_for.is_some_and(|address| in_range(&address) || view.leases.contains_key(&address));
+    let whose = asked_for.and_then(|address| stands_at(address, place, view));
+    if whose == Some(packet.mac) && packet.server != Some(place.own) {
+        // It is not given now, and what may run there keeps what it has.
+        return Decision::Nothing(Why::NotOurs);
+    }
+    let ours = asked_for.is_some_and(|address| in_range(&address) || view.leases.contains_key(&address)) || whose.is_some();
     if packet.server == Some(place.own) || ours {
         let said = Opt::Message("this address is not this machine's here".to_owned());
         return Decision::Answer(Reply {
@@ -260,6 +265,12 @@ fn refusal(packet: &Packet, place: &Place<'_>, view: &View, asked_for: Option<Ip
         });
     }
     Decision::Nothing(Why::NotOurs)
+}
+
+/// The NIC that an address was answered for.
+fn stands_at(address: Ipv4Addr, place: &Place<'_>, view: &View) -> Option<Mac> {
+    let of = |machine: &Machine| machine.standing.as_ref()?.addresses.iter().find(|(_, net)| net.addr() == address).map(|(mac, _)| *mac);
+    place.network.subnet.contains(&address).then(|| view.machines.values().find_map(|machine| of(machine)))?
 }
 
 fn reply(kind: Kind, address: Option<Ipv4Addr>, packet: &Packet, machine: Option<&Machine>, place: &Place<'_>, boot: &File) -> Reply {
