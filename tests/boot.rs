@@ -36,3 +36,5 @@ mod relays;
 mod site;
 #[path = "boot/users.rs"]
 mod users;
+#[path = "boot/vip.rs"]
+mod vip;
