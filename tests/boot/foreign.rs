@@ -1,6 +1,8 @@
 //! Beside another DHCP server: from the moment that it is heard no address is offered, and machines boot by what is told beside its addresses.
 
-use super::programs::{Process, missing};
+use std::time::Duration;
+
+use super::programs::{Process, missing, until};
 use super::site::{HTTP, MACS, Plan, Site, Step, end, is_missing, of};
 
 const UUID: &str = "8f14e45f-ceea-467f-a0e6-000000000001";
@@ -51,6 +53,23 @@ async fn where_a_server_is_from_the_start_no_address_is_ever_offered() {
     site.go().await;
     let told = site.dhcp(&[PROXY, "10.7.0.3 answers there"], 20).await;
     assert!(told.starts_with("True Listening") && told.contains("boot on eth0"), "{told}");
+    boots_beside(&site, "10.7.0.3").await;
+    none_given(&site.said("heard"));
+
+    // What was heard is forgotten in a crash. A controller that waits for the lease of the one before has asked nobody yet, and answers that go to
+    // machines alone are not heard: it asks before it gives.
+    site.controller.kill().await;
+    site.controller.start().await;
+    let asks = "discover eth0 --as plain --no-broadcast --mac 02:00:00:00:09:02 --wait 0.2 --retry 1";
+    until("the right to act", Duration::from_secs(40), async || {
+        site.client(asks).await;
+        let log = site.controller.log();
+        if log.matches("this controller acts").count() == 2 { Ok(()) } else { Err(log) }
+    })
+    .await;
+    for _ in 0..20 {
+        site.client(asks).await;
+    }
     boots_beside(&site, "10.7.0.3").await;
     none_given(&site.said("heard"));
     let leases = site.controller.run(&["get", "leases"]).await;

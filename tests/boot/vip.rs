@@ -56,17 +56,50 @@ async fn boots(site: &Site, within: u64) -> String {
 }
 
 #[tokio::test]
-async fn the_address_moves_with_the_right_to_act() {
+async fn another_controller_goes_on() {
     if is_missing() || missing(&["etcd"]) {
         return;
     }
+    tokio::join!(the_address_moves_with_the_right_to_act(), without_an_address_that_moves_its_own_is_told());
+}
+
+fn second(site: &Site, arguments: &[&str]) -> Controller {
+    let files = site.dir.path().join("files").display().to_string();
+    let arguments = [&["--boot-address", "0.0.0.0:8080", "--boot-files", &files][..], arguments].concat();
+    Controller::new(site.dir.path(), "second", &arguments).within(&site.lan.hosts[3].0)
+}
+
+async fn boots_by(site: &Site, server: &str) -> String {
+    let mut address = String::new();
+    until(&format!("a boot by {server}"), Duration::from_secs(60), async || {
+        let steps = site.client(&format!("boot eth0 --as uefi --mac {} --blocks 1468/4 --retry 1,2", MACS[0])).await;
+        let is_so = end(&steps)["result"] == "booted" && of(&steps, "choice")[0]["server"] == server;
+        address = end(&steps)["address"].as_str().unwrap_or_default().to_owned();
+        if is_so { Ok(()) } else { Err(end(&steps).to_string()) }
+    })
+    .await;
+    address
+}
+
+/// The one that waits hears the one that acts, which is no foreign server.
+async fn without_an_address_that_moves_its_own_is_told() {
+    let mut site = Site::prepared(Plan { boot: AUTO, arguments: &ARGUMENTS[..2], ..Plan::default() }).await;
+    let _etcd = etcd(&site);
+    site.go().await;
+    let mut second = second(&site, &ARGUMENTS[..2]);
+    second.start().await;
+    site.gives().await;
+    let address = boots_by(&site, "10.7.0.1").await;
+    site.controller.kill().await;
+    assert_eq!(boots_by(&site, "10.7.0.4").await, address);
+}
+
+async fn the_address_moves_with_the_right_to_act() {
     let mut site = Site::prepared(Plan { boot: AUTO, arguments: &ARGUMENTS, ..Plan::default() }).await;
     let _etcd = etcd(&site);
     site.go().await;
     site.controller.reads("policy", "default", "BootAddressHeld", &["True Held", VIP, "eth0"], 20).await;
-    let files = site.dir.path().join("files").display().to_string();
-    let arguments = [&["--boot-address", "0.0.0.0:8080", "--boot-files", &files][..], &ARGUMENTS[..]].concat();
-    let mut second = Controller::new(site.dir.path(), "second", &arguments).within(&site.lan.hosts[3].0);
+    let mut second = second(&site, &ARGUMENTS);
     second.start().await;
     let address = boots(&site, 20).await;
     assert_eq!(held(&site), [0]);
