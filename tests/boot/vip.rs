@@ -81,7 +81,7 @@ async fn boots_by(site: &Site, server: &str) -> String {
     address
 }
 
-/// The one that waits hears the one that acts, which is no foreign server.
+/// One that has acted and waits again does not take the one that acts for a foreign server.
 async fn without_an_address_that_moves_its_own_is_told() {
     let mut site = Site::prepared(Plan { boot: AUTO, arguments: &ARGUMENTS[..2], ..Plan::default() }).await;
     let _etcd = etcd(&site);
@@ -90,8 +90,15 @@ async fn without_an_address_that_moves_its_own_is_told() {
     second.start().await;
     site.gives().await;
     let address = boots_by(&site, "10.7.0.1").await;
-    site.controller.kill().await;
+    // One that is late, not dead: the other one takes over, and is heard by the first while that waits.
+    site.controller.process().signal("-STOP").await;
     assert_eq!(boots_by(&site, "10.7.0.4").await, address);
+    site.controller.process().signal("-CONT").await;
+    for _ in 0..3 {
+        assert_eq!(boots_by(&site, "10.7.0.4").await, address);
+    }
+    second.kill().await;
+    assert_eq!(boots_by(&site, "10.7.0.1").await, address);
 }
 
 async fn the_address_moves_with_the_right_to_act() {
