@@ -14,7 +14,29 @@ mod programs;
 
 #[path = "boot/answers.rs"]
 mod answers;
+#[path = "boot/bodies.rs"]
+mod bodies;
+#[path = "boot/chains.rs"]
+mod chains;
+#[path = "boot/crowds.rs"]
+mod crowds;
+#[path = "boot/foreign.rs"]
+mod foreign;
 #[path = "boot/inspected.rs"]
 mod inspected;
+#[path = "boot/lasting.rs"]
+mod lasting;
+#[path = "boot/oddities.rs"]
+mod oddities;
+#[path = "boot/ports.rs"]
+mod ports;
+#[path = "boot/refusals.rs"]
+mod refusals;
+#[path = "boot/relays.rs"]
+mod relays;
 #[path = "boot/site.rs"]
 mod site;
+#[path = "boot/users.rs"]
+mod users;
+#[path = "boot/vip.rs"]
+mod vip;

@@ -133,8 +133,7 @@ pub fn decide(packet: &Packet, place: &Place<'_>, view: &View, is_free: IsFree<'
     if !packet.is_request || place.serves == Serves::Nothing {
         return Decision::Nothing(Why::NotOurs);
     }
-    let strangers = place.network.boot.range.is_some() && place.serves != Serves::Reservations;
-    if machine.is_none() && !strangers {
+    if machine.is_none() && !serves_strangers(place) {
         return Decision::Nothing(Why::Stranger);
     }
     let boot = file(packet, machine, place);
@@ -147,6 +146,10 @@ pub fn decide(packet: &Packet, place: &Place<'_>, view: &View, is_free: IsFree<'
         Kind::Discover | Kind::Request => address(packet, place, machine, view, is_free, &boot),
         Kind::Decline | Kind::Release | Kind::Offer | Kind::Ack | Kind::Nak => Decision::Nothing(Why::NotOurs),
     }
+}
+
+fn serves_strangers(place: &Place<'_>) -> bool {
+    place.network.boot.range.is_some() && place.serves != Serves::Reservations
 }
 
 /// Beside another server: the boot file alone (PXE 2.1, section 2.2.3).
@@ -166,7 +169,7 @@ fn proxy(packet: &Packet, place: &Place<'_>, boot: &File) -> Decision {
 /// The answer of a boot server on port 4011 (PXE 2.1, section 2.2.5).
 pub fn boot_server(packet: &Packet, place: &Place<'_>, view: &View) -> Option<Reply> {
     let machine = view.machines.get(&packet.mac).map(AsRef::as_ref);
-    if !packet.is_request || packet.kind != Kind::Request || (machine.is_none() && place.network.boot.range.is_none()) {
+    if !packet.is_request || packet.kind != Kind::Request || (machine.is_none() && !serves_strangers(place)) {
         return None;
     }
     let boot = file(packet, machine, place);
@@ -245,7 +248,12 @@ fn address(packet: &Packet, place: &Place<'_>, machine: Option<&Machine>, view: 
 /// It asks for what it does not have. An address that was never ours to give is somebody else's to refuse.
 fn refusal(packet: &Packet, place: &Place<'_>, view: &View, asked_for: Option<Ipv4Addr>) -> Decision {
     let in_range = |address: &Ipv4Addr| place.network.boot.range.is_some_and(|range| range.contains(*address));
-    let ours = asked_for.is_some_and(|address| in_range(&address) || view.leases.contains_key(&address));
+    let whose = asked_for.and_then(|address| stands_at(address, place, view));
+    if whose == Some(packet.mac) && packet.server != Some(place.own) {
+        // It is not given now, and what may run there keeps what it has.
+        return Decision::Nothing(Why::NotOurs);
+    }
+    let ours = asked_for.is_some_and(|address| in_range(&address) || view.leases.contains_key(&address)) || whose.is_some();
     if packet.server == Some(place.own) || ours {
         let said = Opt::Message("this address is not this machine's here".to_owned());
         return Decision::Answer(Reply {
@@ -257,6 +265,12 @@ fn refusal(packet: &Packet, place: &Place<'_>, view: &View, asked_for: Option<Ip
         });
     }
     Decision::Nothing(Why::NotOurs)
+}
+
+/// The NIC that an address was answered for.
+fn stands_at(address: Ipv4Addr, place: &Place<'_>, view: &View) -> Option<Mac> {
+    let of = |machine: &Machine| machine.standing.as_ref()?.addresses.iter().find(|(_, net)| net.addr() == address).map(|(mac, _)| *mac);
+    place.network.subnet.contains(&address).then(|| view.machines.values().find_map(|machine| of(machine)))?
 }
 
 fn reply(kind: Kind, address: Option<Ipv4Addr>, packet: &Packet, machine: Option<&Machine>, place: &Place<'_>, boot: &File) -> Reply {

@@ -162,6 +162,11 @@ impl Packet {
         })
     }
 
+    /// The transaction: a client chooses another one for each attempt.
+    pub fn xid(&self) -> u32 {
+        self.echo.xid
+    }
+
     /// Behind a relay agent.
     pub fn is_relayed(&self) -> bool {
         !self.giaddr.is_unspecified()

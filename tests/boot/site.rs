@@ -13,6 +13,8 @@ use super::programs::{Process, until};
 
 pub const HTTP: &str = "http://10.7.0.1:8080";
 pub const MACS: [&str; 4] = ["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03", "02:00:00:00:00:04"];
+/// How long a client waits for more offers after the first, where one server alone gives addresses.
+const ALONE: &str = "0.5";
 /// As most sites would write it.
 pub const AUTO: &str = "range: 10.7.0.100-10.7.0.199";
 
@@ -21,6 +23,29 @@ pub struct Site {
     pub lan: Lan,
     _sim: Process,
     pub dir: TempDir,
+    manifests: String,
+}
+
+/// What is unlike from site to site.
+pub struct Plan<'a> {
+    /// What the boot network says of it.
+    pub boot: &'a str,
+    pub subnet: &'a str,
+    /// What the network of role quarantine says more.
+    pub quarantine: &'a str,
+    /// Manifests beside the usual ones.
+    pub more: &'a str,
+    /// Where HTTP is served.
+    pub port: u16,
+    pub arguments: &'a [&'a str],
+    /// As an ordinary user with these.
+    pub capabilities: Option<&'a str>,
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Plan { boot: AUTO, subnet: "10.7.0.0/24", quarantine: "", more: "", port: 8080, arguments: &[], capabilities: None }
+    }
 }
 
 pub fn is_missing() -> bool {
@@ -41,21 +66,38 @@ pub type Step = Value;
 impl Site {
     /// `boot`: what the boot network says of it.
     pub async fn start(boot: &str) -> Site {
-        Site::with(boot, &[]).await
+        Site::with(Plan { boot, ..Plan::default() }).await
     }
 
-    pub async fn with(boot: &str, arguments: &[&str]) -> Site {
-        let (dir, lan) = (TempDir::new().unwrap(), Lan::new(3));
+    pub async fn with(plan: Plan<'_>) -> Site {
+        let mut site = Site::prepared(plan).await;
+        site.go().await;
+        site
+    }
+
+    /// All but the controller.
+    pub async fn prepared(plan: Plan<'_>) -> Site {
+        let (dir, lan) = (TempDir::new().unwrap(), Lan::new(4));
         lan.hosts.iter().for_each(|host| drop(host.ip("addr add 127.64.0.1/8 dev lo")));
         let files = dir.path().join("files");
         std::fs::create_dir_all(&files).unwrap();
         std::fs::write(files.join("vmlinuz"), vec![7_u8; 3_000_000]).unwrap();
         std::fs::write(files.join("initrd"), vec![9_u8; 100_000]).unwrap();
         let path = dir.path().join("site.yaml");
-        std::fs::write(&path, manifests(boot)).unwrap();
-        let files = files.display().to_string();
-        let arguments = [&["--boot-address", "0.0.0.0:8080", "--boot-files", &files][..], arguments].concat();
-        let mut controller = Controller::new(dir.path(), "controller", &arguments).within(&lan.hosts[0].0);
+        let quarantine = format!("role: quarantine{} }}", plan.quarantine);
+        let manifests = manifests(plan.boot)
+            .replace("10.7.0.0/24", plan.subnet)
+            .replace("10.7.0.21/24", &format!("10.7.0.21/{}", plan.subnet.split('/').nth(1).unwrap()))
+            .replace("role: quarantine }", &quarantine)
+            + plan.more;
+        std::fs::write(&path, &manifests).unwrap();
+        let (files, address) = (files.display().to_string(), format!("0.0.0.0:{}", plan.port));
+        let arguments = [&["--boot-address", &address, "--boot-files", &files][..], plan.arguments].concat();
+        let mut controller = Controller::new(dir.path(), "controller", &arguments);
+        if let Some(capabilities) = plan.capabilities {
+            controller = ordinary(controller, dir.path(), capabilities);
+        }
+        let controller = controller.within(&lan.hosts[0].0);
         let mut sim = Command::new("ip");
         sim.args(["netns", "exec", &lan.hosts[0].0, env!("CARGO_BIN_EXE_embody"), "sim", "-f"]).arg(&path);
         let sim = Process::start(&mut sim, &dir.path().join("sim"));
@@ -64,9 +106,12 @@ impl Site {
             if said.is_empty() { Err("nothing said yet".to_owned()) } else { Ok(()) }
         })
         .await;
-        controller.start().await;
-        controller.apply(&manifests(boot)).await;
-        Site { controller, lan, _sim: sim, dir }
+        Site { controller, lan, _sim: sim, dir, manifests }
+    }
+
+    pub async fn go(&mut self) {
+        self.controller.start().await;
+        self.controller.apply(&self.manifests).await;
     }
 
     pub async fn bind(&self, server: &str) {
@@ -92,6 +137,9 @@ impl Site {
         let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/pxe.py");
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.lan.hosts[host].0, "/usr/bin/python3"]).arg(peer).args(words.split_whitespace());
+        if !words.contains(" --wait ") {
+            command.args(["--wait", ALONE]);
+        }
         let output = command.kill_on_drop(true).output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let steps: Vec<Step> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -107,6 +155,31 @@ impl Site {
         Process::start(&mut command, &self.dir.path().join(log))
     }
 
+    /// Any program on a host of the wire.
+    pub fn program(&self, host: usize, words: &[&str], log: &str) -> Process {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.lan.hosts[host].0]).args(words);
+        Process::start(&mut command, &self.dir.path().join(log))
+    }
+
+    /// A client that goes on, once its first line is there.
+    pub async fn client_ready(&self, host: usize, words: &str, log: &str) -> Process {
+        let process = self.client_beside(host, words, log);
+        until(words, Duration::from_secs(10), async || if self.said(log).is_empty() { Err(String::new()) } else { Ok(()) }).await;
+        process
+    }
+
+    /// The condition that tells how DHCP is served.
+    pub async fn dhcp(&self, parts: &[&str], within: u64) -> String {
+        self.controller.reads("policy", "default", "DhcpServed", parts, within).await
+    }
+
+    /// The address that a machine is offered by one question, if any.
+    pub async fn offered(&self, mac: &str) -> Option<String> {
+        let steps = self.client(&format!("discover eth0 --mac {mac} --wait 0.2 --retry 1,1,2")).await;
+        of(&steps, "offer").first().map(|offer| offer["yiaddr"].as_str().unwrap().to_owned())
+    }
+
     pub fn said(&self, log: &str) -> Vec<Step> {
         let text = std::fs::read_to_string(self.dir.path().join(log)).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -114,12 +187,13 @@ impl Site {
 
     /// One fetch by HTTP, from the client's side: status and body.
     pub async fn fetch(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let url = if path.starts_with("http") { path.to_owned() } else { format!("{HTTP}{path}") };
         let code = "import sys, urllib.request, urllib.error\n\
                     r = urllib.request.Request(sys.argv[2], method=sys.argv[1], data=sys.argv[3].encode() if sys.argv[1] == 'POST' else None)\n\
                     try:\n    a = urllib.request.urlopen(r, timeout=10); print(a.status); print(a.read(100000).decode('latin-1'))\n\
                     except urllib.error.HTTPError as e:\n    print(e.code); print(e.read().decode('latin-1'))\n";
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.lan.hosts[1].0, "/usr/bin/python3", "-c", code, method, &format!("{HTTP}{path}"), body]);
+        command.args(["netns", "exec", &self.lan.hosts[1].0, "/usr/bin/python3", "-c", code, method, &url, body]);
         let output = command.output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (status, body) = text.split_once('\n').unwrap_or_else(|| panic!("{path}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -132,10 +206,32 @@ impl Site {
         body
     }
 
+    /// The same once more: until then a restarted controller's condition is that of the one before.
+    pub async fn gives_now(&self) {
+        until("an offer", Duration::from_secs(40), async || match self.offered("02:00:00:00:0f:0f").await {
+            Some(address) if address != "0.0.0.0" => Ok(()),
+            _ => Err(self.controller.condition("policy", "default", "DhcpServed").await),
+        })
+        .await;
+    }
+
     /// Until addresses are given: nobody else was heard for a while.
     pub async fn gives(&self) {
         self.controller.reads("policy", "default", "DhcpServed", &["boot on eth0: addresses and boot files"], 20).await;
     }
+}
+
+/// Runs the program from a place that an ordinary user reads, with a directory of its own.
+fn ordinary(controller: Controller, dir: &Path, capabilities: &str) -> Controller {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const NOBODY: u32 = 65_534;
+    let copy = dir.join("embody");
+    if std::fs::hard_link(env!("CARGO_BIN_EXE_embody"), &copy).is_err() {
+        std::fs::copy(env!("CARGO_BIN_EXE_embody"), &copy).unwrap();
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    chown(controller.dir(), Some(NOBODY), Some(NOBODY)).unwrap();
+    controller.ordinary(&copy, &NOBODY.to_string(), capabilities)
 }
 
 /// The steps of one kind.

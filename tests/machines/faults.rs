@@ -15,14 +15,14 @@ async fn a_kernel_that_is_missing_for_a_minute_is_fetched_when_it_is_there() {
     let (kernel, hidden) = (site.lab.dir.join("files/vmlinuz"), site.lab.dir.join("files/hidden"));
     std::fs::rename(&kernel, &hidden).unwrap();
     site.bind("a", "").await;
-    super::programs::until("a fetch that fails", Duration::from_secs(60), async || {
+    super::programs::until("a fetch that fails", Duration::from_secs(180), async || {
         let why = site.why().await;
         if why.contains("the boot script says that its step `kernel` failed") { Ok(()) } else { Err(why) }
     })
     .await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     std::fs::rename(&hidden, &kernel).unwrap();
-    let took = site.ready(90).await;
+    let took = site.ready(300).await;
     eprintln!("as desired {:.1} s after the kernel was there", took.as_secs_f64());
     assert!(site.page(ADDRESS).await.unwrap().contains("web-1"));
 }

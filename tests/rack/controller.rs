@@ -21,8 +21,8 @@ pub struct Controller {
     dir: PathBuf,
     socket: String,
     arguments: Vec<String>,
-    /// The network namespace that it serves in.
-    namespace: Option<String>,
+    /// What runs it: `ip netns exec …`, and the program itself.
+    program: Vec<String>,
     process: Option<Process>,
 }
 
@@ -32,24 +32,33 @@ impl Controller {
         let dir = site.join(name);
         fs::create_dir_all(&dir).unwrap();
         let socket = format!("unix://{}", dir.join("run/embody.sock").display());
-        Controller { dir, socket, arguments: arguments.iter().map(|a| (*a).to_owned()).collect(), namespace: None, process: None }
+        Controller { dir, socket, arguments: owned(arguments), program: owned(&[env!("CARGO_BIN_EXE_embody")]), process: None }
     }
 
     /// The same, in a network namespace.
     #[allow(dead_code, reason = "the rack of scripts has none")]
-    pub fn within(self, namespace: &str) -> Controller {
-        Controller { namespace: Some(namespace.to_owned()), ..self }
+    pub fn within(mut self, namespace: &str) -> Controller {
+        self.program.splice(0..0, owned(&["ip", "netns", "exec", namespace]));
+        self
+    }
+
+    /// The same, as an ordinary user with these capabilities and no others; `copy`: a place of the program that this user reads.
+    #[allow(dead_code, reason = "the rack of scripts is root's")]
+    pub fn ordinary(mut self, copy: &Path, user: &str, capabilities: &str) -> Controller {
+        let caps = [format!("--inh-caps={capabilities}"), format!("--ambient-caps={capabilities}")];
+        let words = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--no-new-privs", &caps[0], &caps[1]];
+        self.program = [owned(&words), vec![copy.display().to_string()]].concat();
+        self
+    }
+
+    #[allow(dead_code, reason = "the rack of scripts has no use for it")]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn command(&self) -> Command {
-        let mut command = match &self.namespace {
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_embody")]);
-                command
-            }
-            None => Command::new(env!("CARGO_BIN_EXE_embody")),
-        };
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]);
         command.env("EMBODY_SERVER", &self.socket).env_remove("EMBODY_LOG").kill_on_drop(true);
         command
     }
@@ -158,4 +167,8 @@ impl Controller {
             panic!("{binding} is not Ready after {within} s: {}\n{}\n{}\n{}", said.err, why.out, why.err, self.log_end());
         }
     }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }

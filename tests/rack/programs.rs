@@ -51,8 +51,12 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     pub async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it runs").to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().await.unwrap().success());
     }
 

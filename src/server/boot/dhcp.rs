@@ -50,10 +50,19 @@ struct Dhcp {
 #[derive(Default)]
 struct State {
     pool: Pool,
-    /// Whom a loader was given, and when.
-    chained: BTreeMap<Mac, Instant>,
+    /// Whom a loader was given.
+    chained: BTreeMap<Mac, Chained>,
     /// What is to be told of each interface.
     told: BTreeMap<String, Result<String, String>>,
+}
+
+/// A loader that was given. A transaction id is that of one program's questions, those that it repeats included: another one is another program.
+struct Chained {
+    at: Instant,
+    /// Of what was given the loader.
+    before: u32,
+    /// Of the loader, once that was given its script; what asks by another one then is the next start.
+    after: Option<u32>,
 }
 
 /// An answer that waits for its address to be stored.
@@ -177,7 +186,22 @@ struct Sockets {
 
 fn open(interface: &Interface) -> Result<Sockets, SocketError> {
     let server = Arc::new(socket(&interface.name, SERVER_PORT)?);
-    Ok(Sockets { server, pxe: socket(&interface.name, PXE_PORT).ok(), client: socket(&interface.name, CLIENT_PORT).ok() })
+    Ok(Sockets { server, pxe: None, client: None })
+}
+
+impl Sockets {
+    /// Those that are not there yet; why one still is not, in the order of boot servers' and clients'.
+    fn open_rest(&mut self, interface: &Interface) -> [Option<String>; 2] {
+        [(&mut self.pxe, PXE_PORT), (&mut self.client, CLIENT_PORT)].map(|(place, port)| {
+            if place.is_none() {
+                match socket(&interface.name, port) {
+                    Ok(socket) => *place = Some(socket),
+                    Err(error) => return Some(crate::server::api::fault::chain(&error)),
+                }
+            }
+            None
+        })
+    }
 }
 
 async fn at_interface(dhcp: Arc<Dhcp>, interface: Interface) {
@@ -192,7 +216,8 @@ async fn at_interface(dhcp: Arc<Dhcp>, interface: Interface) {
     let (_advertises, stop) = watch::channel(false);
     let advertising = advertise_routers(Arc::clone(&dhcp), interface.clone(), stop);
     let mut advertising = std::pin::pin!(advertising);
-    let mut here = Here { dhcp, interface, listening: Listening::begin(Instant::now()) };
+    let mut sockets = sockets;
+    let mut here = Here { dhcp, interface, listening: Listening::begin(Instant::now()), lacks: Vec::new() };
     here.tell();
     let (mut server, mut pxe, mut client) = ([0; PACKET], [0; PACKET], [0; PACKET]);
     loop {
@@ -208,7 +233,7 @@ async fn at_interface(dhcp: Arc<Dhcp>, interface: Interface) {
             got = receive(sockets.client.as_ref(), &mut client) => if let Some((length, _)) = got {
                 here.heard_answer(client.get(..length).unwrap_or_default());
             },
-            () = sleep_until(probe_at) => here.probe(&sockets).await,
+            () = sleep_until(probe_at) => here.probe(&mut sockets).await,
             never = &mut advertising => match never {},
         }
     }
@@ -253,6 +278,8 @@ struct Here {
     dhcp: Arc<Dhcp>,
     interface: Interface,
     listening: Listening,
+    /// Ports that are wanted here and that somebody else has.
+    lacks: Vec<String>,
 }
 
 impl Here {
@@ -270,20 +297,40 @@ impl Here {
             Serves::Reservations => "addresses and boot files to known machines".to_owned(),
             Serves::Full => "addresses and boot files".to_owned(),
         };
-        self.dhcp.tell(&self.interface.name, Some(Ok(format!("{} on {}: {what}", network.name, self.interface.name))));
+        let what = format!("{} on {}: {what}", network.name, self.interface.name);
+        let word = if self.lacks.is_empty() { Ok(what) } else { Err(format!("{}; {what}", self.lacks.join("; "))) };
+        self.dhcp.tell(&self.interface.name, Some(word));
     }
 
-    async fn probe(&mut self, sockets: &Sockets) {
-        let now = Instant::now();
-        self.listening.probed(now);
+    /// Asks whether anybody else gives addresses, where that matters.
+    async fn probe(&mut self, sockets: &mut Sockets) {
+        let [no_pxe, no_client] = sockets.open_rest(&self.interface);
+        let asks = self.asks();
+        self.lacks = no_client
+            .filter(|_| asks)
+            .map(|why| format!("no address is given, since nobody else would be heard: {why}"))
+            .into_iter()
+            .collect();
+        self.lacks.extend(no_pxe);
+        let is_asked = match (self.interface.mac.and_then(Mac::seen), &sockets.client) {
+            (Some(mac), Some(client)) if asks => {
+                let bytes = wire::discover(mac, rand::random());
+                client.send_to(&bytes, (Ipv4Addr::BROADCAST, SERVER_PORT)).await.is_ok()
+            }
+            _ => false,
+        };
+        match is_asked {
+            true => self.listening.probed(Instant::now()),
+            false => self.listening.deaf(Instant::now()),
+        }
         self.tell();
-        // Only where it would be told by nobody else, and only by who acts.
-        let Some((view, _)) = self.dhcp.desk.view() else { return };
-        let asks = dhcp::network_at(&view, &self.interface.v4, Ipv4Addr::UNSPECIFIED)
-            .is_some_and(|(network, _)| network.boot.range.is_some() && network.boot.mode == crate::model::network::BootMode::Auto);
-        let (Some(mac), Some(client), true) = (self.interface.mac.and_then(Mac::seen), &sockets.client, asks) else { return };
-        let bytes = wire::discover(mac, rand::random());
-        let _unsent = client.send_to(&bytes, (Ipv4Addr::BROADCAST, SERVER_PORT)).await;
+    }
+
+    /// Only where it would be told by nobody else, and only by who acts.
+    fn asks(&self) -> bool {
+        let Some((view, _)) = self.dhcp.desk.view() else { return false };
+        dhcp::network_at(&view, &self.interface.v4, Ipv4Addr::UNSPECIFIED)
+            .is_some_and(|(network, _)| network.boot.range.is_some() && network.boot.mode == crate::model::network::BootMode::Auto)
     }
 
     /// An answer that somebody gave to a client here.
@@ -337,7 +384,7 @@ impl Here {
         let decision = {
             let mut state = self.dhcp.state();
             state.pool.heard(packet.mac, now);
-            let chained = state.chained.get(&packet.mac).is_some_and(|at| now.saturating_duration_since(*at) < CHAINED_FOR);
+            let chained = state.has_loader(&packet, now);
             let place = Place { network, serves, own, base: &base, chained };
             let since = self.dhcp.since;
             let is_free = |address: Ipv4Addr, lease: Option<&crate::boot::view::Lease>, reclaims: bool| {
@@ -412,7 +459,8 @@ impl Here {
         let desk = &self.dhcp.desk;
         let boots = packet.firmware != Firmware::None || packet.ipxe.is_some();
         let Some(server) = machine else {
-            let mut stranger = Stranger::now(packet.mac, network.name.as_str(), dhcp::described(packet));
+            let refused = if *decision == Decision::Nothing(Why::RangeIsFull) { ": no address, the range is full" } else { "" };
+            let mut stranger = Stranger::now(packet.mac, network.name.as_str(), dhcp::described(packet) + refused);
             // In SMBIOS order, as every firmware was seen to send it.
             stranger.uuid = packet.uuid.map(|uuid| uuid::Uuid::from_bytes_le(uuid).to_string());
             stranger.arch = packet.arch;
@@ -455,19 +503,29 @@ impl State {
         }
         // A loader for an iPXE: what asks next is ours. That is used up by its script.
         let chains = packet.ipxe.is_some_and(|ipxe| !ipxe.http) || machine.is_some_and(|machine| machine.loader == Loader::Chain);
-        let is_told = matches!(decision, Decision::Answer(Reply { kind: Kind::Ack, .. }) | Decision::Lease { .. });
-        if packet.ipxe.is_none() || !chains || !is_told {
+        let is_told = match decision {
+            Decision::Answer(reply) => reply.kind == Kind::Ack || (reply.kind == Kind::Offer && place.serves == Serves::Proxy),
+            Decision::Lease { .. } => true,
+            Decision::Declined(_) | Decision::Nothing(_) => false,
+        };
+        if !is_told {
             return;
         }
-        match place.chained {
-            true => drop(self.chained.remove(&packet.mac)),
-            false => {
-                if self.chained.len() >= limits::BOOT_MACS_TOLD {
-                    self.chained.pop_first();
-                }
-                self.chained.insert(packet.mac, now);
+        if packet.ipxe.is_some() && place.chained {
+            self.chained.entry(packet.mac).and_modify(|chained| chained.after = Some(packet.xid()));
+        } else if chains {
+            if self.chained.len() >= limits::BOOT_MACS_TOLD {
+                self.chained.pop_first();
             }
+            self.chained.insert(packet.mac, Chained { at: now, before: packet.xid(), after: None });
         }
+    }
+
+    /// Whether this is the loader that was given.
+    fn has_loader(&self, packet: &Packet, now: Instant) -> bool {
+        let Some(chained) = self.chained.get(&packet.mac) else { return false };
+        let is_fresh = now.saturating_duration_since(chained.at) < CHAINED_FOR;
+        is_fresh && packet.xid() != chained.before && chained.after.is_none_or(|after| after == packet.xid())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether anybody else gives addresses on a network: by questions of ours, and by what is heard of others'.
 //!
-//! Leaves out: sockets. Invariant: unknown means wait: no address is given before nobody was heard for a while, nor for an hour after somebody was.
+//! Leaves out: sockets. Invariant: unknown means wait: no address is given before it was asked for a while and nobody answered, nor for an hour after
+//! somebody was heard. Where nothing is asked, or no answer would be heard, there is no silence.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -21,14 +22,15 @@ const HEARD_FOR: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Listening {
-    since: Instant,
+    /// Since when it is asked, with ears for the answers.
+    since: Option<Instant>,
     probe_at: Instant,
     heard: Option<(Ipv4Addr, Instant)>,
 }
 
 impl Listening {
     pub(super) fn begin(now: Instant) -> Listening {
-        Listening { since: now, probe_at: now, heard: None }
+        Listening { since: None, probe_at: now, heard: None }
     }
 
     pub(super) fn probe_at(&self) -> Instant {
@@ -36,8 +38,18 @@ impl Listening {
     }
 
     pub(super) fn probed(&mut self, now: Instant) {
-        let quiet = now.saturating_duration_since(self.since) >= SILENCE;
-        self.probe_at = now + if quiet { PROBES } else { FIRST_PROBES };
+        self.since.get_or_insert(now);
+        self.probe_at = now + if self.is_quiet(now) { PROBES } else { FIRST_PROBES };
+    }
+
+    /// Nothing was asked: what nobody says now means nothing.
+    pub(super) fn deaf(&mut self, now: Instant) {
+        self.since = None;
+        self.probe_at = now + FIRST_PROBES;
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.saturating_duration_since(since) >= SILENCE)
     }
 
     /// Another server was heard. Whether that is news.
@@ -59,7 +71,7 @@ impl Listening {
             BootMode::Reservations => Serves::Reservations,
             BootMode::Full if has_range => Serves::Full,
             BootMode::Auto if relayed || !has_range || self.foreign(now).is_some() => Serves::Proxy,
-            BootMode::Auto if now.saturating_duration_since(self.since) < SILENCE => Serves::Nothing,
+            BootMode::Auto if !self.is_quiet(now) => Serves::Nothing,
             BootMode::Auto => Serves::Full,
             BootMode::Full => Serves::Proxy,
         }
@@ -82,12 +94,20 @@ mod tests {
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         let mut listening = Listening::begin(begun);
         let (auto, full) = (network("auto", true), network("full", true));
+        // Not asked yet.
+        assert_eq!(listening.serves(&auto, false, at(60)), Serves::Nothing);
+        listening.probed(at(0));
         assert_eq!(listening.serves(&auto, false, at(5)), Serves::Nothing);
         assert_eq!(listening.serves(&full, false, at(0)), Serves::Full);
         assert_eq!(listening.serves(&auto, false, at(6)), Serves::Full);
         assert_eq!(listening.serves(&auto, true, at(6)), Serves::Proxy);
         assert_eq!(listening.serves(&network("auto", false), false, at(6)), Serves::Proxy);
         assert_eq!(listening.serves(&network("reservations", false), true, at(6)), Serves::Reservations);
+        // Nothing was heard since nothing could be.
+        listening.deaf(at(20));
+        assert_eq!(listening.serves(&auto, false, at(30)), Serves::Nothing);
+        listening.probed(at(40));
+        assert_eq!(listening.serves(&auto, false, at(46)), Serves::Full);
         assert!(listening.heard(Ipv4Addr::new(10, 0, 0, 2), at(100)) && !listening.heard(Ipv4Addr::new(10, 0, 0, 2), at(101)));
         assert_eq!(listening.serves(&auto, false, at(3_700)), Serves::Proxy);
         assert_eq!(listening.serves(&full, false, at(3_700)), Serves::Full);

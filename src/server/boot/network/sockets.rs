@@ -7,12 +7,18 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 /// RFC 2131 section 4.1.
 pub const SERVER_PORT: u16 = 67;
 pub const CLIENT_PORT: u16 = 68;
+
+/// What waits until it is read: a thousand questions at once, each with what the kernel keeps beside it (twice as much is counted). Its default holds
+/// some 250 of them, and who is not heard asks again after 4 s, 8 s, 16 s.
+const WAITING: usize = 2 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -63,6 +69,10 @@ fn open(interface: &str, port: u16) -> Result<UdpSocket, (At, io::Error)> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(elsewhere)?;
     socket.set_reuse_address(true).map_err(elsewhere)?;
     socket.set_broadcast(true).map_err(elsewhere)?;
+    // Beyond what net.core.rmem_max allows, where this process may.
+    if setsockopt(&socket, RcvBufForce, &WAITING).is_err() {
+        socket.set_recv_buffer_size(WAITING).map_err(elsewhere)?;
+    }
     // Before the port: the port is then that of the interface, and is free where another interface has a server of its own.
     socket.bind_device(Some(interface.as_bytes())).map_err(|error| (At::Device, error))?;
     socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into()).map_err(|error| (At::Port, error))?;
