@@ -22,6 +22,8 @@ mod plan;
 mod reckless;
 #[path = "simulate/run.rs"]
 mod run;
+#[path = "simulate/starts.rs"]
+mod starts;
 #[path = "simulate/tend.rs"]
 mod tend;
 
@@ -32,6 +34,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use embody::testing::sim::booting::BootFault;
 use embody::testing::sim::line::Weather;
 use plan::{Act, Do, Plan, Rogue, Stop};
 use run::{Failure, Outcome, Sabotage};
@@ -156,6 +159,37 @@ fn noticed(sentence: &str, sabotage: Sabotage, plan: &Plan) {
     let words = format!("{sabotage:?} {:?}", plan.acts);
     let failure = run::run(plan, false, sabotage).err().unwrap_or_else(|| panic!("{words}: nobody noticed"));
     assert!(failure.sentence.starts_with(sentence), "{words}: {}", failure.sentence);
+}
+
+/// What is told to machines, and believed of them.
+#[test]
+fn the_checkers_bite_on_starts() {
+    let at = Duration::from_secs;
+    let rogue = |rogue| vec![(at(300), Act::Rogue(rogue))];
+    for (sentence, acts) in [
+        ("invariant 16: s0 is told to start persona p1, which does not stand there", rogue(Rogue::Starts { server: 0, persona: 1 })),
+        ("invariant 16: a hello of persona p0 is recorded of s0", rogue(Rogue::Hello(0))),
+        (
+            "invariant 16: binding b0 is said to be Ready",
+            vec![(at(1), Act::Boot(0, BootFault::HelloLost(100))), (at(300), Act::Rogue(Rogue::Ready(0)))],
+        ),
+        ("invariant 16: the address 10.110.0.", rogue(Rogue::AddressOf { server: 1, other: 0 })),
+    ] {
+        noticed(sentence, Sabotage::None, &Plan::fair(1, acts).booting());
+    }
+    noticed("it does not converge: binding b0 is not Ready", Sabotage::NeverSaysHello, &Plan::fair(1, Vec::new()).booting());
+    let fair = vec![
+        (at(1), Act::Boot(0, BootFault::HelloLost(3))),
+        (at(300), Act::BeginsAnew(0)),
+        (at(400), Act::HelloAgain { server: 0, ago: 1, name: 0 }),
+        (at(410), Act::HelloAgain { server: 0, ago: 0, name: 1 }),
+        (at(450), Act::Boot(1, BootFault::Loops(at(60)))),
+        (at(455), Act::BeginsAnew(1)),
+        (at(600), Act::Boot(0, BootFault::Fails(1))),
+        (at(610), Act::BeginsAnew(0)),
+    ];
+    let fair = run::run(&Plan::fair(1, fair).booting(), false, Sabotage::None).map_err(|f| f.story).unwrap();
+    assert_eq!((fair.tended, fair.offs), (0, 0), "what begins anew comes up by itself");
 }
 
 /// What people say for a while, and a store that takes nothing for a while.
