@@ -157,6 +157,9 @@ fn lives(seen: &Observed, out: &mut Vec<Record>) {
             (Phase::Answered | Phase::Started, Power::Off) if power.asked_at > at(&seen.memory.answered_at) => {
                 out.push(Record::Arm(persona.clone()));
             }
+            (Phase::Armed, Power::Off) if evidence.run.is_some() && seen.seen_off(at(&seen.memory.answered_at)) == SeenOff::Yes => {
+                out.push(Record::Arm(persona.clone()));
+            }
             (Phase::Armed, Power::On) => out.push(Record::Start(persona.clone())),
             (Phase::Answered | Phase::Started, Power::Off | Power::On) | (Phase::Armed, Power::Off) => {}
             // No answer of ours stood: it is withdrawn from its beginning.
