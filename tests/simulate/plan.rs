@@ -330,7 +330,7 @@ impl Plan {
         }
         plan.acts.sort_by_key(|(at, _)| *at);
         plan.masses(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)));
-        plan.starts(&mut StdRng::seed_from_u64(seed.wrapping_mul(0xd134_2543_de82_ef95)));
+        plan.starts(&mut StdRng::seed_from_u64(seed.wrapping_mul(0xaf25_1af3_b0f0_25b5)));
         plan
     }
 

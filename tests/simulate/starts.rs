@@ -14,9 +14,11 @@ use serde_json::{Value, json};
 use crate::operators::{Operators, name, server};
 use crate::plan::{Act, Plan, Rogue, secs};
 
-/// What machines are told on a network over which they boot. Addresses are few.
+/// What machines are told on a network over which they boot. Addresses are few; or all machines would like the same one first, since what is tried
+/// first is chosen by a MAC address times 31.
 pub fn boot(subnet: usize, machines: usize) -> (Value, Value) {
-    let last = 100 + machines + 1;
+    let few = machines + 2;
+    let last = 99 + if machines.is_multiple_of(2) { few.next_multiple_of(31) } else { few };
     (json!(format!("10.{subnet}.0.0/24")), json!({ "range": format!("10.{subnet}.0.100-10.{subnet}.0.{last}"), "mode": "full" }))
 }
 
@@ -44,7 +46,23 @@ impl Plan {
                 self.acts.push((secs(rng, 1, self.chaos.as_secs()), act));
             }
         }
+        if rng.random_bool(0.5) {
+            for _ in 0..rng.random_range(1..=3) {
+                self.said_again(rng);
+            }
+        }
+        self.acts.retain(|(at, _)| *at < self.chaos);
         self.acts.sort_by_key(|(at, _)| *at);
+    }
+
+    /// A machine begins anew, and before what it starts then says hello, that of the start before is said again.
+    fn said_again(&mut self, rng: &mut StdRng) {
+        let (at, server) = (secs(rng, 100, self.chaos.as_secs()), rng.random_range(0..self.machines.len()));
+        let firmware = self.machines[server].firmware_takes;
+        self.acts.push((at, Act::Boot(server, BootFault::HelloLost(rng.random_range(0..=1)))));
+        self.acts.push((at, Act::BeginsAnew(server)));
+        let again = at + firmware + firmware.mul_f64(rng.random_range(0.1..0.9));
+        self.acts.push((again, Act::HelloAgain { server, ago: 0, name: server }));
     }
 
     fn of_a_start(&self, rng: &mut StdRng) -> Act {
