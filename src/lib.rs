@@ -73,6 +73,8 @@
 //!     (`store::records`, `control::records`; `tests/store/backwards.rs`)
 //! 15. The work for one event does not grow with the fleet: whoever waits is woken by what it waits for. What is bounded has its bound in `limits`,
 //!     with its reason, or beside the protocol that sets it. (`benches/fleet.rs`)
+//! 16. What came up is known by what it did: a start is recorded before its script is told, a hello counts for the body and the start whose token it
+//!     has and for no other, and no address is on two machines that are on. (`control::booting`, `boot::dhcp`; `tests/simulate.rs`)
 //!
 //! # Where to start
 //!

@@ -298,6 +298,9 @@ pub mod sim {
     pub mod bmc {
         pub use crate::sim::bmc::{ADMINISTRATOR, Bmc, BmcConfig, BmcEvent, BmcFault, BootLie, Control, OPERATOR, SoftOff, User};
     }
+    pub mod booting {
+        pub use crate::sim::booting::BootFault;
+    }
     pub mod centre {
         pub use crate::sim::centre::{Answers, Centre, Runs, VirtualDevices};
     }

@@ -8,7 +8,10 @@ use embody::testing::control::operator::Control;
 use embody::testing::model::fact::{Power, Tick};
 use embody::testing::model::{Kind as ObjectKind, Object};
 use embody::testing::sim::bmc::{BmcFault, BootLie};
+use embody::testing::sim::booting::BootFault;
+use embody::testing::sim::centre::Runs;
 use embody::testing::sim::switch::Kind;
+use embody::testing::store::Store;
 use serde_json::{Value, json};
 use small::{Small, name};
 use tokio::time::sleep;
@@ -134,9 +137,11 @@ async fn a_machine_that_is_parked_is_named() {
     assert!(site.boot_as(first).await.persona.is_some());
 }
 
-/// Machines boot over the network of its boot NIC.
-fn web() -> Object {
-    let spec = json!({ "vlan": 120, "subnet": "10.1.20.0/24", "boot": { "mode": "proxy" } });
+// ---- what comes up -------------------------------------------------------------------------------------------------------------
+
+fn boot_network() -> Object {
+    let boot = json!({ "range": "10.1.20.100-10.1.20.199", "mode": "full" });
+    let spec = json!({ "vlan": 120, "subnet": "10.1.20.0/24", "boot": boot });
     Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Network", "metadata": { "name": "web" }, "spec": spec }))
         .unwrap()
 }
@@ -146,7 +151,7 @@ fn web() -> Object {
 async fn a_machine_that_waits_is_bound_without_being_switched_off() {
     let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
     site.ready().await;
-    site.apply(vec![web()]).await;
+    site.apply(vec![boot_network()]).await;
     site.add_server("t", [7; 16]).await;
     site.centre.touch(&name("t"), |bmc, now| bmc.press_button(now));
     let offs = || async {
@@ -176,7 +181,7 @@ async fn a_machine_that_waits_is_bound_without_being_switched_off() {
 async fn a_machine_that_asks_no_more_was_found_running() {
     let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
     site.ready().await;
-    site.apply(vec![web()]).await;
+    site.apply(vec![boot_network()]).await;
     site.add_server("t", [7; 16]).await;
     site.centre.touch(&name("t"), |bmc, now| bmc.press_button(now));
     for _ in 0..2 {
@@ -195,7 +200,7 @@ async fn a_machine_that_asks_no_more_was_found_running() {
 async fn a_machine_that_waited_and_is_silent_since_is_not_ready() {
     let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
     site.ready().await;
-    site.apply(vec![web()]).await;
+    site.apply(vec![boot_network()]).await;
     site.add_server("t", [7; 16]).await;
     site.centre.touch(&name("t"), |bmc, now| bmc.press_button(now));
     for _ in 0..6 {
@@ -215,6 +220,7 @@ async fn a_machine_that_waited_and_is_silent_since_is_not_ready() {
 async fn a_start_that_takes_too_long_is_begun_anew_so_often() {
     for (retries, offs) in [(0, 0), (2, 2)] {
         let site = Small::start(Kind::QBridge, json!({}), "observe").await;
+        site.centre.never_says_hello(&name("s"));
         let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
         let mut persona = persona(&root, &json!({ "path": "boot/vmlinuz" })).to_json();
         persona["spec"]["agent"] = json!("required");
@@ -222,7 +228,7 @@ async fn a_start_that_takes_too_long_is_begun_anew_so_often() {
         let spec =
             json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce", "boot": boot, "shutdown": { "grace": "30s" } });
         let binding = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": spec });
-        site.apply(vec![web(), Object::from_json(persona).unwrap(), Object::from_json(binding).unwrap()]).await;
+        site.apply(vec![boot_network(), Object::from_json(persona).unwrap(), Object::from_json(binding).unwrap()]).await;
         sleep(MINUTES * 3).await;
         let events = site.events().await;
         let count = |what: &str| events.iter().filter(|event| event.contains("Sent") && event.contains(what)).count();
@@ -231,4 +237,94 @@ async fn a_start_that_takes_too_long_is_begun_anew_so_often() {
         assert!(why.contains("[NoHello") && why.contains("nothing in it has said hello"), "{why}");
         assert!(!site.is_ready().await);
     }
+}
+
+fn that_says_hello() -> Object {
+    let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
+    let mut says = persona(&root, &json!({ "path": "boot/vmlinuz" })).to_json();
+    says["spec"]["agent"] = json!("required");
+    Object::from_json(says).unwrap()
+}
+
+impl Small {
+    /// Its machine boots over a network, and what it runs is to say hello. Nothing is bound yet.
+    async fn that_says_hello() -> Small {
+        let site = Small::start(Kind::QBridge, json!({}), "observe").await;
+        site.apply(vec![boot_network(), that_says_hello()]).await;
+        site
+    }
+
+    /// Ready, at each second of so many.
+    async fn stays_ready(&self, seconds: u32) {
+        for second in 0..seconds {
+            assert!(self.is_ready().await, "{second} s later: {}", self.status(ObjectKind::Binding, "b").await);
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn revision(&self) -> (u64, usize) {
+        (self.store.list("").await.unwrap().1, self.events().await.len())
+    }
+}
+
+/// It asks every half minute, and is told each time that nothing is to run there; so is one that no manifest names.
+#[tokio::test(start_paused = true)]
+async fn an_hour_of_parked_machines_writes_nothing() {
+    for stranger in [false, true] {
+        let site = Small::that_says_hello().await;
+        sleep(Duration::from_secs(1)).await;
+        site.remove(ObjectKind::Binding, "b").await;
+        if stranger {
+            site.centre.boot_fault(&name("s"), BootFault::OtherNic);
+        }
+        site.centre.touch(&name("s"), |bmc, now| bmc.press_button(now));
+        sleep(MINUTES * 3).await;
+        assert_eq!(site.centre.runs(&name("s")), Some(Runs::Parked));
+        let before = site.revision().await;
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!((site.revision().await, site.power()), (before, Some(Power::On)));
+        // It was asked until the end.
+        assert!(site.centre.state().trace.since(0).iter().filter(|event| event.text.starts_with("is parked")).count() > 120);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_up_is_ready_until_it_begins_anew() {
+    let mut site = Small::that_says_hello().await;
+    site.centre.boot_fault(&name("s"), BootFault::HelloLost(3));
+    site.apply(vec![bound("enforce")]).await;
+    sleep(Duration::from_secs(60)).await;
+    let why = site.words.why(ObjectKind::Binding, &name("b")).await.unwrap();
+    assert!(!site.is_ready().await && why.contains("has said hello"), "{why}");
+    // The token is good for another controller, and so is what was said with it.
+    site.restart();
+    site.ready().await;
+    site.restart();
+    site.stays_ready(600).await;
+    // One answer of a BMC that restarts.
+    site.centre.lie_off_once(&name("s"));
+    sleep(Duration::from_secs(60)).await;
+    site.ready().await;
+    site.stays_ready(600).await;
+    site.centre.reboots(&name("s"));
+    sleep(Duration::from_secs(7)).await;
+    assert!(!site.is_ready().await, "a hello of the start before");
+    sleep(Duration::from_secs(30)).await;
+    site.stays_ready(60).await;
+    let events = site.events().await;
+    assert!(!events.iter().any(|event| event.contains("off because")), "{events:?}");
+    assert!(events.iter().any(|event| event.contains("StartedByItself")), "{events:?}");
+}
+
+/// A disk in the manifest of what was started over the network, and the other way round: that is for the next start.
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_the_root_leaves_what_runs_ready() {
+    let site = Small::start(Kind::QBridge, json!({}), "observe").await;
+    site.apply(vec![boot_network(), persona(&json!({ "disk": {} }), &Value::Null), bound("enforce")]).await;
+    site.ready().await;
+    site.apply(vec![that_says_hello()]).await;
+    sleep(MINUTES * 6).await;
+    site.ready().await;
+    let conditions = site.status(ObjectKind::Binding, "b").await["conditions"].clone();
+    assert!(conditions.as_array().unwrap().iter().any(|c| c["type"] == "UpToDate" && c["status"] == "False"), "{conditions}");
 }

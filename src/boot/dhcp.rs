@@ -1,8 +1,8 @@
 //! What a machine that asks by DHCP is answered. Pure: from its packet, the place where it asks, and the view.
 //!
 //! Leaves out: who else gives addresses there, which decides what is served (`server::boot::dhcp`). Invariants: a fixed address is offered only while
-//! its answer stands; a boot file goes to the NIC that the server boots over alone; nobody gets an address that another one has. Shown by the
-//! tests in `dhcp/tests.rs` and `tests/boot.rs`.
+//! its answer stands; a boot file goes to the NIC that the server boots over alone; nobody gets an address that another one has. Shown by
+//! `tests/boot.rs` and `tests/simulate.rs`.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -238,13 +238,13 @@ impl Controller {
         if let (Some(uuid), None) = (shown, &body.smbios) {
             records.push(Record::Smbios(Some(uuid)));
         }
-        let ordered = self.cache.memory.get(server).is_some_and(|memory| memory.boot_asked_at.is_none_or(|at| at < memory.on_sent_at));
         records.push(Record::Run { persona: persona.clone(), run });
         self.cache.memory_of(server).parked = None;
         if !self.record(server, &records).await {
             return false;
         }
-        if !ordered && body.evidence.get(persona).is_some_and(|e| e.run.is_some()) {
+        // A power-on of ours ends what ran before it.
+        if body.evidence.get(persona).is_some_and(|e| e.run.is_some()) {
             // Whatever is in the manifests by now, it is what stands here.
             let message = format!("{server} started persona {persona} anew by itself");
             self.status.event("Normal", &format!("Server/{server}"), "StartedByItself", &message);

@@ -107,7 +107,7 @@ fn found(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let nothing_runs = seen.waits_parked() && since_taken;
     match seen.body.found {
         // It is on, and waits for something to boot. One question alone, or an older answer of its BMC, does not say so yet.
-        Found::Unknown | Found::Running if may_wait && seen.body.evidence.is_empty() => {
+        Found::Unknown if may_wait && seen.body.evidence.is_empty() => {
             out.extend(nothing_runs.then_some(Record::FoundAs(Found::Off)));
         }
         Found::Unknown if seen.is(Power::On) => {
@@ -167,6 +167,9 @@ fn lives(seen: &Observed, out: &mut Vec<Record>) {
             }
             // It is on and waits: it starts with the script that it fetches.
             (Phase::Armed, Power::On) if evidence.run.is_none() && seen.waits_parked() => {}
+            (Phase::Armed, Power::Off) if evidence.run.is_some() && seen.seen_off(at(&seen.memory.answered_at)) == SeenOff::Yes => {
+                out.push(Record::Arm(persona.clone()));
+            }
             (Phase::Armed, Power::On) => out.push(Record::Start(persona.clone())),
             (Phase::Answered | Phase::Started, Power::Off | Power::On) | (Phase::Armed, Power::Off) => {}
             // No answer of ours stood: it is withdrawn from its beginning.

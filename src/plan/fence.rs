@@ -92,7 +92,9 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
 /// It is on, runs nothing, and asks what to boot: it starts what is answered, without being switched off and on. Where a person is to approve
 /// that, there is no operation to approve but to switch it off first.
 pub(crate) fn starts_by_itself(holder: &Holder, seen: &Observed) -> bool {
-    seen.waits_parked() && may_start_by_itself(holder)
+    // What is stopped, or was found running, is for an approval of operations, and there is none here to approve.
+    let is_free = !seen.stopped.contains_key(&holder.authority.binding) && matches!(seen.body.found, Found::Off | Found::Managed);
+    is_free && seen.waits_parked() && may_start_by_itself(holder)
 }
 
 /// The same, as far as that is up to what is desired.

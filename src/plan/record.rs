@@ -24,7 +24,7 @@ pub enum Record {
     Released,
     /// The boot answer stands from now on.
     Answer(Box<Snapshot>),
-    /// Seen off while the answer stood.
+    /// Answered Off while the answer stood; once more, where that was a start which ran: seen off.
     Arm(Name),
     /// Seen on after that.
     Start(Name),
@@ -175,7 +175,10 @@ impl Record {
                 (body.found, body.anything, body.confirm_start) = (Found::Adopted, false, false);
             }
             Record::Arm(persona) => {
-                body.evidence.get_mut(persona).into_iter().for_each(|e| (e.phase, e.run) = (Phase::Armed, None));
+                let Some(evidence) = body.evidence.get_mut(persona) else { return };
+                // One answer may be a BMC's that restarts: the start is over once it is recorded again, by a body that is seen off.
+                evidence.run = evidence.run.take().filter(|_| evidence.phase != Phase::Armed);
+                evidence.phase = Phase::Armed;
                 // It may go on and off again before that is seen.
                 is_on_disk(persona, body);
             }

@@ -2,7 +2,7 @@
 //! binding says.
 //!
 //! Leaves out: stages, which are for people (`control::timeline`). Invariant: what came up stays so over a restart of the controller: it is in the
-//! body's record. Shown by `tests/plan/starts.rs`.
+//! body's record. Shown by `tests/boots.rs`.
 
 use super::Plan;
 use super::desired::{Desired, Holder};
@@ -17,9 +17,13 @@ use crate::model::fact::{Power, Tick};
 use crate::model::op::Device;
 
 /// As far as is waited for: where machines boot over its network, its script was fetched in this start; where something in it says hello, it has.
+/// What was started with other content than the manifests' is not waited for where that content fetches nothing, or has no token to say hello with.
 pub(crate) fn came_up(holder: &Holder, evidence: &Evidence) -> bool {
-    let fetched = !holder.fetches || evidence.run.is_some();
-    fetched && (!holder.says_hello || evidence.run.as_ref().is_some_and(|run| run.hello.is_some()))
+    let (was, run) = (&evidence.snapshot, evidence.run.as_ref());
+    let is_of_now = was.digest == holder.snapshot.digest;
+    let fetches = holder.fetches && was.root.disk.is_none();
+    let says_hello = holder.says_hello && (is_of_now || was.kernel.is_some());
+    (!fetches || run.is_some()) && (!says_hello || run.is_some_and(|run| run.hello.is_some()))
 }
 
 /// Since when it is on, as far as this process knows.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
+use super::addresses::Desk;
 use super::bmc::{Bmc, BmcConfig, BmcEvent, Cause};
+use super::booting::Starts;
 use super::checkers::{Host, Judge, Write};
 use super::freezer::Freezer;
 use super::line::{Line, Weather};
@@ -59,7 +61,7 @@ pub(super) struct Machine {
     /// The BMC, and its sessions with real drivers.
     endpoint: Endpoint,
     pub(super) mac: Mac,
-    firmware_takes: Duration,
+    pub(super) firmware_takes: Duration,
     pub(super) runs: Runs,
     /// Counts starts: an answer to an earlier one is nobody's.
     pub(super) start: u64,
@@ -67,7 +69,7 @@ pub(super) struct Machine {
     /// What is on its disk. People put a persona there that is to start from it.
     pub(super) disk: Option<Name>,
     /// This start goes to the disk first, and by whose doing.
-    from_disk: Option<Cause>,
+    pub(super) from_disk: Option<Cause>,
     events_read: usize,
     next_known: Option<Tick>,
     /// Since when it is the BMC that it is.
@@ -75,6 +77,7 @@ pub(super) struct Machine {
     /// It boots what it booted the last time, without a question.
     pub(super) remembers: Option<Option<Name>>,
     pub(super) wake: Arc<Notify>,
+    pub(super) starts: Starts,
     line: Line,
 }
 
@@ -108,6 +111,8 @@ pub struct Centre {
     pub broken: Notify,
     pub freezer: Arc<Freezer>,
     before_sending: Mutex<Vec<BeforeSending>>,
+    /// Of who gives addresses.
+    desk: Mutex<Option<Desk>>,
 }
 
 /// What happens to the process that sends the next change, directly before that.
@@ -142,6 +147,7 @@ impl Centre {
             broken: Notify::new(),
             freezer: Arc::default(),
             before_sending: Mutex::default(),
+            desk: Mutex::default(),
         }
     }
 
@@ -173,6 +179,10 @@ impl Centre {
         out
     }
 
+    pub(super) fn desk(&self) -> MutexGuard<'_, Option<Desk>> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     // ---- what there is --------------------------------------------------------------------------------------------------
 
     pub fn add_machine(&self, server: &Name, mac: Mac, config: BmcConfig, firmware_takes: Duration, line: Line) {
@@ -192,6 +202,7 @@ impl Centre {
             bmc_since: Tick::START,
             remembers: None,
             wake: Arc::new(Notify::new()),
+            starts: Starts::default(),
             line,
         };
         self.state().machines.insert(server.clone(), machine);
@@ -474,6 +485,9 @@ impl Centre {
 
     /// The life of one machine: its power, and what it boots. Never ends.
     pub async fn live(self: Arc<Self>, server: Name, answers: Answers) {
+        if let Some(machine) = self.state().machines.get_mut(&server) {
+            machine.starts.answers = Some(answers.clone());
+        }
         loop {
             let Some((wake, next)) = self.due(&server, &answers) else { return };
             let woken = wake.notified();
@@ -499,8 +513,7 @@ impl Centre {
         let machine = state.machines.get_mut(server)?;
         if let Some((_, again)) = machine.ask_at.filter(|(at, _)| *at <= now) {
             machine.ask_at = None;
-            let (start, mac) = (machine.start, machine.mac);
-            tokio::spawn(Arc::clone(self).ask_what_to_boot(server.clone(), mac, start, again, answers.clone()));
+            tokio::spawn(Arc::clone(self).ask_what_to_boot(server.clone(), machine.start, again, answers.clone()));
         }
         let next = machine.endpoint.bmc.next().into_iter().chain(machine.ask_at.map(|(at, _)| at)).min();
         // A tick later: ticks round down, and nothing is due before its time.
@@ -555,7 +568,7 @@ fn drain_bmc(state: &mut State, server: &Name, now: Tick) {
                     }
                     Power::Off => {
                         machine.runs = Runs::Nothing;
-                        machine.ask_at = None;
+                        (machine.ask_at, machine.starts.has) = (None, None);
                     }
                 }
                 judge.power(server, power, cause, at);

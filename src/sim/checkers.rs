@@ -1,8 +1,8 @@
-//! The referee of a simulation: invariants 5 to 11 of the product, checked at every step against the truth, not against what embody thinks.
+//! The referee of a simulation: invariants 5 to 11 and 16 of the product, checked at every step against the truth, not against what embody thinks.
 //!
 //! It hears what leaves, what the devices really did, what was stored, and what people said. The first sentence that is violated stands. What
 //! leaves is checked in `authority` and `offs`, and as an operation (`leaving`) in `shown`, `stops` and `unasked`; what sources bring in `sources`; what happens at ports in `ports`, what disks
-//! start in `disks`. Leaves out: whether things converge (`tests/simulate.rs`, which also shows that the checkers bite).
+//! start in `disks`, what machines are told and say in `starts`. Leaves out: whether things converge (`tests/simulate.rs`, which also shows that the checkers bite).
 
 mod authority;
 mod disks;
@@ -11,6 +11,7 @@ mod offs;
 mod ports;
 mod shown;
 mod sources;
+mod starts;
 mod stops;
 mod unasked;
 
@@ -80,6 +81,7 @@ pub struct Judge {
     leaving: leaving::Leaving,
     shown: shown::Shown,
     sources: sources::Sources,
+    starts: starts::Starts,
     stops: stops::Stops,
     unasked: unasked::Unasked,
     /// What ran until embody switched it off, by persona; forgotten once it runs again.
@@ -120,6 +122,14 @@ impl Judge {
     fn is_found_running(&mut self, server: &Name) {
         self.strange.insert(server.clone());
         self.found_running.insert(server.clone());
+    }
+
+    /// Its firmware asks what to boot, and is told to wait: nothing runs there. What was bound before it asked was found running all the same.
+    pub fn waits(&mut self, server: &Name) {
+        if self.body(server).held_by.is_none() {
+            self.strange.remove(server);
+            self.found_running.remove(server);
+        }
     }
 
     pub fn is_strange(&self, server: &Name) -> bool {
@@ -182,15 +192,20 @@ impl Judge {
             }
             (Some(Key::Body(server)), Some(value)) => match serde_json::from_slice::<Body>(value) {
                 Ok(body) => {
+                    self.record_is_anybodys(&server, by);
+                    self.starts_are_stored(&server, &body, now);
                     self.hold_is_stored(&server, body.held.as_ref(), now);
                     self.body_stored(&server, body, by);
                 }
                 Err(_) => {
+                    self.record_is_anybodys(&server, By::Others);
                     // Nobody learns from it any more that it was held.
                     self.hold_is_over(&server);
                     self.unreadable_at = Some(now);
                 }
             },
+            (Some(Key::Body(server)), None) => self.record_is_anybodys(&server, By::Others),
+            (Some(Key::Lease(_)), _) if by == By::Others => self.addresses_are_anybodys(),
             (Some(Key::Pause(id)), value) => self.pause_is_stored(&id, value, by, now),
             (Some(Key::Approval(binding)), value) => {
                 self.approval_is_stored(&binding, by);
@@ -341,6 +356,7 @@ impl Judge {
                 }
                 self.strange.remove(server);
                 self.found_running.remove(server);
+                self.uses(server, None);
             }
             Power::On => {
                 let body = self.body(server);

@@ -29,6 +29,10 @@ impl Freezer {
         waiting.into_iter().for_each(Waker::wake);
     }
 
+    pub(super) fn is_running(&self, host: Host) -> bool {
+        !self.frozen().contains_key(&host)
+    }
+
     fn is_awake(&self, host: Host, context: &Context<'_>) -> bool {
         match self.frozen().get_mut(&host) {
             Some(waiting) => {

@@ -2,9 +2,10 @@
 //!
 //! Product code: `embody demo`, the tests and the documentation use it. Conformance tests hold it to independent peers.
 
+mod addresses;
 pub(crate) mod agent;
 pub(crate) mod bmc;
-mod booting;
+pub(crate) mod booting;
 pub(crate) mod centre;
 pub(crate) mod checkers;
 pub(crate) mod direct;

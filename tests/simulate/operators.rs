@@ -29,6 +29,7 @@ use tokio::time::sleep;
 
 use crate::checkouts::{Checkouts, RESCAN};
 use crate::plan::{Act, Plan, RACK, Rogue};
+use crate::starts::booting;
 
 pub const QUARANTINE: u16 = 999;
 /// The root of a persona that is on the disk of its server.
@@ -109,8 +110,10 @@ fn secret(name: &str, data: Value) -> Object {
     object(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Secret", "metadata": { "name": name }, "stringData": data }))
 }
 
-pub(crate) fn network(n: usize, vlan: u16) -> Object {
-    of("Network", ["web", "db", "backup"][n], json!({ "vlan": vlan, "role": "service" }))
+/// `machines`: so many machines boot over it, where it is a network of first NICs.
+pub(crate) fn network(n: usize, vlan: u16, machines: Option<usize>) -> Object {
+    let plain = of("Network", ["web", "db", "backup"][n], json!({ "vlan": vlan, "role": "service" }));
+    booting(plain, [110, 120, 130][n], machines.filter(|_| n < 2))
 }
 
 impl Operators {
@@ -172,9 +175,9 @@ impl Operators {
                 json!({ "username": "embody", "authProtocol": "SHA-256", "authPassword": "long enough", "privProtocol": "AES", "privPassword": "longer yet" }),
             ),
             self.policy(),
-            of("Network", "quarantine", json!({ "vlan": QUARANTINE, "role": "quarantine" })),
+            booting(of("Network", "quarantine", json!({ "vlan": QUARANTINE, "role": "quarantine" })), 99, self.booting()),
         ];
-        all.extend((0..3).map(|n| network(n, self.vlans[n])));
+        all.extend((0..3).map(|n| network(n, self.vlans[n], self.booting())));
         let last = self.plan.ports();
         for n in 0..self.plan.switches() {
             let mut spec = json!({
@@ -225,6 +228,7 @@ impl Operators {
             spec["root"] = json!({ "nfs": { "server": "10.0.20.5", "path": root, "mode": mode } });
             spec["kernel"] = json!({ "path": "boot/vmlinuz" });
         }
+        self.comes_up(n, &mut spec);
         of("Persona", &format!("p{n}"), spec)
     }
 
@@ -282,7 +286,7 @@ impl Operators {
                 }
             }
             Act::Renumber { network: n, vlan } => {
-                if self.apply(vec![network(*n, *vlan)]).await.is_ok() {
+                if self.apply(vec![network(*n, *vlan, self.booting())]).await.is_ok() {
                     self.vlans[*n] = *vlan;
                     // Whoever renumbers a network makes its VLAN where embody may not.
                     self.make_vlans();
@@ -290,7 +294,7 @@ impl Operators {
             }
             Act::Approve(n) => self.approve(*n).await,
             Act::Retry(n) => self.retry(*n).await,
-            other if self.names_and_words(other).await || self.of_many(other).await => {}
+            other if self.of_starts(other) || self.names_and_words(other).await || self.of_many(other).await => {}
             by_hand => self.by_hand(by_hand).await,
         }
     }
@@ -445,6 +449,7 @@ impl Operators {
             }
             // By apply.
             Rogue::OldNetworks => {}
+            Rogue::Starts { .. } | Rogue::Hello(_) | Rogue::Ready(_) | Rogue::AddressOf { .. } => self.rogue_of_starts(what),
             Rogue::CloseBreaker => self.centre.judge(|judge, now| judge.stored(&keys::pause("breaker"), None, By::Controller, now)),
             Rogue::OneRootTwice => {
                 let root = directory(&"10.0.20.5".parse().unwrap(), "/personas/p0/var");
@@ -516,6 +521,7 @@ impl Operators {
     pub fn heal(&self) {
         for n in 0..self.plan.machines.len() {
             self.centre.set_weather(&Device::Bmc(server(n)), embody::testing::sim::line::Weather::FAIR);
+            self.centre.heal_boot(&server(n));
             self.centre.touch(&server(n), |bmc, now| {
                 bmc.heal(now);
                 if bmc.config.guid != self.guids[&n] {

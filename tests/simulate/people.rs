@@ -57,7 +57,7 @@ impl Operators {
             Act::Buttons(servers) => servers.iter().for_each(|n| self.button(*n)),
             Act::CloseBreaker => self.close_breaker().await,
             Act::Rogue(Rogue::OldNetworks) => {
-                let old = [110, 120, 130].into_iter().enumerate().map(|(n, vlan)| network(n, vlan)).collect();
+                let old = [110, 120, 130].into_iter().enumerate().map(|(n, vlan)| network(n, vlan, self.booting())).collect();
                 drop(apply::apply(&self.backend, old, None, DryRun::No).await);
             }
             Act::Pull(host) => self.checkouts.iter().for_each(|checkouts| checkouts.pull(*host)),

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use embody::testing::sim::bmc::{BmcFault, BootLie, SoftOff};
+use embody::testing::sim::booting::BootFault;
 use embody::testing::sim::line::Weather;
 use embody::testing::sim::switch::Faults;
 use embody::testing::sim::trial_store::StoreLuck;
@@ -131,6 +132,16 @@ pub enum Act {
     ClockJumps(i64),
     /// The checkout of this process becomes the newest one.
     Pull(usize),
+    /// The starts of a machine go wrong.
+    Boot(usize, BootFault),
+    /// A machine begins anew by itself, without going off.
+    BeginsAnew(usize),
+    /// A hello of some starts ago is said again, in the name of a server.
+    HelloAgain {
+        server: usize,
+        ago: usize,
+        name: usize,
+    },
     /// What embody must never do, done in its name: the checkers must say so.
     Rogue(Rogue),
 }
@@ -195,6 +206,14 @@ pub enum Rogue {
     CloseBreaker,
     /// The networks are stored as they were at first.
     OldNetworks,
+    /// A machine is told to start the persona of another one.
+    Starts { server: usize, persona: usize },
+    /// A hello is recorded that nobody said.
+    Hello(usize),
+    /// A binding is said to be Ready, whatever was heard of what it runs.
+    Ready(usize),
+    /// A machine gets the address of another one.
+    AddressOf { server: usize, other: usize },
 }
 
 /// A fault with a length instead of an end.
@@ -249,6 +268,12 @@ pub struct Plan {
     pub affected: u32,
     /// Desired state comes from a directory, of which each process has a checkout.
     pub sourced: bool,
+    /// Machines boot over the networks of their first NICs.
+    pub boots: bool,
+    /// Of each persona: whether something in it says hello.
+    pub agents: Vec<bool>,
+    /// Of each persona: whether it has an address of its own.
+    pub fixed: Vec<bool>,
 }
 
 /// Servers that share two switches.
@@ -291,6 +316,9 @@ impl Plan {
             chaos,
             affected: 5,
             sourced: false,
+            boots: false,
+            agents: Vec::new(),
+            fixed: Vec::new(),
         };
         let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.3)).collect();
         let number = rng.random_range(8..=40);
@@ -302,6 +330,7 @@ impl Plan {
         }
         plan.acts.sort_by_key(|(at, _)| *at);
         plan.masses(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)));
+        plan.starts(&mut StdRng::seed_from_u64(seed.wrapping_mul(0xaf25_1af3_b0f0_25b5)));
         plan
     }
 
@@ -344,6 +373,9 @@ impl Plan {
             chaos,
             affected: 5,
             sourced: false,
+            boots: false,
+            agents: vec![false; 2],
+            fixed: vec![false; 2],
         }
     }
 
@@ -356,6 +388,11 @@ impl Plan {
     /// The same, with the first persona on the disk of its server.
     pub fn on_disk(self) -> Plan {
         Plan { on_disk: vec![true, false], ..self }
+    }
+
+    /// The same, where machines boot over networks, and the first persona says hello.
+    pub fn booting(self) -> Plan {
+        Plan { boots: true, agents: vec![true, false], ..self }
     }
 
     /// The same, by the real drivers.
@@ -535,11 +572,14 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "world of seed {}: {} controllers, {} drivers, {}, exclusive {:?}, on disks {:?}, bindings on servers {:?}, grace {:?}",
+            "world of seed {}: {} controllers, {} drivers, {}, booted {}, saying hello {:?}, with addresses {:?}, exclusive {:?}, on disks {:?}, bindings on servers {:?}, grace {:?}",
             self.seed,
             self.controllers,
             if self.wired { "real" } else { "virtual" },
             if self.sourced { "from a directory" } else { "by apply" },
+            if self.boots { "over networks" } else { "by others" },
+            self.agents,
+            self.fixed,
             self.exclusive,
             self.on_disk,
             self.bindings,

@@ -48,6 +48,8 @@ pub enum Sabotage {
     BootsFromMemory,
     /// Drivers send without asking the gate.
     IgnoresTheGate,
+    /// What runs says no hello.
+    NeverSaysHello,
     /// A store that is full says that it has stored.
     PretendsToStore,
 }
@@ -144,6 +146,7 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
         match sabotage {
             Sabotage::None | Sabotage::IgnoresTheGate | Sabotage::PretendsToStore => {}
             Sabotage::ReportsOff => centre.report_off(&server(n)),
+            Sabotage::NeverSaysHello => centre.never_says_hello(&server(n)),
             Sabotage::BootsFromMemory => centre.boot_from_memory(&server(n)),
         }
     }
@@ -157,7 +160,7 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     people.after_accidents().await;
     site.untended(&people).await?;
     people.enforce().await;
-    let (converged_after, tended) = site.converge(plan, &people).await?;
+    let (converged_after, tended) = site.converge(plan, &mut people).await?;
     site.silence(if plan.seed.is_multiple_of(4) && !plan.is_large() { SILENT_FOR } else { SILENT_AT_LEAST }).await?;
     let state = centre.state();
     Ok(Outcome {
@@ -182,6 +185,7 @@ fn furnish(plan: &Plan, centre: &Centre) {
         };
         let mac: Mac = format!("02:00:00:00:{n:02x}:00").parse().unwrap();
         centre.add_machine(&server(n), mac, config, machine.firmware_takes, Line::new(plan.seed * 100 + n as u64));
+        centre.shows_uuid(&server(n));
     }
     for n in 0..plan.switches() {
         let kind = match (n.is_multiple_of(2), plan.seed.is_multiple_of(3)) {
@@ -357,7 +361,7 @@ impl Site {
         }
     }
 
-    async fn converge(&mut self, plan: &Plan, people: &Operators) -> Result<(Duration, usize), Broken> {
+    async fn converge(&mut self, plan: &Plan, people: &mut Operators) -> Result<(Duration, usize), Broken> {
         let (begun, mut tended, mut tend_at) = (Instant::now(), 0, Instant::now() + TEND_EVERY);
         loop {
             let lacking = self.lacking(plan, people).await;

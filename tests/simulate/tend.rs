@@ -13,8 +13,9 @@ use crate::operators::{Operators, name, server, switch};
 
 impl Operators {
     /// What a diligent person does about what the status says. How much that was.
-    pub async fn tend(&self) -> usize {
+    pub async fn tend(&mut self) -> usize {
         let mut done = self.tend_site().await;
+        let mut silent = Vec::new();
         for n in self.desired.keys() {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };
             let said = said(&object);
@@ -37,11 +38,17 @@ impl Operators {
                 self.switch_off_by_hand(server);
                 done += 1;
             }
+            if said.iter().any(|(r, _)| ["NoHello", "NoBootRequest"].contains(&r.as_str())) {
+                // Once, until that is done.
+                let done = object.status["restarted"].as_u64().unwrap_or_default();
+                silent.extend((done == self.desired[n].restart).then_some(*n));
+            }
             if said.iter().any(|(r, _)| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended"].contains(&r.as_str())) {
                 self.retry(*n).await;
                 done += 1;
             }
         }
+        done += self.restart_what_is_silent(&silent).await;
         done += self.tend_devices().await;
         // A body that nobody holds any more says on its server what its release waits for.
         for n in 0..self.plan.machines.len() {

@@ -337,6 +337,10 @@ async fn stage(State(http): State<Http>, Path((server, token, name)): Path<(Stri
 }
 
 async fn hello(State(http): State<Http>, Path((server, token)): Path<(String, String)>) -> Response {
+    // Whoever does not act, or not yet, cannot tell whose token it is: a system that is told Gone may never say it again.
+    if http.desk.view().is_none_or(|(view, _)| view.key.is_none()) {
+        return later();
+    }
     let Some((server, token)) = http.run(&server, &token) else { return GONE.into_response() };
     let to_controller = http.desk.controller.borrow().clone();
     let Some(to_controller) = to_controller else { return later() };

@@ -8,7 +8,7 @@ pub(crate) mod dhcp;
 mod foreign;
 pub(crate) mod http;
 pub(crate) mod network;
-mod pool;
+pub(crate) mod pool;
 mod tftp;
 
 use std::net::{Ipv4Addr, SocketAddr};

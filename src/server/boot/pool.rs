@@ -19,7 +19,7 @@ const DECLINED_FOR: Duration = Duration::from_secs(600);
 const UNHEARD_FOR: Duration = Duration::from_secs(1_800);
 
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     offered: BTreeMap<Ipv4Addr, (Mac, Instant)>,
     declined: BTreeMap<Ipv4Addr, Instant>,
     /// When a machine was heard last; of those that are not here: when this process started.
@@ -31,7 +31,7 @@ const MOST: usize = 65_536;
 
 impl Pool {
     /// Whether an address can be offered to this one.
-    pub(super) fn is_free(
+    pub(crate) fn is_free(
         &self,
         mac: Mac,
         address: Ipv4Addr,
@@ -53,14 +53,14 @@ impl Pool {
         now.saturating_duration_since(heard) > UNHEARD_FOR
     }
 
-    pub(super) fn offer(&mut self, mac: Mac, address: Ipv4Addr, now: Instant) {
+    pub(crate) fn offer(&mut self, mac: Mac, address: Ipv4Addr, now: Instant) {
         if self.offered.len() >= MOST {
             self.offered.retain(|_, (_, until)| *until > now);
         }
         self.offered.insert(address, (mac, now + OFFERED_FOR));
     }
 
-    pub(super) fn decline(&mut self, address: Ipv4Addr, now: Instant) {
+    pub(crate) fn decline(&mut self, address: Ipv4Addr, now: Instant) {
         if self.declined.len() >= MOST {
             self.declined.retain(|_, until| *until > now);
         }
@@ -68,7 +68,7 @@ impl Pool {
         self.offered.remove(&address);
     }
 
-    pub(super) fn heard(&mut self, mac: Mac, now: Instant) {
+    pub(crate) fn heard(&mut self, mac: Mac, now: Instant) {
         if self.heard.len() >= MOST {
             self.heard.retain(|_, at| now.saturating_duration_since(*at) < UNHEARD_FOR);
         }

@@ -98,6 +98,7 @@ impl Judge {
         let conditions = object.status["conditions"].as_array();
         let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
         if ready && object.kind() == Kind::Binding && object.status["observedGeneration"] == object.meta.generation {
+            self.ready_is_told(object.name(), &server, now);
             self.stops.held.remove(&server);
             let first = self.stops.ready.get(&server).filter(|(_, before)| *before == wanted).map_or(now, |(first, _)| *first);
             self.stops.ready.insert(server, (first, wanted));
