@@ -11,7 +11,7 @@
 //!               FACTS (value, asked_at)                                  ▼ Op + Permit → Device
 //!                    └── observe ◀── WORKER ◀── poll timer               WORKERS: one task per device, owns its driver (&mut)
 //!                                       ▼ questions      ▼ changes: through the GATE alone
-//!                      switches (SNMP)    BMCs (IPMI)          boot answers (HTTP) only read the cache
+//!                      switches (SNMP)    BMCs (IPMI)          boot services (DHCP, TFTP, HTTP) read a view of it
 //! ```
 //!
 //! The path of one manifest, by function: `manifest::load` → `server::api::apply` → `store::Store::write_all` → `control::controller` absorbs
@@ -34,6 +34,8 @@
 //! - **claim**: what must not have two owners: a written root, an initiator's name, an address, an exclusive persona (`model::claim`).
 //! - **fence**: evidence that keeps a claim from others.
 //! - **boot answer**: what the boot services tell a machine. It *stands* until it is withdrawn; **parked** is the answer that starts nothing.
+//! - **view**: all that boot services answer from, as one immutable value that the controller publishes (`boot::view`).
+//! - **run**: one start: its boot script was fetched. Its **token** is signed, not stored; a **hello** comes with it.
 //! - **debt**: a port that was written for a server and must still be brought back.
 //! - **permit**, **gate**: the right to carry one operation out once, and the one place where datagrams that change something leave.
 //! - **pin**: what identifies a device, remembered at first sight (`model::identity`).
@@ -81,6 +83,7 @@
 //! - a fault in what is decided: `plan`, smallest world in `tests/plan.rs` first;
 //! - a new switch vendor: one table in `drivers::switch::profiles`, one recording, its expected ports;
 //! - a BMC's quirk: one row in `drivers::bmc::ipmi::quirks`, with the firmware that taught it;
+//! - what a machine that boots is told: `boot`, pure, and its goldens in `tests/answers.rs`; who asks, `server::boot`; what follows, `control::booting`;
 //! - a new rule about manifests: a code in `manifest::codes`, a function in `validate` or `lint`, a golden;
 //! - a new verb: one file in `cli`, its request in `api::routes`, its message in `control::operator`;
 //! - bytes from outside that break something: `testing::fuzz`, and they belong into `fuzz/corpus`;

@@ -11,8 +11,8 @@ use dhcproto::v4::DhcpOption as Opt;
 
 use super::view::{BootNetwork, Lease, Machine, View};
 use super::wire::{Firmware, Kind, Packet, Reply, no_proxy};
+use crate::model::Mac;
 use crate::model::server::Loader;
-use crate::model::{Mac, Name};
 
 /// How long an address is given for: to what runs, and to a machine that is parked or not known, which soon gets another one.
 const RUNS: Duration = Duration::from_secs(3600);
@@ -337,9 +337,4 @@ pub fn network_at<'a>(view: &'a View, addresses: &[ipnet::Ipv4Net], giaddr: Ipv4
     let network = view.networks.iter().find(here)?;
     let own = addresses.iter().map(ipnet::Ipv4Net::addr).find(|own| network.subnet.contains(own));
     Some((network, own))
-}
-
-/// Which networks nobody can be told of, for a condition.
-pub fn unreached<'a>(view: &'a View, addresses: &'a [ipnet::Ipv4Net]) -> impl Iterator<Item = &'a Name> {
-    view.networks.iter().filter(|n| !addresses.iter().any(|own| n.subnet.contains(&own.addr()))).map(|n| &n.name)
 }

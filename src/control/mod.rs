@@ -1,7 +1,7 @@
 //! The loop: the world in memory, a queue of server names, one pass over all that are due, one worker per device.
 //!
-//! `serve::run` puts it together. `controller` is the only task that owns the `Cache`; everything else talks to it by messages, so that what a
-//! boot request is answered and what is withdrawn have one order. Its parts are
+//! `serve::run` puts it together. `controller` is the only task that owns the `Cache`; everything else talks to it by messages. What boot
+//! services answer from it publishes (`booting`), before a withdrawal is recorded. Its parts are
 //! structs of their own: `Cache` (desired and observed), `Queue` (who is due), `InFlight` (what was sent), `Fleet` (workers and their logins),
 //! `Ledger` (its own records), `StatusWriter` (what people read), and `plan::guardrails`; `stops` is what holds them all back. Only `reconcile` fills workers with operations (and
 //! `outcome`, with saves), only a worker calls a driver, only `outbox` writes statuses and events, beside the loop.

@@ -150,17 +150,20 @@ impl Switch {
                 }
             }
         }
-        for (oid, vlan) in [(EGRESS, to), (UNTAGGED, to)] {
+        let ports = |oid, vlan, is_in: bool| {
             let mut ports = sets.get(&(oid, vlan)).cloned().unwrap_or_default();
-            ports.insert(port);
-            self.set(&[&format!("{oid}.{vlan}"), "x", &list(ports)]).await;
-        }
-        self.set(&[&format!("{PVID}.{port}"), "u", &to.to_string()]).await;
-        for (oid, vlan) in [(UNTAGGED, from), (EGRESS, from)] {
-            let mut ports = sets.get(&(oid, vlan)).cloned().unwrap_or_default();
-            ports.remove(&port);
-            self.set(&[&format!("{oid}.{vlan}"), "x", &list(ports)]).await;
-        }
+            if is_in {
+                ports.insert(port)
+            } else {
+                ports.remove(&port)
+            };
+            [format!("{oid}.{vlan}"), "x".to_owned(), list(ports)]
+        };
+        let pvid = [format!("{PVID}.{port}"), "u".to_owned(), to.to_string()];
+        let all = [ports(EGRESS, to, true), ports(UNTAGGED, to, true), pvid, ports(UNTAGGED, from, false), ports(EGRESS, from, false)];
+        // In one request: whoever undoes it does not come in between.
+        let words: Vec<&str> = all.iter().flatten().map(String::as_str).collect();
+        self.set(&words).await;
     }
 
     /// Every SET that reached the tables, in order.
