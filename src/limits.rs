@@ -155,8 +155,8 @@ pub const BOOT_CONNECTIONS: usize = 256;
 pub const API_CONNECTIONS: usize = 128;
 /// How long a connection may take to say what it wants, at first and between two requests.
 pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long a connection for a boot script may last: iPXE gives up sooner.
-pub(crate) const BOOT_CONNECTION_FOR: Duration = Duration::from_secs(30);
+/// How long a connection for a boot script, a kernel or an initrd may last: half a gigabyte over a link of ten megabits.
+pub(crate) const BOOT_CONNECTION_FOR: Duration = Duration::from_secs(600);
 /// Lines of the log about boot answers at once, and then per second: a rack that comes up together is 40 machines.
 pub(crate) const BOOT_LINES: f64 = 50.0;
 pub(crate) const BOOT_LINES_PER_SECOND: f64 = 5.0;
