@@ -328,3 +328,28 @@ async fn an_edit_of_the_root_leaves_what_runs_ready() {
     let conditions = site.status(ObjectKind::Binding, "b").await["conditions"].clone();
     assert!(conditions.as_array().unwrap().iter().any(|c| c["type"] == "UpToDate" && c["status"] == "False"), "{conditions}");
 }
+
+/// Its power did not change: its time begins with the script that it fetched anew.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_reboots_itself_has_its_time_to_come_up() {
+    let site = Small::that_says_hello().await;
+    let spec = json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce", "boot": { "deadline": "2m", "retries": 1 } });
+    let binding = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": spec });
+    site.apply(vec![Object::from_json(binding).unwrap()]).await;
+    site.ready().await;
+    let offs = || async { site.events().await.iter().filter(|event| event.contains("Sent") && event.contains("soft-off")).count() };
+    for _ in 0..3 {
+        sleep(MINUTES).await;
+        site.centre.reboots(&name("s"));
+        sleep(MINUTES).await;
+        site.ready().await;
+        assert_eq!(offs().await, 0);
+    }
+    // One that comes up no more is begun anew, after its time.
+    site.centre.never_says_hello(&name("s"));
+    site.centre.reboots(&name("s"));
+    sleep(Duration::from_secs(110)).await;
+    assert_eq!(offs().await, 0);
+    sleep(MINUTES).await;
+    assert_eq!(offs().await, 1);
+}

@@ -244,7 +244,10 @@ impl Controller {
             return false;
         }
         // A power-on of ours ends what ran before it.
-        if body.evidence.get(persona).is_some_and(|e| e.run.is_some()) {
+        if let Some(before) = body.evidence.get(persona).and_then(|e| e.run.as_ref()) {
+            if before.hello.is_some() {
+                self.cache.memory_of(server).began_anew_at = self.clock.now();
+            }
             // Whatever is in the manifests by now, it is what stands here.
             let message = format!("{server} started persona {persona} anew by itself");
             self.status.event("Normal", &format!("Server/{server}"), "StartedByItself", &message);

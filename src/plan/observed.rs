@@ -107,6 +107,8 @@ pub struct Memory {
     /// When power-on was last sent, and how often, since the body was last seen on and since the boot answer stands.
     pub on_sent_at: Tick,
     pub on_tries: u32,
+    /// When what had come up here last fetched its script anew, without having been switched on.
+    pub began_anew_at: Tick,
     /// When it, or somebody with its MAC, last asked what to boot.
     pub boot_asked_at: Option<Tick>,
     /// It was parked then, although something is to run there: when, and why.

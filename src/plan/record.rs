@@ -191,7 +191,12 @@ impl Record {
             }
             Record::Withdraw(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = true),
             Record::StandAgain(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = false),
-            Record::Run { persona, run } => body.evidence.get_mut(persona).into_iter().for_each(|e| e.run = Some(run.clone())),
+            Record::Run { persona, run } => {
+                let Some(evidence) = body.evidence.get_mut(persona) else { return };
+                evidence.run = Some(run.clone());
+                // One that nobody ordered counts like those that are.
+                body.starts = body.starts.max(1);
+            }
             Record::Hello { persona, nonce, at } => {
                 let run = body.evidence.get_mut(persona).and_then(|e| e.run.as_mut()).filter(|run| run.nonce == *nonce);
                 run.into_iter().for_each(|run| run.hello = run.hello.take().or_else(|| Some(at.clone())));

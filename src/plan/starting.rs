@@ -26,9 +26,10 @@ pub(crate) fn came_up(holder: &Holder, evidence: &Evidence) -> bool {
     (!fetches || run.is_some()) && (!says_hello || run.is_some_and(|run| run.hello.is_some()))
 }
 
-/// Since when it is on, as far as this process knows.
-fn on_since(seen: &Observed) -> Tick {
-    seen.memory.on_sent_at.max(seen.memory.came_on_at)
+/// Since when it starts, as far as this process knows: since it is on, or since it began anew by itself after it had come up.
+fn starts_since(seen: &Observed) -> Tick {
+    let memory = &seen.memory;
+    memory.on_sent_at.max(memory.came_on_at).max(memory.began_anew_at)
 }
 
 /// What stands here was started, and has not come up.
@@ -43,7 +44,7 @@ pub(crate) fn retry(holder: &Holder, seen: &Observed) -> Option<String> {
     not_up(holder, seen)?;
     let asked_at = seen.power.as_ref()?.asked_at;
     let deadline = holder.boot.deadline.0;
-    let late = asked_at.since(on_since(seen)) > deadline;
+    let late = asked_at.since(starts_since(seen)) > deadline;
     let starts = seen.body.starts.max(1);
     (late && starts <= holder.boot.retries)
         .then(|| format!("it has not come up within {}: retry {starts} of {}", seconds(deadline), holder.boot.retries))
@@ -60,7 +61,7 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
     let Some(holder) = want.holder.as_ref().filter(|_| want.past.is_none()) else { return };
     let Some(evidence) = not_up(holder, seen).filter(|_| seen.body.off.is_none()) else { return };
     let (server, persona) = (&want.server, &holder.persona);
-    let since = on_since(seen);
+    let since = starts_since(seen);
     let asked = seen.memory.boot_asked_at.filter(|at| *at >= since);
     let deadline = holder.boot.deadline.0;
     let firmware = limits::FIRMWARE_WITHIN.min(deadline);
@@ -74,12 +75,12 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
     let until = since.plus(by);
     let age = seconds(now.since(since));
     if now < until {
-        plan.wait(Reason::Starting, format!("server {server} is on since {age}, and {what} yet"));
+        plan.wait(Reason::Starting, format!("server {server} was started {age} ago, and {what} yet"));
         plan.wake(until);
         return;
     }
     let look = "see its console, its boot order, the network of its boot NIC, and `embody why server";
-    plan.problem(reason, format!("server {server} is on since {age}, and {what}: {look}/{server}`"));
+    plan.problem(reason, format!("server {server} was started {age} ago, and {what}: {look}/{server}`"));
     // Then it is begun anew, by a question that is asked after its time.
     let retries = seen.body.starts.max(1) <= holder.boot.retries;
     if retries && now < since.plus(deadline) {
