@@ -13,7 +13,7 @@ use dhcproto::{Decodable, Decoder};
 use embody::testing::boot::answer::{Ask, Verdict, judge};
 use embody::testing::boot::dhcp::{Decision, Place, Serves, boot_server, decide};
 use embody::testing::boot::script::{self, For};
-use embody::testing::boot::view::{BootNetwork, Lease, Machine, View};
+use embody::testing::boot::view::{BootNetwork, Halt, Lease, Machine, View};
 use embody::testing::boot::wire::Packet;
 use embody::testing::model::body::Snapshot;
 use embody::testing::model::server::{Arch, Loader};
@@ -71,8 +71,9 @@ fn network(boot: Value) -> BootNetwork {
 fn view(machines: Vec<(Mac, Machine)>) -> View {
     let boot =
         json!({ "range": "10.77.0.100-10.77.0.199", "dns": ["10.77.0.2"], "ntp": ["10.77.0.3"], "mtu": 9000, "domain": "example.org" });
-    let mut view = View { networks: Arc::new(vec![network(boot)]), ..View::default() };
-    machines.into_iter().for_each(|(mac, machine)| view.machines.insert_mut(mac, Arc::new(machine)));
+    let mut view = View::default();
+    view.networks = Arc::new(vec![network(boot)]);
+    machines.into_iter().for_each(|(mac, machine)| view.insert(mac, machine));
     view
 }
 
@@ -202,7 +203,9 @@ fn a_fixed_address_is_offered_while_its_answer_stands_and_nobody_gets_anothers()
     let own = Ipv4Addr::new(10, 77, 0, 21);
     let stands = || machine(packet.mac, json!({}));
     assert_eq!(offered(Some(stands()), &|_| ()), own);
-    for machine in [Machine { standing: None, ..stands() }, Machine { parked: Some("declared off".into()), ..stands() }] {
+    for machine in
+        [Machine { standing: None, ..stands() }, Machine { parked: Some(Halt { why: "declared off".into(), waits: false }), ..stands() }]
+    {
         assert_ne!(offered(Some(machine), &|_| ()), own);
     }
     assert_ne!(offered(Some(stands()), &|view| view.stop = Some("the store".into())), own);
@@ -262,7 +265,10 @@ fn who_is_not_the_machine_or_not_there_is_parked() {
         more(&mut view);
         match judge(ask, &view) {
             Verdict::Starts { .. } => "starts".to_owned(),
-            Verdict::Parked(parked) => format!("{} {}", parked.by_itself, parked.why),
+            Verdict::Parked(parked) => {
+                assert!(!parked.by_itself || !parked.waits);
+                format!("{} {}", if parked.waits { "waits:" } else { "parked:" }, parked.why)
+            }
         }
     };
     let stands = || machine(mac, json!({}));
@@ -271,7 +277,8 @@ fn who_is_not_the_machine_or_not_there_is_parked() {
     assert_eq!(of(Machine { smbios: Some(one.to_uppercase()), ..stands() }, &plain, &asks(Some(one), None)), "starts");
     let other = "8f14e45f-ceea-467f-a0e6-000000000002";
     assert!(
-        of(Machine { smbios: Some(one.into()), ..stands() }, &plain, &asks(Some(other), None)).starts_with("true the machine says it is")
+        of(Machine { smbios: Some(one.into()), ..stands() }, &plain, &asks(Some(other), None))
+            .starts_with("parked: the machine says it is")
     );
     // A board that was given none shows zeros: that is nobody.
     assert_eq!(
@@ -280,9 +287,28 @@ fn who_is_not_the_machine_or_not_there_is_parked() {
     );
     assert!(of(stands(), &|view| view.uuids.insert_mut(one.into(), name("s2")), &asks(Some(one), None)).contains("was started on s2"));
     let quarantine = |view: &mut View| view.networks = Arc::new(vec![BootNetwork { quarantine: true, ..view.networks[0].clone() }]);
-    assert!(of(stands(), &quarantine, &asks(None, Some("10.77.0.150"))).contains("role quarantine"));
-    assert!(of(Machine { boots_over: Some(name("nic2")), ..stands() }, &plain, &asks(None, None)).contains("boots over its NIC nic2"));
-    assert!(of(Machine { standing: None, ..stands() }, &plain, &asks(None, None)).contains("nothing is to run"));
+    let of_quarantine = of(stands(), &quarantine, &asks(None, Some("10.77.0.150")));
+    assert!(of_quarantine.starts_with("waits:") && of_quarantine.contains("role quarantine"), "{of_quarantine}");
+    // What cannot start it says nothing of what the server runs.
+    let over_another = of(Machine { boots_over: Some(name("nic2")), ..stands() }, &plain, &asks(None, None));
+    assert!(over_another.starts_with("parked:") && over_another.contains("boots over its NIC nic2"), "{over_another}");
+    let nothing = || Machine { standing: None, ..stands() };
+    assert_eq!(of(nothing(), &plain, &asks(None, None)), "waits: nothing is to run on s1");
+    // Nor does who asks from an address that another machine was given.
+    let has = |whose: &'static str| {
+        move |view: &mut View| {
+            let of = Lease {
+                mac: if whose == "s1" { mac } else { "52:54:00:77:00:02".parse().unwrap() },
+                network: name("boot"),
+                since: String::new(),
+            };
+            view.insert("52:54:00:77:00:02".parse().unwrap(), Machine { server: name("s2"), ..nothing() });
+            view.insert_lease("10.77.0.150".parse().unwrap(), Arc::new(of));
+        }
+    };
+    let from = asks(None, Some("10.77.0.150"));
+    assert_eq!(of(nothing(), &has("s1"), &from), "waits: nothing is to run on s1");
+    assert_eq!(of(nothing(), &has("s2"), &from), "parked: nothing is to run on s1");
     let arm = Ask { arch: Arch::Aarch64, ..asks(None, None) };
     assert!(of(stands(), &plain, &arm).contains("is for x86_64, the machine says aarch64"));
 }

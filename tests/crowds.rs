@@ -41,7 +41,9 @@ fn view() -> View {
     let standing = Some(Arc::new(serde_json::from_value(snapshot).unwrap()));
     let server = "s".parse().unwrap();
     let machine = Machine { server, boots_over: None, parked: None, standing, smbios: None, run: None, loader: Loader::Auto };
-    View { machines: View::default().machines.insert("52:54:00:00:00:01".parse().unwrap(), Arc::new(machine)), ..View::default() }
+    let mut view = View::default();
+    view.insert("52:54:00:00:00:01".parse().unwrap(), machine);
+    view
 }
 
 impl Drop for Boot {
@@ -71,7 +73,7 @@ impl Boot {
 
     async fn send(&self) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(b"GET /boot/52:54:00:00:00:01 HTTP/1.1\r\nHost: boot\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /boot/52:54:00:00:00:01 HTTP/1.1\r\nHost: boot\r\nUser-Agent: iPXE/1.21.1+\r\n\r\n").await.unwrap();
         stream
     }
 

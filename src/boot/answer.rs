@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::view::{Machine, View};
+use super::view::{Halt, Machine, View};
 use crate::model::body::Snapshot;
 use crate::model::server::Arch;
 use crate::model::{Mac, Name};
@@ -34,6 +34,8 @@ pub struct Parked {
     pub server: Option<Name>,
     /// Something stands there, and the machine is parked for what it says of itself.
     pub by_itself: bool,
+    /// As far as can be seen here it runs nothing, and waits for something to boot.
+    pub waits: bool,
 }
 
 /// What the SMBIOS UUID of a machine is compared by; nothing where it says none, or all zeros or all ones, as boards do that were given none.
@@ -46,29 +48,34 @@ pub(crate) fn uuid(text: &str) -> Option<String> {
 
 /// The answer for a NIC's address.
 pub fn judge(ask: &Ask, view: &View) -> Verdict {
-    let Some(machine) = view.machines.get(&ask.mac) else {
-        return Verdict::Parked(Parked { why: "no server has this MAC address".to_owned(), server: None, by_itself: false });
+    let Some(machine) = view.machine(ask.mac) else {
+        let why = "no server has this MAC address".to_owned();
+        return Verdict::Parked(Parked { why, server: None, by_itself: false, waits: false });
     };
     let server = Some(machine.server.clone());
-    if let Some(why) = parked(ask, machine, view) {
-        return Verdict::Parked(Parked { why, server, by_itself: false });
+    // Who asks from another machine's address may be that one.
+    let is_another = ask.from.and_then(|from| view.leased_to(from)).is_some_and(|other| other.server != machine.server);
+    if let Some(halt) = parked(ask, machine, view) {
+        return Verdict::Parked(Parked { why: halt.why, server, by_itself: false, waits: halt.waits && !is_another });
     }
     let Some(snapshot) = &machine.standing else {
-        return Verdict::Parked(Parked { why: format!("nothing is to run on {}", machine.server), server, by_itself: false });
+        let why = format!("nothing is to run on {}", machine.server);
+        return Verdict::Parked(Parked { why, server, by_itself: false, waits: !is_another });
     };
     match not_it(ask, machine, snapshot, view) {
-        Some(why) => Verdict::Parked(Parked { why, server, by_itself: true }),
+        Some(why) => Verdict::Parked(Parked { why, server, by_itself: true, waits: false }),
         None => Verdict::Starts { server: machine.server.clone(), snapshot: Arc::clone(snapshot) },
     }
 }
 
 /// Whatever the machine says of itself.
-fn parked(ask: &Ask, machine: &Machine, view: &View) -> Option<String> {
+fn parked(ask: &Ask, machine: &Machine, view: &View) -> Option<Halt> {
     let network = ask.from.and_then(|from| view.network_of(from));
     let quarantine = network.filter(|network| network.quarantine).map(|n| format!("{} is the network of role quarantine", n.name));
     let other =
         || machine.boots_over.as_ref().map(|nic| format!("{} boots over its NIC {nic}, and {} is another one", machine.server, ask.mac));
-    machine.parked.clone().or_else(|| view.stop.clone()).or(quarantine).or_else(other)
+    let waits = |why| Halt { why, waits: machine.boots_over.is_none() };
+    machine.parked.clone().or_else(|| view.stop.clone().or(quarantine).or_else(other).map(waits))
 }
 
 /// What it says of itself is not what was started there.

@@ -129,7 +129,7 @@ pub fn binary(arch: Option<u16>) -> Option<&'static str> {
 
 /// What a packet is answered.
 pub fn decide(packet: &Packet, place: &Place<'_>, view: &View, is_free: IsFree<'_>) -> Decision {
-    let machine = view.machines.get(&packet.mac).map(AsRef::as_ref);
+    let machine = view.machine(packet.mac).map(AsRef::as_ref);
     if !packet.is_request || place.serves == Serves::Nothing {
         return Decision::Nothing(Why::NotOurs);
     }
@@ -168,7 +168,7 @@ fn proxy(packet: &Packet, place: &Place<'_>, boot: &File) -> Decision {
 
 /// The answer of a boot server on port 4011 (PXE 2.1, section 2.2.5).
 pub fn boot_server(packet: &Packet, place: &Place<'_>, view: &View) -> Option<Reply> {
-    let machine = view.machines.get(&packet.mac).map(AsRef::as_ref);
+    let machine = view.machine(packet.mac).map(AsRef::as_ref);
     if !packet.is_request || packet.kind != Kind::Request || (machine.is_none() && !serves_strangers(place)) {
         return None;
     }
@@ -248,7 +248,8 @@ fn address(packet: &Packet, place: &Place<'_>, machine: Option<&Machine>, view: 
 /// It asks for what it does not have. An address that was never ours to give is somebody else's to refuse.
 fn refusal(packet: &Packet, place: &Place<'_>, view: &View, asked_for: Option<Ipv4Addr>) -> Decision {
     let in_range = |address: &Ipv4Addr| place.network.boot.range.is_some_and(|range| range.contains(*address));
-    let whose = asked_for.and_then(|address| stands_at(address, place, view));
+    let here = asked_for.filter(|address| place.network.subnet.contains(address));
+    let whose = here.and_then(|address| view.standing_at(address));
     if whose == Some(packet.mac) && packet.server != Some(place.own) {
         // It is not given now, and what may run there keeps what it has.
         return Decision::Nothing(Why::NotOurs);
@@ -265,12 +266,6 @@ fn refusal(packet: &Packet, place: &Place<'_>, view: &View, asked_for: Option<Ip
         });
     }
     Decision::Nothing(Why::NotOurs)
-}
-
-/// The NIC that an address was answered for.
-fn stands_at(address: Ipv4Addr, place: &Place<'_>, view: &View) -> Option<Mac> {
-    let of = |machine: &Machine| machine.standing.as_ref()?.addresses.iter().find(|(_, net)| net.addr() == address).map(|(mac, _)| *mac);
-    place.network.subnet.contains(&address).then(|| view.machines.values().find_map(|machine| of(machine)))?
 }
 
 fn reply(kind: Kind, address: Option<Ipv4Addr>, packet: &Packet, machine: Option<&Machine>, place: &Place<'_>, boot: &File) -> Reply {

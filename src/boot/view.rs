@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use rpds::RedBlackTreeMapSync;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::token::SiteKey;
 use crate::model::body::Snapshot;
@@ -22,7 +22,7 @@ pub struct Machine {
     /// The NIC that the server boots over, where this is another one: that one alone gets a boot file.
     pub boots_over: Option<Name>,
     /// Why it is parked whatever stands there.
-    pub parked: Option<String>,
+    pub parked: Option<Halt>,
     /// What stands there, as it was when it began to.
     pub standing: Option<Arc<Snapshot>>,
     /// The SMBIOS UUID that the machine showed at the first request of this start.
@@ -30,6 +30,20 @@ pub struct Machine {
     /// The nonce of the last start.
     pub run: Option<String>,
     pub loader: Loader,
+}
+
+impl Machine {
+    fn address(&self, mac: Mac) -> Option<Ipv4Addr> {
+        Some(self.standing.as_ref()?.addresses.get(&mac)?.addr())
+    }
+}
+
+/// Why a machine is parked whatever stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    pub why: String,
+    /// It is the machine that it is thought to be, and runs nothing: it waits. Otherwise that it asks says nothing of what the server runs.
+    pub waits: bool,
 }
 
 /// A network over which machines boot, or a segment of one.
@@ -55,7 +69,11 @@ pub struct Lease {
 
 #[derive(Clone, Default)]
 pub struct View {
-    pub machines: RedBlackTreeMapSync<Mac, Arc<Machine>>,
+    machines: RedBlackTreeMapSync<Mac, Arc<Machine>>,
+    /// The same NICs, by their servers.
+    nics: RedBlackTreeSetSync<(Name, Mac)>,
+    /// The fixed addresses of what stands, and the NICs that they were answered for.
+    standing_at: RedBlackTreeMapSync<Ipv4Addr, Mac>,
     pub networks: Arc<Vec<BootNetwork>>,
     pub leases: RedBlackTreeMapSync<Ipv4Addr, Arc<Lease>>,
     /// The same, by whom they were given to.
@@ -69,6 +87,46 @@ pub struct View {
 }
 
 impl View {
+    pub fn machine(&self, mac: Mac) -> Option<&Arc<Machine>> {
+        self.machines.get(&mac)
+    }
+
+    /// A NIC's machine. All NICs of a server tell the same of what stands there.
+    pub fn machine_of(&self, server: &Name) -> Option<&Arc<Machine>> {
+        let from = (server.clone(), Mac::LEAST);
+        let (_, mac) = self.nics.range(from..).next().filter(|(of, _)| of == server)?;
+        self.machine(*mac)
+    }
+
+    /// The NIC that a fixed address was answered for.
+    pub fn standing_at(&self, address: Ipv4Addr) -> Option<Mac> {
+        self.standing_at.get(&address).copied()
+    }
+
+    /// The machine that an address was given to, out of a range.
+    pub fn leased_to(&self, address: Ipv4Addr) -> Option<&Arc<Machine>> {
+        self.machine(self.leases.get(&address)?.mac)
+    }
+
+    pub fn insert(&mut self, mac: Mac, machine: Machine) {
+        self.remove(mac);
+        if let Some(address) = machine.address(mac) {
+            self.standing_at.insert_mut(address, mac);
+        }
+        self.nics.insert_mut((machine.server.clone(), mac));
+        self.machines.insert_mut(mac, Arc::new(machine));
+    }
+
+    /// Whether there was one.
+    pub fn remove(&mut self, mac: Mac) -> bool {
+        let Some(old) = self.machines.get(&mac).cloned() else { return false };
+        if let Some(address) = old.address(mac).filter(|address| self.standing_at(*address) == Some(mac)) {
+            self.standing_at.remove_mut(&address);
+        }
+        self.nics.remove_mut(&(old.server.clone(), mac));
+        self.machines.remove_mut(&mac)
+    }
+
     /// The address that was given to this MAC on a network.
     pub fn lease(&self, mac: Mac, network: &Name) -> Option<Ipv4Addr> {
         self.leased.get(&(mac, network.clone())).copied()

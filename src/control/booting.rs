@@ -138,12 +138,12 @@ impl Controller {
         let before = booting.macs.remove(server).unwrap_or_default();
         for mac in now.union(&before) {
             match self.cache.machine(*mac) {
-                Some(machine) if booting.view.machines.get(mac).is_none_or(|old| **old != machine) => {
-                    booting.view.machines.insert_mut(*mac, Arc::new(machine));
+                Some(machine) if booting.view.machine(*mac).is_none_or(|old| **old != machine) => {
+                    booting.view.insert(*mac, machine);
                     booting.changed = true;
                 }
                 Some(_) => {}
-                None => booting.changed |= booting.view.machines.remove_mut(mac),
+                None => booting.changed |= booting.view.remove(*mac),
             }
         }
         if !now.is_empty() {
@@ -186,9 +186,9 @@ impl Controller {
             return;
         }
         for mac in self.cache.macs_of(server) {
-            let Some(machine) = self.booting.view.machines.get(&mac).filter(|machine| machine.standing.is_some()) else { continue };
+            let Some(machine) = self.booting.view.machine(mac).filter(|machine| machine.standing.is_some()) else { continue };
             let parked = crate::boot::view::Machine { standing: None, ..machine.as_ref().clone() };
-            self.booting.view.machines.insert_mut(mac, Arc::new(parked));
+            self.booting.view.insert(mac, parked);
             self.booting.changed = true;
         }
         // Where it cannot be stored, it is as it was.
@@ -262,11 +262,10 @@ impl Controller {
     pub(super) async fn was_parked(&mut self, parked: &Parked) {
         let Some(server) = &parked.server else { return };
         let now = self.clock.now();
-        // By what it says of itself; all else for which it may be parked is told of the server.
-        let for_nothing = !parked.by_itself;
         let memory = self.cache.memory_of(server);
+        // By what it says of itself; all else for which it may be parked is told of the server.
         memory.parked = parked.by_itself.then(|| (now, format!("parked: {}", parked.why)));
-        memory.was_parked(for_nothing, now);
+        memory.was_parked(parked.waits, now);
         let declared = self.cache.body(server).declared.is_some_and(|d| d.what != Declaration::OffButRuns);
         if declared && !self.record(server, &[Record::DeclaredAs(Declaration::OffButRuns)]).await {
             tracing::warn!(server = %server, "that a body which was declared off asks what to boot could not be stored");
@@ -290,7 +289,9 @@ impl Controller {
         };
         let Some((persona, evidence)) = body.evidence.iter().find(of_it) else {
             let message = format!("a hello of another start than the last one was refused at {server}");
-            self.status.event("Warning", &format!("Server/{server}"), "HelloRefused", &message);
+            if self.booting.timelines().is_news(server, &message, tokio::time::Instant::now()) {
+                self.status.event("Warning", &format!("Server/{server}"), "HelloRefused", &message);
+            }
             return Hello::Another;
         };
         // It is alive, whatever else is so.
@@ -393,14 +394,14 @@ impl Controller {
     /// Nobody has it, and nobody claims it; who had it last is no machine of a manifest, nor of what may be alive.
     fn may_give(&self, (address, mac, _): &(Ipv4Addr, Mac, Name), before: &[(Ipv4Addr, Mac, Name)]) -> bool {
         let view = self.booting.view();
-        let other = view.leases.get(address).is_some_and(|lease| lease.mac != *mac && view.machines.contains_key(&lease.mac));
+        let other = view.leases.get(address).is_some_and(|lease| lease.mac != *mac && view.machine(lease.mac).is_some());
         let claimed = self.cache.is_claimed(&Claim::Address(IpAddr::V4(*address)));
         let twice = before.iter().any(|(earlier, whose, _)| earlier == address && whose != mac);
         !other && !claimed && !twice
     }
 
     pub(super) fn discovered(&self) -> Vec<DiscoveredRow> {
-        let is_named = |mac: &Mac| self.booting.view.machines.contains_key(mac);
+        let is_named = |mac: &Mac| self.booting.view.machine(*mac).is_some();
         let strangers = self.booting.timelines().strangers().into_iter().filter(|stranger| !is_named(&stranger.mac));
         let row = |stranger: super::timeline::Stranger| DiscoveredRow {
             mac: stranger.mac.to_string(),
@@ -420,7 +421,7 @@ impl Controller {
             address: address.to_string(),
             mac: lease.mac.to_string(),
             network: lease.network.to_string(),
-            server: view.machines.get(&lease.mac).map(|machine| machine.server.to_string()),
+            server: view.machine(lease.mac).map(|machine| machine.server.to_string()),
             since: lease.since.clone(),
         };
         view.leases.iter().map(row).collect()

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::cache::Cache;
-use crate::boot::view::Machine;
+use crate::boot::view::{Halt, Machine};
 use crate::model::body::{Body, Evidence, Phase, Snapshot};
 use crate::model::claim::Claim;
 use crate::model::{Mac, Name};
@@ -78,27 +78,29 @@ impl Cache {
         })
     }
 
-    fn parked(&self, mac: Mac, server: &Name, other: Option<&Name>, standing: Option<&Evidence>) -> Option<String> {
+    fn parked(&self, mac: Mac, server: &Name, other: Option<&Name>, standing: Option<&Evidence>) -> Option<Halt> {
         let body = self.bodies.get(server).map(|b| &b.value);
+        let halt = |why| Some(Halt { why, waits: false });
         if let Some(other) = other {
-            return Some(format!("{mac} belongs to what may run on {other}"));
+            return halt(format!("{mac} belongs to what may run on {other}"));
         }
         if self.unreadable.contains_key(server) || self.anything.contains(server) {
-            return Some(format!("nothing is known of what {server} runs"));
+            return halt(format!("nothing is known of what {server} runs"));
         }
         if body.is_some_and(|b| b.confirm_start) {
-            return Some(format!("the store went backwards: whether what stands on {server} runs elsewhere by now is for a person to say"));
+            return halt(format!("the store went backwards: whether what stands on {server} runs elsewhere by now is for a person to say"));
         }
         if body.is_some_and(|b| b.declared.is_some()) {
-            return Some(format!("{server} was declared off"));
+            return halt(format!("{server} was declared off"));
         }
         let evidence = standing?;
         if evidence.phase == Phase::Answered {
-            return Some(format!("persona {} is to run on {server}, which is not ready for it yet", evidence.snapshot.persona));
+            let why = format!("persona {} is to run on {server}, which is not ready for it yet", evidence.snapshot.persona);
+            return Some(Halt { why, waits: true });
         }
         let snapshot = &evidence.snapshot;
         let other = self.runs_by_mistake(server, snapshot)?;
-        Some(format!("{other} was declared off, is on all the same, and may run what persona {} claims", snapshot.persona))
+        halt(format!("{other} was declared off, is on all the same, and may run what persona {} claims", snapshot.persona))
     }
 
     /// Another body that was declared off, is on, and may run what this claims: neither of them starts.

@@ -55,6 +55,11 @@ impl schemars::JsonSchema for Vlan {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac([u8; 6]);
 
+impl Mac {
+    /// The first one in order.
+    pub(crate) const LEAST: Mac = Mac([0; 6]);
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadMac {
     #[error("found `{found}`, expected a MAC address such as \"00:17:a4:77:00:01\"")]

@@ -252,10 +252,10 @@ impl Memory {
         self.may_be_on();
     }
 
-    /// It asked, and was told to wait. `for_nothing`: since nothing is to run there, not for what it says of itself.
-    pub fn was_parked(&mut self, for_nothing: bool, at: Tick) {
+    /// It asked, and was told to wait. `waits`: it is this machine, and runs nothing.
+    pub fn was_parked(&mut self, waits: bool, at: Tick) {
         let since = self.waits_parked.filter(|(_, last)| at.since(*last) <= limits::PARKED_ASKS_WITHIN).map_or(at, |(since, _)| since);
-        self.waits_parked = for_nothing.then_some((since, at));
+        self.waits_parked = waits.then_some((since, at));
         self.asked_what_to_boot(at);
     }
 

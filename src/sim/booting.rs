@@ -335,7 +335,7 @@ impl Answers {
     /// Something of this NIC was heard.
     pub(super) fn is_alive(&self, mac: Mac) {
         let Some((_, _, shared)) = self.holds.borrow().clone() else { return };
-        let server = shared.view.borrow().as_ref().and_then(|view| Some(view.machines.get(&mac)?.server.clone()));
+        let server = shared.view.borrow().as_ref().and_then(|view| Some(view.machine(mac)?.server.clone()));
         if let (Some(server), Some(controller)) = (server, self.controller.borrow().as_ref()) {
             // What is told so is told again by the next question.
             let _full = controller.try_send(Message::Alive(server));

@@ -83,7 +83,20 @@ async fn what_stands_is_started_once_for_each_script_and_says_hello_by_its_token
     assert_eq!(site.fetch("POST", &format!("{second}/hello"), "{}").await.0, 204);
     assert_eq!(site.fetch("POST", &format!("{second}/hello"), "{}").await.0, 204);
     site.controller.ready("web", 10).await;
+    // Who looks by hand starts nothing, and voids nothing.
+    let path = format!("/boot/{}", MACS[0].replace(':', "-"));
+    for agent in ["curl/8.5.0", "Wget/1.21.3", ""] {
+        let (status, shown) = site.fetch_as(agent, "GET", &path, "").await;
+        assert!(status == 200 && shown.contains("it would start persona p on s1") && !shown.contains("#!ipxe"), "{shown}");
+    }
+    assert_eq!(site.fetch("POST", &format!("{second}/hello"), "{}").await.0, 204);
+    site.controller.ready("web", 10).await;
+    // Said again and again, it is one event.
+    for _ in 0..5 {
+        assert_eq!(site.fetch("POST", &format!("{first}/hello"), "{}").await.0, 410);
+    }
     let events = site.controller.run(&["events"]).await;
+    assert_eq!(events.matches("HelloRefused").count(), 1, "{events}");
     assert!(events.contains("HelloRefused") && events.contains("StartedByItself"), "{events}");
 
     // Another machine with this MAC address is not it.

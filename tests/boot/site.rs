@@ -185,15 +185,19 @@ impl Site {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// One fetch by HTTP, from the client's side: status and body.
+    /// One fetch by HTTP, as iPXE does it, from the client's side: status and body.
     pub async fn fetch(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.fetch_as("iPXE/1.21.1+", method, path, body).await
+    }
+
+    pub async fn fetch_as(&self, agent: &str, method: &str, path: &str, body: &str) -> (u16, String) {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{HTTP}{path}") };
         let code = "import sys, urllib.request, urllib.error\n\
-                    r = urllib.request.Request(sys.argv[2], method=sys.argv[1], data=sys.argv[3].encode() if sys.argv[1] == 'POST' else None)\n\
+                    r = urllib.request.Request(sys.argv[2], method=sys.argv[1], data=sys.argv[3].encode() if sys.argv[1] == 'POST' else None, headers={'User-Agent': sys.argv[4]})\n\
                     try:\n    a = urllib.request.urlopen(r, timeout=10); print(a.status); print(a.read(100000).decode('latin-1'))\n\
                     except urllib.error.HTTPError as e:\n    print(e.code); print(e.read().decode('latin-1'))\n";
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.lan.hosts[1].0, "/usr/bin/python3", "-c", code, method, &url, body]);
+        command.args(["netns", "exec", &self.lan.hosts[1].0, "/usr/bin/python3", "-c", code, method, &url, body, agent]);
         let output = command.output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (status, body) = text.split_once('\n').unwrap_or_else(|| panic!("{path}: {}", String::from_utf8_lossy(&output.stderr)));

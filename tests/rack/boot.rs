@@ -12,7 +12,7 @@ use super::site::{MACS, Manifests, Site};
 /// Status and body of the boot answer for a MAC address; 0 where nobody listens.
 pub async fn ask(port: u16, mac: &str) -> (u16, String) {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return (0, String::new()) };
-    stream.write_all(format!("GET /boot/{mac} HTTP/1.0\r\nHost: boot\r\n\r\n").as_bytes()).await.unwrap();
+    stream.write_all(format!("GET /boot/{mac} HTTP/1.0\r\nHost: boot\r\nUser-Agent: iPXE/1.21.1+\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));

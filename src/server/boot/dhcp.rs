@@ -380,7 +380,7 @@ impl Here {
         let Some((network, own, serves)) = self.place(&packet, &view) else { return };
         let base = self.dhcp.desk.base(own);
         let now = Instant::now();
-        let machine = view.machines.get(&packet.mac).cloned();
+        let machine = view.machine(packet.mac).cloned();
         let decision = {
             let mut state = self.dhcp.state();
             state.pool.heard(packet.mac, now);
@@ -473,7 +473,7 @@ impl Here {
         }
         desk.saw(server, Stage::Dhcp, &dhcp::described(packet));
         let Some((view, _)) = desk.view() else { return };
-        let Some(machine) = view.machines.get(&packet.mac) else { return };
+        let Some(machine) = view.machine(packet.mac) else { return };
         let place = Place { network, serves: Serves::Full, own, base, chained: false };
         if let File::Refused(why) = dhcp::file(packet, Some(machine), &place) {
             desk.note(server, "NoBootFile", format!("its NIC {} asks for something to boot, and gets an address alone: {why}", packet.mac));

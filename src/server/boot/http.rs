@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, Request, State};
-use axum::http::{Extensions, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -190,6 +190,7 @@ async fn script(
     Extension(ends): Extension<Ends>,
     Path(mac): Path<String>,
     Query(asked): Query<Asked>,
+    headers: HeaderMap,
 ) -> Response {
     let mac: Mac = match mac.parse() {
         Ok(mac) => mac,
@@ -203,6 +204,9 @@ async fn script(
     };
     let from = if let IpAddr::V4(from) = ends.theirs.ip() { Some(from) } else { None };
     let ask = Ask { mac, uuid: asked.uuid, arch, from };
+    if !is_ipxe(&headers) {
+        return http.shown(&ask).map_or_else(later, text);
+    }
     match http.answer(ask, &base(ends.ours)).await {
         Some(answer) => {
             http.told.lock().unwrap_or_else(PoisonError::into_inner).tell(mac, &answer.says, Instant::now());
@@ -212,7 +216,25 @@ async fn script(
     }
 }
 
+/// iPXE says so in each request, `iPXE/1.21.1+`. A guard against mistakes: whoever means harm says the same.
+fn is_ipxe(headers: &HeaderMap) -> bool {
+    headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"iPXE/"))
+}
+
 impl Http {
+    /// What the machine would be told, for people who look: no start, no token, and nothing said of the machine.
+    fn shown(&self, ask: &Ask) -> Option<String> {
+        let (view, _) = self.desk.view()?;
+        let says = match judge(ask, &view) {
+            Verdict::Parked(parked) => format!("it would be parked: {}", parked.why),
+            Verdict::Starts { server, snapshot } => format!("it would start persona {} on {server}", snapshot.persona),
+        };
+        Some(format!(
+            "{}: {says}\nThis only shows it: a script is told to iPXE alone (User-Agent: iPXE/...), and each one told is a start.\n",
+            ask.mac
+        ))
+    }
+
     async fn answer(&self, ask: Ask, base: &str) -> Option<Answer> {
         let (view, lease) = self.desk.view()?;
         let to = For { base, mac: ask.mac };
@@ -263,8 +285,7 @@ impl Http {
 
     fn is_last(&self, server: &Name, token: &Token) -> bool {
         let Some(view) = self.desk.shared.view.borrow().clone() else { return false };
-        let mut of_server = view.machines.values().filter(|machine| machine.server == *server);
-        of_server.any(|machine| machine.run.as_ref() == Some(&token.nonce))
+        view.machine_of(server).is_some_and(|machine| machine.run.as_ref() == Some(&token.nonce))
     }
 }
 
@@ -288,7 +309,7 @@ impl Http {
             return self.desk.saw(server, Stage::Loader, "by HTTP");
         }
         let Some(view) = self.desk.shared.view.borrow().clone() else { return };
-        let Some(kernel) = view.machines.values().find(|m| m.server == *server).and_then(|m| m.standing.as_ref()?.kernel.clone()) else {
+        let Some(kernel) = view.machine_of(server).and_then(|m| m.standing.as_ref()?.kernel.clone()) else {
             return;
         };
         let is_it = |file: &str| path.strip_prefix("/files/") == Some(file.trim_start_matches('/'));

@@ -142,7 +142,7 @@ impl Desk {
         let std::net::IpAddr::V4(address) = address else { return None };
         let mac = self.addresses.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.get(&address).copied()?;
         let view = self.shared.view.borrow().clone()?;
-        view.machines.get(&mac).map(|machine| machine.server.clone())
+        view.machine(mac).map(|machine| machine.server.clone())
     }
 
     pub(crate) fn saw(&self, server: &Name, stage: Stage, what: &str) {

@@ -48,7 +48,7 @@ impl Pool {
 
     /// `reclaims`: since when this process would have heard of whoever has it.
     fn can_go(&self, lease: &Lease, view: &View, reclaims: Option<Instant>, now: Instant) -> bool {
-        let Some(since) = reclaims.filter(|_| !view.machines.contains_key(&lease.mac)) else { return false };
+        let Some(since) = reclaims.filter(|_| view.machine(lease.mac).is_none()) else { return false };
         let heard = self.heard.get(&lease.mac).copied().unwrap_or(since);
         now.saturating_duration_since(heard) > UNHEARD_FOR
     }

@@ -21,7 +21,8 @@ pub fn dhcp(bytes: &[u8]) -> Result<(), String> {
     let boot = Boot { range, ..Boot::default() };
     let (Ok(name), Ok(subnet)) = ("n".parse(), "10.7.0.0/24".parse()) else { return Ok(()) };
     let network = BootNetwork { name, subnet, router: None, quarantine: false, boot };
-    let mut known = View { networks: Arc::new(vec![network.clone()]), ..View::default() };
+    let mut known = View::default();
+    known.networks = Arc::new(vec![network.clone()]);
     let strange = known.clone();
     let machine = Machine {
         server: network.name.clone(),
@@ -32,7 +33,7 @@ pub fn dhcp(bytes: &[u8]) -> Result<(), String> {
         run: None,
         loader: Loader::Auto,
     };
-    known.machines.insert_mut(packet.mac, Arc::new(machine));
+    known.insert(packet.mac, machine);
     for view in [&known, &strange] {
         for serves in [Serves::Nothing, Serves::Proxy, Serves::Reservations, Serves::Full] {
             let place = Place { network: &network, serves, own: OWN, base: "http://10.7.0.1", chained: false };
