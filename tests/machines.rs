@@ -10,6 +10,8 @@ mod controller;
 mod faults;
 #[path = "machines/initrd.rs"]
 mod initrd;
+#[path = "rack/ipmitool.rs"]
+mod ipmitool;
 #[path = "machines/lab.rs"]
 #[allow(dead_code, reason = "benches use the rest")]
 mod lab;

@@ -20,6 +20,8 @@ mod crashes;
 mod etcd;
 #[path = "rack/faults.rs"]
 mod faults;
+#[path = "rack/ipmitool.rs"]
+mod ipmitool;
 #[path = "rack/moves.rs"]
 mod moves;
 #[path = "rack/process.rs"]

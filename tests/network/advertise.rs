@@ -273,7 +273,7 @@ fn ipxe_asks(is_served: bool) -> usize {
 }
 
 #[test]
-#[ignore = "needs qemu and iPXE's ROM"]
+#[ignore = "half a minute of a real iPXE: in `tests/run --long`"]
 fn ipxe_asks_once_where_it_is_answered() {
     if super::common::is_unable() {
         return;

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+pub use super::ipmitool::{PASSWORD, USER};
+use super::ipmitool::{ipmitool, says_on};
 use super::programs::{Process, free_udp_port, until};
-
-pub const USER: &str = "admin";
-pub const PASSWORD: &str = "secret";
 
 const CHASSIS: &str = r#"#!/bin/sh
 # chassis SITE NAME get|set|check ...
@@ -115,15 +114,7 @@ impl Bmc {
     }
 
     async fn try_tool(&self, words: &[&str]) -> Result<String, String> {
-        let port = self.port.to_string();
-        let output = Command::new("ipmitool")
-            .args(["-I", "lanplus", "-C", "3", "-N", "1", "-R", "2", "-H", "127.0.0.1", "-p", &port, "-U", USER, "-P", PASSWORD])
-            .args(words)
-            .output()
-            .await
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        ipmitool(Command::new("ipmitool"), "127.0.0.1", &self.port.to_string(), words).await
     }
 
     /// `ipmitool`, as a person beside us would use it.
@@ -133,9 +124,7 @@ impl Bmc {
 
     /// Power, as `ipmitool` sees it.
     pub async fn is_on(&self) -> bool {
-        let said = self.tool(&["chassis", "power", "status"]).await;
-        assert!(said == "Chassis Power is on" || said == "Chassis Power is off", "{said}");
-        said.ends_with("on")
+        says_on(&self.tool(&["chassis", "power", "status"]).await)
     }
 
     /// The boot device, as `ipmitool` sees it.

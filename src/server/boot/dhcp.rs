@@ -17,16 +17,17 @@ use super::Desk;
 use super::foreign::Listening;
 use super::network::advertise;
 use super::network::interfaces::{self, Interface};
-use super::network::sockets::{CLIENT_PORT, SERVER_PORT, SocketError, dhcp as socket};
+use super::network::sockets::{CLIENT_PORT, SERVER_PORT, dhcp as socket};
 use super::pool::Pool;
 use crate::boot::dhcp::{self, Decision, File, Place, Serves, Why};
-use crate::boot::view::{BootNetwork, View};
+use crate::boot::view::{BootNetwork, Lease, Machine, View};
 use crate::boot::wire::{self, Firmware, Kind, Packet, Reply};
 use crate::control::controller::Message;
 use crate::control::timeline::{Stage, Stranger};
 use crate::limits;
 use crate::model::server::Loader;
 use crate::model::{Mac, Name};
+use crate::server::api::fault::chain;
 
 /// How often interfaces are looked at without a notice.
 const LOOKS: Duration = Duration::from_secs(10);
@@ -184,11 +185,6 @@ struct Sockets {
     client: Option<UdpSocket>,
 }
 
-fn open(interface: &Interface) -> Result<Sockets, SocketError> {
-    let server = Arc::new(socket(&interface.name, SERVER_PORT)?);
-    Ok(Sockets { server, pxe: None, client: None })
-}
-
 impl Sockets {
     /// Those that are not there yet; why one still is not, in the order of boot servers' and clients'.
     fn open_rest(&mut self, interface: &Interface) -> [Option<String>; 2] {
@@ -196,7 +192,7 @@ impl Sockets {
             if place.is_none() {
                 match socket(&interface.name, port) {
                     Ok(socket) => *place = Some(socket),
-                    Err(error) => return Some(crate::server::api::fault::chain(&error)),
+                    Err(error) => return Some(chain(&error)),
                 }
             }
             None
@@ -205,18 +201,18 @@ impl Sockets {
 }
 
 async fn at_interface(dhcp: Arc<Dhcp>, interface: Interface) {
-    let sockets = loop {
-        match open(&interface) {
-            Ok(sockets) => break sockets,
-            Err(error) => dhcp.tell(&interface.name, Some(Err(crate::server::api::fault::chain(&error)))),
+    let server = loop {
+        match socket(&interface.name, SERVER_PORT) {
+            Ok(server) => break server,
+            Err(error) => dhcp.tell(&interface.name, Some(Err(chain(&error)))),
         }
         tokio::time::sleep(LOOKS).await;
     };
+    let mut sockets = Sockets { server: Arc::new(server), pxe: None, client: None };
     // It ends with this task.
     let (_advertises, stop) = watch::channel(false);
     let advertising = advertise_routers(Arc::clone(&dhcp), interface.clone(), stop);
     let mut advertising = std::pin::pin!(advertising);
-    let mut sockets = sockets;
     let mut here = Here { dhcp, interface, listening: Listening::begin(Instant::now()), lacks: Vec::new() };
     here.tell();
     let (mut server, mut pxe, mut client) = ([0; PACKET], [0; PACKET], [0; PACKET]);
@@ -255,7 +251,7 @@ async fn advertise_routers(dhcp: Arc<Dhcp>, interface: Interface, stop: watch::R
                 .find(|i| i.index == interface.index)
                 .unwrap_or_else(|| interface.clone());
             let ended = advertise::serve(&now, stop.clone()).await;
-            let why = ended.err().map(|error| crate::server::api::fault::chain(&error)).unwrap_or_default();
+            let why = ended.err().map(|error| chain(&error)).unwrap_or_default();
             if why != told {
                 tracing::info!(interface = interface.name, why, "no router advertisements here: iPXE waits for them in each boot");
                 told = why;
@@ -387,7 +383,7 @@ impl Here {
             let chained = state.has_loader(&packet, now);
             let place = Place { network, serves, own, base: &base, chained };
             let since = self.dhcp.since;
-            let is_free = |address: Ipv4Addr, lease: Option<&crate::boot::view::Lease>, reclaims: bool| {
+            let is_free = |address: Ipv4Addr, lease: Option<&Lease>, reclaims: bool| {
                 state.pool.is_free(packet.mac, address, lease, &view, reclaims.then_some(since), now)
             };
             let mut decision = dhcp::decide(&packet, &place, &view, &|address, lease| is_free(address, lease, false));
@@ -486,14 +482,7 @@ impl Here {
 }
 
 impl State {
-    fn remember(
-        &mut self,
-        packet: &Packet,
-        place: &Place<'_>,
-        machine: Option<&crate::boot::view::Machine>,
-        decision: &Decision,
-        now: Instant,
-    ) {
+    fn remember(&mut self, packet: &Packet, place: &Place<'_>, machine: Option<&Machine>, decision: &Decision, now: Instant) {
         match decision {
             Decision::Answer(reply) if reply.kind == Kind::Offer && place.network.boot.range.is_some_and(|r| r.contains(reply.yiaddr)) => {
                 self.pool.offer(packet.mac, reply.yiaddr, now);
