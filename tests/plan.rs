@@ -19,5 +19,7 @@ mod moves;
 mod offs;
 #[path = "plan/rack.rs"]
 mod rack;
+#[path = "plan/waits.rs"]
+mod waits;
 #[path = "plan/worlds.rs"]
 mod worlds;

@@ -399,7 +399,8 @@ impl Rack {
         let seen = self.seen.get_mut(server).unwrap();
         let truth = self.truth.get_mut(server).unwrap();
         match record {
-            Record::Take { .. } if seen.body.release.is_none() => truth.stranger = truth.power == Power::On,
+            // Whose firmware asks and asks runs nothing.
+            Record::Take { .. } if seen.body.release.is_none() => truth.stranger = truth.power == Power::On && !seen.waits_parked(),
             Record::Adopt(_) | Record::Leave => truth.stranger = false,
             Record::OffDone => truth.asked = Asked::default(),
             _ => {}
