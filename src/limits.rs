@@ -121,6 +121,8 @@ pub(crate) const IDLE: Duration = Duration::from_secs(3600);
 pub(crate) const PARKED_ASKS_WITHIN: Duration = Duration::from_secs(60);
 /// From a power-on to the first question of what to boot: servers with much memory test it for ten minutes.
 pub(crate) const FIRMWARE_WITHIN: Duration = Duration::from_secs(900);
+/// The same of a server whose firmware was seen to be quicker: what it does after a fault of its memory may take longer than ever.
+pub(crate) const FIRMWARE_AT_LEAST: Duration = Duration::from_secs(120);
 /// Between attempts of one operation that failed: 2 s, doubled each time, at most 5 min.
 pub const RETRY_FIRST: Duration = Duration::from_secs(2);
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(300);
@@ -192,6 +194,8 @@ pub(crate) const WORKER_END: Duration = Duration::from_secs(2);
 pub(crate) const RECONCILES_AT_ONCE: usize = 200;
 /// Starts of a server of which it is remembered how long each stage took: enough for a median.
 pub(crate) const STARTS_REMEMBERED: usize = 8;
+/// A loader that was fetched asks for an address within seconds; its silence is told after so long.
+pub(crate) const LOADER_RUNS_WITHIN: Duration = Duration::from_secs(60);
 /// Machines that no manifest names, of which the last question is remembered: a rack that was cabled before it was described, ten times.
 pub(crate) const STRANGERS: usize = 1_024;
 /// How often the same is told of a machine in an event.

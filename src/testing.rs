@@ -106,7 +106,7 @@ pub mod control {
     pub mod operator {
         pub use crate::control::operator::{
             ApprovalShown, Approving, Control, Declaring, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal,
-            Scope,
+            Scope, StartRow,
         };
     }
     pub mod status_writer {

@@ -353,3 +353,25 @@ async fn a_machine_that_reboots_itself_has_its_time_to_come_up() {
     sleep(MINUTES).await;
     assert_eq!(offs().await, 1);
 }
+
+/// Its firmware took seconds before: when it asks for nothing after two minutes, that is told, and not after a quarter of an hour.
+#[tokio::test(start_paused = true)]
+async fn firmware_that_was_quick_and_asks_no_more_is_told_soon() {
+    for (was_seen, within) in [(false, 840..960), (true, 60..180)] {
+        let site = Small::that_says_hello().await;
+        if was_seen {
+            site.apply(vec![bound("enforce")]).await;
+            site.ready().await;
+        }
+        site.centre.boot_fault(&name("s"), BootFault::OtherNic);
+        site.apply(vec![restart(1)]).await;
+        sleep(Duration::from_secs(30)).await;
+        let mut seconds = 30;
+        while !site.words.why(ObjectKind::Binding, &name("b")).await.unwrap().contains("[NoBootRequest") {
+            assert!(!site.is_ready().await && seconds < 1000);
+            sleep(Duration::from_secs(10)).await;
+            seconds += 10;
+        }
+        assert!(within.contains(&seconds), "{seconds} s");
+    }
+}

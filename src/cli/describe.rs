@@ -7,8 +7,10 @@ use serde_json::{Map, Value};
 
 use super::client::{API, Client, path_of, query};
 use super::failure::Failure;
+use super::get;
 use super::output::{clean, clean_lines, print, table, yaml};
 use super::subject::{self, Subject};
+use crate::control::operator::{StageRow, StartRow};
 use crate::model::status::Event;
 use crate::model::{Kind, Name};
 use crate::server::api::columns::{NOTHING, age, drift};
@@ -58,7 +60,15 @@ pub(super) async fn run(args: DescribeArgs, client: &Client) -> Result<(), Failu
         }
     }
     let events = fetch_events(client).await?;
-    let texts: Vec<String> = objects.iter().map(|(kind, object)| describe(*kind, object, &events)).collect();
+    let mut texts = Vec::with_capacity(objects.len());
+    for (kind, object) in &objects {
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).filter(|_| *kind == Kind::Server);
+        let start = match name {
+            Some(name) => get::starts(client, Some(name)).await?.pop(),
+            None => None,
+        };
+        texts.push(describe(*kind, object, start.as_ref(), &events));
+    }
     Ok(print(&texts.join("\n\n"))?)
 }
 
@@ -74,7 +84,7 @@ fn word(value: Option<&Value>) -> String {
     }
 }
 
-fn describe(kind: Kind, object: &Value, events: &[Event]) -> String {
+fn describe(kind: Kind, object: &Value, start: Option<&StartRow>, events: &[Event]) -> String {
     let at = |pointer: &str| object.pointer(pointer);
     let name = word(at("/metadata/name"));
     let mut out = format!("Name:         {name}\nKind:         {kind}\n");
@@ -93,6 +103,9 @@ fn describe(kind: Kind, object: &Value, events: &[Event]) -> String {
     if let Some(status) = at("/status").and_then(Value::as_object) {
         out.push_str(&describe_status(status));
     }
+    if let Some(start) = start {
+        out.push_str(&describe_start(start));
+    }
     let own = format!("{kind}/{name}");
     let own: Vec<Event> = events.iter().filter(|e| e.regarding == own).cloned().collect();
     if own.is_empty() {
@@ -101,6 +114,16 @@ fn describe(kind: Kind, object: &Value, events: &[Event]) -> String {
         out.push_str(&format!("Events:\n{}", indent(&event_table(&own, false))));
     }
     out
+}
+
+fn describe_start(start: &StartRow) -> String {
+    let or_nothing = |text: &Option<String>| text.as_deref().map_or(NOTHING.to_owned(), clean);
+    let cells = |stage: &StageRow| {
+        vec![clean(&stage.stage), clean(&stage.ago), or_nothing(&stage.took), or_nothing(&stage.usually), clean(&stage.what)]
+    };
+    let rows: Vec<Vec<String>> = start.stages.iter().map(cells).collect();
+    let failed = start.failed.as_ref().map(|failed| format!("  {}\n", clean(failed))).unwrap_or_default();
+    format!("Last start:\n{}{failed}", indent(&table(&["STAGE", "AGO", "TOOK", "USUALLY", "WHAT"], &rows)))
 }
 
 fn title(field: &str) -> String {

@@ -13,7 +13,7 @@ use super::failure::{Exit, Failure};
 use super::output::{self, Format, Table, print};
 use super::say;
 use super::subject::{Subject, subjects};
-use crate::control::operator::{DiscoveredRow, LeaseRow, PauseRow, PortRow};
+use crate::control::operator::{DiscoveredRow, LeaseRow, PauseRow, PortRow, StartRow};
 use crate::model::kind::API_VERSION;
 use crate::model::{Kind, Name};
 use crate::server::api::columns::{NOTHING, age, cells, columns, drift};
@@ -61,7 +61,12 @@ pub(super) async fn run(args: GetArgs, client: &Client) -> Result<(), Failure> {
         }
     }
     let single = subjects.len() == 1 && named;
-    show(&groups, &args, single)?;
+    let is_servers = |(of, _): &Group| *of == Of::Kind(Kind::Server);
+    let starts = match args.output {
+        Some(Format::Wide) if groups.iter().any(is_servers) => starts(client, None).await?,
+        _ => Vec::new(),
+    };
+    show(&groups, &args, single, &starts)?;
     missing.map_or(Ok(()), Err)
 }
 
@@ -102,7 +107,7 @@ async fn fetch(client: &Client, subject: &Subject, selector: &str) -> Result<Gro
     })
 }
 
-fn show(groups: &[Group], args: &GetArgs, single: bool) -> Result<(), Failure> {
+fn show(groups: &[Group], args: &GetArgs, single: bool, starts: &[StartRow]) -> Result<(), Failure> {
     let all = || groups.iter().flat_map(|(_, items)| items);
     match args.output {
         Some(Format::Json | Format::Yaml) => {
@@ -128,14 +133,19 @@ fn show(groups: &[Group], args: &GetArgs, single: bool) -> Result<(), Failure> {
             [(Of::Discovered, items)] => Ok(print(&manifests(items))?),
             _ => Err(Failure::usage("`-o manifest` is for `get discovered`; `-o yaml` shows objects")),
         },
-        Some(Format::Wide) | None => tables(groups, args.output == Some(Format::Wide)),
+        Some(Format::Wide) | None => tables(groups, args.output == Some(Format::Wide), starts),
     }
 }
 
-fn tables(groups: &[Group], wide: bool) -> Result<(), Failure> {
+fn tables(groups: &[Group], wide: bool, starts: &[StartRow]) -> Result<(), Failure> {
     let mut shown = 0;
     for (of, items) in groups.iter().filter(|(_, items)| !items.is_empty()) {
         let (heads, rows): (Vec<&str>, Vec<Vec<String>>) = match of {
+            Of::Kind(Kind::Server) if wide => {
+                let last = |server: &Value| vec![last_stage(server, starts)];
+                let rows = items.iter().map(|server| [row(Kind::Server, server, true), last(server)].concat()).collect();
+                ([heads(Kind::Server, true), vec!["LAST-START"]].concat(), rows)
+            }
             Of::Kind(kind) => (heads(*kind, wide), items.iter().map(|i| row(*kind, i, wide)).collect()),
             Of::Ports => (PORT_HEADS.to_vec(), items.iter().map(port_cells).collect()),
             Of::Pauses => (PAUSE_HEADS.to_vec(), items.iter().map(pause_cells).collect()),
@@ -152,6 +162,23 @@ fn tables(groups: &[Group], wide: bool) -> Result<(), Failure> {
         say("Nothing found.");
     }
     Ok(())
+}
+
+/// How far the last starts came, by what the controller that acts has seen of them.
+pub(super) async fn starts(client: &Client, server: Option<&str>) -> Result<Vec<StartRow>, Failure> {
+    let asked = server.map(|server| query(&[("server", server)])).unwrap_or_default();
+    let mut answer = client.get(&format!("{API}/starts{asked}")).await?;
+    let rows = answer.get_mut("items").map(Value::take).unwrap_or_default();
+    serde_json::from_value(rows).map_err(|e| Failure::failed(format!("the controller's answer does not read: {e}")))
+}
+
+/// `hello 3m ago`.
+fn last_stage(server: &Value, starts: &[StartRow]) -> String {
+    let name = server.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let Some(start) = starts.iter().find(|start| start.server.as_str() == name) else { return NOTHING.to_owned() };
+    let stage = start.stages.last().map_or(NOTHING.to_owned(), |last| format!("{} {} ago", last.stage, last.ago));
+    let failed = start.failed.as_ref().map(|failed| format!(": {failed}")).unwrap_or_default();
+    output::clean(&format!("{stage}{failed}"))
 }
 
 fn heads(kind: Kind, wide: bool) -> Vec<&'static str> {

@@ -15,7 +15,7 @@ use super::status_writer::SiteCondition;
 use super::stops::Pause;
 use super::worker::Job;
 use crate::control::operator::{
-    ApprovalShown, Control, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal, Scope,
+    ApprovalShown, Control, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal, Scope, StartRow,
 };
 use crate::drivers::gate::{Gate, Key};
 use crate::limits;
@@ -40,6 +40,7 @@ pub enum Ask {
     Pauses { reply: Reply<Vec<PauseRow>> },
     Leases { reply: Reply<Vec<LeaseRow>> },
     Discovered { reply: Reply<Vec<DiscoveredRow>> },
+    Starts { server: Option<Name>, reply: Reply<Vec<StartRow>> },
     RotateKey { who: String, reply: Reply<Result<String, Refusal>> },
     ShowApproval { binding: Name, word: Approving, reply: Reply<Result<ApprovalShown, Refusal>> },
     Approve { binding: Name, word: Approving, digest: String, who: String, reply: Reply<Result<String, Refusal>> },
@@ -100,6 +101,9 @@ impl Control for Operators {
     }
     async fn discovered(&self) -> Vec<DiscoveredRow> {
         self.ask(|reply| Ask::Discovered { reply }).await.unwrap_or_default()
+    }
+    async fn starts(&self, server: Option<Name>) -> Vec<StartRow> {
+        self.ask(|reply| Ask::Starts { server, reply }).await.unwrap_or_default()
     }
     async fn rotate_key(&self, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::RotateKey { who: who.to_owned(), reply }).await?
@@ -167,6 +171,10 @@ impl Controller {
             Ask::Ports { reply } => drop(reply.send(self.ports())),
             Ask::Leases { reply } => drop(reply.send(self.leases())),
             Ask::Discovered { reply } => drop(reply.send(self.discovered())),
+            Ask::Starts { server, reply } => {
+                let rows = self.booting.timelines().starts(server.as_ref(), tokio::time::Instant::now());
+                drop(reply.send(rows));
+            }
             Ask::RotateKey { who, reply } => {
                 let done = self.rotate_key(&who).await;
                 drop(reply.send(done));

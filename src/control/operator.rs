@@ -197,6 +197,30 @@ pub struct DiscoveredRow {
     pub what: String,
 }
 
+/// The last start of a server, stage by stage, as far as this controller saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartRow {
+    pub server: Name,
+    pub stages: Vec<StageRow>,
+    /// What went wrong since the last script: `its kernel could not be fetched, 12s ago`.
+    pub failed: Option<String>,
+}
+
+/// Times as `0.4s`, `12s`, `3m`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StageRow {
+    /// `power on`, `DHCP`, `loader`, `script`, `kernel`, `initrd`, `initrd runs`, `root`, `hello`.
+    pub stage: String,
+    pub what: String,
+    /// After the stage before it.
+    pub took: Option<String>,
+    /// The median of what it took in earlier starts of this server.
+    pub usually: Option<String>,
+    pub ago: String,
+}
+
 #[async_trait]
 pub trait Control: Send + Sync {
     /// The forecast for the desired state as they are, with `changes` laid over them (nothing is applied).
@@ -208,6 +232,8 @@ pub trait Control: Send + Sync {
     async fn pauses(&self) -> Vec<PauseRow>;
     async fn leases(&self) -> Vec<LeaseRow>;
     async fn discovered(&self) -> Vec<DiscoveredRow>;
+    /// The last starts of all servers, or of one.
+    async fn starts(&self, server: Option<Name>) -> Vec<StartRow>;
     /// Another key signs the tokens of starts from now on.
     async fn rotate_key(&self, who: &str) -> Result<String, Refusal>;
     /// What approving a binding with this word would cover, or lead to.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::operator::{StageRow, StartRow};
 use crate::limits;
 use crate::model::{Mac, Name};
 use crate::telemetry::timestamp;
@@ -134,24 +135,27 @@ impl Timelines {
         self.by().get(server)?.seen.last().cloned()
     }
 
-    /// `DHCP 2s after power on (usually 3s), script 1s later …`.
+    /// `power on, DHCP +2.1s (usually 3.0s), script +0.1s (persona p); the last one 12s ago`.
     pub fn told(&self, server: &Name, now: Instant) -> Option<String> {
+        let start = self.starts(Some(server), now).pop()?;
+        let stage = |stage: &StageRow| {
+            let took = stage.took.as_ref().map(|took| format!(" +{took}")).unwrap_or_default();
+            let usually = stage.usually.as_ref().map(|usually| format!("usually {usually}"));
+            let about: Vec<String> = Some(stage.what.clone()).filter(|what| !what.is_empty()).into_iter().chain(usually).collect();
+            let about = if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
+            format!("{}{took}{about}", stage.stage)
+        };
+        let stages: Vec<String> = start.stages.iter().map(stage).collect();
+        let ago = start.stages.last().map(|last| format!("; the last one {} ago", last.ago)).unwrap_or_default();
+        let failed = start.failed.map(|failed| format!("; {failed}")).unwrap_or_default();
+        Some(format!("{}{ago}{failed}", stages.join(", ")))
+    }
+
+    /// The last starts, as rows; of all servers, or of one.
+    pub fn starts(&self, server: Option<&Name>, now: Instant) -> Vec<StartRow> {
         let by = self.by();
-        let line = by.get(server).filter(|line| !line.seen.is_empty())?;
-        let mut parts = Vec::new();
-        let mut before: Option<Instant> = None;
-        for seen in &line.seen {
-            let took = before.map(|before| format!(" +{}", short(seen.at.saturating_duration_since(before)))).unwrap_or_default();
-            let usual = line.usually(seen.stage).map(|usual| format!(", usually {}", short(usual))).filter(|_| before.is_some());
-            let what = if seen.what.is_empty() { String::new() } else { format!(" ({}{})", seen.what, usual.clone().unwrap_or_default()) };
-            let usual =
-                usual.filter(|_| seen.what.is_empty()).map(|usual| format!(" ({})", usual.trim_start_matches(", "))).unwrap_or_default();
-            parts.push(format!("{}{took}{what}{usual}", seen.stage.as_str()));
-            before = Some(seen.at);
-        }
-        let age = before.map(|before| short(now.saturating_duration_since(before))).unwrap_or_default();
-        let failed = line.failed.as_ref().map(|(at, what)| format!("; {what}, {} ago", short(now.saturating_duration_since(*at))));
-        Some(format!("{}; the last one {age} ago{}", parts.join(", "), failed.unwrap_or_default()))
+        let is_asked = |name: &Name| server.is_none_or(|server| server == name);
+        by.iter().filter(|(name, line)| is_asked(name) && !line.seen.is_empty()).map(|(name, line)| line.row(name, now)).collect()
     }
 
     // ---- machines that no manifest names -----------------------------------------------------------------------------------
@@ -177,6 +181,31 @@ impl Timeline {
         self.failed = None;
     }
 
+    fn row(&self, server: &Name, now: Instant) -> StartRow {
+        let mut stages = Vec::with_capacity(self.seen.len());
+        let mut before: Option<Instant> = None;
+        for seen in &self.seen {
+            stages.push(StageRow {
+                stage: seen.stage.as_str().to_owned(),
+                what: seen.what.clone(),
+                took: before.map(|before| short(seen.at.saturating_duration_since(before))),
+                usually: before.and_then(|_| self.usually(seen.stage)).map(short),
+                ago: short(now.saturating_duration_since(seen.at)),
+            });
+            before = Some(seen.at);
+        }
+        let ago = |at: &Instant| short(now.saturating_duration_since(*at));
+        let failed = self.failed.as_ref().map(|(at, what)| format!("{what}, {} ago", ago(at)));
+        StartRow { server: server.clone(), stages, failed: failed.or_else(|| self.ends_at_its_loader(now)) }
+    }
+
+    /// A UEFI loader was fetched, and nothing came after it.
+    fn ends_at_its_loader(&self, now: Instant) -> Option<String> {
+        let last = self.seen.last().filter(|last| last.stage == Stage::Loader && last.what.contains(".efi"))?;
+        let silent = now.saturating_duration_since(last.at) > limits::LOADER_RUNS_WITHIN;
+        silent.then(|| "nothing followed its loader: with Secure Boot on, its firmware refuses a loader that is not signed".to_owned())
+    }
+
     /// The median of earlier starts.
     fn usually(&self, stage: Stage) -> Option<Duration> {
         let mut of: Vec<Duration> = self.usual.get(&stage)?.iter().copied().collect();
@@ -199,5 +228,24 @@ fn short(time: Duration) -> String {
         s if s < 10.0 => format!("{s:.1}s"),
         s if s < 120.0 => format!("{s:.0}s"),
         s => format!("{:.0}m", s / 60.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loader_that_nothing_follows_is_told_with_what_may_refuse_it() {
+        for (loader, refused) in [("snponly.efi by HTTP", true), ("undionly.kpxe by TFTP", false)] {
+            let (lines, server, at) = (Timelines::default(), "s".parse().unwrap(), Instant::now());
+            lines.saw(&server, Stage::Dhcp, "", at);
+            lines.saw(&server, Stage::Loader, loader, at + Duration::from_secs(1));
+            let told = |after| lines.told(&server, at + Duration::from_secs(after)).unwrap();
+            assert!(!told(50).contains("Secure Boot"), "{}", told(50));
+            assert_eq!(told(90).contains("Secure Boot"), refused, "{}", told(90));
+            lines.saw(&server, Stage::Script, "", at + Duration::from_secs(95));
+            assert!(!told(300).contains("Secure Boot"), "{}", told(300));
+        }
     }
 }

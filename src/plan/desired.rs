@@ -66,6 +66,8 @@ pub struct Holder {
     pub ports: BTreeMap<PortKey, DesiredPort>,
     /// Its start is seen by the boot script that it fetches.
     pub fetches: bool,
+    /// The bond that its boot NIC is a member of.
+    pub boot_bond: Option<Name>,
     /// Something in it says hello.
     pub says_hello: bool,
     /// How long a start may take, and how often it is begun anew.

@@ -31,8 +31,21 @@ pub(crate) struct DesiredKey(u64);
 
 impl DesiredKey {
     pub(crate) fn of(holder: &Holder) -> DesiredKey {
-        let Holder { authority, server: _, persona, snapshot, state, efi, restart, ports, fetches: _, says_hello: _, boot: _, problems: _ } =
-            holder;
+        let Holder {
+            authority,
+            server: _,
+            persona,
+            snapshot,
+            state,
+            efi,
+            restart,
+            ports,
+            fetches: _,
+            boot_bond: _,
+            says_hello: _,
+            boot: _,
+            problems: _,
+        } = holder;
         let text = format!("{:?}", (&authority.uid, persona, &snapshot.digest, state, efi, restart, ports));
         // Fixed keys: the same in every process.
         let mut hasher = std::hash::DefaultHasher::new();

@@ -2,6 +2,7 @@
 //! `control::cache`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::approval::Approval;
 use super::desired::Authority;
@@ -111,6 +112,8 @@ pub struct Memory {
     pub began_anew_at: Tick,
     /// When it, or somebody with its MAC, last asked what to boot.
     pub boot_asked_at: Option<Tick>,
+    /// The longest that its firmware took from power-on to its first question, of the starts that this process saw.
+    pub slowest_firmware: Option<Duration>,
     /// It was parked then, although something is to run there: when, and why.
     pub parked: Option<(Tick, String)>,
     /// It asks what to boot again and again, and is told to wait, since nothing is to run there: from when, and when last.
@@ -248,6 +251,11 @@ impl Memory {
     }
 
     pub fn asked_what_to_boot(&mut self, at: Tick) {
+        let on_at = self.on_sent_at.max(self.came_on_at);
+        let is_first = on_at > Tick::START && self.boot_asked_at.is_none_or(|before| before < on_at);
+        // One that is later was not the firmware's: what asked first was not heard here.
+        let took = Some(at.since(on_at)).filter(|took| is_first && *took <= limits::FIRMWARE_WITHIN);
+        self.slowest_firmware = self.slowest_firmware.max(took);
         self.boot_asked_at = Some(at);
         self.may_be_on();
     }

@@ -191,6 +191,7 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects
         restart: binding.spec.restart,
         ports,
         fetches: persona.is_some_and(|p| boots_over_network(&p.spec, objects)),
+        boot_bond: boot_bond(spec),
         boot: binding.spec.boot,
         says_hello: persona.is_some_and(|p| p.spec.agent == Agent::Required),
         problems,
@@ -245,6 +246,11 @@ fn boots_over_network(persona: &PersonaSpec, objects: &Objects) -> bool {
     let nic = persona.nics.iter().find(|nic| nic.boot);
     let network = nic.and_then(|nic| nic.untagged.as_ref()).and_then(|name| objects.networks.get(name));
     persona.root.disk.is_none() && network.is_some_and(|held| held.spec.boots().next().is_some())
+}
+
+fn boot_bond(server: &ServerSpec) -> Option<Name> {
+    let nic = server.nics.iter().find(|nic| nic.boot)?;
+    server.bonds.iter().find(|bond| bond.members.contains(&nic.name)).map(|bond| bond.name.clone())
 }
 
 /// The desired state for each port of the server: the networks of the persona's NIC on it, or release.

@@ -4,6 +4,8 @@
 //! Leaves out: stages, which are for people (`control::timeline`). Invariant: what came up stays so over a restart of the controller: it is in the
 //! body's record. Shown by `tests/boots.rs`.
 
+use std::time::Duration;
+
 use super::Plan;
 use super::desired::{Desired, Holder};
 use super::observed::Observed;
@@ -57,6 +59,12 @@ pub(crate) fn records(want: &Desired, seen: &Observed) -> Option<Record> {
     (seen.body.starts > 0 && seen.is(Power::On) && came_up(holder, evidence)).then_some(Record::CameUp)
 }
 
+/// How long its firmware may take to ask for something: twice as long as it ever did, where that was seen.
+fn firmware_within(seen: &Observed) -> Duration {
+    let of_its_own = seen.memory.slowest_firmware.map(|slowest| (slowest * 2).max(limits::FIRMWARE_AT_LEAST));
+    of_its_own.unwrap_or(limits::FIRMWARE_WITHIN)
+}
+
 pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some(holder) = want.holder.as_ref().filter(|_| want.past.is_none()) else { return };
     let Some(evidence) = not_up(holder, seen).filter(|_| seen.body.off.is_none()) else { return };
@@ -64,7 +72,7 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
     let since = starts_since(seen);
     let asked = seen.memory.boot_asked_at.filter(|at| *at >= since);
     let deadline = holder.boot.deadline.0;
-    let firmware = limits::FIRMWARE_WITHIN.min(deadline);
+    let firmware = firmware_within(seen).min(deadline);
     let (by, reason, what) = match (&evidence.run, asked) {
         (Some(_), _) => {
             (deadline, Reason::NoHello, format!("has fetched the script of persona {persona}, and nothing in it has said hello"))
@@ -80,7 +88,11 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
         return;
     }
     let look = "see its console, its boot order, the network of its boot NIC, and `embody why server";
-    plan.problem(reason, format!("server {server} was started {age} ago, and {what}: {look}/{server}`"));
+    let bond = holder.boot_bond.as_ref().filter(|_| reason == Reason::NoBootRequest).map(|bond| {
+        format!("; its boot NIC is a member of {bond}: firmware speaks no LACP, so the aggregation needs its fallback to single ports")
+    });
+    let bond = bond.unwrap_or_default();
+    plan.problem(reason, format!("server {server} was started {age} ago, and {what}: {look}/{server}`{bond}"));
     // Then it is begun anew, by a question that is asked after its time.
     let retries = seen.body.starts.max(1) <= holder.boot.retries;
     if retries && now < since.plus(deadline) {

@@ -83,6 +83,14 @@ async fn what_stands_is_started_once_for_each_script_and_says_hello_by_its_token
     assert_eq!(site.fetch("POST", &format!("{second}/hello"), "{}").await.0, 204);
     assert_eq!(site.fetch("POST", &format!("{second}/hello"), "{}").await.0, 204);
     site.controller.ready("web", 10).await;
+    // Every stage that was seen, for people.
+    let described = site.controller.run(&["describe", "server", "s1"]).await;
+    let stages = described.split("Last start:").nth(1).unwrap_or_default();
+    for stage in ["STAGE", "script ", "initrd runs ", "hello "] {
+        assert!(stages.contains(stage), "{described}");
+    }
+    let wide = site.controller.run(&["get", "servers", "-o", "wide"]).await;
+    assert!(wide.contains("LAST-START") && wide.lines().any(|line| line.starts_with("s1 ") && line.contains("hello ")), "{wide}");
     // Who looks by hand starts nothing, and voids nothing.
     let path = format!("/boot/{}", MACS[0].replace(':', "-"));
     for agent in ["curl/8.5.0", "Wget/1.21.3", ""] {

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use embody::testing::byte_channel;
 use embody::testing::control::operator::{
     ApprovalShown, Approving, Control, Declaring, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal, Scope,
+    StartRow,
 };
 use embody::testing::control::status_writer::Site as Conditions;
 use embody::testing::model::{Kind, Name, Object};
@@ -229,6 +230,9 @@ impl Control for StandIn {
         vec![row("10.0.0.10", Some("web-1")), row("10.0.0.11", None)]
     }
 
+    async fn starts(&self, _: Option<Name>) -> Vec<StartRow> {
+        Vec::new()
+    }
     async fn discovered(&self) -> Vec<DiscoveredRow> {
         vec![DiscoveredRow {
             mac: "52:54:00:00:00:02".to_owned(),

@@ -3,6 +3,7 @@
 //! Leaves out: one object by itself (`validate`), and everything that devices would have to be asked about. Each rule is one function;
 //! it names the object at fault first, and the other as `also`. A fault between objects none of which is changed is not reported.
 
+mod boots;
 mod fit;
 mod networks;
 mod references;
@@ -44,6 +45,7 @@ pub(super) fn judge(known: &[Option<Known<'_>>], lost: &[&str]) -> Vec<Fault> {
     networks::lint(&mut lay);
     fit::lint(&mut lay);
     secrets::lint(&mut lay);
+    boots::lint(&mut lay);
     lay.reported()
 }
 

@@ -212,6 +212,18 @@ pub(super) async fn leases(State(site): State<Site>) -> Answer {
     Ok(Json(json!({ "kind": "LeaseList", "apiVersion": crate::model::kind::API_VERSION, "items": rows })))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Starts {
+    server: Option<crate::model::Name>,
+}
+
+/// How far the last start of each server has come, or that of one.
+pub(super) async fn starts(State(site): State<Site>, Query(starts): Query<Starts>) -> Answer {
+    let rows = site.backend.control.starts(starts.server).await;
+    Ok(Json(json!({ "kind": "StartList", "apiVersion": crate::model::kind::API_VERSION, "items": rows })))
+}
+
 /// Machines that no manifest names.
 pub(super) async fn discovered(State(site): State<Site>) -> Answer {
     let rows = site.backend.control.discovered().await;

@@ -60,6 +60,7 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .route("/sources/directory/approve", post(actions::approve_directory))
         .route("/ports", get(actions::ports))
         .route("/leases", get(actions::leases))
+        .route("/starts", get(actions::starts))
         .route("/discovered", get(actions::discovered))
         .route("/siteKey/rotate", post(actions::rotate_key))
         .route("/events", get(actions::events))

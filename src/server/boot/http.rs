@@ -305,8 +305,8 @@ async fn fetched(State(http): State<Http>, request: Request, next: Next) -> Resp
 
 impl Http {
     fn saw_file(&self, server: &Name, path: &str) {
-        if path.starts_with("/loader/") {
-            return self.desk.saw(server, Stage::Loader, "by HTTP");
+        if let Some(loader) = path.strip_prefix("/loader/") {
+            return self.desk.saw(server, Stage::Loader, &format!("{loader} by HTTP"));
         }
         let Some(view) = self.desk.shared.view.borrow().clone() else { return };
         let Some(kernel) = view.machine_of(server).and_then(|m| m.standing.as_ref()?.kernel.clone()) else {

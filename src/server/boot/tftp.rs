@@ -160,7 +160,7 @@ impl Handler for Loaders {
         self.desk.condition("LoadersThere", true, "Found", String::new());
         transfer.rest = Bytes::from(read);
         if let Some(server) = self.desk.server_at(client.ip()) {
-            self.desk.saw(&server, Stage::Loader, "by TFTP");
+            self.desk.saw(&server, Stage::Loader, &format!("{name} by TFTP"));
         }
         let size = transfer.rest.len() as u64;
         Ok((transfer, Some(size)))
