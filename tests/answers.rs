@@ -238,6 +238,7 @@ fn scripts_are_these() {
     let iscsi = json!({ "root": { "iscsi": { "portal": "10.0.20.6", "target": "iqn.2026-01.org.example:web", "lun": 10 } } });
     for (file, more) in [
         ("ram", json!({ "arguments": "console=ttyS1,115200 nomodeset" })),
+        ("joined", json!({ "kernel": { "path": "vmlinuz", "initrds": ["/boot/microcode.img", "initrd"] } })),
         ("nfs", nfs),
         ("iscsi", iscsi),
         ("disk", json!({ "root": { "disk": {} } })),

@@ -24,6 +24,8 @@ mod crowds;
 mod foreign;
 #[path = "boot/inspected.rs"]
 mod inspected;
+#[path = "boot/joined.rs"]
+mod joined;
 #[path = "boot/lasting.rs"]
 mod lasting;
 #[path = "boot/oddities.rs"]

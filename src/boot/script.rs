@@ -6,7 +6,7 @@
 
 use crate::model::body::Snapshot;
 use crate::model::persona::RootMode;
-use crate::model::script::{NotForScripts, line, word};
+use crate::model::script::{JOINED_BY, NotForScripts, line, word};
 use crate::model::{Mac, Name};
 
 /// How long a parked machine waits before it asks again: bound, it runs within a minute.
@@ -114,14 +114,26 @@ fn step(what: &str, command: &str) -> String {
 
 fn kernel(to: For<'_>, server: &Name, snapshot: &Snapshot, run: &str) -> Result<Vec<String>, NoScript> {
     let kernel = snapshot.kernel.as_ref().ok_or(NoScript::NoKernel)?;
-    let initrd = kernel.initrd.as_ref().map(|_| "initrd=initrd ").unwrap_or_default();
+    let initrd = match (&kernel.initrd, kernel.initrds.as_slice()) {
+        (Some(path), _) => Some(url(to.base, path)?),
+        (None, []) => None,
+        (None, parts) => Some(format!("{}{JOINED}{}", to.base, word(&joined(parts))?)),
+    };
+    let named = initrd.as_ref().map(|_| "initrd=initrd ").unwrap_or_default();
     let arguments = arguments(to.mac, server, snapshot, run)?;
-    let mut lines = vec![step("kernel", &format!("kernel --name kernel {} {initrd}{arguments}", url(to.base, &kernel.path)?))];
-    if let Some(path) = &kernel.initrd {
-        lines.push(step("initrd", &format!("initrd --name initrd {}", url(to.base, path)?)));
-    }
+    let mut lines = vec![step("kernel", &format!("kernel --name kernel {} {named}{arguments}", url(to.base, &kernel.path)?))];
+    lines.extend(initrd.map(|url| step("initrd", &format!("initrd --name initrd {url}"))));
     lines.push(step("boot", "boot"));
     Ok(lines)
+}
+
+/// Where several initrds are served as one.
+pub const JOINED: &str = "/joined/";
+
+/// The paths of several initrds as one.
+pub fn joined(parts: &[String]) -> String {
+    let parts: Vec<&str> = parts.iter().map(|part| part.trim_start_matches('/')).collect();
+    parts.join(&JOINED_BY.to_string())
 }
 
 /// An URL stays as it is; a path is one of the files that embody serves.

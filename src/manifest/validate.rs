@@ -407,8 +407,23 @@ impl Check {
                     .hint("add `kernel: { path: boot/vmlinuz, initrd: boot/initrd.img }` beside `root`"),
             );
         }
+        self.initrds(spec);
         self.boot_script(spec);
         self.persona_nics(spec);
+    }
+
+    /// One by its path or URL, or several of our own files.
+    fn initrds(&mut self, spec: &PersonaSpec) {
+        let Some(kernel) = spec.kernel.as_ref().filter(|kernel| !kernel.initrds.is_empty()) else { return };
+        if kernel.initrd.is_some() {
+            self.one_of(steps!["spec", "kernel"], &[("initrd", true), ("initrds", true)]);
+        }
+        for (index, path) in kernel.initrds.iter().enumerate() {
+            if path.contains("://") || path.contains(script::JOINED_BY) || path.split('/').any(|part| part == "..") {
+                let expected = "expected a path under the boot server's files, without `,` and `..`: it joins no URLs";
+                self.bad(steps!["spec", "kernel", "initrds", index], "this is no file that can be joined", expected);
+            }
+        }
     }
 
     /// What stands in the script that its machine boots. Without one that machine would be parked for ever.
@@ -424,6 +439,8 @@ impl Check {
         if let Some(kernel) = kernel {
             words.push((steps!["spec", "kernel", "path"], &kernel.path));
             words.extend(kernel.initrd.as_ref().map(|path| (steps!["spec", "kernel", "initrd"], path.as_str())));
+            let parts = kernel.initrds.iter().enumerate();
+            words.extend(parts.map(|(i, path)| (steps!["spec", "kernel", "initrds", i], path.as_str())));
         }
         let cmdline = kernel.map(|k| k.cmdline.as_str()).filter(|c| c.contains(['\n', '\r']) || script::line(c).is_err());
         let bad = words.into_iter().filter(|(_, text)| script::word(text).is_err()).map(|(path, _)| path);

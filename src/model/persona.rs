@@ -167,6 +167,9 @@ pub struct Kernel {
     /// The initial RAM disk, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd: Option<String>,
+    /// Several initial RAM disks instead, each a path under the boot server's files: it joins them, in this order, to one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub initrds: Vec<String>,
     /// Kernel arguments. Public: never a secret.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cmdline: String,

@@ -2,6 +2,9 @@
 //!
 //! Used where a persona is judged, and where its script is made, so that none is taken whose machine would be parked for ever.
 
+/// What stands between the paths of several initrds that are served as one.
+pub(crate) const JOINED_BY: char = ',';
+
 /// The text cannot be part of a boot script.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` cannot stand in a boot script", .found.escape_default())]

@@ -21,9 +21,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tower_http::services::{ServeDir, ServeFile};
 
-use super::{Desk, base};
+use super::{Desk, base, joined};
 use crate::boot::answer::{Ask, Verdict, judge, plain};
-use crate::boot::script::{self, For};
+use crate::boot::script::{self, For, JOINED};
 use crate::boot::token::Token;
 use crate::control::booting::{Answer, Hello};
 use crate::control::controller::Message;
@@ -111,6 +111,7 @@ fn router(desk: Desk) -> Router {
     Router::new()
         .nest("/loader", loaders)
         .nest_service("/files", files)
+        .route(&format!("{JOINED}{{*parts}}"), get(joined_initrds))
         .layer(seen)
         .route("/boot.ipxe", get(first))
         .route("/boot/{mac}", get(script))
@@ -175,6 +176,10 @@ fn later() -> Response {
 
 fn text(script: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], script).into_response()
+}
+
+async fn joined_initrds(State(http): State<Http>, Path(parts): Path<String>) -> Response {
+    joined::answer(&http.desk.options.files, &parts).await
 }
 
 /// Asks the machine who it is: for everybody the same, so that it can stand in any DHCP server's configuration.
@@ -315,7 +320,7 @@ impl Http {
         let is_it = |file: &str| path.strip_prefix("/files/") == Some(file.trim_start_matches('/'));
         if is_it(&kernel.path) {
             self.desk.saw(server, Stage::Kernel, "");
-        } else if kernel.initrd.as_deref().is_some_and(is_it) {
+        } else if kernel.initrd.as_deref().is_some_and(is_it) || joined::is_of(path, &kernel.initrds) {
             self.desk.saw(server, Stage::Initrd, "");
         }
     }

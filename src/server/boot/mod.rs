@@ -7,6 +7,7 @@ mod address;
 pub(crate) mod dhcp;
 mod foreign;
 pub(crate) mod http;
+mod joined;
 pub(crate) mod network;
 pub(crate) mod pool;
 mod tftp;
