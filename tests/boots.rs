@@ -176,6 +176,24 @@ async fn a_machine_that_waits_is_bound_without_being_switched_off() {
     assert!(status["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Ready" && c["status"] == "True"), "{status}");
 }
 
+/// Its answer stands while its port is still another network's: it is told to wait until that is read back.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_waits_is_told_after_its_ports() {
+    let site = Small::that_says_hello().await;
+    sleep(Duration::from_secs(1)).await;
+    site.remove(ObjectKind::Binding, "b").await;
+    site.centre.touch(&name("s"), |bmc, now| bmc.press_button(now));
+    sleep(Duration::from_secs(60)).await;
+    site.centre.reboot_switch(&name("tor-1"), Duration::from_secs(300));
+    site.apply(vec![bound("enforce")]).await;
+    sleep(Duration::from_secs(200)).await;
+    let why = site.words.why(ObjectKind::Server, &name("s")).await.unwrap();
+    assert!(why.contains("By evidence it may run p (its boot answer stands"), "{why}");
+    assert_eq!((site.centre.runs(&name("s")), site.power()), (Some(Runs::Parked), Some(Power::On)), "{why}");
+    site.ready().await;
+    assert!(!site.events().await.iter().any(|event| event.contains("Sent") && event.contains("off")));
+}
+
 /// One that has asked once, a while ago, may run anything: it is not disturbed before a person approves.
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_asks_no_more_was_found_running() {

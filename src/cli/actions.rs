@@ -53,6 +53,23 @@ pub(super) struct DeclareArgs {
 }
 
 #[derive(Args)]
+#[command(group(clap::ArgGroup::new("word").required(true).args(["once", "cancel"])))]
+pub(super) struct BootArgs {
+    /// NAME, SERVER/NAME, or SERVER NAME
+    #[arg(value_name = "[SERVER/]NAME", required = true)]
+    object: Vec<String>,
+    /// What its next start boots, until it was seen off again: `local` (its own disk), or `rescue=PERSONA`
+    #[arg(long, value_name = "local|rescue=PERSONA")]
+    once: Option<String>,
+    /// What is bound follows now
+    #[arg(long)]
+    cancel: bool,
+    /// Do not ask; without a terminal nothing is asked either
+    #[arg(short = 'y', long)]
+    yes: bool,
+}
+
+#[derive(Args)]
 #[command(group(clap::ArgGroup::new("scope").required(true).args(["object", "selector", "all"])))]
 pub(super) struct PauseArgs {
     /// NAME, KIND/NAME, or KIND NAME
@@ -205,6 +222,22 @@ pub(super) async fn declare(args: DeclareArgs, client: &Client) -> Result<(), Fa
     let [name] = names.as_slice() else { return Err(Failure::usage("one server at a time, and what is so: `off` or `foreign`")) };
     let path = format!("{}/declare", path_of(Kind::Server, name));
     show(&client.post(&path, &json!({ "what": what, "reason": args.reason })).await?)
+}
+
+pub(super) async fn boot(args: BootArgs, client: &Client) -> Result<(), Failure> {
+    let names = subject::of_kind(&args.object, Kind::Server)?;
+    let [name] = names.as_slice() else { return Err(Failure::usage("one server at a time")) };
+    let once = match args.once.as_deref().map(|word| (word, word.split_once('='))) {
+        None => Value::Null,
+        Some(("local", _)) => json!("local"),
+        Some((_, Some(("rescue", persona)))) => json!({ "persona": subject::name(persona)? }),
+        Some((other, _)) => return Err(Failure::usage(format!("found `{other}`, expected `local` or `rescue=PERSONA`"))),
+    };
+    let question = format!("What runs on {name} is switched off for that. Go on?");
+    if !args.yes && std::io::stdin().is_terminal() && !asks(&question)? {
+        return Err(Failure::new(Exit::Refused, "nothing was changed"));
+    }
+    show(&client.post(&format!("{}/boot", path_of(Kind::Server, name)), &json!({ "once": once })).await?)
 }
 
 pub(super) async fn accept(args: ObjectArgs, client: &Client) -> Result<(), Failure> {

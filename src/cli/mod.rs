@@ -56,6 +56,8 @@ enum Verb {
     Accept(actions::ObjectArgs),
     /// Say what is so of a server that cannot be asked: that its power is cut, or that it runs nothing of embody's
     Declare(actions::DeclareArgs),
+    /// Boot something else than what is bound, once: a rescue persona, or the server's own disk
+    Boot(actions::BootArgs),
     /// Restart what bindings run: off, seen off, on
     Restart(actions::ObjectArgs),
     /// Forget failures, refused credentials and back-off of an object, and look now
@@ -164,6 +166,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Approve(args) => actions::approve(args, &client()?).await.map(|()| 0),
         Verb::Accept(args) => actions::accept(args, &client()?).await.map(|()| 0),
         Verb::Declare(args) => actions::declare(args, &client()?).await.map(|()| 0),
+        Verb::Boot(args) => actions::boot(args, &client()?).await.map(|()| 0),
         Verb::Restart(args) => actions::restart(args, &client()?).await.map(|()| 0),
         Verb::Retry(args) => actions::retry(args, &client()?).await.map(|()| 0),
         Verb::Get(args) => get::run(args, &client()?).await.map(|()| 0),

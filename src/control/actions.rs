@@ -19,6 +19,7 @@ use crate::control::operator::{
 };
 use crate::drivers::gate::{Gate, Key};
 use crate::limits;
+use crate::model::body::BootsOnce;
 use crate::model::fact::{Power, Tick};
 use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Op};
@@ -45,6 +46,7 @@ pub enum Ask {
     ShowApproval { binding: Name, word: Approving, reply: Reply<Result<ApprovalShown, Refusal>> },
     Approve { binding: Name, word: Approving, digest: String, who: String, reply: Reply<Result<String, Refusal>> },
     Declare { server: Name, what: Declaring, reason: String, who: String, reply: Reply<Result<String, Refusal>> },
+    BootOnce { server: Name, boots: Option<BootsOnce>, who: String, reply: Reply<Result<String, Refusal>> },
     AcceptStore { who: String, reply: Reply<Result<String, Refusal>> },
     CloseBreaker { who: String, reply: Reply<Result<String, Refusal>> },
     Accept { kind: Kind, name: Name, who: String, reply: Reply<Result<String, Refusal>> },
@@ -118,6 +120,9 @@ impl Control for Operators {
     async fn declare(&self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::Declare { server: server.clone(), what, reason: reason.to_owned(), who: who.to_owned(), reply }).await?
     }
+    async fn boot_once(&self, server: &Name, boots: Option<BootsOnce>, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::BootOnce { server: server.clone(), boots, who: who.to_owned(), reply }).await?
+    }
     async fn accept_store(&self, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::AcceptStore { who: who.to_owned(), reply }).await?
     }
@@ -183,6 +188,7 @@ impl Controller {
             Ask::ShowApproval { binding, word, reply } => drop(reply.send(self.show_approval(&binding, &word))),
             Ask::Approve { binding, word, digest, who, reply } => drop(reply.send(self.approve(&binding, &word, &digest, &who).await)),
             Ask::Declare { server, what, reason, who, reply } => drop(reply.send(self.declare(&server, what, &reason, &who).await)),
+            Ask::BootOnce { server, boots, who, reply } => drop(reply.send(self.boot_once(&server, boots, &who).await)),
             Ask::AcceptStore { who, reply } => drop(reply.send(self.accept_store(&who).await)),
             Ask::CloseBreaker { who, reply } => drop(reply.send(self.close_breaker(&who).await)),
             Ask::Accept { kind, name, who, reply } => drop(reply.send(self.accept(kind, &name, &who).await)),

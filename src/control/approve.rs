@@ -8,11 +8,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::actions::{in_words, list, shown};
+use super::cache::Stored;
 use super::controller::Controller;
 use crate::control::operator::{ApprovalShown, Approving, Refusal};
 use crate::limits;
 use crate::model::binding::{Mode, Plane};
-use crate::model::body::Hold;
+use crate::model::body::{Body, Hold};
 use crate::model::fact::{Power, Tick};
 use crate::model::op::Op;
 use crate::model::{Name, Objects, Reason};
@@ -135,7 +136,7 @@ impl Controller {
     fn draft(&self, binding: &Name, word: &Approving) -> Result<Draft, Refusal> {
         let held = self.cache.objects.bindings.get(binding).ok_or_else(|| Refusal::NotFound { what: format!("Binding/{binding}") })?;
         let server = held.spec.target.server.clone().ok_or_else(|| Refusal::Refused { why: "it names no server".to_owned() })?;
-        let authority = resolve::authority_of(held, &self.cache.objects);
+        let authority = resolve::authority_of(held, Some(&self.cache.body(&server)), &self.cache.objects);
         let records = match word {
             Approving::ThePlan | Approving::Hard => (server.clone(), Vec::new()),
             Approving::Adopt => (server.clone(), self.adopt(binding, &server)?),
@@ -292,7 +293,7 @@ impl Controller {
         }
         for binding in self.cache.acting(server, want) {
             let Some(given) = self.cache.approvals.get_mut(&binding) else { continue };
-            if !is_of_now(&binding, &given.approval, &self.cache.objects) {
+            if !is_of_now(&binding, &given.approval, &self.cache.objects, &self.cache.bodies) {
                 if !self.void_approval(&binding, server).await {
                     return false;
                 }
@@ -341,7 +342,7 @@ impl Controller {
             return;
         }
         self.approvals_end_at = now.plus(limits::APPROVALS_ENDED_EVERY);
-        let is_for = |binding: &Name, given: &Given| is_of_now(binding, &given.approval, &self.cache.objects);
+        let is_for = |binding: &Name, given: &Given| is_of_now(binding, &given.approval, &self.cache.objects, &self.cache.bodies);
         let over = |binding: &Name, given: &Given| now >= given.until && !(given.is_open() && is_for(binding, given));
         let ended: Vec<Name> = self.cache.approvals.iter().filter(|(b, g)| over(b, g)).map(|(b, _)| b.clone()).collect();
         for binding in ended {
@@ -360,7 +361,8 @@ impl Controller {
 }
 
 /// Whether what it was given for is as it was then.
-fn is_of_now(binding: &Name, approval: &Approval, objects: &Objects) -> bool {
+fn is_of_now(binding: &Name, approval: &Approval, objects: &Objects, bodies: &std::collections::BTreeMap<Name, Stored<Body>>) -> bool {
     let Some(held) = objects.bindings.get(binding) else { return false };
-    approval.is_for(&resolve::authority_of(held, objects)) && approval.made_from == resolve::made_from(held, objects)
+    let body = held.spec.target.server.as_ref().and_then(|server| bodies.get(server)).map(|body| &body.value);
+    approval.is_for(&resolve::authority_of(held, body, objects)) && approval.made_from == resolve::made_from(held, objects)
 }

@@ -16,7 +16,7 @@ use crate::plan::record::Record;
 use crate::store::{Expect, Write, keys};
 use crate::telemetry::timestamp;
 
-fn refused<T>(why: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn refused<T>(why: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::Refused { why: why.into() })
 }
 

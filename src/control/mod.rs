@@ -19,6 +19,7 @@ mod identity;
 mod in_flight;
 mod logins;
 mod machines;
+mod once;
 pub(crate) mod operator;
 pub(crate) mod outbox;
 pub(crate) mod outcome;

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::model::body::BootsOnce;
 use crate::model::{Kind, Name, Object};
 
 /// The whole future of a set of desired state, as far as can be seen today.
@@ -242,6 +243,8 @@ pub trait Control: Send + Sync {
     async fn approve(&self, binding: &Name, word: Approving, digest: &str, who: &str) -> Result<String, Refusal>;
     /// A person's word about a server that embody cannot ask: kept with who said it and why.
     async fn declare(&self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal>;
+    /// What the next start of a server boots instead of what is bound; nothing: no more of that.
+    async fn boot_once(&self, server: &Name, boots: Option<BootsOnce>, who: &str) -> Result<String, Refusal>;
     /// Takes the store as it is, although it holds less than it once acknowledged.
     async fn accept_store(&self, who: &str) -> Result<String, Refusal>;
     /// What drifts now may be corrected: the breaker closes.

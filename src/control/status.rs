@@ -142,7 +142,8 @@ fn summarise(
     let blind = seen.power.is_none() || seen.bmc_trouble.is_some();
     // A restart that was only begun looks like the state before it.
     let under_way = !busy.is_empty() || !plan.steps.is_empty() || !plan.held.is_empty() || seen.body.off.is_some();
-    let ready = lives && in_sync && !blind && plan.problems.is_empty() && !under_way;
+    // What is booted once is not what the binding says.
+    let ready = lives && in_sync && !blind && plan.problems.is_empty() && !under_way && holder.once.is_none();
     let (reason, message) = reason(plan, seen, busy, ready);
     let status = if ready {
         Truth::True

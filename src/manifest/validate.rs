@@ -13,6 +13,7 @@ use super::codes;
 use super::diagnostic::harmful;
 use super::fault::{At, Fault, did_you_mean, listed, steps};
 use super::yaml::Step;
+use crate::model::body::LOCAL;
 use crate::model::network::{Boot, BootMode};
 use crate::model::policy::{self, Limits, Share};
 use crate::model::script;
@@ -32,7 +33,7 @@ pub(super) fn object(item: usize, object: &Object, whole: bool) -> Vec<Fault> {
         Spec::Network(spec) => check.network(spec),
         Spec::Switch(spec) => check.switch(spec),
         Spec::Server(spec) => check.server(spec),
-        Spec::Persona(spec) => check.persona(spec),
+        Spec::Persona(spec) => check.persona(&object.meta.name, spec),
         Spec::Binding(spec) => check.binding(spec),
     }
     check.faults
@@ -355,7 +356,11 @@ impl Check {
         }
     }
 
-    fn persona(&mut self, spec: &PersonaSpec) {
+    fn persona(&mut self, name: &Name, spec: &PersonaSpec) {
+        if name.as_str() == LOCAL {
+            let fault = Fault::error(codes::BAD_NAME, self.value(steps!["metadata", "name"]), format!("no persona can be named `{LOCAL}`"));
+            self.faults.push(fault.label(format!("`{LOCAL}` is what a server's own disk holds (`embody boot SERVER --once {LOCAL}`)")));
+        }
         let root = &spec.root;
         let roots = [
             ("nfs", root.nfs.is_some()),

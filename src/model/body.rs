@@ -67,6 +67,9 @@ pub struct Body {
     /// The SMBIOS UUID that it showed at the first boot request of a start that embody made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub smbios: Option<String>,
+    /// A person's word: what its next start boots, instead of the persona that its binding names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
     /// What is desired of it is held, since it would disrupt it as one of too many: which desired state that is (16 hexadecimal digits; nothing where
     /// nobody desires anything of it).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +77,46 @@ pub struct Body {
     /// When a change of desired state that nobody approved disrupted it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disrupted: Option<Disrupted>,
+}
+
+/// One start of something else than what is bound: over when the body was seen off after it, or at a person's word.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Once {
+    pub boots: BootsOnce,
+    /// The binding that it is instead of, by its uid: another one knows nothing of it.
+    pub uid: String,
+    pub by: String,
+    /// RFC 3339, for people.
+    pub at: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BootsOnce {
+    /// Whatever is on its own disk.
+    Local,
+    Persona(Name),
+}
+
+/// No persona has this name: what a server's own disk holds, in evidence.
+pub(crate) const LOCAL: &str = "local";
+
+impl BootsOnce {
+    /// What it is called in evidence.
+    pub fn is(&self, persona: &Name) -> bool {
+        match self {
+            BootsOnce::Local => persona.as_str() == LOCAL,
+            BootsOnce::Persona(name) => name == persona,
+        }
+    }
+
+    pub fn in_words(&self) -> String {
+        match self {
+            BootsOnce::Local => "its own disk".to_owned(),
+            BootsOnce::Persona(name) => format!("persona {name}"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

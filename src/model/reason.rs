@@ -70,6 +70,7 @@ reasons! {
     StatusesNotStored Person "Statuses cannot be stored: what is shown is old."
     ObjectUnreadable Person "A stored object does not read."
     StoreWentBackwards Person "The store holds less than it once acknowledged."
+    BootsOnce Person "A person had it boot something else once: what is bound follows when that is over."
     Maintenance Person "The manifest says so."
     SoftOffRefused Person "The soft-off was refused, and a hard one needs a person's word."
     DoesNotSwitchOff Person "It stays on."

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Problem;
 use super::observed::PortKey;
 use crate::model::binding::{BootLimits, Mode, Plane, RunState};
-use crate::model::body::Snapshot;
+use crate::model::body::{Once, Snapshot};
 use crate::model::fact::{Admin, PortConfig};
 use crate::model::{Name, Vlan};
 
@@ -72,6 +72,8 @@ pub struct Holder {
     pub says_hello: bool,
     /// How long a start may take, and how often it is begun anew.
     pub boot: BootLimits,
+    /// It is instead of the persona that the binding names, for one start.
+    pub once: Option<Once>,
     /// Why it cannot live here at all.
     pub problems: Vec<Problem>,
 }

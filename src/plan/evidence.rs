@@ -10,6 +10,7 @@ use super::observed::{Observed, SeenOff};
 use super::power;
 use super::record::Record;
 use super::starting;
+use crate::model::Name;
 use crate::model::binding::RunState;
 use crate::model::body::{Declaration, Found, Hold, Phase};
 use crate::model::fact::{Power, Tick};
@@ -21,7 +22,7 @@ pub(crate) fn records(want: &Desired, seen: &Observed) -> Vec<Record> {
         return out;
     }
     found(want, seen, &mut out);
-    lives(seen, &mut out);
+    lives(want, seen, &mut out);
     nobodys(want, seen, &mut out);
     off_done(want, seen, &mut out);
     declared(want, seen, &mut out);
@@ -150,7 +151,7 @@ fn nobodys(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
 }
 
 /// What the answers about power say of what may be alive here.
-fn lives(seen: &Observed, out: &mut Vec<Record>) {
+fn lives(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     let Some(power) = &seen.power else { return };
     for (persona, evidence) in &seen.body.evidence {
         let at = |m: &std::collections::BTreeMap<_, Tick>| m.get(persona).copied().unwrap_or(Tick::START);
@@ -158,6 +159,11 @@ fn lives(seen: &Observed, out: &mut Vec<Record>) {
             if power.value == Power::Off && seen.seen_off(at(&seen.memory.withdrawn_at)) == SeenOff::Yes {
                 out.push(Record::End(persona.clone()));
             }
+            continue;
+        }
+        // What was to be started once was, and is over: not by one answer alone, which may be a BMC's that restarts.
+        if evidence.phase == Phase::Started && power.value == Power::Off && boots_once(want, persona) {
+            out.extend((seen.seen_off(at(&seen.memory.answered_at)) == SeenOff::Yes).then_some(Record::BootedOnce));
             continue;
         }
         // Under its own standing answer one answer is enough: whatever it starts next is this persona.
@@ -176,6 +182,10 @@ fn lives(seen: &Observed, out: &mut Vec<Record>) {
             (Phase::Found, Power::Off | Power::On) => {}
         }
     }
+}
+
+fn boots_once(want: &Desired, persona: &Name) -> bool {
+    want.holder.as_ref().is_some_and(|holder| holder.once.is_some() && holder.persona == *persona)
 }
 
 /// An intent ends when the body was seen off after its last command may have left, or when nobody wants it any more and what was accepted had its time.

@@ -44,6 +44,7 @@ impl DesiredKey {
             boot_bond: _,
             says_hello: _,
             boot: _,
+            once: _,
             problems: _,
         } = holder;
         let text = format!("{:?}", (&authority.uid, persona, &snapshot.digest, state, efi, restart, ports));

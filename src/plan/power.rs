@@ -221,6 +221,7 @@ pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan)
         (Some(Phase::Answered | Phase::Armed), Power::On) if fence::starts_by_itself(holder, seen) => {
             tell_parked(want, holder, seen, now, plan)
         }
+        (Some(Phase::Started), Power::Off) if holder.once.is_some() => until_seen_off(want, seen, now, plan),
         (Some(Phase::Answered), Power::Off | Power::On) | (Some(Phase::Started), Power::Off) => {
             ask_again(want, plan, "was last seen before its boot answer stood");
         }

@@ -2,7 +2,7 @@
 
 use crate::model::Name;
 use crate::model::body::{
-    Body, Declaration, Declared, Disrupted, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Run, Sending, Sent, Snapshot,
+    Body, Declaration, Declared, Disrupted, Evidence, Found, Hold, LOCAL, OffIntent, Once, Phase, PortDebt, Run, Sending, Sent, Snapshot,
 };
 use crate::model::fact::PortConfig;
 use crate::model::op::Off;
@@ -62,6 +62,10 @@ pub enum Record {
     OnSent,
     /// It was refused, did not leave, or was followed by an answer On.
     OnDone,
+    /// What the next start boots, by a person's word.
+    BootOnce(Box<Once>),
+    /// That start is over, or nobody wants it any more.
+    BootedOnce,
     /// Seen off while this value of `restart` was desired; or it was taken with this value.
     Restarted(u64),
     /// Write-ahead of every port write.
@@ -95,9 +99,9 @@ pub enum Record {
     Disrupted(Disrupted),
 }
 
-/// Where its root is the disk, the disk of this body holds the persona from now on.
+/// Where its root is the disk, the disk of this body holds the persona from now on. What is there already is called by no name of a persona.
 fn is_on_disk(persona: &Name, body: &mut Body) {
-    if body.evidence.get(persona).is_some_and(|e| e.snapshot.root.disk.is_some()) {
+    if persona.as_str() != LOCAL && body.evidence.get(persona).is_some_and(|e| e.snapshot.root.disk.is_some()) {
         body.on_disk.insert(persona.clone());
     }
 }
@@ -107,15 +111,15 @@ impl Record {
         match self {
             Record::Take { hold, found } => {
                 body.held_by = Some(hold.clone());
-                body.found = *found;
+                (body.found, body.once) = (*found, None);
             }
             Record::FoundAs(found) => body.found = *found,
             Record::Release(hold) => {
                 body.release.get_or_insert_with(|| hold.clone());
-                body.held_by = None;
+                (body.held_by, body.once) = (None, None);
             }
             Record::Leave => {
-                body.held_by = None;
+                (body.held_by, body.once) = (None, None);
                 if body.release.is_none() {
                     body.found = Found::Unknown;
                 }
@@ -128,6 +132,8 @@ impl Record {
             Record::Anything => body.anything = true,
             Record::CameUp => body.starts = 0,
             Record::Confirm => body.confirm_start = false,
+            Record::BootOnce(once) => body.once = Some((**once).clone()),
+            Record::BootedOnce => body.once = None,
             Record::Restarted(n) => body.restart_done = *n,
             Record::Smbios(uuid) => body.smbios.clone_from(uuid),
             Record::Held(desired) => body.held.clone_from(desired),

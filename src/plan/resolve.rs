@@ -1,5 +1,6 @@
 //! From the objects to the `Desired` of one server: references resolved, NICs matched, networks turned into VLANs per switch. Pure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -10,12 +11,12 @@ use super::desired::{Authority, Desired, DesiredPort, Holder, Past};
 use super::observed::PortKey;
 use crate::manifest::wiring::match_nics;
 use crate::model::binding::{Mode, Plane};
-use crate::model::body::{Body, Hold, Snapshot, port_of};
+use crate::model::body::{Body, BootsOnce, Hold, LOCAL, Once, Snapshot, port_of};
 use crate::model::claim::claims;
 use crate::model::fact::{Admin, BootDevice};
 use crate::model::network::{NetworkSpec, Role};
 use crate::model::objects::{Held, server_switches};
-use crate::model::persona::{Agent, PersonaNic, Root};
+use crate::model::persona::{Agent, DiskRoot, Os, OsFamily, PersonaNic, Root};
 use crate::model::server::Firmware;
 use crate::model::{BindingSpec, Mac, Name, Objects, PersonaSpec, Reason, ServerSpec, Vlan};
 
@@ -32,7 +33,7 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
     let plugs = held.map_or_else(Vec::new, |s| plugs(server, &s.spec, names, &mut problems));
     let chosen = binding_of(server, objects, body);
     let holder = match (held, chosen) {
-        (Some(held), Some(binding)) => Some(holder(server, &held.spec, binding, objects, &plugs)),
+        (Some(held), Some(binding)) => Some(holder(server, &held.spec, binding, once(binding, body), objects, &plugs)),
         (None | Some(_), _) => None,
     };
     // A body without its Server object is left alone: deleting never touches hardware.
@@ -43,7 +44,7 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
                 None => Past::Deleted,
             }
         });
-    let releaser = body.release.as_ref().filter(|_| held.is_some()).and_then(|r| alive(r, objects)).map(|b| authority_of(b, objects));
+    let releaser = body.release.as_ref().filter(|_| held.is_some()).and_then(|r| alive(r, objects)).map(|b| authority_of(b, None, objects));
     let released_ports = plugs.iter().filter_map(|plug| release(plug, objects).map(|w| (plug.key.clone(), w))).collect();
     let maintenance = held.and_then(|s| s.spec.maintenance.as_ref()).map(|m| m.reason.clone());
     let debts = debts(server, objects, body, &plugs, names);
@@ -124,9 +125,14 @@ fn alive<'a>(hold: &Hold, objects: &'a Objects) -> Option<&'a Held<BindingSpec>>
     objects.bindings.get(&hold.binding).filter(|b| b.meta.uid == hold.uid && b.meta.deletion_timestamp.is_none())
 }
 
-/// In whose name it is that this binding does something now.
-pub fn authority_of(binding: &Held<BindingSpec>, objects: &Objects) -> Authority {
-    authority(binding, answer_of(binding, objects), objects)
+/// What is booted once instead of what this binding names.
+fn once<'a>(binding: &Held<BindingSpec>, body: &'a Body) -> Option<&'a Once> {
+    body.once.as_ref().filter(|once| once.uid == binding.meta.uid && body.held_by.as_ref().is_some_and(|hold| hold.uid == once.uid))
+}
+
+/// In whose name it is that this binding does something now, on this body of its server.
+pub fn authority_of(binding: &Held<BindingSpec>, body: Option<&Body>, objects: &Objects) -> Authority {
+    authority(binding, answer_of(binding, body, objects), objects)
 }
 
 /// The digest of what the operations of a binding follow from, beside its own spec: the persona, its networks, the quarantine, and the cables of its
@@ -149,10 +155,60 @@ pub(crate) fn made_from(binding: &Held<BindingSpec>, objects: &Objects) -> Strin
 }
 
 /// The digest of what would be answered on the server that a binding names.
-fn answer_of(binding: &Held<BindingSpec>, objects: &Objects) -> String {
+fn answer_of(binding: &Held<BindingSpec>, body: Option<&Body>, objects: &Objects) -> String {
     let target = binding.spec.target.server.as_ref();
     let server = target.and_then(|name| Some((name, &objects.servers.get(name)?.spec)));
-    server.map(|(name, spec)| snapshot(name, spec, &binding.spec, objects).digest).unwrap_or_default()
+    let once = body.and_then(|body| once(binding, body));
+    let answer = |(name, spec): (&Name, &ServerSpec)| Bound::of(binding, once, spec, objects).snapshot(name, spec).digest;
+    server.map(answer).unwrap_or_default()
+}
+
+/// What is to live on a server: a persona, as its binding says, or something else for one start.
+struct Bound<'a> {
+    binding: Cow<'a, BindingSpec>,
+    persona: Option<Cow<'a, PersonaSpec>>,
+}
+
+impl<'a> Bound<'a> {
+    fn of(binding: &'a Held<BindingSpec>, once: Option<&Once>, server: &ServerSpec, objects: &'a Objects) -> Bound<'a> {
+        let persona = |name: &Name| objects.personas.get(name).map(|persona| Cow::Borrowed(&persona.spec));
+        let Some(once) = once else { return Bound { binding: Cow::Borrowed(&binding.spec), persona: persona(&binding.spec.persona) } };
+        // What the binding says of identity and NICs is its persona's.
+        let instead = |persona| BindingSpec { persona, hostname: None, nics: Vec::new(), ..binding.spec.clone() };
+        match (&once.boots, LOCAL.parse()) {
+            (BootsOnce::Persona(name), _) => Bound { binding: Cow::Owned(instead(name.clone())), persona: persona(name) },
+            (BootsOnce::Local, Ok(local)) => Bound { binding: Cow::Owned(instead(local)), persona: Some(Cow::Owned(own_disk(server))) },
+            (BootsOnce::Local, Err(_)) => Bound { binding: Cow::Borrowed(&binding.spec), persona: None },
+        }
+    }
+
+    /// What would be answered now. Of a persona that is not there: nothing that ever is (the holder has a problem).
+    fn snapshot(&self, server_name: &Name, server: &ServerSpec) -> Snapshot {
+        let (binding, persona) = (self.binding.as_ref(), self.persona.as_deref());
+        let nothing = Root { nfs: None, iscsi: None, fc: None, ram: None, disk: None, revision: None };
+        let from_disk = persona.is_some_and(|p| p.root.disk.is_some());
+        let snapshot = Snapshot {
+            persona: binding.persona.clone(),
+            hostname: binding.hostname.clone().unwrap_or_else(|| server_name.to_string()),
+            arch: persona.map_or(server.arch, |p| p.os.arch),
+            boot: if from_disk { BootDevice::Disk } else { BootDevice::Pxe },
+            root: persona.map_or(nothing, |p| p.root.clone()),
+            kernel: persona.and_then(|p| p.kernel.clone()),
+            claims: persona.map(|p| claims(&binding.persona, p, Some(binding))).unwrap_or_default(),
+            macs: server.nics.iter().map(|n| n.mac).collect(),
+            addresses: persona.map(|p| addresses(server, p, binding)).unwrap_or_default(),
+            arguments: arguments(server),
+            digest: String::new(),
+        };
+        snapshot.sealed()
+    }
+}
+
+/// A server as it boots by itself: it has no network here.
+fn own_disk(server: &ServerSpec) -> PersonaSpec {
+    let root = Root { nfs: None, iscsi: None, fc: None, ram: None, disk: Some(DiskRoot {}), revision: None };
+    let os = Os { family: OsFamily::Linux, arch: server.arch };
+    PersonaSpec { os, root, kernel: None, exclusive: Some(false), nics: Vec::new(), needs: None, agent: Agent::None }
 }
 
 fn authority(binding: &Held<BindingSpec>, answer: String, objects: &Objects) -> Authority {
@@ -168,56 +224,39 @@ fn authority(binding: &Held<BindingSpec>, answer: String, objects: &Objects) -> 
     }
 }
 
-fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, objects: &Objects, plugs: &[Plug]) -> Holder {
-    let persona_name = &binding.spec.persona;
-    let persona = objects.personas.get(persona_name);
+fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: Option<&Once>, objects: &Objects, plugs: &[Plug]) -> Holder {
+    let bound = Bound::of(binding, once, spec, objects);
+    let (name, persona) = (&bound.binding.persona, bound.persona.as_deref());
     let mut problems = Vec::new();
     let mut ports = BTreeMap::new();
     match persona {
-        None => problems.push(Problem::new(Reason::PersonaMissing, format!("there is no persona {persona_name}"))),
-        Some(persona) => match match_nics(spec, &persona.spec, &binding.spec) {
-            Ok(on) => ports = desired(persona_name, &persona.spec, &on, objects, plugs, &mut problems),
+        None => problems.push(Problem::new(Reason::PersonaMissing, format!("there is no persona {name}"))),
+        Some(persona) => match match_nics(spec, persona, &bound.binding) {
+            Ok(on) => ports = desired(name, persona, &on, objects, plugs, &mut problems),
             Err(error) => problems.push(Problem::new(Reason::NicsDoNotMatch, format!("{error} (server {server}); {}", error.hint()))),
         },
     }
-    let snapshot = snapshot(server, spec, &binding.spec, objects);
+    if once.is_some_and(|once| once.boots == BootsOnce::Local) {
+        // Whatever is on the disk has had an address once: it comes up where it disturbs nobody.
+        ports.values_mut().for_each(|port| port.needed = true);
+    }
+    let snapshot = bound.snapshot(server, spec);
     Holder {
         authority: authority(binding, snapshot.digest.clone(), objects),
         server: server.clone(),
-        persona: persona_name.clone(),
+        persona: name.clone(),
         snapshot,
         state: binding.spec.state,
         efi: spec.firmware == Firmware::Uefi,
         restart: binding.spec.restart,
         ports,
-        fetches: persona.is_some_and(|p| boots_over_network(&p.spec, objects)),
+        fetches: persona.is_some_and(|p| boots_over_network(p, objects)),
         boot_bond: boot_bond(spec),
         boot: binding.spec.boot,
-        says_hello: persona.is_some_and(|p| p.spec.agent == Agent::Required),
+        says_hello: persona.is_some_and(|p| p.agent == Agent::Required),
+        once: once.cloned(),
         problems,
     }
-}
-
-/// What would be answered now. Of a persona that is not there: nothing that ever is (the holder has a problem).
-fn snapshot(server_name: &Name, server: &ServerSpec, binding: &BindingSpec, objects: &Objects) -> Snapshot {
-    let name = &binding.persona;
-    let persona = objects.personas.get(name).map(|p| &p.spec);
-    let nothing = Root { nfs: None, iscsi: None, fc: None, ram: None, disk: None, revision: None };
-    let from_disk = persona.is_some_and(|p| p.root.disk.is_some());
-    let snapshot = Snapshot {
-        persona: name.clone(),
-        hostname: binding.hostname.clone().unwrap_or_else(|| server_name.to_string()),
-        arch: persona.map_or(server.arch, |p| p.os.arch),
-        boot: if from_disk { BootDevice::Disk } else { BootDevice::Pxe },
-        root: persona.map_or(nothing, |p| p.root.clone()),
-        kernel: persona.and_then(|p| p.kernel.clone()),
-        claims: persona.map(|p| claims(name, p, Some(binding))).unwrap_or_default(),
-        macs: server.nics.iter().map(|n| n.mac).collect(),
-        addresses: persona.map(|p| addresses(server, p, binding)).unwrap_or_default(),
-        arguments: arguments(server),
-        digest: String::new(),
-    };
-    snapshot.sealed()
 }
 
 /// The fixed addresses of the persona's NICs, by the MACs of the server's that they are on; of a bond, by each member's.

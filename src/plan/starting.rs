@@ -59,6 +59,18 @@ pub(crate) fn records(want: &Desired, seen: &Observed) -> Option<Record> {
     (seen.body.starts > 0 && seen.is(Power::On) && came_up(holder, evidence)).then_some(Record::CameUp)
 }
 
+/// It boots something else than what is bound.
+pub(crate) fn once(want: &Desired, plan: &mut Plan) {
+    let Some((holder, once)) = want.holder.as_ref().and_then(|holder| Some((holder, holder.once.as_ref()?))) else { return };
+    let (server, binding) = (&want.server, &holder.authority.binding);
+    let then =
+        format!("what binding {binding} names follows when it was seen off after that, or at the word `embody boot {server} --cancel`");
+    plan.wait(
+        Reason::BootsOnce,
+        format!("server {server} boots {} once, as {} said at {}: {then}", once.boots.in_words(), once.by, once.at),
+    );
+}
+
 /// How long its firmware may take to ask for something: twice as long as it ever did, where that was seen.
 fn firmware_within(seen: &Observed) -> Duration {
     let of_its_own = seen.memory.slowest_firmware.map(|slowest| (slowest * 2).max(limits::FIRMWARE_AT_LEAST));

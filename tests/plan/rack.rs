@@ -655,7 +655,7 @@ impl Rack {
 
     /// Of these operations, for what the binding is to do now.
     pub fn approval(&self, binding: &str, ops: Vec<Op>) -> Option<Approval> {
-        let authority = resolve::authority_of(self.objects.bindings.get(binding)?, &self.objects);
+        let authority = resolve::authority_of(self.objects.bindings.get(binding)?, None, &self.objects);
         let ops = ops.into_iter().map(Listed::new).collect();
         Some(Approval {
             uid: authority.uid,

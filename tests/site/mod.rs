@@ -15,6 +15,7 @@ use embody::testing::control::operator::{
     StartRow,
 };
 use embody::testing::control::status_writer::Site as Conditions;
+use embody::testing::model::body::BootsOnce;
 use embody::testing::model::{Kind, Name, Object};
 use embody::testing::server::api;
 use embody::testing::store::{Change, Changes, Entry, Expect, Lease, Revision, Store, StoreError, Write};
@@ -230,6 +231,9 @@ impl Control for StandIn {
         vec![row("10.0.0.10", Some("web-1")), row("10.0.0.11", None)]
     }
 
+    async fn boot_once(&self, _: &Name, _: Option<BootsOnce>, _: &str) -> Result<String, Refusal> {
+        Ok(String::new())
+    }
     async fn starts(&self, _: Option<Name>) -> Vec<StartRow> {
         Vec::new()
     }

@@ -16,6 +16,7 @@ use super::source::Pending;
 use crate::control::operator::{Approving, Declaring, Scope};
 use crate::limits;
 use crate::model::Kind;
+use crate::model::body::BootsOnce;
 use crate::model::status::Event;
 
 /// The word of an approval; as the query of what it would cover, too.
@@ -96,12 +97,24 @@ pub(super) async fn word(
             }
             sentence(control.declare(&name, said.what, &said.reason, &caller.who).await?)
         }
+        ("boot", Kind::Server) => {
+            let BootWord { once } = body.read()?;
+            sentence(control.boot_once(&name, once, &caller.who).await?)
+        }
+        ("boot", _) => Err(ApiError::bad_request(format!("a {kind} does not boot; a Server does"))),
         ("declare", _) => Err(ApiError::bad_request(format!("nothing is declared of a {kind}; of a Server it is"))),
         ("retry", _) => sentence(control.retry(kind, &name, &caller.who).await?),
         ("approve", _) => Err(not_approved(kind)),
         ("accept", _) => Err(ApiError::bad_request(format!("a {kind} has no identity to accept; a Server or a Switch has"))),
         _ => Err(ApiError::no_such_path()),
     }
+}
+
+/// `{ "once": "local" }`, `{ "once": { "persona": "rescue" } }`, or `{ "once": null }`: no more of that.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BootWord {
+    once: Option<BootsOnce>,
 }
 
 fn not_approved(kind: Kind) -> ApiError {

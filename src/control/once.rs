@@ -1,0 +1,81 @@
+//! `boot SERVER --once`: the next start boots something else than what is bound, by a person's word.
+//!
+//! Leaves out: how that comes to pass. It is a change of what is desired of one body, so that modes, approvals, limits and fences hold for it as for
+//! an edit of its binding (`plan::resolve`). Shown by `tests/once.rs`.
+
+use super::controller::Controller;
+use super::identity::refused;
+use super::operator::Refusal;
+use crate::model::Name;
+use crate::model::binding::RunState;
+use crate::model::body::{BootsOnce, Once};
+use crate::plan::record::Record;
+use crate::plan::resolve;
+use crate::telemetry::timestamp;
+
+impl Controller {
+    /// Nothing: what was said before is taken back.
+    pub(super) async fn boot_once(&mut self, server: &Name, boots: Option<BootsOnce>, who: &str) -> Result<String, Refusal> {
+        if !self.cache.objects.servers.contains_key(server) {
+            return Err(Refusal::NotFound { what: format!("Server/{server}") });
+        }
+        let (record, text) = match boots {
+            Some(boots) => self.begin_once(server, boots, who)?,
+            None => match self.cache.body(server).once {
+                Some(once) => {
+                    let text = format!("server {server} boots {} no more: what its binding names follows", once.boots.in_words());
+                    (Record::BootedOnce, text)
+                }
+                None => return refused(format!("server {server} boots nothing but what is bound: there is nothing to cancel")),
+            },
+        };
+        if !self.record(server, &[record]).await {
+            return Err(Refusal::Store { why: "it was not stored; try again".to_owned() });
+        }
+        self.status.event("Normal", &format!("Server/{server}"), "BootsOnce", &format!("by {who}: {text}"));
+        self.wake(server);
+        Ok(text)
+    }
+
+    fn begin_once(&self, server: &Name, boots: BootsOnce, who: &str) -> Result<(Record, String), Refusal> {
+        let body = self.cache.body(server);
+        let want = self.cache.want(server);
+        let Some(holder) = want.holder.as_ref().filter(|h| body.held_by.as_ref().is_some_and(|hold| hold.uid == h.authority.uid)) else {
+            return refused(format!("no binding has server {server}, and what is free runs nothing: bind a persona to it"));
+        };
+        let binding = &holder.authority.binding;
+        if holder.state == RunState::Stopped {
+            return refused(format!("binding {binding} is Stopped: say `state: Running` first, or nothing is started here"));
+        }
+        let bound = self.cache.objects.bindings.get(binding).map(|held| held.spec.persona.clone());
+        match &boots {
+            BootsOnce::Persona(persona) if bound.as_ref() == Some(persona) => {
+                return refused(format!("binding {binding} names persona {persona} already: `embody restart {binding}` starts it anew"));
+            }
+            BootsOnce::Persona(persona) => match self.cache.objects.personas.get(persona) {
+                None => return Err(Refusal::NotFound { what: format!("Persona/{persona}") }),
+                Some(held) if held.spec.root.disk.is_some() => {
+                    return refused(format!("persona {persona} boots from the server's own disk: `--once local` boots what is there"));
+                }
+                Some(_) => {}
+            },
+            BootsOnce::Local => {
+                if let Some(persona) = body.on_disk.first() {
+                    return refused(format!("the disk of server {server} holds persona {persona}: bind that one to start it"));
+                }
+            }
+        }
+        let once = Once { boots, uid: holder.authority.uid.clone(), by: who.to_owned(), at: timestamp() };
+        let then = crate::model::body::Body { once: Some(once.clone()), ..body };
+        let instead = resolve::want(server, &self.cache.objects, &then, &self.cache).holder;
+        if let Some(problem) = instead.iter().flat_map(|holder| &holder.problems).next() {
+            return refused(format!("{} cannot live on server {server}: {}", once.boots.in_words(), problem.message));
+        }
+        let what = once.boots.in_words();
+        let text = format!(
+            "server {server} boots {what} once: it is switched off for that as for a restart; what binding {binding} names follows when it was \
+             seen off after that, or at `embody boot {server} --cancel`"
+        );
+        Ok((Record::BootOnce(Box::new(once)), text))
+    }
+}
