@@ -194,12 +194,28 @@ pub(crate) const WORKER_END: Duration = Duration::from_secs(2);
 pub(crate) const RECONCILES_AT_ONCE: usize = 200;
 /// Starts of a server of which it is remembered how long each stage took: enough for a median.
 pub(crate) const STARTS_REMEMBERED: usize = 8;
+/// A script that is asked for again so soon is asked for by the same start: its answer was lost, or a step of it failed.
+pub(crate) const SCRIPT_ASKED_AGAIN: Duration = Duration::from_secs(30);
 /// A loader that was fetched asks for an address within seconds; its silence is told after so long.
 pub(crate) const LOADER_RUNS_WITHIN: Duration = Duration::from_secs(60);
 /// Machines that no manifest names, of which the last question is remembered: a rack that was cabled before it was described, ten times.
 pub(crate) const STRANGERS: usize = 1_024;
+/// Two starts of one machine are no nearer: its firmware alone takes longer.
+pub(crate) const STARTS_APART: Duration = Duration::from_secs(1);
+/// How often it is told in an event that a machine began anew by itself.
+pub(crate) const STARTS_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// A machine that begins anew so often within so long ends again and again.
+pub(crate) const ENDS_OFTEN: usize = 3;
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(900);
+/// What a script or initrd said of its failure is told of its server so long: the script tries again every ten seconds, and says so each time.
+pub(crate) const FAILED_FOR: Duration = Duration::from_secs(60);
+pub(crate) const FAILED_TOLD_EVERY: Duration = Duration::from_secs(3);
 /// How often the same is told of a machine in an event.
 pub(crate) const NOTE_EVERY: Duration = Duration::from_secs(3600);
+/// Connections of one address that are no crowd: a machine that boots has one or two, behind a relay that translates addresses a rack of them.
+pub(crate) const SEATS_OF_ONE: usize = 16;
+/// Transfers of a loader to one address: firmware begins one, and another one each time it was cut off.
+pub(crate) const TFTP_OF_ONE: usize = 8;
 /// Transfers of a loader at a time: each holds some hundred kilobytes.
 pub(crate) const TFTP_TRANSFERS: usize = 128;
 /// What a machine may say of its start.

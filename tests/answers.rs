@@ -11,7 +11,7 @@ use std::sync::Arc;
 use dhcproto::v4::Message;
 use dhcproto::{Decodable, Decoder};
 use embody::testing::boot::answer::{Ask, Verdict, judge};
-use embody::testing::boot::dhcp::{Decision, Place, Serves, boot_server, decide};
+use embody::testing::boot::dhcp::{Decision, Place, Serves, Why, boot_server, decide};
 use embody::testing::boot::script::{self, For};
 use embody::testing::boot::view::{BootNetwork, Halt, Lease, Machine, View};
 use embody::testing::boot::wire::Packet;
@@ -213,11 +213,17 @@ fn a_fixed_address_is_offered_while_its_answer_stands_and_nobody_gets_anothers()
         offered(Some(stands()), &|view| view.networks = Arc::new(vec![BootNetwork { quarantine: true, ..view.networks[0].clone() }])),
         own
     );
-    // Each gets one, and no two the same.
+    // Each gets one, and no two the same; the last quarter is for those that manifests name.
     let mut seen = std::collections::BTreeSet::new();
     let mut all = view(Vec::new());
     for n in 0..100_u8 {
         let mac: Mac = format!("52:54:00:00:01:{n:02x}").parse().unwrap();
+        if n >= 75 {
+            let asks = Packet { mac, ..packet.clone() };
+            let refused = decide(&asks, &place(&all, Serves::Full), &all, &|_, lease| lease.is_none());
+            assert_eq!(refused, Decision::Nothing(Why::RangeIsFull));
+            all.insert(mac, machine(mac, json!({ "addresses": {} })));
+        }
         let asks = Packet { mac, ..packet.clone() };
         let Decision::Answer(reply) = decide(&asks, &place(&all, Serves::Full), &all, &|_, lease| lease.is_none()) else { panic!("{n}") };
         assert!(seen.insert(reply.yiaddr) && (100..=199).contains(&reply.yiaddr.octets()[3]), "{}", reply.yiaddr);
@@ -232,6 +238,7 @@ fn scripts_are_these() {
     let mac: Mac = "52:54:00:77:00:01".parse().unwrap();
     let to = For { base: BASE, mac };
     golden("first.ipxe", &script::first(BASE));
+    golden("elsewhere.ipxe", &script::elsewhere("52:54:00:77:00:01 asks from elsewhere"));
     golden("parked.ipxe", &script::parked(to, "nothing is to run on ${s1} && `x`\n#"));
     let run = "http://10.77.0.1:8080/run/s1/TOKEN";
     let nfs = json!({ "root": { "nfs": { "server": "10.0.20.5", "path": "/personas/web", "mode": "writable" } } });
@@ -289,13 +296,14 @@ fn who_is_not_the_machine_or_not_there_is_parked() {
     assert!(of(stands(), &|view| view.uuids.insert_mut(one.into(), name("s2")), &asks(Some(one), None)).contains("was started on s2"));
     let quarantine = |view: &mut View| view.networks = Arc::new(vec![BootNetwork { quarantine: true, ..view.networks[0].clone() }]);
     let of_quarantine = of(stands(), &quarantine, &asks(None, Some("10.77.0.150")));
-    assert!(of_quarantine.starts_with("waits:") && of_quarantine.contains("role quarantine"), "{of_quarantine}");
+    assert!(of_quarantine.starts_with("parked:") && of_quarantine.contains("role quarantine"), "{of_quarantine}");
     // What cannot start it says nothing of what the server runs.
     let over_another = of(Machine { boots_over: Some(name("nic2")), ..stands() }, &plain, &asks(None, None));
     assert!(over_another.starts_with("parked:") && over_another.contains("boots over its NIC nic2"), "{over_another}");
     let nothing = || Machine { standing: None, ..stands() };
-    assert_eq!(of(nothing(), &plain, &asks(None, None)), "waits: nothing is to run on s1");
-    // Nor does who asks from an address that another machine was given.
+    // Anybody can say so much: it waits where it asks from the address that it was given.
+    assert_eq!(of(nothing(), &plain, &asks(None, None)), "parked: nothing is to run on s1");
+    assert_eq!(of(nothing(), &plain, &asks(None, Some("10.77.0.150"))), "parked: nothing is to run on s1");
     let has = |whose: &'static str| {
         move |view: &mut View| {
             let of = Lease {
@@ -310,6 +318,25 @@ fn who_is_not_the_machine_or_not_there_is_parked() {
     let from = asks(None, Some("10.77.0.150"));
     assert_eq!(of(nothing(), &has("s1"), &from), "waits: nothing is to run on s1");
     assert_eq!(of(nothing(), &has("s2"), &from), "parked: nothing is to run on s1");
+    let in_quarantine = |view: &mut View| {
+        has("s1")(view);
+        quarantine(view);
+    };
+    assert!(of(stands(), &in_quarantine, &from).starts_with("waits: boot is the network of role quarantine"));
+    // And what starts it is asked for from there: from another address of the network, or from outside of all of them, anybody may ask.
+    assert_eq!(of(stands(), &has("s1"), &from), "starts");
+    for elsewhere in ["10.77.0.151", "192.0.2.7"] {
+        let told = of(stands(), &has("s1"), &asks(None, Some(elsewhere)));
+        assert_eq!(told, format!("parked: 52:54:00:77:00:01 asks from {elsewhere}, which is not the address that it was given"));
+    }
+    // Where somebody else gives addresses, none is known.
+    let unfixed = machine(mac, json!({ "addresses": {} }));
+    assert_eq!(of(unfixed, &has("s2"), &asks(None, Some("10.77.0.151"))), "starts");
+    // What stands has an address of its own; until it asks for that it has the one that it waited with.
+    let fixed = || machine(mac, json!({ "addresses": { "52:54:00:77:00:01": "10.77.0.21/24" } }));
+    assert_eq!(of(fixed(), &has("s1"), &from), "starts");
+    assert_eq!(of(fixed(), &plain, &asks(None, Some("10.77.0.21"))), "starts");
+    assert!(of(fixed(), &plain, &asks(None, Some("10.77.0.22"))).starts_with("parked:"));
     let arm = Ask { arch: Arch::Aarch64, ..asks(None, None) };
     assert!(of(stands(), &plain, &arm).contains("is for x86_64, the machine says aarch64"));
 }

@@ -22,6 +22,8 @@ mod chains;
 mod crowds;
 #[path = "boot/foreign.rs"]
 mod foreign;
+#[path = "boot/forged.rs"]
+mod forged;
 #[path = "boot/inspected.rs"]
 mod inspected;
 #[path = "boot/joined.rs"]

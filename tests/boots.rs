@@ -119,22 +119,26 @@ async fn a_machine_that_is_parked_is_named() {
     // What its own firmware asks is over.
     sleep(MINUTES).await;
     let [first, other] = ["8f14e45f-ceea-467f-a0e6-000000000001", "8f14e45f-ceea-467f-a0e6-000000000002"].map(Some);
-    assert!(site.boot_as(first).await.persona.is_some());
-    assert!(site.boot_as(other).await.persona.is_none());
+    let boot_as = async |uuid| {
+        sleep(Duration::from_secs(2)).await;
+        site.boot_as(uuid).await
+    };
+    assert!(boot_as(first).await.persona.is_some());
+    assert!(boot_as(other).await.persona.is_none());
     sleep(Duration::from_secs(60)).await;
     let why = site.words.why(ObjectKind::Binding, &name("b")).await.unwrap();
     assert!(!site.is_ready().await && why.contains("`embody accept server s`") && why.contains("parked"), "{why}");
     site.words.accept(ObjectKind::Server, &name("s"), "me").await.unwrap();
-    assert!(site.boot_as(other).await.persona.is_some());
-    assert!(site.boot_as(first).await.persona.is_none());
-    assert!(site.boot_as(other).await.persona.is_some());
+    assert!(boot_as(other).await.persona.is_some());
+    assert!(boot_as(first).await.persona.is_none());
+    assert!(boot_as(other).await.persona.is_some());
     sleep(Duration::from_secs(60)).await;
     site.ready().await;
     // A restart is another start: whoever asks first after it is the machine.
     site.apply(vec![restart(1)]).await;
     sleep(MINUTES).await;
     site.ready().await;
-    assert!(site.boot_as(first).await.persona.is_some());
+    assert!(boot_as(first).await.persona.is_some());
 }
 
 // ---- what comes up -------------------------------------------------------------------------------------------------------------
@@ -179,19 +183,33 @@ async fn a_machine_that_waits_is_bound_without_being_switched_off() {
 /// Its answer stands while its port is still another network's: it is told to wait until that is read back.
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_waits_is_told_after_its_ports() {
-    let site = Small::that_says_hello().await;
-    sleep(Duration::from_secs(1)).await;
-    site.remove(ObjectKind::Binding, "b").await;
-    site.centre.touch(&name("s"), |bmc, now| bmc.press_button(now));
-    sleep(Duration::from_secs(60)).await;
-    site.centre.reboot_switch(&name("tor-1"), Duration::from_secs(300));
-    site.apply(vec![bound("enforce")]).await;
-    sleep(Duration::from_secs(200)).await;
-    let why = site.words.why(ObjectKind::Server, &name("s")).await.unwrap();
-    assert!(why.contains("By evidence it may run p (its boot answer stands"), "{why}");
-    assert_eq!((site.centre.runs(&name("s")), site.power()), (Some(Runs::Parked), Some(Power::On)), "{why}");
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
     site.ready().await;
-    assert!(!site.events().await.iter().any(|event| event.contains("Sent") && event.contains("off")));
+    site.apply(vec![boot_network()]).await;
+    site.add_server("t", [7; 16]).await;
+    site.wire("t", json!({ "switch": "tor-1", "port": "port2" })).await;
+    site.centre.touch(&name("t"), |bmc, now| bmc.press_button(now));
+    let asks = async || {
+        sleep(Duration::from_secs(10)).await;
+        site.boot_of("02:00:00:00:00:02", None).await.persona.is_some()
+    };
+    for _ in 0..6 {
+        assert!(!asks().await);
+    }
+    site.centre.reboot_switch(&name("tor-1"), Duration::from_secs(300));
+    site.bind("t").await;
+    for _ in 0..20 {
+        assert!(!asks().await);
+    }
+    let why = site.words.why(ObjectKind::Server, &name("t")).await.unwrap();
+    assert!(why.contains("By evidence it may run p (its boot answer stands") && why.contains("[PortsFirst"), "{why}");
+    let mut told = false;
+    for _ in 0..30 {
+        told |= asks().await;
+    }
+    let why = site.words.why(ObjectKind::Server, &name("t")).await.unwrap();
+    assert!(told && why.contains("Everything is as desired"), "{why}");
+    assert!(!site.events().await.iter().any(|event| event.contains("Sent") && event.contains(" t ") && event.contains("off")));
 }
 
 /// One that has asked once, a while ago, may run anything: it is not disturbed before a person approves.
@@ -392,4 +410,39 @@ async fn firmware_that_was_quick_and_asks_no_more_is_told_soon() {
         }
         assert!(within.contains(&seconds), "{seconds} s");
     }
+}
+
+/// Its script is fetched anew and anew, and each time it says hello: something ends it.
+#[tokio::test(start_paused = true)]
+async fn what_ends_again_and_again_is_not_ready() {
+    let site = Small::that_says_hello().await;
+    site.apply(vec![bound("enforce")]).await;
+    site.ready().await;
+    for _ in 0..3 {
+        assert!(site.is_ready().await);
+        site.centre.reboots(&name("s"));
+        sleep(Duration::from_secs(60)).await;
+    }
+    let why = site.words.why(ObjectKind::Binding, &name("b")).await.unwrap();
+    assert!(!site.is_ready().await && why.contains("begun persona p anew 3 times") && why.contains("[EndsAgain"), "{why}");
+    let events = site.events().await;
+    assert!(!events.iter().any(|event| event.contains("Sent") && event.contains("off")), "{events:?}");
+    sleep(MINUTES * 2).await;
+    site.ready().await;
+}
+
+/// The NIC was taken out of the manifest, and is in another machine by now, perhaps: what was answered for it may run on the first one.
+#[tokio::test(start_paused = true)]
+async fn a_nic_that_the_manifest_names_no_more_starts_nothing() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    sleep(MINUTES).await;
+    let nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:09", "switch": "tor-1", "port": "port1", "boot": true });
+    let spec = json!({ "bmc": { "address": "192.0.2.9", "secretRef": { "name": "bmc" } }, "nics": [nic] });
+    let server = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Server", "metadata": { "name": "s" }, "spec": spec });
+    site.apply(vec![Object::from_json(server).unwrap()]).await;
+    sleep(MINUTES).await;
+    let before = site.boot_of("02:00:00:00:00:01", None).await;
+    assert!(before.persona.is_none() && before.says.contains("s has no NIC 02:00:00:00:00:01"), "{}", before.says);
+    assert!(site.boot_of("02:00:00:00:00:09", None).await.persona.is_some());
 }

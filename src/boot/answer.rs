@@ -36,6 +36,17 @@ pub struct Parked {
     pub by_itself: bool,
     /// As far as can be seen here it runs nothing, and waits for something to boot.
     pub waits: bool,
+    /// It asks from another address than it was given: it is to take one anew before it asks again.
+    pub elsewhere: bool,
+}
+
+/// Whether who asks has the address that this NIC was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whence {
+    Itself,
+    /// None that we know of was given to it there: somebody else gives addresses.
+    Unknown,
+    Elsewhere,
 }
 
 /// What the SMBIOS UUID of a machine is compared by; nothing where it says none, or all zeros or all ones, as boards do that were given none.
@@ -50,21 +61,49 @@ pub(crate) fn uuid(text: &str) -> Option<String> {
 pub fn judge(ask: &Ask, view: &View) -> Verdict {
     let Some(machine) = view.machine(ask.mac) else {
         let why = "no server has this MAC address".to_owned();
-        return Verdict::Parked(Parked { why, server: None, by_itself: false, waits: false });
+        return Verdict::Parked(Parked { why, server: None, by_itself: false, waits: false, elsewhere: false });
     };
     let server = Some(machine.server.clone());
-    // Who asks from another machine's address may be that one.
-    let is_another = ask.from.and_then(|from| view.leased_to(from)).is_some_and(|other| other.server != machine.server);
+    // Whoever asks from elsewhere is not taken for it: neither for a start of it, nor for a machine that waits.
+    let whence = whence(ask, machine, view);
+    let elsewhere = whence == Whence::Elsewhere;
     if let Some(halt) = parked(ask, machine, view) {
-        return Verdict::Parked(Parked { why: halt.why, server, by_itself: false, waits: halt.waits && !is_another });
+        let waits = halt.waits && whence == Whence::Itself;
+        return Verdict::Parked(Parked { why: halt.why, server, by_itself: false, waits, elsewhere });
     }
     let Some(snapshot) = &machine.standing else {
         let why = format!("nothing is to run on {}", machine.server);
-        return Verdict::Parked(Parked { why, server, by_itself: false, waits: !is_another });
+        return Verdict::Parked(Parked { why, server, by_itself: false, waits: whence == Whence::Itself, elsewhere });
     };
+    if elsewhere {
+        let why = format!("{} asks from {}, which is not the address that it was given", ask.mac, shown(ask.from));
+        return Verdict::Parked(Parked { why, server, by_itself: false, waits: false, elsewhere });
+    }
     match not_it(ask, machine, snapshot, view) {
-        Some(why) => Verdict::Parked(Parked { why, server, by_itself: true, waits: false }),
+        Some(why) => Verdict::Parked(Parked { why, server, by_itself: true, waits: false, elsewhere: false }),
         None => Verdict::Starts { server: machine.server.clone(), snapshot: Arc::clone(snapshot) },
+    }
+}
+
+fn shown(from: Option<Ipv4Addr>) -> String {
+    from.map_or_else(|| "no address".to_owned(), |from| from.to_string())
+}
+
+/// By the address that was given out of a range, and the fixed one of what stands. A machine that was given one asks from there, and from nowhere
+/// outside of the networks that machines boot over.
+fn whence(ask: &Ask, machine: &Machine, view: &View) -> Whence {
+    let Some(from) = ask.from else { return Whence::Unknown };
+    let fixed = machine.standing.as_ref().and_then(|snapshot| snapshot.addresses.get(&ask.mac)).map(|address| address.addr());
+    let Some(network) = view.network_of(from) else {
+        let has_one = fixed.is_some() || view.networks.iter().any(|network| view.lease(ask.mac, &network.name).is_some());
+        return if has_one { Whence::Elsewhere } else { Whence::Unknown };
+    };
+    let fixed = fixed.filter(|address| network.subnet.contains(address));
+    let leased = view.lease(ask.mac, &network.name).filter(|address| network.subnet.contains(address));
+    match (fixed, leased) {
+        (None, None) => Whence::Unknown,
+        (fixed, leased) if [fixed, leased].contains(&Some(from)) => Whence::Itself,
+        _ => Whence::Elsewhere,
     }
 }
 

@@ -12,6 +12,7 @@ use dhcproto::v4::DhcpOption as Opt;
 use super::view::{BootNetwork, Lease, Machine, View};
 use super::wire::{Firmware, Kind, Packet, Reply, no_proxy};
 use crate::model::Mac;
+use crate::model::network::AddressRange;
 use crate::model::server::Loader;
 
 /// How long an address is given for: to what runs, and to a machine that is parked or not known, which soon gets another one.
@@ -201,8 +202,16 @@ fn has(mac: Mac, place: &Place<'_>, machine: Option<&Machine>, view: &View, is_f
     }
     let first = mac.octets().iter().fold(0_u32, |hash, octet| hash.wrapping_mul(31).wrapping_add(u32::from(*octet)));
     let all = (0..range.len()).map(|n| range.nth(first.wrapping_add(n)));
-    let mut free = all.filter(|address| network.subnet.contains(address) && !is_kept(*address, place));
+    let mut free = all
+        .filter(|address| network.subnet.contains(address) && !is_kept(*address, place))
+        .filter(|address| machine.is_some() || !is_reserved(range, *address));
     free.find(|address| is_free(*address, view.leases.get(address).map(AsRef::as_ref))).map_or(Has::None, Has::New)
+}
+
+/// The last quarter of a range is for machines that manifests name: however many others ask, these find an address.
+fn is_reserved(range: AddressRange, address: Ipv4Addr) -> bool {
+    let open = range.len() - range.len() / 4;
+    range.place_of(address).is_some_and(|place| place >= open)
 }
 
 /// The address of the persona whose answer stands, on this NIC and in this subnet.

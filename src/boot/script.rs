@@ -68,6 +68,11 @@ pub fn parked(to: For<'_>, why: &str) -> String {
     format!("#!ipxe\necho embody: parked: {}\n{}", said(why), looping(&to.again(), &format!("sleep {PARKED_S}\n")))
 }
 
+/// The same to one that asks from an address that is not its own: it takes one anew first.
+pub fn elsewhere(why: &str) -> String {
+    format!("#!ipxe\necho embody: parked: {}\nsleep {PARKED_S}\n{}", said(why), anew())
+}
+
 /// Asks until it is answered: twice, and then by a new address.
 fn looping(again: &str, before: &str) -> String {
     format!("{before}{again} ||\nsleep 1\n{again} ||\n{}", anew())

@@ -19,6 +19,7 @@ use crate::boot::script::{self, For};
 use crate::boot::token::{SiteKey, Token};
 use crate::boot::view::{BootNetwork, Lease, View};
 use crate::drivers::Depth;
+use crate::limits;
 use crate::model::body::{Declaration, Run};
 use crate::model::claim::Claim;
 use crate::model::network::Role;
@@ -55,6 +56,11 @@ pub struct Answer {
 impl Answer {
     pub fn parked(to: For<'_>, why: &str) -> Answer {
         Answer { script: script::parked(to, why), says: format!("parked: {why}"), persona: None }
+    }
+
+    pub fn of(to: For<'_>, parked: &Parked) -> Answer {
+        let script = if parked.elsewhere { script::elsewhere(&parked.why) } else { script::parked(to, &parked.why) };
+        Answer { script, ..Answer::parked(to, &parked.why) }
     }
 }
 
@@ -207,9 +213,14 @@ impl Controller {
         match answer::judge(&ask, self.booting.view()) {
             Verdict::Parked(parked) => {
                 self.was_parked(&parked).await;
-                Answer::parked(to, &parked.why)
+                Answer::of(to, &parked)
             }
             Verdict::Starts { server, snapshot } => {
+                let now = self.clock.now();
+                // Whoever asks in a loop writes no record each time.
+                if self.cache.memory_of(&server).told_at.is_some_and(|at| now.since(at) < limits::STARTS_APART) {
+                    return Answer::parked(to, "it was told what to start a moment ago");
+                }
                 let says = format!("persona {} on {server}", snapshot.persona);
                 let run = Run { nonce: Uuid::new_v4().simple().to_string(), at: timestamp(), hello: None };
                 let key = self.booting.view.key.clone();
@@ -243,14 +254,22 @@ impl Controller {
         if !self.record(server, &records).await {
             return false;
         }
+        self.cache.memory_of(server).told_at = Some(self.clock.now());
         // A power-on of ours ends what ran before it.
         if let Some(before) = body.evidence.get(persona).and_then(|e| e.run.as_ref()) {
             if before.hello.is_some() {
                 self.cache.memory_of(server).began_anew_at = self.clock.now();
             }
-            // Whatever is in the manifests by now, it is what stands here.
+            // Whatever is in the manifests by now, it is what stands here. One that never came to its kernel only asked again.
+            let now = tokio::time::Instant::now();
+            let ran = before.hello.is_some() || self.booting.timelines().last(server).is_none_or(|last| last.stage > Stage::Script);
+            if ran {
+                self.cache.memory_of(server).begins_anew(self.clock.now());
+            }
             let message = format!("{server} started persona {persona} anew by itself");
-            self.status.event("Normal", &format!("Server/{server}"), "StartedByItself", &message);
+            if ran && self.booting.timelines().is_news(server, "StartedByItself", limits::STARTS_TOLD_EVERY, now) {
+                self.status.event("Normal", &format!("Server/{server}"), "StartedByItself", &message);
+            }
         }
         self.booting.timelines().saw(server, Stage::Script, &format!("persona {persona}"), tokio::time::Instant::now());
         self.asked(server);
@@ -273,6 +292,12 @@ impl Controller {
         self.asked(server);
     }
 
+    /// What its script or its initrd says of its failure; nothing: that was done now.
+    pub(super) fn start_failed(&mut self, server: &Name, what: Option<String>) {
+        self.cache.memory_of(server).failed = what.map(|what| (self.clock.now(), what));
+        self.wake(server);
+    }
+
     /// Whatever it was answered: it is not off.
     pub(super) fn asked(&mut self, server: &Name) {
         let now = self.clock.now();
@@ -289,7 +314,7 @@ impl Controller {
         };
         let Some((persona, evidence)) = body.evidence.iter().find(of_it) else {
             let message = format!("a hello of another start than the last one was refused at {server}");
-            if self.booting.timelines().is_news(server, &message, tokio::time::Instant::now()) {
+            if self.booting.timelines().is_news(server, "HelloRefused", limits::NOTE_EVERY, tokio::time::Instant::now()) {
                 self.status.event("Warning", &format!("Server/{server}"), "HelloRefused", &message);
             }
             return Hello::Another;

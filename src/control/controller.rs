@@ -68,6 +68,11 @@ pub enum Message {
         reason: &'static str,
         message: String,
     },
+    /// A step of a start failed, or (nothing) what failed before was done now.
+    StartFailed {
+        server: Name,
+        what: Option<String>,
+    },
 }
 
 /// What a controller of this process knew when it ended: merged back where a person takes a store that holds less.
@@ -380,6 +385,7 @@ impl Controller {
                 let given = self.give(addresses).await;
                 let _ = reply.send(given);
             }
+            Message::StartFailed { server, what } => self.start_failed(&server, what),
             Message::BootEvent { server, reason, message } => {
                 self.status.event("Warning", &format!("Server/{server}"), reason, &message);
             }

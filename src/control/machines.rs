@@ -94,6 +94,10 @@ impl Cache {
             return halt(format!("{server} was declared off"));
         }
         let evidence = standing?;
+        // What was answered for it may run there still; another machine with that NIC would be a second one.
+        if self.objects.servers.get(server).is_some_and(|held| held.spec.nics.iter().all(|nic| nic.mac != mac)) {
+            return halt(format!("{server} has no NIC {mac} in its manifest any more"));
+        }
         if evidence.phase == Phase::Answered {
             let why = format!("persona {} is to run on {server}, which is not ready for it yet", evidence.snapshot.persona);
             return Some(Halt { why, waits: true });

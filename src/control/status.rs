@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::cache::Cache;
 use super::logins::Reading;
-use super::status_writer::SiteCondition;
+use super::status_writer::{NOT_REACHED, SiteCondition};
 use crate::model::binding::RunState;
 use crate::model::body::Phase;
 use crate::model::fact::{PortConfig, Power};
@@ -330,7 +330,7 @@ fn refusal(refused: &String) -> String {
 pub(crate) fn policy(cache: &Cache, site: &BTreeMap<&'static str, SiteCondition>) -> Option<PlainStatus> {
     let held = cache.objects.policies.values().next()?;
     let mut conditions = Conditions::of(held.meta.generation);
-    let bad = site.values().find(|w| !w.ok);
+    let bad = site.values().find(|w| !w.ok && w.reason != NOT_REACHED);
     let (reason, message) = bad.map_or(("AllWell", String::new()), |w| (w.reason, w.message.clone()));
     conditions.set("Ready", truth(bad.is_none()), reason, message);
     for (condition, word) in site {

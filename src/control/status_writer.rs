@@ -26,6 +26,9 @@ pub struct SiteCondition {
     pub message: String,
 }
 
+/// It may be so and all is well.
+pub(crate) const NOT_REACHED: &str = "NotReached";
+
 /// By condition. It outlives controllers: what the boot endpoint or the directory said holds until they say something else.
 pub type Site = watch::Sender<BTreeMap<&'static str, SiteCondition>>;
 
@@ -94,6 +97,13 @@ impl StatusWriter {
         self.site.subscribe()
     }
 
+    /// What is wrong with the boot services of this process: of what machines that boot need.
+    pub(super) fn boot_troubles(&self) -> Vec<SiteCondition> {
+        const OF_BOOT: [&str; 5] = ["BootServed", "DhcpServed", "TftpServed", "LoadersThere", "BootNetworksReached"];
+        let site = self.site.borrow();
+        OF_BOOT.iter().filter_map(|condition| site.get(condition).filter(|word| !word.ok).cloned()).collect()
+    }
+
     pub(super) fn site_is(&self, condition: &'static str, word: SiteCondition) {
         site_is(&self.site, condition, word);
     }
@@ -105,7 +115,7 @@ impl StatusWriter {
             return;
         }
         for (condition, word) in &site {
-            if self.site_told.get(condition) != Some(word) {
+            if self.site_told.get(condition) != Some(word) && !(word.ok && word.message.is_empty()) {
                 let level = if word.ok { "Normal" } else { "Warning" };
                 self.event(level, "Policy/default", word.reason, &word.message);
             }

@@ -62,7 +62,8 @@ struct Timeline {
     failed: Option<(Instant, String)>,
     /// How long each stage took after the one before it, in earlier starts.
     usual: BTreeMap<Stage, VecDeque<Duration>>,
-    notes: BTreeMap<String, Instant>,
+    /// What events told of it, by their reasons: when last.
+    notes: BTreeMap<&'static str, Instant>,
 }
 
 /// A machine that no manifest names.
@@ -89,45 +90,63 @@ impl Timelines {
         self.by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A stage was seen; one that is seen again, as by a machine that asks once more, begins a start anew where it is an early one.
-    pub fn saw(&self, server: &Name, stage: Stage, what: &str, at: Instant) {
+    /// A stage was seen; one that is seen again, as by a machine that asks once more, begins a start anew where it is an early one. Whether it is past
+    /// what had failed.
+    pub fn saw(&self, server: &Name, stage: Stage, what: &str, at: Instant) -> bool {
         let mut by = self.by();
         let line = by.entry(server.clone()).or_default();
-        if line.seen.last().is_some_and(|last| last.stage == stage && last.what == what) {
-            // The same once more, as of several questions: the first one is when it came so far. A later script is another start.
-            if stage != Stage::Script {
-                return;
-            }
+        let past = stage >= Stage::Initrd && line.failed.take().is_some();
+        let last = line.seen.last().map(|last| (last.stage, last.what == what, last.at));
+        // The same once more, as of several questions or of an answer that was lost: the first one is when it came so far.
+        let is_retry = match last {
+            Some((Stage::Script, _, before)) => stage == Stage::Script && at.saturating_duration_since(before) < limits::SCRIPT_ASKED_AGAIN,
+            Some((last, same, _)) => stage == last && same && stage != Stage::On,
+            None => false,
+        };
+        if is_retry {
+            return past;
         }
-        let last = line.seen.last().map(|last| last.stage);
-        if last.is_some_and(|last| stage <= last && (stage == Stage::On || last >= Stage::Script)) {
-            line.begin_anew(stage);
+        if last.is_some_and(|(last, ..)| stage == Stage::On || (stage <= last && last >= Stage::Script)) {
+            line.begin_anew();
         }
         if let Some(before) = line.seen.last() {
             let took = at.saturating_duration_since(before.at);
-            let usual = line.usual.entry(stage).or_default();
-            if usual.len() == limits::STARTS_REMEMBERED {
-                usual.pop_front();
+            // A machine that waited for something to boot took no time over it.
+            if stage != Stage::Script || took < limits::SCRIPT_ASKED_AGAIN {
+                let usual = line.usual.entry(stage).or_default();
+                if usual.len() == limits::STARTS_REMEMBERED {
+                    usual.pop_front();
+                }
+                usual.push_back(took);
             }
-            usual.push_back(took);
         }
         line.seen.push(Seen { stage, at, what: what.to_owned() });
+        past
     }
 
     pub fn failed(&self, server: &Name, what: &str, at: Instant) {
         self.by().entry(server.clone()).or_default().failed = Some((at, what.to_owned()));
     }
 
+    /// Whether something of it failed within so long.
+    pub fn failed_lately(&self, server: &Name, within: Duration, now: Instant) -> bool {
+        let failed = self.by().get(server).and_then(|line| line.failed.as_ref().map(|(at, _)| *at));
+        failed.is_some_and(|at| now.saturating_duration_since(at) < within)
+    }
+
     pub fn forget(&self, server: &Name) {
         self.by().remove(server);
     }
 
-    /// A note that is worth an event: the first time in an hour.
-    pub fn is_news(&self, server: &Name, note: &str, at: Instant) -> bool {
+    /// Whether something is worth an event: whoever reaches the port can have it said as often as they like.
+    pub fn is_news(&self, server: &Name, reason: &'static str, every: Duration, at: Instant) -> bool {
         let mut by = self.by();
         let notes = &mut by.entry(server.clone()).or_default().notes;
-        notes.retain(|_, told| at.saturating_duration_since(*told) < limits::NOTE_EVERY);
-        notes.insert(note.to_owned(), at).is_none()
+        let is_news = notes.get(reason).is_none_or(|told| at.saturating_duration_since(*told) >= every);
+        if is_news {
+            notes.insert(reason, at);
+        }
+        is_news
     }
 
     /// Since when nothing was seen of a start that has begun, and after which stage.
@@ -175,9 +194,8 @@ impl Timelines {
 }
 
 impl Timeline {
-    fn begin_anew(&mut self, stage: Stage) {
-        // What its firmware did before the script belongs to the same start.
-        self.seen.retain(|seen| stage == Stage::Script && seen.stage < Stage::Script);
+    fn begin_anew(&mut self) {
+        self.seen.clear();
         self.failed = None;
     }
 

@@ -10,9 +10,10 @@ use super::controller::Controller;
 use super::operator::{PortRow, Refusal};
 use crate::drivers::switch::resolve;
 use crate::model::body::{Declaration, Declared, Evidence, Hold, Phase};
-use crate::model::fact::Tick;
+use crate::model::fact::{Power, Tick};
 use crate::model::op::Op;
 use crate::model::{Kind, Name};
+use crate::plan::desired::Desired;
 use crate::plan::observed::Observed;
 use crate::plan::plan;
 use crate::plan::power::seconds;
@@ -75,6 +76,7 @@ impl Controller {
         if let Some(told) = self.booting.timelines().told(server, tokio::time::Instant::now()) {
             text.push_str(&format!(" Its last start: {told}."));
         }
+        text.push_str(&self.why_not_booted(&want, &seen));
         let busy: Vec<String> = self.in_flight.of_server(server).map(ToString::to_string).collect();
         if !busy.is_empty() {
             text.push_str(&format!(" In flight: {}.", list(&busy)));
@@ -123,6 +125,20 @@ impl Controller {
             text.push_str(" Everything is as desired.");
         }
         text
+    }
+
+    /// What keeps a machine that was started from coming up, on our side.
+    fn why_not_booted(&self, want: &Desired, seen: &Observed) -> String {
+        let Some(holder) = want.holder.as_ref().filter(|holder| holder.fetches && seen.is(Power::On)) else { return String::new() };
+        let waits = seen.body.evidence.get(&holder.persona).is_some_and(|e| e.stands() && e.run.is_none());
+        if !waits {
+            return String::new();
+        }
+        let troubles = self.status.boot_troubles().into_iter().map(|word| format!(" Boot services: {} [{}].", word.message, word.reason));
+        // The MAC address of a manifest may have a slip of the finger in it.
+        let others = self.discovered().len();
+        let others = (others > 0).then(|| format!(" {others} machines that no manifest names have asked: `embody get discovered`."));
+        troubles.chain(others).collect()
     }
 
     fn why_power(&self, server: &Name, seen: &Observed, now: Tick) -> String {

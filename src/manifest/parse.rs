@@ -125,7 +125,11 @@ impl<'a> Parsed<'a> {
                 message = format!("other YAML tools read this plain word as {}", word.reads_as);
             }
             let code = if word.reads_as == "a boolean" { codes::BOOLEAN_WORD } else { codes::NUMBER_WORD };
-            self.refuse(code, place(word.at), message, "put it in quotes");
+            let hint = match code {
+                codes::BOOLEAN_WORD => "put it in quotes; where a boolean is meant, write true or false",
+                _ => "put it in quotes",
+            };
+            self.refuse(code, place(word.at), message, hint);
             if let Some(last) = self.diagnostics.last_mut() {
                 last.severity = Severity::Warning;
             }

@@ -9,6 +9,7 @@ use super::diagnostic::{names_a_secret, shown};
 use super::fault::{At, Fault, SECRET_KEYS, did_you_mean, listed, path_text, shown_key};
 use super::schema;
 use super::yaml::{Node, Part, Step};
+use crate::model::network::AddressRange;
 use crate::model::{HostPort, Kind, Mac, Name, Period, policy::Share, server::Bytes};
 
 /// Walks one object.
@@ -248,6 +249,7 @@ impl Shape {
                     format!("found `{text}`, expected an IP address such as 10.1.20.1, without prefix length"),
                 )
             }),
+            "address-range" => text.parse::<AddressRange>().err().map(|e| (codes::BAD_ADDRESS, "is no range of addresses", e.to_string())),
             "cidr" => cidr(text, subnet)
                 .map(|label| (codes::BAD_CIDR, if subnet { "is not a subnet" } else { "is not an address with prefix length" }, label)),
             _ => constant

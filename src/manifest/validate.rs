@@ -409,7 +409,7 @@ impl Check {
             self.faults.push(
                 fault
                     .label("booted with a kernel from the boot server")
-                    .hint("add `kernel: { path: boot/vmlinuz, initrd: boot/initrd.img }` beside `root`"),
+                    .hint("add `kernel: { path: vmlinuz, initrd: initrd }` beside `root`"),
             );
         }
         self.initrds(spec);

@@ -141,6 +141,11 @@ impl AddressRange {
     pub fn nth(&self, n: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.first) + n % self.len())
     }
+
+    /// Which one of the range an address is, from 0.
+    pub fn place_of(&self, address: Ipv4Addr) -> Option<u32> {
+        u32::from(address).checked_sub(self.first.into()).filter(|place| *place < self.len())
+    }
 }
 
 impl FromStr for AddressRange {

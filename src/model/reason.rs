@@ -99,6 +99,8 @@ reasons! {
     StillPluggedIn Person "The server is seen at a port that its manifest does not name any more."
     NoBootRequest Person "It was switched on, and has not asked what to boot."
     NoHello Person "It has fetched its boot script, and what was to run has not said hello."
+    StartFails Person "What it boots says that a step of it failed."
+    EndsAgain Person "What it boots ends again and again."
     Parked Person "A machine with its MAC address asked what to boot, and was parked."
     PortHalfWay ByItself "A port was left between two states, and is finished first."
     NeighboursNotTold ByItself "The switch does not tell who is at its ports."

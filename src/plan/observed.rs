@@ -114,6 +114,12 @@ pub struct Memory {
     pub boot_asked_at: Option<Tick>,
     /// The longest that its firmware took from power-on to its first question, of the starts that this process saw.
     pub slowest_firmware: Option<Duration>,
+    /// When a start was last told to it.
+    pub told_at: Option<Tick>,
+    /// When what ran here last began anew by itself: the last times of those.
+    pub begun_anew: Vec<Tick>,
+    /// What its script or its initrd said that failed, and when last.
+    pub failed: Option<(Tick, String)>,
     /// It was parked then, although something is to run there: when, and why.
     pub parked: Option<(Tick, String)>,
     /// It asks what to boot again and again, and is told to wait, since nothing is to run there: from when, and when last.
@@ -185,8 +191,9 @@ impl Memory {
             Record::PortBegun { id, .. } => drop(self.port_at.insert(id.clone(), at)),
             Record::PortEnded(id) | Record::PortForgotten(id) => drop(self.port_at.remove(id)),
             Record::OffDone => self.grace = Grace::default(),
-            Record::OnSent => self.on_sent_at = at,
-            Record::Run { .. } => self.waits_parked = None,
+            Record::OnSent => (self.on_sent_at, self.begun_anew, self.failed) = (at, Vec::new(), None),
+            Record::Run { .. } => (self.waits_parked, self.failed) = (None, None),
+            Record::Hello { .. } => self.failed = None,
             Record::Take { .. } => self.taken_at = at,
             // What stood there stands no longer from now on: no earlier Off ends it.
             Record::Declare(_) => {
@@ -248,6 +255,14 @@ impl Memory {
             Some(Ok(_)) => self.takeover_since.or(Some(now)),
             Some(Err(_)) | None => None,
         };
+    }
+
+    /// What ran here asks what to boot, and nobody has switched it off and on.
+    pub fn begins_anew(&mut self, at: Tick) {
+        if self.begun_anew.len() == limits::ENDS_OFTEN {
+            self.begun_anew.remove(0);
+        }
+        self.begun_anew.push(at);
     }
 
     pub fn asked_what_to_boot(&mut self, at: Tick) {

@@ -71,6 +71,26 @@ pub(crate) fn once(want: &Desired, plan: &mut Plan) {
     );
 }
 
+/// What it boots says that it fails, or ends again and again: nobody else would tell, where nothing in it says hello.
+fn fails(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
+    let is_started = seen.body.evidence.get(&holder.persona).is_some_and(|e| e.stands() && e.phase == Phase::Started);
+    if !is_started || holder.state != RunState::Running || !seen.is(Power::On) {
+        return;
+    }
+    let (server, memory) = (&holder.server, &seen.memory);
+    if let Some((at, what)) = memory.failed.as_ref().filter(|(at, _)| now.since(*at) < limits::FAILED_FOR) {
+        plan.problem(Reason::StartFails, format!("server {server}: {what}"));
+        plan.wake(at.plus(limits::FAILED_FOR));
+    }
+    let first = memory.begun_anew.first().filter(|_| memory.begun_anew.len() == limits::ENDS_OFTEN);
+    if let Some(first) = first.filter(|first| now.since(**first) < limits::ENDS_WITHIN) {
+        let (times, minutes) = (limits::ENDS_OFTEN, seconds(limits::ENDS_WITHIN));
+        let what = format!("has begun persona {} anew {times} times within {minutes}, by itself", holder.persona);
+        plan.problem(Reason::EndsAgain, format!("server {server} {what}: what it boots ends, see its console"));
+        plan.wake(first.plus(limits::ENDS_WITHIN));
+    }
+}
+
 /// How long its firmware may take to ask for something: twice as long as it ever did, where that was seen.
 fn firmware_within(seen: &Observed) -> Duration {
     let of_its_own = seen.memory.slowest_firmware.map(|slowest| (slowest * 2).max(limits::FIRMWARE_AT_LEAST));
@@ -79,6 +99,7 @@ fn firmware_within(seen: &Observed) -> Duration {
 
 pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some(holder) = want.holder.as_ref().filter(|_| want.past.is_none()) else { return };
+    fails(holder, seen, now, plan);
     let Some(evidence) = not_up(holder, seen).filter(|_| seen.body.off.is_none()) else { return };
     let (server, persona) = (&want.server, &holder.persona);
     let since = starts_since(seen);

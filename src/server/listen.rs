@@ -1,12 +1,13 @@
 //! Connections to a listener: how many at a time, how long each may take, and who goes when there are more.
 //!
 //! Leaves out: what is answered (`boot`, `api`). Invariant: whoever connects, however often and however slowly, takes a bounded part of the
-//! process's files and none of anybody's turn: where all seats are taken, the one that has asked nothing for the longest time goes. Shown by
-//! `tests/crowds.rs`.
+//! process's files and none of anybody's turn: where all seats are taken, the one that has asked nothing for the longest time goes, and
+//! then one of whoever has the most. Shown by `tests/crowds.rs`.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,6 +81,9 @@ pub(crate) trait Door: Send + Sync {
 
     fn next(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Connection>>;
 
+    /// Who is at the other end, where that tells one guest from another.
+    fn from(connection: &Self::Connection) -> Option<IpAddr>;
+
     /// Says that there is no seat, as far as that goes without waiting.
     fn turn_away(connection: Self::Connection);
 }
@@ -89,6 +93,10 @@ impl Door for TcpListener {
 
     fn next(&self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
         self.poll_accept(cx).map_ok(|(stream, _)| stream)
+    }
+
+    fn from(connection: &TcpStream) -> Option<IpAddr> {
+        connection.peer_addr().ok().map(|address| address.ip().to_canonical())
     }
 
     fn turn_away(connection: TcpStream) {
@@ -101,6 +109,10 @@ impl Door for UnixListener {
 
     fn next(&self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
         self.poll_accept(cx).map_ok(|(stream, _)| stream)
+    }
+
+    fn from(_: &UnixStream) -> Option<IpAddr> {
+        None
     }
 
     fn turn_away(connection: UnixStream) {
@@ -124,6 +136,7 @@ struct Taken {
 
 #[derive(Default)]
 struct Guest {
+    from: Option<IpAddr>,
     has_asked: AtomicBool,
     leave: Notify,
 }
@@ -136,14 +149,26 @@ struct Seat {
 }
 
 impl Taken {
-    /// The one that has asked nothing for the longest time leaves.
+    /// The one that has asked nothing for the longest time leaves; where all have asked, the longest one of whoever has the most seats, if those
+    /// are more than a machine needs.
     fn free_one(&mut self) -> bool {
-        let idle = self.by.iter().find(|(_, guest)| !guest.has_asked.load(Ordering::Relaxed));
-        let Some(number) = idle.map(|(number, _)| *number) else { return false };
+        let idle = self.by.iter().find(|(_, guest)| !guest.has_asked.load(Ordering::Relaxed)).map(|(number, _)| *number);
+        let Some(number) = idle.or_else(|| self.of_the_greediest()) else { return false };
         if let Some(guest) = self.by.remove(&number) {
             guest.leave.notify_one();
         }
         true
+    }
+}
+
+impl Taken {
+    fn of_the_greediest(&self) -> Option<u64> {
+        let mut seats: BTreeMap<IpAddr, (usize, u64)> = BTreeMap::new();
+        for (number, from) in self.by.iter().filter_map(|(number, guest)| Some((*number, guest.from?))) {
+            seats.entry(from).or_insert((0, number)).0 += 1;
+        }
+        let (count, first) = seats.into_values().max()?;
+        (count > limits::SEATS_OF_ONE).then_some(first)
     }
 }
 
@@ -152,14 +177,14 @@ impl Seats {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(self: &Arc<Self>, most: usize) -> Option<Seat> {
+    fn take(self: &Arc<Self>, most: usize, from: Option<IpAddr>) -> Option<Seat> {
         let mut taken = self.taken();
         if taken.by.len() >= most && !taken.free_one() {
             return None;
         }
         let number = taken.next;
         taken.next += 1;
-        let guest = Arc::new(Guest::default());
+        let guest = Arc::new(Guest { from, ..Guest::default() });
         taken.by.insert(number, Arc::clone(&guest));
         Some(Seat { seats: Arc::clone(self), number, guest })
     }
@@ -196,7 +221,7 @@ pub(crate) async fn serve<D: Door>(
         match next {
             Ok(connection) => {
                 pause = limits::ACCEPT_AGAIN_FIRST;
-                match seats.take(bounds.connections) {
+                match seats.take(bounds.connections, D::from(&connection)) {
                     Some(seat) => {
                         let about = about(&connection);
                         guests.spawn(answer(connection, seat, Arc::clone(&bounds), router.clone(), about, stop.clone()));

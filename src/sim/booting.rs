@@ -181,11 +181,15 @@ impl Centre {
         let to = For { base: BASE, mac: ask.mac };
         let answer = match now()? {
             Verdict::Parked(parked) => {
-                let why = parked.why.clone();
+                let answer = Answer::of(to, &parked);
+                // Its script takes an address anew first.
+                let takes_anew =
+                    self.state().machines.get_mut(server).filter(|_| parked.elsewhere).map(|machine| machine.starts.has.take());
+                drop(takes_anew);
                 if parked.server.is_some() {
                     to_controller.try_send(Message::Parked(parked)).ok()?;
                 }
-                return Some(Answer::parked(to, &why));
+                return Some(answer);
             }
             Verdict::Starts { .. } => {
                 let (reply, answer) = oneshot::channel();

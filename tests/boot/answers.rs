@@ -63,10 +63,22 @@ async fn what_stands_is_started_once_for_each_script_and_says_hello_by_its_token
     assert!(why.contains("has asked for an address, and has fetched no boot script yet [Starting"), "{why}");
 
     let run = |script: &str| script.split("embody.run=").nth(1).unwrap().split(' ').next().unwrap().trim_start_matches(HTTP).to_owned();
-    let first = site.script(MACS[0], ONE).await;
+    // Nobody starts it, and nothing is said of it, from anywhere but the address that it was given.
+    let elsewhere = site.script(MACS[0], ONE).await;
+    assert!(elsewhere.contains("which is not the address that it was given") && !elsewhere.contains("kernel"), "{elsewhere}");
+    let (status, head) = site.fetch_from("10.7.0.21", "iPXE/1.21.1+", "HEAD", &format!("/boot/{}", MACS[0].replace(':', "-")), "").await;
+    assert_eq!((status, head.trim()), (200, ""));
+    let why = site.controller.run(&["why", "web"]).await;
+    assert!(why.contains("has fetched no boot script yet [Starting"), "{why}");
+    let script = async |uuid: &str| {
+        // Two starts are a second apart.
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+        site.script_from("10.7.0.21", MACS[0], uuid).await
+    };
+    let first = script(ONE).await;
     assert!(first.contains(&format!("kernel --name kernel {HTTP}/files/vmlinuz initrd=initrd ")) && first.contains("panic=30"), "{first}");
     let first = run(&first);
-    let (status, kernel) = site.fetch("GET", "/files/vmlinuz", "").await;
+    let (status, kernel) = site.fetch_from("10.7.0.21", "iPXE/1.21.1+", "GET", "/files/vmlinuz", "").await;
     assert!(status == 200 && kernel.len() > 90_000);
     assert_eq!(site.fetch("GET", "/files/../controller/log", "").await.0, 404);
     assert_eq!(site.fetch("GET", &format!("{first}/failed/kernel"), "").await.0, 200);
@@ -74,7 +86,7 @@ async fn what_stands_is_started_once_for_each_script_and_says_hello_by_its_token
     assert!(why.contains("nothing in it has said hello yet") && why.contains("its step `kernel` failed"), "{why}");
 
     // It begins anew by itself: another token, and the older one is void.
-    let second = run(&site.script(MACS[0], ONE).await);
+    let second = run(&script(ONE).await);
     assert_ne!(first, second);
     assert_eq!(site.fetch("POST", &format!("{first}/stage/initrd"), "").await.0, 410);
     assert_eq!(site.fetch("POST", &format!("{first}/hello"), "{}").await.0, 410);
@@ -109,7 +121,7 @@ async fn what_stands_is_started_once_for_each_script_and_says_hello_by_its_token
 
     // Another machine with this MAC address is not it.
     let other = ONE.replace("01", "02");
-    assert!(site.script(MACS[0], &other).await.contains("parked: the machine says it is"));
+    assert!(script(&other).await.contains("parked: the machine says it is"));
     // Another key: what the one before has signed is taken, once.
     site.controller.run(&["rotate-key"]).await;
     assert_eq!(site.fetch("POST", &format!("{second}/hello"), "{}").await.0, 204);

@@ -74,7 +74,7 @@ async fn who_asks_from_quarantine_is_parked_whatever_is_to_run_there() {
     let (status, script) = site.fetch("GET", &format!("http://10.8.0.1:8080{path}"), "").await;
     assert!(status == 200 && script.contains("parked") && script.contains("quarantine") && !script.contains("kernel"), "{script}");
     // The other way round: from the network where it boots.
-    assert!(site.script(MACS[0], ONE).await.contains("kernel --name kernel"));
+    assert!(site.script_from("10.7.0.21", MACS[0], ONE).await.contains("kernel --name kernel"));
     let steps = site.client(&format!("boot eth0 --as plain --mac {} --retry 1,2,3", MACS[0])).await;
     assert_eq!(end(&steps)["address"], "10.7.0.21", "{steps:#?}");
 }

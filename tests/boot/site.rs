@@ -188,13 +188,23 @@ impl Site {
     }
 
     pub async fn fetch_as(&self, agent: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.fetch_from("", agent, method, path, body).await
+    }
+
+    /// From an address that the client's host takes for it; an empty one: from its own.
+    pub async fn fetch_from(&self, from: &str, agent: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+        if !from.is_empty() {
+            self.lan.hosts[1].ip(&format!("addr replace {from}/32 dev eth0"));
+        }
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{HTTP}{path}") };
-        let code = "import sys, urllib.request, urllib.error\n\
-                    r = urllib.request.Request(sys.argv[2], method=sys.argv[1], data=sys.argv[3].encode() if sys.argv[1] == 'POST' else None, headers={'User-Agent': sys.argv[4]})\n\
-                    try:\n    a = urllib.request.urlopen(r, timeout=10); print(a.status); print(a.read(100000).decode('latin-1'))\n\
-                    except urllib.error.HTTPError as e:\n    print(e.code); print(e.read().decode('latin-1'))\n";
+        let code = "import sys, http.client, urllib.parse\n\
+                    method, url, body, agent, source = sys.argv[1:]\n\
+                    u = urllib.parse.urlsplit(url)\n\
+                    c = http.client.HTTPConnection(u.hostname, u.port or 80, timeout=10, source_address=(source, 0) if source else None)\n\
+                    c.request(method, u.path + ('?' + u.query if u.query else ''), body.encode() if method == 'POST' else None, {'User-Agent': agent})\n\
+                    a = c.getresponse(); print(a.status); print(a.read(100000).decode('latin-1'))\n";
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.lan.hosts[1].0, "/usr/bin/python3", "-c", code, method, &url, body, agent]);
+        command.args(["netns", "exec", &self.lan.hosts[1].0, "/usr/bin/python3", "-c", code, method, &url, body, agent, from]);
         let output = command.output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (status, body) = text.split_once('\n').unwrap_or_else(|| panic!("{path}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -202,7 +212,13 @@ impl Site {
     }
 
     pub async fn script(&self, mac: &str, uuid: &str) -> String {
-        let (status, body) = self.fetch("GET", &format!("/boot/{}?arch=x86_64&uuid={uuid}", mac.replace(':', "-")), "").await;
+        self.script_from("", mac, uuid).await
+    }
+
+    /// As the machine asks that was given this address.
+    pub async fn script_from(&self, from: &str, mac: &str, uuid: &str) -> String {
+        let path = format!("/boot/{}?arch=x86_64&uuid={uuid}", mac.replace(':', "-"));
+        let (status, body) = self.fetch_from(from, "iPXE/1.21.1+", "GET", &path, "").await;
         assert_eq!(status, 200, "{body}");
         body
     }

@@ -5,6 +5,7 @@
 
 pub mod doubtful;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use embody::testing::control::operator::{Control, Forecast};
 use embody::testing::control::worker::Report;
 use embody::testing::limits;
 use embody::testing::model::fact::Power;
-use embody::testing::model::{Kind as ObjectKind, Name, Object};
+use embody::testing::model::{Kind as ObjectKind, Mac, Name, Object};
 use embody::testing::server::api::objects::Preconditions;
 use embody::testing::server::api::{Backend, DryRun, apply};
 use embody::testing::sim::bmc::BmcConfig;
@@ -258,10 +259,24 @@ impl Small {
         let uuid = uuid.map(str::to_owned);
         let (reply, answer) = oneshot::channel();
         let to_controller = self.to_controller.borrow().clone().unwrap();
-        let (mac, arch) = (mac.parse().unwrap(), serde_json::from_value(json!("x86_64")).unwrap());
-        let ask = Ask { mac, uuid, arch, from: None };
+        let arch = serde_json::from_value(json!("x86_64")).unwrap();
+        let from = self.has_address(mac).await;
+        let ask = Ask { mac: mac.parse().unwrap(), uuid, arch, from };
         to_controller.send(Message::Boot { ask, base: "http://192.0.2.1".to_owned(), reply }).await.unwrap();
         answer.await.unwrap()
+    }
+
+    /// The address that this machine is given, where machines boot over a network.
+    async fn has_address(&self, mac: &str) -> Option<Ipv4Addr> {
+        let mac: Mac = mac.parse().unwrap();
+        let view = self.boot.view.borrow().clone()?;
+        let network = view.networks.first()?;
+        let address = network.boot.range?.nth(mac.octets()[5].into());
+        let (reply, given) = oneshot::channel();
+        let to_controller = self.to_controller.borrow().clone().unwrap();
+        to_controller.send(Message::Give { addresses: vec![(address, mac, network.name.clone())], reply }).await.unwrap();
+        assert_eq!(given.await.unwrap(), [true]);
+        Some(address)
     }
 
     pub async fn plan(&self, changes: Vec<Object>) -> Forecast {

@@ -201,6 +201,10 @@ impl Door for Doorway {
         open.socket.next(cx)
     }
 
+    fn from(_: &UnixStream) -> Option<std::net::IpAddr> {
+        None
+    }
+
     fn turn_away(connection: UnixStream) {
         UnixListener::turn_away(connection);
     }

@@ -23,6 +23,7 @@ use crate::boot::dhcp::{self, Decision, File, Place, Serves, Why};
 use crate::boot::view::{BootNetwork, Lease, Machine, View};
 use crate::boot::wire::{self, Firmware, Kind, Packet, Reply};
 use crate::control::controller::Message;
+use crate::control::status_writer::NOT_REACHED;
 use crate::control::timeline::{Stage, Stranger};
 use crate::limits;
 use crate::model::server::Loader;
@@ -39,6 +40,9 @@ const PXE_PORT: u16 = 4011;
 /// An Ethernet frame's worth, and what an option of a relay adds.
 const PACKET: usize = 2_048;
 
+/// A relay that brought a question is there, for so long.
+const RELAYED_FOR: Duration = Duration::from_secs(3_600);
+
 /// What all interfaces share.
 struct Dhcp {
     desk: Desk,
@@ -53,6 +57,8 @@ struct State {
     pool: Pool,
     /// Whom a loader was given.
     chained: BTreeMap<Mac, Chained>,
+    /// Networks that a relay brought a question of: when last.
+    relayed: BTreeMap<Name, Instant>,
     /// What is to be told of each interface.
     told: BTreeMap<String, Result<String, String>>,
 }
@@ -159,21 +165,26 @@ fn serves(interface: &Interface) -> bool {
     interface.is_up && interface.mac.is_some() && !interface.v4.is_empty()
 }
 
+/// Networks that nobody brings questions from: no fault of this machine's, since a relay may be there that has nothing to bring yet.
+const REACHED: &str = "BootNetworksReached";
+
 /// A network that no interface is in is reached by a relay or by nobody.
 fn unreached(dhcp: &Dhcp, networks: &[BootNetwork], tasks: &BTreeMap<u32, (Interface, JoinHandle<()>)>) {
-    const WHERE: &str = "networks";
     let is_here = |network: &&BootNetwork| tasks.values().any(|(i, _)| i.v4.iter().any(|own| network.subnet.contains(&own.addr())));
-    let missing: Vec<String> = networks.iter().filter(|network| !is_here(network)).map(|n| format!("{} ({})", n.name, n.subnet)).collect();
-    let no_interface =
-        format!("no interface of this machine has an address in {}: only a relay agent can bring its machines here", missing.join(", "));
-    let word = match (networks.is_empty(), missing.is_empty()) {
-        (true, _) => None,
-        (false, true) => Some(Ok(String::new())),
-        // A relay may be there: that is told, and is no fault as long as one interface serves something.
-        (false, false) if tasks.is_empty() => Some(Err(no_interface)),
-        (false, false) => Some(Ok(no_interface)),
-    };
-    dhcp.tell(WHERE, word);
+    let now = Instant::now();
+    let relayed = dhcp.state().relayed.clone();
+    let by_relay = |network: &&BootNetwork| relayed.get(&network.name).is_some_and(|at| now.saturating_duration_since(*at) < RELAYED_FOR);
+    let named = |n: &BootNetwork| format!("{} ({})", n.name, n.subnet);
+    let missing: Vec<String> = networks.iter().filter(|n| !is_here(n) && !by_relay(n)).map(named).collect();
+    match missing.as_slice() {
+        [] if !dhcp.desk.has_condition(REACHED) => {}
+        [] => dhcp.desk.condition(REACHED, true, "Reached", String::new()),
+        [..] => {
+            let what = "and no relay agent has brought a question from there in the last hour";
+            let message = format!("no interface of this machine has an address in {}, {what}", missing.join(", "));
+            dhcp.desk.condition(REACHED, false, NOT_REACHED, message);
+        }
+    }
 }
 
 /// The sockets of one interface.
@@ -335,16 +346,18 @@ impl Here {
         // A proxy gives no address: it is no other server in this sense.
         let gives = matches!(packet.kind, Kind::Offer | Kind::Ack) && !packet.yiaddr.is_unspecified();
         if let Some(server) = packet.server.filter(|_| !packet.is_request && (gives || packet.kind == Kind::Nak)) {
-            self.heard(server);
+            self.heard(server, true);
         }
     }
 
-    fn heard(&mut self, server: Ipv4Addr) {
+    /// `itself`: it answered, and was not only named by a client.
+    fn heard(&mut self, server: Ipv4Addr, itself: bool) {
         if self.interface.v4.iter().any(|own| own.addr() == server) || self.dhcp.desk.vip() == Some(server) {
             return;
         }
-        if self.listening.heard(server, Instant::now()) {
-            tracing::warn!(interface = self.interface.name, server = %server, "another DHCP server answers here: no address is given any more");
+        let now = Instant::now();
+        if if itself { self.listening.heard(server, now) } else { self.listening.named(server, now) } {
+            tracing::warn!(interface = self.interface.name, server = %server, itself, "another DHCP server is there: no address is given any more");
             self.tell();
         }
     }
@@ -369,7 +382,7 @@ impl Here {
         {
             let is_ours = self.dhcp.desk.view().and_then(|(view, _)| Some(self.place(&packet, &view)?.1)) == Some(server);
             if !is_ours {
-                self.heard(server);
+                self.heard(server, false);
             }
         }
         let Some((view, lease)) = self.dhcp.desk.view() else { return };
@@ -380,6 +393,9 @@ impl Here {
         let decision = {
             let mut state = self.dhcp.state();
             state.pool.heard(packet.mac, now);
+            if packet.is_relayed() {
+                state.relayed.insert(network.name.clone(), now);
+            }
             let chained = state.has_loader(&packet, now);
             let place = Place { network, serves, own, base: &base, chained };
             let since = self.dhcp.since;

@@ -19,12 +19,15 @@ const PROBES: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(6);
 /// After one was heard: it may be away for maintenance, and has given addresses that we do not know.
 const HEARD_FOR: Duration = Duration::from_secs(3_600);
+/// After a client named one, that itself is silent: our own questions find it until then, if it is there.
+const NAMED_FOR: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Listening {
     /// Since when it is asked, with ears for the answers.
     since: Option<Instant>,
     probe_at: Instant,
+    /// Who, and until when nothing is given for it.
     heard: Option<(Ipv4Addr, Instant)>,
 }
 
@@ -54,13 +57,24 @@ impl Listening {
 
     /// Another server was heard. Whether that is news.
     pub(super) fn heard(&mut self, server: Ipv4Addr, now: Instant) -> bool {
-        let news = self.foreign(now).is_none();
-        self.heard = Some((server, now));
-        news
+        self.is_there(server, now + HEARD_FOR, now)
+    }
+
+    /// A client has named another server: anybody can say so.
+    pub(super) fn named(&mut self, server: Ipv4Addr, now: Instant) -> bool {
+        self.is_there(server, now + NAMED_FOR, now)
+    }
+
+    fn is_there(&mut self, server: Ipv4Addr, until: Instant, now: Instant) -> bool {
+        let before = self.heard.filter(|(_, until)| *until > now);
+        if before.is_none_or(|(_, before)| before < until) {
+            self.heard = Some((server, until));
+        }
+        before.is_none()
     }
 
     pub(super) fn foreign(&self, now: Instant) -> Option<Ipv4Addr> {
-        self.heard.filter(|(_, at)| now.saturating_duration_since(*at) < HEARD_FOR).map(|(server, _)| server)
+        self.heard.filter(|(_, until)| *until > now).map(|(server, _)| server)
     }
 
     /// What is served on a network that this is heard on; `relayed`: behind a relay nothing is heard.
@@ -112,5 +126,11 @@ mod tests {
         assert_eq!(listening.serves(&auto, false, at(3_700)), Serves::Proxy);
         assert_eq!(listening.serves(&full, false, at(3_700)), Serves::Full);
         assert_eq!(listening.serves(&auto, false, at(3_702)), Serves::Full);
+        // What a client says alone is believed for as long as it takes to ask.
+        assert!(listening.named(Ipv4Addr::new(10, 0, 0, 3), at(4_000)));
+        assert_eq!(listening.serves(&auto, false, at(4_299)), Serves::Proxy);
+        assert_eq!(listening.serves(&auto, false, at(4_300)), Serves::Full);
+        assert!(listening.heard(Ipv4Addr::new(10, 0, 0, 3), at(5_000)) && !listening.named(Ipv4Addr::new(10, 0, 0, 3), at(5_001)));
+        assert_eq!(listening.serves(&auto, false, at(8_599)), Serves::Proxy);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, Request, State};
-use axum::http::{Extensions, HeaderMap, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -29,6 +29,7 @@ use crate::control::booting::{Answer, Hello};
 use crate::control::controller::Message;
 use crate::control::timeline::Stage;
 use crate::limits;
+use crate::manifest::escaped;
 use crate::model::server::Arch;
 use crate::model::{Mac, Name};
 use crate::server::listen::{self, Bounds};
@@ -151,14 +152,11 @@ pub(super) async fn serve(desk: Desk) {
                 listen::serve(listener, Bounds::of_boot(), router(desk.clone()), ends, stop).await;
             }
             Err(error) => {
-                let hint = match error.kind() {
-                    std::io::ErrorKind::PermissionDenied => {
-                        "; ports below 1024 need CAP_NET_BIND_SERVICE, or choose another with --boot-address"
-                    }
-                    _ => "; free it, or choose another with --boot-address",
-                };
-                let message = format!("boot scripts cannot be served at {address}: {error}{hint}; it is tried again every 10 s");
-                desk.condition(CONDITION, false, "AddressInUse", message);
+                let (reason, hint) = super::of_ports(&error);
+                let message = format!(
+                    "boot scripts cannot be served at {address}: {error}{hint}, or choose another with --boot-address; it is tried again every 10 s"
+                );
+                desk.condition(CONDITION, false, reason, message);
             }
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -195,6 +193,7 @@ async fn script(
     Extension(ends): Extension<Ends>,
     Path(mac): Path<String>,
     Query(asked): Query<Asked>,
+    method: Method,
     headers: HeaderMap,
 ) -> Response {
     let mac: Mac = match mac.parse() {
@@ -209,8 +208,10 @@ async fn script(
     };
     let from = if let IpAddr::V4(from) = ends.theirs.ip() { Some(from) } else { None };
     let ask = Ask { mac, uuid: asked.uuid, arch, from };
-    if !is_ipxe(&headers) {
-        return http.shown(&ask).map_or_else(later, text);
+    // A question for the head alone starts nothing.
+    if method != Method::GET || !is_ipxe(&headers) {
+        // What it would be told from its own address.
+        return http.shown(&Ask { from: None, ..ask }).map_or_else(later, text);
     }
     match http.answer(ask, &base(ends.ours)).await {
         Some(answer) => {
@@ -245,7 +246,7 @@ impl Http {
         let to = For { base, mac: ask.mac };
         let snapshot = match judge(&ask, &view) {
             Verdict::Parked(parked) => {
-                let answer = Answer::parked(to, &parked.why);
+                let answer = Answer::of(to, &parked);
                 match &parked.server {
                     Some(server) if self.desk.is_due(server, true) => self.desk.tell(Message::Parked(parked)),
                     Some(_) => {}
@@ -299,30 +300,42 @@ async fn fetched(State(http): State<Http>, request: Request, next: Next) -> Resp
     let ends = request.extensions().get::<Ends>().copied();
     let (path, method) = (request.uri().path().to_owned(), request.method().clone());
     let response = next.run(request).await;
-    if method == axum::http::Method::GET
-        && response.status().is_success()
-        && let Some(server) = ends.and_then(|ends| http.desk.server_at(ends.theirs.ip()))
-    {
-        http.saw_file(&server, &path);
+    let server = ends.filter(|_| method == Method::GET).and_then(|ends| http.desk.server_at(ends.theirs.ip()));
+    match server {
+        Some(server) if response.status().is_success() => http.saw_file(&server, &path),
+        Some(server) if response.status() == StatusCode::NOT_FOUND => {
+            http.misses_file(&server, &path);
+        }
+        Some(_) | None => {}
     }
     response
 }
 
 impl Http {
+    /// Something that its script names is not there.
+    fn misses_file(&self, server: &Name, path: &str) {
+        if self.stage_of(server, path).is_some() {
+            let (file, files) = (path.trim_start_matches("/files/").trim_start_matches(JOINED), self.desk.options.files.display());
+            self.desk.failed(server, format!("its boot script asks for {}, and there is no such file in {files}", escaped(file)));
+        }
+    }
+
     fn saw_file(&self, server: &Name, path: &str) {
         if let Some(loader) = path.strip_prefix("/loader/") {
             return self.desk.saw(server, Stage::Loader, &format!("{loader} by HTTP"));
         }
-        let Some(view) = self.desk.shared.view.borrow().clone() else { return };
-        let Some(kernel) = view.machine_of(server).and_then(|m| m.standing.as_ref()?.kernel.clone()) else {
-            return;
-        };
-        let is_it = |file: &str| path.strip_prefix("/files/") == Some(file.trim_start_matches('/'));
-        if is_it(&kernel.path) {
-            self.desk.saw(server, Stage::Kernel, "");
-        } else if kernel.initrd.as_deref().is_some_and(is_it) || joined::is_of(path, &kernel.initrds) {
-            self.desk.saw(server, Stage::Initrd, "");
+        if let Some(stage) = self.stage_of(server, path) {
+            self.desk.saw(server, stage, "");
         }
+    }
+
+    /// Of what its script names, which one a path is.
+    fn stage_of(&self, server: &Name, path: &str) -> Option<Stage> {
+        let view = self.desk.shared.view.borrow().clone()?;
+        let kernel = view.machine_of(server)?.standing.as_ref()?.kernel.as_ref()?;
+        let is_it = |file: &str| path.strip_prefix("/files/") == Some(file.trim_start_matches('/'));
+        let is_initrd = kernel.initrd.as_deref().is_some_and(is_it) || joined::is_of(path, &kernel.initrds);
+        if is_it(&kernel.path) { Some(Stage::Kernel) } else { is_initrd.then_some(Stage::Initrd) }
     }
 }
 
@@ -334,7 +347,7 @@ async fn failed(State(http): State<Http>, Path((server, token, what)): Path<(Str
         return GONE.into_response();
     };
     drop(token);
-    http.desk.timelines().failed(&server, &format!("the boot script says that its step `{}` failed", plain(&what)), Instant::now());
+    http.desk.failed(&server, format!("the boot script says that its step `{}` failed", plain(&what)));
     text("\n".to_owned())
 }
 
@@ -344,7 +357,7 @@ async fn failed_in_words(State(http): State<Http>, Path((server, token)): Path<(
         return GONE.into_response();
     };
     let words: String = String::from_utf8_lossy(&body).chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    http.desk.timelines().failed(&server, &format!("its initrd says: {}", words.trim()), Instant::now());
+    http.desk.failed(&server, format!("its initrd says: {}", words.trim()));
     StatusCode::NO_CONTENT.into_response()
 }
 

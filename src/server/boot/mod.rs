@@ -123,9 +123,20 @@ impl Desk {
         true
     }
 
+    /// A step of a start failed, for people and for what is Ready.
+    pub(crate) fn failed(&self, server: &Name, what: String) {
+        let now = Instant::now();
+        // The script says that a step failed of which it was told why a moment before; and says so again and again.
+        if self.timelines().failed_lately(server, limits::FAILED_TOLD_EVERY, now) {
+            return;
+        }
+        self.timelines().failed(server, &what, now);
+        self.tell(Message::StartFailed { server: server.clone(), what: Some(what) });
+    }
+
     /// An event about a server, once an hour.
     pub(crate) fn note(&self, server: &Name, reason: &'static str, message: String) {
-        if self.timelines().is_news(server, &message, Instant::now()) {
+        if self.timelines().is_news(server, reason, limits::NOTE_EVERY, Instant::now()) {
             self.tell(Message::BootEvent { server: server.clone(), reason, message });
         }
     }
@@ -147,17 +158,40 @@ impl Desk {
     }
 
     pub(crate) fn saw(&self, server: &Name, stage: Stage, what: &str) {
-        self.timelines().saw(server, stage, what, Instant::now());
+        if self.timelines().saw(server, stage, what, Instant::now()) {
+            self.tell(Message::StartFailed { server: server.clone(), what: None });
+        }
+    }
+
+    pub(crate) fn has_condition(&self, name: &'static str) -> bool {
+        self.site.borrow().contains_key(name)
     }
 
     pub(crate) fn condition(&self, name: &'static str, ok: bool, reason: &'static str, message: String) {
         let word = SiteCondition { ok, reason, message };
-        self.site.send_if_modified(|site| site.insert(name, word.clone()).as_ref() != Some(&word));
+        let mut is_news = false;
+        self.site.send_if_modified(|site| {
+            let before = site.insert(name, word.clone());
+            is_news = before.as_ref().is_none_or(|before| (before.ok, before.reason) != (word.ok, word.reason));
+            site.get(name) != before.as_ref()
+        });
+        if is_news && !ok {
+            tracing::warn!(condition = name, reason, "{}", word.message);
+        }
     }
 
     /// `http://10.1.10.5:8080`: where a machine reaches what is served at this address.
     pub(crate) fn base(&self, own: Ipv4Addr) -> String {
         base(SocketAddr::from((own, self.options.address.port())))
+    }
+}
+
+/// Why a port cannot be had, as the reason of a condition, and what to do.
+pub(crate) fn of_ports(error: &std::io::Error) -> (&'static str, &'static str) {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => ("NotPermitted", "; ports below 1024 need CAP_NET_BIND_SERVICE"),
+        std::io::ErrorKind::AddrNotAvailable => ("NoSuchAddress", "; no interface of this machine has that address"),
+        _ => ("AddressInUse", "; free it: `ss -lnp` names who has it"),
     }
 }
 

@@ -40,7 +40,9 @@ impl Pool {
         reclaims: Option<Instant>,
         now: Instant,
     ) -> bool {
-        let offered = self.offered.get(&address).is_some_and(|(whose, until)| *whose != mac && *until > now);
+        // Where nothing else is left, a machine that a manifest names goes before one of none that has not taken its offer yet.
+        let goes_before = |whose: Mac| reclaims.is_some() && view.machine(mac).is_some() && view.machine(whose).is_none();
+        let offered = self.offered.get(&address).is_some_and(|(whose, until)| *whose != mac && *until > now && !goes_before(*whose));
         let declined = self.declined.get(&address).is_some_and(|until| *until > now);
         let leased = lease.is_some_and(|lease| lease.mac != mac && !self.can_go(lease, view, reclaims, now));
         !offered && !declined && !leased

@@ -5,11 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ const LOOKS: Duration = Duration::from_secs(2);
 /// Serves until the process ends, at the addresses that there are.
 pub(super) async fn serve(desk: Desk) {
     let mut at: BTreeMap<Ipv4Addr, JoinHandle<()>> = BTreeMap::new();
-    let running = Arc::new(AtomicUsize::new(0));
+    let running = Running::default();
     loop {
         let Some(wanted) = wanted(&desk) else {
             // Whoever acts here next finds what there was.
@@ -58,13 +57,17 @@ pub(super) async fn serve(desk: Desk) {
             match start(&desk, address, &running) {
                 Ok(task) => drop(at.insert(address, task)),
                 Err(error) => {
-                    refused = Some(format!("UDP port {PORT} of {address} cannot be used: {error}; machines that boot by PXE get no loader"))
+                    let hint = super::of_ports(&error);
+                    refused = Some((
+                        hint.0,
+                        format!("UDP port {PORT} of {address} cannot be used: {error}; machines that boot by PXE get no loader{}", hint.1),
+                    ));
                 }
             }
         }
         match refused {
-            Some(message) => desk.condition(CONDITION, false, "AddressInUse", message),
-            None if !at.is_empty() => desk.condition(CONDITION, true, "Listening", String::new()),
+            Some((reason, message)) => desk.condition(CONDITION, false, reason, message),
+            None if !at.is_empty() => desk.condition(CONDITION, true, "Listening", format!("on UDP port {PORT}")),
             None => {}
         }
         tokio::time::sleep(LOOKS).await;
@@ -82,7 +85,7 @@ fn wanted(desk: &Desk) -> Option<BTreeSet<Ipv4Addr>> {
     Some(ours.filter(|address| view.network_of(*address).is_some()).collect())
 }
 
-fn start(desk: &Desk, address: Ipv4Addr, running: &Arc<AtomicUsize>) -> io::Result<JoinHandle<()>> {
+fn start(desk: &Desk, address: Ipv4Addr, running: &Running) -> io::Result<JoinHandle<()>> {
     let socket = std::net::UdpSocket::bind(SocketAddr::from((address, PORT)))?;
     let loaders = Loaders { desk: desk.clone(), running: Arc::clone(running) };
     let builder = TftpServerBuilder::with_handler(loaders).std_socket(socket).map_err(io::Error::other)?;
@@ -98,19 +101,46 @@ fn start(desk: &Desk, address: Ipv4Addr, running: &Arc<AtomicUsize>) -> io::Resu
 
 struct Loaders {
     desk: Desk,
-    running: Arc<AtomicUsize>,
+    running: Running,
+}
+
+/// Transfers on their way, by whom they are to.
+type Running = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
+
+/// Its place among them; given back when it is dropped.
+struct Place {
+    to: IpAddr,
+    running: Running,
+}
+
+impl Place {
+    fn take(running: &Running, to: IpAddr) -> Option<Place> {
+        let mut by = running.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = by.values().sum();
+        let of_it = by.entry(to).or_default();
+        if all >= limits::TFTP_TRANSFERS || *of_it >= limits::TFTP_OF_ONE {
+            return None;
+        }
+        *of_it += 1;
+        drop(by);
+        Some(Place { to, running: Arc::clone(running) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_it) = by.get_mut(&self.to) {
+            *of_it -= 1;
+        }
+        by.retain(|_, of_it| *of_it > 0);
+    }
 }
 
 /// A loader in memory, on its way to one machine.
 struct Transfer {
     rest: Bytes,
-    running: Arc<AtomicUsize>,
-}
-
-impl Drop for Transfer {
-    fn drop(&mut self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
-    }
+    _place: Place,
 }
 
 impl AsyncRead for Transfer {
@@ -146,11 +176,10 @@ impl Handler for Loaders {
         // Some firmware adds what was in the field of the file beyond its end.
         let name = name.trim_end_matches(|c: char| !c.is_ascii_graphic());
         let Some(name) = LOADERS.into_iter().find(|loader| *loader == name) else { return Err(Error::FileNotFound) };
-        if self.running.fetch_add(1, Ordering::Relaxed) >= limits::TFTP_TRANSFERS {
-            self.running.fetch_sub(1, Ordering::Relaxed);
+        let Some(place) = Place::take(&self.running, client.ip().to_canonical()) else {
             return Err(Error::Msg("too many transfers at a time, ask again".to_owned()));
-        }
-        let mut transfer = Transfer { rest: Bytes::new(), running: Arc::clone(&self.running) };
+        };
+        let mut transfer = Transfer { rest: Bytes::new(), _place: place };
         // A few hundred kilobytes, in the page cache after the first one.
         let read = std::fs::read(self.desk.options.loaders.join(name)).map_err(|error| {
             let message = format!("{} does not read: {error}; install the package ipxe, or name its directory with --ipxe-dir", name);

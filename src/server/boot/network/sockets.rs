@@ -45,7 +45,8 @@ fn who_else(port: u16) -> &'static str {
 /// A socket that may send and receive broadcasts. Port 0: any. Within a runtime.
 ///
 /// SO_REUSEADDR lets two programs that both set it have the port at the same time: a broadcast reaches both, a datagram to one address that one
-/// whose socket is bound to the interface, or the younger. EADDRINUSE comes only of one that does not set it.
+/// whose socket is bound to the interface, or the younger. Where clients listen that is wanted. Where servers do it is not: another DHCP server of
+/// this machine would be heard by nobody here, and both would answer.
 pub fn dhcp(interface: &str, port: u16) -> Result<UdpSocket, SocketError> {
     open(interface, port).map_err(|(at, source)| explained(at, interface, port, source))
 }
@@ -67,7 +68,7 @@ enum At {
 fn open(interface: &str, port: u16) -> Result<UdpSocket, (At, io::Error)> {
     let elsewhere = |error| (At::Elsewhere, error);
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(elsewhere)?;
-    socket.set_reuse_address(true).map_err(elsewhere)?;
+    socket.set_reuse_address(port != SERVER_PORT).map_err(elsewhere)?;
     socket.set_broadcast(true).map_err(elsewhere)?;
     // Beyond what net.core.rmem_max allows, where this process may.
     if setsockopt(&socket, RcvBufForce, &WAITING).is_err() {
