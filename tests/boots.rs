@@ -328,6 +328,10 @@ async fn an_hour_of_parked_machines_writes_nothing() {
 async fn what_came_up_is_ready_until_it_begins_anew() {
     let mut site = Small::that_says_hello().await;
     site.centre.boot_fault(&name("s"), BootFault::HelloLost(3));
+    sleep(Duration::from_secs(10)).await;
+    // What would come up is not waited for in a plan.
+    let plan = site.plan(vec![bound("enforce")]).await;
+    assert!(plan.steps.len() >= 3 && plan.waits.is_empty(), "{plan:?}");
     site.apply(vec![bound("enforce")]).await;
     sleep(Duration::from_secs(60)).await;
     let why = site.words.why(ObjectKind::Binding, &name("b")).await.unwrap();

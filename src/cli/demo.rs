@@ -171,6 +171,11 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
     };
     rack.end().await;
     drop(std::fs::remove_file(&place.rack));
+    // Its socket's lock; the directory stays where somebody else has something in it.
+    let mut lock = place.api.clone().into_os_string();
+    lock.push(".lock");
+    drop(std::fs::remove_file(lock));
+    place.api.parent().into_iter().for_each(|dir| drop(std::fs::remove_dir(dir)));
     drop(scratch);
     if ended.is_ok() {
         super::say("The demo is over: its rack and its store are gone.");

@@ -54,7 +54,10 @@ pub(super) fn subjects(words: &[String]) -> Result<Vec<Subject>, Failure> {
             "lease" | "leases" => kinds.push(Subject::Leases),
             "discovered" => kinds.push(Subject::Discovered),
             "all" => kinds.extend(KINDS.into_iter().rev().map(Subject::Kind)),
-            _ => kinds.push(Subject::Kind(kind(word)?)),
+            _ => kinds.push(Subject::Kind(kind(word).map_err(|failure| match failure.hint {
+                Some(_) => failure,
+                None => failure.hint("beside kinds there are ports, pauses, leases and discovered; a kind comes before its names"),
+            })?)),
         }
     }
     match (kinds.as_slice(), &words[1..]) {

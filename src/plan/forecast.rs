@@ -56,7 +56,11 @@ pub fn forecast(servers: BTreeMap<Name, Observed>, want_of: &dyn Fn(&Name, &Body
         future.steps.extend(steps.into_iter().map(|foreseen| Foreseen { wave, ..foreseen }));
         if still {
             for (server, plan) in plans {
-                future.waits.extend(plan.waits.into_iter().map(|wait| (server.clone(), wait)));
+                // What it would start is not waited for: nobody knows how long that takes.
+                let is_on = |foreseen: &Foreseen| matches!(&foreseen.step.op, Op::PowerOn { server: of } if *of == server);
+                let starts = future.steps.iter().any(is_on);
+                let waits = plan.waits.into_iter().filter(|wait| !(starts && wait.reason == Reason::Starting));
+                future.waits.extend(waits.map(|wait| (server.clone(), wait)));
                 future.problems.extend(plan.problems.into_iter().map(|problem| (server.clone(), problem)));
             }
             return future;
