@@ -267,6 +267,7 @@ fn who_is_not_the_machine_or_not_there_is_parked() {
         uuid: uuid.map(str::to_owned),
         arch: Arch::X86_64,
         from: from.map(|f| f.parse().unwrap()),
+        ours: true,
     };
     let of = |machine: Machine, more: &dyn Fn(&mut View), ask: &Ask| {
         let mut view = view(vec![(mac, machine)]);
@@ -329,7 +330,9 @@ fn who_is_not_the_machine_or_not_there_is_parked() {
         let told = of(stands(), &has("s1"), &asks(None, Some(elsewhere)));
         assert_eq!(told, format!("parked: 52:54:00:77:00:01 asks from {elsewhere}, which is not the address that it was given"));
     }
-    // Where somebody else gives addresses, none is known.
+    // Where somebody else gives addresses, none is known, whatever was given before.
+    assert_eq!(of(stands(), &has("s1"), &Ask { ours: false, ..asks(None, Some("10.77.0.151")) }), "starts");
+    assert_eq!(of(nothing(), &has("s1"), &Ask { ours: false, ..from.clone() }), "parked: nothing is to run on s1");
     let unfixed = machine(mac, json!({ "addresses": {} }));
     assert_eq!(of(unfixed, &has("s2"), &asks(None, Some("10.77.0.151"))), "starts");
     // What stands has an address of its own; until it asks for that it has the one that it waited with.

@@ -8,6 +8,8 @@
 mod controller;
 #[path = "machines/faults.rs"]
 mod faults;
+#[path = "machines/hosts.rs"]
+mod hosts;
 #[path = "machines/initrd.rs"]
 mod initrd;
 #[path = "rack/ipmitool.rs"]

@@ -18,6 +18,8 @@ pub struct Ask {
     pub arch: Arch,
     /// From which address.
     pub from: Option<Ipv4Addr>,
+    /// Addresses are ours to give where it asks from: what it has is known.
+    pub ours: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +94,7 @@ fn shown(from: Option<Ipv4Addr>) -> String {
 /// By the address that was given out of a range, and the fixed one of what stands. A machine that was given one asks from there, and from nowhere
 /// outside of the networks that machines boot over.
 fn whence(ask: &Ask, machine: &Machine, view: &View) -> Whence {
-    let Some(from) = ask.from else { return Whence::Unknown };
+    let Some(from) = ask.from.filter(|_| ask.ours) else { return Whence::Unknown };
     let fixed = machine.standing.as_ref().and_then(|snapshot| snapshot.addresses.get(&ask.mac)).map(|address| address.addr());
     let Some(network) = view.network_of(from) else {
         let has_one = fixed.is_some() || view.networks.iter().any(|network| view.lease(ask.mac, &network.name).is_some());

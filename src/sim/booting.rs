@@ -150,7 +150,7 @@ impl Centre {
         let Ok(from) = self.looks_for_address(&server, start, &answers).await else {
             return self.booted(&server, start, again, None, answers);
         };
-        let asks = |machine: &Machine| Ask { mac: machine.asks_as(), uuid: machine.uuid(), arch: Arch::X86_64, from };
+        let asks = |machine: &Machine| Ask { mac: machine.asks_as(), uuid: machine.uuid(), arch: Arch::X86_64, from, ours: true };
         let Some(ask) = self.state().machines.get(&server).map(asks) else { return };
         let answer = timeout(ANSWER_WAIT, self.answered(&server, ask, &answers)).await.ok().flatten();
         self.booted(&server, start, again, answer, answers);

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::initrd::Guest;
 use super::machine::Kind;
-use super::site::{ADDRESS, ALONE, AUTO, Site, cache, is_missing};
+use super::site::{ADDRESS, AUTO, RACKS, Site, cache, is_missing};
 
 #[tokio::test]
 async fn a_kernel_that_is_missing_for_a_minute_is_fetched_when_it_is_there() {
     if is_missing(&[Kind::Bios]) {
         return;
     }
-    let _alone = ALONE.lock().await;
+    let _rack = RACKS.acquire().await;
     let site = Site::start(&[Kind::Bios], AUTO).await;
     let (kernel, hidden) = (site.lab.dir.join("files/vmlinuz"), site.lab.dir.join("files/hidden"));
     std::fs::rename(&kernel, &hidden).unwrap();
@@ -35,7 +35,7 @@ async fn the_rescue_system_of_the_examples_comes_up_and_goes_off() {
     if is_missing(&[Kind::Bios]) {
         return;
     }
-    let _alone = ALONE.lock().await;
+    let _rack = RACKS.acquire().await;
     let site = Site::start(&[Kind::Bios], AUTO).await;
     let kernel = Guest::build(&cache()).kernel;
     let version = kernel.file_name().unwrap().to_str().unwrap().trim_start_matches("vmlinuz-").to_owned();

@@ -66,6 +66,8 @@ pub struct Lab {
     pub switch: String,
     pub services: String,
     pub networks: Vec<Network>,
+    /// Namespaces of others in the networks.
+    neighbours: Vec<String>,
     processes: Vec<Process>,
 }
 
@@ -101,7 +103,8 @@ impl Lab {
         fs::create_dir_all(dir.join("switch/conf")).unwrap();
         fs::create_dir_all(dir.join("ovs")).unwrap();
         // From here on a panic takes down what is there.
-        let mut lab = Lab { dir: dir.to_owned(), switch, services, networks: networks.to_vec(), processes: Vec::new() };
+        let mut lab =
+            Lab { dir: dir.to_owned(), switch, services, networks: networks.to_vec(), neighbours: Vec::new(), processes: Vec::new() };
         lab.plug().await;
         lab.forward().await;
         lab.manage().await;
@@ -195,6 +198,24 @@ impl Lab {
             bridge.args(["--", "set", "interface", &format!("to-{name}"), &format!("ofport_request={}", 1000 + vlan)]);
         }
         must(&mut bridge).await;
+    }
+
+    /// Another host in a VLAN, with this address on its interface `boot`: its namespace.
+    pub async fn neighbour(&mut self, vlan: u16, address: &str) -> String {
+        let count = self.neighbours.len();
+        let (namespace, leg) = (format!("{}-n{count}", self.services.trim_end_matches("-svc")), format!("to-n{count}"));
+        must(Command::new("ip").args(["netns", "add", &namespace])).await;
+        self.neighbours.push(namespace.clone());
+        let there = [format!("link add dev {leg} type veth peer name boot netns {namespace}"), format!("link set dev {leg} up")];
+        let here = ["link set dev lo up".to_owned(), "link set dev boot up".to_owned(), format!("addr add {address} dev boot")];
+        self.ip(&self.switch, &there).await;
+        self.ip(&namespace, &here).await;
+        for (namespace, interface) in [(&self.switch, leg.as_str()), (&namespace, "boot")] {
+            must(inside(namespace, "python3").arg(peer("ovs.py")).args(["plain", interface])).await;
+        }
+        let port = ["--", "set", "interface", &leg, &format!("ofport_request={}", 2000 + count)].map(str::to_owned);
+        must(self.ovs_vsctl().args(["add-port", "sw0", &leg, &format!("tag={vlan}")]).args(port)).await;
+        namespace
     }
 
     async fn manage(&mut self) {
@@ -321,7 +342,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         // Chassis programs that are just running start nothing any more.
         let _gone_with_its_directory = fs::write(self.dir.join("ended"), "");
-        end(&[&self.services, &self.switch]);
+        end(&self.neighbours.iter().chain([&self.services, &self.switch]).collect::<Vec<_>>());
     }
 }
 

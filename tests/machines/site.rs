@@ -18,8 +18,8 @@ use super::programs::{is_skipped_without, missing, until};
 pub const ADDRESS: &str = "10.77.0.21";
 /// As most sites would write it.
 pub const AUTO: &str = "range: 10.77.0.100-10.77.0.199";
-/// Machines are slow side by side.
-pub static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Machines are slow side by side: on two cores two racks at a time.
+pub static RACKS: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(2);
 /// The port of boot scripts and files.
 pub const HTTP: u16 = 8080;
 
@@ -29,6 +29,17 @@ pub struct Site {
     pub lab: Lab,
     pub begun: Instant,
     _dir: TempDir,
+}
+
+/// Where controllers of several hosts have their store.
+pub const STORE: &str = "etcd://10.77.0.1:2379";
+
+fn etcd(lab: &Lab) -> tokio::process::Command {
+    let mut command = lab.in_services("etcd");
+    command.args(["--name=0", "--listen-client-urls=http://10.77.0.1:2379", "--advertise-client-urls=http://10.77.0.1:2379"]);
+    command.args(["--listen-peer-urls=http://10.77.0.1:2380", "--initial-advertise-peer-urls=http://10.77.0.1:2380"]);
+    command.arg("--initial-cluster=0=http://10.77.0.1:2380").arg(format!("--data-dir={}", lab.dir.join("etcd").display()));
+    command
 }
 
 /// Whether something that the rack is made of is missing.
@@ -58,7 +69,10 @@ impl Site {
 
     pub async fn with(kinds: &[Kind], boot: &str, networks: &[Network], arguments: &[&str]) -> Site {
         let (dir, begun) = (TempDir::new().unwrap(), Instant::now());
-        let lab = Lab::start(dir.path(), networks).await;
+        let mut lab = Lab::start(dir.path(), networks).await;
+        if arguments.iter().any(|a| a.starts_with("etcd://")) {
+            lab.keep(&mut etcd(&lab), "etcd.log");
+        }
         let guest = Guest::build(&cache());
         let files = dir.path().join("files");
         std::fs::create_dir_all(&files).unwrap();

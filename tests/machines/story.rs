@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::machine::{Kind, changes};
 use super::programs::until;
-use super::site::{ADDRESS, ALONE, AUTO, Site, is_missing};
+use super::site::{ADDRESS, AUTO, RACKS, Site, is_missing};
 
 /// Its page, in the VLAN where it belongs and in no other.
 async fn lives(site: &Site) {
@@ -19,7 +19,7 @@ async fn a_persona_goes_from_machine_to_machine_with_its_address() {
     if is_missing(&kinds) {
         return;
     }
-    let _alone = ALONE.lock().await;
+    let _rack = RACKS.acquire().await;
     let site = Site::start(&kinds, AUTO).await;
     eprintln!("the rack stands after {:.1} s", site.begun.elapsed().as_secs_f64());
     for (machine, kind) in ["a", "b", "c", "d"].iter().zip(kinds) {
@@ -49,7 +49,7 @@ async fn what_hands_undo_is_done_again() {
     if is_missing(&[Kind::Bios]) {
         return;
     }
-    let _alone = ALONE.lock().await;
+    let _rack = RACKS.acquire().await;
     let site = Site::start(&[Kind::Bios], AUTO).await;
     site.bind("a", "").await;
     site.ready(300).await;
@@ -78,7 +78,7 @@ async fn a_parked_machine_boots_within_a_minute_of_its_binding() {
     if is_missing(&kinds) {
         return;
     }
-    let _alone = ALONE.lock().await;
+    let _rack = RACKS.acquire().await;
     let site = Site::start(&kinds, AUTO).await;
     // Its ports are in quarantine, where it was left; then somebody switches it on.
     for (machine, port) in [("a", 1), ("b", 3)] {

@@ -261,7 +261,7 @@ impl Small {
         let to_controller = self.to_controller.borrow().clone().unwrap();
         let arch = serde_json::from_value(json!("x86_64")).unwrap();
         let from = self.has_address(mac).await;
-        let ask = Ask { mac: mac.parse().unwrap(), uuid, arch, from };
+        let ask = Ask { mac: mac.parse().unwrap(), uuid, arch, from, ours: true };
         to_controller.send(Message::Boot { ask, base: "http://192.0.2.1".to_owned(), reply }).await.unwrap();
         answer.await.unwrap()
     }

@@ -298,7 +298,9 @@ impl Here {
         };
         let now = Instant::now();
         let foreign = self.listening.foreign(now).map(|server| format!(", since the DHCP server {server} answers there"));
-        let what = match self.listening.serves(network, false, now) {
+        let serves = self.listening.serves(network, false, now);
+        self.dhcp.desk.gives(&network.name, matches!(serves, Serves::Full | Serves::Reservations));
+        let what = match serves {
             Serves::Nothing => "nothing yet".to_owned(),
             Serves::Proxy => format!("boot files without addresses{}", foreign.unwrap_or_default()),
             Serves::Reservations => "addresses and boot files to known machines".to_owned(),

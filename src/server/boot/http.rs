@@ -207,7 +207,8 @@ async fn script(
         Some(_) | None => Arch::X86_64,
     };
     let from = if let IpAddr::V4(from) = ends.theirs.ip() { Some(from) } else { None };
-    let ask = Ask { mac, uuid: asked.uuid, arch, from };
+    let ours = from.is_some_and(|from| http.desk.gives_addresses_to(from));
+    let ask = Ask { mac, uuid: asked.uuid, arch, from, ours };
     // A question for the head alone starts nothing.
     if method != Method::GET || !is_ipxe(&headers) {
         // What it would be told from its own address.

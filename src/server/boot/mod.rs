@@ -24,12 +24,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::boot::view::View;
+use crate::boot::view::{BootNetwork, View};
 use crate::control::booting::Shared;
 use crate::control::controller::Message;
 use crate::control::status_writer::{Site, SiteCondition};
 use crate::control::timeline::{Stage, Timelines};
 use crate::limits;
+use crate::model::network::BootMode;
 use crate::model::{Mac, Name};
 use crate::store::LeaseEnd;
 
@@ -64,6 +65,8 @@ pub(crate) struct Desk {
     /// Which machine has which address, as it was given.
     addresses: Arc<Mutex<Addresses>>,
     told: Arc<Mutex<std::collections::BTreeMap<(Name, bool), Instant>>>,
+    /// Networks of mode auto on which addresses are given now.
+    gives: Arc<Mutex<std::collections::BTreeSet<Name>>>,
     /// The address that moves with the lease is here, or there is none.
     has_address: Arc<AtomicBool>,
 }
@@ -74,7 +77,17 @@ struct Addresses(std::collections::BTreeMap<Ipv4Addr, Mac>);
 impl Desk {
     pub(crate) fn new(controller: Controller, lease: Holding, shared: Shared, site: Site, options: Options) -> Desk {
         let has_address = Arc::new(AtomicBool::new(options.vip.is_none()));
-        Desk { controller, lease, shared, site, options: Arc::new(options), addresses: Arc::default(), told: Arc::default(), has_address }
+        Desk {
+            controller,
+            lease,
+            shared,
+            site,
+            options: Arc::new(options),
+            addresses: Arc::default(),
+            told: Arc::default(),
+            gives: Arc::default(),
+            has_address,
+        }
     }
 
     /// What is answered from, and the right to: none where another controller acts, or none yet.
@@ -147,6 +160,28 @@ impl Desk {
             addresses.0.pop_first();
         }
         addresses.0.insert(address, mac);
+    }
+
+    /// Whether addresses are given on a network of mode auto: nobody else was heard there.
+    pub(crate) fn gives(&self, network: &Name, gives: bool) {
+        let mut all = self.gives.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if gives {
+            all.insert(network.clone())
+        } else {
+            all.remove(network)
+        };
+    }
+
+    /// Whether whoever has an address has it from us: by its network, or where it is in none by all of them.
+    pub(crate) fn gives_addresses_to(&self, from: Ipv4Addr) -> bool {
+        let Some(view) = self.shared.view.borrow().clone() else { return false };
+        let all = self.gives.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let gives = |network: &BootNetwork| match network.boot.mode {
+            BootMode::Full | BootMode::Reservations => true,
+            BootMode::Proxy => false,
+            BootMode::Auto => all.contains(&network.name),
+        };
+        view.network_of(from).map_or_else(|| view.networks.iter().all(gives), gives)
     }
 
     /// The server at an address, as far as it got that from here.

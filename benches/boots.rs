@@ -1,0 +1,158 @@
+//! How long a machine takes from power-on to the hello of what it boots: by `embody`, and by dnsmasq in the same rack and the same run.
+//!
+//! Real firmware (iPXE's ROM in QEMU) behind Open vSwitch, one machine and three at once; the kernel comes by HTTP from `embody`, by TFTP from
+//! dnsmasq, which has nothing else. Power-on is when the machine's process began, the hello when the machine says that it was taken. Needs root,
+//! and what `tests/run` installs. Aim: at most 1.1 times what dnsmasq takes. ROUNDS says how often.
+
+#[path = "../tests/rack/controller.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod controller;
+#[path = "../tests/machines/initrd.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod initrd;
+#[path = "../tests/rack/ipmitool.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod ipmitool;
+#[path = "../tests/machines/lab.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod lab;
+#[path = "../tests/machines/machine.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod machine;
+#[path = "../tests/rack/programs.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod programs;
+#[path = "../tests/machines/site.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+mod site;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use initrd::COMMAND_LINE;
+use machine::{Kind, Machine, changes};
+use programs::Process;
+use site::{AUTO, Site};
+use tokio::time::sleep;
+
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Takes every POST, as `embody` takes a hello.
+const HELLOS: &str = "import http.server\n\
+    class H(http.server.BaseHTTPRequestHandler):\n    \
+        def do_POST(self):\n        \
+            self.rfile.read(int(self.headers.get('Content-Length', 0))); self.send_response(204); self.end_headers()\n    \
+        def log_message(self, *a): pass\n\
+    http.server.ThreadingHTTPServer(('10.77.0.1', 8080), H).serve_forever()\n";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let kinds = [Kind::Bios; 3];
+    if site::is_missing(&kinds) {
+        return;
+    }
+    let rounds = std::env::var("ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let mut site = Site::start(&kinds, AUTO).await;
+    let mut by_embody = Vec::new();
+    for guests in [1, 3] {
+        bind(&site, guests).await;
+        let mut all = Vec::new();
+        for _ in 0..rounds {
+            // What it ran is over; it is started again by whoever wants it on.
+            all.extend(times(&site.machines[..guests], false).await);
+        }
+        report("embody", guests, &mut all);
+        by_embody.push(median(&mut all));
+    }
+    site.controller.kill().await;
+    for machine in &site.machines {
+        machine.tool(&["chassis", "power", "off"]).await;
+    }
+    let _peers = dnsmasq(&mut site);
+    for (guests, ours) in [1, 3].into_iter().zip(by_embody) {
+        let mut all = Vec::new();
+        for _ in 0..rounds {
+            all.extend(times(&site.machines[..guests], true).await);
+        }
+        report("dnsmasq", guests, &mut all);
+        println!("{guests} at once: {:.2} times what dnsmasq takes", ours / median(&mut all));
+    }
+}
+
+/// A persona that may live many times.
+async fn bind(site: &Site, guests: usize) {
+    let persona = format!(
+        "kind: Persona\nmetadata: {{ name: q }}\nspec:\n  os: {{ family: linux }}\n  root: {{ ram: {{}} }}\n  agent: required\n  \
+         kernel: {{ path: vmlinuz, initrd: initrd, cmdline: \"{COMMAND_LINE}\" }}\n  nics: [ {{ name: boot, untagged: boot, boot: true }} ]\n"
+    );
+    let binding = |machine: &Machine| {
+        let name = machine.dir().file_name().unwrap().to_string_lossy().into_owned();
+        format!("kind: Binding\nmetadata: {{ name: on-{name} }}\nspec: {{ persona: q, target: {{ server: {name} }}, correct: enforce }}\n")
+    };
+    let documents: Vec<String> = [persona].into_iter().chain(site.machines[..guests].iter().map(binding)).collect();
+    let text = documents.iter().map(|d| format!("apiVersion: embody.dev/v1alpha1\n{d}")).collect::<Vec<_>>().join("---\n");
+    site.controller.apply(&text).await;
+    for machine in &site.machines[..guests] {
+        let name = machine.dir().file_name().unwrap().to_string_lossy().into_owned();
+        site.controller.ready(&format!("on-{name}"), PATIENCE.as_secs()).await;
+    }
+}
+
+/// dnsmasq gives addresses, iPXE's script and the files, and somebody takes hellos.
+fn dnsmasq(site: &mut Site) -> [Process; 2] {
+    let files = site.lab.dir.join("files");
+    let script = format!(
+        "#!ipxe\nkernel --name kernel tftp://10.77.0.1/vmlinuz initrd=initrd ip=dhcp BOOTIF=01-${{netX/mac:hexhyp}} embody.hostname=x \
+         embody.run=http://10.77.0.1:8080/run {COMMAND_LINE}\ninitrd --name initrd tftp://10.77.0.1/initrd\nboot\n"
+    );
+    std::fs::write(files.join("boot.ipxe"), script).unwrap();
+    let mut dnsmasq = site.lab.in_services("dnsmasq");
+    dnsmasq.args(["--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--interface=boot", "--bind-interfaces", "--pid-file="]);
+    dnsmasq.args(["--dhcp-range=10.77.0.100,10.77.0.199", "--dhcp-authoritative", "--no-ping", "--enable-tftp", "--dhcp-boot=boot.ipxe"]);
+    dnsmasq.arg(format!("--tftp-root={}", files.display()));
+    dnsmasq.arg(format!("--dhcp-leasefile={}", site.lab.dir.join("leases").display()));
+    // It is root of the rack, and reads what root has made.
+    dnsmasq.arg("--user=root");
+    let mut hellos = site.lab.in_services("python3");
+    hellos.args(["-c", HELLOS]);
+    [Process::start(&mut dnsmasq, &site.lab.dir.join("dnsmasq")), Process::start(&mut hellos, &site.lab.dir.join("hellos"))]
+}
+
+#[expect(clippy::disallowed_methods, reason = "the machines' own log has the wall clock")]
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// Off, on, and for each of them how long its hello took. `by_hand`: nobody else switches them on.
+async fn times(machines: &[Machine], by_hand: bool) -> Vec<f64> {
+    let hellos = |machine: &Machine| machine.serial().matches(" hello").count();
+    let (before, begun) = (machines.iter().map(hellos).collect::<Vec<_>>(), now());
+    for machine in machines {
+        machine.tool(&["chassis", "power", "off"]).await;
+    }
+    if by_hand {
+        for machine in machines {
+            machine.boot_from_network().await;
+        }
+    }
+    let mut out = vec![None; machines.len()];
+    while out.contains(&None) {
+        assert!(now() - begun < PATIENCE.as_secs_f64(), "{}", machines[0].last_words());
+        for (n, machine) in machines.iter().enumerate().filter(|(n, machine)| hellos(machine) > before[*n]) {
+            let name = machine.dir().file_name().unwrap().to_string_lossy().into_owned();
+            let on = |change: &&machine::Change| change.machine == name && change.what == "power 1" && change.on && change.at > begun;
+            let on_at = changes(machine.dir().parent().unwrap()).iter().rfind(on).map(|change| change.at).unwrap();
+            out[n].get_or_insert(now() - on_at);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    out.into_iter().flatten().collect()
+}
+
+fn median(all: &mut [f64]) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+fn report(system: &str, guests: usize, all: &mut [f64]) {
+    let middle = median(all);
+    println!("{system}, {guests} at once: {middle:.1} s ({:.1} to {:.1}, {} starts)", all[0], all[all.len() - 1], all.len());
+}
