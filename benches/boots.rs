@@ -56,8 +56,7 @@ async fn main() {
         bind(&site, guests).await;
         let mut all = Vec::new();
         for _ in 0..rounds {
-            // What it ran is over; it is started again by whoever wants it on.
-            all.extend(times(&site.machines[..guests], false).await);
+            all.extend(times(&site.machines[..guests], Some(&site)).await);
         }
         report("embody", guests, &mut all);
         by_embody.push(median(&mut all));
@@ -70,7 +69,7 @@ async fn main() {
     for (guests, ours) in [1, 3].into_iter().zip(by_embody) {
         let mut all = Vec::new();
         for _ in 0..rounds {
-            all.extend(times(&site.machines[..guests], true).await);
+            all.extend(times(&site.machines[..guests], None).await);
         }
         report("dnsmasq", guests, &mut all);
         println!("{guests} at once: {:.2} times what dnsmasq takes", ours / median(&mut all));
@@ -84,14 +83,14 @@ async fn bind(site: &Site, guests: usize) {
          kernel: {{ path: vmlinuz, initrd: initrd, cmdline: \"{COMMAND_LINE}\" }}\n  nics: [ {{ name: boot, untagged: boot, boot: true }} ]\n"
     );
     let binding = |machine: &Machine| {
-        let name = machine.dir().file_name().unwrap().to_string_lossy().into_owned();
+        let name = name(machine);
         format!("kind: Binding\nmetadata: {{ name: on-{name} }}\nspec: {{ persona: q, target: {{ server: {name} }}, correct: enforce }}\n")
     };
     let documents: Vec<String> = [persona].into_iter().chain(site.machines[..guests].iter().map(binding)).collect();
     let text = documents.iter().map(|d| format!("apiVersion: embody.dev/v1alpha1\n{d}")).collect::<Vec<_>>().join("---\n");
     site.controller.apply(&text).await;
     for machine in &site.machines[..guests] {
-        let name = machine.dir().file_name().unwrap().to_string_lossy().into_owned();
+        let name = name(machine);
         site.controller.ready(&format!("on-{name}"), PATIENCE.as_secs()).await;
     }
 }
@@ -107,6 +106,8 @@ fn dnsmasq(site: &mut Site) -> [Process; 2] {
     let mut dnsmasq = site.lab.in_services("dnsmasq");
     dnsmasq.args(["--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--interface=boot", "--bind-interfaces", "--pid-file="]);
     dnsmasq.args(["--dhcp-range=10.77.0.100,10.77.0.199", "--dhcp-authoritative", "--no-ping", "--enable-tftp", "--dhcp-boot=boot.ipxe"]);
+    // Without router advertisements iPXE waits 16 s for one.
+    dnsmasq.args(["--enable-ra", "--dhcp-range=fd77::,ra-only"]);
     dnsmasq.arg(format!("--tftp-root={}", files.display()));
     dnsmasq.arg(format!("--dhcp-leasefile={}", site.lab.dir.join("leases").display()));
     // It is root of the rack, and reads what root has made.
@@ -121,23 +122,30 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// Off, on, and for each of them how long its hello took. `by_hand`: nobody else switches them on.
-async fn times(machines: &[Machine], by_hand: bool) -> Vec<f64> {
+/// Off, on, and for each of them how long its hello took: by the site's controller, or by hand.
+async fn times(machines: &[Machine], by: Option<&Site>) -> Vec<f64> {
     let hellos = |machine: &Machine| machine.serial().matches(" hello").count();
     let (before, begun) = (machines.iter().map(hellos).collect::<Vec<_>>(), now());
-    for machine in machines {
-        machine.tool(&["chassis", "power", "off"]).await;
-    }
-    if by_hand {
-        for machine in machines {
-            machine.boot_from_network().await;
+    match by {
+        Some(site) => {
+            let bindings: Vec<String> = machines.iter().map(|machine| format!("on-{}", name(machine))).collect();
+            let words: Vec<&str> = ["restart"].into_iter().chain(bindings.iter().map(String::as_str)).collect();
+            site.controller.run(&words).await;
+        }
+        None => {
+            for machine in machines {
+                machine.tool(&["chassis", "power", "off"]).await;
+            }
+            for machine in machines {
+                machine.boot_from_network().await;
+            }
         }
     }
     let mut out = vec![None; machines.len()];
     while out.contains(&None) {
         assert!(now() - begun < PATIENCE.as_secs_f64(), "{}", machines[0].last_words());
         for (n, machine) in machines.iter().enumerate().filter(|(n, machine)| hellos(machine) > before[*n]) {
-            let name = machine.dir().file_name().unwrap().to_string_lossy().into_owned();
+            let name = name(machine);
             let on = |change: &&machine::Change| change.machine == name && change.what == "power 1" && change.on && change.at > begun;
             let on_at = changes(machine.dir().parent().unwrap()).iter().rfind(on).map(|change| change.at).unwrap();
             out[n].get_or_insert(now() - on_at);
@@ -145,6 +153,10 @@ async fn times(machines: &[Machine], by_hand: bool) -> Vec<f64> {
         sleep(Duration::from_millis(20)).await;
     }
     out.into_iter().flatten().collect()
+}
+
+fn name(machine: &Machine) -> String {
+    machine.dir().file_name().unwrap().to_string_lossy().into_owned()
 }
 
 fn median(all: &mut [f64]) -> f64 {
