@@ -8,8 +8,13 @@
 # Debian or Ubuntu: apt-get install busybox-static cpio kmod. The persona of it: `root: { ram: {} }`, `agent: required`.
 set -eu
 dir=${1:?say where: sh rescue-initrd.sh DIR}
-version=${KERNEL:-$(uname -r)}
 PATH=$PATH:/usr/sbin:/sbin
+# The kernel that runs here; where its modules are not here (a container), the newest one that is whole.
+whole() { [ -d "/lib/modules/$1" ] && [ -r "/boot/vmlinuz-$1" ]; }
+version=${KERNEL:-$(uname -r)}
+if [ -z "${KERNEL:-}" ] && ! whole "$version"; then
+  for other in $(ls /boot | sed -n 's/^vmlinuz-//p' | sort -V); do whole "$other" && version=$other; done
+fi
 for program in busybox cpio gzip modprobe; do
   command -v "$program" >/dev/null || { echo "$program is missing: apt-get install busybox-static cpio gzip kmod" >&2; exit 1; }
 done

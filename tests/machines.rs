@@ -6,6 +6,8 @@
 #[path = "rack/controller.rs"]
 #[allow(dead_code, reason = "the rack of scripts uses the rest")]
 mod controller;
+#[path = "machines/demo.rs"]
+mod demo;
 #[path = "machines/faults.rs"]
 mod faults;
 #[path = "machines/hosts.rs"]

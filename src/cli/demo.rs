@@ -6,6 +6,7 @@
 
 mod breakage;
 mod examples;
+mod machines;
 mod rack;
 mod show;
 mod site;
@@ -45,6 +46,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct DemoArgs {
     #[command(subcommand)]
     pub verb: Option<DemoVerb>,
+    /// With machines that really boot, in a network namespace: QEMU; needs root
+    #[arg(long)]
+    rack: bool,
     /// End as soon as the rack is as desired; fail when it is not within --timeout
     #[arg(long)]
     exit_when_ready: bool,
@@ -91,6 +95,14 @@ impl Place {
         Client::new(Some(&self.server()))
     }
 
+    /// Its socket's lock; the directory stays where somebody else has something in it.
+    fn leave(&self) {
+        let mut lock = self.api.clone().into_os_string();
+        lock.push(".lock");
+        drop(std::fs::remove_file(lock));
+        self.api.parent().into_iter().for_each(|dir| drop(std::fs::remove_dir(dir)));
+    }
+
     /// The directory of both sockets, for this user alone. One that belongs to somebody else is refused: it stands in /tmp on some machines.
     fn prepare(&self) -> Result<(), Failure> {
         let dir = self.api.parent().unwrap_or(Path::new("/"));
@@ -128,6 +140,7 @@ pub(crate) async fn run(args: DemoArgs, _server: Option<&str>) -> Result<(), Fai
     match &args.verb {
         Some(DemoVerb::Rack { socket }) => rack::run(socket).await,
         Some(DemoVerb::Break { what }) => breakage::run(*what, &place.client()?, &place.rack).await,
+        None if args.rack => machines::run(&args, &place).await,
         None => demo(&args, &place).await,
     }
 }
@@ -140,21 +153,7 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
     if std::env::var_os(crate::telemetry::FILTER).is_some() {
         crate::telemetry::start();
     }
-    let store = StoreSpec::Embedded { dir: scratch.0.clone() };
-    let options = Options {
-        socket: place.api.clone(),
-        store,
-        data: scratch.0.clone(),
-        manifests: None,
-        prune: false,
-        boot: boot::Options {
-            address: BOOT_ADDRESS,
-            always: true,
-            files: scratch.0.join("boot"),
-            loaders: std::path::PathBuf::from("/usr/lib/ipxe"),
-            vip: None,
-        },
-    };
+    let options = options(place, &scratch.0, BOOT_ADDRESS, scratch.0.join("boot"));
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| Failure::failed(format!("signals cannot be awaited: {e}")))?;
     let mut serving = std::pin::pin!(run::run(options));
     let ended = tokio::select! {
@@ -171,16 +170,24 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
     };
     rack.end().await;
     drop(std::fs::remove_file(&place.rack));
-    // Its socket's lock; the directory stays where somebody else has something in it.
-    let mut lock = place.api.clone().into_os_string();
-    lock.push(".lock");
-    drop(std::fs::remove_file(lock));
-    place.api.parent().into_iter().for_each(|dir| drop(std::fs::remove_dir(dir)));
+    place.leave();
     drop(scratch);
     if ended.is_ok() {
         super::say("The demo is over: its rack and its store are gone.");
     }
     ended
+}
+
+/// Of a controller on a store of its own.
+fn options(place: &Place, data: &Path, address: SocketAddr, files: PathBuf) -> Options {
+    Options {
+        socket: place.api.clone(),
+        store: StoreSpec::Embedded { dir: data.to_owned() },
+        data: data.to_owned(),
+        manifests: None,
+        prune: false,
+        boot: boot::Options { address, always: true, files, loaders: PathBuf::from("/usr/lib/ipxe"), vip: None },
+    }
 }
 
 fn stopped(served: Result<(), ServeError>) -> Result<(), Failure> {
@@ -194,14 +201,18 @@ fn stopped(served: Result<(), ServeError>) -> Result<(), Failure> {
 async fn watch(args: &DemoArgs, place: &Place, objects: &[Object]) -> Result<(), Failure> {
     let client = place.client()?;
     answers(&client).await?;
-    let items: Vec<Value> = objects.iter().map(Object::to_json).collect();
-    client.post(&format!("{API}/apply"), &json!({ "items": items, "dryRun": false })).await?;
+    apply(&client, objects).await?;
     let ending = match (args.exit_when_ready, args.lasts) {
         (true, _) => Ending::AtRest { within: args.timeout.0 },
         (false, Some(period)) => Ending::After(period.0),
         (false, None) => Ending::Never,
     };
     View::new(&place.server(), objects, ending).run(&client).await
+}
+
+async fn apply(client: &Client, objects: &[Object]) -> Result<(), Failure> {
+    let items: Vec<Value> = objects.iter().map(Object::to_json).collect();
+    client.post(&format!("{API}/apply"), &json!({ "items": items, "dryRun": false })).await.map(drop)
 }
 
 async fn answers(client: &Client) -> Result<(), Failure> {
