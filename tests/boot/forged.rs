@@ -79,3 +79,32 @@ async fn a_server_that_a_client_names_is_believed_for_minutes_alone() {
     assert!(of(&steps, "ack").is_empty() && end(&steps)["step"] == "end", "{steps:#?}");
     site.dhcp(&["boot files without addresses, since the DHCP server 10.7.0.99 answers there"], 10).await;
 }
+
+/// Requests that nobody acknowledges, and octets that are no requests.
+const TFTP: &str = "import random, socket, time\n\
+    random.seed(7)\n\
+    held = []\n\
+    for n in range(300):\n    \
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'\\0\\1snponly.efi\\0octet\\0blksize\\x001468\\0', ('10.7.0.1', 69)); held.append(s)\n\
+    for n in range(2000):\n    \
+        size = random.randrange(0, 600); junk = bytes(random.randrange(256) for _ in range(size))\n    \
+        if n % 2: junk = b'\\0' + bytes([random.randrange(8)]) + junk\n    \
+        if n % 5 == 0: junk = b'\\0\\1' + random.choice([b'../../etc/passwd', b'', b'x' * 500, b'snponly.efi']) + b'\\0octet\\0' + junk\n    \
+        held[n % 300].sendto(junk, ('10.7.0.1', 69))\n\
+    print('{\"sent\": 2300}', flush=True)\n\
+    time.sleep(600)\n";
+
+#[tokio::test]
+async fn a_flood_of_tftp_keeps_nobody_from_its_loader() {
+    if is_missing() {
+        return;
+    }
+    let site = Site::start(AUTO).await;
+    site.gives().await;
+    let _flood = site.program(2, &["/usr/bin/python3", "-c", TFTP], "flood");
+    until("the flood", Duration::from_secs(60), async || if site.said("flood").is_empty() { Err(String::new()) } else { Ok(()) }).await;
+    for blocks in ["512", "1468/4", "1468/16"] {
+        let steps = site.client(&format!("boot eth0 --as uefi --mac {} --blocks {blocks} --retry 1,2,3", MACS[0])).await;
+        assert_eq!(end(&steps)["result"], "booted", "{blocks}: {steps:#?}");
+    }
+}
