@@ -203,9 +203,10 @@ fn a_fixed_address_is_offered_while_its_answer_stands_and_nobody_gets_anothers()
     let own = Ipv4Addr::new(10, 77, 0, 21);
     let stands = || machine(packet.mac, json!({}));
     assert_eq!(offered(Some(stands()), &|_| ()), own);
-    for machine in
-        [Machine { standing: None, ..stands() }, Machine { parked: Some(Halt { why: "declared off".into(), waits: false }), ..stands() }]
-    {
+    for machine in [
+        Machine { standing: None, ..stands() },
+        Machine { parked: Some(Halt { why: "declared off".into(), waits: false, told: false }), ..stands() },
+    ] {
         assert_ne!(offered(Some(machine), &|_| ()), own);
     }
     assert_ne!(offered(Some(stands()), &|view| view.stop = Some("the store".into())), own);

@@ -448,5 +448,6 @@ async fn a_nic_that_the_manifest_names_no_more_starts_nothing() {
     sleep(MINUTES).await;
     let before = site.boot_of("02:00:00:00:00:01", None).await;
     assert!(before.persona.is_none() && before.says.contains("s has no NIC 02:00:00:00:00:01"), "{}", before.says);
+    assert!(site.is_ready().await, "what runs is none the worse for it");
     assert!(site.boot_of("02:00:00:00:00:09", None).await.persona.is_some());
 }

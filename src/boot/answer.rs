@@ -36,6 +36,8 @@ pub struct Parked {
     pub server: Option<Name>,
     /// Something stands there, and the machine is parked for what it says of itself.
     pub by_itself: bool,
+    /// Where nothing has come up there, this may be why.
+    pub told: bool,
     /// As far as can be seen here it runs nothing, and waits for something to boot.
     pub waits: bool,
     /// It asks from another address than it was given: it is to take one anew before it asks again.
@@ -63,7 +65,7 @@ pub(crate) fn uuid(text: &str) -> Option<String> {
 pub fn judge(ask: &Ask, view: &View) -> Verdict {
     let Some(machine) = view.machine(ask.mac) else {
         let why = "no server has this MAC address".to_owned();
-        return Verdict::Parked(Parked { why, server: None, by_itself: false, waits: false, elsewhere: false });
+        return Verdict::Parked(Parked { why, server: None, by_itself: false, told: false, waits: false, elsewhere: false });
     };
     let server = Some(machine.server.clone());
     // Whoever asks from elsewhere is not taken for it: neither for a start of it, nor for a machine that waits.
@@ -71,18 +73,18 @@ pub fn judge(ask: &Ask, view: &View) -> Verdict {
     let elsewhere = whence == Whence::Elsewhere;
     if let Some(halt) = parked(ask, machine, view) {
         let waits = halt.waits && whence == Whence::Itself;
-        return Verdict::Parked(Parked { why: halt.why, server, by_itself: false, waits, elsewhere });
+        return Verdict::Parked(Parked { why: halt.why, server, by_itself: false, told: halt.told, waits, elsewhere });
     }
     let Some(snapshot) = &machine.standing else {
         let why = format!("nothing is to run on {}", machine.server);
-        return Verdict::Parked(Parked { why, server, by_itself: false, waits: whence == Whence::Itself, elsewhere });
+        return Verdict::Parked(Parked { why, server, by_itself: false, told: false, waits: whence == Whence::Itself, elsewhere });
     };
     if elsewhere {
         let why = format!("{} asks from {}, which is not the address that it was given", ask.mac, shown(ask.from));
-        return Verdict::Parked(Parked { why, server, by_itself: false, waits: false, elsewhere });
+        return Verdict::Parked(Parked { why, server, by_itself: false, told: false, waits: false, elsewhere });
     }
     match not_it(ask, machine, snapshot, view) {
-        Some(why) => Verdict::Parked(Parked { why, server, by_itself: true, waits: false, elsewhere: false }),
+        Some(why) => Verdict::Parked(Parked { why, server, by_itself: true, told: false, waits: false, elsewhere: false }),
         None => Verdict::Starts { server: machine.server.clone(), snapshot: Arc::clone(snapshot) },
     }
 }
@@ -115,7 +117,7 @@ fn parked(ask: &Ask, machine: &Machine, view: &View) -> Option<Halt> {
     let quarantine = network.filter(|network| network.quarantine).map(|n| format!("{} is the network of role quarantine", n.name));
     let other =
         || machine.boots_over.as_ref().map(|nic| format!("{} boots over its NIC {nic}, and {} is another one", machine.server, ask.mac));
-    let waits = |why| Halt { why, waits: machine.boots_over.is_none() };
+    let waits = |why| Halt { why, waits: machine.boots_over.is_none(), told: false };
     machine.parked.clone().or_else(|| view.stop.clone().or(quarantine).or_else(other).map(waits))
 }
 

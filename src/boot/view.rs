@@ -44,6 +44,8 @@ pub struct Halt {
     pub why: String,
     /// It is the machine that it is thought to be, and runs nothing: it waits. Otherwise that it asks says nothing of what the server runs.
     pub waits: bool,
+    /// Where nothing has come up there, this may be why.
+    pub told: bool,
 }
 
 /// A network over which machines boot, or a segment of one.

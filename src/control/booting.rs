@@ -281,9 +281,10 @@ impl Controller {
     pub(super) async fn was_parked(&mut self, parked: &Parked) {
         let Some(server) = &parked.server else { return };
         let now = self.clock.now();
+        let is_up = self.cache.body(server).evidence.values().any(|evidence| evidence.run.is_some());
         let memory = self.cache.memory_of(server);
         // By what it says of itself; all else for which it may be parked is told of the server.
-        memory.parked = parked.by_itself.then(|| (now, format!("parked: {}", parked.why)));
+        memory.parked = (parked.by_itself || (parked.told && !is_up)).then(|| (now, format!("parked: {}", parked.why)));
         memory.was_parked(parked.waits, now);
         let declared = self.cache.body(server).declared.is_some_and(|d| d.what != Declaration::OffButRuns);
         if declared && !self.record(server, &[Record::DeclaredAs(Declaration::OffButRuns)]).await {

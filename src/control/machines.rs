@@ -80,7 +80,7 @@ impl Cache {
 
     fn parked(&self, mac: Mac, server: &Name, other: Option<&Name>, standing: Option<&Evidence>) -> Option<Halt> {
         let body = self.bodies.get(server).map(|b| &b.value);
-        let halt = |why| Some(Halt { why, waits: false });
+        let halt = |why| Some(Halt { why, waits: false, told: false });
         if let Some(other) = other {
             return halt(format!("{mac} belongs to what may run on {other}"));
         }
@@ -96,11 +96,11 @@ impl Cache {
         let evidence = standing?;
         // What was answered for it may run there still; another machine with that NIC would be a second one.
         if self.objects.servers.get(server).is_some_and(|held| held.spec.nics.iter().all(|nic| nic.mac != mac)) {
-            return halt(format!("{server} has no NIC {mac} in its manifest any more"));
+            return Some(Halt { why: format!("{server} has no NIC {mac} in its manifest any more"), waits: false, told: true });
         }
         if evidence.phase == Phase::Answered {
             let why = format!("persona {} is to run on {server}, which is not ready for it yet", evidence.snapshot.persona);
-            return Some(Halt { why, waits: true });
+            return Some(Halt { why, waits: true, told: false });
         }
         let snapshot = &evidence.snapshot;
         let other = self.runs_by_mistake(server, snapshot)?;

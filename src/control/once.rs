@@ -13,6 +13,10 @@ use crate::plan::record::Record;
 use crate::plan::resolve;
 use crate::telemetry::timestamp;
 
+fn already(server: &Name, boots: &BootsOnce) -> String {
+    format!("server {server} boots {} once already: `embody boot {server} --cancel` ends that", boots.in_words())
+}
+
 impl Controller {
     /// Nothing: what was said before is taken back.
     pub(super) async fn boot_once(&mut self, server: &Name, boots: Option<BootsOnce>, who: &str) -> Result<String, Refusal> {
@@ -52,6 +56,9 @@ impl Controller {
             BootsOnce::Persona(persona) if bound.as_ref() == Some(persona) => {
                 return refused(format!("binding {binding} names persona {persona} already: `embody restart {binding}` starts it anew"));
             }
+            BootsOnce::Persona(_) if holder.once.as_ref().is_some_and(|once| once.boots == boots) => {
+                return refused(already(server, &boots));
+            }
             BootsOnce::Persona(persona) => match self.cache.objects.personas.get(persona) {
                 None => return Err(Refusal::NotFound { what: format!("Persona/{persona}") }),
                 Some(held) if held.spec.root.disk.is_some() => {
@@ -59,6 +66,7 @@ impl Controller {
                 }
                 Some(_) => {}
             },
+            BootsOnce::Local if holder.once.as_ref().is_some_and(|once| once.boots == boots) => return refused(already(server, &boots)),
             BootsOnce::Local => {
                 if let Some(persona) = body.on_disk.first() {
                     return refused(format!("the disk of server {server} holds persona {persona}: bind that one to start it"));

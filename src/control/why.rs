@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::actions::list;
 use super::controller::Controller;
 use super::operator::{PortRow, Refusal};
+use super::status_writer::{NOT_REACHED, SiteCondition};
 use crate::drivers::switch::resolve;
 use crate::model::body::{Declaration, Declared, Evidence, Hold, Phase};
 use crate::model::fact::{Power, Tick};
@@ -134,10 +135,20 @@ impl Controller {
         if !waits {
             return String::new();
         }
-        let troubles = self.status.boot_troubles().into_iter().map(|word| format!(" Boot services: {} [{}].", word.message, word.reason));
+        let persona = self.cache.objects.personas.get(&holder.persona);
+        let network = persona.and_then(|held| held.spec.nics.iter().find(|nic| nic.boot)?.untagged.clone()).map(|name| format!("{name} ("));
+        // A network that nobody reaches concerns those that boot over it.
+        let concerns =
+            |word: &SiteCondition| word.reason != NOT_REACHED || network.as_ref().is_some_and(|name| word.message.contains(name));
+        let troubles = self
+            .status
+            .boot_troubles()
+            .into_iter()
+            .filter(concerns)
+            .map(|word| format!(" Boot services: {} [{}].", word.message, word.reason));
         // The MAC address of a manifest may have a slip of the finger in it.
         let others = self.discovered().len();
-        let others = (others > 0).then(|| format!(" {others} machines that no manifest names have asked: `embody get discovered`."));
+        let others = (others > 0).then(|| format!(" Of machines that no manifest names, {others} asked: `embody get discovered`."));
         troubles.chain(others).collect()
     }
 

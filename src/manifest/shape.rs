@@ -249,6 +249,9 @@ impl Shape {
                     format!("found `{text}`, expected an IP address such as 10.1.20.1, without prefix length"),
                 )
             }),
+            "ipv4" => text.parse::<std::net::Ipv4Addr>().err().map(|_| {
+                (codes::BAD_ADDRESS, "is not an IPv4 address", format!("found `{text}`, expected an IPv4 address such as 10.1.20.1"))
+            }),
             "address-range" => text.parse::<AddressRange>().err().map(|e| (codes::BAD_ADDRESS, "is no range of addresses", e.to_string())),
             "cidr" => cidr(text, subnet)
                 .map(|label| (codes::BAD_CIDR, if subnet { "is not a subnet" } else { "is not an address with prefix length" }, label)),

@@ -84,11 +84,11 @@ pub struct Boot {
     pub router: Option<Ipv4Addr>,
     /// DNS servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<String>", extend("items" = { "type": "string", "format": "ipv4" }))]
     pub dns: Vec<Ipv4Addr>,
     /// NTP servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<String>", extend("items" = { "type": "string", "format": "ipv4" }))]
     pub ntp: Vec<Ipv4Addr>,
     /// The MTU of the network, 576..=9216.
     #[serde(default, skip_serializing_if = "Option::is_none")]

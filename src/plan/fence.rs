@@ -52,6 +52,9 @@ pub(crate) fn why_off<'a>(want: &'a Desired, seen: &Observed) -> Option<WhyOff<'
 /// Why a body that should run the persona must go off first, and whether the persona's own answer must be withdrawn for it.
 fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)> {
     let persona = &holder.persona;
+    if once_waits(holder, seen) {
+        return None;
+    }
     if seen.is(Power::On) && seen.body.found_evidence().next().is_some() {
         return Some((format!("what it runs is not known to be persona {persona}"), false));
     }
@@ -117,6 +120,13 @@ pub(crate) fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
     // The same content claims nothing new, but no start goes past a body that may run it (`is_alone`).
     let claimed = seen.elsewhere.iter().any(|other| other_content || other.server().is_some());
     seen.body.restart_done < holder.restart && (claimed || no_ports_after(holder, seen).is_some())
+}
+
+/// What is to be booted once could not start: it claims what is in use elsewhere, or its ports could not be brought to the desired state. What runs
+/// is not ended for it.
+pub(crate) fn once_waits(holder: &Holder, seen: &Observed) -> bool {
+    let is_to_come = holder.once.is_some() && !seen.body.evidence.contains_key(&holder.persona);
+    is_to_come && seen.is(Power::On) && (!seen.elsewhere.is_empty() || no_ports_after(holder, seen).is_some())
 }
 
 /// Why the persona would not be switched on again, as far as that is up to its ports.

@@ -185,7 +185,7 @@ fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
         plan.problem(Reason::DeclaredOffButRuns, what);
     }
     power::parked(want, seen, now, &mut plan);
-    starting::once(want, &mut plan);
+    starting::once(want, seen, now, &mut plan);
     starting::plan(want, seen, now, &mut plan);
     match (&want.past, &seen.takeover) {
         (Some(desired::Past::Moved), Some(Err(why))) => {

@@ -192,7 +192,7 @@ impl Memory {
             Record::PortEnded(id) | Record::PortForgotten(id) => drop(self.port_at.remove(id)),
             Record::OffDone => self.grace = Grace::default(),
             Record::OnSent => (self.on_sent_at, self.begun_anew, self.failed) = (at, Vec::new(), None),
-            Record::Run { .. } => (self.waits_parked, self.failed) = (None, None),
+            Record::Run { .. } => self.waits_parked = None,
             Record::Hello { .. } => self.failed = None,
             Record::Take { .. } => self.taken_at = at,
             // What stood there stands no longer from now on: no earlier Off ends it.

@@ -181,7 +181,11 @@ pub(super) fn parked(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan
     let parked = seen.memory.parked.as_ref().filter(|(at, _)| want.holder.is_some() && now.since(*at) < limits::PARKED_NAMED_FOR);
     let Some((at, why)) = parked else { return };
     let server = &want.server;
-    let accept = if seen.body.smbios.is_some() { format!("; `embody accept server {server}` takes it as it is") } else { String::new() };
+    let accept = if seen.body.smbios.is_some() && why.contains("the machine says it is") {
+        format!("; `embody accept server {server}` takes it as it is")
+    } else {
+        String::new()
+    };
     let ago = seconds(now.since(*at));
     plan.problem(
         Reason::Parked,

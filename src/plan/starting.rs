@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Plan;
 use super::desired::{Desired, Holder};
+use super::fence;
 use super::observed::Observed;
 use super::power::seconds;
 use super::record::Record;
@@ -60,11 +61,17 @@ pub(crate) fn records(want: &Desired, seen: &Observed) -> Option<Record> {
 }
 
 /// It boots something else than what is bound.
-pub(crate) fn once(want: &Desired, plan: &mut Plan) {
+pub(crate) fn once(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some((holder, once)) = want.holder.as_ref().and_then(|holder| Some((holder, holder.once.as_ref()?))) else { return };
     let (server, binding) = (&want.server, &holder.authority.binding);
     let then =
         format!("what binding {binding} names follows when it was seen off after that, or at the word `embody boot {server} --cancel`");
+    if fence::once_waits(holder, seen) {
+        fence::is_clear(holder, seen, now, plan);
+        if let Some(why) = fence::no_ports_after(holder, seen) {
+            plan.wait(Reason::PortsFirst, format!("what runs on server {server} goes on, since nothing could start after it: {why}"));
+        }
+    }
     plan.wait(
         Reason::BootsOnce,
         format!("server {server} boots {} once, as {} said at {}: {then}", once.boots.in_words(), once.by, once.at),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use embody::testing::control::operator::{Approving, Control, Declaring, Refusal, Scope};
+use embody::testing::model::body::BootsOnce;
 use embody::testing::model::fact::Power;
 use embody::testing::model::{Kind, Object};
 use embody::testing::server::api::objects::Preconditions;
@@ -39,6 +40,7 @@ impl Operators {
             Act::RenameBinding(n) => self.rename_binding(*n).await,
             Act::RenamePersona { binding, server } => self.rename_persona(*binding, *server).await,
             Act::SwapRoots(p, q) if p != q => self.swap_roots(*p, *q).await,
+            Act::BootOnce { server: n, persona } => self.boot_once(*n, Some(*persona)).await,
             Act::EditRoot(p) => self.edit_root(*p).await,
             _ => return false,
         }
@@ -91,6 +93,14 @@ impl Operators {
             _ => return false,
         }
         true
+    }
+
+    /// Nothing: what is bound follows.
+    pub(crate) async fn boot_once(&self, n: usize, persona: Option<usize>) {
+        let boots = persona.map(|persona| BootsOnce::Persona(name(&format!("p{persona}"))));
+        let said = self.words.boot_once(&server(n), boots, "a person").await;
+        let said = said.unwrap_or_else(|refusal| refusal.to_string());
+        self.centre.note(&[&server(n)], format!("a person says what it boots once: {said}"));
     }
 
     async fn many(&mut self, bindings: &[usize], what: Do) {
@@ -235,6 +245,12 @@ impl Operators {
         self.resume_all().await;
         self.accept_store().await;
         self.apply_again().await;
+        // What a person had booted once runs until they say otherwise.
+        for n in 0..self.plan.machines.len() {
+            if self.centre.judge(|judge, _| judge.body(&server(n))).once.is_some() {
+                self.boot_once(n, None).await;
+            }
+        }
     }
 
     fn is_persona(&self, name: &Value) -> bool {

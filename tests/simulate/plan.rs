@@ -142,6 +142,11 @@ pub enum Act {
         ago: usize,
         name: usize,
     },
+    /// A person has a server boot another persona once.
+    BootOnce {
+        server: usize,
+        persona: usize,
+    },
     /// What embody must never do, done in its name: the checkers must say so.
     Rogue(Rogue),
 }
@@ -331,6 +336,7 @@ impl Plan {
         plan.acts.sort_by_key(|(at, _)| *at);
         plan.masses(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)));
         plan.starts(&mut StdRng::seed_from_u64(seed.wrapping_mul(0xaf25_1af3_b0f0_25b5)));
+        plan.once(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x6c62_272e_07bb_0142)));
         plan
     }
 

@@ -55,6 +55,18 @@ impl Plan {
         self.acts.sort_by_key(|(at, _)| *at);
     }
 
+    pub(crate) fn once(&mut self, rng: &mut StdRng) {
+        if rng.random_bool(0.7) {
+            return;
+        }
+        for _ in 0..rng.random_range(1..=4) {
+            let (server, persona) = (rng.random_range(0..self.machines.len()), rng.random_range(0..self.exclusive.len()));
+            self.acts.push((secs(rng, 60, self.chaos.as_secs()), Act::BootOnce { server, persona }));
+        }
+        self.acts.retain(|(at, _)| *at < self.chaos);
+        self.acts.sort_by_key(|(at, _)| *at);
+    }
+
     /// A machine begins anew, and before what it starts then says hello, that of the start before is said again.
     fn said_again(&mut self, rng: &mut StdRng) {
         let (at, server) = (secs(rng, 100, self.chaos.as_secs()), rng.random_range(0..self.machines.len()));

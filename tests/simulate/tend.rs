@@ -43,6 +43,10 @@ impl Operators {
                 let done = object.status["restarted"].as_u64().unwrap_or_default();
                 silent.extend((done == self.desired[n].restart).then_some(*n));
             }
+            if said.iter().any(|(reason, _)| reason == "BootsOnce") {
+                self.boot_once(self.desired[n].server, None).await;
+                done += 1;
+            }
             if said.iter().any(|(r, _)| ["DoesNotSwitchOff", "DoesNotSwitchOn", "Contended"].contains(&r.as_str())) {
                 self.retry(*n).await;
                 done += 1;

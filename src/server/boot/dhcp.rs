@@ -211,11 +211,18 @@ impl Sockets {
     }
 }
 
+fn boots_here(dhcp: &Dhcp, interface: &Interface) -> bool {
+    let view = dhcp.desk.shared.view.borrow().clone();
+    view.is_some_and(|view| dhcp::network_at(&view, &interface.v4, Ipv4Addr::UNSPECIFIED).is_some())
+}
+
 async fn at_interface(dhcp: Arc<Dhcp>, interface: Interface) {
     let server = loop {
         match socket(&interface.name, SERVER_PORT) {
             Ok(server) => break server,
-            Err(error) => dhcp.tell(&interface.name, Some(Err(chain(&error)))),
+            // Where no network boots only a relay could come in: who else has the port there is told, and is no fault.
+            Err(error) if boots_here(&dhcp, &interface) => dhcp.tell(&interface.name, Some(Err(chain(&error)))),
+            Err(error) => dhcp.tell(&interface.name, Some(Ok(chain(&error)))),
         }
         tokio::time::sleep(LOOKS).await;
     };

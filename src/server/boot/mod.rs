@@ -184,6 +184,21 @@ impl Desk {
         view.network_of(from).map_or_else(|| view.networks.iter().all(gives), gives)
     }
 
+    /// Whether what firmware asks for first is there.
+    pub(crate) fn loaders_are_there(&self) {
+        let dir = &self.options.loaders;
+        let missing: Vec<&str> = ["undionly.kpxe", "snponly.efi"].into_iter().filter(|loader| !dir.join(loader).exists()).collect();
+        let message = format!(
+            "{} is not in {}: firmware that is no iPXE gets no loader; install the package ipxe, or name its directory with --ipxe-dir",
+            missing.join(" and "),
+            dir.display()
+        );
+        match missing.is_empty() {
+            true => self.condition("LoadersThere", true, "Found", format!("in {}", dir.display())),
+            false => self.condition("LoadersThere", false, "LoaderMissing", message),
+        }
+    }
+
     /// The server at an address, as far as it got that from here.
     pub(crate) fn server_at(&self, address: std::net::IpAddr) -> Option<Name> {
         let std::net::IpAddr::V4(address) = address else { return None };

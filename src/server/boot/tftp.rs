@@ -65,6 +65,9 @@ pub(super) async fn serve(desk: Desk) {
                 }
             }
         }
+        if !at.is_empty() {
+            desk.loaders_are_there();
+        }
         match refused {
             Some((reason, message)) => desk.condition(CONDITION, false, reason, message),
             None if !at.is_empty() => desk.condition(CONDITION, true, "Listening", format!("on UDP port {PORT}")),
@@ -181,12 +184,10 @@ impl Handler for Loaders {
         };
         let mut transfer = Transfer { rest: Bytes::new(), _place: place };
         // A few hundred kilobytes, in the page cache after the first one.
-        let read = std::fs::read(self.desk.options.loaders.join(name)).map_err(|error| {
-            let message = format!("{} does not read: {error}; install the package ipxe, or name its directory with --ipxe-dir", name);
-            self.desk.condition("LoadersThere", false, "LoaderMissing", message);
+        let read = std::fs::read(self.desk.options.loaders.join(name)).map_err(|_| {
+            self.desk.loaders_are_there();
             Error::FileNotFound
         })?;
-        self.desk.condition("LoadersThere", true, "Found", String::new());
         transfer.rest = Bytes::from(read);
         if let Some(server) = self.desk.server_at(client.ip()) {
             self.desk.saw(&server, Stage::Loader, &format!("{name} by TFTP"));
