@@ -96,7 +96,14 @@ impl Place {
     }
 
     /// Its socket's lock; the directory stays where somebody else has something in it.
-    fn leave(&self) {
+    async fn leave(&self) {
+        // Its listener removes the socket when it ends, beside this.
+        for _ in 0..100 {
+            if !self.api.exists() {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
         let mut lock = self.api.clone().into_os_string();
         lock.push(".lock");
         drop(std::fs::remove_file(lock));
@@ -170,7 +177,7 @@ async fn demo(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
     };
     rack.end().await;
     drop(std::fs::remove_file(&place.rack));
-    place.leave();
+    place.leave().await;
     drop(scratch);
     if ended.is_ok() {
         super::say("The demo is over: its rack and its store are gone.");

@@ -52,6 +52,8 @@ async fn the_boot_answer_goes_with_the_persona() {
     .await;
     site.controller.reads("policy", "default", "BootServed", &["True"], 10).await;
 
+    // Two starts are a second apart.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     boots(port, MACS[0]).await;
     // It boots over its other NIC.
     is_parked(port, MACS[1]).await;

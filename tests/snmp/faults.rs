@@ -529,7 +529,7 @@ async fn a_switch_that_answers_all_the_while_is_not_said_to_be_silent() {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(4);
     let fault = observer(&simulated).observe(Depth::Everything, deadline).await.unwrap_err();
     let said = fault.to_string();
-    assert!(said.contains("answers, but its table ifTable (1.3.6.1.2.1.2.2.1.2)") && said.contains("4s"), "{said}");
+    assert!(said.contains("answers, but its table ifTable (1.3.6.1.2.1.2.2.1.2)") && said.contains(" rows and "), "{said}");
     assert_eq!(fault.reason(), Reason::TableEndless);
 }
 

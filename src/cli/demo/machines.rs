@@ -108,7 +108,7 @@ async fn inside(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
         ended = machines.live(rack) => match ended {},
         shown = show(args, place, &loaded.objects) => shown,
     };
-    place.leave();
+    place.leave().await;
     ended
 }
 
