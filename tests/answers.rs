@@ -331,6 +331,9 @@ fn who_is_not_the_machine_or_not_there_is_parked() {
         let told = of(stands(), &has("s1"), &asks(None, Some(elsewhere)));
         assert_eq!(told, format!("parked: 52:54:00:77:00:01 asks from {elsewhere}, which is not the address that it was given"));
     }
+    // Its own address is of a network over which nothing boots: where it asks from says nothing.
+    let other_network = machine(mac, json!({ "addresses": { "52:54:00:77:00:01": "10.88.0.21/24" } }));
+    assert_eq!(of(other_network, &plain, &asks(None, Some("192.0.2.7"))), "starts");
     // Where somebody else gives addresses, none is known, whatever was given before.
     assert_eq!(of(stands(), &has("s1"), &Ask { ours: false, ..asks(None, Some("10.77.0.151")) }), "starts");
     assert_eq!(of(nothing(), &has("s1"), &Ask { ours: false, ..from.clone() }), "parked: nothing is to run on s1");

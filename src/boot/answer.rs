@@ -99,7 +99,8 @@ fn whence(ask: &Ask, machine: &Machine, view: &View) -> Whence {
     let Some(from) = ask.from.filter(|_| ask.ours) else { return Whence::Unknown };
     let fixed = machine.standing.as_ref().and_then(|snapshot| snapshot.addresses.get(&ask.mac)).map(|address| address.addr());
     let Some(network) = view.network_of(from) else {
-        let has_one = fixed.is_some() || view.networks.iter().any(|network| view.lease(ask.mac, &network.name).is_some());
+        let has_one = fixed.is_some_and(|address| view.network_of(address).is_some())
+            || view.networks.iter().any(|network| view.lease(ask.mac, &network.name).is_some());
         return if has_one { Whence::Elsewhere } else { Whence::Unknown };
     };
     let fixed = fixed.filter(|address| network.subnet.contains(address));

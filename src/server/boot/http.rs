@@ -209,9 +209,8 @@ async fn script(
     let from = if let IpAddr::V4(from) = ends.theirs.ip() { Some(from) } else { None };
     let ours = from.is_some_and(|from| http.desk.gives_addresses_to(from));
     let ask = Ask { mac, uuid: asked.uuid, arch, from, ours };
-    // A question for the head alone starts nothing.
-    if method != Method::GET || !is_ipxe(&headers) {
-        // What it would be told from its own address.
+    // A question for the head alone starts nothing; nor do people who look from where the machine is not.
+    if method != Method::GET || (!is_ipxe(&headers) && http.is_elsewhere(&ask)) {
         return http.shown(&Ask { from: None, ..ask }).map_or_else(later, text);
     }
     match http.answer(ask, &base(ends.ours)).await {
@@ -229,6 +228,11 @@ fn is_ipxe(headers: &HeaderMap) -> bool {
 }
 
 impl Http {
+    /// Whether it is asked from another address than the machine was given.
+    fn is_elsewhere(&self, ask: &Ask) -> bool {
+        self.desk.view().is_some_and(|(view, _)| matches!(judge(ask, &view), Verdict::Parked(parked) if parked.elsewhere))
+    }
+
     /// What the machine would be told, for people who look: no start, no token, and nothing said of the machine.
     fn shown(&self, ask: &Ask) -> Option<String> {
         let (view, _) = self.desk.view()?;
@@ -237,7 +241,7 @@ impl Http {
             Verdict::Starts { server, snapshot } => format!("it would start persona {} on {server}", snapshot.persona),
         };
         Some(format!(
-            "{}: {says}\nThis only shows it: a script is told to iPXE alone (User-Agent: iPXE/...), and each one told is a start.\n",
+            "{}: {says}\nThis only shows it: a script is told at the machine's own address, and each one told is a start.\n",
             ask.mac
         ))
     }

@@ -181,7 +181,7 @@ impl Desk {
             BootMode::Proxy => false,
             BootMode::Auto => all.contains(&network.name),
         };
-        view.network_of(from).map_or_else(|| view.networks.iter().all(gives), gives)
+        view.network_of(from).map_or_else(|| !view.networks.is_empty() && view.networks.iter().all(gives), gives)
     }
 
     /// Whether what firmware asks for first is there.
