@@ -195,7 +195,8 @@ pub mod model {
     }
     pub mod body {
         pub use crate::model::body::{
-            Body, BootsOnce, Declaration, Declared, Evidence, Found, Hold, OffIntent, Phase, PortDebt, Sending, Sent, Snapshot, port_id,
+            Body, BootsOnce, Declaration, Declared, Evidence, Found, Hold, OffIntent, Once, Phase, PortDebt, Sending, Sent, Snapshot,
+            port_id,
         };
     }
     pub mod claim {

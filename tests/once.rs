@@ -211,6 +211,15 @@ async fn what_cannot_be_is_refused_with_what_can() {
     assert!(refused("s", BootsOnce::Persona(name("two"))).await.contains("cannot live on server s"));
     assert!(matches!(site.once(BootsOnce::Persona(name("none"))).await, Err(Refusal::NotFound { .. })));
     assert!(matches!(site.words.boot_once(&name("none"), None, "ann").await, Err(Refusal::NotFound { .. })));
+    // What it claims is another binding's.
+    let mut single = persona("single", json!({ "nfs": { "server": "10.0.20.5", "path": "/single", "mode": "writable" } })).to_json();
+    single["spec"]["nics"] = json!([{ "name": "front", "untagged": "rescue", "boot": true }]);
+    site.apply(vec![Object::from_json(single).unwrap()]).await;
+    let on_t = json!({ "persona": "single", "target": { "server": "t" } });
+    let on_t = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "a" }, "spec": on_t });
+    site.apply(vec![Object::from_json(on_t).unwrap()]).await;
+    let why = refused("s", BootsOnce::Persona(name("single"))).await;
+    assert!(why.contains("cannot start on server s") && why.contains("single"), "{why}");
     site.apply(vec![bound(json!({ "state": "Stopped" }))]).await;
     sleep(A_WHILE).await;
     assert!(refused("s", rescue()).await.contains("is Stopped"));
@@ -219,4 +228,37 @@ async fn what_cannot_be_is_refused_with_what_can() {
     sleep(A_WHILE).await;
     site.ready().await;
     assert!(refused("s", BootsOnce::Local).await.contains("holds persona disk"));
+}
+
+/// What it runs is not known: a person who says that it runs the bound persona must not say so of the other one.
+#[tokio::test(start_paused = true)]
+async fn of_a_server_that_was_found_running_nothing_is_booted_before_that_is_settled() {
+    let site = Small::with_rescue().await;
+    site.add_server("t", [7; 16]).await;
+    site.centre.touch(&name("t"), |bmc, now| bmc.press_button(now));
+    sleep(A_WHILE).await;
+    site.bind("t").await;
+    sleep(A_WHILE).await;
+    let said = site.words.boot_once(&name("t"), Some(BootsOnce::Persona(name("rescue"))), "ann").await;
+    assert!(matches!(&said, Err(Refusal::Refused { why }) if why.contains("was found running")), "{said:?}");
+    let shown = site.words.show_approval(&name("on-t"), Approving::Adopt).await.unwrap();
+    site.words.approve(&name("on-t"), Approving::Adopt, &shown.digest, "ann").await.unwrap();
+    sleep(A_WHILE).await;
+    let why = site.words.why(ObjectKind::Server, &name("t")).await.unwrap();
+    assert!(why.contains("By evidence it may run p (") && !why.contains("rescue"), "{why}");
+}
+
+/// A stop ends it: whoever starts the binding again means what it names.
+#[tokio::test(start_paused = true)]
+async fn it_ends_with_a_stop() {
+    let site = Small::with_rescue().await;
+    site.rescue().await;
+    site.until_it_runs("rescue").await;
+    sleep(Duration::from_secs(60)).await;
+    site.apply(vec![bound(json!({ "state": "Stopped" }))]).await;
+    sleep(A_WHILE).await;
+    assert_eq!(site.centre.power(&name("s")), Some(Power::Off));
+    site.apply(vec![bound(json!({}))]).await;
+    site.until_it_runs("p").await;
+    site.ready().await;
 }

@@ -17,6 +17,8 @@ mod guards;
 mod moves;
 #[path = "plan/offs.rs"]
 mod offs;
+#[path = "plan/once.rs"]
+mod once;
 #[path = "plan/rack.rs"]
 mod rack;
 #[path = "plan/waits.rs"]

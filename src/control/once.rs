@@ -8,7 +8,8 @@ use super::identity::refused;
 use super::operator::Refusal;
 use crate::model::Name;
 use crate::model::binding::RunState;
-use crate::model::body::{BootsOnce, Once};
+use crate::model::body::{Body, BootsOnce, Found, Once};
+use crate::plan::fence;
 use crate::plan::record::Record;
 use crate::plan::resolve;
 use crate::telemetry::timestamp;
@@ -51,6 +52,12 @@ impl Controller {
         if holder.state == RunState::Stopped {
             return refused(format!("binding {binding} is Stopped: say `state: Running` first, or nothing is started here"));
         }
+        // Whoever says what it runs would say it of the other persona.
+        if matches!(body.found, Found::Unknown | Found::Running) {
+            return refused(format!(
+                "server {server} was found running, or was not seen yet: `embody why server/{server}` says what that waits for"
+            ));
+        }
         let bound = self.cache.objects.bindings.get(binding).map(|held| held.spec.persona.clone());
         match &boots {
             BootsOnce::Persona(persona) if bound.as_ref() == Some(persona) => {
@@ -74,12 +81,16 @@ impl Controller {
             }
         }
         let once = Once { boots, uid: holder.authority.uid.clone(), by: who.to_owned(), at: timestamp() };
-        let then = crate::model::body::Body { once: Some(once.clone()), ..body };
-        let instead = resolve::want(server, &self.cache.objects, &then, &self.cache).holder;
-        if let Some(problem) = instead.iter().flat_map(|holder| &holder.problems).next() {
-            return refused(format!("{} cannot live on server {server}: {}", once.boots.in_words(), problem.message));
-        }
+        let then = Body { once: Some(once.clone()), ..body };
+        let want = resolve::want(server, &self.cache.objects, &then, &self.cache);
         let what = once.boots.in_words();
+        if let Some(problem) = want.holder.iter().flat_map(|holder| &holder.problems).next() {
+            return refused(format!("{what} cannot live on server {server}: {}", problem.message));
+        }
+        let seen = self.cache.seen(server, &want);
+        if let Some(why) = want.holder.as_ref().and_then(|holder| fence::why_not_once(holder, &seen)) {
+            return refused(format!("{what} cannot start on server {server}: {why}"));
+        }
         let text = format!(
             "server {server} boots {what} once: it is switched off for that as for a restart; what binding {binding} names follows when it was \
              seen off after that, or at `embody boot {server} --cancel`"

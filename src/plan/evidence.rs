@@ -30,6 +30,7 @@ pub(crate) fn records(want: &Desired, seen: &Observed) -> Vec<Record> {
         out.push(Record::OnDone);
     }
     restarted(want, seen, &mut out);
+    once_over(want, seen, &mut out);
     out.extend(starting::records(want, seen));
     out.extend(network::debts(want, seen));
     if out.is_empty() && released(want, seen) {
@@ -182,6 +183,16 @@ fn lives(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
             (Phase::Found, Power::Off | Power::On) => {}
         }
     }
+}
+
+/// What was to be booted once is not any more: whoever starts a stopped binding again means what it names, and a body that went off meanwhile is not
+/// left so for what could not start.
+fn once_over(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
+    let Some(holder) = want.holder.as_ref().filter(|holder| holder.once.is_some()) else { return };
+    let is_to_come = !seen.body.evidence.contains_key(&holder.persona);
+    let is_off = seen.is(Power::Off) && seen.seen_off(Tick::START) == SeenOff::Yes;
+    let cannot = is_to_come && is_off && fence::why_not_once(holder, seen).is_some();
+    out.extend((holder.state == RunState::Stopped || cannot).then_some(Record::BootedOnce));
 }
 
 fn boots_once(want: &Desired, persona: &Name) -> bool {

@@ -122,11 +122,16 @@ pub(crate) fn restart_waits(holder: &Holder, seen: &Observed) -> bool {
     seen.body.restart_done < holder.restart && (claimed || no_ports_after(holder, seen).is_some())
 }
 
-/// What is to be booted once could not start: it claims what is in use elsewhere, or its ports could not be brought to the desired state. What runs
-/// is not ended for it.
+/// What is to be booted once could not start. What runs is not ended for it.
 pub(crate) fn once_waits(holder: &Holder, seen: &Observed) -> bool {
     let is_to_come = holder.once.is_some() && !seen.body.evidence.contains_key(&holder.persona);
-    is_to_come && seen.is(Power::On) && (!seen.elsewhere.is_empty() || no_ports_after(holder, seen).is_some())
+    is_to_come && seen.is(Power::On) && why_not_once(holder, seen).is_some()
+}
+
+/// It claims what is in use elsewhere, or its ports could not be brought to the desired state.
+pub(crate) fn why_not_once(holder: &Holder, seen: &Observed) -> Option<String> {
+    let claimed = seen.elsewhere.first().map(|other| in_words(other, holder, None));
+    claimed.or_else(|| no_ports_after(holder, seen))
 }
 
 /// Why the persona would not be switched on again, as far as that is up to its ports.
@@ -179,6 +184,13 @@ pub(crate) fn grace(want: &Desired, seen: &Observed) -> Duration {
 pub fn adopt(holder: &Holder, seen: &Observed) -> Result<Vec<Record>, Problem> {
     let (binding, persona) = (&holder.authority.binding, &holder.persona);
     let refuse = |reason, message: String| Err(Problem::new(reason, message));
+    // What is booted once is not what the binding says that it runs.
+    if holder.once.is_some() {
+        return refuse(
+            Reason::NothingToAdopt,
+            format!("something else is booted once there: `embody boot {} --cancel` first", holder.server),
+        );
+    }
     if seen.body.evidence.contains_key(persona) && seen.body.found != Found::Running {
         return refuse(Reason::NothingToAdopt, format!("the server of binding {binding} is known to run persona {persona} already"));
     }

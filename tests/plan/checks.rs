@@ -6,7 +6,7 @@ use embody::testing::limits;
 use embody::testing::model::Name;
 use embody::testing::model::Reason;
 use embody::testing::model::binding::{Mode, RunState};
-use embody::testing::model::body::{Declaration, Found, Hold, Phase, Snapshot};
+use embody::testing::model::body::{BootsOnce, Declaration, Found, Hold, Once, Phase, Snapshot};
 use embody::testing::model::fact::{Admin, Power, Tick};
 use embody::testing::model::op::{Disruption, Off, Op};
 use embody::testing::plan::Step;
@@ -203,7 +203,12 @@ impl Rack {
     fn check_on(&self, server: &Name, step: &Step) {
         let seen = &self.seen[server];
         let binding = &self.objects.bindings[&step.binding];
-        let network = &self.objects.personas[&binding.spec.persona].spec.nics[0].untagged;
+        // A person may have said that another one is started once.
+        let persona = match &seen.body.once {
+            Some(Once { boots: BootsOnce::Persona(persona), .. }) => persona,
+            Some(Once { boots: BootsOnce::Local, .. }) | None => &binding.spec.persona,
+        };
+        let network = &self.objects.personas[persona].spec.nics[0].untagged;
         let vlan = network.as_ref().map(|n| self.objects.networks[n].spec.vlan);
         let port = seen.ports.get(&port_of(server.as_str()));
         if port.is_none_or(|s| s.config.untagged != vlan || s.config.admin != Admin::Up) {
@@ -213,8 +218,8 @@ impl Rack {
             self.fail(&format!("{} while a write of its port is on its way", step.op));
         }
         let standing = seen.body.standing().map(|(persona, _)| persona);
-        if standing != Some(&binding.spec.persona) || binding.spec.state != RunState::Running {
-            self.fail(&format!("{} would not start persona {}", step.op, binding.spec.persona));
+        if standing != Some(persona) || binding.spec.state != RunState::Running {
+            self.fail(&format!("{} would not start persona {persona}", step.op));
         }
         if binding.spec.target.server.as_ref() != Some(server) {
             self.fail(&format!("{} for a binding that has another target", step.op));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use embody::testing::limits;
 use embody::testing::model::binding::{Mode, RunState};
-use embody::testing::model::body::{Body, Declaration, Declared, Hold, Phase, Sent, Snapshot};
+use embody::testing::model::body::{Body, Declaration, Declared, Hold, Once, Phase, Sent, Snapshot};
 use embody::testing::model::claim::{Claim, claims};
 use embody::testing::model::fact::{Admin, BootDevice, BootOverride, PortConfig, Power, Seen, Tick};
 use embody::testing::model::op::{Off, Op};
@@ -113,7 +113,7 @@ pub enum Luck {
     NotSent,
 }
 
-type Owned = (Name, Option<Hold>, Option<Hold>);
+type Owned = (Name, Option<Hold>, Option<Hold>, Option<Once>);
 
 #[derive(Debug, Clone)]
 pub struct Rack {
@@ -270,7 +270,7 @@ impl Rack {
 
     pub fn want(&self, server: &Name) -> Rc<Desired> {
         let body = &self.seen[server].body;
-        let key = (server.clone(), body.held_by.clone(), body.release.clone());
+        let key = (server.clone(), body.held_by.clone(), body.release.clone(), body.once.clone());
         let fresh = || Rc::new(resolve::want(server, &self.objects, body, &AsWritten));
         self.wants.borrow_mut().entry(key).or_insert_with(fresh).clone()
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -24,6 +25,7 @@ use crate::control::operator::StartRow;
 use crate::manifest::{self, Source};
 use crate::model::{Mac, Name, Object, Spec};
 use crate::server::api::fault::chain;
+use crate::server::boot::network::interfaces;
 use crate::sim::rack::{Act, Rack, Scene};
 
 const MANIFESTS: &str = include_str!("machines.yaml");
@@ -44,13 +46,19 @@ pub(super) async fn run(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
     }
     lacks()?;
     let program = std::env::current_exe().map_err(|e| Failure::failed(format!("cannot find this program: {e}")))?;
-    // The machines end with the first process of their namespace, and that ends with this one.
+    // The machines end with the first process of their namespace, and that ends with its standard input, which ends with this one however it does.
     let mut command = Command::new("unshare");
     command.args(["--net", "--pid", "--fork", "--kill-child=SIGKILL", "--"]).arg(program).args(std::env::args_os().skip(1));
-    let mut child =
-        command.env(INSIDE, "1").kill_on_drop(true).spawn().map_err(|e| Failure::failed(format!("unshare cannot be run: {e}")))?;
+    let mut child = command
+        .env(INSIDE, "1")
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| Failure::failed(format!("unshare cannot be run: {e}")))?;
     // Ctrl-C is for it: it ends, and so does this.
     let mut interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).ok();
+    // `wait` would close it.
+    let _stdin = child.stdin.take();
     let ended = loop {
         tokio::select! {
             biased;
@@ -85,6 +93,15 @@ fn lacks() -> Result<(), Failure> {
 }
 
 async fn inside(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
+    // On the machine's own network it would answer to everybody's DHCP.
+    let interfaces = interfaces::look().map_err(|e| Failure::failed(format!("the interfaces cannot be listed: {e}")))?;
+    if let Some(other) = interfaces.iter().find(|interface| interface.name != "lo") {
+        return Err(Failure::failed(format!(
+            "{INSIDE} is set, and this is no namespace of the demo's own: it has the interface {}",
+            other.name
+        ))
+        .hint(format!("unset {INSIDE}")));
+    }
     place.prepare()?;
     let scratch = Scratch::new()?;
     let files = scratch.0.join("boot");
@@ -105,11 +122,18 @@ async fn inside(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
     let ended = tokio::select! {
         biased;
         served = serving => super::stopped(served),
+        () = is_left_alone() => Ok(()),
         ended = machines.live(rack) => match ended {},
         shown = show(args, place, &loaded.objects) => shown,
     };
     place.leave().await;
     ended
+}
+
+/// Until whoever started it is gone.
+async fn is_left_alone() {
+    let (mut stdin, mut nothing) = (tokio::io::stdin(), [0; 64]);
+    while matches!(stdin.read(&mut nothing).await, Ok(1..)) {}
 }
 
 async fn sh(script: &str, arguments: &[&std::ffi::OsStr]) -> Result<String, Failure> {
