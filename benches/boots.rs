@@ -59,6 +59,11 @@ async fn main() {
             all.extend(times(&site.machines[..guests], Some(&site)).await);
         }
         report("embody", guests, &mut all);
+        for machine in &site.machines[..guests] {
+            let why = site.controller.run(&["why", &format!("server/{}", name(machine))]).await;
+            let stages = why.split("Its last start: ").nth(1).and_then(|rest| rest.split("; the last one").next()).unwrap_or_default();
+            println!("  {}: {stages}", name(machine));
+        }
         by_embody.push(median(&mut all));
     }
     site.controller.kill().await;

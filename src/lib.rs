@@ -35,6 +35,7 @@
 //! - **fence**: evidence that keeps a claim from others.
 //! - **boot answer**: what the boot services tell a machine. It *stands* until it is withdrawn; **parked** is the answer that starts nothing.
 //! - **view**: all that boot services answer from, as one immutable value that the controller publishes (`boot::view`).
+//! - **once**: a person's word that the next start of a body boots something else than what is bound (`control::once`, `plan::resolve`).
 //! - **run**: one start: its boot script was fetched. Its **token** is signed, not stored; a **hello** comes with it.
 //! - **debt**: a port that was written for a server and must still be brought back.
 //! - **permit**, **gate**: the right to carry one operation out once, and the one place where datagrams that change something leave.
@@ -84,6 +85,7 @@
 //! - a new switch vendor: one table in `drivers::switch::profiles`, one recording, its expected ports;
 //! - a BMC's quirk: one row in `drivers::bmc::ipmi::quirks`, with the firmware that taught it;
 //! - what a machine that boots is told: `boot`, pure, and its goldens in `tests/answers.rs`; who asks, `server::boot`; what follows, `control::booting`;
+//!   how far it comes, `control::timeline` and `plan::starting`;
 //! - a new rule about manifests: a code in `manifest::codes`, a function in `validate` or `lint`, a golden;
 //! - a new verb: one file in `cli`, its request in `api::routes`, its message in `control::operator`;
 //! - bytes from outside that break something: `testing::fuzz`, and they belong into `fuzz/corpus`;

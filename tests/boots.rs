@@ -4,7 +4,7 @@ mod small;
 
 use std::time::Duration;
 
-use embody::testing::control::operator::Control;
+use embody::testing::control::operator::{Control, Declaring};
 use embody::testing::model::fact::{Power, Tick};
 use embody::testing::model::{Kind as ObjectKind, Object};
 use embody::testing::sim::bmc::{BmcFault, BootLie};
@@ -13,6 +13,7 @@ use embody::testing::sim::centre::Runs;
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::Store;
 use serde_json::{Value, json};
+use small::doubtful::Ends;
 use small::{Small, name};
 use tokio::time::sleep;
 
@@ -450,4 +451,58 @@ async fn a_nic_that_the_manifest_names_no_more_starts_nothing() {
     assert!(before.persona.is_none() && before.says.contains("s has no NIC 02:00:00:00:00:01"), "{}", before.says);
     assert!(site.is_ready().await, "what runs is none the worse for it");
     assert!(site.boot_of("02:00:00:00:00:09", None).await.persona.is_some());
+}
+
+/// What stands is withdrawn: from then on nobody is told of it, however long the store takes.
+#[tokio::test(start_paused = true)]
+async fn a_withdrawal_is_told_before_it_is_stored() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    let stands = || site.machine("02:00:00:00:00:01").unwrap().standing.is_some();
+    assert!(stands());
+    site.doubtful.ends(Ends::Waits);
+    let stopped = json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce", "state": "Stopped" });
+    let stopped = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": stopped });
+    site.apply(vec![Object::from_json(stopped).unwrap()]).await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(!stands(), "it is told still, and the store has not taken the withdrawal yet");
+    assert_eq!(site.power(), Some(Power::On), "nothing is sent before that is stored");
+    site.doubtful.ends(Ends::Well);
+    sleep(MINUTES).await;
+    assert_eq!(site.power(), Some(Power::Off));
+}
+
+/// Of a body that is not what it was thought to be, a question says nothing of what it runs.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_declared_off_is_never_one_that_waits() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.ready().await;
+    site.apply(vec![boot_network()]).await;
+    site.centre.touch(&name("s"), |bmc, now| bmc.inject(BmcFault::Unplugged { until: Tick(u64::MAX) }, now));
+    sleep(MINUTES).await;
+    site.words.declare(&name("s"), Declaring::Off, "its power is cut", "ann").await.unwrap();
+    sleep(MINUTES).await;
+    assert!(site.boot_of("02:00:00:00:00:01", None).await.persona.is_none());
+    let halt = site.machine("02:00:00:00:00:01").unwrap().parked.clone().unwrap();
+    assert!(!halt.waits && halt.why.contains("was declared off"), "{halt:?}");
+}
+
+/// Neither one that a manifest names, nor one that another machine of a manifest has.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_anothers_is_not_given() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    let mut fixed =
+        persona(&json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "writable" } }), &json!({ "path": "vmlinuz" })).to_json();
+    fixed["spec"]["nics"][0]["address"] = json!("10.1.20.21/24");
+    site.apply(vec![boot_network(), Object::from_json(fixed).unwrap()]).await;
+    site.add_server("t", [7; 16]).await;
+    sleep(MINUTES).await;
+    let (s, t, stranger) = ("02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:09:09");
+    assert!(!site.gives("10.1.20.21", stranger).await, "a binding claims it");
+    assert!(site.gives("10.1.20.120", t).await && site.gives("10.1.20.120", t).await);
+    for other in [s, stranger] {
+        assert!(!site.gives("10.1.20.120", other).await, "{t} has it");
+    }
+    // Who had it last is nobody's machine.
+    assert!(site.gives("10.1.20.121", stranger).await && site.gives("10.1.20.121", s).await);
 }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::site::{AUTO, HTTP, MACS, Site, end, is_missing, of};
+use super::site::{AUTO, HTTP, MACS, Site, end, is_missing, of, run_of};
 
 const ONE: &str = "8f14e45f-ceea-467f-a0e6-000000000001";
 
@@ -54,15 +54,10 @@ async fn what_stands_is_started_once_for_each_script_and_says_hello_by_its_token
         return;
     }
     let site = Site::start(AUTO).await;
-    site.gives().await;
-    site.bind("s1").await;
-    site.stands().await;
-    let steps = site.client(&format!("boot eth0 --as ipxe-bios --mac {} --uuid {ONE} --no-fetch --retry 1,2,3", MACS[0])).await;
-    assert_eq!(of(&steps, "ack")[0]["yiaddr"], "10.7.0.21", "{steps:#?}");
+    site.has_address(ONE).await;
     let why = site.controller.run(&["why", "web"]).await;
     assert!(why.contains("has asked for an address, and has fetched no boot script yet [Starting"), "{why}");
 
-    let run = |script: &str| script.split("embody.run=").nth(1).unwrap().split(' ').next().unwrap().trim_start_matches(HTTP).to_owned();
     // Nobody starts it, and nothing is said of it, from anywhere but the address that it was given.
     let elsewhere = site.script(MACS[0], ONE).await;
     assert!(elsewhere.contains("which is not the address that it was given") && !elsewhere.contains("kernel"), "{elsewhere}");
@@ -77,7 +72,7 @@ async fn what_stands_is_started_once_for_each_script_and_says_hello_by_its_token
     };
     let first = script(ONE).await;
     assert!(first.contains(&format!("kernel --name kernel {HTTP}/files/vmlinuz initrd=initrd ")) && first.contains("panic=30"), "{first}");
-    let first = run(&first);
+    let first = run_of(&first);
     let (status, kernel) = site.fetch_from("10.7.0.21", "iPXE/1.21.1+", "GET", "/files/vmlinuz", "").await;
     assert!(status == 200 && kernel.len() > 90_000);
     assert_eq!(site.fetch("GET", "/files/../controller/log", "").await.0, 404);
@@ -86,7 +81,7 @@ async fn what_stands_is_started_once_for_each_script_and_says_hello_by_its_token
     assert!(why.contains("nothing in it has said hello yet") && why.contains("its step `kernel` failed"), "{why}");
 
     // It begins anew by itself: another token, and the older one is void.
-    let second = run(&script(ONE).await);
+    let second = run_of(&script(ONE).await);
     assert_ne!(first, second);
     assert_eq!(site.fetch("POST", &format!("{first}/stage/initrd"), "").await.0, 410);
     assert_eq!(site.fetch("POST", &format!("{first}/hello"), "{}").await.0, 410);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::programs::until;
-use super::site::{AUTO, MACS, Site, end, is_missing, of};
+use super::site::{AUTO, MACS, Site, end, is_missing, of, run_of};
 
 const ONE: &str = "8f14e45f-ceea-467f-a0e6-000000000001";
 
@@ -40,13 +40,9 @@ async fn who_asks_in_anothers_name_starts_nothing() {
         return;
     }
     let site = Site::start(AUTO).await;
-    site.gives().await;
-    site.bind("s1").await;
-    site.stands().await;
-    let steps = site.client(&format!("boot eth0 --as ipxe-bios --mac {} --uuid {ONE} --no-fetch --retry 1,2,3", MACS[0])).await;
-    assert_eq!(of(&steps, "ack")[0]["yiaddr"], "10.7.0.21", "{steps:#?}");
+    site.has_address(ONE).await;
     let script = site.script_from("10.7.0.21", MACS[0], ONE).await;
-    let run = script.split("embody.run=http://10.7.0.1:8080").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let run = run_of(&script);
     assert_eq!(site.fetch("POST", &format!("{run}/hello"), "{}").await.0, 204);
     site.controller.ready("web", 10).await;
     for _ in 0..5 {

@@ -223,6 +223,15 @@ impl Site {
         body
     }
 
+    /// Persona p stands on s1, and its machine has its address; it has fetched nothing yet.
+    pub async fn has_address(&self, uuid: &str) {
+        self.gives().await;
+        self.bind("s1").await;
+        self.stands().await;
+        let steps = self.client(&format!("boot eth0 --as ipxe-bios --mac {} --uuid {uuid} --no-fetch --retry 1,2,3", MACS[0])).await;
+        assert_eq!(of(&steps, "ack")[0]["yiaddr"], "10.7.0.21", "{steps:#?}");
+    }
+
     /// The same once more: until then a restarted controller's condition is that of the one before.
     pub async fn gives_now(&self) {
         until("an offer", Duration::from_secs(40), async || match self.offered("02:00:00:00:0f:0f").await {
@@ -249,6 +258,11 @@ fn ordinary(controller: Controller, dir: &Path, capabilities: &str) -> Controlle
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     chown(controller.dir(), Some(NOBODY), Some(NOBODY)).unwrap();
     controller.ordinary(&copy, &NOBODY.to_string(), capabilities)
+}
+
+/// Where a script says that its start is to say how it goes.
+pub fn run_of(script: &str) -> String {
+    script.split("embody.run=").nth(1).unwrap().split(' ').next().unwrap().trim_start_matches(HTTP).to_owned()
 }
 
 /// The steps of one kind.

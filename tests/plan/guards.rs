@@ -640,3 +640,27 @@ fn a_boot_device_is_corrected_unless_the_bmc_does_not_keep_it() {
     assert_eq!(shows(&mut rack, BootDevice::None, dropped), 0);
     assert_eq!(shows(&mut rack, BootDevice::Disk, BootOverride { device: BootDevice::Disk, ..kept }), 0);
 }
+
+/// One Off of a BMC that restarts, of a server that a person said runs the persona: what runs there would be started over.
+#[test]
+fn an_adopted_body_that_reads_off_once_is_not_switched_on() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    let a = name("a");
+    rack.press(&a, Power::On);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(12);
+    let want = rack.want(&a);
+    let records = embody::testing::plan::fence::adopt(want.holder.as_ref().unwrap(), &rack.sight(&a, &want)).unwrap();
+    records.iter().for_each(|record| rack.store(&a, record));
+    rack.observe(&a);
+    let asked_at = rack.tick();
+    let off = Seen { value: Power::Off, asked_at };
+    let seen = rack.seen.get_mut(&a).unwrap();
+    seen.memory.saw_power(&off);
+    seen.power = Some(off);
+    let before = rack.ops.len();
+    rack.reconcile(&a, &mut || Luck::Lost);
+    let ops = &rack.ops[before..];
+    assert!(!ops.iter().any(|(_, op)| matches!(op, Op::PowerOn { .. } | Op::SetBoot { .. })), "{ops:?}");
+    assert_eq!(rack.phase("a", "p"), Some((Phase::Armed, false)));
+}

@@ -15,6 +15,8 @@ pub enum Ends {
     Well,
     /// Nothing of a body is stored, and that is said.
     Refused,
+    /// Nothing of a body is stored before this ends, and nothing is said of it.
+    Waits,
     /// The next evidence is stored, nobody says so, and it cannot be read either: then `CannotBeRead`.
     StoredUnsaid,
     /// The record of server s can neither be read nor written, and no watch tells of it; all else goes on.
@@ -86,6 +88,9 @@ impl Store for Doubtful {
         self.inner.list(prefix).await
     }
     async fn write_all(&self, writes: &[Write]) -> Result<Vec<Revision>, StoreError> {
+        while self.how() == Ends::Waits && writes.iter().any(|w| is_of_a_body(&w.key)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         match self.how() {
             Ends::Refused if writes.iter().any(|w| is_of_a_body(&w.key)) => {
                 Err(StoreError::Unusable { place: "test".to_owned(), why: "no space left".to_owned(), source: None })
@@ -96,7 +101,7 @@ impl Store for Doubtful {
                 Err(StoreError::Unknown { source: "in doubt".into() })
             }
             Ends::CannotBeRead if writes.iter().any(|w| w.key == OF_S) => Err(unreachable()),
-            Ends::Well | Ends::Refused | Ends::StoredUnsaid | Ends::CannotBeRead => self.inner.write_all(writes).await,
+            Ends::Well | Ends::Waits | Ends::Refused | Ends::StoredUnsaid | Ends::CannotBeRead => self.inner.write_all(writes).await,
         }
     }
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Changes, StoreError> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use doubtful::Doubtful;
 use embody::testing::boot::answer::Ask;
+use embody::testing::boot::view::Machine;
 use embody::testing::byte_channel;
 use embody::testing::cli::serve::run as serve;
 use embody::testing::clock::Clock;
@@ -264,6 +265,20 @@ impl Small {
         let ask = Ask { mac: mac.parse().unwrap(), uuid, arch, from, ours: true };
         to_controller.send(Message::Boot { ask, base: "http://192.0.2.1".to_owned(), reply }).await.unwrap();
         answer.await.unwrap()
+    }
+
+    /// What whoever asks here is told of by the view of this moment.
+    pub fn machine(&self, mac: &str) -> Option<Arc<Machine>> {
+        self.boot.view.borrow().as_ref()?.machine(mac.parse().unwrap()).cloned()
+    }
+
+    /// Whether this address may be given to this machine.
+    pub async fn gives(&self, address: &str, mac: &str) -> bool {
+        let (reply, given) = oneshot::channel();
+        let to_controller = self.to_controller.borrow().clone().unwrap();
+        let addresses = vec![(address.parse().unwrap(), mac.parse().unwrap(), name("web"))];
+        to_controller.send(Message::Give { addresses, reply }).await.unwrap();
+        given.await.unwrap() == [true]
     }
 
     /// The address that this machine is given, where machines boot over a network.
