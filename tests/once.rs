@@ -218,6 +218,7 @@ async fn what_cannot_be_is_refused_with_what_can() {
     let on_t = json!({ "persona": "single", "target": { "server": "t" } });
     let on_t = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "a" }, "spec": on_t });
     site.apply(vec![Object::from_json(on_t).unwrap()]).await;
+    sleep(A_WHILE).await;
     let why = refused("s", BootsOnce::Persona(name("single"))).await;
     assert!(why.contains("cannot start on server s") && why.contains("single"), "{why}");
     site.apply(vec![bound(json!({ "state": "Stopped" }))]).await;
