@@ -215,7 +215,7 @@ async fn what_cannot_be_is_refused_with_what_can() {
     let mut single = persona("single", json!({ "nfs": { "server": "10.0.20.5", "path": "/single", "mode": "writable" } })).to_json();
     single["spec"]["nics"] = json!([{ "name": "front", "untagged": "rescue", "boot": true }]);
     site.apply(vec![Object::from_json(single).unwrap()]).await;
-    let on_t = json!({ "persona": "single", "target": { "server": "t" } });
+    let on_t = json!({ "persona": "single", "target": { "server": "t" }, "correct": "enforce" });
     let on_t = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "a" }, "spec": on_t });
     site.apply(vec![Object::from_json(on_t).unwrap()]).await;
     sleep(A_WHILE).await;
