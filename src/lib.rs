@@ -102,6 +102,7 @@ mod clock;
 mod control;
 mod drivers;
 mod gitops;
+mod image;
 mod limits;
 mod manifest;
 #[deny(clippy::indexing_slicing)]

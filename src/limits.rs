@@ -222,3 +222,16 @@ pub(crate) const TFTP_TRANSFERS: usize = 128;
 pub(crate) const BOOT_BODY_BYTES: usize = 16 << 10;
 /// Addresses that wait to be stored: those of a thousand machines that come up together, asked for twice.
 pub(crate) const ADDRESSES_WAITING: usize = 2_048;
+/// Images of a site: a hundred personas with ten versions each.
+pub(crate) const IMAGES: usize = 1_000;
+/// The last versions of an image, to which one can go back.
+pub(crate) const IMAGES_KEPT: usize = 3;
+/// An import that sends nothing for so long has ended: whoever packs a directory reads its disk meanwhile.
+pub(crate) const IMPORT_SILENT_FOR: Duration = Duration::from_secs(60);
+/// How often it is looked which images there are, where another controller acts.
+pub(crate) const IMAGES_LOOKED_AT: Duration = Duration::from_secs(10);
+/// Parts of an image on their way to whoever exports it.
+pub(crate) const TREE_CHUNKS: usize = 8;
+pub(crate) const TREE_CHUNK: usize = 256 << 10;
+/// Read of a kernel or initrd at a time.
+pub(crate) const FILE_CHUNK: usize = 128 << 10;

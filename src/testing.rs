@@ -105,8 +105,8 @@ pub mod control {
     }
     pub mod operator {
         pub use crate::control::operator::{
-            ApprovalShown, Approving, Control, Declaring, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal,
-            Scope, StartRow,
+            ApprovalShown, Approving, Control, Declaring, DiscoveredRow, Forecast, ForecastStep, ImageRow, LeaseRow, PauseRow, PortRow,
+            Refusal, Scope, StartRow,
         };
     }
     pub mod status_writer {
@@ -193,6 +193,9 @@ pub mod model {
     pub mod binding {
         pub use crate::model::binding::{Correct, Mode, Plane, PlaneModes, RunState};
     }
+    pub mod image {
+        pub use crate::model::image::{Image, ImageName};
+    }
     pub mod body {
         pub use crate::model::body::{
             Body, BootsOnce, Declaration, Declared, Evidence, Found, Hold, OffIntent, Once, Phase, PortDebt, Sending, Sent, Snapshot,
@@ -261,6 +264,9 @@ pub mod plan {
     }
 }
 pub mod server {
+    pub mod nfs {
+        pub use crate::server::nfs::{Attributes, Counter, Event, Exports, Found, Kind, Limits, READ_BYTES, Refused, Stats, Tree, serve};
+    }
     pub mod api {
         pub use crate::server::api::{Backend, BindError, Check, DryRun, Listener};
         pub mod apply {

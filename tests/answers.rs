@@ -12,7 +12,7 @@ use dhcproto::v4::Message;
 use dhcproto::{Decodable, Decoder};
 use embody::testing::boot::answer::{Ask, Verdict, judge};
 use embody::testing::boot::dhcp::{Decision, Place, Serves, Why, boot_server, decide};
-use embody::testing::boot::script::{self, For};
+use embody::testing::boot::script::{self, For, Told};
 use embody::testing::boot::view::{BootNetwork, Halt, Lease, Machine, View};
 use embody::testing::boot::wire::Packet;
 use embody::testing::model::body::Snapshot;
@@ -241,7 +241,9 @@ fn scripts_are_these() {
     golden("first.ipxe", &script::first(BASE));
     golden("elsewhere.ipxe", &script::elsewhere("52:54:00:77:00:01 asks from elsewhere"));
     golden("parked.ipxe", &script::parked(to, "nothing is to run on ${s1} && `x`\n#"));
-    let run = "http://10.77.0.1:8080/run/s1/TOKEN";
+    let run =
+        Told { run: "http://10.77.0.1:8080/run/s1/TOKEN", export: "/DIGEST/s1/EXPORT", machine_id: "0123456789abcdef0123456789abcdef" };
+    let image = json!({ "name": "web:2026.11" });
     let nfs = json!({ "root": { "nfs": { "server": "10.0.20.5", "path": "/personas/web", "mode": "writable" } } });
     let iscsi = json!({ "root": { "iscsi": { "portal": "10.0.20.6", "target": "iqn.2026-01.org.example:web", "lun": 10 } } });
     for (file, more) in [
@@ -250,6 +252,12 @@ fn scripts_are_these() {
         ("nfs", nfs),
         ("iscsi", iscsi),
         ("disk", json!({ "root": { "disk": {} } })),
+        ("image", json!({ "root": { "image": image, "overlay": { "size": "1Gi" } }, "kernel": { "cmdline": "quiet" }, "image": "DIGEST" })),
+        ("image-alone", json!({ "root": { "image": image }, "kernel": null, "image": "DIGEST" })),
+        (
+            "kernel-of-image",
+            json!({ "root": { "nfs": { "server": "10.0.20.5", "path": "/web" } }, "kernel": { "image": "web:1" }, "image": "DIGEST" }),
+        ),
         ("url", json!({ "kernel": { "path": "http://10.0.20.5/vmlinuz", "cmdline": "panic=5" } })),
     ] {
         golden(&format!("{file}.ipxe"), &script::start(to, &name("s1"), &snapshot(mac, more), run).unwrap());

@@ -12,6 +12,8 @@ mod demo;
 mod faults;
 #[path = "machines/hosts.rs"]
 mod hosts;
+#[path = "machines/image.rs"]
+mod image;
 #[path = "machines/initrd.rs"]
 mod initrd;
 #[path = "rack/ipmitool.rs"]

@@ -111,7 +111,8 @@ fn what_decides_does_no_io_and_reads_no_clock() {
 fn nothing_that_input_reaches_can_panic() {
     let forbidden = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "unreachable!(", "unsafe "];
     let mut offences = Vec::new();
-    for (path, text) in sources("src") {
+    // Tests of their own file are tests all the same.
+    for (path, text) in sources("src").into_iter().filter(|(path, _)| !path.ends_with("tests.rs")) {
         for (number, line) in product(&text).lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {
             offences.extend(forbidden.iter().filter(|f| line.contains(**f)).map(|f| format!("{}:{}: {f}", path.display(), number + 1)));
         }
@@ -186,7 +187,7 @@ fn the_test_command_names_every_test() {
 }
 
 /// From the lowest to the highest: each imports only from those before it (and from `limits`, `telemetry`, `clock`).
-const LAYERS: [&str; 11] = ["model", "manifest", "plan", "boot", "store", "drivers", "control", "server", "gitops", "sim", "cli"];
+const LAYERS: [&str; 12] = ["model", "manifest", "plan", "boot", "image", "store", "drivers", "control", "server", "gitops", "sim", "cli"];
 
 #[test]
 fn modules_import_only_downwards() {

@@ -24,6 +24,12 @@ pub struct For<'a> {
 }
 
 impl For<'_> {
+    /// The address in the URLs.
+    fn host(&self) -> &str {
+        let authority = self.base.trim_start_matches("http://");
+        authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+    }
+
     /// `52-54-00-77-00-01`: with colons iPXE takes it for the scheme of a URI.
     fn path(&self) -> String {
         format!("{}/boot/{}", self.base, hyphened(self.mac))
@@ -84,8 +90,19 @@ fn anew() -> String {
     )
 }
 
-/// What stands on a server. `run`: where what starts says how it goes.
-pub fn start(to: For<'_>, server: &Name, snapshot: &Snapshot, run: &str) -> Result<String, NoScript> {
+/// What a start is told of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// Where it says how it goes.
+    pub run: &'a str,
+    /// The path under which its root is mounted, where that is an image.
+    pub export: &'a str,
+    /// Whose life it is, on whichever machine.
+    pub machine_id: &'a str,
+}
+
+/// What stands on a server.
+pub fn start(to: For<'_>, server: &Name, snapshot: &Snapshot, told: Told<'_>) -> Result<String, NoScript> {
     let root = &snapshot.root;
     let lines = if root.disk.is_some() {
         vec!["iseq ${platform} efi && exit ||".to_owned(), step("boot", "sanboot --no-describe --drive 0x80")]
@@ -100,13 +117,14 @@ pub fn start(to: For<'_>, server: &Name, snapshot: &Snapshot, run: &str) -> Resu
             step("root", &format!("sanboot --drive 0x80 {uri}")),
         ]
     } else {
-        kernel(to, server, snapshot, run)?
+        kernel(to, server, snapshot, told)?
     };
     let says = format!("persona {} on {server}", snapshot.persona);
     let failed = format!(
-        ":failed\necho embody: ${{what}} failed, trying again\nimgfree ||\nimgfetch --name said {run}/failed/${{what}} ||\nimgfree ||\n\
+        ":failed\necho embody: ${{what}} failed, trying again\nimgfree ||\nimgfetch --name said {}/failed/${{what}} ||\nimgfree ||\n\
          inc fails\niseq ${{fails}} 2 && goto afresh ||\nsleep {FAILED_S}\ngoto start\n\
          :afresh\nset fails:int32 1\nsleep {FAILED_S}\n{} ||\n",
+        told.run,
         to.again()
     );
     Ok(format!("#!ipxe\necho embody: {says}\nset fails:int32 0\n:start\n{}\n{failed}{}", lines.join("\n"), anew()))
@@ -117,20 +135,38 @@ fn step(what: &str, command: &str) -> String {
     format!("set what {what}\n{command} || goto failed")
 }
 
-fn kernel(to: For<'_>, server: &Name, snapshot: &Snapshot, run: &str) -> Result<Vec<String>, NoScript> {
-    let kernel = snapshot.kernel.as_ref().ok_or(NoScript::NoKernel)?;
-    let initrd = match (&kernel.initrd, kernel.initrds.as_slice()) {
-        (Some(path), _) => Some(url(to.base, path)?),
-        (None, []) => None,
-        (None, parts) => Some(format!("{}{JOINED}{}", to.base, word(&joined(parts))?)),
-    };
+fn kernel(to: For<'_>, server: &Name, snapshot: &Snapshot, told: Told<'_>) -> Result<Vec<String>, NoScript> {
+    let (kernel, initrd) = files(to.base, snapshot)?;
     let named = initrd.as_ref().map(|_| "initrd=initrd ").unwrap_or_default();
-    let arguments = arguments(to.mac, server, snapshot, run)?;
-    let mut lines = vec![step("kernel", &format!("kernel --name kernel {} {named}{arguments}", url(to.base, &kernel.path)?))];
+    let arguments = arguments(to, server, snapshot, told)?;
+    let mut lines = vec![step("kernel", &format!("kernel --name kernel {kernel} {named}{arguments}"))];
     lines.extend(initrd.map(|url| step("initrd", &format!("initrd --name initrd {url}"))));
     lines.push(step("boot", "boot"));
     Ok(lines)
 }
+
+/// The URLs of kernel and initrd.
+fn files(base: &str, snapshot: &Snapshot) -> Result<(String, Option<String>), NoScript> {
+    if let Some(digest) = &snapshot.image {
+        let initrd = if snapshot.root.image.is_some() { INITRD } else { STOCK_INITRD };
+        return Ok((format!("{base}{IMAGE}{digest}/{KERNEL}"), Some(format!("{base}{IMAGE}{digest}/{initrd}"))));
+    }
+    let kernel = snapshot.kernel.as_ref().ok_or(NoScript::NoKernel)?;
+    let initrd = match (&kernel.initrd, kernel.initrds.as_slice()) {
+        (Some(path), _) => Some(url(base, path)?),
+        (None, []) => None,
+        (None, parts) => Some(format!("{base}{JOINED}{}", word(&joined(parts))?)),
+    };
+    Ok((url(base, kernel.path.as_deref().ok_or(NoScript::NoKernel)?)?, initrd))
+}
+
+/// Where the files of an image are served, by its digest.
+pub const IMAGE: &str = "/image/";
+pub const KERNEL: &str = "kernel";
+/// Ours.
+pub const INITRD: &str = "initrd";
+/// The one that the image holds for its kernel.
+pub const STOCK_INITRD: &str = "stock-initrd";
 
 /// Where several initrds are served as one.
 pub const JOINED: &str = "/joined/";
@@ -148,8 +184,13 @@ fn url(base: &str, path: &str) -> Result<String, NotForScripts> {
 }
 
 /// The kernel's command line.
-fn arguments(mac: Mac, server: &Name, snapshot: &Snapshot, run: &str) -> Result<String, NotForScripts> {
+fn arguments(to: For<'_>, server: &Name, snapshot: &Snapshot, told: Told<'_>) -> Result<String, NotForScripts> {
     let mut out = Vec::new();
+    if snapshot.root.image.is_some() {
+        out.push(format!("embody.root=nfs:{}:{}", to.host(), word(told.export)?));
+        out.push(format!("embody.machine-id={}", told.machine_id));
+        out.extend(snapshot.root.overlay.map(|overlay| format!("embody.overlay={}", overlay.size.0)));
+    }
     if let Some(nfs) = &snapshot.root.nfs {
         let mode = if nfs.mode == RootMode::Writable { "rw" } else { "ro" };
         // As initramfs-tools reads it: without a version klibc's nfsmount takes the one that it knows, NFSv3.
@@ -157,7 +198,10 @@ fn arguments(mac: Mac, server: &Name, snapshot: &Snapshot, run: &str) -> Result<
         // Two NFSv4 clients of one host name expire each other's leases: each server gets its own.
         out.push(format!("nfs.nfs4_unique_id={server}"));
     }
-    out.push(format!("ip=dhcp BOOTIF=01-{} embody.hostname={} embody.run={run}", hyphened(mac), word(&snapshot.hostname)?));
+    if snapshot.root.image.is_none() {
+        out.push("ip=dhcp".to_owned());
+    }
+    out.push(format!("BOOTIF=01-{} embody.hostname={} embody.run={}", hyphened(to.mac), word(&snapshot.hostname)?, told.run));
     let own = snapshot.kernel.as_ref().map(|kernel| kernel.cmdline.as_str()).unwrap_or_default();
     let is_said = |what: &str| own.split_ascii_whitespace().chain(snapshot.arguments.split_ascii_whitespace()).any(|w| w.starts_with(what));
     if !is_said("panic=") {

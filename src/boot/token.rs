@@ -8,7 +8,7 @@ use std::fmt;
 
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::model::Name;
@@ -22,6 +22,10 @@ pub struct SiteKey {
     /// The one before, which is still taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// Signs the handles of files that systems have mounted: it stays, since a system whose handles are void is lost. Nothing: `key` of an earlier
+    /// version, which had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handles: Option<String>,
     /// RFC 3339.
     pub since: String,
 }
@@ -61,6 +65,40 @@ impl SiteKey {
     }
 }
 
+impl SiteKey {
+    /// `/IMAGE/SERVER/NONCE-MAC`: where a start mounts the image that was answered; every controller of the site can tell that it is one of ours.
+    pub fn export(&self, image: &str, server: &Name, nonce: &str) -> String {
+        format!("/{image}/{server}/{nonce}-{}", mac_of_export(&self.key, image, server, nonce))
+    }
+
+    /// What signs the handles of mounted files.
+    pub fn of_handles(&self) -> [u8; 32] {
+        let key = self.handles.as_ref().unwrap_or(&self.key);
+        Sha256::new().chain_update(b"embody handles\n").chain_update(key.as_bytes()).finalize().into()
+    }
+
+    /// The machine-id (machine-id(5): 32 hexadecimal digits) of whatever a binding runs, on whichever server: it outlives every rotation.
+    pub fn machine_id(&self, binding: &str) -> String {
+        keyed(self.handles.as_ref().unwrap_or(&self.key), &format!("embody machine-id\n{binding}"))
+    }
+
+    /// The next one: what this one has signed is still taken.
+    pub fn next(&self, key: String, since: String) -> SiteKey {
+        let handles = self.handles.clone().unwrap_or_else(|| self.key.clone());
+        SiteKey { key, before: Some(self.key.clone()), handles: Some(handles), since }
+    }
+
+    /// The image and the server of such a path, if this site has made it.
+    pub fn exported<'a>(&self, path: &'a str) -> Option<(&'a str, Name)> {
+        let mut parts = path.strip_prefix('/')?.split('/');
+        let (image, server, last) = (parts.next()?, parts.next()?.parse::<Name>().ok()?, parts.next()?);
+        let (nonce, signature) = last.split_once('-')?;
+        let is_of = |key: &String| bool::from(mac_of_export(key, image, &server, nonce).as_bytes().ct_eq(signature.as_bytes()));
+        let ours = parts.next().is_none() && std::iter::once(&self.key).chain(&self.before).any(is_of);
+        ours.then_some((image, server))
+    }
+}
+
 impl Token {
     fn text(&self) -> String {
         format!("{}-{:08x}-{}", self.digest, self.issued, self.nonce)
@@ -68,9 +106,17 @@ impl Token {
 }
 
 fn mac(key: &str, server: &Name, text: &str) -> String {
+    keyed(key, &format!("embody run\n{server}\n{text}"))
+}
+
+fn mac_of_export(key: &str, image: &str, server: &Name, nonce: &str) -> String {
+    keyed(key, &format!("embody export\n{image}\n{server}\n{nonce}"))
+}
+
+fn keyed(key: &str, text: &str) -> String {
     // A key of any length is a key.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
-    mac.update(format!("embody run\n{server}\n{text}").as_bytes());
+    mac.update(text.as_bytes());
     mac.finalize().into_bytes().iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
@@ -80,7 +126,12 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_one_server_and_one_answer_and_under_both_keys() {
-        let key = |key: &str, before: Option<&str>| SiteKey { key: key.into(), before: before.map(str::to_owned), since: String::new() };
+        let key = |key: &str, before: Option<&str>| SiteKey {
+            key: key.into(),
+            before: before.map(str::to_owned),
+            handles: None,
+            since: String::new(),
+        };
         let (a, b): (Name, Name) = ("a".parse().unwrap(), "b".parse().unwrap());
         let token = Token { digest: "0123456789ab".into(), issued: 0x6543_2100, nonce: "f".repeat(32) };
         let text = key("one", None).sign(&a, &token);
@@ -92,5 +143,24 @@ mod tests {
             assert_eq!(key("one", None).check(&a, &wrong), None, "{wrong}");
         }
         assert!(!format!("{:?}", key("one", None)).contains("one"));
+    }
+
+    #[test]
+    fn an_export_is_of_one_image_and_one_server() {
+        let key = SiteKey { key: "one".into(), before: None, handles: None, since: String::new() };
+        let next = key.next("two".into(), String::new());
+        let path = key.export("abcd", &"a".parse().unwrap(), "ff");
+        for key in [&key, &next] {
+            assert_eq!(key.exported(&path), Some(("abcd", "a".parse().unwrap())));
+        }
+        for wrong in
+            [path.replace("abcd", "abce"), path.replace("/a/", "/b/"), path.replace("ff-", "fe-"), format!("{path}/etc"), "/".into()]
+        {
+            assert_eq!(key.exported(&wrong), None, "{wrong}");
+        }
+        // Handles outlive every rotation.
+        let later = next.next("three".into(), String::new());
+        assert_eq!((later.of_handles(), later.machine_id("u")), (key.of_handles(), key.machine_id("u")));
+        assert!(key.machine_id("u").len() == 32 && key.machine_id("u") != key.machine_id("v"));
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
@@ -83,6 +84,18 @@ impl Client {
         self.call(Method::DELETE, path, None, "application/json").await
     }
 
+    /// A body of any length.
+    pub(crate) async fn put(&self, path: &str, content_type: &str, body: BoxBody<Bytes, io::Error>) -> Result<Value, Failure> {
+        let response = self.send_body(Method::PUT, path, content_type, body).await?;
+        self.json(response).await
+    }
+
+    /// An answer of any length.
+    pub(crate) async fn download(&self, path: &str) -> Result<Download, Failure> {
+        let response = self.send(Method::GET, path, None, "application/json").await?;
+        if response.status().is_success() { Ok(Download { response, from: self.path.clone() }) } else { Err(refused(response).await) }
+    }
+
     /// One object, or nothing where there is none.
     pub(crate) async fn find(&self, kind: Kind, name: &Name) -> Result<Option<Value>, Failure> {
         match self.get(&path_of(kind, name)).await {
@@ -103,6 +116,10 @@ impl Client {
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>, content_type: &str) -> Result<Value, Failure> {
         let response = self.send(method, path, body, content_type).await?;
+        self.json(response).await
+    }
+
+    async fn json(&self, response: Response<Incoming>) -> Result<Value, Failure> {
         if !response.status().is_success() {
             return Err(refused(response).await);
         }
@@ -111,19 +128,29 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>, content_type: &str) -> Result<Response<Incoming>, Failure> {
+        let bytes = body.map(|b| Bytes::from(b.to_string())).unwrap_or_default();
+        self.send_body(method, path, content_type, Full::new(bytes).map_err(|never| match never {}).boxed()).await
+    }
+
+    async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: BoxBody<Bytes, io::Error>,
+    ) -> Result<Response<Incoming>, Failure> {
         self.trusted()?;
         let stream = UnixStream::connect(&self.path).await.map_err(|e| self.nobody(&e))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(&self.path, &e))?;
         tokio::spawn(connection);
-        let bytes = body.map(|b| Bytes::from(b.to_string())).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "embody")
             .header("content-type", content_type)
             .header("accept", "application/json")
-            .body(Full::new(bytes))
+            .body(body)
             .map_err(|e| Failure::failed(format!("the request `{path}` cannot be made: {e}")))?;
         let response = sender.send_request(request).await.map_err(|e| lost(&self.path, &e))?;
         if let Some(text) = response.headers().get("warning").and_then(|w| w.to_str().ok()).and_then(|w| w.split('"').nth(1)) {
@@ -188,6 +215,32 @@ async fn refused(response: Response<Incoming>) -> Failure {
         message = format!("{} faults; nothing was done:{}", causes.len(), list.collect::<String>());
     }
     Failure::new(exit, message)
+}
+
+/// An answer that comes in parts.
+pub(crate) struct Download {
+    response: Response<Incoming>,
+    from: PathBuf,
+}
+
+impl Download {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        self.response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    }
+
+    /// The next part; nothing at its end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            match self.response.body_mut().frame().await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    Err(_trailers) => {}
+                },
+                Some(Err(error)) => return Err(lost(&self.from, &error)),
+                None => return Ok(None),
+            }
+        }
+    }
 }
 
 /// Lines of a watch.

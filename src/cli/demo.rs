@@ -193,7 +193,7 @@ fn options(place: &Place, data: &Path, address: SocketAddr, files: PathBuf) -> O
         data: data.to_owned(),
         manifests: None,
         prune: false,
-        boot: boot::Options { address, always: true, files, loaders: PathBuf::from("/usr/lib/ipxe"), vip: None },
+        boot: boot::Options { address, always: true, files, loaders: PathBuf::from("/usr/lib/ipxe"), vip: None, keeper: None },
     }
 }
 

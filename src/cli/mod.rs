@@ -12,6 +12,7 @@ pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod failure;
 mod get;
+mod image;
 pub(crate) mod inspect;
 mod inspect_dhcp;
 pub(crate) mod output;
@@ -62,6 +63,9 @@ enum Verb {
     Restart(actions::ObjectArgs),
     /// Forget failures, refused credentials and back-off of an object, and look now
     Retry(actions::ObjectArgs),
+    /// Make, show and remove images: what personas boot, as content that never changes
+    #[command(subcommand)]
+    Image(image::ImageVerb),
     /// Show objects, or switch ports
     Get(get::GetArgs),
     /// Show all about objects: spec, status, planes, waits, events
@@ -169,6 +173,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Boot(args) => actions::boot(args, &client()?).await.map(|()| 0),
         Verb::Restart(args) => actions::restart(args, &client()?).await.map(|()| 0),
         Verb::Retry(args) => actions::retry(args, &client()?).await.map(|()| 0),
+        Verb::Image(verb) => image::run(verb, &client()?).await.map(|()| 0),
         Verb::Get(args) => get::run(args, &client()?).await.map(|()| 0),
         Verb::Describe(args) => describe::run(args, &client()?).await.map(|()| 0),
         Verb::Why(args) => describe::why(args, &client()?).await.map(|()| 0),

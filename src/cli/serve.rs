@@ -93,6 +93,7 @@ impl ServeArgs {
                 files: self.boot_files.unwrap_or_else(|| data.join("boot")),
                 loaders: self.ipxe_dir,
                 vip: self.boot_vip.as_deref().map(vip).transpose()?,
+                keeper: None,
             },
             data,
         })

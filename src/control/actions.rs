@@ -15,12 +15,13 @@ use super::status_writer::SiteCondition;
 use super::stops::Pause;
 use super::worker::Job;
 use crate::control::operator::{
-    ApprovalShown, Control, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal, Scope, StartRow,
+    ApprovalShown, Control, DiscoveredRow, Forecast, ForecastStep, ImageRow, LeaseRow, PauseRow, PortRow, Refusal, Scope, StartRow,
 };
 use crate::drivers::gate::{Gate, Key};
 use crate::limits;
 use crate::model::body::BootsOnce;
 use crate::model::fact::{Power, Tick};
+use crate::model::image::{Image, ImageName};
 use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Op};
 use crate::model::{Kind, Meta, Name, Object, Objects, Reason};
@@ -47,6 +48,9 @@ pub enum Ask {
     Approve { binding: Name, word: Approving, digest: String, who: String, reply: Reply<Result<String, Refusal>> },
     Declare { server: Name, what: Declaring, reason: String, who: String, reply: Reply<Result<String, Refusal>> },
     BootOnce { server: Name, boots: Option<BootsOnce>, who: String, reply: Reply<Result<String, Refusal>> },
+    Images { reply: Reply<Vec<ImageRow>> },
+    AddImage { name: ImageName, image: Box<Image>, reply: Reply<Result<String, Refusal>> },
+    RemoveImage { name: ImageName, force: bool, reply: Reply<Result<String, Refusal>> },
     AcceptStore { who: String, reply: Reply<Result<String, Refusal>> },
     CloseBreaker { who: String, reply: Reply<Result<String, Refusal>> },
     Accept { kind: Kind, name: Name, who: String, reply: Reply<Result<String, Refusal>> },
@@ -123,6 +127,15 @@ impl Control for Operators {
     async fn boot_once(&self, server: &Name, boots: Option<BootsOnce>, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::BootOnce { server: server.clone(), boots, who: who.to_owned(), reply }).await?
     }
+    async fn images(&self) -> Result<Vec<ImageRow>, Refusal> {
+        self.ask(|reply| Ask::Images { reply }).await
+    }
+    async fn add_image(&self, name: &ImageName, image: Image) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::AddImage { name: name.clone(), image: Box::new(image), reply }).await?
+    }
+    async fn remove_image(&self, name: &ImageName, force: bool) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::RemoveImage { name: name.clone(), force, reply }).await?
+    }
     async fn accept_store(&self, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::AcceptStore { who: who.to_owned(), reply }).await?
     }
@@ -189,6 +202,9 @@ impl Controller {
             Ask::Approve { binding, word, digest, who, reply } => drop(reply.send(self.approve(&binding, &word, &digest, &who).await)),
             Ask::Declare { server, what, reason, who, reply } => drop(reply.send(self.declare(&server, what, &reason, &who).await)),
             Ask::BootOnce { server, boots, who, reply } => drop(reply.send(self.boot_once(&server, boots, &who).await)),
+            Ask::Images { reply } => drop(reply.send(self.images())),
+            Ask::AddImage { name, image, reply } => drop(reply.send(self.add_image(&name, *image).await)),
+            Ask::RemoveImage { name, force, reply } => drop(reply.send(self.remove_image(&name, force).await)),
             Ask::AcceptStore { who, reply } => drop(reply.send(self.accept_store(&who).await)),
             Ask::CloseBreaker { who, reply } => drop(reply.send(self.close_breaker(&who).await)),
             Ask::Accept { kind, name, who, reply } => drop(reply.send(self.accept(kind, &name, &who).await)),

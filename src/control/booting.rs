@@ -11,16 +11,17 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::controller::Controller;
+use super::images::Images;
 use super::operator::{DiscoveredRow, LeaseRow, Refusal};
 use super::timeline::{Stage, Timelines};
 use super::worker::Job;
 use crate::boot::answer::{self, Ask, Parked, Verdict};
-use crate::boot::script::{self, For};
+use crate::boot::script::{self, For, Told};
 use crate::boot::token::{SiteKey, Token};
 use crate::boot::view::{BootNetwork, Lease, View};
 use crate::drivers::Depth;
 use crate::limits;
-use crate::model::body::{Declaration, Run};
+use crate::model::body::{Declaration, Run, Snapshot};
 use crate::model::claim::Claim;
 use crate::model::network::Role;
 use crate::model::op::Device;
@@ -35,11 +36,12 @@ pub struct Shared {
     /// What they answer from. Nothing: no controller of this process acts.
     pub view: watch::Sender<Option<Arc<View>>>,
     pub timelines: Arc<Timelines>,
+    pub images: Images,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Shared { view: watch::Sender::new(None), timelines: Arc::default() }
+        Shared { view: watch::Sender::new(None), timelines: Arc::default(), images: Images::default() }
     }
 }
 
@@ -83,17 +85,23 @@ pub(super) struct Booting {
     uuids: BTreeMap<Name, String>,
     /// Networks may be others.
     pub(super) networks: bool,
+    /// Images may be others.
+    pub(super) images_are_others: bool,
     /// Something of `view` was changed here.
     changed: bool,
 }
 
 impl Booting {
     pub(super) fn new(shared: Shared) -> Booting {
-        Booting { shared, networks: true, changed: true, ..Booting::default() }
+        Booting { shared, networks: true, images_are_others: true, changed: true, ..Booting::default() }
     }
 
     pub(super) fn timelines(&self) -> &Timelines {
         &self.shared.timelines
+    }
+
+    pub(super) fn images(&self) -> &Images {
+        &self.shared.images
     }
 
     pub(super) fn view(&self) -> &View {
@@ -102,6 +110,7 @@ impl Booting {
 
     pub(super) fn end(&self) {
         self.shared.view.send_replace(None);
+        self.shared.images.known.send_replace(None);
     }
 
     pub(super) fn has_key(&mut self, key: SiteKey) {
@@ -120,6 +129,7 @@ impl Booting {
 impl Controller {
     /// The next view, where something of it is another one.
     pub(super) fn publish(&mut self) {
+        self.publish_images();
         let dirty = self.cache.take_boot_changes();
         for server in &dirty {
             self.renew(server);
@@ -221,14 +231,16 @@ impl Controller {
                 if self.cache.memory_of(&server).told_at.is_some_and(|at| now.since(at) < limits::STARTS_APART) {
                     return Answer::parked(to, "it was told what to start a moment ago");
                 }
+                if let Some(why) = snapshot.image.as_deref().and_then(|digest| self.image_lacks(digest)) {
+                    return Answer::parked(to, &format!("the image of persona {} is not here whole: {why}", snapshot.persona));
+                }
                 let says = format!("persona {} on {server}", snapshot.persona);
                 let run = Run { nonce: Uuid::new_v4().simple().to_string(), at: timestamp(), hello: None };
                 let key = self.booting.view.key.clone();
-                let token = key.map(|key| {
-                    let token = Token { digest: snapshot.digest.clone(), issued: now_in_seconds(), nonce: run.nonce.clone() };
-                    format!("{base}/run/{server}/{}", key.sign(&server, &token))
-                });
-                let script = match token.map(|token| script::start(to, &server, &snapshot, &token)) {
+                let told = key.map(|key| self.told(&server, &snapshot, &run, &key));
+                let script = match told.as_ref().map(|[run, export, machine_id]| {
+                    script::start(to, &server, &snapshot, Told { run: &format!("{base}{run}"), export, machine_id })
+                }) {
                     Some(Ok(script)) => script,
                     Some(Err(why)) => return Answer::parked(to, &format!("persona {}: {why}", snapshot.persona)),
                     None => return Answer::parked(to, "the site's key does not read in the store: `embody rotate-key` makes another one"),
@@ -240,6 +252,18 @@ impl Controller {
                 Answer { script, says, persona: Some(snapshot.persona.clone()) }
             }
         }
+    }
+
+    /// Where it says how it goes, where its root is mounted, and its machine-id.
+    fn told(&self, server: &Name, snapshot: &Snapshot, run: &Run, key: &SiteKey) -> [String; 3] {
+        let token = Token { digest: snapshot.digest.clone(), issued: now_in_seconds(), nonce: run.nonce.clone() };
+        let export = snapshot.image.as_deref().map(|image| key.export(image, server, &run.nonce)).unwrap_or_default();
+        let body = self.cache.body(server);
+        // What is booted once is somebody else.
+        let once = body.once.as_ref().is_some_and(|once| once.boots.is(&snapshot.persona));
+        let whose = body.held_by.map(|hold| hold.uid).unwrap_or_default();
+        let whose = if once { format!("{whose}/{}", snapshot.persona) } else { whose };
+        [format!("/run/{server}/{}", key.sign(server, &token)), export, key.machine_id(&whose)]
     }
 
     async fn starts(&mut self, server: &Name, ask: &Ask, persona: &Name, run: Run) -> bool {
@@ -340,7 +364,7 @@ impl Controller {
         if self.booting.view.key.is_some() || self.cache.store_stop.is_some() {
             return Ok(());
         }
-        let key = SiteKey { key: random(), before: None, since: timestamp() };
+        let key = SiteKey { key: random(), before: None, handles: None, since: timestamp() };
         self.store_key(key, Expect::Absent).await
     }
 
@@ -355,9 +379,10 @@ impl Controller {
     /// Another one from now on; what the last one has signed is still taken, until this is said again.
     pub(super) async fn rotate_key(&mut self, who: &str) -> Result<String, Refusal> {
         let present = self.store.get(keys::SITE_KEY).await.map_err(super::actions::in_words)?;
-        let before = self.booting.view.key.as_ref().map(|key| key.key.clone());
+        let first = || SiteKey { key: random(), before: None, handles: None, since: timestamp() };
+        let next = self.booting.view.key.as_ref().map_or_else(first, |key| key.next(random(), timestamp()));
         let expect = present.map_or(Expect::Absent, |entry| Expect::At(entry.revision));
-        self.store_key(SiteKey { key: random(), before, since: timestamp() }, expect).await.map_err(super::actions::in_words)?;
+        self.store_key(next, expect).await.map_err(super::actions::in_words)?;
         self.status.event("Normal", "Policy/default", "SiteKeyRotated", &format!("by {who}"));
         Ok("the site's key is another one; what the one before has signed is taken until the next rotation".to_owned())
     }

@@ -16,6 +16,7 @@ use crate::model::body::{Body, Evidence, Phase, port_of};
 use crate::model::claim::{Claim, ClaimIndex, claims};
 use crate::model::fact::{BmcSeen, BootOverride, Lag, PortSeen, Power, Quality, Seen, SwitchSeen, Tick};
 use crate::model::identity::Identity;
+use crate::model::image::ImageName;
 use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects, Reason};
 use crate::plan::desired::{Desired, Holder};
@@ -112,6 +113,8 @@ pub struct Cache {
     pub(super) twins: Twins,
     /// The revisions at which addresses that were given are stored.
     pub(super) lease_revisions: BTreeMap<Ipv4Addr, Revision>,
+    /// The same of images.
+    pub(super) image_revisions: BTreeMap<ImageName, Revision>,
     /// Servers that boot services may have to tell something else since the view was published last.
     pub(super) boot_changes: BootChanges,
 }

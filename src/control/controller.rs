@@ -31,6 +31,7 @@ use crate::model::binding::RunState;
 use crate::model::body::Body;
 use crate::model::fact::Tick;
 use crate::model::identity::Identity;
+use crate::model::image::{Image, ImageName};
 use crate::model::op::Device;
 use crate::model::{Kind, Mac, Name, Object};
 use crate::plan::guardrails::{CHANGE_WINDOW, Guardrails};
@@ -73,6 +74,8 @@ pub enum Message {
         server: Name,
         what: Option<String>,
     },
+    /// An image is here whole now, or lacks something.
+    Images,
 }
 
 /// What a controller of this process knew when it ended: merged back where a person takes a store that holds less.
@@ -84,6 +87,7 @@ pub struct Remembered {
     pub(super) pauses: BTreeMap<String, Pause>,
     pub(super) pins: BTreeMap<(Kind, Name), Identity>,
     pub(super) leases: BTreeMap<Ipv4Addr, Lease>,
+    pub(super) images: BTreeMap<ImageName, Image>,
     pub(super) key: Option<SiteKey>,
 }
 
@@ -267,6 +271,8 @@ impl Controller {
     pub async fn run(&mut self, mut inbox: mpsc::Receiver<Message>, mut reports: mpsc::Receiver<Report>, watch: Changes) {
         let mut site = self.status.subscribe();
         site.mark_changed();
+        // What was found while nobody could be told.
+        self.images_changed();
         // Without it nobody knows what is desired: nothing is planned.
         let (mut watch, mut watch_at) = (Some(watch), Tick::START);
         let mut next_turn = Tick::START;
@@ -386,6 +392,7 @@ impl Controller {
                 let _ = reply.send(given);
             }
             Message::StartFailed { server, what } => self.start_failed(&server, what),
+            Message::Images => self.images_changed(),
             Message::BootEvent { server, reason, message } => {
                 self.status.event("Warning", &format!("Server/{server}"), reason, &message);
             }

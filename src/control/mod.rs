@@ -16,6 +16,7 @@ pub(crate) mod controller;
 mod desired;
 mod fleet;
 mod identity;
+pub(crate) mod images;
 mod in_flight;
 mod logins;
 mod machines;

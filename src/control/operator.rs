@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::model::body::BootsOnce;
+use crate::model::image::{Image, ImageName};
 use crate::model::{Kind, Name, Object};
 
 /// The whole future of a set of desired state, as far as can be seen today.
@@ -38,6 +39,21 @@ pub struct ForecastStep {
     /// What would be sent to the device, in this order, or why that is not known.
     #[serde(default)]
     pub writes: Vec<String>,
+}
+
+/// An image: what is stored of it, and who needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageRow {
+    pub name: ImageName,
+    pub image: Image,
+    /// Why it cannot be served by the controller that acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<String>,
+    /// The personas that name it.
+    pub personas: Vec<Name>,
+    /// The servers that may run it.
+    pub servers: Vec<Name>,
 }
 
 /// One row of `get ports`: a switch port that is managed, or named by a server.
@@ -245,6 +261,11 @@ pub trait Control: Send + Sync {
     async fn declare(&self, server: &Name, what: Declaring, reason: &str, who: &str) -> Result<String, Refusal>;
     /// What the next start of a server boots instead of what is bound; nothing: no more of that.
     async fn boot_once(&self, server: &Name, boots: Option<BootsOnce>, who: &str) -> Result<String, Refusal>;
+    async fn images(&self) -> Result<Vec<ImageRow>, Refusal>;
+    /// Gives a name its content, for ever.
+    async fn add_image(&self, name: &ImageName, image: Image) -> Result<String, Refusal>;
+    /// Removes one that nothing needs; with `force` also one of the last of its name.
+    async fn remove_image(&self, name: &ImageName, force: bool) -> Result<String, Refusal>;
     /// Takes the store as it is, although it holds less than it once acknowledged.
     async fn accept_store(&self, who: &str) -> Result<String, Refusal>;
     /// What drifts now may be corrected: the breaker closes.

@@ -21,6 +21,7 @@ use crate::limits;
 use crate::model::body::Body;
 use crate::model::fact::{Power, Tick};
 use crate::model::identity::Identity;
+use crate::model::image::Image;
 use crate::model::op::Device;
 use crate::model::{Kind, Name, Reason};
 use crate::plan::observed::Trouble;
@@ -214,6 +215,24 @@ impl Controller {
                 Ok(approved) => drop(self.cache.approvals.insert(binding, approved.restored(self.clock.now()))),
                 Err(why) => unreadable(why),
             },
+            // One that does not read signs nothing: nothing starts before it is rotated.
+            Key::Signing => match read::<SiteKey>(entry) {
+                Ok(key) => self.booting.has_key(key),
+                Err(why) => unreadable(why),
+            },
+            Key::Lease(_) | Key::Image(_) => {
+                self.absorb_thing(key, entry);
+                return false;
+            }
+            Key::Object(..) | Key::Old(_) => return false,
+        }
+        true
+    }
+
+    /// What says nothing of any body: whoever needs it is woken by it.
+    fn absorb_thing(&mut self, key: Key, entry: &Entry) {
+        let unreadable = |why: String| tracing::error!(key = entry.key, error = why, "a stored record does not read");
+        match key {
             Key::Lease(address) if self.cache.lease_revisions.get(&address).is_none_or(|known| *known < entry.revision) => {
                 self.cache.lease_revisions.insert(address, entry.revision);
                 match read::<Lease>(entry) {
@@ -221,16 +240,16 @@ impl Controller {
                     // Nobody else gets it.
                     Err(why) => unreadable(why),
                 }
-                return false;
             }
-            // One that does not read signs nothing: nothing starts before it is rotated.
-            Key::Signing => match read::<SiteKey>(entry) {
-                Ok(key) => self.booting.has_key(key),
-                Err(why) => unreadable(why),
-            },
-            Key::Lease(_) | Key::Object(..) | Key::Old(_) => return false,
+            Key::Image(name) if self.cache.image_revisions.get(&name).is_none_or(|known| *known < entry.revision) => {
+                match read::<Image>(entry) {
+                    Ok(image) => self.image_stored(&name, image, entry.revision),
+                    // What names it waits.
+                    Err(why) => unreadable(why),
+                }
+            }
+            _ => {}
         }
-        true
     }
 
     // ---- under way -------------------------------------------------------------------------------------------------------
@@ -314,6 +333,7 @@ impl Controller {
             Some(Key::Pause(id)) => self.cache.pauses.contains_key(&id),
             Some(Key::Doubt) => self.cache.doubt.is_some_and(|r| r < revision),
             Some(Key::Lease(address)) => self.cache.lease_revisions.get(&address).is_some_and(|known| *known < revision),
+            Some(Key::Image(name)) => self.cache.image_revisions.get(&name).is_some_and(|known| *known < revision),
             Some(Key::Signing) => self.booting.view().key.is_some(),
             Some(Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_)) | None => false,
         };
@@ -369,6 +389,7 @@ impl Controller {
             Key::Pause(id) => serde_json::to_vec(&self.cache.pauses.get(id)?.0).ok(),
             Key::Doubt => self.cache.doubt.map(|_| doubt()),
             Key::Lease(address) => serde_json::to_vec(self.booting.view().leases.get(address)?.as_ref()).ok(),
+            Key::Image(name) => serde_json::to_vec(&self.cache.objects.images.get(name)?.image).ok(),
             Key::Signing => serde_json::to_vec(self.booting.view().key.as_deref()?).ok(),
             Key::Approval(_) | Key::Login(..) | Key::Object(..) | Key::Old(_) => None,
         }
@@ -381,6 +402,7 @@ impl Controller {
             Key::Pin(kind, name) => self.cache.pins.entry((*kind, name.clone())).or_default().revision = revision,
             Key::Doubt => self.cache.doubt = Some(revision),
             Key::Lease(address) => drop(self.cache.lease_revisions.insert(*address, revision)),
+            Key::Image(name) => drop(self.cache.image_revisions.insert(name.clone(), revision)),
             Key::Pause(_) | Key::Approval(_) | Key::Login(..) | Key::Signing | Key::Object(..) | Key::Old(_) => {}
         }
     }
@@ -410,6 +432,9 @@ impl Controller {
         }
         for (address, lease) in &self.booting.view().leases {
             known.leases.entry(*address).or_insert_with(|| lease.as_ref().clone());
+        }
+        for (name, image) in &self.cache.objects.images {
+            known.images.entry(name.clone()).or_insert_with(|| image.image.clone());
         }
         known.key = known.key.or_else(|| self.booting.view().key.as_deref().cloned());
         for (device, pin) in &self.cache.pins {
@@ -450,18 +475,8 @@ impl Controller {
             let body = Body { anything: body.anything || unknown, confirm_start, ..body };
             put(Key::Body(server), serde_json::to_vec(&body).unwrap_or_default(), &mut stored);
         }
-        for (id, pause) in &remembered.pauses {
-            put(Key::Pause(id.clone()), serde_json::to_vec(pause).unwrap_or_default(), &mut stored);
-        }
-        for ((kind, name), pin) in &remembered.pins {
-            put(Key::Pin(*kind, name.clone()), serde_json::to_vec(pin).unwrap_or_default(), &mut stored);
-        }
-        for (address, lease) in &remembered.leases {
-            put(Key::Lease(*address), serde_json::to_vec(lease).unwrap_or_default(), &mut stored);
-        }
-        if let Some(key) = &remembered.key {
-            // What it has signed is out there.
-            put(Key::Signing, serde_json::to_vec(key).unwrap_or_default(), &mut stored);
+        for (key, value) in remembered.but_bodies() {
+            put(key, value, &mut stored);
         }
         if !remembered.all {
             // Servers that are not in the store, but may be in manifests that are applied later, may run anything as well.
@@ -547,6 +562,21 @@ impl Controller {
     }
 }
 
+impl Remembered {
+    /// All of it but bodies, as it is stored. What the key has signed is out there.
+    fn but_bodies(&self) -> Vec<(Key, Vec<u8>)> {
+        fn json(value: &impl serde::Serialize) -> Vec<u8> {
+            serde_json::to_vec(value).unwrap_or_default()
+        }
+        let pauses = self.pauses.iter().map(|(id, pause)| (Key::Pause(id.clone()), json(pause)));
+        let pins = self.pins.iter().map(|((kind, name), pin)| (Key::Pin(*kind, name.clone()), json(pin)));
+        let leases = self.leases.iter().map(|(address, lease)| (Key::Lease(*address), json(lease)));
+        let images = self.images.iter().map(|(name, image)| (Key::Image(name.clone()), json(image)));
+        let key = self.key.iter().map(|key| (Key::Signing, json(key)));
+        pauses.chain(pins).chain(leases).chain(images).chain(key).collect()
+    }
+}
+
 /// Since when, for people.
 fn doubt() -> Vec<u8> {
     serde_json::json!({ "since": timestamp() }).to_string().into_bytes()
@@ -564,6 +594,7 @@ pub(crate) fn rewritten(key: &Key, entry: &Entry) -> Result<Vec<u8>, String> {
         Key::Login(..) => again::<Login>(entry),
         Key::Approval(_) => again::<Approved>(entry),
         Key::Lease(_) => again::<Lease>(entry),
+        Key::Image(_) => again::<Image>(entry),
         Key::Signing => again::<SiteKey>(entry),
         Key::Doubt => again::<serde_json::Map<String, serde_json::Value>>(entry),
         Key::Object(..) | Key::Old(_) => Err("it is no record".to_owned()),

@@ -52,9 +52,15 @@ pub(crate) fn writes(entry: &Entry, objects: &Objects, pins: &BTreeMap<Name, Ide
     let value = match &*key {
         Key::Body(server) => body(&entry.value, server, objects, pins).unwrap_or_else(|| UNREADABLE.to_vec()),
         Key::Pin(kind, _) => pin(&entry.value, *kind).and_then(|p| serde_json::to_vec(&p).ok()).unwrap_or_else(|| UNREADABLE.to_vec()),
-        Key::Approval(_) | Key::Pause(_) | Key::Login(..) | Key::Lease(_) | Key::Signing | Key::Doubt | Key::Object(..) | Key::Old(_) => {
-            entry.value.clone()
-        }
+        Key::Approval(_)
+        | Key::Pause(_)
+        | Key::Login(..)
+        | Key::Lease(_)
+        | Key::Image(_)
+        | Key::Signing
+        | Key::Doubt
+        | Key::Object(..)
+        | Key::Old(_) => entry.value.clone(),
     };
     Some([Write::put(key.to_string(), value, Expect::Absent), Write::delete(&entry.key, entry.revision)])
 }
@@ -108,6 +114,7 @@ fn snapshot(persona: &Name, server: &Name, objects: &Objects) -> Option<Snapshot
     let binding = binding.map(|b| &b.spec);
     let held = objects.servers.get(server);
     let snapshot = Snapshot {
+        image: None,
         persona: persona.clone(),
         hostname: binding.and_then(|b| b.hostname.clone()).unwrap_or_else(|| server.to_string()),
         arch: spec.os.arch,

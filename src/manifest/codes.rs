@@ -30,6 +30,7 @@ MISSING_FIELD "missing-field" "A field that must be there is not. `explain KIND.
 WRONG_TYPE "wrong-type" "A value has another type than the field: a number where text is expected, a text where a list is expected. Numbers and words that are meant as text go in quotes.";
 BAD_VALUE "bad-value" "A value is of the right type but not one of those that the field can have. `explain` on the field lists them.";
 BAD_NAME "bad-name" "Names are DNS subdomains (RFC 1123), as in Kubernetes: lower-case letters, digits, `-` and `.`, at most 253 characters, beginning and ending with a letter or digit.";
+BAD_IMAGE_NAME "bad-image-name" "Images have a name and a version, NAME:VERSION: a name as objects have one, and letters, digits, `.`, `_` and `-`, at most 64, beginning with a letter or digit.";
 BAD_VLAN "bad-vlan" "A VLAN id is a number from 1 to 4094; 0 and 4095 are reserved (IEEE 802.1Q).";
 BAD_MAC "bad-mac" "A MAC address is six octets, such as \"00:17:a4:77:00:01\", also with `-` or as 0017.a477.0001. That of a NIC is a unicast address: not a group address (lowest bit of the first octet set), not all zeros.";
 BAD_CIDR "bad-cidr" "A subnet is written in CIDR notation with the bits of the host part zero (10.1.20.0/24); an address of a NIC is written with its prefix length (10.1.20.21/24).";
@@ -38,10 +39,11 @@ BAD_PERIOD "bad-period" "A period is written with units, largest first: 90s, 2m,
 BAD_SHARE "bad-share" "A share is a number (7) or a percentage (10%). Percentages round up and are at least 1.";
 BAD_MEMORY "bad-memory" "An amount of memory is a number with a unit: 16Gi, 512Mi (1024), 16G (1000).";
 INLINE_SECRET "inline-secret" "A password, community or key stands in an object that is no Secret. Manifests are copied, committed and shown; put it in a Secret, best with `from:` so that the file holds no secret either, and name that Secret with `secretRef`.";
-ONE_OF "one-of" "Of some fields exactly one must be given: a persona's root is one of nfs, iscsi, fc, ram, disk; a binding's target one of server, selector, platform; a Secret has stringData or from; `from` has file or env.";
+ONE_OF "one-of" "Of some fields exactly one must be given: a persona's root is one of image, nfs, iscsi, fc, ram, disk; a binding's target one of server, selector, platform; a Secret has stringData or from; `from` has file or env.";
 NOT_YET_SUPPORTED "not-yet-supported" "The field is part of the model, but this version cannot act on it. It is refused and not ignored, so that nobody relies on what does not happen.";
 WRITABLE_NOT_EXCLUSIVE "writable-not-exclusive" "A persona with a writable root says `exclusive: false`. Two bodies that write one file system destroy it: leave `exclusive` out, or use `mode: overlay` or `readOnly`.";
 KERNEL_MISSING "kernel-missing" "A persona with the root nfs or ram boots a kernel that embody hands out; it must say which, in `kernel`.";
+IMAGE_EXCLUDES "image-excludes" "A persona whose root is an image says more that the image has in itself: a kernel, an initrd, a revision. Only `kernel.cmdline` and `root.overlay` go beside it. Beside `kernel: { image: … }` there is a root on an NFS server of one's own, and no other initrd.";
 NO_BOOT_SCRIPT "no-boot-script" "A path, name or kernel command line of a persona cannot stand in an iPXE script: it has a line break, or one of the characters that mean something to iPXE or a shell. Its machine would never boot, so it is refused.";
 TWO_BOOT_NICS "two-boot-nics" "A server boots over one NIC, and a persona over one: at most one may say `boot: true`.";
 DUPLICATE_NIC "duplicate-nic" "Two NICs or bonds of one server, two NICs of one persona, or two entries of one binding's `nics` have the same name.";

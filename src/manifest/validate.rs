@@ -15,6 +15,7 @@ use super::fault::{At, Fault, did_you_mean, listed, steps};
 use super::yaml::Step;
 use crate::model::body::LOCAL;
 use crate::model::network::{Boot, BootMode};
+use crate::model::persona::Kernel;
 use crate::model::policy::{self, Limits, Share};
 use crate::model::script;
 use crate::model::server::{BmcProtocol, DEDICATED};
@@ -363,6 +364,7 @@ impl Check {
         }
         let root = &spec.root;
         let roots = [
+            ("image", root.image.is_some()),
             ("nfs", root.nfs.is_some()),
             ("iscsi", root.iscsi.is_some()),
             ("fc", root.fc.is_some()),
@@ -399,22 +401,69 @@ impl Check {
             self.faults
                 .push(fault.label("two bodies would write one file system").hint("leave it out, or use `mode: overlay` or `readOnly`"));
         }
-        let handed_out = [("nfs", root.nfs.is_some()), ("ram", root.ram.is_some())].into_iter().find(|(_, given)| *given);
-        if let (Some((which, _)), None, true) = (handed_out, &spec.kernel, self.whole) {
-            let fault = Fault::error(
-                codes::KERNEL_MISSING,
-                self.key(steps!["spec", "root", which]),
-                format!("a persona with the root {which} needs a `kernel`"),
-            );
-            self.faults.push(
-                fault
-                    .label("booted with a kernel from the boot server")
-                    .hint("add `kernel: { path: vmlinuz, initrd: initrd }` beside `root`"),
-            );
-        }
+        self.kernel(spec);
+        self.image(spec);
         self.initrds(spec);
         self.boot_script(spec);
         self.persona_nics(spec);
+    }
+
+    fn kernel(&mut self, spec: &PersonaSpec) {
+        let root = &spec.root;
+        let handed_out = [("nfs", root.nfs.is_some()), ("ram", root.ram.is_some())].into_iter().find(|(_, given)| *given);
+        let Some((which, _)) = handed_out.filter(|_| self.whole) else { return };
+        match &spec.kernel {
+            None => {
+                let at = self.key(steps!["spec", "root", which]);
+                let fault = Fault::error(codes::KERNEL_MISSING, at, format!("a persona with the root {which} needs a `kernel`"));
+                let fault = fault.label("booted with a kernel from the boot server");
+                self.faults.push(fault.hint("add `kernel: { path: vmlinuz, initrd: initrd }` beside `root`"));
+            }
+            Some(kernel) => self.one_of(steps!["spec", "kernel"], &[("path", kernel.path.is_some()), ("image", kernel.image.is_some())]),
+        }
+    }
+
+    /// An image has its kernel and its revision in itself.
+    fn image(&mut self, spec: &PersonaSpec) {
+        let (root, default) = (&spec.root, Kernel::default());
+        let kernel = spec.kernel.as_ref().unwrap_or(&default);
+        let initrd = kernel.initrd.iter().map(|_| steps!["spec", "kernel", "initrd"]);
+        let initrds = (!kernel.initrds.is_empty()).then(|| steps!["spec", "kernel", "initrds"]);
+        let of_kernel: Vec<Vec<Step>> = initrd.chain(initrds).collect();
+        if root.image.is_some() {
+            let revision = root.revision.iter().map(|_| steps!["spec", "root", "revision"]);
+            let path = kernel.path.iter().map(|_| steps!["spec", "kernel", "path"]);
+            let image = kernel.image.iter().map(|_| steps!["spec", "kernel", "image"]);
+            for path in revision.chain(path).chain(image).chain(of_kernel) {
+                self.twice(path, steps!["spec", "root", "image"], "an image brings this itself");
+            }
+            if root.overlay.is_some_and(|overlay| overlay.size.0 == 0) {
+                let expected = "expected at least 1Mi, or no `overlay` for half of the memory";
+                self.bad(steps!["spec", "root", "overlay", "size"], "nothing could be written", expected);
+            }
+            return;
+        }
+        if root.overlay.is_some() {
+            let at = self.key(steps!["spec", "root", "overlay"]);
+            let fault = Fault::error(codes::IMAGE_EXCLUDES, at, "`overlay` belongs to a root `image`").label("of no effect here");
+            self.faults.push(fault.hint("of an NFS root of one's own `mode` says how it is written"));
+        }
+        if kernel.image.is_some() {
+            for path in of_kernel {
+                self.twice(path, steps!["spec", "kernel", "image"], "the image brings the initrd that belongs to its kernel");
+            }
+            if root.nfs.is_none() {
+                let at = self.key(steps!["spec", "kernel", "image"]);
+                let fault = Fault::error(codes::IMAGE_EXCLUDES, at, "the kernel of an image is for a root on an NFS server of one's own");
+                self.faults.push(fault.label("there is no `root.nfs`").hint("to boot the image itself say `root: { image: { name: … } }`"));
+            }
+        }
+    }
+
+    fn twice(&mut self, path: Vec<Step>, image: Vec<Step>, message: &str) {
+        let fault = Fault::error(codes::IMAGE_EXCLUDES, self.key(path), message).label("leave this out");
+        let fault = fault.also("the image", self.key(image));
+        self.faults.push(fault);
     }
 
     /// One by its path or URL, or several of our own files.
@@ -442,12 +491,12 @@ impl Check {
         }
         let kernel = spec.kernel.as_ref().filter(|_| root.nfs.is_some() || root.ram.is_some());
         if let Some(kernel) = kernel {
-            words.push((steps!["spec", "kernel", "path"], &kernel.path));
+            words.extend(kernel.path.as_ref().map(|path| (steps!["spec", "kernel", "path"], path.as_str())));
             words.extend(kernel.initrd.as_ref().map(|path| (steps!["spec", "kernel", "initrd"], path.as_str())));
             let parts = kernel.initrds.iter().enumerate();
             words.extend(parts.map(|(i, path)| (steps!["spec", "kernel", "initrds", i], path.as_str())));
         }
-        let cmdline = kernel.map(|k| k.cmdline.as_str()).filter(|c| c.contains(['\n', '\r']) || script::line(c).is_err());
+        let cmdline = spec.kernel.as_ref().map(|k| k.cmdline.as_str()).filter(|c| c.contains(['\n', '\r']) || script::line(c).is_err());
         let bad = words.into_iter().filter(|(_, text)| script::word(text).is_err()).map(|(path, _)| path);
         for path in bad.chain(cmdline.map(|_| steps!["spec", "kernel", "cmdline"])).collect::<Vec<_>>() {
             let fault = Fault::error(codes::NO_BOOT_SCRIPT, self.value(path), "no boot script can be made of this");

@@ -219,6 +219,9 @@ pub struct Snapshot {
     pub root: Root,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Kernel>,
+    /// The digest of the image that `root` or `kernel` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// What must not have two owners.
     pub claims: BTreeSet<Claim>,
     /// The machine's addresses when it was answered. A changed NIC restarts nothing: they are not in the digest.
@@ -240,6 +243,7 @@ impl Snapshot {
         // What has a text form in JSON always has one.
         let mut text = serde_json::to_vec(&content).unwrap_or_default();
         text.extend(self.arguments.as_bytes());
+        text.extend(self.image.iter().flat_map(|image| image.bytes()));
         self.digest = Sha256::digest(&text).iter().take(6).map(|b| format!("{b:02x}")).collect();
         self
     }

@@ -8,6 +8,7 @@ pub(crate) mod body;
 pub(crate) mod claim;
 pub(crate) mod fact;
 pub(crate) mod identity;
+pub(crate) mod image;
 pub(crate) mod kind;
 pub(crate) mod meta;
 pub(crate) mod name;

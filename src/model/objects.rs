@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::binding::RunState;
+use super::image::{ImageName, KnownImage};
 use super::{
     BindingSpec, Kind, Mac, Meta, Name, NetworkSpec, Object, PersonaSpec, PolicySpec, SecretSpec, ServerSpec, Spec, SwitchSpec, policy,
 };
@@ -22,6 +23,8 @@ pub struct Objects {
     pub bindings: BTreeMap<Name, Held<BindingSpec>>,
     pub secrets: BTreeMap<Name, Held<SecretSpec>>,
     pub policies: BTreeMap<Name, Held<PolicySpec>>,
+    /// What personas can name beside objects, as it is here.
+    pub images: BTreeMap<ImageName, KnownImage>,
     by_target: BTreeMap<Name, BTreeSet<Name>>,
     by_persona: BTreeMap<Name, BTreeSet<Name>>,
     by_switch: BTreeMap<Name, BTreeSet<Name>>,

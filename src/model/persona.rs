@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::image::{ImageName, ImageRoot, Overlay};
 use super::server::{Arch, Bytes};
 use super::switch::SecretRef;
 use super::{HostPort, Name};
@@ -12,9 +13,9 @@ use super::{HostPort, Name};
 pub struct PersonaSpec {
     /// What kind of system it is.
     pub os: Os,
-    /// Where its root file system is: one of nfs, iscsi, fc, ram, disk.
+    /// Where its root file system is: one of image, nfs, iscsi, fc, ram, disk.
     pub root: Root,
-    /// What the boot loader starts. Needed for the roots nfs and ram.
+    /// What the boot loader starts. Needed for the roots nfs and ram; of an image it says no more than the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Kernel>,
     /// At most one live body at any time. Default: true where the root is writable.
@@ -65,10 +66,16 @@ pub enum OsFamily {
     Solaris,
 }
 
-/// Exactly one of nfs, iscsi, fc, ram, disk (checked by `validate`), and the revision of what is there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+/// Exactly one of image, nfs, iscsi, fc, ram, disk (checked by `validate`), and the revision of what is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Root {
+    /// An image that was imported: read-only, with changes kept in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageRoot>,
+    /// Of an image: where changes are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
     /// A directory on an NFS server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nfs: Option<NfsRoot>,
@@ -159,11 +166,15 @@ pub struct RamRoot {}
 #[serde(deny_unknown_fields)]
 pub struct DiskRoot {}
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Kernel {
     /// The kernel: an http:// URL, or a path under the boot server's files.
-    pub path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// An image instead, with its kernel and the initrd that belongs to it: for a root on an NFS server of one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageName>,
     /// The initial RAM disk, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd: Option<String>,
@@ -208,6 +219,12 @@ pub struct Needs {
 }
 
 impl PersonaSpec {
+    /// The image that it boots, or whose kernel it does.
+    pub fn image(&self) -> Option<&ImageName> {
+        let kernel = self.kernel.as_ref().and_then(|kernel| kernel.image.as_ref());
+        self.root.image.as_ref().map(|image| &image.name).or(kernel)
+    }
+
     /// At most one live body: as declared, else where the root is writable.
     pub fn is_exclusive(&self) -> bool {
         self.exclusive.unwrap_or(self.root.is_writable())

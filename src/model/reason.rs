@@ -80,6 +80,7 @@ reasons! {
     MayRunFromDisk Person "A body that is not bound may run the persona from its disk."
     // What is wrong with the manifests.
     PersonaMissing Person "There is no such persona."
+    ImageMissing Person "The image is not imported, or not here whole yet."
     NetworkMissing Person "There is no such network."
     NicsDoNotMatch Person "The persona's NICs do not match the server's."
     PortNotFound Person "The switch has no such port, or several."

@@ -204,7 +204,7 @@ pub struct Capacity {
 }
 
 /// An amount of memory: digits with Ki, Mi, Gi, Ti (1024) or K, M, G, T (1000), or none for bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -159,7 +159,7 @@ fn answer_of(binding: &Held<BindingSpec>, body: Option<&Body>, objects: &Objects
     let target = binding.spec.target.server.as_ref();
     let server = target.and_then(|name| Some((name, &objects.servers.get(name)?.spec)));
     let once = body.and_then(|body| once(binding, body));
-    let answer = |(name, spec): (&Name, &ServerSpec)| Bound::of(binding, once, spec, objects).snapshot(name, spec).digest;
+    let answer = |(name, spec): (&Name, &ServerSpec)| Bound::of(binding, once, spec, objects).snapshot(name, spec, objects).digest;
     server.map(answer).unwrap_or_default()
 }
 
@@ -183,17 +183,17 @@ impl<'a> Bound<'a> {
     }
 
     /// What would be answered now. Of a persona that is not there: nothing that ever is (the holder has a problem).
-    fn snapshot(&self, server_name: &Name, server: &ServerSpec) -> Snapshot {
+    fn snapshot(&self, server_name: &Name, server: &ServerSpec, objects: &Objects) -> Snapshot {
         let (binding, persona) = (self.binding.as_ref(), self.persona.as_deref());
-        let nothing = Root { nfs: None, iscsi: None, fc: None, ram: None, disk: None, revision: None };
         let from_disk = persona.is_some_and(|p| p.root.disk.is_some());
         let snapshot = Snapshot {
             persona: binding.persona.clone(),
             hostname: binding.hostname.clone().unwrap_or_else(|| server_name.to_string()),
             arch: persona.map_or(server.arch, |p| p.os.arch),
             boot: if from_disk { BootDevice::Disk } else { BootDevice::Pxe },
-            root: persona.map_or(nothing, |p| p.root.clone()),
+            root: persona.map(|p| p.root.clone()).unwrap_or_default(),
             kernel: persona.and_then(|p| p.kernel.clone()),
+            image: persona.and_then(|p| objects.images.get(p.image()?)).map(|known| known.image.digest.clone()),
             claims: persona.map(|p| claims(&binding.persona, p, Some(binding))).unwrap_or_default(),
             macs: server.nics.iter().map(|n| n.mac).collect(),
             addresses: persona.map(|p| addresses(server, p, binding)).unwrap_or_default(),
@@ -206,7 +206,7 @@ impl<'a> Bound<'a> {
 
 /// A server as it boots by itself: it has no network here.
 fn own_disk(server: &ServerSpec) -> PersonaSpec {
-    let root = Root { nfs: None, iscsi: None, fc: None, ram: None, disk: Some(DiskRoot {}), revision: None };
+    let root = Root { disk: Some(DiskRoot {}), ..Root::default() };
     let os = Os { family: OsFamily::Linux, arch: server.arch };
     PersonaSpec { os, root, kernel: None, exclusive: Some(false), nics: Vec::new(), needs: None, agent: Agent::None }
 }
@@ -236,11 +236,12 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: O
             Err(error) => problems.push(Problem::new(Reason::NicsDoNotMatch, format!("{error} (server {server}); {}", error.hint()))),
         },
     }
+    problems.extend(persona.and_then(|persona| image_lacks(persona, objects)));
     if once.is_some_and(|once| once.boots == BootsOnce::Local) {
         // Whatever is on the disk has had an address once: it comes up where it disturbs nobody.
         ports.values_mut().for_each(|port| port.needed = true);
     }
-    let snapshot = bound.snapshot(server, spec);
+    let snapshot = bound.snapshot(server, spec, objects);
     Holder {
         authority: authority(binding, snapshot.digest.clone(), objects),
         server: server.clone(),
@@ -257,6 +258,16 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: O
         once: once.cloned(),
         problems,
     }
+}
+
+/// What it boots is not here: nothing that runs is disturbed for it.
+fn image_lacks(persona: &PersonaSpec, objects: &Objects) -> Option<Problem> {
+    let name = persona.image()?;
+    let why = match objects.images.get(name) {
+        None => format!("there is no image {name}: `embody image import {name} PATH` makes it"),
+        Some(known) => format!("image {name} is not here whole yet: {}", known.lacks.as_ref()?),
+    };
+    Some(Problem::new(Reason::ImageMissing, why))
 }
 
 /// The fixed addresses of the persona's NICs, by the MACs of the server's that they are on; of a bond, by each member's.

@@ -4,4 +4,6 @@
 
 pub(crate) mod api;
 pub(crate) mod boot;
+pub(crate) mod images;
 pub(crate) mod listen;
+pub(crate) mod nfs;

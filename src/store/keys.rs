@@ -10,6 +10,7 @@
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 
+use crate::model::image::ImageName;
 use crate::model::{Kind, Name};
 
 /// What people desire: one object each.
@@ -29,6 +30,8 @@ pub(crate) const PINS: &str = "records/2/pins/";
 pub(crate) const LOGINS: &str = "records/2/logins/";
 /// Addresses that machines were given, by address.
 pub(crate) const LEASES: &str = "records/2/leases/";
+/// What images there are, by name and version.
+pub(crate) const IMAGES: &str = "records/2/images/";
 /// What signs the tokens of starts.
 pub(crate) const SITE_KEY: &str = "records/2/site/key";
 /// A person took a store that went backwards as it was, and not everything that was in doubt then is known by now.
@@ -70,6 +73,10 @@ pub(crate) fn lease(address: Ipv4Addr) -> String {
     format!("{LEASES}{address}")
 }
 
+pub(crate) fn image(name: &ImageName) -> String {
+    format!("{IMAGES}{name}")
+}
+
 /// A key, read back.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
@@ -80,6 +87,7 @@ pub(crate) enum Key {
     Pin(Kind, Name),
     Login(Kind, Name),
     Lease(Ipv4Addr),
+    Image(ImageName),
     Signing,
     Doubt,
     /// A record where the first version had it; inside is what it is now.
@@ -95,7 +103,9 @@ impl Key {
             record(rest)
         } else {
             // It had neither of these.
-            record(key).filter(|record| !matches!(record, Key::Lease(_) | Key::Signing)).map(|record| Key::Old(Box::new(record)))
+            record(key)
+                .filter(|record| !matches!(record, Key::Lease(_) | Key::Image(_) | Key::Signing))
+                .map(|record| Key::Old(Box::new(record)))
         }
     }
 }
@@ -121,6 +131,7 @@ fn record(rest: &str) -> Option<Key> {
         "pins" => kind_and_name(rest).map(|(kind, name)| Key::Pin(kind, name)),
         "logins" => kind_and_name(rest).map(|(kind, name)| Key::Login(kind, name)),
         "leases" => rest.parse().ok().map(Key::Lease),
+        "images" => rest.parse().ok().map(Key::Image),
         "site" => (rest == "key").then_some(Key::Signing),
         "doubt" => (rest == "store").then_some(Key::Doubt),
         _ => None,
@@ -137,6 +148,7 @@ impl Display for Key {
             Key::Pin(kind, name) => pin(*kind, name),
             Key::Login(kind, name) => login(*kind, name),
             Key::Lease(address) => lease(*address),
+            Key::Image(name) => image(name),
             Key::Signing => SITE_KEY.to_owned(),
             Key::Doubt => DOUBT.to_owned(),
             Key::Old(record) => record.to_string().replacen(CURRENT, "", 1),
@@ -153,11 +165,12 @@ mod tests {
     fn what_is_built_is_read_back() {
         let name: Name = "web-1.rack2".parse().unwrap();
         let mut keys = vec![Key::Body(name.clone()), Key::Approval(name.clone()), Key::Pause("everything".into()), Key::Doubt];
-        keys.extend([Key::Signing, Key::Lease(Ipv4Addr::new(10, 1, 10, 7))]);
+        keys.extend([Key::Signing, Key::Lease(Ipv4Addr::new(10, 1, 10, 7)), Key::Image("web:2026.11".parse().unwrap())]);
         keys.extend(KINDS.map(|kind| Key::Object(kind, name.clone())));
         keys.extend(KINDS.map(|kind| Key::Pin(kind, name.clone())));
         keys.extend(KINDS.map(|kind| Key::Login(kind, name.clone())));
-        let records: Vec<Key> = keys.iter().filter(|key| !matches!(key, Key::Object(..) | Key::Lease(_) | Key::Signing)).cloned().collect();
+        let records: Vec<Key> =
+            keys.iter().filter(|key| !matches!(key, Key::Object(..) | Key::Lease(_) | Key::Image(_) | Key::Signing)).cloned().collect();
         keys.extend(records.into_iter().map(|record| Key::Old(Box::new(record))));
         let texts: std::collections::BTreeSet<String> = keys.iter().map(Key::to_string).collect();
         assert_eq!(texts.len(), keys.len());

@@ -20,7 +20,7 @@ pub struct Guest {
 }
 
 /// The newest kernel that is meant for virtual machines.
-fn version() -> Option<String> {
+pub fn version() -> Option<String> {
     let names = fs::read_dir("/boot").ok()?.flatten().filter_map(|e| e.file_name().into_string().ok());
     let mut versions: Vec<String> = names
         .filter_map(|n| n.strip_prefix("vmlinuz-").map(str::to_owned))
@@ -38,7 +38,7 @@ fn sh(script: &str, arguments: &[&Path]) -> Vec<u8> {
 }
 
 /// A static busybox.
-fn busybox() -> Option<PathBuf> {
+pub fn busybox() -> Option<PathBuf> {
     ["/usr/bin/busybox", "/bin/busybox", "/usr/local/bin/busybox"].map(PathBuf::from).into_iter().find(|p| p.exists())
 }
 

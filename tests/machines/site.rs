@@ -144,8 +144,12 @@ impl Site {
 
     /// The page of a machine, as somebody in one of the networks sees it.
     pub async fn page(&self, address: &str) -> Option<String> {
-        let output =
-            self.lab.in_services("busybox").args(["timeout", "3", "busybox", "wget", "-qO-", &format!("http://{address}/")]).output().await;
+        self.file(address, "").await
+    }
+
+    pub async fn file(&self, address: &str, path: &str) -> Option<String> {
+        let url = format!("http://{address}/{path}");
+        let output = self.lab.in_services("busybox").args(["timeout", "3", "busybox", "wget", "-qO-", &url]).output().await;
         output.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
     }
 

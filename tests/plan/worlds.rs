@@ -474,6 +474,7 @@ fn snapshot(rack: &Rack, server: &str, of: Of) -> Snapshot {
     let name_of = name(of.persona);
     let held = rack.objects.bindings.get(binding);
     let snapshot = Snapshot {
+        image: None,
         persona: name_of.clone(),
         hostname: server.to_owned(),
         arch: persona.os.arch,

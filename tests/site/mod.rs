@@ -11,11 +11,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use embody::testing::byte_channel;
 use embody::testing::control::operator::{
-    ApprovalShown, Approving, Control, Declaring, DiscoveredRow, Forecast, ForecastStep, LeaseRow, PauseRow, PortRow, Refusal, Scope,
-    StartRow,
+    ApprovalShown, Approving, Control, Declaring, DiscoveredRow, Forecast, ForecastStep, ImageRow, LeaseRow, PauseRow, PortRow, Refusal,
+    Scope, StartRow,
 };
 use embody::testing::control::status_writer::Site as Conditions;
 use embody::testing::model::body::BootsOnce;
+use embody::testing::model::image::{Image, ImageName};
 use embody::testing::model::{Kind, Name, Object};
 use embody::testing::server::api;
 use embody::testing::store::{Change, Changes, Entry, Expect, Lease, Revision, Store, StoreError, Write};
@@ -179,6 +180,15 @@ impl StandIn {
 
 #[async_trait]
 impl Control for StandIn {
+    async fn images(&self) -> Result<Vec<ImageRow>, Refusal> {
+        Ok(Vec::new())
+    }
+    async fn add_image(&self, name: &ImageName, _image: Image) -> Result<String, Refusal> {
+        self.note(format!("image {name}"))
+    }
+    async fn remove_image(&self, name: &ImageName, force: bool) -> Result<String, Refusal> {
+        self.note(format!("remove {name} {force}"))
+    }
     async fn forecast(&self, changes: Vec<Object>) -> Forecast {
         let step = |o: &Object| ForecastStep {
             wave: 1,

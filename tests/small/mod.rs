@@ -18,7 +18,7 @@ use embody::testing::clock::Clock;
 use embody::testing::control::actions::Operators;
 use embody::testing::control::booting::{Answer, Shared};
 use embody::testing::control::controller::{Controller, Message, Parts, Remembered};
-use embody::testing::control::operator::{Control, Forecast};
+use embody::testing::control::operator::{Control, Forecast, Refusal};
 use embody::testing::control::worker::Report;
 use embody::testing::limits;
 use embody::testing::model::fact::Power;
@@ -243,6 +243,20 @@ impl Small {
             to_controller.send_replace(Some(messages));
             controller.run(inbox, inbound, watch).await;
         }));
+    }
+
+    /// Gives an image a content: 64 times this digit.
+    pub async fn import(&self, image: &str, digit: char) -> Result<String, Refusal> {
+        let record = json!({ "digest": digit.to_string().repeat(64), "entries": 3, "bytes": 4096, "kernel": { "version": "6.1.0", "path": "/boot/vmlinuz-6.1.0" },
+            "imported": format!("2026-11-{}T00:00:00Z", digit.to_digit(16).unwrap() + 10), "by": "ann" });
+        self.words.add_image(&image.parse().unwrap(), serde_json::from_value(record).unwrap()).await
+    }
+
+    /// The files of that content are here now, or something of them is not.
+    pub async fn image_is(&self, digit: char, lacks: Option<&str>) {
+        self.boot.images.is(&digit.to_string().repeat(64), lacks.map(str::to_owned));
+        let to_controller = self.to_controller.borrow().clone().unwrap();
+        to_controller.send(Message::Images).await.unwrap();
     }
 
     /// What the machine of the server is told to boot.

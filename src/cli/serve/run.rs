@@ -19,6 +19,7 @@ use crate::gitops;
 use crate::limits;
 use crate::manifest;
 use crate::model::Object;
+use crate::server::images::Keeper;
 use crate::server::{api, boot, listen};
 use crate::store::{self, Lease, LeaseEnd, Records, Store, StoreError, StoreSpec};
 
@@ -42,6 +43,8 @@ pub enum ServeError {
     Store(#[source] StoreError),
     #[error("the API cannot be served")]
     Api(#[source] api::BindError),
+    #[error("images cannot be kept")]
+    Images(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("no UDP socket can be opened")]
     Sockets(#[source] std::io::Error),
     #[error("signals cannot be awaited")]
@@ -69,7 +72,10 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let listener = api::Listener::bind(&options.socket).map_err(ServeError::Api)?;
     tracing::info!(socket = %options.socket.display(), "the API is served");
     let site: Site = watch::Sender::default();
-    let backend = Arc::new(api::Backend::new(desired, people, check(), site.clone()));
+    let shared = Shared::default();
+    let keeper = Keeper::open(&options.data, Arc::clone(&desired), shared.clone(), controller.clone())
+        .map_err(|error| ServeError::Images(error.into()))?;
+    let backend = Arc::new(api::Backend::new(desired, people, check(), site.clone()).with_images(Arc::clone(&keeper)));
     let mut tasks = JoinSet::new();
     let mut stop = shutdown.clone();
     tasks.spawn({
@@ -81,8 +87,9 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
             }
         }
     });
-    let shared = Shared::default();
-    tasks.spawn(boot::serve(controller.clone(), holding, shared.clone(), site.clone(), options.boot));
+    tasks.spawn(Arc::clone(&keeper).run());
+    let boot = boot::Options { keeper: Some(keeper), ..options.boot };
+    tasks.spawn(boot::serve(controller.clone(), holding, shared.clone(), site.clone(), boot));
     if let Some(directory) = options.manifests {
         tasks.spawn(gitops::directory::run(directory, options.prune, backend, controller, site.clone()));
     }

@@ -64,7 +64,7 @@ struct ResumeRequest {
     scope: Scope,
 }
 
-fn sentence(message: String) -> Answer {
+pub(super) fn sentence(message: String) -> Answer {
     Ok(Json(json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "message": message })))
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::control::operator::Refusal;
 use crate::model::Kind;
+use crate::model::image::ImageName;
 use crate::store::StoreError;
 
 /// An answer that is not the one hoped for.
@@ -40,6 +41,10 @@ impl ApiError {
 
     pub fn not_found(kind: Kind, name: &str) -> ApiError {
         ApiError::new(404, "NotFound", format!("{}.embody.dev \"{name}\" not found", kind.plural()))
+    }
+
+    pub(super) fn no_such_image(name: &ImageName) -> ApiError {
+        ApiError::new(404, "NotFound", format!("there is no image {name}"))
     }
 
     pub fn no_such_path() -> ApiError {

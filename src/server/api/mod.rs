@@ -11,6 +11,7 @@ pub(crate) mod columns;
 pub(crate) mod decode;
 mod discovery;
 pub(crate) mod fault;
+mod images;
 mod known;
 pub(crate) mod objects;
 mod refer;

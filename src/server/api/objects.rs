@@ -20,6 +20,7 @@ use crate::control::outbox::STATUSES_STORED;
 use crate::control::status_writer::Site;
 use crate::limits::API_ATTEMPTS;
 use crate::model::{Kind, Meta, Name, Object, Spec, secret::Hidden};
+use crate::server::images::Keeper;
 use crate::store::{Entry, Expect, Revision, Store, StoreError, Write};
 
 /// The prefix of all objects in the store.
@@ -81,13 +82,29 @@ pub struct Backend {
     pub(super) writing: Mutex<()>,
     known: Known,
     site: Site,
+    /// Who keeps the files of images.
+    pub(crate) images: Option<Arc<Keeper>>,
     /// Of the directory that is watched, if one is.
     pub(crate) source: super::source::Source,
 }
 
 impl Backend {
     pub fn new(store: Arc<dyn Store>, control: Arc<dyn Control>, check: Check, site: Site) -> Backend {
-        Backend { store, control, check, writing: Mutex::new(()), known: Known::default(), site, source: super::source::Source::default() }
+        Backend {
+            store,
+            control,
+            check,
+            writing: Mutex::new(()),
+            known: Known::default(),
+            site,
+            images: None,
+            source: super::source::Source::default(),
+        }
+    }
+
+    /// With somebody who keeps the files of images.
+    pub(crate) fn with_images(self, keeper: Arc<Keeper>) -> Backend {
+        Backend { images: Some(keeper), ..self }
     }
 
     /// What whoever reads should know: statuses that are older than they seem.

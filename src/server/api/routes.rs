@@ -12,7 +12,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, WARNING};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use tokio::sync::watch as signal;
 use super::fault::{ApiError, chain};
 use super::objects::{Backend, DryRun, Intent, Preconditions};
 use super::selector::LabelSelector;
-use super::{actions, columns, decode, discovery, watch};
+use super::{actions, columns, decode, discovery, images, watch};
 use crate::limits::{API_BODY_BYTES, API_BODY_WITHIN};
 use crate::model::kind::{API_VERSION, KINDS};
 use crate::model::{Kind, Meta, Name, Object};
@@ -63,6 +63,10 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .route("/starts", get(actions::starts))
         .route("/discovered", get(actions::discovered))
         .route("/siteKey/rotate", post(actions::rotate_key))
+        .route("/images", get(images::list))
+        .route("/images/{name}", put(images::import).delete(images::remove))
+        .route("/images/{name}/verify", post(images::verify))
+        .route("/images/{name}/tree", get(images::tree))
         .route("/events", get(actions::events))
         .route("/{plural}", get(list).post(create))
         .route("/{plural}/{name}", get(read).put(replace).patch(patch).delete(delete))

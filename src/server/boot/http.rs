@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, Request, State};
 use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -19,11 +19,12 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::io::ReaderStream;
 use tower_http::services::{ServeDir, ServeFile};
 
 use super::{Desk, base, joined};
 use crate::boot::answer::{Ask, Verdict, judge, plain};
-use crate::boot::script::{self, For, JOINED};
+use crate::boot::script::{self, For, IMAGE, INITRD, JOINED, KERNEL, STOCK_INITRD};
 use crate::boot::token::Token;
 use crate::control::booting::{Answer, Hello};
 use crate::control::controller::Message;
@@ -32,6 +33,7 @@ use crate::limits;
 use crate::manifest::escaped;
 use crate::model::server::Arch;
 use crate::model::{Mac, Name};
+use crate::server::images::Wanted;
 use crate::server::listen::{self, Bounds};
 
 #[derive(Clone)]
@@ -113,6 +115,7 @@ fn router(desk: Desk) -> Router {
         .nest("/loader", loaders)
         .nest_service("/files", files)
         .route(&format!("{JOINED}{{*parts}}"), get(joined_initrds))
+        .route(&format!("{IMAGE}{{digest}}/{{what}}"), get(of_image))
         .layer(seen)
         .route("/boot.ipxe", get(first))
         .route("/boot/{mac}", get(script))
@@ -178,6 +181,29 @@ fn text(script: String) -> Response {
 
 async fn joined_initrds(State(http): State<Http>, Path(parts): Path<String>) -> Response {
     joined::answer(&http.desk.options.files, &parts).await
+}
+
+/// A kernel or an initrd of an image, by the image's digest: from whoever has it, leader or not.
+async fn of_image(State(http): State<Http>, Path((digest, what)): Path<(String, String)>) -> Response {
+    let wanted = match what.as_str() {
+        KERNEL => Wanted::Kernel,
+        INITRD => Wanted::Initrd,
+        STOCK_INITRD => Wanted::StockInitrd,
+        _ => return (StatusCode::NOT_FOUND, "expected kernel, initrd or stock-initrd\n").into_response(),
+    };
+    let Some(keeper) = &http.desk.options.keeper else { return StatusCode::NOT_FOUND.into_response() };
+    match keeper.file(&digest, wanted).await {
+        Ok(Some((file, size))) => {
+            let body = Body::from_stream(ReaderStream::with_capacity(tokio::fs::File::from_std(file), limits::FILE_CHUNK));
+            ([(header::CONTENT_LENGTH, size.to_string()), (header::CONTENT_TYPE, "application/octet-stream".to_owned())], body)
+                .into_response()
+        }
+        Ok(None) => (StatusCode::NOT_FOUND, "there is no such image here, or it has no such file\n").into_response(),
+        Err(why) => {
+            tracing::error!(image = plain(&digest), what, error = why, "a file of an image cannot be served");
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", plain(&why))).into_response()
+        }
+    }
 }
 
 /// Asks the machine who it is: for everybody the same, so that it can stand in any DHCP server's configuration.
@@ -311,6 +337,10 @@ async fn fetched(State(http): State<Http>, request: Request, next: Next) -> Resp
         Some(server) if response.status() == StatusCode::NOT_FOUND => {
             http.misses_file(&server, &path);
         }
+        Some(server) if response.status() == StatusCode::INTERNAL_SERVER_ERROR && path.starts_with(IMAGE) => {
+            let what = "its image is damaged: the log of the controller names the file, and `embody image verify` all of them";
+            http.desk.failed(&server, what.to_owned());
+        }
         Some(_) | None => {}
     }
     response
@@ -337,10 +367,18 @@ impl Http {
     /// Of what its script names, which one a path is.
     fn stage_of(&self, server: &Name, path: &str) -> Option<Stage> {
         let view = self.desk.shared.view.borrow().clone()?;
-        let kernel = view.machine_of(server)?.standing.as_ref()?.kernel.as_ref()?;
+        let standing = view.machine_of(server)?.standing.clone()?;
+        if let Some(image) = &standing.image {
+            return match path.strip_prefix(IMAGE)?.strip_prefix(image.as_str())?.trim_start_matches('/') {
+                KERNEL => Some(Stage::Kernel),
+                INITRD | STOCK_INITRD => Some(Stage::Initrd),
+                _ => None,
+            };
+        }
+        let kernel = standing.kernel.as_ref()?;
         let is_it = |file: &str| path.strip_prefix("/files/") == Some(file.trim_start_matches('/'));
         let is_initrd = kernel.initrd.as_deref().is_some_and(is_it) || joined::is_of(path, &kernel.initrds);
-        if is_it(&kernel.path) { Some(Stage::Kernel) } else { is_initrd.then_some(Stage::Initrd) }
+        if kernel.path.as_deref().is_some_and(is_it) { Some(Stage::Kernel) } else { is_initrd.then_some(Stage::Initrd) }
     }
 }
 
@@ -358,6 +396,9 @@ async fn failed(State(http): State<Http>, Path((server, token, what)): Path<(Str
 
 /// What is in the initrd failed, and says how.
 async fn failed_in_words(State(http): State<Http>, Path((server, token)): Path<(String, String)>, body: Bytes) -> Response {
+    if http.desk.view().is_none_or(|(view, _)| view.key.is_none()) {
+        return later();
+    }
     let Some((server, _)) = http.run(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
         return GONE.into_response();
     };
@@ -372,6 +413,10 @@ async fn stage(State(http): State<Http>, Path((server, token, name)): Path<(Stri
         "root" => Stage::Root,
         _ => return (StatusCode::NOT_FOUND, "expected the stage initrd or root\n").into_response(),
     };
+    // Whoever does not act, or not yet, cannot tell whose token it is.
+    if http.desk.view().is_none_or(|(view, _)| view.key.is_none()) {
+        return later();
+    }
     let Some((server, _)) = http.run(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
         return GONE.into_response();
     };

@@ -10,6 +10,7 @@ pub(crate) mod http;
 mod joined;
 pub(crate) mod network;
 pub(crate) mod pool;
+mod roots;
 mod tftp;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,6 +33,7 @@ use crate::control::timeline::{Stage, Timelines};
 use crate::limits;
 use crate::model::network::BootMode;
 use crate::model::{Mac, Name};
+use crate::server::images::Keeper;
 use crate::store::LeaseEnd;
 
 /// The channel to the controller, while this controller acts.
@@ -40,7 +42,7 @@ pub(crate) type Controller = watch::Receiver<Option<mpsc::Sender<Message>>>;
 pub(crate) type Holding = watch::Receiver<Option<Arc<LeaseEnd>>>;
 
 /// What is served, and where.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// Where scripts and files are served over HTTP.
     pub address: SocketAddr,
@@ -52,6 +54,8 @@ pub struct Options {
     pub loaders: PathBuf,
     /// The address that moves with the lease, and its interface where that is not the one with an address beside it.
     pub vip: Option<(Ipv4Net, Option<String>)>,
+    /// Who has the files of images.
+    pub keeper: Option<Arc<Keeper>>,
 }
 
 /// Who answers, by what right, and what is known of who asks.
@@ -262,6 +266,9 @@ pub async fn serve(controller: Controller, lease: Holding, shared: Shared, site:
     }
     tasks.spawn(http::serve(desk.clone()));
     tasks.spawn(dhcp::serve(desk.clone()));
+    if let Some(keeper) = desk.options.keeper.clone() {
+        tasks.spawn(roots::serve(desk.clone(), keeper));
+    }
     tasks.spawn(tftp::serve(desk));
     while tasks.join_next().await.is_some() {}
 }

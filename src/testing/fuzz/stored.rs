@@ -103,7 +103,15 @@ fn entry(key: &Key, entry: Entry) -> Result<(), String> {
     match key {
         Key::Object(..) => object(&entry.value),
         Key::Old(inner) => old(inner, &entry),
-        Key::Body(_) | Key::Approval(_) | Key::Pause(_) | Key::Pin(..) | Key::Login(..) | Key::Lease(_) | Key::Signing | Key::Doubt => {
+        Key::Body(_)
+        | Key::Approval(_)
+        | Key::Pause(_)
+        | Key::Pin(..)
+        | Key::Login(..)
+        | Key::Lease(_)
+        | Key::Image(_)
+        | Key::Signing
+        | Key::Doubt => {
             let damaged = records::rewritten(key, &Entry { damaged: true, ..entry.clone() });
             hold(damaged.is_err(), || "a damaged record reads".to_owned())?;
             let Ok(written) = records::rewritten(key, &entry) else { return Ok(()) };
@@ -138,9 +146,15 @@ fn old(inner: &Key, entry: &Entry) -> Result<(), String> {
     let was_one = match inner {
         Key::Pin(..) => begins(b"\""),
         Key::Body(_) => begins(b"{"),
-        Key::Approval(_) | Key::Pause(_) | Key::Login(..) | Key::Lease(_) | Key::Signing | Key::Doubt | Key::Object(..) | Key::Old(_) => {
-            true
-        }
+        Key::Approval(_)
+        | Key::Pause(_)
+        | Key::Login(..)
+        | Key::Lease(_)
+        | Key::Image(_)
+        | Key::Signing
+        | Key::Doubt
+        | Key::Object(..)
+        | Key::Old(_) => true,
     };
     let text = String::from_utf8_lossy(&new.value);
     hold(!reads || was_one, || format!("what did not read becomes `{text}`, by which nothing is known of it"))

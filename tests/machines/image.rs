@@ -1,0 +1,152 @@
+//! Machines that run an image: its root over NFS, its identity with it, whichever machine it is on.
+//!
+//! Leaves out: a whole distribution (`--long`). The image is made here: a busybox, the host's cloud kernel with its modules, and
+//! `tests/peers/image-init.sh` as its init.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::initrd::{busybox, version};
+use super::lab::peer;
+use super::machine::Kind;
+use super::programs::until;
+use super::site::{ADDRESS, AUTO, RACKS, Site, is_missing};
+use super::story::last_start;
+
+/// Of the file that the guest reads again and again.
+const BIG: usize = 24 << 20;
+
+/// A tree to import, of this version.
+fn tree(dir: &Path, release: &str) -> PathBuf {
+    let (root, kernel) = (dir.join(release), version().expect("linux-image-cloud-amd64 is installed"));
+    for directory in ["bin", "sbin", "boot", "lib/modules", "proc", "sys", "dev", "run", "etc", "srv/many", "var/tmp", "tmp", "root"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    let program = |name: &str, bytes: &[u8], mode: u32| {
+        fs::write(root.join(name), bytes).unwrap();
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    program("bin/busybox", &fs::read(busybox().expect("busybox-static is installed")).unwrap(), 0o755);
+    program("sbin/init", &fs::read(peer("image-init.sh")).unwrap(), 0o755);
+    program("bin/su-like", b"#!/bin/sh\n", 0o4755);
+    let applets = Command::new(busybox().unwrap()).arg("--list").output().unwrap();
+    for applet in String::from_utf8(applets.stdout).unwrap().lines().filter(|applet| *applet != "busybox") {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    fs::copy(Path::new("/boot").join(format!("vmlinuz-{kernel}")), root.join("boot").join(format!("vmlinuz-{kernel}"))).unwrap();
+    let copied = Command::new("cp").arg("-a").arg(Path::new("/lib/modules").join(&kernel)).arg(root.join("lib/modules")).status().unwrap();
+    assert!(copied.success());
+    fs::write(root.join("etc/version"), format!("{release}\n")).unwrap();
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/srv:/bin/sh\n").unwrap();
+    fs::write(root.join("etc/group"), "root:x:0:\nwww-data:x:33:\n").unwrap();
+    fs::write(root.join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+    fs::write(root.join("srv/secret"), "of www-data\n").unwrap();
+    fs::set_permissions(root.join("srv/secret"), fs::Permissions::from_mode(0o640)).unwrap();
+    chown(root.join("srv/secret"), Some(33), Some(33)).unwrap();
+    fs::set_permissions(root.join("var/tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+    for n in 0..2_000 {
+        fs::write(root.join(format!("srv/many/{n}")), n.to_string()).unwrap();
+    }
+    let big: Vec<u8> = (0..BIG).map(|n| ((n * 2_654_435_761) >> 7) as u8).collect();
+    fs::write(root.join("srv/big"), big).unwrap();
+    root
+}
+
+fn persona(image: &str) -> String {
+    format!(
+        "apiVersion: embody.dev/v1alpha1\nkind: Persona\nmetadata: {{ name: p }}\nspec:\n  os: {{ family: linux }}\n  root: {{ image: {{ name: \"{image}\" }} }}\n  \
+         exclusive: true\n  agent: required\n  kernel: {{ cmdline: \"{}\" }}\n  nics: [ {{ name: boot, untagged: boot, boot: true, address: {ADDRESS}/24 }} ]\n",
+        super::initrd::COMMAND_LINE
+    )
+}
+
+/// What the page of the guest says of it.
+async fn page(site: &Site) -> String {
+    let words = || site.machines.iter().map(|m| m.last_words()).collect::<String>();
+    until("its page", Duration::from_secs(60), async || match site.page(ADDRESS).await {
+        Some(_) => Ok(()),
+        None => Err(format!("{}\n{}", site.controller.log(), words())),
+    })
+    .await;
+    site.page(ADDRESS).await.unwrap_or_else(|| panic!("{}", words()))
+}
+
+fn word<'a>(page: &'a str, what: &str) -> &'a str {
+    page.split_whitespace().find_map(|word| word.strip_prefix(what)).unwrap_or_else(|| panic!("no {what} in {page}"))
+}
+
+/// The lines that a guest wrote of its rounds over the whole of its root: begun, ended, the sum.
+async fn rounds(site: &Site) -> Vec<(f64, f64, String)> {
+    let page = site.file(ADDRESS, "rounds.txt").await.unwrap_or_default();
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [begun, ended, sum] = words.as_slice() else { return None };
+        Some((begun.parse().ok()?, ended.parse().ok()?, (*sum).to_owned()))
+    };
+    page.lines().filter_map(line).collect()
+}
+
+#[tokio::test]
+async fn an_image_is_one_identity_on_whichever_machine_and_outlives_its_controller() {
+    let kinds = [Kind::Bios, Kind::UefiRom];
+    if is_missing(&kinds) {
+        return;
+    }
+    let _rack = RACKS.acquire().await;
+    let mut site = Site::start(&kinds, AUTO).await;
+    let dir = tempfile::TempDir::new().unwrap();
+    for release in ["1", "2"] {
+        let root = tree(dir.path(), release);
+        eprintln!("{}", site.controller.run(&["image", "import", &format!("web:{release}"), root.to_str().unwrap()]).await);
+    }
+    site.controller.apply(&persona("web:1")).await;
+    site.bind("a", "").await;
+    let took = site.ready(300).await;
+    eprintln!("BIOS: as desired after {:.1} s. {}", took.as_secs_f64(), last_start(&site.why().await));
+    let on_a = page(&site).await;
+    eprintln!("{on_a}");
+    assert_eq!((word(&on_a, "name="), word(&on_a, "version=")), ("web-1", "1"));
+    let files = site.file(ADDRESS, "files.txt").await.unwrap();
+    for expected in ["secret-read", "appended", "4755 0 /bin/su-like", "1777 0 /var/tmp", "640 33 /srv/secret", "2000"] {
+        assert!(files.contains(expected), "{expected}: {files}");
+    }
+    outlives_its_controller(&mut site, &dir.path().join("1")).await;
+    // To the other one, and to the next revision and back.
+    site.bind("b", "").await;
+    let took = site.ready(300).await;
+    eprintln!("UEFI: as desired after {:.1} s. {}", took.as_secs_f64(), last_start(&site.why().await));
+    let on_b = page(&site).await;
+    assert_eq!((word(&on_b, "machine="), word(&on_b, "version=")), (word(&on_a, "machine="), "1"), "{on_b}");
+    for (restart, release) in [(1, "2"), (2, "1")] {
+        site.controller.apply(&persona(&format!("web:{release}"))).await;
+        site.bind("b", &format!(", restart: {restart}")).await;
+        site.ready(300).await;
+        let now = page(&site).await;
+        assert_eq!((word(&now, "machine="), word(&now, "version=")), (word(&on_a, "machine="), release), "{now}");
+    }
+}
+
+/// SIGKILL, and five seconds with nobody there, while the guest reads all of its root.
+async fn outlives_its_controller(site: &mut Site, root: &Path) {
+    let sum = Command::new("md5sum").arg(root.join("srv/big")).output().unwrap().stdout;
+    let sum = String::from_utf8(sum).unwrap().split(' ').next().unwrap().to_owned();
+    until("rounds", Duration::from_secs(120), async || if rounds(site).await.len() >= 2 { Ok(()) } else { Err("none yet".to_owned()) })
+        .await;
+    let before = rounds(site).await.len();
+    site.controller.kill().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    site.controller.start().await;
+    until("more rounds", Duration::from_secs(120), async || match rounds(site).await.len() {
+        n if n >= before + 3 => Ok(()),
+        n => Err(format!("{n} of {}\n{}", before + 3, site.machines[0].last_words())),
+    })
+    .await;
+    let all = rounds(site).await;
+    assert!(all.iter().all(|(_, _, found)| *found == sum), "{all:?}");
+    let longest = all.iter().map(|(begun, ended, _)| ended - begun).fold(0.0, f64::max);
+    eprintln!("the longest round over its root, with the controller killed for 5 s: {longest:.1} s; {} rounds", all.len());
+    assert_eq!(site.machines[0].serial().matches("init of").count(), 1, "it was not started anew");
+}

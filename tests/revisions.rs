@@ -1,0 +1,134 @@
+//! Images of personas in virtual time: nothing starts, and nothing that runs is disturbed, for an image that is not here whole.
+
+mod small;
+
+use std::time::Duration;
+
+use embody::testing::control::operator::{Control, Refusal};
+use embody::testing::model::fact::Power;
+use embody::testing::model::{Kind as ObjectKind, Object};
+use embody::testing::sim::switch::Kind;
+use serde_json::json;
+use small::{Small, name};
+use tokio::time::sleep;
+
+const A_WHILE: Duration = Duration::from_secs(300);
+
+/// Persona p, whose root is this image.
+fn persona(image: &str) -> Object {
+    let nic = json!({ "name": "front", "untagged": "web", "boot": true });
+    let spec = json!({ "os": { "family": "linux" }, "root": { "image": { "name": image } }, "nics": [nic] });
+    Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Persona", "metadata": { "name": "p" }, "spec": spec })).unwrap()
+}
+
+async fn site() -> Small {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    site.apply(vec![persona("web:1")]).await;
+    // Until somebody acts.
+    sleep(Duration::from_secs(5)).await;
+    site
+}
+
+impl Small {
+    fn is_on(&self) -> bool {
+        self.centre.power(&name("s")) == Some(Power::On)
+    }
+
+    async fn says(&self) -> String {
+        self.words.why(ObjectKind::Binding, &name("b")).await.unwrap()
+    }
+
+    async fn removes(&self, image: &str, force: bool) -> Result<String, String> {
+        self.words.remove_image(&image.parse().unwrap(), force).await.map_err(|refusal| match refusal {
+            Refusal::Refused { why } => why,
+            other => panic!("{other:?}"),
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_persona_waits_for_its_image_and_starts_once_it_is_here() {
+    let site = site().await;
+    sleep(A_WHILE).await;
+    let why = site.says().await;
+    assert!(why.contains("there is no image web:1") && why.contains("embody image import web:1"), "{why}");
+    assert!(!site.is_on());
+    site.import("web:1", 'a').await.unwrap();
+    sleep(A_WHILE).await;
+    assert!(site.says().await.contains("image web:1 is not here whole yet") && !site.is_on());
+    site.image_is('a', Some("7 of its files are not here")).await;
+    sleep(A_WHILE).await;
+    assert!(site.says().await.contains("7 of its files are not here") && !site.is_on());
+    site.image_is('a', None).await;
+    site.ready().await;
+    let told = site.boot().await;
+    let digest = "a".repeat(64);
+    assert!(
+        told.script.contains(&format!("/image/{digest}/kernel initrd=initrd embody.root=nfs:192.0.2.1:/{digest}/s/")),
+        "{}",
+        told.script
+    );
+    // What its record says is said of the server that it runs on.
+    let rows = site.words.images().await.unwrap();
+    assert_eq!((rows[0].personas.as_slice(), rows[0].servers.as_slice()), (&[name("p")][..], &[name("s")][..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_is_left_alone_while_the_next_image_is_not_here() {
+    let mut site = site().await;
+    site.import("web:1", 'a').await.unwrap();
+    site.image_is('a', None).await;
+    site.ready().await;
+    site.apply(vec![persona("web:2")]).await;
+    sleep(A_WHILE).await;
+    assert!(site.says().await.contains("there is no image web:2"), "{}", site.says().await);
+    assert!(site.is_on());
+    // A machine that begins anew by itself gets what stands, as long as that is here.
+    assert!(site.boot().await.script.contains(&"a".repeat(64)));
+    site.image_is('a', Some("1 of its files are not here")).await;
+    sleep(Duration::from_secs(5)).await;
+    let told = site.boot().await;
+    assert!(told.persona.is_none() && told.says.contains("1 of its files are not here"), "{told:?}");
+    site.image_is('a', None).await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(site.boot().await.persona.is_some());
+    // The records are in the store.
+    site.restart();
+    sleep(A_WHILE).await;
+    let rows = site.words.images().await.unwrap();
+    assert_eq!((rows.len(), rows[0].image.digest.as_str()), (1, "a".repeat(64).as_str()));
+    assert!(site.is_on() && site.boot().await.persona.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_keeps_its_content() {
+    let site = site().await;
+    site.import("web:1", 'a').await.unwrap();
+    for (digit, says) in [('a', "with the same content"), ('b', "give this one another version")] {
+        match site.import("web:1", digit).await {
+            Err(Refusal::Refused { why }) => assert!(why.contains("is there already") && why.contains(says), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_named_runs_or_can_be_gone_back_to_is_not_removed() {
+    let site = site().await;
+    for (version, digit) in [("web:1", 'a'), ("web:2", 'b'), ("web:3", 'c'), ("web:4", 'd'), ("web:5", 'e')] {
+        site.import(version, digit).await.unwrap();
+        site.image_is(digit, None).await;
+    }
+    site.ready().await;
+    assert!(site.removes("web:1", true).await.unwrap_err().contains("persona p names it"));
+    site.apply(vec![persona("web:5")]).await;
+    sleep(Duration::from_secs(5)).await;
+    let why = site.removes("web:1", true).await.unwrap_err();
+    assert!(why.contains("server s may run it (persona p)"), "{why}");
+    assert!(site.removes("web:4", false).await.unwrap_err().contains("one of the last 3 of web"));
+    site.removes("web:2", false).await.unwrap();
+    site.removes("web:4", true).await.unwrap();
+    assert!(matches!(site.words.remove_image(&"web:4".parse().unwrap(), true).await, Err(Refusal::NotFound { .. })));
+    // A name that was removed can be given anew, to another content: what names it is outdated then.
+    site.import("web:2", 'f').await.unwrap();
+}
