@@ -233,5 +233,5 @@ pub(crate) const IMAGES_LOOKED_AT: Duration = Duration::from_secs(10);
 /// Parts of an image on their way to whoever exports it.
 pub(crate) const TREE_CHUNKS: usize = 8;
 pub(crate) const TREE_CHUNK: usize = 256 << 10;
-/// Read of a kernel or initrd at a time.
-pub(crate) const FILE_CHUNK: usize = 128 << 10;
+/// How long the controller that acts may take to be reached by one that copies an image from it.
+pub(crate) const COPY_CONNECTS_WITHIN: Duration = Duration::from_secs(5);

@@ -103,6 +103,9 @@ pub mod control {
     pub mod controller {
         pub use crate::control::controller::{Controller, Message, Parts, Remembered};
     }
+    pub mod images {
+        pub use crate::control::images::Here;
+    }
     pub mod operator {
         pub use crate::control::operator::{
             ApprovalShown, Approving, Control, Declaring, DiscoveredRow, Forecast, ForecastStep, ImageRow, LeaseRow, PauseRow, PortRow,
@@ -194,7 +197,7 @@ pub mod model {
         pub use crate::model::binding::{Correct, Mode, Plane, PlaneModes, RunState};
     }
     pub mod image {
-        pub use crate::model::image::{Image, ImageName};
+        pub use crate::model::image::{Blob, Image, ImageName};
     }
     pub mod body {
         pub use crate::model::body::{

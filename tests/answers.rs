@@ -16,6 +16,7 @@ use embody::testing::boot::script::{self, For, Told};
 use embody::testing::boot::view::{BootNetwork, Halt, Lease, Machine, View};
 use embody::testing::boot::wire::Packet;
 use embody::testing::model::body::Snapshot;
+use embody::testing::model::image::Blob;
 use embody::testing::model::server::{Arch, Loader};
 use embody::testing::model::{Mac, Name};
 use serde_json::{Value, json};
@@ -241,8 +242,12 @@ fn scripts_are_these() {
     golden("first.ipxe", &script::first(BASE));
     golden("elsewhere.ipxe", &script::elsewhere("52:54:00:77:00:01 asks from elsewhere"));
     golden("parked.ipxe", &script::parked(to, "nothing is to run on ${s1} && `x`\n#"));
-    let run =
-        Told { run: "http://10.77.0.1:8080/run/s1/TOKEN", export: "/DIGEST/s1/EXPORT", machine_id: "0123456789abcdef0123456789abcdef" };
+    let run = Told {
+        run: "http://10.77.0.1:8080/run/s1/TOKEN",
+        export: "/DIGEST/s1/EXPORT",
+        machine_id: "0123456789abcdef0123456789abcdef",
+        ram: None,
+    };
     let image = json!({ "name": "web:2026.11" });
     let nfs = json!({ "root": { "nfs": { "server": "10.0.20.5", "path": "/personas/web", "mode": "writable" } } });
     let iscsi = json!({ "root": { "iscsi": { "portal": "10.0.20.6", "target": "iqn.2026-01.org.example:web", "lun": 10 } } });
@@ -262,6 +267,9 @@ fn scripts_are_these() {
     ] {
         golden(&format!("{file}.ipxe"), &script::start(to, &name("s1"), &snapshot(mac, more), run).unwrap());
     }
+    let blob = Blob { sha256: "RAMDIGEST".to_owned(), size: 82_000_000 };
+    let in_memory = json!({ "root": { "image": { "name": "web:2026.11", "as": "ram" } }, "kernel": null, "image": "DIGEST" });
+    golden("image-ram.ipxe", &script::start(to, &name("s1"), &snapshot(mac, in_memory), Told { ram: Some(&blob), ..run }).unwrap());
     let evil = snapshot(mac, json!({ "hostname": "x\nshell" }));
     assert!(script::start(to, &name("s1"), &evil, run).is_err());
     assert!(script::start(to, &name("s1"), &snapshot(mac, json!({ "kernel": null })), run).is_err());

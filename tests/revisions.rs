@@ -4,8 +4,10 @@ mod small;
 
 use std::time::Duration;
 
+use embody::testing::control::images::Here;
 use embody::testing::control::operator::{Control, Refusal};
 use embody::testing::model::fact::Power;
+use embody::testing::model::image::Blob;
 use embody::testing::model::{Kind as ObjectKind, Object};
 use embody::testing::sim::switch::Kind;
 use serde_json::json;
@@ -98,6 +100,25 @@ async fn what_runs_is_left_alone_while_the_next_image_is_not_here() {
     let rows = site.words.images().await.unwrap();
     assert_eq!((rows.len(), rows[0].image.digest.as_str()), (1, "a".repeat(64).as_str()));
     assert!(site.is_on() && site.boot().await.persona.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_into_memory_is_packed_first() {
+    let site = site().await;
+    site.import("web:1", 'a').await.unwrap();
+    let nic = json!({ "name": "front", "untagged": "web", "boot": true });
+    let spec = json!({ "os": { "family": "linux" }, "root": { "image": { "name": "web:1", "as": "ram" } }, "nics": [nic] });
+    let ram = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Persona", "metadata": { "name": "p" }, "spec": spec });
+    site.apply(vec![Object::from_json(ram).unwrap()]).await;
+    site.image_is('a', None).await;
+    sleep(A_WHILE).await;
+    assert!(site.says().await.contains("it is packed first") && !site.is_on(), "{}", site.says().await);
+    let blob = Blob { sha256: "c".repeat(64), size: 4096 };
+    site.image_is_here('a', Here { lacks: None, ram: Ok(blob) }).await;
+    site.ready().await;
+    let told = site.boot().await;
+    let expected = format!("embody.root=ram:http://192.0.2.1/image/{}/ram-{1},sha256={1},size=4096", "a".repeat(64), "c".repeat(64));
+    assert!(told.script.contains(&expected), "{}", told.script);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 //! Shown by the golden scripts in `tests/golden/boot` and `tests/machines.rs`.
 
 use crate::model::body::Snapshot;
+use crate::model::image::Blob;
 use crate::model::persona::RootMode;
 use crate::model::script::{JOINED_BY, NotForScripts, line, word};
 use crate::model::{Mac, Name};
@@ -97,6 +98,8 @@ pub struct Told<'a> {
     pub run: &'a str,
     /// The path under which its root is mounted, where that is an image.
     pub export: &'a str,
+    /// What is read into its memory, where its root is an image that is.
+    pub ram: Option<&'a Blob>,
     /// Whose life it is, on whichever machine.
     pub machine_id: &'a str,
 }
@@ -165,6 +168,10 @@ pub const IMAGE: &str = "/image/";
 pub const KERNEL: &str = "kernel";
 /// Ours.
 pub const INITRD: &str = "initrd";
+/// All of it, as a tar, for another controller.
+pub const TREE: &str = "tree";
+/// What is read into memory, and its SHA-256.
+pub const RAM: &str = "ram-";
 /// The one that the image holds for its kernel.
 pub const STOCK_INITRD: &str = "stock-initrd";
 
@@ -186,8 +193,11 @@ fn url(base: &str, path: &str) -> Result<String, NotForScripts> {
 /// The kernel's command line.
 fn arguments(to: For<'_>, server: &Name, snapshot: &Snapshot, told: Told<'_>) -> Result<String, NotForScripts> {
     let mut out = Vec::new();
-    if snapshot.root.image.is_some() {
-        out.push(format!("embody.root=nfs:{}:{}", to.host(), word(told.export)?));
+    if let (Some(_), Some(digest)) = (&snapshot.root.image, &snapshot.image) {
+        out.push(match told.ram {
+            Some(Blob { sha256, size }) => format!("embody.root=ram:{}{IMAGE}{digest}/{RAM}{sha256},sha256={sha256},size={size}", to.base),
+            None => format!("embody.root=nfs:{}:{}", to.host(), word(told.export)?),
+        });
         out.push(format!("embody.machine-id={}", told.machine_id));
         out.extend(snapshot.root.overlay.map(|overlay| format!("embody.overlay={}", overlay.size.0)));
     }

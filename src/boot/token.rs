@@ -77,6 +77,17 @@ impl SiteKey {
         Sha256::new().chain_update(b"embody handles\n").chain_update(key.as_bytes()).finalize().into()
     }
 
+    /// By which one controller of a site knows another one that asks for an image.
+    pub fn peer(&self, image: &str) -> String {
+        keyed(&self.key, &format!("embody peer\n{image}"))
+    }
+
+    /// Whether that is one of ours.
+    pub fn is_peer(&self, image: &str, said: &str) -> bool {
+        let is_of = |key: &String| bool::from(keyed(key, &format!("embody peer\n{image}")).as_bytes().ct_eq(said.as_bytes()));
+        std::iter::once(&self.key).chain(&self.before).any(is_of)
+    }
+
     /// The machine-id (machine-id(5): 32 hexadecimal digits) of whatever a binding runs, on whichever server: it outlives every rotation.
     pub fn machine_id(&self, binding: &str) -> String {
         keyed(self.handles.as_ref().unwrap_or(&self.key), &format!("embody machine-id\n{binding}"))
@@ -161,6 +172,7 @@ mod tests {
         // Handles outlive every rotation.
         let later = next.next("three".into(), String::new());
         assert_eq!((later.of_handles(), later.machine_id("u")), (key.of_handles(), key.machine_id("u")));
+        assert!(next.is_peer("abcd", &key.peer("abcd")) && !next.is_peer("abce", &key.peer("abcd")) && !next.is_peer("abcd", ""));
         assert!(key.machine_id("u").len() == 32 && key.machine_id("u") != key.machine_id("v"));
     }
 }

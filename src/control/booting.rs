@@ -231,15 +231,16 @@ impl Controller {
                 if self.cache.memory_of(&server).told_at.is_some_and(|at| now.since(at) < limits::STARTS_APART) {
                     return Answer::parked(to, "it was told what to start a moment ago");
                 }
-                if let Some(why) = snapshot.image.as_deref().and_then(|digest| self.image_lacks(digest)) {
-                    return Answer::parked(to, &format!("the image of persona {} is not here whole: {why}", snapshot.persona));
-                }
+                let ram = match self.image_of(&snapshot) {
+                    Ok(ram) => ram,
+                    Err(why) => return Answer::parked(to, &format!("the image of persona {} is not here whole: {why}", snapshot.persona)),
+                };
                 let says = format!("persona {} on {server}", snapshot.persona);
                 let run = Run { nonce: Uuid::new_v4().simple().to_string(), at: timestamp(), hello: None };
                 let key = self.booting.view.key.clone();
                 let told = key.map(|key| self.told(&server, &snapshot, &run, &key));
                 let script = match told.as_ref().map(|[run, export, machine_id]| {
-                    script::start(to, &server, &snapshot, Told { run: &format!("{base}{run}"), export, machine_id })
+                    script::start(to, &server, &snapshot, Told { run: &format!("{base}{run}"), export, machine_id, ram: ram.as_ref() })
                 }) {
                     Some(Ok(script)) => script,
                     Some(Err(why)) => return Answer::parked(to, &format!("persona {}: {why}", snapshot.persona)),

@@ -96,7 +96,9 @@ impl Controller {
         match kind {
             Kind::Server => self.cache.boot_changed(name),
             Kind::Network => self.booting.networks = true,
-            Kind::Policy | Kind::Secret | Kind::Switch | Kind::Persona | Kind::Binding => {}
+            // Which images are read into memory follows from them.
+            Kind::Persona => self.images_are_wanted(),
+            Kind::Policy | Kind::Secret | Kind::Switch | Kind::Binding => {}
         }
     }
 

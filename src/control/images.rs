@@ -3,7 +3,7 @@
 //! Leaves out: their files (`image`, `server::images`). Invariants: a name that has a content keeps it; an image that a persona names, or that may be
 //! running, is not removed; one that is not here whole starts nothing. Shown by `tests/images.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -12,28 +12,51 @@ use super::controller::Controller;
 use super::operator::{ImageRow, Refusal};
 use crate::limits;
 use crate::model::Name;
-use crate::model::image::{Image, ImageName, KnownImage};
+use crate::model::body::Snapshot;
+use crate::model::image::{Blob, Delivery, Image, ImageName, KnownImage};
+use crate::model::persona::Root;
 use crate::store::{Expect, Revision, Write, keys};
 
 /// What the controller and those who keep the files tell each other.
 #[derive(Clone, Default)]
 pub struct Images {
     /// Every image that there is a record of. Nothing: no controller has read them yet.
-    pub known: watch::Sender<Option<Arc<BTreeMap<ImageName, Image>>>>,
-    /// By digest, what each lacks here. Nothing: it is here whole.
-    here: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    pub known: watch::Sender<Option<Arc<Known>>>,
+    here: Arc<Mutex<BTreeMap<String, Here>>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    pub images: BTreeMap<ImageName, Image>,
+    /// The digests of those that some machine reads into its memory.
+    pub ram: BTreeSet<String>,
+}
+
+/// What of an image is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    /// Nothing: it is here whole.
+    pub lacks: Option<String>,
+    /// What machines read into their memory, or why it is not there.
+    pub ram: Result<Blob, String>,
+}
+
+impl Default for Here {
+    fn default() -> Here {
+        Here { lacks: Some("it is looked whether all of its files are there".to_owned()), ram: Err("it is packed first".to_owned()) }
+    }
 }
 
 impl Images {
-    pub fn lacks(&self, digest: &str) -> Option<String> {
-        let here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
-        here.get(digest).cloned().unwrap_or_else(|| Some("it is looked whether all of its files are there".to_owned()))
+    /// By an image's digest.
+    pub fn here(&self, digest: &str) -> Here {
+        self.here.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned().unwrap_or_default()
     }
 
     /// Whether that is news.
-    pub fn is(&self, digest: &str, lacks: Option<String>) -> bool {
+    pub fn is(&self, digest: &str, is: Here) -> bool {
         let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
-        here.insert(digest.to_owned(), lacks.clone()) != Some(lacks)
+        here.insert(digest.to_owned(), is.clone()) != Some(is)
     }
 
     pub fn forget(&self, digest: &str) {
@@ -43,9 +66,9 @@ impl Images {
 
 impl Controller {
     pub(super) fn image_stored(&mut self, name: &ImageName, image: Image, revision: Revision) {
-        let lacks = self.booting.images().lacks(&image.digest);
+        let Here { lacks, ram } = self.booting.images().here(&image.digest);
         self.cache.image_revisions.insert(name.clone(), revision);
-        self.cache.objects.images.insert(name.clone(), KnownImage { image, lacks });
+        self.cache.objects.images.insert(name.clone(), KnownImage { image, lacks, ram_lacks: ram.err() });
         self.images_are_others(name);
     }
 
@@ -57,19 +80,32 @@ impl Controller {
 
     /// Whoever keeps the files is told, and whoever waits for the image or has it.
     fn images_are_others(&mut self, name: &ImageName) {
-        self.booting.images_are_others = true;
+        self.images_are_wanted();
         self.wake_image(name);
-        if self.is_loaded {
-            self.publish_images();
-        }
+    }
+
+    pub(super) fn images_are_wanted(&mut self) {
+        self.booting.images_are_others = true;
     }
 
     /// For those who keep the files.
     pub(super) fn publish_images(&mut self) {
         // What a store that went backwards does not hold is not removed.
         if self.cache.store_stop.is_none() && std::mem::take(&mut self.booting.images_are_others) {
-            let known = self.cache.objects.images.iter().map(|(name, known)| (name.clone(), known.image.clone())).collect();
-            self.booting.images().known.send_replace(Some(Arc::new(known)));
+            let images = self.cache.objects.images.iter().map(|(name, known)| (name.clone(), known.image.clone())).collect();
+            let is_ram = |root: &Root| root.image.as_ref().is_some_and(|image| image.delivery == Delivery::Ram);
+            let personas = self.cache.objects.personas.values().filter(|held| is_ram(&held.spec.root)).filter_map(|held| held.spec.image());
+            let named = personas.filter_map(|name| self.cache.objects.images.get(name)).map(|known| known.image.digest.clone());
+            let evidence = self.cache.bodies.values().flat_map(|body| body.value.evidence.values()).map(|evidence| &evidence.snapshot);
+            let standing = evidence.filter(|snapshot| is_ram(&snapshot.root)).filter_map(|snapshot| snapshot.image.clone());
+            let known = Known { images, ram: named.chain(standing).collect() };
+            self.booting.images().known.send_if_modified(|before| {
+                let is_news = before.as_deref() != Some(&known);
+                if is_news {
+                    *before = Some(Arc::new(known));
+                }
+                is_news
+            });
         }
     }
 
@@ -84,18 +120,25 @@ impl Controller {
         let images = self.booting.images().clone();
         let mut changed = Vec::new();
         for (name, known) in &mut self.cache.objects.images {
-            let lacks = images.lacks(&known.image.digest);
-            if known.lacks != lacks {
-                known.lacks = lacks;
+            let Here { lacks, ram } = images.here(&known.image.digest);
+            let now = KnownImage { image: known.image.clone(), lacks, ram_lacks: ram.err() };
+            if *known != now {
+                *known = now;
                 changed.push(name.clone());
             }
         }
         changed.iter().for_each(|name| self.wake_image(name));
     }
 
-    /// Why what stands somewhere cannot be served from here.
-    pub(super) fn image_lacks(&self, digest: &str) -> Option<String> {
-        self.booting.images().lacks(digest)
+    /// What stands somewhere, as it is served from here, or why it cannot be. What is read into a machine's memory, where that is so.
+    pub(super) fn image_of(&self, snapshot: &Snapshot) -> Result<Option<Blob>, String> {
+        let Some(digest) = &snapshot.image else { return Ok(None) };
+        let Here { lacks, ram } = self.booting.images().here(digest);
+        match (lacks, snapshot.root.image.as_ref().map(|image| image.delivery)) {
+            (Some(why), _) => Err(why),
+            (None, Some(Delivery::Ram)) => ram.map(Some),
+            (None, Some(Delivery::Nfs) | None) => Ok(None),
+        }
     }
 
     /// A name gets its content, once.
@@ -167,6 +210,7 @@ impl Controller {
                 name: name.clone(),
                 image: known.image.clone(),
                 lacks: known.lacks.clone(),
+                ram: self.booting.images().here(&known.image.digest).ram.ok().map(|blob| blob.size),
                 personas: personas.map(|(persona, _)| persona.clone()).collect(),
                 servers: self.cache.bodies.iter().filter(|(_, body)| runs(&body.value)).map(|(server, _)| server.clone()).collect(),
             }

@@ -50,6 +50,9 @@ pub struct ImageRow {
     /// Why it cannot be served by the controller that acts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<String>,
+    /// How large it is as machines read it into their memory, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ram: Option<u64>,
     /// The personas that name it.
     pub personas: Vec<Name>,
     /// The servers that may run it.

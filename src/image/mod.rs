@@ -24,6 +24,7 @@ pub(crate) mod initrd;
 pub(crate) mod kernel;
 pub(crate) mod pack;
 pub(crate) mod source;
+pub(crate) mod squash;
 pub(crate) mod store;
 pub(crate) mod tree;
 pub(crate) mod warnings;

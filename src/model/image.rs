@@ -98,6 +98,17 @@ pub enum Delivery {
     /// Over NFS from the controller, read as it is used.
     #[default]
     Nfs,
+    /// Read into the machine's memory, packed, before it starts: it outlives its controller.
+    Ram,
+}
+
+/// A file, by its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// 64 hexadecimal digits.
+    pub sha256: String,
+    /// In octets.
+    pub size: u64,
 }
 
 /// Where what the system writes is kept: in memory, above the image.
@@ -147,6 +158,15 @@ pub struct KnownImage {
     pub image: Image,
     /// Why it cannot be served from here yet. Nothing: it is here whole.
     pub lacks: Option<String>,
+    /// The same for those that read it into their memory.
+    pub ram_lacks: Option<String>,
+}
+
+impl KnownImage {
+    /// Why it cannot be served in this way.
+    pub fn lacks(&self, delivery: Delivery) -> Option<&String> {
+        self.lacks.as_ref().or(self.ram_lacks.as_ref().filter(|_| delivery == Delivery::Ram))
+    }
 }
 
 #[cfg(test)]

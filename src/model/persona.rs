@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::image::{ImageName, ImageRoot, Overlay};
+use super::image::{Delivery, ImageName, ImageRoot, Overlay};
 use super::server::{Arch, Bytes};
 use super::switch::SecretRef;
 use super::{HostPort, Name};
@@ -219,6 +219,11 @@ pub struct Needs {
 }
 
 impl PersonaSpec {
+    /// How its root gets to it, where that is an image.
+    pub fn delivery(&self) -> Delivery {
+        self.root.image.as_ref().map(|image| image.delivery).unwrap_or_default()
+    }
+
     /// The image that it boots, or whose kernel it does.
     pub fn image(&self) -> Option<&ImageName> {
         let kernel = self.kernel.as_ref().and_then(|kernel| kernel.image.as_ref());

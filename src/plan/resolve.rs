@@ -265,7 +265,7 @@ fn image_lacks(persona: &PersonaSpec, objects: &Objects) -> Option<Problem> {
     let name = persona.image()?;
     let why = match objects.images.get(name) {
         None => format!("there is no image {name}: `embody image import {name} PATH` makes it"),
-        Some(known) => format!("image {name} is not here whole yet: {}", known.lacks.as_ref()?),
+        Some(known) => format!("image {name} is not here whole yet: {}", known.lacks(persona.delivery())?),
     };
     Some(Problem::new(Reason::ImageMissing, why))
 }

@@ -71,6 +71,7 @@ async fn another_controller_goes_on_where_a_machine_was_fetching() {
     let all = [&["--boot-address", &address, "--boot-files", &files][..], &arguments].concat();
     let mut second = Controller::new(&site.lab.dir, "second", &all).within(&host);
     second.start().await;
+    copies(&site, &second).await;
     // What is behind the archive is nothing: it takes seconds to fetch.
     std::fs::File::create(site.lab.dir.join("files/behind")).unwrap().set_len(48 << 20).unwrap();
     let persona = super::site::persona("p", "vmlinuz").replace("initrd: initrd", "initrds: [ initrd, behind ]");
@@ -90,4 +91,22 @@ async fn another_controller_goes_on_where_a_machine_was_fetching() {
     // It was switched on once, and nothing else.
     let switched: Vec<_> = changes(&site.lab.dir).into_iter().filter(|change| !change.what.starts_with("boot")).collect();
     assert!(switched.len() == 1 && switched[0].on, "{switched:?}");
+}
+
+/// What is imported at the controller that acts is at the other one as well; nobody else is told it.
+async fn copies(site: &Site, second: &Controller) {
+    let root = site.lab.dir.join("image");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    std::fs::write(root.join("etc/motd"), "from the first").unwrap();
+    site.controller.run(&["image", "import", "motd:1", root.to_str().unwrap()]).await;
+    let index = second.dir().join("data/images/index");
+    until("the copy", Duration::from_secs(60), async || match std::fs::read_dir(&index).is_ok_and(|all| all.count() == 1) {
+        true => Ok(()),
+        false => Err(second.log()),
+    })
+    .await;
+    let digest = std::fs::read_dir(&index).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    let url = format!("http://10.77.0.9:{HTTP}/image/{digest}/tree");
+    let asked = site.lab.in_services("busybox").args(["wget", "-S", "-O", "/dev/null", &url]).output().await.unwrap();
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("403"), "{asked:?}");
 }

@@ -2,11 +2,12 @@
 
 use embody::testing::model::Reason;
 use embody::testing::model::binding::{Mode, RunState};
-use embody::testing::model::body::{BootsOnce, Found, Once};
+use embody::testing::model::body::{Body, BootsOnce, Found, Once};
 use embody::testing::model::fact::Power;
 use embody::testing::model::op::Op;
 use embody::testing::plan::fence;
 use embody::testing::plan::record::Record;
+use serde_json::json;
 
 use crate::rack::{Rack, name};
 
@@ -44,6 +45,20 @@ fn it_is_started_and_what_is_bound_follows() {
     rack.press(&name("a"), Power::Off);
     rack.calm(12);
     assert_eq!((rack.runs("a"), rack.body("a").once.as_ref()), (Some("p"), None), "{:?}", rack.history);
+}
+
+/// What is on its own disk is no persona: nothing is remembered of the disk, under whatever name.
+#[test]
+fn its_own_disk_is_called_by_no_name() {
+    for (persona, remembered) in [("local", 0), ("windows", 1)] {
+        let snapshot = json!({ "persona": persona, "hostname": "a", "arch": "x86_64", "boot": "Disk", "root": { "disk": {} },
+            "claims": [], "macs": [], "digest": "0123456789ab" });
+        let mut body = Body::default();
+        Record::Answer(Box::new(serde_json::from_value(snapshot).unwrap())).apply(&mut body);
+        Record::Arm(name(persona)).apply(&mut body);
+        Record::Start(name(persona)).apply(&mut body);
+        assert_eq!(body.on_disk.len(), remembered, "{persona}: {body:?}");
+    }
 }
 
 /// It may live once, and lives elsewhere.

@@ -18,6 +18,7 @@ use embody::testing::clock::Clock;
 use embody::testing::control::actions::Operators;
 use embody::testing::control::booting::{Answer, Shared};
 use embody::testing::control::controller::{Controller, Message, Parts, Remembered};
+use embody::testing::control::images::Here;
 use embody::testing::control::operator::{Control, Forecast, Refusal};
 use embody::testing::control::worker::Report;
 use embody::testing::limits;
@@ -254,7 +255,12 @@ impl Small {
 
     /// The files of that content are here now, or something of them is not.
     pub async fn image_is(&self, digit: char, lacks: Option<&str>) {
-        self.boot.images.is(&digit.to_string().repeat(64), lacks.map(str::to_owned));
+        let here = Here { lacks: lacks.map(str::to_owned), ram: Err("it is packed first".to_owned()) };
+        self.image_is_here(digit, here).await;
+    }
+
+    pub async fn image_is_here(&self, digit: char, here: Here) {
+        self.boot.images.is(&digit.to_string().repeat(64), here);
         let to_controller = self.to_controller.borrow().clone().unwrap();
         to_controller.send(Message::Images).await.unwrap();
     }

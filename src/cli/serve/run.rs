@@ -2,6 +2,7 @@
 //!
 //! Invariant: only the holder of the lease has a controller. The API answers without one (reads and desired state need only the store).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -73,7 +74,8 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     tracing::info!(socket = %options.socket.display(), "the API is served");
     let site: Site = watch::Sender::default();
     let shared = Shared::default();
-    let keeper = Keeper::open(&options.data, Arc::clone(&desired), shared.clone(), controller.clone())
+    let leader = options.boot.vip.as_ref().map(|(vip, _)| SocketAddr::from((vip.addr(), options.boot.address.port())));
+    let keeper = Keeper::open(&options.data, Arc::clone(&desired), shared.clone(), controller.clone(), leader)
         .map_err(|error| ServeError::Images(error.into()))?;
     let backend = Arc::new(api::Backend::new(desired, people, check(), site.clone()).with_images(Arc::clone(&keeper)));
     let mut tasks = JoinSet::new();

@@ -188,6 +188,11 @@ impl Objects {
         Ok(file)
     }
 
+    /// Where an object is that `open_verified` opens: for those who open files by their paths.
+    pub(crate) fn verified_path(&self, digest: &Digest, size: u64) -> Result<PathBuf, StoreError> {
+        self.open_verified(digest, size).map(|_| self.object_path(digest))
+    }
+
     /// Whole contents of a small object.
     pub(crate) fn read(&self, digest: &Digest, size: u64, most: u64) -> Result<Vec<u8>, StoreError> {
         read_small(&self.open_verified(digest, size)?, digest, size, most)

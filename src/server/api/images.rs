@@ -77,11 +77,14 @@ pub(super) async fn import(
         imported: timestamp(),
         by: caller.who,
     };
+    // Before it has a name: whoever is told that it has may bind it at once.
+    let lacks = keeper.look(&image).await;
     let told = site.backend.control.add_image(&name, image.clone()).await;
     keeper.look_again();
     let mut text = told?;
     text.extend(image.generalised.iter().map(|step| format!("\n  {step}")));
     text.extend(image.warnings.iter().map(|warning| format!("\n  warning: {warning}")));
+    text.extend(lacks.map(|why| format!("\n  warning: it cannot be booted: {why}")));
     sentence(text)
 }
 

@@ -19,12 +19,11 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::io::ReaderStream;
 use tower_http::services::{ServeDir, ServeFile};
 
 use super::{Desk, base, joined};
 use crate::boot::answer::{Ask, Verdict, judge, plain};
-use crate::boot::script::{self, For, IMAGE, INITRD, JOINED, KERNEL, STOCK_INITRD};
+use crate::boot::script::{self, For, IMAGE, INITRD, JOINED, KERNEL, RAM, STOCK_INITRD, TREE};
 use crate::boot::token::Token;
 use crate::control::booting::{Answer, Hello};
 use crate::control::controller::Message;
@@ -33,7 +32,7 @@ use crate::limits;
 use crate::manifest::escaped;
 use crate::model::server::Arch;
 use crate::model::{Mac, Name};
-use crate::server::images::Wanted;
+use crate::server::images::{Keeper, PEER, Wanted};
 use crate::server::listen::{self, Bounds};
 
 #[derive(Clone)]
@@ -183,26 +182,43 @@ async fn joined_initrds(State(http): State<Http>, Path(parts): Path<String>) -> 
     joined::answer(&http.desk.options.files, &parts).await
 }
 
-/// A kernel or an initrd of an image, by the image's digest: from whoever has it, leader or not.
-async fn of_image(State(http): State<Http>, Path((digest, what)): Path<(String, String)>) -> Response {
+/// A kernel, an initrd or the packed root of an image, by the image's digest: from whoever has it, leader or not.
+async fn of_image(State(http): State<Http>, Path((digest, what)): Path<(String, String)>, request: Request) -> Response {
     let wanted = match what.as_str() {
         KERNEL => Wanted::Kernel,
         INITRD => Wanted::Initrd,
         STOCK_INITRD => Wanted::StockInitrd,
-        _ => return (StatusCode::NOT_FOUND, "expected kernel, initrd or stock-initrd\n").into_response(),
+        TREE => Wanted::Tree,
+        other => match other.strip_prefix(RAM) {
+            Some(sha256) => Wanted::Ram(sha256.to_owned()),
+            None => return (StatusCode::NOT_FOUND, "expected kernel, initrd, stock-initrd or ram-SHA256\n").into_response(),
+        },
     };
     let Some(keeper) = &http.desk.options.keeper else { return StatusCode::NOT_FOUND.into_response() };
-    match keeper.file(&digest, wanted).await {
-        Ok(Some((file, size))) => {
-            let body = Body::from_stream(ReaderStream::with_capacity(tokio::fs::File::from_std(file), limits::FILE_CHUNK));
-            ([(header::CONTENT_LENGTH, size.to_string()), (header::CONTENT_TYPE, "application/octet-stream".to_owned())], body)
-                .into_response()
-        }
-        Ok(None) => (StatusCode::NOT_FOUND, "there is no such image here, or it has no such file\n").into_response(),
-        Err(why) => {
-            tracing::error!(image = plain(&digest), what, error = why, "a file of an image cannot be served");
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", plain(&why))).into_response()
-        }
+    if matches!(wanted, Wanted::Tree) {
+        return tree_of_image(keeper, &digest, request.headers()).await;
+    }
+    let why = match keeper.file(&digest, wanted).await {
+        Ok(Some(path)) => match ServeFile::new(&path).try_call(request).await {
+            Ok(response) => return response.map(Body::new),
+            Err(error) => format!("{}: {error}", path.display()),
+        },
+        Ok(None) => return (StatusCode::NOT_FOUND, "there is no such image here, or it has no such file\n").into_response(),
+        Err(why) => why,
+    };
+    tracing::error!(image = plain(&digest), what = plain(&what), error = why, "a file of an image cannot be served");
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", plain(&why))).into_response()
+}
+
+/// All of an image, for another controller of the site.
+async fn tree_of_image(keeper: &Arc<Keeper>, digest: &str, headers: &HeaderMap) -> Response {
+    let said = headers.get(PEER).and_then(|said| said.to_str().ok()).unwrap_or_default();
+    if !keeper.key().is_some_and(|key| key.is_peer(digest, said)) {
+        return (StatusCode::FORBIDDEN, "only a controller of this site is told\n").into_response();
+    }
+    match keeper.tar(digest).await {
+        Ok(stream) => Body::from_stream(stream).into_response(),
+        Err(why) => (StatusCode::NOT_FOUND, format!("{}\n", plain(&why))).into_response(),
     }
 }
 

@@ -40,14 +40,7 @@ struct ImageTree {
 
 /// Serves until the process ends, as soon as there is an image.
 pub(super) async fn serve(desk: Desk, keeper: Arc<Keeper>) {
-    let mut known = desk.shared.images.known.subscribe();
-    while !keeper.has_any() {
-        tokio::select! {
-            biased;
-            _ = known.changed() => {}
-            () = tokio::time::sleep(AGAIN) => {}
-        }
-    }
+    keeper.has_any().await;
     let ip = desk.options.address.ip();
     let listener = bind(&desk, ip).await;
     let mut listeners = vec![listener];
@@ -178,8 +171,7 @@ impl Tree for ImageTree {
     }
 
     fn open(&self, inode: u32) -> io::Result<Arc<File>> {
-        let (file, _) = self.keeper.content(&self.whole, Inode::new(inode)).map_err(io::Error::other)?;
-        Ok(Arc::new(file))
+        self.keeper.content(&self.whole, Inode::new(inode)).map(Arc::new).map_err(io::Error::other)
     }
 
     fn totals(&self) -> (u64, u64) {

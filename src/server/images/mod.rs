@@ -4,33 +4,41 @@
 //! when its name was removed while this controller acted, never because a name is not known.
 //! Shown by `tests/images.rs`.
 
+mod copy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::{NamedTempFile, TempPath};
-use tokio::sync::{MutexGuard, Notify, mpsc};
+use tokio::sync::{MutexGuard, Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::boot::Controller;
+use crate::boot::script::RAM;
 use crate::boot::token::SiteKey;
 use crate::control::booting::Shared;
 use crate::control::controller::Message;
+use crate::control::images::{Here, Known};
 use crate::image::digest::Digest;
 use crate::image::files::OfImage;
 use crate::image::generalise::{StepReport, Steps};
 use crate::image::index::{Inode, Node};
 use crate::image::source::Source;
+use crate::image::squash::squash;
 use crate::image::store::{Damage, Damaged, Objects, StoreError};
 use crate::image::{self, agent, digest, export, index, initrd};
 use crate::limits;
-use crate::model::image::{Image, ImageKernel, ImageName};
+use crate::model::image::{Blob, Image, ImageKernel, ImageName};
 use crate::server::api::fault::chain;
 use crate::store::{Store, keys};
+
+pub(crate) use copy::PEER;
 
 /// What an import is told of.
 #[derive(Debug)]
@@ -65,6 +73,10 @@ pub(crate) enum Wanted {
     Kernel,
     Initrd,
     StockInitrd,
+    /// By its digest.
+    Ram(String),
+    /// All of it.
+    Tree,
 }
 
 pub struct Keeper {
@@ -73,9 +85,11 @@ pub struct Keeper {
     store: Arc<dyn Store>,
     shared: Shared,
     controller: Controller,
+    /// Where the controller that acts is, if this one does not.
+    leader: Option<SocketAddr>,
     importing: tokio::sync::Mutex<()>,
     again: Notify,
-    whole: Mutex<BTreeMap<Digest, Arc<Whole>>>,
+    whole: watch::Sender<BTreeMap<Digest, Arc<Whole>>>,
     /// Those of which `verify` found something damaged, and what: nothing is started with them. What runs goes on, but for what is damaged.
     damaged: Mutex<BTreeMap<Digest, String>>,
     key: Mutex<Option<Arc<SiteKey>>>,
@@ -83,7 +97,13 @@ pub struct Keeper {
 
 impl Keeper {
     /// In a directory of local files.
-    pub(crate) fn open(data: &Path, store: Arc<dyn Store>, shared: Shared, controller: Controller) -> Result<Arc<Keeper>, StoreError> {
+    pub(crate) fn open(
+        data: &Path,
+        store: Arc<dyn Store>,
+        shared: Shared,
+        controller: Controller,
+        leader: Option<SocketAddr>,
+    ) -> Result<Arc<Keeper>, StoreError> {
         let objects = Objects::at(data.join("images"))?;
         let keeper = Keeper {
             objects,
@@ -91,9 +111,10 @@ impl Keeper {
             store,
             shared,
             controller,
+            leader,
             importing: tokio::sync::Mutex::default(),
             again: Notify::new(),
-            whole: Mutex::default(),
+            whole: watch::Sender::default(),
             damaged: Mutex::default(),
             key: Mutex::default(),
         };
@@ -111,18 +132,23 @@ impl Keeper {
         let mut known = self.shared.images.known.subscribe();
         let mut views = self.shared.view.subscribe();
         let mut before = BTreeSet::new();
+        self.begin().await;
         loop {
-            self.learn_key();
+            self.learn_key().await;
             let acting = known.borrow_and_update().clone();
             views.mark_unchanged();
             let acts = acting.is_some();
-            let images = match acting {
-                Some(images) => images,
-                None => Arc::new(self.stored().await),
+            let Known { images, ram } = match &acting {
+                Some(known) => known.as_ref().clone(),
+                None => Known { images: self.stored().await, ram: BTreeSet::new() },
             };
             let all: BTreeMap<Digest, &Image> = images.values().filter_map(|image| Some((image.digest.parse().ok()?, image))).collect();
             for (digest, image) in &all {
-                self.look(*digest, image.kernel.clone()).await;
+                self.look_at(*digest, image.kernel.clone(), ram.contains(&image.digest)).await;
+                if !acts && self.whole(digest).is_none() {
+                    self.copy(*digest).await;
+                    self.look_at(*digest, image.kernel.clone(), false).await;
+                }
             }
             let now: BTreeSet<Digest> = all.keys().copied().collect();
             if acts {
@@ -138,6 +164,46 @@ impl Keeper {
                 () = tokio::time::sleep(limits::IMAGES_LOOKED_AT) => {}
             }
         }
+    }
+
+    /// What is on the disk: systems that run go on reading it, whoever acts and whether the store answers or not.
+    async fn begin(self: &Arc<Keeper>) {
+        let found = self.blocking(|keeper| {
+            let indexes = keeper.objects.indexes().map_err(|error| chain(&error))?;
+            for digest in indexes {
+                if let Err(why) = keeper.complete(digest, None) {
+                    tracing::debug!(image = %digest, why, "an image is not whole");
+                }
+            }
+            Ok(())
+        });
+        if let Err(why) = found.await.unwrap_or_else(Err) {
+            tracing::warn!("images cannot be listed: {why}");
+        }
+    }
+
+    /// From the controller that acts, so that this one can go on where that one ends.
+    async fn copy(self: &Arc<Keeper>, digest: Digest) {
+        let (Some(leader), Some(key)) = (self.leader, self.key()) else { return };
+        let copied = async {
+            let (file, path) = self.scratch()?.into_parts();
+            copy::tree(leader, &digest.to_string(), &key, file).await?;
+            let _one = self.one_import().await;
+            self.blocking(move |keeper| keeper.take_copy(&path, digest)).await.map_err(io::Error::other)?.map_err(io::Error::other)
+        };
+        match copied.await {
+            Ok(()) => tracing::info!(image = %digest, from = %leader, "an image was copied"),
+            Err(error) => {
+                tracing::debug!(image = %digest, from = %leader, error = %error, "an image could not be copied; it is tried again")
+            }
+        }
+    }
+
+    fn take_copy(&self, from: &Path, digest: Digest) -> Result<(), String> {
+        let options = image::Options { steps: Steps::none(), ..image::Options::default() };
+        let imported = image::import(&Source::Tar(from.to_owned()), &options, &self.objects).map_err(|error| chain(&error))?;
+        // What came instead is nobody's, and goes with the next removal.
+        if imported.digest == digest { Ok(()) } else { Err(format!("what came is {}, and it is {digest}", imported.digest)) }
     }
 
     /// As the store has them, where another controller acts.
@@ -156,23 +222,73 @@ impl Keeper {
         listed.iter().filter_map(read).collect()
     }
 
-    /// Whether an image is here whole, and tells where that is news.
-    async fn look(self: &Arc<Keeper>, digest: Digest, kernel: Option<ImageKernel>) {
+    /// What one lacks that was imported just now.
+    pub(crate) async fn look(self: &Arc<Keeper>, image: &Image) -> Option<String> {
+        let digest = image.digest.parse().ok()?;
+        self.look_at(digest, image.kernel.clone(), false).await;
+        self.shared.images.here(&image.digest).lacks
+    }
+
+    /// What of an image is here, and tells where that is news. `ram`: some machine reads it into its memory.
+    async fn look_at(self: &Arc<Keeper>, digest: Digest, kernel: Option<ImageKernel>, ram: bool) {
         let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
         let lacks = match damaged {
             Some(why) => Some(why),
-            None if self.whole(&digest).is_some() => None,
+            None if self.whole(&digest).is_some_and(|whole| whole.kernel == kernel) => None,
             None => self.blocking(move |keeper| keeper.complete(digest, kernel)).await.unwrap_or_else(Err).err(),
         };
-        if let (Some(why), true) = (&lacks, self.shared.images.lacks(&digest.to_string()) != lacks) {
+        // Before it is packed: that takes longer.
+        let before = self.shared.images.here(&digest.to_string());
+        self.tell(digest, Here { lacks: lacks.clone(), ram: before.ram.clone() }).await;
+        if let (Some(whole), true, true, None) = (self.whole(&digest), ram, before.ram.is_err(), &lacks) {
+            let ram = self.blocking(move |keeper| keeper.packed(&whole)).await.unwrap_or_else(Err);
+            self.tell(digest, Here { lacks, ram }).await;
+        }
+    }
+
+    async fn tell(&self, digest: Digest, here: Here) {
+        let before = self.shared.images.here(&digest.to_string());
+        for why in
+            here.lacks.iter().filter(|_| before.lacks != here.lacks).chain(here.ram.as_ref().err().filter(|_| before.ram != here.ram))
+        {
             tracing::warn!(image = %digest, "an image is not here whole: {why}");
         }
-        if self.shared.images.is(&digest.to_string(), lacks) {
+        if self.shared.images.is(&digest.to_string(), here) {
             let controller = self.controller.borrow().clone();
             if let Some(controller) = controller {
                 let _ended = controller.send(Message::Images).await;
             }
         }
+    }
+
+    /// What machines read into their memory: made once, and found again by its digest.
+    fn packed(&self, whole: &Whole) -> Result<Blob, String> {
+        let directory = self.derived(&whole.digest);
+        let failed = |error: io::Error| format!("it cannot be packed in {}: {error}", directory.display());
+        std::fs::create_dir_all(&directory).map_err(failed)?;
+        for entry in std::fs::read_dir(&directory).map_err(failed)?.flatten() {
+            let Some(named) =
+                entry.file_name().to_str().and_then(|name| name.strip_prefix(RAM)).and_then(|name| name.parse::<Digest>().ok())
+            else {
+                continue;
+            };
+            let (found, size) = File::open(entry.path()).and_then(Digest::of_reader).map_err(failed)?;
+            if found == named {
+                return Ok(Blob { sha256: found.to_string(), size });
+            }
+            let _damaged = std::fs::remove_file(entry.path());
+        }
+        let mut made = NamedTempFile::new_in(&directory).map_err(failed)?;
+        squash(&whole.index, &self.objects, made.as_file_mut()).map_err(|error| chain(&error))?;
+        made.as_file().sync_all().map_err(failed)?;
+        let (found, size) = File::open(made.path()).and_then(Digest::of_reader).map_err(failed)?;
+        made.persist(directory.join(format!("{RAM}{found}"))).map_err(|error| failed(error.error))?;
+        tracing::info!(image = %whole.digest, bytes = size, "an image was packed for memory");
+        Ok(Blob { sha256: found.to_string(), size })
+    }
+
+    fn derived(&self, digest: &Digest) -> PathBuf {
+        self.objects.root().join("derived").join(digest.to_string())
     }
 
     fn complete(&self, digest: Digest, kernel: Option<ImageKernel>) -> Result<(), String> {
@@ -186,13 +302,13 @@ impl Keeper {
             None => None,
         };
         let whole = Whole { digest, index, kernel, initrd };
-        self.whole.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, Arc::new(whole));
+        self.whole.send_modify(|all| drop(all.insert(digest, Arc::new(whole))));
         Ok(())
     }
 
     /// Made once for each agent: the same image and agent always give the same initrd.
     fn initrd(&self, digest: Digest, index: &index::Index, kernel: &ImageKernel) -> Result<PathBuf, String> {
-        let directory = self.objects.root().join("derived").join(digest.to_string());
+        let directory = self.derived(&digest);
         let agent = agent::of_this_machine();
         let of_agent: String = Digest::of(agent).to_string().chars().take(12).collect();
         let path = directory.join(format!("initrd-{of_agent}"));
@@ -202,7 +318,8 @@ impl Keeper {
         let failed = |error: io::Error| format!("its initrd could not be written to {}: {error}", path.display());
         std::fs::create_dir_all(&directory).map_err(failed)?;
         // What an earlier version made is of no use any more.
-        for old in std::fs::read_dir(&directory).map_err(failed)?.flatten() {
+        let is_initrd = |entry: &std::fs::DirEntry| entry.file_name().to_str().is_some_and(|name| name.starts_with("initrd-"));
+        for old in std::fs::read_dir(&directory).map_err(failed)?.flatten().filter(is_initrd) {
             let _gone = std::fs::remove_file(old.path());
         }
         let files = OfImage::new(index, &self.objects);
@@ -219,15 +336,12 @@ impl Keeper {
         if gone.is_empty() {
             return;
         }
-        {
-            let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-            whole.retain(|digest, _| !gone.contains(digest));
-        }
+        self.whole.send_modify(|all| all.retain(|digest, _| !gone.contains(digest)));
         gone.iter().for_each(|digest| self.shared.images.forget(&digest.to_string()));
         let collected = self.blocking(move |keeper| {
             let keep: BTreeSet<Digest> = keeper.objects.indexes()?.into_iter().filter(|digest| !gone.contains(digest)).collect();
             for digest in &gone {
-                let _none = std::fs::remove_dir_all(keeper.objects.root().join("derived").join(digest.to_string()));
+                let _none = std::fs::remove_dir_all(keeper.derived(digest));
             }
             keeper.objects.remove_unreferenced(&keep, Duration::ZERO)
         });
@@ -243,16 +357,19 @@ impl Keeper {
     }
 
     pub(crate) fn whole(&self, digest: &Digest) -> Option<Arc<Whole>> {
-        self.whole.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        self.whole.borrow().get(digest).cloned()
     }
 
-    pub(crate) fn has_any(&self) -> bool {
-        !self.whole.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// Until there is an image here.
+    pub(crate) async fn has_any(&self) {
+        // The sender is our own.
+        let mut all = self.whole.subscribe();
+        let _never = all.wait_for(|all| !all.is_empty()).await;
     }
 
     /// One whose digest begins with these octets.
     pub(crate) fn whole_by(&self, id: &[u8; 16]) -> Option<Arc<Whole>> {
-        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let whole = self.whole.borrow();
         whole.iter().find(|(digest, _)| digest.as_bytes().starts_with(id)).map(|(_, whole)| Arc::clone(whole))
     }
 
@@ -345,34 +462,40 @@ impl Keeper {
 
     // ---- what is served --------------------------------------------------------------------------------------------------
 
-    /// A file that a boot loader asks for, compared with its digest, and its size.
-    pub(crate) async fn file(self: &Arc<Keeper>, digest: &str, wanted: Wanted) -> Result<Option<(File, u64)>, String> {
+    /// Where a file is that is asked for at a boot, compared with its digest.
+    pub(crate) async fn file(self: &Arc<Keeper>, digest: &str, wanted: Wanted) -> Result<Option<PathBuf>, String> {
         let Some(whole) = digest.parse().ok().and_then(|digest| self.whole(&digest)) else { return Ok(None) };
         self.blocking(move |keeper| keeper.wanted(&whole, wanted)).await?
     }
 
-    fn wanted(&self, whole: &Whole, wanted: Wanted) -> Result<Option<(File, u64)>, String> {
+    fn wanted(&self, whole: &Whole, wanted: Wanted) -> Result<Option<PathBuf>, String> {
         let path = match (wanted, &whole.kernel) {
-            (Wanted::Initrd, _) => {
-                let Some(path) = &whole.initrd else { return Ok(None) };
-                let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-                let size = file.metadata().map_err(|error| format!("{}: {error}", path.display()))?.len();
-                return Ok(Some((file, size)));
+            (Wanted::Initrd, _) => return Ok(whole.initrd.clone()),
+            (Wanted::Ram(sha256), _) => {
+                // A digest, and no path to anywhere else.
+                let named = sha256.parse::<Digest>().map_err(|error| error.to_string())?;
+                let path = self.derived(&whole.digest).join(format!("{RAM}{named}"));
+                return Ok(path.exists().then_some(path));
             }
             (Wanted::Kernel, Some(kernel)) => kernel.path.clone(),
             (Wanted::StockInitrd, Some(kernel)) => format!("/boot/initrd.img-{}", kernel.version),
-            (Wanted::Kernel | Wanted::StockInitrd, None) => return Ok(None),
+            (Wanted::Kernel | Wanted::StockInitrd, None) | (Wanted::Tree, _) => return Ok(None),
         };
         let Some(inode) = whole.index.find(path.as_bytes()) else { return Ok(None) };
-        self.content(whole, inode).map(Some)
+        match whole.index.attributes(inode).map(|attributes| attributes.node) {
+            Some(Node::File { digest, size }) => {
+                self.objects.verified_path(&digest, size).map(Some).map_err(|error| format!("{path}: {}", chain(&error)))
+            }
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// The content of a regular file of an image.
-    pub(crate) fn content(&self, whole: &Whole, inode: Inode) -> Result<(File, u64), String> {
+    pub(crate) fn content(&self, whole: &Whole, inode: Inode) -> Result<File, String> {
         match whole.index.attributes(inode).map(|attributes| attributes.node) {
             Some(Node::File { digest, size }) => {
                 let named = |error: StoreError| format!("{}: {}", index::escaped(&whole.index.path(inode)), chain(&error));
-                Ok((self.objects.open_verified(&digest, size).map_err(named)?, size))
+                self.objects.open_verified(&digest, size).map_err(named)
             }
             Some(_) | None => Err("it is no regular file".to_owned()),
         }
@@ -397,9 +520,18 @@ impl Keeper {
         }
     }
 
-    fn learn_key(&self) {
+    /// From the controller of this process, or from the store where another one acts.
+    async fn learn_key(&self) {
         let view = self.shared.view.borrow().clone();
-        let Some(key) = view.and_then(|view| view.key.clone()) else { return };
+        let stored = async {
+            let entry = self.store.get(keys::SITE_KEY).await.ok()??;
+            serde_json::from_slice(&entry.value).ok().filter(|_| !entry.damaged).map(Arc::new)
+        };
+        let key = match view.and_then(|view| view.key.clone()) {
+            Some(key) => Some(key),
+            None => stored.await,
+        };
+        let Some(key) = key else { return };
         let mut known = self.key.lock().unwrap_or_else(PoisonError::into_inner);
         if known.as_ref() == Some(&key) {
             return;
