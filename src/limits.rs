@@ -235,3 +235,5 @@ pub(crate) const TREE_CHUNKS: usize = 8;
 pub(crate) const TREE_CHUNK: usize = 256 << 10;
 /// How long the controller that acts may take to be reached by one that copies an image from it.
 pub(crate) const COPY_CONNECTS_WITHIN: Duration = Duration::from_secs(5);
+/// Units of a system that are told to have failed: enough to see what is wrong, and little to store.
+pub(crate) const FAILED_UNITS: usize = 10;

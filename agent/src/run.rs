@@ -32,6 +32,8 @@ struct Hello {
     boot_id: Option<String>,
     /// As `systemctl is-system-running` says it; none: there is no systemd.
     state: Option<String>,
+    /// As `systemctl list-units --failed` names them.
+    failed_units: Vec<String>,
     interface: String,
     mac: String,
     address: std::net::Ipv4Addr,
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         hostname: system.nodename().to_string_lossy().into_owned(),
         machine_id: word("/etc/machine-id"),
         boot_id: word("/proc/sys/kernel/random/boot_id"),
+        failed_units: state.is_some().then(failed_units).unwrap_or_default(),
         state,
         interface: facts.interface,
         mac: facts.mac,
@@ -97,6 +100,13 @@ fn state_once_up() -> String {
         }
         sleep(LOOK_EVERY);
     }
+}
+
+fn failed_units() -> Vec<String> {
+    let mut asks = Command::new("systemctl");
+    asks.args(["list-units", "--failed", "--plain", "--no-legend", "--no-pager"]).stdin(Stdio::null()).stderr(Stdio::null());
+    let said = asks.output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    said.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 fn word(path: &str) -> Option<String> {

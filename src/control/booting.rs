@@ -236,7 +236,7 @@ impl Controller {
                     Err(why) => return Answer::parked(to, &format!("the image of persona {} is not here whole: {why}", snapshot.persona)),
                 };
                 let says = format!("persona {} on {server}", snapshot.persona);
-                let run = Run { nonce: Uuid::new_v4().simple().to_string(), at: timestamp(), hello: None };
+                let run = Run { nonce: Uuid::new_v4().simple().to_string(), at: timestamp(), hello: None, failed: Vec::new() };
                 let key = self.booting.view.key.clone();
                 let told = key.map(|key| self.told(&server, &snapshot, &run, &key));
                 let script = match told.as_ref().map(|[run, export, machine_id]| {
@@ -333,7 +333,7 @@ impl Controller {
     }
 
     /// What runs on a server says hello.
-    pub(super) async fn hello(&mut self, server: &Name, token: &Token) -> Hello {
+    pub(super) async fn hello(&mut self, server: &Name, token: &Token, failed: Vec<String>) -> Hello {
         let body = self.cache.body(server);
         let of_it = |(_, e): &(&Name, &crate::model::body::Evidence)| {
             e.snapshot.digest == token.digest && e.run.as_ref().is_some_and(|run| run.nonce == token.nonce)
@@ -350,7 +350,7 @@ impl Controller {
         if evidence.run.as_ref().is_some_and(|run| run.hello.is_some()) {
             return Hello::Taken;
         }
-        let record = Record::Hello { persona: persona.clone(), nonce: token.nonce.clone(), at: timestamp() };
+        let record = Record::Hello { persona: persona.clone(), nonce: token.nonce.clone(), at: timestamp(), failed };
         if !self.record(server, &[record]).await {
             return Hello::Later;
         }

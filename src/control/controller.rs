@@ -56,6 +56,8 @@ pub enum Message {
     Hello {
         server: Name,
         token: Token,
+        /// Units of it that had failed.
+        failed: Vec<String>,
         reply: oneshot::Sender<Hello>,
     },
     /// Machines are to get these addresses, each on its network: which of them are stored.
@@ -383,8 +385,8 @@ impl Controller {
             }
             Message::Parked(parked) => self.was_parked(&parked).await,
             Message::Alive(server) => self.asked(&server),
-            Message::Hello { server, token, reply } => {
-                let hello = self.hello(&server, &token).await;
+            Message::Hello { server, token, failed, reply } => {
+                let hello = self.hello(&server, &token, failed).await;
                 let _ = reply.send(hello);
             }
             Message::Give { addresses, reply } => {

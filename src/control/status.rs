@@ -113,6 +113,7 @@ pub(crate) fn binding(holder: &Holder, want: &Desired, seen: &Observed, plan: &P
         let message = if p.in_sync { p.have.clone() } else { format!("{} is wanted, {} is seen", p.want, p.have) };
         conditions.set(kind, status, if p.in_sync { "InSync" } else { "Differs" }, message);
     }
+    units(&mut conditions, holder, seen);
     BindingStatus {
         observed_generation: holder.authority.generation,
         conditions: conditions.done(),
@@ -121,6 +122,16 @@ pub(crate) fn binding(holder: &Holder, want: &Desired, seen: &Observed, plan: &P
         planes,
         waits,
         pending,
+    }
+}
+
+/// What a system that said hello told of its units. It holds nothing up: what is Ready is what the manifests ask for.
+fn units(conditions: &mut Conditions, holder: &Holder, seen: &Observed) {
+    let run = seen.body.evidence.get(&holder.persona).filter(|e| e.phase == Phase::Started).and_then(|e| e.run.as_ref());
+    let Some(run) = run.filter(|run| holder.says_hello && run.hello.is_some()) else { return };
+    match run.failed.as_slice() {
+        [] => conditions.set("UnitsRunning", Truth::True, "NoneFailed", "none had failed when it came up"),
+        failed => conditions.set("UnitsRunning", Truth::False, "UnitsFailed", format!("failed when it came up: {}", failed.join(", "))),
     }
 }
 

@@ -77,6 +77,11 @@ impl Controller {
         if let Some(told) = self.booting.timelines().told(server, tokio::time::Instant::now()) {
             text.push_str(&format!(" Its last start: {told}."));
         }
+        let runs = seen.body.evidence.values().filter_map(|evidence| evidence.run.as_ref());
+        let failed: Vec<String> = runs.flat_map(|run| &run.failed).cloned().collect();
+        if !failed.is_empty() {
+            text.push_str(&format!(" Units that had failed when it came up: {}.", list(&failed)));
+        }
         text.push_str(&self.why_not_booted(&want, &seen));
         let busy: Vec<String> = self.in_flight.of_server(server).map(ToString::to_string).collect();
         if !busy.is_empty() {

@@ -186,6 +186,9 @@ pub struct Run {
     /// When what runs there said hello with that token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hello: Option<String>,
+    /// The units of it that had failed then, as far as it said so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
 }
 
 impl Evidence {

@@ -44,6 +44,8 @@ pub enum Record {
         persona: Name,
         nonce: String,
         at: String,
+        /// Units that had failed.
+        failed: Vec<String>,
     },
     /// What was started has come up, as far as is waited for.
     CameUp,
@@ -203,9 +205,11 @@ impl Record {
                 // One that nobody ordered counts like those that are.
                 body.starts = body.starts.max(1);
             }
-            Record::Hello { persona, nonce, at } => {
-                let run = body.evidence.get_mut(persona).and_then(|e| e.run.as_mut()).filter(|run| run.nonce == *nonce);
-                run.into_iter().for_each(|run| run.hello = run.hello.take().or_else(|| Some(at.clone())));
+            Record::Hello { persona, nonce, at, failed } => {
+                let run = body.evidence.get_mut(persona).and_then(|e| e.run.as_mut());
+                if let Some(run) = run.filter(|run| run.nonce == *nonce && run.hello.is_none()) {
+                    (run.hello, run.failed) = (Some(at.clone()), failed.clone());
+                }
             }
             Record::End(persona) => drop(body.evidence.remove(persona)),
             _ => {}

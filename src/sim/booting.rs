@@ -328,7 +328,7 @@ impl Centre {
             let Some(token) = view.key.as_ref()?.check(server, token) else { return Some(Hello::Another) };
             self.freezer.awake(host).await;
             let (reply, answer) = oneshot::channel();
-            to_controller.send(Message::Hello { server: server.clone(), token, reply }).await.ok()?;
+            to_controller.send(Message::Hello { server: server.clone(), token, failed: Vec::new(), reply }).await.ok()?;
             answer.await.ok()
         };
         timeout(ANSWER_WAIT, said).await.ok().flatten()

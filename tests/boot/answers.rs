@@ -87,8 +87,14 @@ async fn what_stands_is_started_once_for_each_script_and_says_hello_by_its_token
     assert_eq!(site.fetch("POST", &format!("{first}/hello"), "{}").await.0, 410);
     assert_eq!(site.fetch("POST", &format!("{}/hello", second.replace("/s1/", "/s2/")), "{}").await.0, 410);
     assert_eq!(site.fetch("POST", &format!("{second}/stage/initrd"), "").await.0, 204);
+    let degraded = r#"{"state": "degraded", "failed_units": ["nginx.service", "a\u001b[2J.service"], "of": "somebody"}"#;
+    assert_eq!(site.fetch("POST", &format!("{second}/hello"), degraded).await.0, 204);
+    // Once more, as of an answer that was lost: the first word counts.
     assert_eq!(site.fetch("POST", &format!("{second}/hello"), "{}").await.0, 204);
-    assert_eq!(site.fetch("POST", &format!("{second}/hello"), "{}").await.0, 204);
+    site.controller.ready("web", 10).await;
+    let shown = site.controller.run(&["describe", "binding", "web"]).await;
+    let units = shown.lines().find(|line| line.trim_start().starts_with("UnitsRunning")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(units.contains("False") && units.contains("failed when it came up: nginx.service, a") && !units.contains('\u{1b}'), "{units}");
     site.controller.ready("web", 10).await;
     // Every stage that was seen, for people.
     let described = site.controller.run(&["describe", "server", "s1"]).await;

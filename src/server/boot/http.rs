@@ -441,7 +441,22 @@ async fn stage(State(http): State<Http>, Path((server, token, name)): Path<(Stri
     StatusCode::NO_CONTENT.into_response()
 }
 
-async fn hello(State(http): State<Http>, Path((server, token)): Path<(String, String)>) -> Response {
+/// What of a hello is read. It comes from a system that may be anybody's: it is shown, and decides nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    failed_units: Vec<String>,
+}
+
+impl Said {
+    /// The names of units (systemd.unit(5): printable, at most 255), some of them.
+    fn failed(self) -> Vec<String> {
+        let units = self.failed_units.iter().filter(|unit| !unit.is_empty() && unit.len() <= 255);
+        units.take(limits::FAILED_UNITS).map(|unit| escaped(unit)).collect()
+    }
+}
+
+async fn hello(State(http): State<Http>, Path((server, token)): Path<(String, String)>, body: Bytes) -> Response {
     // Whoever does not act, or not yet, cannot tell whose token it is: a system that is told Gone may never say it again.
     if http.desk.view().is_none_or(|(view, _)| view.key.is_none()) {
         return later();
@@ -451,7 +466,8 @@ async fn hello(State(http): State<Http>, Path((server, token)): Path<(String, St
     let Some(to_controller) = to_controller else { return later() };
     let (reply, answer) = oneshot::channel();
     let told = async {
-        to_controller.send(Message::Hello { server: server.clone(), token, reply }).await.ok()?;
+        let failed = serde_json::from_slice::<Said>(&body).unwrap_or_default().failed();
+        to_controller.send(Message::Hello { server: server.clone(), token, failed, reply }).await.ok()?;
         answer.await.ok()
     };
     match tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, told).await.ok().flatten() {
