@@ -10,7 +10,7 @@ use super::controller::Controller;
 use super::operator::{PortRow, Refusal};
 use super::status_writer::{NOT_REACHED, SiteCondition};
 use crate::drivers::switch::resolve;
-use crate::model::body::{Declaration, Declared, Evidence, Hold, Phase};
+use crate::model::body::{Body, Declaration, Declared, Evidence, Hold, Phase};
 use crate::model::fact::{Power, Tick};
 use crate::model::op::Op;
 use crate::model::{Kind, Name};
@@ -77,11 +77,7 @@ impl Controller {
         if let Some(told) = self.booting.timelines().told(server, tokio::time::Instant::now()) {
             text.push_str(&format!(" Its last start: {told}."));
         }
-        let runs = seen.body.evidence.values().filter_map(|evidence| evidence.run.as_ref());
-        let failed: Vec<String> = runs.flat_map(|run| &run.failed).cloned().collect();
-        if !failed.is_empty() {
-            text.push_str(&format!(" Units that had failed when it came up: {}.", list(&failed)));
-        }
+        text.push_str(&failed_units(&seen.body));
         text.push_str(&self.why_not_booted(&want, &seen));
         let busy: Vec<String> = self.in_flight.of_server(server).map(ToString::to_string).collect();
         if !busy.is_empty() {
@@ -265,6 +261,13 @@ fn in_words(evidence: &Evidence) -> &'static str {
         (false, Phase::Armed) => "seen off since its boot answer stands",
         (false, Phase::Started) => "its start was seen",
     }
+}
+
+/// Of what may run there, as it said itself.
+fn failed_units(body: &Body) -> String {
+    let runs = body.evidence.values().filter_map(|evidence| evidence.run.as_ref());
+    let failed: Vec<String> = runs.flat_map(|run| &run.failed).cloned().collect();
+    if failed.is_empty() { String::new() } else { format!(" Units that had failed when it came up: {}.", list(&failed)) }
 }
 
 fn declared_in_words(declared: &Declared) -> String {
