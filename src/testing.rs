@@ -172,6 +172,33 @@ pub mod gitops {
     pub use crate::gitops::directory::{Content, Directory, Not};
     pub use crate::gitops::lookout::Lookout;
 }
+pub mod image {
+    pub use crate::image::{ImportError, Imported, Options, import};
+    pub mod digest {
+        pub use crate::image::digest::Digest;
+    }
+    pub mod export {
+        pub use crate::image::export::{ExportError, export_dir, export_tar};
+    }
+    pub mod generalise {
+        pub use crate::image::generalise::{STEPS, Steps};
+    }
+    pub mod index {
+        pub use crate::image::index::{Attributes, Builder, Child, Index, Inode, Node};
+    }
+    pub mod initrd {
+        pub use crate::image::initrd::{Compression, Files, InitrdError, Kind, Missing, Report, build};
+    }
+    pub mod source {
+        pub use crate::image::source::{Source, SourceError};
+    }
+    pub mod store {
+        pub use crate::image::store::{Damage, Objects, StoreError};
+    }
+    pub mod tree {
+        pub use crate::image::tree::{Item, Limits, Tree};
+    }
+}
 pub mod limits {
     pub use crate::limits::{
         API_CONNECTIONS, BOOT_CONNECTIONS, BOOT_HEAD_BYTES, EVENTS, FAST_POLL_FOR, HARD_OFF_TRIES, HARD_OFF_WAIT, HEAD_WITHIN, LEASE_TTL,

@@ -12,16 +12,16 @@ use sha2::Digest as _;
 
 /// The sha256 of something.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Digest([u8; 32]);
+pub struct Digest([u8; 32]);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is no digest: expected 64 lower-case hexadecimal digits")]
-pub(crate) struct BadDigest {
+pub struct BadDigest {
     found: String,
 }
 
 impl Digest {
-    pub(crate) fn of(bytes: &[u8]) -> Digest {
+    pub fn of(bytes: &[u8]) -> Digest {
         Digest(sha2::Sha256::digest(bytes).into())
     }
 

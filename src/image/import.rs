@@ -15,7 +15,7 @@ use super::warnings::{self, Warning};
 
 /// How a source is read.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Options {
+pub struct Options {
     pub select: Select,
     pub limits: Limits,
     pub steps: Steps,
@@ -23,7 +23,7 @@ pub(crate) struct Options {
 
 /// An image that is in the store.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Imported {
+pub struct Imported {
     pub digest: Digest,
     pub entries: usize,
     /// Of all contents, each file once.
@@ -35,7 +35,7 @@ pub(crate) struct Imported {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ImportError {
+pub enum ImportError {
     #[error("could not read {from}")]
     Source { from: String, source: Box<SourceError> },
     #[error("could not generalise {from}")]
@@ -47,7 +47,7 @@ pub(crate) enum ImportError {
 }
 
 /// Reads a source into the store. Blocking; for a stream as long as the stream takes.
-pub(crate) fn import(source: &Source, options: &Options, objects: &Objects) -> Result<Imported, ImportError> {
+pub fn import(source: &Source, options: &Options, objects: &Objects) -> Result<Imported, ImportError> {
     let from = source.to_string();
     let stored = |source: StoreError| ImportError::Store { from: from.clone(), source: source.into() };
     let mut session = objects.session().map_err(stored)?;

@@ -13,7 +13,7 @@ use super::tree::Tree;
 
 /// A kernel: its version as `uname -r` gives it, where it is (as an index writes paths), and its contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Kernel {
+pub struct Kernel {
     pub version: String,
     pub path: String,
     pub digest: Digest,

@@ -29,4 +29,4 @@ pub(crate) mod store;
 pub(crate) mod tree;
 pub(crate) mod warnings;
 
-pub(crate) use import::{Options, import};
+pub use import::{ImportError, Imported, Options, import};

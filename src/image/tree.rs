@@ -15,7 +15,7 @@ const SYMLINKS_FOLLOWED: usize = 40;
 
 /// What a tree may grow to, against archives that are made to fill a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Entries that are read, replaced ones included.
     pub entries: u64,
     /// Bytes that are unpacked, of contents and headers.
@@ -29,7 +29,7 @@ impl Default for Limits {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TreeError {
+pub enum TreeError {
     #[error("the path {path:?} leads out of the image: expected no component \"..\"")]
     Outside { path: String },
     #[error("{path:?}: {parent:?} is no directory; expected every parent of a path to be one")]
@@ -46,7 +46,7 @@ pub(crate) enum TreeError {
 
 /// A node of the tree: what an index will have of it, and what only warnings need.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Item {
+pub struct Item {
     pub attributes: Attributes<'static>,
     /// It has file capabilities, which NFS does not carry.
     pub has_capabilities: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    pub(crate) fn new(attributes: Attributes<'static>) -> Item {
+    pub fn new(attributes: Attributes<'static>) -> Item {
         Item { attributes, has_capabilities: false, has_label: false }
     }
 
@@ -72,7 +72,7 @@ struct Slot {
 }
 
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub struct Tree {
     slots: BTreeMap<Box<[u8]>, Slot>,
     items: Vec<Item>,
     layer: u32,
@@ -114,7 +114,7 @@ fn below(dir: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
 }
 
 impl Tree {
-    pub(crate) fn new(limits: Limits) -> Tree {
+    pub fn new(limits: Limits) -> Tree {
         let root = Slot { item: 0, layer: 0 };
         Tree { slots: BTreeMap::from([(b"/".to_vec().into(), root)]), items: vec![Item::directory()], layer: 0, most: limits.entries }
     }
@@ -238,7 +238,7 @@ impl Tree {
     }
 
     /// Puts an item at a path: a directory over a directory keeps what is in it, all else is replaced with all that is below.
-    pub(crate) fn insert(&mut self, raw: &[u8], item: Item) -> Result<(), TreeError> {
+    pub fn insert(&mut self, raw: &[u8], item: Item) -> Result<(), TreeError> {
         let path = self.place(raw)?;
         let is_directory = item.attributes.node == Node::Directory;
         if path == b"/" && !is_directory {
@@ -253,7 +253,7 @@ impl Tree {
     }
 
     /// Makes a path a further name of what another path names now.
-    pub(crate) fn link(&mut self, raw: &[u8], target: &[u8]) -> Result<(), TreeError> {
+    pub fn link(&mut self, raw: &[u8], target: &[u8]) -> Result<(), TreeError> {
         let path = self.place(raw)?;
         let error = || TreeError::LinkWithoutTarget { path: escaped(raw), target: escaped(target) };
         let target = normal(target)?;
@@ -331,7 +331,7 @@ impl Tree {
     }
 
     /// The index of what is here now.
-    pub(crate) fn index(&self) -> Result<Index, TreeError> {
+    pub fn index(&self) -> Result<Index, TreeError> {
         let at = |path: &[u8]| {
             let path = escaped(path.get(..400).unwrap_or(path));
             move |Fault { found, expected }: Fault| TreeError::Entry { path, found, expected }

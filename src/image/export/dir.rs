@@ -22,7 +22,7 @@ use super::ExportError;
 
 /// What was written, and what could not be as the user who wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Exported {
+pub struct Exported {
     pub entries: u64,
     pub bytes: u64,
     pub digest_file: PathBuf,
@@ -53,7 +53,7 @@ fn error<E: Into<io::Error>>(doing: &'static str, path: &[u8]) -> impl FnOnce(E)
 }
 
 /// Writes the tree of an index; `dir` must not be there, or be empty.
-pub(crate) fn export_dir(index: &Index, digest: &Digest, objects: &Objects, dir: &Path) -> Result<Exported, ExportError> {
+pub fn export_dir(index: &Index, digest: &Digest, objects: &Objects, dir: &Path) -> Result<Exported, ExportError> {
     let shown = dir.as_os_str().as_encoded_bytes();
     let digest_file = digest_file(dir);
     match fs::read_dir(dir).map(|mut names| names.next().is_none()) {

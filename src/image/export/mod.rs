@@ -9,14 +9,14 @@ pub(crate) mod tar;
 use std::io;
 use std::path::PathBuf;
 
-pub(crate) use dir::export_dir;
-pub(crate) use tar::export_tar;
+pub use dir::export_dir;
+pub use tar::export_tar;
 
 use super::digest::Digest;
 use super::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ExportError {
+pub enum ExportError {
     #[error("{path:?} is there already: expected a directory that is not there or is empty")]
     NotEmpty { path: PathBuf },
     #[error("could not {doing} {path:?}")]

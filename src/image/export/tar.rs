@@ -24,7 +24,7 @@ const NAME: usize = 100;
 const RECORD: u64 = 20 * 512;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct ExportedTar {
+pub struct ExportedTar {
     pub entries: u64,
     /// Of the tar.
     pub bytes: u64,
@@ -277,7 +277,7 @@ impl Export<'_, '_> {
 }
 
 /// Writes an image as a tar.
-pub(crate) fn export_tar(index: &Index, objects: &Objects, to: &mut dyn Write) -> Result<ExportedTar, ExportError> {
+pub fn export_tar(index: &Index, objects: &Objects, to: &mut dyn Write) -> Result<ExportedTar, ExportError> {
     let (linked, done) = (BTreeMap::new(), ExportedTar::default());
     let mut export = Export { writer: Writer { to, at: 0 }, index, objects, linked, done };
     export.tree()?;

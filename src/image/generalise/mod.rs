@@ -21,7 +21,7 @@ const LARGEST: u64 = 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no step {found:?}: expected some of {}", known())]
-pub(crate) struct UnknownStep {
+pub struct UnknownStep {
     pub found: String,
 }
 
@@ -30,7 +30,7 @@ fn known() -> String {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum GeneraliseError {
+pub enum GeneraliseError {
     #[error("the step {step} could not keep or read contents")]
     Store { step: &'static str, source: StoreError },
     #[error("the step {step} could not change an entry")]
@@ -38,14 +38,14 @@ pub(crate) enum GeneraliseError {
 }
 
 /// A step: its name, what it does, in a sentence, and the doing.
-pub(crate) struct Step {
+pub struct Step {
     pub name: &'static str,
     pub sentence: &'static str,
     run: fn(&mut Work<'_, '_>) -> Result<(), Fault>,
 }
 
 /// All steps, in the order in which they are done.
-pub(crate) const STEPS: [Step; 11] = [
+pub const STEPS: [Step; 11] = [
     Step { name: "machine-id", sentence: "Empties /etc/machine-id and removes the copy of D-Bus.", run: identity::machine_id },
     Step { name: "ssh-host-keys", sentence: "Removes the keys by which ssh knows a host.", run: identity::ssh_host_keys },
     Step { name: "hostname", sentence: "Removes /etc/hostname.", run: identity::hostname },
@@ -70,7 +70,7 @@ pub(crate) fn sentences() -> String {
 
 /// What became of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct StepReport {
+pub struct StepReport {
     pub name: &'static str,
     pub sentence: &'static str,
     /// False where it was switched off.
@@ -81,20 +81,20 @@ pub(crate) struct StepReport {
 
 /// Which steps are done: all, but for those that were switched off.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Steps {
+pub struct Steps {
     off: BTreeSet<&'static str>,
 }
 
 impl Steps {
     /// All steps but those named.
-    pub(crate) fn without<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Steps, UnknownStep> {
+    pub fn without<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Steps, UnknownStep> {
         let find = |name: &str| STEPS.iter().find(|step| step.name == name).map(|step| step.name);
         let off = names.into_iter().map(|name| find(name).ok_or_else(|| UnknownStep { found: name.chars().take(80).collect() }));
         Ok(Steps { off: off.collect::<Result<_, _>>()? })
     }
 
     /// No step at all.
-    pub(crate) fn none() -> Steps {
+    pub fn none() -> Steps {
         Steps { off: STEPS.iter().map(|step| step.name).collect() }
     }
 }

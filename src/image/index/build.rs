@@ -14,7 +14,7 @@ const MINOR_HIGHEST: u32 = (1 << 20) - 1;
 
 /// Why an entry is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub struct Fault {
     pub found: String,
     pub expected: String,
 }
@@ -25,7 +25,7 @@ fn fault(found: impl Into<String>, expected: impl Into<String>) -> Fault {
 
 /// What was pushed so far. Paths are kept whole until the end: parents and hard links are found in them.
 #[derive(Debug, Default)]
-pub(crate) struct Builder {
+pub struct Builder {
     rows: Vec<Row>,
     files: Vec<Contents>,
     bytes: Vec<u8>,
@@ -131,7 +131,7 @@ impl Builder {
     }
 
     /// Adds the first entry of a node.
-    pub(crate) fn push(&mut self, path: &[u8], attributes: &Attributes<'_>) -> Result<(), Fault> {
+    pub fn push(&mut self, path: &[u8], attributes: &Attributes<'_>) -> Result<(), Fault> {
         let (parent, name) = self.place(path)?;
         if attributes.mode > 0o7777 {
             return Err(fault(format!("the mode {:o}", attributes.mode), "a mode of at most 7777"));
@@ -235,7 +235,7 @@ impl Builder {
     }
 
     /// The index; or at which entry it is wrong.
-    pub(crate) fn finish(mut self) -> Result<Index, (u32, Fault)> {
+    pub fn finish(mut self) -> Result<Index, (u32, Fault)> {
         if self.rows.is_empty() {
             return Err((1, fault("no entry", "a directory at /")));
         }

@@ -12,7 +12,8 @@ mod text;
 
 use std::borrow::Cow;
 
-pub(crate) use build::{Builder, Fault};
+pub use build::Builder;
+pub(crate) use build::Fault;
 pub(crate) use text::{IndexError, escaped};
 
 use super::digest::Digest;
@@ -28,24 +29,24 @@ pub(crate) const PATH_LONGEST: usize = 4096;
 
 /// A number of a file, directory or other node: the position of its first entry, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Inode(u32);
+pub struct Inode(u32);
 
 impl Inode {
-    pub(crate) const ROOT: Inode = Inode(1);
+    pub const ROOT: Inode = Inode(1);
 
     /// A number from outside, such as a file handle: `Index::attributes` says whether there is one.
-    pub(crate) fn new(number: u32) -> Inode {
+    pub fn new(number: u32) -> Inode {
         Inode(number)
     }
 
-    pub(crate) fn number(self) -> u32 {
+    pub fn number(self) -> u32 {
         self.0
     }
 }
 
 /// What a node is, and what only nodes of its type have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Node<'a> {
+pub enum Node<'a> {
     Directory,
     File { size: u64, digest: Digest },
     Symlink { target: Cow<'a, [u8]> },
@@ -57,7 +58,7 @@ pub(crate) enum Node<'a> {
 
 /// All that an index has of a node but its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attributes<'a> {
+pub struct Attributes<'a> {
     /// The twelve bits of a mode: 0o4755, 0o1777.
     pub mode: u16,
     pub uid: u32,
@@ -105,7 +106,7 @@ struct Contents {
 
 /// An immutable tree.
 #[derive(Debug)]
-pub(crate) struct Index {
+pub struct Index {
     rows: Vec<Row>,
     files: Vec<Contents>,
     /// Names and targets, one after the other.
@@ -117,7 +118,7 @@ pub(crate) struct Index {
 
 /// A name in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Child<'a> {
+pub struct Child<'a> {
     pub name: &'a [u8],
     pub inode: Inode,
     /// To go on after this name. At least 3: 1 and 2 are left for `.` and `..`.
@@ -126,7 +127,7 @@ pub(crate) struct Child<'a> {
 
 /// A path and its node; `is_link` where an earlier path has the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct Entry {
     pub path: Vec<u8>,
     pub inode: Inode,
     pub is_link: bool,
@@ -134,12 +135,12 @@ pub(crate) struct Entry {
 
 impl Index {
     /// How many entries, further hard links included.
-    pub(crate) fn entries_len(&self) -> usize {
+    pub fn entries_len(&self) -> usize {
         self.rows.len()
     }
 
     /// Of all contents, each file counted once however many names it has.
-    pub(crate) fn total_bytes(&self) -> u64 {
+    pub fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
 
@@ -164,7 +165,7 @@ impl Index {
     }
 
     /// None for a number that is of no node (a link's position is of none).
-    pub(crate) fn attributes(&self, inode: Inode) -> Option<Attributes<'_>> {
+    pub fn attributes(&self, inode: Inode) -> Option<Attributes<'_>> {
         let row = self.row(inode.0)?;
         let (major, minor) = (row.a, row.b);
         let node = match row.kind {
@@ -184,7 +185,7 @@ impl Index {
     }
 
     /// How many names a node has; of a directory 2 and one per directory in it.
-    pub(crate) fn nlink(&self, inode: Inode) -> Option<u32> {
+    pub fn nlink(&self, inode: Inode) -> Option<u32> {
         self.row(inode.0).filter(|row| row.kind != Kind::Link).map(|row| row.links)
     }
 
@@ -195,7 +196,7 @@ impl Index {
     }
 
     /// None where `dir` is no directory or has no such name. `.` and `..` are the caller's.
-    pub(crate) fn lookup(&self, dir: Inode, name: &[u8]) -> Option<Inode> {
+    pub fn lookup(&self, dir: Inode, name: &[u8]) -> Option<Inode> {
         let positions = self.positions(dir)?;
         let name_at = |position: &u32| self.row(*position).map(|row| self.name(row)).unwrap_or_default();
         let at = positions.binary_search_by(|position| name_at(position).cmp(name)).ok()?;
@@ -203,7 +204,7 @@ impl Index {
     }
 
     /// The names of a directory in a stable order, from after a cookie (0: from the first). None where it is no directory.
-    pub(crate) fn children(&self, dir: Inode, after: u64) -> Option<impl Iterator<Item = Child<'_>>> {
+    pub fn children(&self, dir: Inode, after: u64) -> Option<impl Iterator<Item = Child<'_>>> {
         let positions = self.positions(dir)?;
         let from = positions.partition_point(|position| u64::from(*position) < after);
         Some(positions.get(from..).unwrap_or_default().iter().filter_map(move |position| {
@@ -213,7 +214,7 @@ impl Index {
     }
 
     /// The directory that a node (by its first name) is in; the root's is the root.
-    pub(crate) fn parent(&self, inode: Inode) -> Option<Inode> {
+    pub fn parent(&self, inode: Inode) -> Option<Inode> {
         self.row(inode.0).map(|row| Inode(row.parent))
     }
 
@@ -234,12 +235,12 @@ impl Index {
     }
 
     /// The first path of a node.
-    pub(crate) fn path(&self, inode: Inode) -> Vec<u8> {
+    pub fn path(&self, inode: Inode) -> Vec<u8> {
         self.path_of(inode.0)
     }
 
     /// The node at a path, as it is written: symlinks are not followed.
-    pub(crate) fn find(&self, path: &[u8]) -> Option<Inode> {
+    pub fn find(&self, path: &[u8]) -> Option<Inode> {
         let names = path.strip_prefix(b"/")?;
         if names.is_empty() {
             return Some(Inode::ROOT);
@@ -248,7 +249,7 @@ impl Index {
     }
 
     /// All entries in the order of the text: a directory before what is in it.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         (1u32..).zip(&self.rows).map(|(position, row)| Entry {
             path: self.path_of(position),
             inode: self.inode_of(position),
@@ -257,7 +258,7 @@ impl Index {
     }
 
     /// The contents that this tree needs, by digest and size; those of equal files come as often as there are files.
-    pub(crate) fn contents(&self) -> impl Iterator<Item = (Digest, u64)> + '_ {
+    pub fn contents(&self) -> impl Iterator<Item = (Digest, u64)> + '_ {
         self.files.iter().map(|contents| (contents.digest, contents.size))
     }
 }

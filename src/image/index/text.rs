@@ -25,7 +25,7 @@ const FIRST_LINE: &[u8] = b"embody-index 1";
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of the index: found {found}, expected {expected}; it is damaged or of another version: import the image again")]
-pub(crate) struct IndexError {
+pub struct IndexError {
     pub line: usize,
     pub found: String,
     pub expected: String,
@@ -144,7 +144,7 @@ fn push_line(builder: &mut Builder, line: &[u8]) -> Result<(), Fault> {
 
 impl Index {
     /// Takes exactly what `format` gives.
-    pub(crate) fn parse(text: &[u8]) -> Result<Index, IndexError> {
+    pub fn parse(text: &[u8]) -> Result<Index, IndexError> {
         let at = |line: usize| move |Fault { found, expected }: Fault| IndexError { line, found, expected };
         let fault = |found: String, expected: &str| Fault { found, expected: expected.to_owned() };
         if text.len() > MOST_TEXT {
@@ -167,7 +167,7 @@ impl Index {
     }
 
     /// The text, line by line.
-    pub(crate) fn write_to(&self, mut to: impl Write) -> io::Result<()> {
+    pub fn write_to(&self, mut to: impl Write) -> io::Result<()> {
         to.write_all(FIRST_LINE)?;
         to.write_all(b"\n")?;
         for entry in self.entries() {
@@ -191,7 +191,7 @@ impl Index {
         Ok(())
     }
 
-    pub(crate) fn format(&self) -> Vec<u8> {
+    pub fn format(&self) -> Vec<u8> {
         let mut text = Vec::new();
         // A Vec takes all that is written.
         let _ = self.write_to(&mut text);

@@ -24,7 +24,7 @@ const ZSTD_LEVEL: i32 = 15;
 const GZIP_LEVEL: u32 = 9;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
     Gzip,
     Zstd,
 }

@@ -17,7 +17,7 @@ const DIRECTORIES: [&str; 10] = ["dev", "embody", "lib/firmware", "lib/modules",
 const LIST: &str = "embody/modules";
 
 /// Writes the initrd of an image for one of its kernels (`versions`), with `agent` as its first program.
-pub(crate) fn build(files: &dyn Files, kernel: &str, agent: &[u8], to: impl Write) -> Result<Report, InitrdError> {
+pub fn build(files: &dyn Files, kernel: &str, agent: &[u8], to: impl Write) -> Result<Report, InitrdError> {
     let kernel = Kernel::read(files, kernel)?;
     let selection = selection::select(&kernel, |module, symbol| {
         Ok(content(files, &kernel, module)?.is_some_and(|(_, module)| modinfo::names_symbol(&module, symbol)))

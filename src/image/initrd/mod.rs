@@ -15,11 +15,11 @@ mod unpack;
 
 use std::io;
 
-pub(crate) use archive::Compression;
-pub(crate) use builder::build;
+pub use archive::Compression;
+pub use builder::build;
 
 /// An image's files. Paths have no slash at their ends and no `.` or `..`; the root directory is the empty path.
-pub(crate) trait Files {
+pub trait Files {
     /// What is at a path, links not followed. Nothing there is `None`.
     fn look(&self, path: &str) -> io::Result<Option<Kind>>;
     /// All of a regular file.
@@ -27,7 +27,7 @@ pub(crate) trait Files {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Directory,
     File,
     /// A symbolic link, and where it leads.
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum InitrdError {
+pub enum InitrdError {
     #[error(
         "the image has no modules of the kernel {kernel}: expected lib/modules/{kernel}/modules.dep (is the kernel's package whole, did depmod(8) run?)"
     )]
@@ -55,7 +55,7 @@ pub(crate) enum InitrdError {
 
 /// What an initrd came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Report {
+pub struct Report {
     pub compression: Compression,
     /// As it is sent.
     pub packed_bytes: u64,
@@ -71,13 +71,13 @@ pub(crate) struct Report {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Part {
+pub struct Part {
     pub name: String,
     pub bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Missing {
+pub struct Missing {
     pub firmware: String,
     pub module: String,
 }

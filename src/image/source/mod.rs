@@ -28,7 +28,7 @@ use super::tree::{Limits, Tree, TreeError};
 
 /// What is read; as text `dir:PATH`, `tar:PATH`, `oci:PATH`, where PATH is `-` for the standard input of a tar or container image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Source {
+pub enum Source {
     /// The root of a tree.
     Dir(PathBuf),
     /// One tar: plain, gzip, zstd or xz.
@@ -39,7 +39,7 @@ pub(crate) enum Source {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is no source: expected dir:PATH, tar:PATH or oci:PATH (PATH is - for standard input)")]
-pub(crate) struct BadSource {
+pub struct BadSource {
     found: String,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for Source {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SourceError {
+pub enum SourceError {
     #[error("could not {doing} {path:?}")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     #[error("could not read {names}: import as a user who can read all of it, or from a tar that root made")]
@@ -94,7 +94,7 @@ impl SourceError {
 
 /// Names that are told: the first ones, and how many more there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Names {
+pub struct Names {
     pub first: Vec<String>,
     pub more: usize,
 }

@@ -18,7 +18,7 @@ use super::{Objects, StoreError, io_error};
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Swept {
+pub struct Swept {
     pub indexes: u64,
     pub objects: u64,
     pub bytes: u64,
@@ -41,7 +41,7 @@ fn modified(path: &Path) -> Result<SystemTime, StoreError> {
 impl Objects {
     /// Removes indexes that are neither in `keep` nor younger than `grace`, and every object that none of the kept ones names. An index in `keep`
     /// that is not there or does not read is an error, and nothing is removed: its objects are not known.
-    pub(crate) fn remove_unreferenced(&self, keep: &BTreeSet<Digest>, grace: Duration) -> Result<Swept, StoreError> {
+    pub fn remove_unreferenced(&self, keep: &BTreeSet<Digest>, grace: Duration) -> Result<Swept, StoreError> {
         let _alone = self.lock(FlockOperation::NonBlockingLockExclusive)?;
         let mut swept = Swept::default();
         let now = self.now()?;

@@ -26,13 +26,14 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::FlockOperation;
 
 pub(crate) use session::{AddError, Session, Written};
-pub(crate) use verify::{Damage, Damaged};
+pub use verify::Damage;
+pub(crate) use verify::Damaged;
 
 use super::digest::Digest;
 use super::index::{Index, IndexError, MOST_TEXT};
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub enum StoreError {
     #[error("could not {doing} {path:?}")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     #[error("object {digest} is not in the store {root:?}: import an image that has it again")]
@@ -111,14 +112,14 @@ impl Verified {
 
 /// A store in a directory.
 #[derive(Debug)]
-pub(crate) struct Objects {
+pub struct Objects {
     root: PathBuf,
     verified: Mutex<Verified>,
 }
 
 impl Objects {
     /// Makes what is missing of the directories.
-    pub(crate) fn at(root: impl Into<PathBuf>) -> Result<Objects, StoreError> {
+    pub fn at(root: impl Into<PathBuf>) -> Result<Objects, StoreError> {
         let root = root.into();
         for path in [root.clone(), root.join("objects"), root.join("index"), root.join("tmp")] {
             DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(io_error("make the directory", &path))?;
@@ -126,7 +127,7 @@ impl Objects {
         Ok(Objects { root, verified: Mutex::default() })
     }
 
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
@@ -141,12 +142,12 @@ impl Objects {
     }
 
     /// Whether there is an object of this digest and size. Its bytes are not read.
-    pub(crate) fn has(&self, digest: &Digest, size: u64) -> bool {
+    pub fn has(&self, digest: &Digest, size: u64) -> bool {
         fs::symlink_metadata(self.object_path(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == size)
     }
 
     /// Those of some contents that are not here, each once.
-    pub(crate) fn missing(&self, wanted: impl IntoIterator<Item = (Digest, u64)>) -> Vec<(Digest, u64)> {
+    pub fn missing(&self, wanted: impl IntoIterator<Item = (Digest, u64)>) -> Vec<(Digest, u64)> {
         let mut wanted: Vec<_> = wanted.into_iter().collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -155,7 +156,7 @@ impl Objects {
     }
 
     /// Opens an object that has the size which the index says. Its bytes are not read: `open_verified` does.
-    pub(crate) fn open(&self, digest: &Digest, size: u64) -> Result<File, StoreError> {
+    pub fn open(&self, digest: &Digest, size: u64) -> Result<File, StoreError> {
         let path = self.object_path(digest);
         let file = File::open(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => StoreError::Missing { digest: *digest, root: self.root.clone() },
@@ -170,7 +171,7 @@ impl Objects {
 
     /// Opens an object whose bytes were hashed since it was last changed: at its first opening it is read whole (blocking), later only its stamp is
     /// compared. What a disk flips below an unchanged stamp after that is found by `verify`, or at the first opening by the next process.
-    pub(crate) fn open_verified(&self, digest: &Digest, size: u64) -> Result<File, StoreError> {
+    pub fn open_verified(&self, digest: &Digest, size: u64) -> Result<File, StoreError> {
         let file = self.open(digest, size)?;
         let path = self.object_path(digest);
         let stamp = Stamp::of(&file).map_err(io_error("read the attributes of", &path))?;
@@ -194,12 +195,12 @@ impl Objects {
     }
 
     /// Whole contents of a small object.
-    pub(crate) fn read(&self, digest: &Digest, size: u64, most: u64) -> Result<Vec<u8>, StoreError> {
+    pub fn read(&self, digest: &Digest, size: u64, most: u64) -> Result<Vec<u8>, StoreError> {
         read_small(&self.open_verified(digest, size)?, digest, size, most)
     }
 
     /// The index of this digest, hashed and checked.
-    pub(crate) fn index(&self, digest: &Digest) -> Result<Index, StoreError> {
+    pub fn index(&self, digest: &Digest) -> Result<Index, StoreError> {
         let path = self.index_path(digest);
         let file = File::open(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => StoreError::NoIndex { digest: *digest, root: self.root.clone() },
@@ -215,7 +216,7 @@ impl Objects {
     }
 
     /// The digests of all indexes.
-    pub(crate) fn indexes(&self) -> Result<Vec<Digest>, StoreError> {
+    pub fn indexes(&self) -> Result<Vec<Digest>, StoreError> {
         let path = self.root.join("index");
         let mut found = Vec::new();
         for entry in fs::read_dir(&path).map_err(io_error("list", &path))? {
@@ -227,7 +228,7 @@ impl Objects {
     }
 
     /// Begins an import: until the session is dropped no garbage is collected.
-    pub(crate) fn session(&self) -> Result<Session<'_>, StoreError> {
+    pub fn session(&self) -> Result<Session<'_>, StoreError> {
         Session::begin(self)
     }
 

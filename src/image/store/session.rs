@@ -24,7 +24,7 @@ const HELD: usize = 1024 * 1024;
 
 /// What a session wrote and what it found there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Written {
+pub struct Written {
     pub objects: u64,
     pub bytes: u64,
     /// Contents that were there already, or came before in this session.
@@ -42,7 +42,7 @@ pub(crate) enum AddError {
 
 /// An import that is running. Dropped without `publish`, all that it wrote is removed.
 #[derive(Debug)]
-pub(crate) struct Session<'o> {
+pub struct Session<'o> {
     objects: &'o Objects,
     _lock: File,
     staging: PathBuf,
@@ -124,7 +124,7 @@ impl<'o> Session<'o> {
     }
 
     /// Keeps contents that are in memory.
-    pub(crate) fn add_bytes(&mut self, bytes: &[u8]) -> Result<(Digest, u64), StoreError> {
+    pub fn add_bytes(&mut self, bytes: &[u8]) -> Result<(Digest, u64), StoreError> {
         let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
         if self.is_there(&digest, size) {
             self.present += 1;
@@ -198,7 +198,7 @@ impl<'o> Session<'o> {
     }
 
     /// Makes all that was added durable and named, but for an index.
-    pub(crate) fn commit_objects(&mut self) -> Result<(), StoreError> {
+    pub fn commit_objects(&mut self) -> Result<(), StoreError> {
         if !self.staged.is_empty() {
             self.sync()?;
         }

@@ -18,7 +18,7 @@ const PATHS_TOLD: usize = 16;
 /// What is wrong with an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Damage {
+pub enum Damage {
     Missing,
     Size { found: u64, expected: u64 },
     Flipped { found: Digest },
@@ -27,7 +27,7 @@ pub(crate) enum Damage {
 
 /// An object, what is wrong with it and which paths use it (the first of them, as the index writes them).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Damaged {
+pub struct Damaged {
     pub digest: Digest,
     pub damage: Damage,
     pub paths: Vec<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Damaged {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Verification {
+pub struct Verification {
     pub objects: u64,
     pub bytes: u64,
     pub damaged: Vec<Damaged>,
@@ -58,7 +58,7 @@ impl Objects {
     }
 
     /// Hashes the index and every object that it names.
-    pub(crate) fn verify(&self, index: &Digest) -> Result<Verification, StoreError> {
+    pub fn verify(&self, index: &Digest) -> Result<Verification, StoreError> {
         let index = self.index(index)?;
         let mut users: BTreeMap<Digest, (u64, Vec<Inode>)> = BTreeMap::new();
         for entry in index.entries().filter(|entry| !entry.is_link) {
@@ -80,7 +80,7 @@ impl Objects {
     }
 
     /// Moves an object to `damaged/`, so that the next import of what it should be writes it anew.
-    pub(crate) fn set_aside(&self, digest: &Digest) -> Result<(), StoreError> {
+    pub fn set_aside(&self, digest: &Digest) -> Result<(), StoreError> {
         let dir = self.root.join("damaged");
         fs::create_dir_all(&dir).map_err(io_error("make the directory", &dir))?;
         let path = self.object_path(digest);

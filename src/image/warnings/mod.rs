@@ -18,7 +18,7 @@ use super::tree::Tree;
 
 /// A module and the firmware that it names and the image lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct MissingFirmware {
+pub struct MissingFirmware {
     pub module: String,
     pub files: Names,
     /// How many files it names: drivers name those of several models and releases, and need one.
@@ -27,7 +27,7 @@ pub(crate) struct MissingFirmware {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "warning", rename_all = "kebab-case")]
-pub(crate) enum Warning {
+pub enum Warning {
     FileCapabilities { files: Names },
     SelinuxLabels { count: u64 },
     MissingFirmware { kernel: String, modules: Vec<MissingFirmware> },

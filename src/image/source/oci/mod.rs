@@ -18,7 +18,7 @@ use pick::{Image, Layer};
 
 /// Which image, where there is more than one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Select {
+pub struct Select {
     /// As OCI and Go write it: amd64, arm64.
     pub arch: String,
     /// A tag: `org.opencontainers.image.ref.name`, or one of `docker save`.
