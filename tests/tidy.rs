@@ -186,6 +186,19 @@ fn the_test_command_names_every_test() {
     none(names.iter().filter(|n| !run.contains(&format!("--test {n} ")) && !run.contains(&format!("--test {n}\n"))).cloned().collect());
 }
 
+#[test]
+fn every_test_that_is_named_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut offences = Vec::new();
+    for (path, text) in sources("src").into_iter().chain(sources("agent/src")) {
+        // The agent is a package of its own, with tests of its own.
+        let own = if path.starts_with("agent") { root.join("agent") } else { root.to_owned() };
+        let names = text.split('`').filter(|name| name.starts_with("tests/") && Path::new(name).extension().is_some());
+        offences.extend(names.filter(|name| !own.join(name).exists()).map(|name| format!("{}: {name}", path.display())));
+    }
+    none(offences);
+}
+
 /// From the lowest to the highest: each imports only from those before it (and from `limits`, `telemetry`, `clock`).
 const LAYERS: [&str; 12] = ["model", "manifest", "plan", "boot", "image", "store", "drivers", "control", "server", "gitops", "sim", "cli"];
 

@@ -1,7 +1,7 @@
 //! From a source to a stored image, in one call.
 //!
 //! Leaves out names and who may import. Invariant: either the index is visible and every object of it is on the disk, or nothing is visible. Shown by
-//! `tests/store.rs`, `tests/tar.rs`, `tests/dir.rs`, `tests/oci.rs`.
+//! `tests/importing/store.rs`, `tests/importing/tar.rs`, `tests/importing/dir.rs`, `tests/importing/oci.rs`.
 
 use serde::Serialize;
 

@@ -1,8 +1,9 @@
 //! A tree while it is read: paths in any order, replaced, linked and taken away by layers, and turned into an `Index` at the end.
 //!
 //! Leaves out contents and where entries come from (`source`). Nothing here touches a file system, so a symlink as a parent directory is followed
-//! within the tree, as containers' runtimes do, and cannot lead out of it. Invariants: a path's parents are directories of this tree; the last
-//! entry of a path wins; what a layer takes away is never its own. Shown by the tests in `tree/tests.rs` and by `tests/tar.rs`, `tests/oci.rs`.
+//! within the tree, as containers' runtimes do, and cannot lead out of it. Invariants: a path's parents are directories of this tree; the last entry
+//! of a path wins; what a layer takes away is never its own. Shown by the tests in `tree/tests.rs` and by `tests/importing/tar.rs`,
+//! `tests/importing/oci.rs`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -2,7 +2,8 @@
 //!
 //! The digest goes beside it (`DIR.digest`) and not into it: inside it would be part of the tree, which then were another one than the digest says.
 //! It is written last, so a tree without it is not complete. Leaves out xattrs, which an index has none of. Invariants: every parent is a directory
-//! that was made here; what an ordinary user may not set is counted and named, not passed over. Shown by `tests/tar.rs`, `tests/dir.rs`.
+//! that was made here; what an ordinary user may not set is counted and named, not passed over. Shown by `tests/importing/tar.rs`,
+//! `tests/importing/dir.rs`.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};

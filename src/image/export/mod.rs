@@ -1,7 +1,7 @@
 //! From a stored image back to a plain tree or a tar.
 //!
-//! Leaves out squashfs and other file systems: their builders read the tar. Invariant: what is written was hashed first, so a flipped byte is an error
-//! by the path that has it. Shown by `tests/tar.rs` against GNU tar.
+//! Leaves out squashfs and other file systems: their builders read the tar. Invariant: what is written was hashed first, so a flipped byte is an
+//! error by the path that has it. Shown by `tests/importing/tar.rs` against GNU tar.
 
 mod dir;
 pub(crate) mod tar;

@@ -1,9 +1,9 @@
 //! An image as one tar: GNU format, which holds every name, owner, time and device number.
 //!
 //! GNU tar manual, "Basic Tar Format"; numbers that do not fit into octal are big-endian with the first bit set. Leaves out sockets, which tar has no
-//! type for: named. The root is the first entry, `./`; mksquashfs passes it over, so it is to be told -root-mode, -root-uid, -root-gid and -root-time.
-//! Invariant: the same index gives the same bytes: every directory with all that is below it, by name, no names of owners, no other times. Shown by
-//! `tests/tar.rs` against GNU tar.
+//! type for: named. The root is the first entry, `./`; mksquashfs passes it over, so it is to be told -root-mode, -root-uid, -root-gid and
+//! -root-time. Invariant: the same index gives the same bytes: every directory with all that is below it, by name, no names of owners, no other
+//! times. Shown by `tests/importing/tar.rs` against GNU tar.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! What makes a machine this one and no other: ids, keys, names and remembered state.
 //!
 //! Leaves out the network (`network`) and disks (`mounts`). Invariant: the empty /etc/machine-id stays, since without one systemd takes every start
-//! for the first (machine-id(5), "First Boot Semantics"). Shown by `tests/generalise.rs`.
+//! for the first (machine-id(5), "First Boot Semantics"). Shown by `tests/importing/generalise.rs`.
 
 use super::super::index::Node;
 use super::{Fault, Work};

@@ -1,8 +1,8 @@
 //! Takes out of an image what belongs to the one machine that it was made on: named steps, each with a report, each of which can be switched off.
 //!
-//! Leaves out what is put in its place at boot (hostname, addresses, host keys), and logs. Steps work on the tree alone; where contents change (fstab,
-//! crypttab) there is a new object and the old one is not kept. Invariants: a step does the same to a tree that it was done to (nothing); a path is
-//! changed itself, never what a symlink or a hard link of it names. Shown by `tests/generalise.rs`.
+//! Leaves out what is put in its place at boot (hostname, addresses, host keys), and logs. Steps work on the tree alone; where contents change
+//! (fstab, crypttab) there is a new object and the old one is not kept. Invariants: a step does the same to a tree that it was done to (nothing); a
+//! path is changed itself, never what a symlink or a hard link of it names. Shown by `tests/importing/generalise.rs`.
 
 mod identity;
 mod mounts;

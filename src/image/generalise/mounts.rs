@@ -1,7 +1,7 @@
 //! What an image would mount, unlock or resume from on the disk that it was on.
 //!
 //! Leaves out file systems for data: whether a server has them is the persona's matter, so they are kept. Invariant: what is taken out stays readable
-//! as a comment. Shown by `tests/generalise.rs`.
+//! as a comment. Shown by `tests/importing/generalise.rs`.
 
 use super::{Fault, Work};
 

@@ -1,7 +1,7 @@
 //! What binds an image to the NICs, leases and resolvers of one machine.
 //!
 //! Leaves out configuration that names no MAC: it may be meant. Invariant: a file goes whole or stays whole, by what is in it. Shown by
-//! `tests/generalise.rs`.
+//! `tests/importing/generalise.rs`.
 
 use super::{Fault, Work};
 

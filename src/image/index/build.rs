@@ -1,6 +1,7 @@
 //! Building an index, entry by entry in the order of paths: the one place where what an index promises is checked.
 //!
-//! Leaves out where entries come from (`text` and `tree`). Invariant: what `finish` gives was checked entry by entry. Shown by `tests/index.rs`.
+//! Leaves out where entries come from (`text` and `tree`). Invariant: what `finish` gives was checked entry by entry. Shown by
+//! `tests/importing/index.rs`.
 
 use std::cmp::Ordering;
 

@@ -3,7 +3,7 @@
 //!
 //! Leaves out contents (`store`), building one up in any order (`tree`), extended attributes (NFSv3 has none; `warnings` names what needs them).
 //! Invariant: an `Index` satisfies all that `build` checks, so whoever walks it meets no loop, no missing parent and no path that leaves the
-//! root; numbers and cookies are positions in the text and so the same in every process. Shown by `tests/index.rs`.
+//! root; numbers and cookies are positions in the text and so the same in every process. Shown by `tests/importing/index.rs`.
 //!
 //! An entry costs about 40 bytes and its name, a file 40 more: 300,000 entries are about 30 MB.
 

@@ -12,7 +12,7 @@
 //! Type, mode (octal), uid, gid, mtime, what only this type has (f: size and sha256; l: target; c and b: major,minor; d, p, s: nothing), path; of a
 //! further hard link its first path and its own. One space between fields, one newline after each line, lines in the order of the bytes of paths.
 //! Bytes outside printable ASCII, space and backslash are `\ooo`, octal. Leaves out what an index must satisfy (`build`). Invariant: there is one
-//! text for an index, `format(parse(t)) == t`. Shown by `tests/index.rs`.
+//! text for an index, `format(parse(t)) == t`. Shown by `tests/importing/index.rs`.
 
 use std::borrow::Cow;
 use std::io::{self, Write};

@@ -1,7 +1,7 @@
 //! The archive that the kernel unpacks into its first root: cpio of the form newc (Linux, driver-api/early-userspace/buffer-format), packed.
 //!
 //! Leaves out: owners and times: all is root's, of the year 1970, so that the same content gives the same octets. Invariant: a directory comes before
-//! what is in it. Shown by `tests/image.rs`, where cpio(1) is the judge.
+//! what is in it. Shown by `tests/importing/initrd.rs`, where cpio(1) is the judge.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Puts an initrd together.
 //!
 //! Leaves out: choosing (`selection`, `firmware`) and form (`archive`). Invariant: the order of what is put in depends on names alone. Shown by
-//! `tests/image.rs`.
+//! `tests/importing/initrd.rs`.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! Firmware that the modules of an initrd may ask for, as far as the image has it.
 //!
 //! Leaves out: which of it a machine needs, which is seen only there. Invariant: a file is in the initrd once; another name of it is a link. Shown by
-//! `tests/image.rs`.
+//! `tests/importing/initrd.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,7 @@
 //!
 //! Leaves out: everything of the image's user space, so that an image needs neither dracut nor initramfs-tools, and one program starts all of them.
 //! Invariants: the same image, kernel and first program give the same octets; what a root needs and this kernel does not have is an error here, not a
-//! machine that hangs. One file of the image at a time is in memory. Shown by `tests/image.rs`.
+//! machine that hangs. One file of the image at a time is in memory. Shown by `tests/importing/initrd.rs`.
 
 mod archive;
 mod builder;

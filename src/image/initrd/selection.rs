@@ -1,7 +1,7 @@
 //! Which modules of a kernel an initrd has: every Ethernet driver, since an image may run anywhere, and what mounts the root.
 //!
 //! Leaves out: disks, screens, wireless: nothing that the network and the root do not need. Invariant: with a module comes all that it needs; what a
-//! root cannot be mounted without is there, or is an error by name. Shown by the tests below and `tests/image.rs`.
+//! root cannot be mounted without is there, or is an error by name. Shown by the tests below and `tests/importing/initrd.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

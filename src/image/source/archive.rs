@@ -2,7 +2,8 @@
 //!
 //! POSIX.1-2017 pax, "ustar Interchange Format" and "pax Interchange Format"; the GNU tar manual, "Basic Tar Format" and "Storing Sparse Files".
 //! Leaves out what members mean for a tree (`tar`), multi-volume archives and types that no file system has: refused. Invariants: no allocation
-//! exceeds `LONGEST_HEADER` or `MOST_EXTENTS`; every byte that is read or made counts against the budget. Shown by `tests/tar.rs` against GNU tar.
+//! exceeds `LONGEST_HEADER` or `MOST_EXTENTS`; every byte that is read or made counts against the budget. Shown by `tests/importing/tar.rs` against
+//! GNU tar.
 
 mod header;
 mod pax;

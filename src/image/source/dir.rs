@@ -2,7 +2,7 @@
 //!
 //! Leaves out what other file systems mounted in it hold, and the object store itself where it lies inside. Invariants: no symlink below the root is
 //! followed, whatever is changed meanwhile (every component is opened O_NOFOLLOW from its directory's descriptor); a file that cannot be read is an
-//! error by name, after the walk, so that all of them are told at once. Shown by `tests/dir.rs`.
+//! error by name, after the walk, so that all of them are told at once. Shown by `tests/importing/dir.rs`.
 
 use std::collections::BTreeMap;
 use std::fs::File;

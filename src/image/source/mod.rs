@@ -2,7 +2,7 @@
 //!
 //! Leaves out registries and block images. Invariants: contents go into the store while they are read, so memory is bounded by the number of entries
 //! (and by `LONGEST_HEADER`, `MOST_EXTENTS` and `LONGEST_JSON`); owners, modes and devices go into the tree alone, so an ordinary user imports what
-//! root packed. Shown by `tests/tar.rs`, `tests/dir.rs`, `tests/oci.rs`.
+//! root packed. Shown by `tests/importing/tar.rs`, `tests/importing/dir.rs`, `tests/importing/oci.rs`.
 
 mod archive;
 mod detect;

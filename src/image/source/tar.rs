@@ -1,7 +1,7 @@
 //! Members of a tar into a tree: a whole image, or one layer of a container image.
 //!
-//! Leaves out the format (`archive`), and where a layer comes from (`oci`). Invariant: only a layer has whiteouts; in a plain tar `.wh.x` is a file of
-//! that name. Shown by `tests/tar.rs`, `tests/oci.rs`.
+//! Leaves out the format (`archive`), and where a layer comes from (`oci`). Invariant: only a layer has whiteouts; in a plain tar `.wh.x` is a file
+//! of that name. Shown by `tests/importing/tar.rs`, `tests/importing/oci.rs`.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,7 +1,7 @@
 //! Takes the compression off a stream, told by its first bytes: gzip, zstd, xz or none.
 //!
 //! Leaves out bzip2, lz4 and others: they are refused by name. Invariant: a decoder's memory is bounded whatever the stream asks for. Shown by
-//! `tests/tar.rs`.
+//! `tests/importing/tar.rs`.
 
 use std::io::{self, BufRead, BufReader, Read};
 

@@ -1,9 +1,9 @@
 //! Garbage collection by reachability: what no kept index names is removed.
 //!
-//! Leaves out which images are wanted: the caller says. Safe against an import that runs: it holds the lock shared, and this wants it alone, so either
-//! waits for the other (here: `Busy`, try again later). Safe against an import that ended a moment ago, whose index the caller did not know of yet:
-//! an index younger than `grace` is kept, by the file system's own clock. Invariant: an index is gone, and its removal on the disk, before any of
-//! its objects. Shown by `tests/store.rs`.
+//! Leaves out which images are wanted: the caller says. Safe against an import that runs: it holds the lock shared, and this wants it alone, so
+//! either waits for the other (here: `Busy`, try again later). Safe against an import that ended a moment ago, whose index the caller did not know of
+//! yet: an index younger than `grace` is kept, by the file system's own clock. Invariant: an index is gone, and its removal on the disk, before any
+//! of its objects. Shown by `tests/importing/store.rs`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirEntry, File};

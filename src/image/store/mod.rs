@@ -10,7 +10,7 @@
 //!
 //! Leaves out which images there are and what they are called. Invariants: a file under `objects/` was complete on the disk before it had that
 //! name; nothing is served whose bytes were not hashed since it last changed (`open_verified`). The directory is 0700: images hold secrets, and
-//! modes live only in indexes. Shown by `tests/store.rs`.
+//! modes live only in indexes. Shown by `tests/importing/store.rs`.
 
 mod collect;
 mod session;

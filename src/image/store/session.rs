@@ -4,7 +4,8 @@
 //! 2. `publish`: syncfs; every object is renamed into `objects/`; syncfs again (the names); the index is written, fsynced and renamed.
 //!
 //! Leaves out what is imported (`source`). Invariant: a crash anywhere leaves garbage under `tmp/` or objects that no index names, and never an
-//! object that is not whole or an index that lacks one. Garbage collection waits: the session holds the store's lock. Shown by `tests/store.rs`.
+//! object that is not whole or an index that lacks one. Garbage collection waits: the session holds the store's lock. Shown by
+//! `tests/importing/store.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, Permissions};

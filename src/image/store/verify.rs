@@ -1,7 +1,7 @@
 //! Whether all objects of an index are there and are what they are called; setting aside those that are not.
 //!
 //! Leaves out healing: an import of the same image writes anew what was set aside. Invariant: every byte is read from the file (though perhaps from
-//! the page cache), whatever was verified before. Shown by `tests/store.rs`.
+//! the page cache), whatever was verified before. Shown by `tests/importing/store.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;

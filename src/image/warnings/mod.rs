@@ -1,7 +1,7 @@
 //! What of an image will be missing or behave otherwise when it is booted from the network: told at import, by name.
 //!
-//! Leaves out judging: an import with warnings succeeds. Invariant: each warning names what it is about. Shown by the tests in `warnings/tests.rs` and
-//! by `tests/tar.rs`, `tests/dir.rs`.
+//! Leaves out judging: an import with warnings succeeds. Invariant: each warning names what it is about. Shown by the tests in `warnings/tests.rs`
+//! and by `tests/importing/tar.rs`, `tests/importing/dir.rs`.
 
 mod elf;
 mod firmware;

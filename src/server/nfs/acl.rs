@@ -1,7 +1,8 @@
 //! NFS_ACL version 3, as Linux has it (`include/uapi/linux/nfsacl.h`, `fs/nfs/nfs3acl.c`): no file has an access control list.
 //!
-//! Without this program overlayfs above the mount answers EOPNOTSUPP to every access by a non-owner. Leaves out: lists; the index has none. Invariant: a
-//! client that shows a handle of ours is never told to try again: Linux does not repeat this call. Shown by `tests/serve.rs` and `tests/guest.rs`.
+//! Without this program overlayfs above the mount answers EOPNOTSUPP to every access by a non-owner. Leaves out: lists; the index has none.
+//! Invariant: a client that shows a handle of ours is never told to try again: Linux does not repeat this call. Shown by `tests/nfs/serve.rs` and
+//! `tests/nfs/guest.rs`.
 
 use crate::server::nfs::attributes::Status;
 use crate::server::nfs::connection::{Client, Outcome};

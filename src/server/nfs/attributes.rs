@@ -1,7 +1,7 @@
 //! Attributes as NFSv3 has them: `fattr3`, `post_op_attr`, `wcc_data` (RFC 1813, section 2.6), and statuses.
 //!
 //! Leaves out: where they come from. Invariant: modes go out whole, and a fileid is never 0, since `readdir(3)` skips such entries. Shown by
-//! `tests/serve.rs`, `modes_and_kinds_are_whole`.
+//! `tests/nfs/serve.rs`, `modes_and_kinds_are_whole`.
 
 use crate::server::nfs::exports::{Attributes, Kind};
 use crate::server::nfs::xdr::Writer;

@@ -1,8 +1,8 @@
 //! One connection: calls come in, and are answered as each is ready, in whatever order (RFC 5531, section 9: the xid tells which).
 //!
 //! What memory answers is answered here; what waits for a disk is a task of its own. Leaves out: what is answered (`nfs`, `mount`, `acl`, `portmap`).
-//! Invariant: a call is taken from the stream only when there is room for its answer, and an answer is held only until the client should have received
-//! it. Shown by `tests/hostile.rs`.
+//! Invariant: a call is taken from the stream only when there is room for its answer, and an answer is held only until the client should have
+//! received it. Shown by `tests/nfs/hostile.rs`.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -208,7 +208,7 @@ fn cost(call: &Call) -> usize {
     }
 }
 
-/// By program and version; `tests/hostile.rs` calls every one.
+/// By program and version; `tests/nfs/hostile.rs` calls every one.
 fn answer(client: &Client, call: Call) -> Outcome {
     match (call.program, call.version) {
         (procedures::PROGRAM, procedures::VERSION) => procedures::answer(client, call),

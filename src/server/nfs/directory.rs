@@ -1,8 +1,8 @@
 //! READDIR and READDIRPLUS (RFC 1813, sections 3.3.16 and 3.3.17).
 //!
-//! The cookies 1 and 2 are those of `.` and `..`; those of the tree come after. The verifier is always zero and none is refused: a cookie is valid for
-//! ever. Leaves out: the order (`Tree::list`). Invariant: a reply is no longer than the client or `LIST_BYTES` says, and a listing in parts is complete.
-//! Shown by `tests/serve.rs`, `a_directory_in_parts_is_complete`.
+//! The cookies 1 and 2 are those of `.` and `..`; those of the tree come after. The verifier is always zero and none is refused: a cookie is valid
+//! for ever. Leaves out: the order (`Tree::list`). Invariant: a reply is no longer than the client or `LIST_BYTES` says, and a listing in parts is
+//! complete. Shown by `tests/nfs/serve.rs`, `a_directory_in_parts_is_complete`.
 
 use crate::server::nfs::attributes::{POST_OP_BYTES, Status};
 use crate::server::nfs::exports::Kind;

@@ -2,7 +2,7 @@
 //!
 //! Leaves out: where trees come from and how they are stored. Invariant: a tree never changes. Its id stands for its content, and inodes and cookies
 //! are a pure function of that, so that a handle or a cookie that was given once means the same after a restart and on another controller. Shown by
-//! `tests/reads.rs`, `handles_survive_a_restart`.
+//! `tests/nfs/reads.rs`, `handles_survive_a_restart`.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! Files that are open: each once, however many ask, and the ones not used for the longest time are closed.
 //!
-//! Leaves out: verifying (`Tree::open`). Invariant: no more files are being opened than the limits say, and one that cannot be opened is not tried again
-//! at once. Shown by `tests/reads.rs`, `a_file_that_cannot_be_read_is_an_error_and_an_event`.
+//! Leaves out: verifying (`Tree::open`). Invariant: no more files are being opened than the limits say, and one that cannot be opened is not tried
+//! again at once. Shown by `tests/nfs/reads.rs`, `a_file_that_cannot_be_read_is_an_error_and_an_event`.
 
 use std::collections::BTreeMap;
 use std::fs::File;

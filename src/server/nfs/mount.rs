@@ -1,7 +1,7 @@
 //! MOUNT version 3 (RFC 1813, appendix I): a path with a token becomes a handle.
 //!
 //! Leaves out: a list of who has mounted what, which the protocol itself calls unreliable, and of what is exported, since paths are secrets: both are
-//! empty. Of versions 1 and 2 only NULL is answered. Invariant: a path is written to no log. Shown by `tests/serve.rs`, `only_the_token_mounts`.
+//! empty. Of versions 1 and 2 only NULL is answered. Invariant: a path is written to no log. Shown by `tests/nfs/serve.rs`, `only_the_token_mounts`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

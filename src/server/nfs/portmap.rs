@@ -1,7 +1,7 @@
 //! Portmap 2 (RFC 1833, section 3) and rpcbind 3 and 4 (section 2): where the programs of this server are.
 //!
-//! Leaves out: registering, which is refused, and indirect calls, since they hide who is calling. Invariant: the port told is one at which this server
-//! listens. Shown by `tests/serve.rs`, `portmap_tells_the_port`.
+//! Leaves out: registering, which is refused, and indirect calls, since they hide who is calling. Invariant: the port told is one at which this
+//! server listens. Shown by `tests/nfs/serve.rs`, `portmap_tells_the_port`.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,7 +1,7 @@
 //! NFS version 3 (RFC 1813): its 22 procedures on a file system that does not change.
 //!
 //! What changes something is answered with NFS3ERR_ROFS, with attributes before and after. Leaves out: READ (`read`), directories (`directory`).
-//! Invariant: without a handle that is ours nothing of a tree is told. Shown by `tests/serve.rs`.
+//! Invariant: without a handle that is ours nothing of a tree is told. Shown by `tests/nfs/serve.rs`.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! READ (RFC 1813, section 3.3.6): from the page cache at once, from the disk on a thread that may wait.
 //!
 //! The octets are read to where they are sent from. Leaves out: opening (`files`). Invariant: a reply is what the tree says that the file has, to its
-//! full length, or an error; a file that has become shorter is an error. Shown by `tests/reads.rs`.
+//! full length, or an error; a file that has become shorter is an error. Shown by `tests/nfs/reads.rs`.
 
 use std::fs::File;
 use std::io::IoSliceMut;

@@ -1,7 +1,7 @@
 //! Records of a stream (RFC 5531, section 11): one call each, in one or more fragments.
 //!
 //! Leaves out: what is in them. Invariant: what is held of one connection grows with what has arrived and not with what was claimed, and ends at the
-//! largest record. Shown by the tests at the end and by `tests/hostile.rs`.
+//! largest record. Shown by the tests at the end and by `tests/nfs/hostile.rs`.
 
 use std::io;
 use std::time::Duration;

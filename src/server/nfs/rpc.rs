@@ -1,7 +1,7 @@
 //! ONC RPC, version 2 (RFC 5531): the head of a call, who is calling, and the heads of replies.
 //!
-//! Leaves out: the programs. RPCSEC_GSS and TLS are refused with AUTH_BADCRED, as knfsd does where it has none. Invariant: whatever octets come in, the
-//! outcome is a call, an answer that says what is wrong with it, or the end of the connection. Shown by `tests/hostile.rs`.
+//! Leaves out: the programs. RPCSEC_GSS and TLS are refused with AUTH_BADCRED, as knfsd does where it has none. Invariant: whatever octets come in,
+//! the outcome is a call, an answer that says what is wrong with it, or the end of the connection. Shown by `tests/nfs/hostile.rs`.
 
 use crate::server::nfs::exports::{Attributes, Kind};
 use crate::server::nfs::xdr::{Garbled, Reader, Writer};

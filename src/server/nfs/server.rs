@@ -1,7 +1,7 @@
 //! The server: listeners, and what all connections share.
 //!
 //! Leaves out: where it listens, and that a port is in use (whoever binds says so). Invariant: it ends only when it is told to. Shown by
-//! `tests/reads.rs`, `it_ends_when_it_is_told_to`.
+//! `tests/nfs/reads.rs`, `it_ends_when_it_is_told_to`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Who may connect, and what each peer holds: seats, octets of replies, files being opened, reads of disks.
 //!
-//! A peer is an address. Whoever has many addresses has many shares; then what is held in all is the bound, and connections that never showed a handle
-//! go first. Leaves out: what is done with a seat (`connection`). Invariant: one peer holds at most its share, however many connections it has, and waits
-//! for more without keeping others from theirs. Shown by the tests at the end, and by `tests/hostile.rs`.
+//! A peer is an address. Whoever has many addresses has many shares; then what is held in all is the bound, and connections that never showed a
+//! handle go first. Leaves out: what is done with a seat (`connection`). Invariant: one peer holds at most its share, however many connections it
+//! has, and waits for more without keeping others from theirs. Shown by the tests at the end, and by `tests/nfs/hostile.rs`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

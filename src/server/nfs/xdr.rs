@@ -1,7 +1,7 @@
 //! XDR (RFC 4506), as far as these protocols use it: words, double words, and opaque octets.
 //!
-//! Leaves out: types (each procedure reads its own). Invariant: reading allocates nothing and gives no more than is there, whatever length was claimed.
-//! Shown by the tests at the end and by `tests/hostile.rs`.
+//! Leaves out: types (each procedure reads its own). Invariant: reading allocates nothing and gives no more than is there, whatever length was
+//! claimed. Shown by the tests at the end and by `tests/nfs/hostile.rs`.
 
 /// What was read is not what the protocol says: too short, too long, or another value than is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! One header block of 512 bytes: v7, ustar and GNU.
 //!
 //! Leaves out extended headers (`pax`) and the meaning of sparse maps (`sparse`). Invariant: a block whose checksum is wrong is no header. Shown by
-//! the tests below and `tests/tar.rs`.
+//! the tests below and `tests/importing/tar.rs`.
 
 use super::MemberKind;
 

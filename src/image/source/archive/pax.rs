@@ -2,7 +2,7 @@
 //!
 //! POSIX.1-2017 pax, "pax Extended Header"; the xattr keys are star's (SCHILY), libarchive's and GNU tar's (RHT for SELinux). Leaves out all keys
 //! that an index has no place for (times but mtime, names of owners, ACLs). Invariant: a record that does not end where it says is an error. Shown by
-//! the tests below and `tests/tar.rs`.
+//! the tests below and `tests/importing/tar.rs`.
 
 use super::sparse::MOST_EXTENTS;
 

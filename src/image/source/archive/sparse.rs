@@ -1,7 +1,7 @@
 //! Where the stored bytes of a sparse member belong: GNU's old format and its PAX formats 0.0, 0.1 and 1.0.
 //!
 //! GNU tar manual, "Storing Sparse Files". Leaves out reading them (`Contents`). Invariant: extents are in order, do not overlap, end within the
-//! size, and are as many bytes as are stored. Shown by `tests/tar.rs` with archives of GNU tar in all four formats.
+//! size, and are as many bytes as are stored. Shown by `tests/importing/tar.rs` with archives of GNU tar in all four formats.
 
 use super::super::SourceError;
 use super::header::{Header, field, number};

@@ -2,7 +2,7 @@
 //!
 //! Leaves out what the parts mean. A tar that is packed or comes on standard input is first written to a nameless file beside the objects, since its
 //! parts are needed in another order than they come. Invariant: a name leads to a file below the directory, or to a member of the tar, and to nothing
-//! else. Shown by `tests/oci.rs`.
+//! else. Shown by `tests/importing/oci.rs`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

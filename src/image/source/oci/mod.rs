@@ -2,7 +2,8 @@
 //!
 //! OCI image specification 1.1: image layout, index, manifest, config, layer; Docker Image Specification 1.2 for `manifest.json` of `docker save`.
 //! Leaves out registries (`skopeo copy` makes an archive), encrypted layers, and what only a container has (entry point, environment). Invariant:
-//! every byte that is used was hashed against the digest that names it; where two images could be meant none is taken. Shown by `tests/oci.rs`.
+//! every byte that is used was hashed against the digest that names it; where two images could be meant none is taken. Shown by
+//! `tests/importing/oci.rs`.
 
 mod blobs;
 mod pick;

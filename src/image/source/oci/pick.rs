@@ -1,7 +1,7 @@
 //! Which image of a layout is meant, and what its layers are.
 //!
 //! Leaves out reading layers. Invariant: manifests, indexes and configs are hashed before they are parsed; one image matches, or the error lists what
-//! there is. Shown by `tests/oci.rs`.
+//! there is. Shown by `tests/importing/oci.rs`.
 
 use std::collections::BTreeMap;
 

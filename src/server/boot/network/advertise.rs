@@ -2,7 +2,7 @@
 //!
 //! Leaves out: being a router. An advertisement has a router lifetime of 0 and no prefix, so that nobody gets an address or a route by it.
 //! Invariants: nothing is said while another router was heard within 30 minutes, nor before one had the time to answer; a flood of solicitations
-//! costs a bounded number of answers. Shown by `tests/advertise.rs`.
+//! costs a bounded number of answers. Shown by `tests/network/advertise.rs`.
 
 use std::io;
 use std::net::Ipv6Addr;

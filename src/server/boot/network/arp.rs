@@ -1,7 +1,7 @@
 //! ARP on an Ethernet interface: who has an address, and that this machine has it now.
 //!
 //! Leaves out: when to say so (`vip`). Frames leave through a packet(7) socket, since the kernel announces an address by itself only where a link
-//! comes up. Shown by `tests/vip.rs`, with tcpdump and the neighbours' tables as referees.
+//! comes up. Shown by `tests/network/vip.rs`, with tcpdump and the neighbours' tables as referees.
 
 use std::io;
 use std::net::Ipv4Addr;

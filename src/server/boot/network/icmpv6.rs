@@ -1,7 +1,7 @@
 //! Router solicitations and advertisements (RFC 4861 sections 4.1, 4.2), on one interface.
 //!
 //! Leaves out: whom to answer, and when (`advertise`). Invariant: what is handed on was sent on this very link (hop limit 255) and passes the
-//! tests of RFC 4861 sections 6.1.1 and 6.1.2. Shown by `tests/advertise.rs`, with tcpdump as referee.
+//! tests of RFC 4861 sections 6.1.1 and 6.1.2. Shown by `tests/network/advertise.rs`, with tcpdump as referee.
 
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv6Addr, SocketAddrV6};

@@ -1,7 +1,7 @@
 //! What interfaces this machine has now, that they changed, and by which address it would be seen from somewhere.
 //!
 //! Leaves out: changing anything (`vip`). Reading is getifaddrs(3), hearing is rtnetlink(7): a notice only says "look again", so that a lost one, or
-//! one not understood, costs nothing but the look. Shown by `tests/interfaces.rs`.
+//! one not understood, costs nothing but the look. Shown by `tests/network/interfaces.rs`.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};

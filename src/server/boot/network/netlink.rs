@@ -1,7 +1,7 @@
 //! The few words of rtnetlink(7) that are needed: an IPv4 address is put on an interface, or taken off; something changed.
 //!
 //! Leaves out: reading (`interfaces` asks getifaddrs(3)). Invariant: a request is answered before its function returns, and never waits longer
-//! than `REPLY_WITHIN`, so that it may be used where something is dropped. Shown by `tests/vip.rs`.
+//! than `REPLY_WITHIN`, so that it may be used where something is dropped. Shown by `tests/network/vip.rs`.
 
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;

@@ -1,7 +1,7 @@
 //! A UDP socket for DHCP, on one interface.
 //!
 //! Leaves out: what is said on it. Invariant: what is sent to `0.0.0.0:port` or broadcast arrives only from the interface that is named, and what
-//! is sent leaves by it. Shown by `tests/sockets.rs`.
+//! is sent leaves by it. Shown by `tests/network/sockets.rs`.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};

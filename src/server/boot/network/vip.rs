@@ -2,7 +2,7 @@
 //!
 //! Leaves out: who is to have it (the lease says so). Invariants: whoever holds a `Vip` has put the address there and takes it away when it is
 //! dropped; where the process is killed, the kernel takes it away within `LIVES`, since the address has a lifetime that only `Vip::hold` renews;
-//! no other address of the machine goes with it. Shown by `tests/vip.rs`.
+//! no other address of the machine goes with it. Shown by `tests/network/vip.rs`.
 
 use std::io;
 use std::time::Duration;
