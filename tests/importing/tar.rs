@@ -15,14 +15,14 @@ mkdir -p tree/usr/bin tree/usr/lib tree/dev tree/tmp tree/deep; cd tree
 printf su > usr/bin/su; chmod 4755 usr/bin/su; ln usr/bin/su usr/bin/sudo; ln usr/bin/su a-first-name
 ln -s usr/lib lib; ln -s "$(printf 'x%.0s' {1..200})" long-target; ln -s nowhere dangling
 chmod 1777 tmp; chmod 2775 deep
-mkfifo pipe; : > empty; head -c 3000000 /dev/urandom > large; chmod 000 empty
+mkfifo pipe; : > empty; head -c 3000000 /dev/urandom > large
 printf odd > $'not\xffutf8 \\ \n'; printf umlaut > ä
 long=$(printf 'd%.0s' {1..120}); mkdir -p deep/$long/$long; printf deep > deep/$long/$long/$(printf 'f%.0s' {1..255})
 mkdir -p i/j i-x; echo i > i-x/f; ln i-x/f i/j/l; touch -d @1000 i i/j i-x
 touch -d @-1000 tmp; touch -d @5000000000 pipe
 if [ $(id -u) = 0 ]; then
   mknod dev/null c 1 3; mknod dev/sda b 8 0; mknod dev/big c 250 1048575
-  chown 1000:1001 large; chown 3000000000:3000000001 ä; chown -h 5:6 lib; chown root:tty pipe; chmod 4755 usr/bin/su
+  chown 1000:1001 large; chown 3000000000:3000000001 ä; chown -h 5:6 lib; chown root:tty pipe; chmod 4755 usr/bin/su; chmod 000 empty
 fi
 cd ..
 "#;
@@ -48,8 +48,8 @@ fn what_root_packed_comes_back_whole_through_an_ordinary_user() {
     }
     bench.sh(&format!("cat gnu.tar | {} > stdin.json", bench.tool("import tar:- --as-is")));
     digests.push(bench.sh("grep -o '\"digest\": \"[0-9a-f]*' stdin.json | head -1 | tail -c 65").trim().to_owned());
-    assert!(bench.refused("dir:tree").contains("could not read /empty (Permission denied"));
     if is_root() {
+        assert!(bench.refused("dir:tree").contains("could not read /empty (Permission denied"));
         let out = bench.sh("./image root-store import dir:tree --as-is");
         let json: serde_json::Value = serde_json::from_str(&out).unwrap();
         digests.push(field(&json, "/digest").as_str().unwrap().to_owned());
