@@ -7,6 +7,8 @@
 mod bench;
 #[path = "importing/dir.rs"]
 mod dir;
+#[path = "importing/directory.rs"]
+mod directory;
 #[path = "importing/generalise.rs"]
 mod generalise;
 #[path = "importing/index.rs"]

@@ -7,12 +7,14 @@ mod client;
 #[path = "nfs/common.rs"]
 mod common;
 #[path = "nfs/forest.rs"]
+#[allow(dead_code, reason = "the tests of the agent use the rest")]
 mod forest;
 #[path = "nfs/guest.rs"]
 mod guest;
 #[path = "nfs/hostile.rs"]
 mod hostile;
 #[path = "nfs/initrd.rs"]
+#[allow(dead_code, reason = "the tests of the agent use the rest")]
 mod initrd;
 #[path = "nfs/reads.rs"]
 mod reads;

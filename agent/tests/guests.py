@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Real kernels start with a real initrd, in QEMU, against a controller that only records: what the agent does is seen from outside.
 
-Needs qemu-system-x86_64, mksquashfs, busybox (static), a kernel and an initrd of it (see `initrd/examples/build.rs`):
+Needs qemu-system-x86_64, mksquashfs, busybox (static), cpio, a kernel and an initrd of it; `tests/agent.rs` of embody makes these, and starts this:
 
     guests.py KERNEL INITRD [SCENARIO...]
+    guests.py --system DIRECTORY          makes DIRECTORY/system, which a server of NFS can give as the root
 
 Each scenario is a function below whose name begins with `test_`; its text says what is claimed. Nothing of the machine is changed, and what is started
 is ended.
@@ -239,7 +240,7 @@ def is_in(text, *all_of):
 def comes_up(guest, controller, within=150):
     guest.wait_for(lambda: controller.words("/hello"), within)
     assert controller.words("/hello"), "no hello"
-    guest.wait_for(lambda: "SYSTEM writes" in guest.console(), 20)
+    guest.wait_for(lambda: "SYSTEM writes" in guest.console(), 60)
     told = [path.removeprefix("/run/web-1/TOKEN/") for (path, _, _) in controller.told]
     assert told == ["stage/initrd", "stage/root", "hello"], told
     times = ", ".join(f"{what} {controller.when(what):.1f} s" for what in ["stage/initrd", "stage/root", "hello"])
@@ -256,7 +257,7 @@ def fails(guest, controller, *words, within=150, told=True):
         guest.wait_for(lambda: "FAILED:" in guest.console(), within)
         is_in(guest.console(), *words)
     begun = time.monotonic()
-    assert guest.reboots(REBOOT_AFTER + 15), "it did not start anew"
+    assert guest.reboots(REBOOT_AFTER + 60), "it did not start anew"
     waited = time.monotonic() - begun
     assert REBOOT_AFTER - 8 < waited, f"it started anew after {waited:.0f} s"
     print(f"    started anew {waited:.0f} s after it was told")
@@ -477,6 +478,9 @@ def test_nfs_root(directory):
 
 def main():
     global KERNEL, INITRD
+    if sys.argv[1] == "--system":
+        system(sys.argv[2])
+        return
     KERNEL, INITRD, *asked = sys.argv[1:]
     failed = []
     for name, test in [(name, test) for (name, test) in globals().items() if name.startswith("test_")]:

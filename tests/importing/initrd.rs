@@ -2,39 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use embody::testing::image::initrd::{Compression, Files, InitrdError, Kind, Missing, Report, build};
+use embody::testing::image::initrd::{Compression, InitrdError, Missing, Report, build};
+
+use super::directory::Directory;
 
 const KERNEL: &str = "6.1.0-1-test";
 const AGENT: &[u8] = b"the first program";
-
-/// An image that is a directory.
-struct Directory(PathBuf);
-
-impl Files for Directory {
-    fn look(&self, path: &str) -> io::Result<Option<Kind>> {
-        let path = self.0.join(path);
-        let about = match fs::symlink_metadata(&path) {
-            Ok(about) => about,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok(Some(match about.file_type() {
-            kind if kind.is_dir() => Kind::Directory,
-            kind if kind.is_file() => Kind::File,
-            kind if kind.is_symlink() => Kind::Link(fs::read_link(&path)?.to_string_lossy().into_owned()),
-            _ => Kind::Other,
-        }))
-    }
-
-    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
-        fs::read(self.0.join(path))
-    }
-}
 
 /// An ELF64 file with a section `.modinfo` that says this.
 fn module(said: &str) -> Vec<u8> {

@@ -1,9 +1,11 @@
-//! Trees in memory whose contents lie in files; a tree may be missing, a file slow or broken.
+//! Trees in memory whose contents lie in files, or a directory as it is; a tree may be missing, a file slow or broken.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -52,6 +54,38 @@ impl Planted {
         }
     }
 
+    /// A directory as it is, hard links included.
+    pub fn of(id: u8, dir: &Path) -> Planted {
+        let mut tree = Planted::new(id);
+        tree.nodes[0].its = of_metadata(&fs::symlink_metadata(dir).unwrap());
+        tree.walk(0, dir, &mut BTreeMap::new());
+        tree
+    }
+
+    fn walk(&mut self, at: u32, dir: &Path, seen: &mut BTreeMap<u64, u32>) {
+        let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(Result::unwrap).collect();
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let metadata = entry.metadata().unwrap();
+            let name = entry.file_name().as_bytes().to_vec();
+            if !metadata.is_dir()
+                && let Some(inode) = seen.get(&metadata.ino())
+            {
+                self.enter(at, name, *inode);
+                continue;
+            }
+            let inode = self.add(at, &name, of_metadata(&metadata));
+            seen.insert(metadata.ino(), inode);
+            if metadata.is_dir() {
+                self.walk(inode, &entry.path(), seen);
+            } else if metadata.is_symlink() {
+                self.nodes[inode as usize].link = Some(fs::read_link(entry.path()).unwrap().as_os_str().as_bytes().to_vec());
+            } else {
+                self.nodes[inode as usize].content = Some(entry.path());
+            }
+        }
+    }
+
     fn enter(&mut self, dir: u32, name: Vec<u8>, inode: u32) {
         let dir = &mut self.nodes[dir as usize];
         dir.names.insert(name.clone(), inode);
@@ -83,6 +117,30 @@ impl Planted {
         let inode = self.add(dir, name.as_bytes(), attributes);
         self.nodes[inode as usize].content = Some(content.to_owned());
         inode
+    }
+}
+
+fn of_metadata(of: &fs::Metadata) -> Attributes {
+    let its = of.file_type();
+    let kind = match () {
+        () if its.is_dir() => Kind::Directory,
+        () if its.is_symlink() => Kind::Symlink,
+        () if its.is_block_device() => Kind::Block,
+        () if its.is_char_device() => Kind::Character,
+        () if its.is_fifo() => Kind::Fifo,
+        () if its.is_socket() => Kind::Socket,
+        () => Kind::File,
+    };
+    let device = of.rdev();
+    Attributes {
+        kind,
+        mode: (of.mode() & 0o7777) as u16,
+        links: of.nlink() as u32,
+        uid: of.uid(),
+        gid: of.gid(),
+        size: of.size(),
+        device: (rustix::fs::major(device), rustix::fs::minor(device)),
+        mtime: (of.mtime(), of.mtime_nsec() as u32),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A kernel of this machine, and its modules.
 pub struct Kernel {
+    pub release: String,
     pub image: PathBuf,
     modules: PathBuf,
 }
@@ -18,7 +19,8 @@ impl Kernel {
         releases.sort();
         releases.into_iter().find_map(|release| {
             let release = release.to_string_lossy().into_owned();
-            let kernel = Kernel { image: format!("/boot/vmlinuz-{release}").into(), modules: format!("/lib/modules/{release}").into() };
+            let (image, modules) = (format!("/boot/vmlinuz-{release}").into(), format!("/lib/modules/{release}").into());
+            let kernel = Kernel { release, image, modules };
             (kernel.image.exists() && names.iter().all(|name| kernel.files_of(name).is_some())).then_some(kernel)
         })
     }
