@@ -143,13 +143,28 @@ async fn a_flipped_byte_is_named_and_the_same_content_heals_it() {
         if shown.contains("files are damaged") { Ok(()) } else { Err(shown) }
     })
     .await;
-    bench.import("web:2", &root).await;
+    // Under its own name, and under another one.
+    let healed = bench.import("web:1", &root).await;
+    assert!(healed.code == 0 && healed.out.contains("as it was imported first"), "{healed:?}");
     until("it is here again", Duration::from_secs(30), async || {
         let shown = bench.controller.run(&["image", "inspect", "web:1"]).await;
         if shown.contains("lacks") { Err(shown) } else { Ok(()) }
     })
     .await;
     assert!(bench.controller.run(&["image", "verify", "web:1"]).await.contains("is as it was imported"));
+    // An import that finds a damaged file where it would write one does not believe it.
+    fs::set_permissions(&object, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&object, "onf").unwrap();
+    fs::write(root.join("etc/issue"), "another").unwrap();
+    bench.import("web:2", &root).await;
+    for name in ["web:1", "web:2"] {
+        assert!(bench.controller.run(&["image", "verify", name]).await.contains("is as it was imported"));
+    }
+    // What is damaged is not exported.
+    fs::set_permissions(&object, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&object, "onf").unwrap();
+    let said = bench.controller.say(&["image", "export", "web:1", bench.path("out").to_str().unwrap()]).await;
+    assert!(said.code == 1 && said.err.contains("/usr/bin/content has other content") && !bench.path("out").exists(), "{said:?}");
 }
 
 #[tokio::test]
@@ -164,7 +179,22 @@ async fn an_import_that_is_cut_off_leaves_nothing_and_a_restart_forgets_nothing(
     // A file in it that cannot be read ends an import by name.
     let said = bench.controller.say(&["image", "ls", "-o", "name"]).await;
     assert_eq!(said.out, "web:1\n", "{said:?}");
-    let spooled = bench.controller.dir().join("data/images/tmp");
+    // While one is on its way, another one is removed with its files: that is not taken for a leftover.
+    let mut sends = bench.controller.watch(&["image", "import", "web:3", "-"]);
+    let uploads = bench.controller.dir().join("data/images/incoming");
+    until(
+        "an upload",
+        Duration::from_secs(30),
+        async || if fs::read_dir(&uploads).unwrap().count() == 1 { Ok(()) } else { Err(String::new()) },
+    )
+    .await;
+    let other = bench.tree("other", "two");
+    bench.controller.run(&["image", "rm", "web:1", "--force"]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(fs::read_dir(&uploads).unwrap().count(), 1, "{}", bench.controller.log());
+    sends.kill().await;
+    bench.import("web:1", &other).await;
+    let spooled = bench.controller.dir().join("data/images/incoming");
     until("nothing is left", Duration::from_secs(30), async || {
         let left = fs::read_dir(&spooled).unwrap().count();
         if left == 0 { Ok(()) } else { Err(format!("{left} files")) }

@@ -121,6 +121,27 @@ async fn what_is_read_into_memory_is_packed_first() {
     assert!(told.script.contains(&expected), "{}", told.script);
 }
 
+/// What would come up to nothing ends nothing.
+#[tokio::test(start_paused = true)]
+async fn an_image_that_cannot_start_is_waited_for_like_one_that_is_not_there() {
+    let site = site().await;
+    site.import("web:1", 'a').await.unwrap();
+    site.image_is('a', None).await;
+    site.ready().await;
+    for (name, digit, without, says) in [("web:2", 'b', "kernel", "has no kernel"), ("web:3", 'c', "init", "has no /sbin/init")] {
+        site.import_without(name, digit, without).await;
+        site.image_is(digit, None).await;
+        site.apply(vec![persona(name)]).await;
+        let restart = if digit == 'b' { 1 } else { 2 };
+        let bound = json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce", "restart": restart });
+        let bound = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": bound });
+        site.apply(vec![Object::from_json(bound).unwrap()]).await;
+        sleep(A_WHILE).await;
+        assert!(site.is_on() && site.says().await.contains(says), "{}", site.says().await);
+        assert!(site.boot().await.script.contains(&"a".repeat(64)));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_name_keeps_its_content() {
     let site = site().await;

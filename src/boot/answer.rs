@@ -112,6 +112,16 @@ fn whence(ask: &Ask, machine: &Machine, view: &View) -> Whence {
     }
 }
 
+/// Whether an address is none that any NIC of a server has, as far as addresses are ours to give there.
+pub(crate) fn is_elsewhere(server: &Name, from: Ipv4Addr, ours: bool, view: &View) -> bool {
+    let of_nic = |mac: Mac| {
+        let machine = view.machine(mac)?;
+        Some(whence(&Ask { mac, uuid: None, arch: Arch::X86_64, from: Some(from), ours }, machine, view))
+    };
+    let all: Vec<Whence> = view.macs_of(server).filter_map(of_nic).collect();
+    all.contains(&Whence::Elsewhere) && !all.contains(&Whence::Itself)
+}
+
 /// Whatever the machine says of itself.
 fn parked(ask: &Ask, machine: &Machine, view: &View) -> Option<Halt> {
     let network = ask.from.and_then(|from| view.network_of(from));

@@ -99,14 +99,14 @@ impl SiteKey {
         SiteKey { key, before: Some(self.key.clone()), handles: Some(handles), since }
     }
 
-    /// The image and the server of such a path, if this site has made it.
-    pub fn exported<'a>(&self, path: &'a str) -> Option<(&'a str, Name)> {
+    /// The image, the server and the nonce of the start of such a path, if this site has made it.
+    pub fn exported<'a>(&self, path: &'a str) -> Option<(&'a str, Name, &'a str)> {
         let mut parts = path.strip_prefix('/')?.split('/');
         let (image, server, last) = (parts.next()?, parts.next()?.parse::<Name>().ok()?, parts.next()?);
         let (nonce, signature) = last.split_once('-')?;
         let is_of = |key: &String| bool::from(mac_of_export(key, image, &server, nonce).as_bytes().ct_eq(signature.as_bytes()));
         let ours = parts.next().is_none() && std::iter::once(&self.key).chain(&self.before).any(is_of);
-        ours.then_some((image, server))
+        ours.then_some((image, server, nonce))
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
         let next = key.next("two".into(), String::new());
         let path = key.export("abcd", &"a".parse().unwrap(), "ff");
         for key in [&key, &next] {
-            assert_eq!(key.exported(&path), Some(("abcd", "a".parse().unwrap())));
+            assert_eq!(key.exported(&path), Some(("abcd", "a".parse().unwrap(), "ff")));
         }
         for wrong in
             [path.replace("abcd", "abce"), path.replace("/a/", "/b/"), path.replace("ff-", "fe-"), format!("{path}/etc"), "/".into()]

@@ -100,6 +100,12 @@ impl View {
         self.machine(*mac)
     }
 
+    /// All NICs of a server.
+    pub fn macs_of(&self, server: &Name) -> impl Iterator<Item = Mac> + '_ {
+        let (from, server) = ((server.clone(), Mac::LEAST), server.clone());
+        self.nics.range(from..).take_while(move |(of, _)| *of == server).map(|(_, mac)| *mac)
+    }
+
     /// The NIC that a fixed address was answered for.
     pub fn standing_at(&self, address: Ipv4Addr) -> Option<Mac> {
         self.standing_at.get(&address).copied()

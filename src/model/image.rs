@@ -16,7 +16,9 @@ use super::server::Bytes;
 pub struct ImageName(Arc<str>);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("found `{found}`, expected NAME:VERSION such as web:2026.11, where VERSION has letters, digits, `.`, `_` and `-`, at most 64")]
+#[error(
+    "found `{found}`, expected NAME:VERSION such as web:2026.11, where NAME has lower-case letters, digits, `-` and `.`, and VERSION letters, digits, `.`, `_` and `-`, at most 64"
+)]
 pub struct BadImageName {
     pub found: String,
 }
@@ -132,6 +134,9 @@ pub struct Image {
     /// The kernel that it boots. Nothing: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<ImageKernel>,
+    /// It has a program to start.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub init: bool,
     /// What may go wrong with it, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -141,6 +146,10 @@ pub struct Image {
     /// RFC 3339.
     pub imported: String,
     pub by: String,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -263,8 +263,15 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: O
 /// What it boots is not here: nothing that runs is disturbed for it.
 fn image_lacks(persona: &PersonaSpec, objects: &Objects) -> Option<Problem> {
     let name = persona.image()?;
+    let said = |argument: &str| persona.kernel.as_ref().is_some_and(|kernel| kernel.cmdline.contains(argument));
     let why = match objects.images.get(name) {
         None => format!("there is no image {name}: `embody image import {name} PATH` makes it"),
+        Some(known) if known.image.kernel.is_none() => {
+            format!("image {name} has no kernel with its modules: nothing can be started with it")
+        }
+        Some(known) if !known.image.init && persona.root.image.is_some() && !said("init=") => {
+            format!("image {name} has no /sbin/init: nothing would start in it (`kernel.cmdline` may name another one with `init=`)")
+        }
         Some(known) => format!("image {name} is not here whole yet: {}", known.lacks(persona.delivery())?),
     };
     Some(Problem::new(Reason::ImageMissing, why))

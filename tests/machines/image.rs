@@ -131,6 +131,7 @@ async fn an_image_is_one_identity_on_whichever_machine_and_outlives_its_controll
         let now = page(&site).await;
         assert_eq!((word(&now, "machine="), word(&now, "version=")), (word(&on_a, "machine="), release), "{now}");
     }
+    only_its_own_start_mounts(&site).await;
     // The same from its memory: with the same identity, and nobody there to serve it.
     site.controller.apply(&persona_as("web:1", "ram")).await;
     site.bind("b", ", restart: 3").await;
@@ -178,4 +179,21 @@ async fn outlives_its_controller(site: &mut Site, root: &Path) -> String {
     );
     assert_eq!(site.machines[0].serial().matches("init of").count(), 1, "it was not started anew");
     sum
+}
+
+/// The path of an earlier start, and that of the last one from another address, are nobody's.
+async fn only_its_own_start_mounts(site: &Site) {
+    let serial = site.machines[1].serial();
+    let paths: Vec<&str> = serial.split("embody.root=nfs:10.77.0.1:").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
+    let (first, last) = (paths.first().unwrap(), paths.last().unwrap());
+    assert_ne!(first, last);
+    let before = site.why().await;
+    for path in [first, last] {
+        let url = format!("nfs://10.77.0.1{path}?version=3");
+        let said = site.lab.in_services("nfs-ls").arg(&url).output().await.unwrap();
+        assert!(!said.status.success(), "{url}: {said:?}");
+    }
+    let events = site.controller.run(&["events"]).await;
+    assert!(events.contains("RootRefused") && events.contains("of another start than the last one"), "{events}");
+    assert_eq!(last_start(&site.why().await).split(", ").count(), last_start(&before).split(", ").count(), "nothing is said of the start");
 }

@@ -248,8 +248,22 @@ impl Small {
 
     /// Gives an image a content: 64 times this digit.
     pub async fn import(&self, image: &str, digit: char) -> Result<String, Refusal> {
-        let record = json!({ "digest": digit.to_string().repeat(64), "entries": 3, "bytes": 4096, "kernel": { "version": "6.1.0", "path": "/boot/vmlinuz-6.1.0" },
+        self.add(image, digit, "").await
+    }
+
+    /// Without a kernel, or without an init.
+    pub async fn import_without(&self, image: &str, digit: char, what: &str) {
+        self.add(image, digit, what).await.unwrap();
+    }
+
+    async fn add(&self, image: &str, digit: char, without: &str) -> Result<String, Refusal> {
+        let mut record = json!({ "digest": digit.to_string().repeat(64), "entries": 3, "bytes": 4096, "kernel": { "version": "6.1.0", "path": "/boot/vmlinuz-6.1.0" },
             "imported": format!("2026-11-{}T00:00:00Z", digit.to_digit(16).unwrap() + 10), "by": "ann" });
+        match without {
+            "kernel" => drop(record.as_object_mut().unwrap().remove("kernel")),
+            "init" => record["init"] = json!(false),
+            _ => {}
+        }
         self.words.add_image(&image.parse().unwrap(), serde_json::from_value(record).unwrap()).await
     }
 

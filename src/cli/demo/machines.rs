@@ -114,9 +114,11 @@ async fn inside(args: &DemoArgs, place: &Place) -> Result<(), Failure> {
     let rack = Rack::start(&loaded.objects, &BTreeSet::new()).await.map_err(|e| Failure::failed(chain(&e)))?;
     let machines = Machines::new(&loaded.objects, &scratch.0);
     print(&format!(
-        "{}\nTwo machines, a and b, behind a switch; rescue-1 binds persona rescue to a. Their consoles: {}/NAME.console\n\n",
+        "{}\nTwo machines, a and b, behind a switch; rescue-1 binds persona rescue to a. Their consoles: {}/NAME.console\n\
+         In another terminal: export EMBODY_SERVER={}\n\n",
         clean(said.trim()),
-        scratch.0.display()
+        scratch.0.display(),
+        place.server()
     ))?;
     let serving = serve::run::run(options(place, &scratch.0, BOOT_ADDRESS, files));
     let ended = tokio::select! {
@@ -294,7 +296,11 @@ fn stages(told: &mut BTreeMap<Name, usize>, start: &StartRow, begun: Instant) ->
 }
 
 async fn is_ready(client: &Client) -> Result<bool, Failure> {
-    let binding = client.get(&format!("{API}/bindings/rescue-1")).await?;
+    let binding = match client.get(&format!("{API}/bindings/rescue-1")).await {
+        // Whoever plays with the demo deletes it as well.
+        Err(gone) if gone.exit == Exit::NotFound => return Ok(false),
+        binding => binding?,
+    };
     let conditions = binding.pointer("/status/conditions").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     Ok(conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }

@@ -97,8 +97,9 @@ impl<'o> Session<'o> {
         &self.objects.root
     }
 
+    /// Whether it need not be written: one that is there is read once, and one that is damaged is written anew.
     fn is_there(&self, digest: &Digest, size: u64) -> bool {
-        self.staged.contains_key(digest) || self.objects.has(digest, size)
+        self.staged.contains_key(digest) || self.objects.open_verified(digest, size).is_ok()
     }
 
     fn staged_path(&self, digest: &Digest) -> PathBuf {

@@ -72,6 +72,7 @@ pub(super) async fn import(
         entries: imported.entries,
         bytes: imported.bytes,
         kernel: imported.kernel,
+        init: imported.init,
         warnings: imported.warnings,
         generalised: imported.generalised,
         imported: timestamp(),
@@ -79,6 +80,11 @@ pub(super) async fn import(
     };
     // Before it has a name: whoever is told that it has may bind it at once.
     let lacks = keeper.look(&image).await;
+    let known = site.backend.control.images().await?;
+    if known.iter().any(|row| row.name == name && row.image.digest == image.digest) {
+        keeper.look_again();
+        return sentence(format!("image {name} is as it was imported first; what was damaged or missing of it is there again"));
+    }
     let told = site.backend.control.add_image(&name, image.clone()).await;
     keeper.look_again();
     let mut text = told?;
@@ -95,7 +101,8 @@ async fn may_import(site: &Site, keeper: &Keeper, name: &ImageName, keep: &[Stri
     }
     keeper.steps(keep).map_err(ApiError::bad_request)?;
     let known = site.backend.control.images().await?;
-    let Some(row) = known.iter().find(|row| row.name == *name) else { return Ok(()) };
+    // Where something of it is damaged or missing, its content may come once more.
+    let Some(row) = known.iter().find(|row| row.name == *name && row.lacks.is_none()) else { return Ok(()) };
     let digest = row.image.digest.get(..12).unwrap_or_default();
     Err(ApiError::conflict(format!("image {name} is there already ({digest}): a name keeps its content; give this one another version")))
 }
@@ -151,7 +158,9 @@ async fn digest_of(site: &Site, name: &str) -> Result<(ImageName, String), ApiEr
 
 /// All of it, as a tar.
 pub(super) async fn tree(State(site): State<Site>, Path(name): Path<String>) -> Result<Response, ApiError> {
-    let (_, digest) = digest_of(&site, &name).await?;
+    let (name, digest) = digest_of(&site, &name).await?;
+    // What is damaged is said at once, and not by a body that ends before its end.
+    keeper(&site)?.is_good(&digest).await.map_err(|why| ApiError::internal(format!("image {name} is damaged: {why}")))?;
     let stream = keeper(&site)?.tar(&digest).await.map_err(ApiError::internal)?;
     let mut response = Body::from_stream(stream).into_response();
     let headers = response.headers_mut();

@@ -12,9 +12,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Desk;
+use crate::boot::answer;
 use crate::control::timeline::Stage;
 use crate::image::digest::Digest;
 use crate::image::index::{Inode, Node};
+use crate::model::Name;
 use crate::server::images::{Keeper, Whole};
 use crate::server::nfs::{self, Attributes, Event, Exports, Found, Kind, Limits, Refused, Stats, Tree};
 
@@ -73,24 +75,46 @@ async fn bind(desk: &Desk, ip: IpAddr) -> tokio::net::TcpListener {
     }
 }
 
+impl Roots {
+    /// Where somebody acts here, a path is good for the last start of its server alone, and from its own address; whether it is of that start. Elsewhere
+    /// nobody knows, and it says nothing of the server.
+    fn may_mount(&self, server: &Name, nonce: &str, from: IpAddr) -> Result<bool, Refused> {
+        let Some((view, _)) = self.desk.view() else { return Ok(false) };
+        let denied = |why: String| {
+            let message = format!("its root was asked for from {from}, and refused: {why}");
+            self.desk.note(server, "RootRefused", message.clone());
+            Err(Refused::Denied(format!("{server}: {message}")))
+        };
+        if view.machine_of(server).is_none_or(|machine| machine.run.as_deref() != Some(nonce)) {
+            return denied("the path is of another start than the last one".to_owned());
+        }
+        if let Some(other) = self.desk.server_at(from).filter(|other| other != server) {
+            return denied(format!("this is the address of {other}"));
+        }
+        let elsewhere = |from| answer::is_elsewhere(server, from, self.desk.gives_addresses_to(from), &view);
+        if matches!(from, IpAddr::V4(from) if elsewhere(from)) {
+            return denied("this is not the address that it was given".to_owned());
+        }
+        Ok(true)
+    }
+}
+
 impl Exports for Roots {
     fn mount(&self, path: &[u8], peer: SocketAddr) -> Result<Arc<dyn Tree>, Refused> {
         let path = std::str::from_utf8(path).map_err(|_| Refused::Unknown("the path is no text".to_owned()))?;
         let key = self.keeper.key().ok_or_else(|| Refused::Later("the site's key is not known yet".to_owned()))?;
-        let Some((image, server)) = key.exported(path) else {
+        let Some((image, server, nonce)) = key.exported(path) else {
             return Err(Refused::Unknown("this site has made no such path".to_owned()));
         };
-        if let Some(other) = self.desk.server_at(peer.ip()).filter(|other| *other != server) {
-            let message = format!("the root of {server} was asked for from {}, the address of {other}: it was refused", peer.ip());
-            self.desk.note(&server, "RootRefused", message.clone());
-            return Err(Refused::Denied(message));
-        }
+        let is_last = self.may_mount(&server, nonce, peer.ip())?;
         let digest: Digest = image.parse().map_err(|_| Refused::Unknown("the path names no image".to_owned()))?;
         let Some(whole) = self.keeper.whole(&digest) else {
             return Err(Refused::Later(format!("image {image} is not here whole")));
         };
-        self.desk.saw(&server, Stage::Root, "");
-        self.desk.is_alive(&server);
+        if is_last {
+            self.desk.saw(&server, Stage::Root, "");
+            self.desk.is_alive(&server);
+        }
         Ok(Arc::new(ImageTree { whole, keeper: Arc::clone(&self.keeper) }))
     }
 
@@ -110,11 +134,12 @@ impl Exports for Roots {
         match event {
             Event::Mounted { .. } => {}
             Event::Refused { peer, because, left_out } => tracing::warn!(peer = %peer, left_out, "a root was not mounted: {because}"),
-            Event::Unreadable { path, error, .. } => {
+            Event::Unreadable { tree, path, error, .. } => {
                 let path = path.map(|path| crate::manifest::escaped(&String::from_utf8_lossy(&path))).unwrap_or_default();
                 tracing::error!(path, error, "a file of an image cannot be served");
-                let message = format!("{path} cannot be served: {error}; `embody image verify` reads all of an image again");
-                self.desk.condition("ImagesReadable", false, "Damaged", message);
+                if let Some(whole) = self.keeper.whole_by(&tree) {
+                    self.keeper.is_damaged(&whole.digest, format!("{path} cannot be served: {error}"));
+                }
             }
         }
     }

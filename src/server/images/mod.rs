@@ -32,6 +32,7 @@ use crate::image::index::{Inode, Node};
 use crate::image::source::Source;
 use crate::image::squash::squash;
 use crate::image::store::{Damage, Damaged, Objects, StoreError};
+use crate::image::warnings::Warning;
 use crate::image::{self, agent, digest, export, index, initrd};
 use crate::limits;
 use crate::model::image::{Blob, Image, ImageKernel, ImageName};
@@ -40,6 +41,9 @@ use crate::store::{Store, keys};
 
 pub(crate) use copy::PEER;
 
+/// Where what is imported waits until it is read.
+const INCOMING: &str = "incoming";
+
 /// What an import is told of.
 #[derive(Debug)]
 pub(crate) struct Imported {
@@ -47,6 +51,7 @@ pub(crate) struct Imported {
     pub entries: u64,
     pub bytes: u64,
     pub kernel: Option<ImageKernel>,
+    pub init: bool,
     pub warnings: Vec<String>,
     pub generalised: Vec<String>,
 }
@@ -105,6 +110,13 @@ impl Keeper {
         leader: Option<SocketAddr>,
     ) -> Result<Arc<Keeper>, StoreError> {
         let objects = Objects::at(data.join("images"))?;
+        // What an import or a copy left that did not end: one process has this directory.
+        for left in ["tmp", INCOMING] {
+            let entries = std::fs::read_dir(objects.root().join(left)).into_iter().flatten().flatten();
+            for entry in entries.map(|entry| entry.path()) {
+                let _gone = if entry.is_dir() { std::fs::remove_dir_all(&entry) } else { std::fs::remove_file(&entry) };
+            }
+        }
         let keeper = Keeper {
             objects,
             data: data.to_owned(),
@@ -392,7 +404,10 @@ impl Keeper {
 
     /// A file that is gone with its handle.
     pub(crate) fn scratch(&self) -> io::Result<NamedTempFile> {
-        NamedTempFile::new_in(self.objects.root().join("tmp"))
+        // Not where collecting garbage looks for leftovers.
+        let directory = self.objects.root().join(INCOMING);
+        std::fs::create_dir_all(&directory)?;
+        NamedTempFile::new_in(directory)
     }
 
     pub(crate) async fn import(self: &Arc<Keeper>, from: TempPath, keep: Vec<String>) -> Result<Imported, String> {
@@ -406,33 +421,54 @@ impl Keeper {
 
     fn import_now(&self, from: &Path, keep: &[String]) -> Result<Imported, String> {
         let steps = Steps::without(keep.iter().map(String::as_str)).map_err(|error| error.to_string())?;
-        let source = Source::of_file(from).map_err(|error| chain(&error))?;
+        // Whoever sends it knows it by another name.
+        let in_words = |error: &dyn std::error::Error| chain(error).replace(&from.display().to_string(), "what was sent");
+        let source = Source::of_file(from).map_err(|error| in_words(&error))?;
         let options = image::Options { steps, ..image::Options::default() };
-        let imported = image::import(&source, &options, &self.objects).map_err(|error| chain(&error))?;
+        let imported = image::import(&source, &options, &self.objects).map_err(|error| in_words(&error))?;
         let told = |step: &StepReport| (!step.changes.is_empty()).then(|| format!("{}: {}", step.name, step.changes.join(", ")));
         Ok(Imported {
             digest: imported.digest.to_string(),
             entries: imported.entries as u64,
             bytes: imported.bytes,
             kernel: imported.kernel.map(|kernel| ImageKernel { version: kernel.version, path: kernel.path }),
+            init: !imported.warnings.contains(&Warning::NoInit),
             warnings: imported.warnings.iter().map(ToString::to_string).collect(),
             generalised: imported.generalised.iter().filter_map(told).collect(),
         })
     }
 
+    /// Something of it was found damaged: nothing is started with it. What runs goes on, but for that.
+    pub(crate) fn is_damaged(&self, digest: &Digest, why: String) {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.insert(*digest, format!("{why}; importing the same content again under its name heals it"));
+        drop(damaged);
+        self.look_again();
+    }
+
+    /// What of it is damaged, and would be in whatever is made of it.
+    pub(crate) async fn is_good(self: &Arc<Keeper>, digest: &str) -> Result<(), String> {
+        let found = self.verify(digest).await?;
+        if found.damaged.is_empty() { Ok(()) } else { Err(found.damaged.join("; ")) }
+    }
+
     /// Reads all of an image again. What is damaged is set aside, so that importing the same content again heals it.
     pub(crate) async fn verify(self: &Arc<Keeper>, digest: &str) -> Result<Verified, String> {
         let digest: Digest = digest.parse().map_err(|error: digest::BadDigest| error.to_string())?;
-        let verified = self.blocking(move |keeper| keeper.verify_now(digest)).await??;
-        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        match verified.damaged.is_empty() {
-            true => drop(damaged.remove(&digest)),
-            false => {
-                drop(damaged.insert(digest, format!("{} of its files are damaged: import the same content again", verified.damaged.len())))
+        let verified = match self.blocking(move |keeper| keeper.verify_now(digest)).await? {
+            Ok(verified) => verified,
+            Err(why) => {
+                self.is_damaged(&digest, why.clone());
+                return Err(why);
             }
+        };
+        match verified.damaged.is_empty() {
+            true => {
+                self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+                self.look_again();
+            }
+            false => self.is_damaged(&digest, format!("{} of its files are damaged", verified.damaged.len())),
         }
-        drop(damaged);
-        self.look_again();
         Ok(verified)
     }
 
