@@ -108,6 +108,21 @@ fn holds(target: &str) {
 }
 
 #[test]
+fn archives_that_are_imported() {
+    holds("archive");
+}
+
+#[test]
+fn what_a_machine_that_boots_sends() {
+    holds("dhcp");
+}
+
+#[test]
+fn indexes_of_images() {
+    holds("index");
+}
+
+#[test]
 fn what_a_bmc_sends() {
     holds("ipmi");
 }
@@ -115,6 +130,11 @@ fn what_a_bmc_sends() {
 #[test]
 fn manifests() {
     holds("manifest");
+}
+
+#[test]
+fn what_an_nfs_client_sends() {
+    holds("nfs");
 }
 
 #[test]
@@ -130,6 +150,11 @@ fn what_an_snmp_agent_sends() {
 #[test]
 fn what_a_store_holds() {
     holds("stored");
+}
+
+#[test]
+fn what_a_start_is_recognised_by() {
+    holds("token");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
@@ -70,7 +70,8 @@ pub(crate) async fn run(mut stream: TcpStream, client: Client, mut stop: watch::
         tracing::debug!(peer = %client.address, error = %error, "an NFS connection was gone before it began");
         return;
     }
-    let ended = converse(&mut stream, &client, &mut stop).await;
+    let (read, mut write) = stream.split();
+    let ended = converse(read, &mut write, &client, &mut stop).await;
     if !ended.is_orderly() {
         // What the kernel still holds for it is thrown away.
         let _gone = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
@@ -78,13 +79,17 @@ pub(crate) async fn run(mut stream: TcpStream, client: Client, mut stop: watch::
     ended.count(&client.server, client.address);
 }
 
-async fn converse(stream: &mut TcpStream, client: &Client, stop: &mut watch::Receiver<bool>) -> Ended {
+/// Takes all calls, and gives what they come to.
+pub(crate) async fn converse<R, W>(read: R, write: &mut W, client: &Client, stop: &mut watch::Receiver<bool>) -> Ended
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let limits = &client.server.limits;
-    let (read, mut write) = stream.split();
     let (replies, mut to_write) = mpsc::channel(limits.calls);
     let mut running = JoinSet::new();
     let mut calls = Calls { records: Records::of(read, limits), client, replies, running: &mut running };
-    let mut writing = pin!(write_all(&mut write, &mut to_write, limits));
+    let mut writing = pin!(write_all(write, &mut to_write, limits));
     let ended = tokio::select! {
         biased;
         () = client.seat.guest.leave.notified() => Ended::CrowdedOut,
@@ -105,7 +110,8 @@ async fn converse(stream: &mut TcpStream, client: &Client, stop: &mut watch::Rec
     ended
 }
 
-enum Ended {
+/// Why a connection is no more.
+pub(crate) enum Ended {
     CrowdedOut,
     Stopped,
     NotWritten(io::Error),
@@ -154,7 +160,7 @@ struct Calls<'a, R> {
     running: &'a mut JoinSet<()>,
 }
 
-impl<R: tokio::io::AsyncRead + Unpin> Calls<'_, R> {
+impl<R: AsyncRead + Unpin> Calls<'_, R> {
     async fn take_all(&mut self) -> End {
         loop {
             let record = match self.records.next().await {

@@ -9,7 +9,7 @@
 mod acl;
 mod attributes;
 mod buffers;
-mod connection;
+pub(crate) mod connection;
 mod directory;
 mod exports;
 mod files;
@@ -19,10 +19,10 @@ mod mount;
 mod portmap;
 mod procedures;
 mod read;
-mod record;
-mod rpc;
-mod server;
-mod share;
+pub(crate) mod record;
+pub(crate) mod rpc;
+pub(crate) mod server;
+pub(crate) mod share;
 mod stats;
 mod xdr;
 

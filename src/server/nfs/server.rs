@@ -38,6 +38,23 @@ pub(crate) struct Server {
     pub(crate) refusals: Refusals,
 }
 
+impl Server {
+    pub(crate) fn of(exports: Arc<dyn Exports>, limits: Limits, stats: Arc<Stats>, port: u16) -> Server {
+        Server {
+            port,
+            files: Arc::new(Files::of(&limits, &exports)),
+            memory: Memory::of(&limits),
+            buffers: Buffers::keeping(limits.memory_kept),
+            disk: semaphore(limits.disk_reads),
+            mounts: semaphore(limits.mounts),
+            refusals: Refusals::default(),
+            exports,
+            limits,
+            stats,
+        }
+    }
+}
+
 /// Answers all programs at all listeners until `stop` says true or its sender is gone; then gives calls that run `Limits::drain`. The first listener is
 /// the one whose port portmap tells; 111 is one of the others.
 pub async fn serve(
@@ -49,18 +66,7 @@ pub async fn serve(
 ) {
     let limits = limits.usable();
     let port = listeners.first().and_then(|first| first.local_addr().ok()).map_or(0, |at| at.port());
-    let server = Arc::new(Server {
-        port,
-        files: Arc::new(Files::of(&limits, &exports)),
-        memory: Memory::of(&limits),
-        buffers: Buffers::keeping(limits.memory_kept),
-        disk: semaphore(limits.disk_reads),
-        mounts: semaphore(limits.mounts),
-        refusals: Refusals::default(),
-        exports,
-        limits,
-        stats,
-    });
+    let server = Arc::new(Server::of(exports, limits, stats, port));
     let crowd = Crowd::of(&server.limits);
     let mut accepting = JoinSet::new();
     for listener in listeners {
