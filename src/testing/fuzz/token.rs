@@ -29,8 +29,7 @@ fn taken(server: &Name, said: &str) -> Result<(), String> {
         let again = [key.sign(server, &token), before.sign(server, &token)];
         hold(again.iter().any(|made| made == said), || format!("`{said}` is taken as {token:?}, which is made as {again:?}"))?;
     }
-    let Some((image, of)) = key.exported(said) else { return Ok(()) };
-    let nonce = said.rsplit('/').next().and_then(|last| last.split_once('-')).map_or("", |(nonce, _)| nonce);
+    let Some((image, of, nonce)) = key.exported(said) else { return Ok(()) };
     let again = [key.export(image, &of, nonce), before.export(image, &of, nonce)];
     hold(again.iter().any(|made| made == said), || format!("`{said}` is taken as {image} for {of}, which is made as {again:?}"))
 }
@@ -47,7 +46,7 @@ fn made(server: &Name, one: &str, other: &str) -> Result<(), String> {
     hold(stranger.check(server, &signed).is_none(), || format!("`{signed}` is taken under another key"))?;
     let path = key.export(one, server, other);
     for key in [&key, &next] {
-        hold(key.exported(&path) == Some((one, server.clone())), || format!("{one} is at `{path}`, which is not taken"))?;
+        hold(key.exported(&path) == Some((one, server.clone(), other)), || format!("{one} is at `{path}`, which is not taken"))?;
     }
     hold(stranger.exported(&path).is_none(), || format!("`{path}` is taken under another key"))?;
     for (at, letter) in path.char_indices() {
