@@ -193,7 +193,11 @@ async fn only_its_own_start_mounts(site: &Site) {
         let said = site.lab.in_services("nfs-ls").arg(&url).output().await.unwrap();
         assert!(!said.status.success(), "{url}: {said:?}");
     }
-    let events = site.controller.run(&["events"]).await;
-    assert!(events.contains("RootRefused") && events.contains("of another start than the last one"), "{events}");
+    until("it is told", Duration::from_secs(30), async || {
+        let events = site.controller.run(&["events"]).await;
+        let is_told = events.contains("RootRefused") && events.contains("of another start than the last one");
+        if is_told { Ok(()) } else { Err(format!("{paths:?}\n{events}")) }
+    })
+    .await;
     assert_eq!(last_start(&site.why().await).split(", ").count(), last_start(&before).split(", ").count(), "nothing is said of the start");
 }
