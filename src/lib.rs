@@ -37,6 +37,9 @@
 //! - **view**: all that boot services answer from, as one immutable value that the controller publishes (`boot::view`).
 //! - **once**: a person's word that the next start of a body boots something else than what is bound (`control::once`, `plan::resolve`).
 //! - **run**: one start: its boot script was fetched. Its **token** is signed, not stored; a **hello** comes with it.
+//! - **image**: what a persona's root is made of: an *index* of all its files and their contents by digest (`image`). A name keeps its content
+//!   (`control::images`); who keeps the files is `server::images`.
+//! - **export**: the path under which one start mounts its root (`boot::token`, `server::boot::roots`). The **agent** (`agent/`) does that.
 //! - **debt**: a port that was written for a server and must still be brought back.
 //! - **permit**, **gate**: the right to carry one operation out once, and the one place where datagrams that change something leave.
 //! - **pin**: what identifies a device, remembered at first sight (`model::identity`).
@@ -78,6 +81,8 @@
 //!     with its reason, or beside the protocol that sets it. (`benches/fleet.rs`)
 //! 16. What came up is known by what it did: a start is recorded before its script is told, a hello counts for the body and the start whose token it
 //!     has and for no other, and no address is on two machines that are on. (`control::booting`, `boot::dhcp`; `tests/simulate.rs`)
+//! 17. Nothing starts, and nothing that runs is ended, for an image that is not here whole; what is served of one was compared with its digest. Content
+//!     goes only when its name is removed, never because a name is not known. (`plan::resolve`, `server::images`; `tests/revisions.rs`, `tests/images.rs`)
 //!
 //! # Where to start
 //!
@@ -86,6 +91,8 @@
 //! - a BMC's quirk: one row in `drivers::bmc::ipmi::quirks`, with the firmware that taught it;
 //! - what a machine that boots is told: `boot`, pure, and its goldens in `tests/answers.rs`; who asks, `server::boot`; what follows, `control::booting`;
 //!   how far it comes, `control::timeline` and `plan::starting`;
+//! - what is in an image, or in its initrd: `image`; how a root is served: `server::nfs`, which knows nothing of images; what happens in a machine between
+//!   its kernel and its init: `agent/`, and `agent/tests/guests.py`;
 //! - a new rule about manifests: a code in `manifest::codes`, a function in `validate` or `lint`, a golden;
 //! - a new verb: one file in `cli`, its request in `api::routes`, its message in `control::operator`;
 //! - bytes from outside that break something: `testing::fuzz`, and they belong into `fuzz/corpus`;

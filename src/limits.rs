@@ -237,3 +237,5 @@ pub(crate) const TREE_CHUNK: usize = 256 << 10;
 pub(crate) const COPY_CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 /// Units of a system that are told to have failed: enough to see what is wrong, and little to store.
 pub(crate) const FAILED_UNITS: usize = 10;
+/// An image that cannot be completed here (a disk that is full, a kernel without what a root needs) is tried again after so long, or at the next import.
+pub(crate) const IMAGE_TRIED_AGAIN: Duration = Duration::from_secs(300);

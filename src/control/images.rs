@@ -30,6 +30,8 @@ pub struct Known {
     pub images: BTreeMap<ImageName, Image>,
     /// The digests of those that some machine reads into its memory.
     pub ram: BTreeSet<String>,
+    /// Of those that may be running, whatever names there are.
+    pub runs: BTreeSet<String>,
 }
 
 /// What of an image is here.
@@ -97,8 +99,11 @@ impl Controller {
             let personas = self.cache.objects.personas.values().filter(|held| is_ram(&held.spec.root)).filter_map(|held| held.spec.image());
             let named = personas.filter_map(|name| self.cache.objects.images.get(name)).map(|known| known.image.digest.clone());
             let evidence = self.cache.bodies.values().flat_map(|body| body.value.evidence.values()).map(|evidence| &evidence.snapshot);
-            let standing = evidence.filter(|snapshot| is_ram(&snapshot.root)).filter_map(|snapshot| snapshot.image.clone());
-            let known = Known { images, ram: named.chain(standing).collect() };
+            let standing: Vec<(bool, String)> =
+                evidence.filter_map(|snapshot| Some((is_ram(&snapshot.root), snapshot.image.clone()?))).collect();
+            let in_memory = standing.iter().filter(|(ram, _)| *ram).map(|(_, digest)| digest.clone());
+            let ram = named.chain(in_memory).collect();
+            let known = Known { images, ram, runs: standing.into_iter().map(|(_, digest)| digest).collect() };
             self.booting.images().known.send_if_modified(|before| {
                 let is_news = before.as_deref() != Some(&known);
                 if is_news {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::{NamedTempFile, TempPath};
 use tokio::sync::{MutexGuard, Notify, mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::boot::Controller;
@@ -97,6 +98,8 @@ pub struct Keeper {
     whole: watch::Sender<BTreeMap<Digest, Arc<Whole>>>,
     /// Those of which `verify` found something damaged, and what: nothing is started with them. What runs goes on, but for what is damaged.
     damaged: Mutex<BTreeMap<Digest, String>>,
+    /// Those that could not be completed, or (true) packed: why, and when that was tried.
+    failed: Mutex<BTreeMap<(Digest, bool), (String, Instant)>>,
     key: Mutex<Option<Arc<SiteKey>>>,
 }
 
@@ -128,6 +131,7 @@ impl Keeper {
             again: Notify::new(),
             whole: watch::Sender::default(),
             damaged: Mutex::default(),
+            failed: Mutex::default(),
             key: Mutex::default(),
         };
         match keeper.read_key() {
@@ -150,23 +154,26 @@ impl Keeper {
             let acting = known.borrow_and_update().clone();
             views.mark_unchanged();
             let acts = acting.is_some();
-            let Known { images, ram } = match &acting {
+            let Known { images, ram, runs } = match &acting {
                 Some(known) => known.as_ref().clone(),
-                None => Known { images: self.stored().await, ram: BTreeSet::new() },
+                None => Known { images: self.stored().await, ..Known::default() },
             };
             let all: BTreeMap<Digest, &Image> = images.values().filter_map(|image| Some((image.digest.parse().ok()?, image))).collect();
             for (digest, image) in &all {
                 self.look_at(*digest, image.kernel.clone(), ram.contains(&image.digest)).await;
                 if !acts && self.whole(digest).is_none() {
                     self.copy(*digest).await;
+                    self.failed.lock().unwrap_or_else(PoisonError::into_inner).remove(&(*digest, false));
                     self.look_at(*digest, image.kernel.clone(), false).await;
                 }
             }
             let now: BTreeSet<Digest> = all.keys().copied().collect();
             if acts {
-                let gone: BTreeSet<Digest> = before.difference(&now).copied().collect();
+                // What may be running stays, and is looked at again.
+                let (stays, gone): (BTreeSet<Digest>, BTreeSet<Digest>) =
+                    before.difference(&now).copied().partition(|digest| runs.contains(&digest.to_string()));
                 self.collect(gone).await;
-                before = now;
+                before = now.union(&stays).copied().collect();
             }
             tokio::select! {
                 biased;
@@ -244,18 +251,33 @@ impl Keeper {
     /// What of an image is here, and tells where that is news. `ram`: some machine reads it into its memory.
     async fn look_at(self: &Arc<Keeper>, digest: Digest, kernel: Option<ImageKernel>, ram: bool) {
         let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
-        let lacks = match damaged {
+        let lacks = match damaged.or_else(|| self.failed_lately(digest, false)) {
             Some(why) => Some(why),
             None if self.whole(&digest).is_some_and(|whole| whole.kernel == kernel) => None,
-            None => self.blocking(move |keeper| keeper.complete(digest, kernel)).await.unwrap_or_else(Err).err(),
+            None => {
+                let complete = self.blocking(move |keeper| keeper.complete(digest, kernel)).await.unwrap_or_else(Err);
+                complete.inspect_err(|why| self.has_failed(digest, false, why)).err()
+            }
         };
         // Before it is packed: that takes longer.
         let before = self.shared.images.here(&digest.to_string());
         self.tell(digest, Here { lacks: lacks.clone(), ram: before.ram.clone() }).await;
-        if let (Some(whole), true, true, None) = (self.whole(&digest), ram, before.ram.is_err(), &lacks) {
+        let to_pack = ram && before.ram.is_err() && self.failed_lately(digest, true).is_none();
+        if let (Some(whole), true, None) = (self.whole(&digest), to_pack, &lacks) {
             let ram = self.blocking(move |keeper| keeper.packed(&whole)).await.unwrap_or_else(Err);
+            let ram = ram.inspect_err(|why| self.has_failed(digest, true, why));
             self.tell(digest, Here { lacks, ram }).await;
         }
+    }
+
+    /// What takes seconds is not tried each time that somebody looks.
+    fn failed_lately(&self, digest: Digest, packed: bool) -> Option<String> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.get(&(digest, packed)).filter(|(_, at)| at.elapsed() < limits::IMAGE_TRIED_AGAIN).map(|(why, _)| why.clone())
+    }
+
+    fn has_failed(&self, digest: Digest, packed: bool, why: &str) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert((digest, packed), (why.to_owned(), Instant::now()));
     }
 
     async fn tell(&self, digest: Digest, here: Here) {
@@ -364,7 +386,9 @@ impl Keeper {
         }
     }
 
+    /// Something was done about it.
     pub(crate) fn look_again(&self) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.again.notify_one();
     }
 
