@@ -189,6 +189,9 @@ pub mod image {
     pub mod initrd {
         pub use crate::image::initrd::{Compression, Files, InitrdError, Kind, Missing, Report, build};
     }
+    pub mod pack {
+        pub use crate::image::pack::directory;
+    }
     pub mod source {
         pub use crate::image::source::{Source, SourceError};
     }

@@ -10,6 +10,7 @@ use embody::testing::model::fact::Power;
 use embody::testing::model::image::Blob;
 use embody::testing::model::{Kind as ObjectKind, Object};
 use embody::testing::sim::switch::Kind;
+use embody::testing::store::{Expect, Store, Write};
 use serde_json::json;
 use small::{Small, name};
 use tokio::time::sleep;
@@ -41,7 +42,7 @@ impl Small {
     }
 
     async fn removes(&self, image: &str, force: bool) -> Result<String, String> {
-        self.words.remove_image(&image.parse().unwrap(), force).await.map_err(|refusal| match refusal {
+        self.words.remove_image(&image.parse().unwrap(), force, "ann").await.map_err(|refusal| match refusal {
             Refusal::Refused { why } => why,
             other => panic!("{other:?}"),
         })
@@ -121,6 +122,51 @@ async fn what_is_read_into_memory_is_packed_first() {
     assert!(told.script.contains(&expected), "{}", told.script);
 }
 
+/// Binding b, with more in its spec.
+fn bound(more: serde_json::Value) -> Object {
+    let mut spec = json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce" });
+    more.as_object().unwrap().iter().for_each(|(key, value)| spec[key] = value.clone());
+    Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": spec })).unwrap()
+}
+
+/// To be switched off it needs no image, and nothing else than that is done without one.
+#[tokio::test(start_paused = true)]
+async fn without_its_image_a_persona_is_neither_moved_nor_kept_from_being_stopped() {
+    let site = site().await;
+    site.add_server("t", [7; 16]).await;
+    site.import("web:1", 'a').await.unwrap();
+    site.image_is('a', None).await;
+    site.ready().await;
+    site.image_is('a', Some("1 of its files are damaged")).await;
+    site.apply(vec![bound(json!({ "target": { "server": "t" } }))]).await;
+    sleep(A_WHILE * 2).await;
+    assert!(site.is_on() && site.centre.power(&name("t")) == Some(Power::Off), "{}", site.says().await);
+    assert!(site.says().await.contains("1 of its files are damaged"));
+    site.apply(vec![bound(json!({ "restart": 1 }))]).await;
+    sleep(A_WHILE).await;
+    assert!(site.is_on());
+    site.apply(vec![bound(json!({ "restart": 1, "state": "Stopped", "shutdown": { "grace": "30s" } }))]).await;
+    sleep(A_WHILE).await;
+    assert!(!site.is_on(), "{}", site.says().await);
+}
+
+/// `why` names both, and what to do.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_runs_another_revision_than_the_manifests_say_is_told_of() {
+    let site = site().await;
+    for (version, digit) in [("web:1", 'a'), ("web:2", 'b')] {
+        site.import(version, digit).await.unwrap();
+        site.image_is(digit, None).await;
+    }
+    site.ready().await;
+    assert!(site.says().await.contains("Everything is as desired"));
+    site.apply(vec![persona("web:2")]).await;
+    sleep(A_WHILE).await;
+    let why = site.says().await;
+    let expected = ["All else is as desired: it was started with web:1, content ", "the manifests say web:2, content ", "raise `restart`"];
+    assert!(expected.iter().all(|said| why.contains(said)), "{why}");
+}
+
 /// What would come up to nothing ends nothing.
 #[tokio::test(start_paused = true)]
 async fn an_image_that_cannot_start_is_waited_for_like_one_that_is_not_there() {
@@ -133,9 +179,7 @@ async fn an_image_that_cannot_start_is_waited_for_like_one_that_is_not_there() {
         site.image_is(digit, None).await;
         site.apply(vec![persona(name)]).await;
         let restart = if digit == 'b' { 1 } else { 2 };
-        let bound = json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce", "restart": restart });
-        let bound = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": bound });
-        site.apply(vec![Object::from_json(bound).unwrap()]).await;
+        site.apply(vec![bound(json!({ "restart": restart }))]).await;
         sleep(A_WHILE).await;
         assert!(site.is_on() && site.says().await.contains(says), "{}", site.says().await);
         assert!(site.boot().await.script.contains(&"a".repeat(64)));
@@ -170,7 +214,26 @@ async fn what_is_named_runs_or_can_be_gone_back_to_is_not_removed() {
     assert!(site.removes("web:4", false).await.unwrap_err().contains("one of the last 3 of web"));
     site.removes("web:2", false).await.unwrap();
     site.removes("web:4", true).await.unwrap();
-    assert!(matches!(site.words.remove_image(&"web:4".parse().unwrap(), true).await, Err(Refusal::NotFound { .. })));
+    assert!(matches!(site.words.remove_image(&"web:4".parse().unwrap(), true, "ann").await, Err(Refusal::NotFound { .. })));
+    // What runs under another name as well goes on under that.
+    site.import("same:1", 'a').await.unwrap();
+    site.removes("same:1", true).await.unwrap();
+    let why = site.removes("web:1", true).await.unwrap_err();
+    assert!(why.contains("server s may run it (persona p)"), "{why}");
     // A name that was removed can be given anew, to another content: what names it is outdated then.
     site.import("web:2", 'f').await.unwrap();
+}
+
+/// A body whose record does not read may run any of them.
+#[tokio::test(start_paused = true)]
+async fn while_a_server_may_run_anything_no_content_is_removed() {
+    let mut site = site().await;
+    site.import("web:1", 'a').await.unwrap();
+    site.import("db:1", 'b').await.unwrap();
+    let key = "records/2/bodies/t";
+    site.store.write_all(&[Write::put(key, b"nobody reads this".to_vec(), Expect::Absent)]).await.unwrap();
+    site.restart();
+    sleep(Duration::from_secs(5)).await;
+    let why = site.removes("db:1", true).await.unwrap_err();
+    assert!(why.contains("server t may run anything"), "{why}");
 }

@@ -50,7 +50,7 @@ pub enum Ask {
     BootOnce { server: Name, boots: Option<BootsOnce>, who: String, reply: Reply<Result<String, Refusal>> },
     Images { reply: Reply<Vec<ImageRow>> },
     AddImage { name: ImageName, image: Box<Image>, reply: Reply<Result<String, Refusal>> },
-    RemoveImage { name: ImageName, force: bool, reply: Reply<Result<String, Refusal>> },
+    RemoveImage { name: ImageName, force: bool, who: String, reply: Reply<Result<String, Refusal>> },
     AcceptStore { who: String, reply: Reply<Result<String, Refusal>> },
     CloseBreaker { who: String, reply: Reply<Result<String, Refusal>> },
     Accept { kind: Kind, name: Name, who: String, reply: Reply<Result<String, Refusal>> },
@@ -133,8 +133,8 @@ impl Control for Operators {
     async fn add_image(&self, name: &ImageName, image: Image) -> Result<String, Refusal> {
         self.ask(|reply| Ask::AddImage { name: name.clone(), image: Box::new(image), reply }).await?
     }
-    async fn remove_image(&self, name: &ImageName, force: bool) -> Result<String, Refusal> {
-        self.ask(|reply| Ask::RemoveImage { name: name.clone(), force, reply }).await?
+    async fn remove_image(&self, name: &ImageName, force: bool, who: &str) -> Result<String, Refusal> {
+        self.ask(|reply| Ask::RemoveImage { name: name.clone(), force, who: who.to_owned(), reply }).await?
     }
     async fn accept_store(&self, who: &str) -> Result<String, Refusal> {
         self.ask(|reply| Ask::AcceptStore { who: who.to_owned(), reply }).await?
@@ -204,7 +204,7 @@ impl Controller {
             Ask::BootOnce { server, boots, who, reply } => drop(reply.send(self.boot_once(&server, boots, &who).await)),
             Ask::Images { reply } => drop(reply.send(self.images())),
             Ask::AddImage { name, image, reply } => drop(reply.send(self.add_image(&name, *image).await)),
-            Ask::RemoveImage { name, force, reply } => drop(reply.send(self.remove_image(&name, force).await)),
+            Ask::RemoveImage { name, force, who, reply } => drop(reply.send(self.remove_image(&name, force, &who).await)),
             Ask::AcceptStore { who, reply } => drop(reply.send(self.accept_store(&who).await)),
             Ask::CloseBreaker { who, reply } => drop(reply.send(self.close_breaker(&who).await)),
             Ask::Accept { kind, name, who, reply } => drop(reply.send(self.accept(kind, &name, &who).await)),

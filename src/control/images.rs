@@ -161,12 +161,16 @@ impl Controller {
         let value = serde_json::to_vec(&image).unwrap_or_default();
         let revision = self.write_one(Write::put(keys::image(name), value, Expect::Absent)).await.map_err(super::actions::in_words)?;
         let text = format!("image {name} is {}, {} files and directories", short(&image.digest), image.entries);
+        self.status.event("Normal", "Policy/default", "ImageImported", &format!("{text}, by {}", image.by));
         self.image_stored(name, image, revision);
         Ok(text)
     }
 
     /// `force`: although it is one of the last of its name.
-    pub(super) async fn remove_image(&mut self, name: &ImageName, force: bool) -> Result<String, Refusal> {
+    pub(super) async fn remove_image(&mut self, name: &ImageName, force: bool, who: &str) -> Result<String, Refusal> {
+        if let Some(trouble) = self.cache.site_stop() {
+            return Err(Refusal::Refused { why: trouble.message });
+        }
         let Some(known) = self.cache.objects.images.get(name) else {
             return Err(Refusal::NotFound { what: format!("image {name}") });
         };
@@ -176,6 +180,7 @@ impl Controller {
         let revision = self.cache.image_revisions.get(name).copied().unwrap_or_default();
         self.write_one(Write::delete(keys::image(name), revision)).await.map_err(super::actions::in_words)?;
         self.image_removed(name);
+        self.status.event("Normal", "Policy/default", "ImageRemoved", &format!("{name}, by {who}"));
         Ok(format!("image {name} is removed"))
     }
 
@@ -183,11 +188,9 @@ impl Controller {
         if let Some((persona, _)) = self.cache.objects.personas.iter().find(|(_, held)| held.spec.image() == Some(name)) {
             return Some(format!("persona {persona} names it"));
         }
-        let may_run = |(server, body): (&Name, &super::cache::Stored<crate::model::body::Body>)| {
-            let evidence = body.value.evidence.iter().find(|(_, e)| e.snapshot.image.as_deref() == Some(digest));
-            evidence.map(|(persona, _)| format!("server {server} may run it (persona {persona})"))
-        };
-        if let Some(why) = self.cache.bodies.iter().find_map(may_run) {
+        // Under another name its content stays.
+        let is_last_name = !self.cache.objects.images.iter().any(|(other, known)| other != name && known.image.digest == digest);
+        if let Some(why) = self.may_run_image(digest).filter(|_| is_last_name) {
             return Some(why);
         }
         let mut versions: Vec<(&String, &ImageName)> = self
@@ -204,6 +207,17 @@ impl Controller {
             format!("it is one of the last {} of {}, to which one can go back (`--force` removes it)", limits::IMAGES_KEPT, name.family())
         };
         (is_last && !force).then(why)
+    }
+
+    /// By evidence, or because nothing is known of what runs somewhere.
+    fn may_run_image(&self, digest: &str) -> Option<String> {
+        if let Some(server) = self.cache.unreadable.keys().chain(&self.cache.anything).next() {
+            return Some(format!("server {server} may run anything (`embody why server/{server}`)"));
+        }
+        self.cache.bodies.iter().find_map(|(server, body)| {
+            let evidence = body.value.evidence.iter().find(|(_, e)| e.snapshot.image.as_deref() == Some(digest));
+            evidence.map(|(persona, _)| format!("server {server} may run it (persona {persona})"))
+        })
     }
 
     pub(super) fn images(&self) -> Vec<ImageRow> {

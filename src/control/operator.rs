@@ -268,7 +268,7 @@ pub trait Control: Send + Sync {
     /// Gives a name its content, for ever.
     async fn add_image(&self, name: &ImageName, image: Image) -> Result<String, Refusal>;
     /// Removes one that nothing needs; with `force` also one of the last of its name.
-    async fn remove_image(&self, name: &ImageName, force: bool) -> Result<String, Refusal>;
+    async fn remove_image(&self, name: &ImageName, force: bool, who: &str) -> Result<String, Refusal>;
     /// Takes the store as it is, although it holds less than it once acknowledged.
     async fn accept_store(&self, who: &str) -> Result<String, Refusal>;
     /// What drifts now may be corrected: the breaker closes.

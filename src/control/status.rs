@@ -10,7 +10,7 @@ use super::cache::Cache;
 use super::logins::Reading;
 use super::status_writer::{NOT_REACHED, SiteCondition};
 use crate::model::binding::RunState;
-use crate::model::body::Phase;
+use crate::model::body::{Phase, Snapshot};
 use crate::model::fact::{PortConfig, Power};
 use crate::model::status::{BindingStatus, Condition, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus};
 use crate::model::{Name, Reason};
@@ -182,13 +182,25 @@ fn summarise(
 
 /// Whether what was answered is what would be answered now: an edit takes effect at the next start that embody makes.
 fn up_to_date(conditions: &mut Conditions, holder: &Holder, seen: &Observed) {
-    let Some(evidence) = seen.body.evidence.get(&holder.persona) else { return };
-    let (runs, is) = (&evidence.snapshot.digest, &holder.snapshot.digest);
-    let message = match runs == is {
-        true => format!("content {is}"),
-        false => format!("it was started with content {runs}, and the manifests say {is} now: raise `restart` to take it over"),
+    if !seen.body.evidence.contains_key(&holder.persona) {
+        return;
+    }
+    match outdated(holder, seen) {
+        Some(why) => conditions.set("UpToDate", Truth::False, "RestartNeeded", why),
+        None => conditions.set("UpToDate", Truth::True, "Current", format!("content {}", holder.snapshot.digest)),
+    }
+}
+
+/// What it was started with is not what the manifests say now: both, and what to do.
+pub(crate) fn outdated(holder: &Holder, seen: &Observed) -> Option<String> {
+    let was = &seen.body.evidence.get(&holder.persona)?.snapshot;
+    let is = &holder.snapshot;
+    let named = |snapshot: &Snapshot| {
+        let image = snapshot.root.image.as_ref().map(|image| format!("{}, ", image.name)).unwrap_or_default();
+        format!("{image}content {}", snapshot.digest)
     };
-    conditions.set("UpToDate", truth(runs == is), if runs == is { "Current" } else { "RestartNeeded" }, message);
+    (was.digest != is.digest)
+        .then(|| format!("it was started with {}, and the manifests say {} now: raise `restart` to take it over", named(was), named(is)))
 }
 
 /// The one thing to say first.

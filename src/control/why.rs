@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::actions::list;
 use super::controller::Controller;
 use super::operator::{PortRow, Refusal};
+use super::status;
 use super::status_writer::{NOT_REACHED, SiteCondition};
 use crate::drivers::switch::resolve;
 use crate::model::body::{Body, Declaration, Declared, Evidence, Hold, Phase};
@@ -124,7 +125,10 @@ impl Controller {
         if want.holder.is_none() && seen.body.release.is_none() {
             text.push_str(" No binding names it: it is left as it is.");
         } else if plan.is_converged() && busy.is_empty() && seen.bmc_trouble.is_none() && seen.power.is_some() {
-            text.push_str(" Everything is as desired.");
+            let outdated = want.holder.as_ref().and_then(|holder| status::outdated(holder, &seen));
+            text.push_str(
+                &outdated.map_or_else(|| " Everything is as desired.".to_owned(), |why| format!(" All else is as desired: {why}.")),
+            );
         }
         text
     }

@@ -52,12 +52,12 @@ pub fn import(source: &Source, options: &Options, objects: &Objects) -> Result<I
     let stored = |source: StoreError| ImportError::Store { from: from.clone(), source: source.into() };
     let mut session = objects.session().map_err(stored)?;
     let mut tree = Tree::new(options.limits);
-    let notes = source::read(source, &options.select, options.limits, &mut tree, &mut session)
+    source::read(source, &options.select, options.limits, &mut tree, &mut session)
         .map_err(|source| ImportError::Source { from: from.clone(), source: source.into() })?;
     let generalised = generalise::generalise(&mut tree, &mut session, &options.steps)
         .map_err(|source| ImportError::Generalise { from: from.clone(), source: source.into() })?;
     let kernel = kernel::find(&tree);
-    let warnings = warnings::warnings(&tree, &notes, kernel.as_ref(), &session).map_err(stored)?;
+    let warnings = warnings::warnings(&tree, kernel.as_ref(), &session).map_err(stored)?;
     let index = tree.index().map_err(|source| ImportError::Tree { from: from.clone(), source: source.into() })?;
     drop(tree);
     let (entries, bytes) = (index.entries_len(), index.total_bytes());

@@ -1,7 +1,7 @@
 //! A directory as a tar on its way to a controller, so that whoever may read it imports it, whoever keeps images.
 //!
 //! Leaves out what other file systems mounted in it hold (told). Invariants: no symbolic link below the root is followed; a file that cannot be read
-//! is an error by name, after the walk, so that all of them are told at once. Shown by `tests/images.rs`.
+//! is an error by name, after the walk, so that all of them are told at once. Shown by `tests/importing/dir.rs`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,7 +35,7 @@ struct Pack<'p> {
 }
 
 /// Writes all of a directory; `tell` is told what is not in it.
-pub(crate) fn directory(path: &Path, to: &mut dyn Write, tell: &mut dyn FnMut(String)) -> io::Result<()> {
+pub fn directory(path: &Path, to: &mut dyn Write, tell: &mut dyn FnMut(String)) -> io::Result<()> {
     let root = openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let stat = statx(&root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
     let mut pack = Pack {
@@ -164,7 +164,10 @@ impl Pack<'_> {
         }
         self.header(path, stat, b'0', b"", stat.stx_size, None)?;
         // What grows meanwhile is cut, and what shrinks is filled with zeros: told, as it is in neither state.
-        if !self.writer.exactly(&mut file, stat.stx_size)? {
+        let whole = self.writer.exactly(&mut file, stat.stx_size)?;
+        let after = statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        let time = |stat: &Statx| (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
+        if !whole || time(&after) != time(stat) {
             self.changed.push(format!("/{}", escaped(path)));
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::Problem;
 use super::desired::{Authority, Desired, DesiredPort, Holder, Past};
 use super::observed::PortKey;
 use crate::manifest::wiring::match_nics;
-use crate::model::binding::{Mode, Plane};
+use crate::model::binding::{Mode, Plane, RunState};
 use crate::model::body::{Body, BootsOnce, Hold, LOCAL, Once, Snapshot, port_of};
 use crate::model::claim::claims;
 use crate::model::fact::{Admin, BootDevice};
@@ -236,7 +236,9 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: O
             Err(error) => problems.push(Problem::new(Reason::NicsDoNotMatch, format!("{error} (server {server}); {}", error.hint()))),
         },
     }
-    problems.extend(persona.and_then(|persona| image_lacks(persona, objects)));
+    // What is to be stopped needs none.
+    let starts = binding.spec.state == RunState::Running;
+    problems.extend(persona.filter(|_| starts).and_then(|persona| image_lacks(persona, objects)));
     if once.is_some_and(|once| once.boots == BootsOnce::Local) {
         // Whatever is on the disk has had an address once: it comes up where it disturbs nobody.
         ports.values_mut().for_each(|port| port.needed = true);

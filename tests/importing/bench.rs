@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use embody::testing::image::pack;
+use embody::testing::image::source::Source;
 use tempfile::TempDir;
 
 /// Of the tool, one a line.
@@ -41,7 +43,19 @@ pub fn field<'j>(json: &'j serde_json::Value, path: &str) -> &'j serde_json::Val
     json.pointer(path).unwrap_or_else(|| panic!("no {path} in {json:#}"))
 }
 
+/// A directory as it is sent, in a file, and what is not in it.
+pub fn packed(directory: &Path, to: &Path) -> std::io::Result<(Source, Vec<String>)> {
+    let (mut file, mut told) = (fs::File::create(to)?, Vec::new());
+    pack::directory(directory, &mut file, &mut |warning| told.push(warning))?;
+    Ok((Source::Tar(to.to_owned()), told))
+}
+
 impl Bench {
+    /// The directory `tree` in here.
+    pub fn tree(&self, name: &str) -> Source {
+        packed(&self.path(name), &self.path("packed")).unwrap().0
+    }
+
     pub fn new() -> Bench {
         let dir = tempfile::Builder::new().prefix("embody-image").tempdir_in("/tmp").unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -4,7 +4,6 @@ use embody::testing::image::digest::Digest;
 use embody::testing::image::export::export_dir;
 use embody::testing::image::generalise::{STEPS, Steps};
 use embody::testing::image::index::Node;
-use embody::testing::image::source::Source;
 use embody::testing::image::store::Objects;
 use embody::testing::image::{Imported, Options, import};
 
@@ -31,7 +30,7 @@ cd ..
 
 fn generalised(bench: &Bench, steps: Steps) -> (Imported, String, Objects) {
     let objects = Objects::at(bench.path("store")).unwrap();
-    let imported = import(&Source::Dir(bench.path("tree")), &Options { steps, ..Options::default() }, &objects).unwrap();
+    let imported = import(&bench.tree("tree"), &Options { steps, ..Options::default() }, &objects).unwrap();
     let text = String::from_utf8(objects.index(&imported.digest).unwrap().format()).unwrap();
     (imported, text, objects)
 }
@@ -99,7 +98,7 @@ fn a_generalised_image_is_not_changed_again() {
     bench.sh(TREE);
     let (first, _, objects) = generalised(&bench, Steps::default());
     export_dir(&objects.index(&first.digest).unwrap(), &first.digest, &objects, &bench.path("out")).unwrap();
-    let again = import(&Source::Dir(bench.path("out")), &Options::default(), &objects).unwrap();
+    let again = import(&bench.tree("out"), &Options::default(), &objects).unwrap();
     assert!(again.generalised.iter().all(|report| report.changes.is_empty()), "{:#?}", again.generalised);
     assert_eq!(again.digest, first.digest);
 }

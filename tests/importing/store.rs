@@ -20,7 +20,7 @@ use super::bench::{Bench, objects};
 fn stored(bench: &Bench, objects: &Objects, make: &str) -> Imported {
     bench.sh(&format!("rm -rf tree; mkdir tree; cd tree; {make}"));
     let options = Options { steps: Steps::none(), ..Options::default() };
-    import(&Source::Dir(bench.path("tree")), &options, objects).unwrap()
+    import(&bench.tree("tree"), &options, objects).unwrap()
 }
 
 fn object(store: &Path, contents: &[u8]) -> std::path::PathBuf {
@@ -201,7 +201,7 @@ fn imports_that_run_at_once_do_not_disturb_each_other() {
     let bench = Bench::new();
     bench.sh("mkdir tree; for i in {1..300}; do echo $((i % 100)) > tree/$i; done");
     let store = Objects::at(bench.path("store")).unwrap();
-    let source = Source::Dir(bench.path("tree"));
+    let source = bench.tree("tree");
     let digests: Vec<Digest> = std::thread::scope(|scope| {
         let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| import(&source, &Options::default(), &store).unwrap().digest)).collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect()

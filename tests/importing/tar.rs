@@ -49,7 +49,7 @@ fn what_root_packed_comes_back_whole_through_an_ordinary_user() {
     bench.sh(&format!("cat gnu.tar | {} > stdin.json", bench.tool("import tar:- --as-is")));
     digests.push(bench.sh("grep -o '\"digest\": \"[0-9a-f]*' stdin.json | head -1 | tail -c 65").trim().to_owned());
     if is_root() {
-        assert!(bench.refused("dir:tree").contains("could not read /empty (Permission denied"));
+        assert!(bench.refused("dir:tree").contains("/empty (Permission denied"));
         let out = bench.sh("./image root-store import dir:tree --as-is");
         let json: serde_json::Value = serde_json::from_str(&out).unwrap();
         digests.push(field(&json, "/digest").as_str().unwrap().to_owned());
@@ -227,8 +227,6 @@ fn harm_is_refused_by_name() {
         ("tar:twice.tar.bz2", "bzip2"),
         ("tar:nowhere.tar", "could not open \"nowhere.tar\""),
         ("tar:user", "a directory"),
-        ("dir:twice.tar", "open the directory"),
-        ("disk:x", "expected dir:PATH"),
     ] {
         let error = bench.refused(source);
         assert!(error.contains(says), "{source}: {error}");

@@ -17,7 +17,7 @@ use embody::testing::image::source::Source;
 use embody::testing::image::store::Objects;
 use embody::testing::image::{Options, import};
 
-use super::bench::ARGUMENTS;
+use super::bench::{self, ARGUMENTS};
 
 fn options(arguments: &[&str]) -> Result<Options, Box<dyn Error>> {
     let mut options = Options::default();
@@ -47,7 +47,18 @@ fn run(arguments: &[&str], mut out: impl Write) -> Result<(), Box<dyn Error>> {
     let objects = Objects::at(Path::new(store))?;
     match (*command, rest) {
         ("import", [source, rest @ ..]) => {
-            let imported = import(&source.parse::<Source>()?, &options(rest)?, &objects)?;
+            let packed = Path::new(store).join("tmp").join("packed");
+            let source = match source.split_once(':') {
+                Some(("dir", path)) => {
+                    let (source, told) = bench::packed(Path::new(path), &packed)?;
+                    told.iter().for_each(|warning| println!("warning: {warning}"));
+                    source
+                }
+                Some(("tar", path)) => Source::Tar(path.into()),
+                Some(("oci", path)) => Source::Oci(path.into()),
+                _ => return Err(format!("{source:?} is no source").into()),
+            };
+            let imported = import(&source, &options(rest)?, &objects)?;
             for warning in &imported.warnings {
                 println!("warning: {warning}");
             }

@@ -186,7 +186,7 @@ impl Control for StandIn {
     async fn add_image(&self, name: &ImageName, _image: Image) -> Result<String, Refusal> {
         self.note(format!("image {name}"))
     }
-    async fn remove_image(&self, name: &ImageName, force: bool) -> Result<String, Refusal> {
+    async fn remove_image(&self, name: &ImageName, force: bool, _: &str) -> Result<String, Refusal> {
         self.note(format!("remove {name} {force}"))
     }
     async fn forecast(&self, changes: Vec<Object>) -> Forecast {

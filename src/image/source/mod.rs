@@ -1,12 +1,11 @@
-//! Where an image comes from: a directory, a tar, or a container image.
+//! Where an image comes from: a tar, or a container image. A directory is sent as a tar (`image::pack`).
 //!
 //! Leaves out registries and block images. Invariants: contents go into the store while they are read, so memory is bounded by the number of entries
 //! (and by `LONGEST_HEADER`, `MOST_EXTENTS` and `LONGEST_JSON`); owners, modes and devices go into the tree alone, so an ordinary user imports what
-//! root packed. Shown by `tests/importing/tar.rs`, `tests/importing/dir.rs`, `tests/importing/oci.rs`.
+//! root packed. Shown by `tests/importing/tar.rs`, `tests/importing/oci.rs`.
 
 mod archive;
 mod detect;
-mod dir;
 mod oci;
 mod tar;
 mod unpack;
@@ -16,7 +15,6 @@ pub(crate) use unpack::unpack_small;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::Serialize;
 
@@ -26,40 +24,18 @@ use super::index::escaped;
 use super::store::{AddError, Session, StoreError};
 use super::tree::{Limits, Tree, TreeError};
 
-/// What is read; as text `dir:PATH`, `tar:PATH`, `oci:PATH`, where PATH is `-` for the standard input of a tar or container image.
+/// What is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The root of a tree.
-    Dir(PathBuf),
-    /// One tar: plain, gzip, zstd or xz.
+    /// One tar: plain, gzip, zstd or xz; `-` is standard input.
     Tar(PathBuf),
-    /// An OCI layout (directory or tar), or what `docker save` and `podman save` write.
+    /// An OCI layout (directory or tar), or what `docker save` and `podman save` write; `-` is standard input.
     Oci(PathBuf),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no source: expected dir:PATH, tar:PATH or oci:PATH (PATH is - for standard input)")]
-pub struct BadSource {
-    found: String,
-}
-
-impl FromStr for Source {
-    type Err = BadSource;
-
-    fn from_str(text: &str) -> Result<Source, BadSource> {
-        match text.split_once(':').filter(|(_, path)| !path.is_empty()) {
-            Some(("dir", path)) if path != "-" => Ok(Source::Dir(path.into())),
-            Some(("tar", path)) => Ok(Source::Tar(path.into())),
-            Some(("oci", path)) => Ok(Source::Oci(path.into())),
-            _ => Err(BadSource { found: text.chars().take(200).collect() }),
-        }
-    }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Dir(path) => write!(f, "dir:{}", path.display()),
             Source::Tar(path) => write!(f, "tar:{}", path.display()),
             Source::Oci(path) => write!(f, "oci:{}", path.display()),
         }
@@ -70,8 +46,6 @@ impl fmt::Display for Source {
 pub enum SourceError {
     #[error("could not {doing} {path:?}")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
-    #[error("could not read {names}: import as a user who can read all of it, or from a tar that root made")]
-    Unreadable { names: Names },
     #[error("{what}: could not read on at byte {at}")]
     Read { what: String, at: u64, source: io::Error },
     #[error("{what}, byte {at}: found {found}, expected {expected}")]
@@ -128,20 +102,10 @@ impl fmt::Display for Names {
     }
 }
 
-/// What a reader found that the tree does not show.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Notes {
-    /// What other file systems are mounted on: directories are empty in the image, files are left out.
-    pub mounts: Names,
-    /// Files that were written to while they were read.
-    pub changed: Names,
-}
-
 /// All that a reader works on.
 pub(super) struct Reading<'a, 'o> {
     pub(super) tree: &'a mut Tree,
     pub(super) session: &'a mut Session<'o>,
-    pub(super) notes: &'a mut Notes,
     /// Bytes that may still be unpacked, of `most`.
     pub(super) left: u64,
     pub(super) most: u64,
@@ -154,15 +118,12 @@ pub(crate) fn read(
     limits: Limits,
     tree: &mut Tree,
     session: &mut Session<'_>,
-) -> Result<Notes, SourceError> {
-    let mut notes = Notes::default();
-    let mut reading = Reading { tree, session, notes: &mut notes, left: limits.bytes, most: limits.bytes };
+) -> Result<(), SourceError> {
+    let mut reading = Reading { tree, session, left: limits.bytes, most: limits.bytes };
     match source {
-        Source::Dir(path) => dir::read(path, &mut reading)?,
-        Source::Tar(path) => tar::read(path, &mut reading)?,
-        Source::Oci(path) => oci::read(path, select, &mut reading)?,
+        Source::Tar(path) => tar::read(path, &mut reading),
+        Source::Oci(path) => oci::read(path, select, &mut reading),
     }
-    Ok(notes)
 }
 
 /// Where an error happened in contents that are being added.

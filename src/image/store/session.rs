@@ -92,11 +92,6 @@ impl<'o> Session<'o> {
         Ok(Session { objects, _lock: lock, staging, staged, buffer, present: 0 })
     }
 
-    /// The directory of the store.
-    pub(crate) fn root(&self) -> &Path {
-        &self.objects.root
-    }
-
     /// Whether it need not be written: one that is there is read once, and one that is damaged is written anew.
     fn is_there(&self, digest: &Digest, size: u64) -> bool {
         self.staged.contains_key(digest) || self.objects.open_verified(digest, size).is_ok()

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::index::{Node, escaped};
 use super::kernel::Kernel;
-use super::source::{Names, Notes};
+use super::source::Names;
 use super::store::{Session, StoreError};
 use super::tree::Tree;
 
@@ -34,8 +34,6 @@ pub enum Warning {
     OnlyNetworkManager { name: String },
     NoKernel,
     NoInit,
-    OtherMounts { paths: Names },
-    ChangedWhileRead { files: Names },
 }
 
 impl fmt::Display for Warning {
@@ -56,14 +54,12 @@ impl fmt::Display for Warning {
             }
             Warning::NoKernel => f.write_str("no kernel with its modules was found: name one to boot this image with"),
             Warning::NoInit => f.write_str("no /sbin/init, /etc/init or /bin/init was found: nothing would start"),
-            Warning::OtherMounts { paths } => write!(f, "other file systems are mounted on {paths}: what they hold is not in the image"),
-            Warning::ChangedWhileRead { files } => write!(f, "{} files were changed while they were read: {files}", files.len()),
         }
     }
 }
 
 /// All that there is to tell of a tree.
-pub(crate) fn warnings(tree: &Tree, notes: &Notes, kernel: Option<&Kernel>, session: &Session<'_>) -> Result<Vec<Warning>, StoreError> {
+pub(crate) fn warnings(tree: &Tree, kernel: Option<&Kernel>, session: &Session<'_>) -> Result<Vec<Warning>, StoreError> {
     let mut warnings = Vec::new();
     let mut files = Names::default();
     let mut count = 0;
@@ -92,12 +88,6 @@ pub(crate) fn warnings(tree: &Tree, notes: &Notes, kernel: Option<&Kernel>, sess
         warnings.push(Warning::NoInit);
     }
     warnings.extend(only_manager(tree).map(|name| Warning::OnlyNetworkManager { name: name.to_owned() }));
-    if !notes.mounts.is_empty() {
-        warnings.push(Warning::OtherMounts { paths: notes.mounts.clone() });
-    }
-    if !notes.changed.is_empty() {
-        warnings.push(Warning::ChangedWhileRead { files: notes.changed.clone() });
-    }
     Ok(warnings)
 }
 

@@ -26,7 +26,7 @@ impl Bench<'_> {
 
     fn warnings(&self) -> Vec<Warning> {
         let kernel = super::super::kernel::find(&self.tree);
-        warnings(&self.tree, &Notes::default(), kernel.as_ref(), &self.session).unwrap()
+        warnings(&self.tree, kernel.as_ref(), &self.session).unwrap()
     }
 }
 

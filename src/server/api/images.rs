@@ -133,8 +133,13 @@ pub(super) struct Removal {
     force: bool,
 }
 
-pub(super) async fn remove(State(site): State<Site>, Path(name): Path<String>, Query(removal): Query<Removal>) -> Answer {
-    sentence(site.backend.control.remove_image(&name_of(&name)?, removal.force).await?)
+pub(super) async fn remove(
+    State(site): State<Site>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(name): Path<String>,
+    Query(removal): Query<Removal>,
+) -> Answer {
+    sentence(site.backend.control.remove_image(&name_of(&name)?, removal.force, &caller.who).await?)
 }
 
 /// Reads every file again.

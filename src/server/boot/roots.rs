@@ -20,13 +20,13 @@ use crate::model::Name;
 use crate::server::images::{Keeper, Whole};
 use crate::server::nfs::{self, Attributes, Event, Exports, Found, Kind, Limits, Refused, Stats, Tree};
 
-/// RFC 1813, 4: NFS. A stock initrd asks RFC 1833's portmapper first.
+/// RFC 1813, 2.
 const NFS_PORT: u16 = 2049;
+/// RFC 1833, 3: what a stock initrd asks first. Ours does not.
 const PORTMAP_PORT: u16 = 111;
-
-/// Whether roots are served.
+/// The condition that tells whether roots are served.
 const CONDITION: &str = "RootsServed";
-/// What a stock initrd asks, for roots on an NFS server of one's own: nothing of ours needs it.
+/// How often a port that somebody else has is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
 
 struct Roots {
@@ -121,7 +121,7 @@ impl Exports for Roots {
     fn tree(&self, id: &[u8; 16]) -> Found {
         match self.keeper.whole_by(id) {
             Some(whole) => Found::Here(Arc::new(ImageTree { whole, keeper: Arc::clone(&self.keeper) })),
-            // It is looked for at every start; a client that is told otherwise never comes back.
+            // It may come: by an import of the same content, or by a copy.
             None => Found::Later,
         }
     }
@@ -134,12 +134,10 @@ impl Exports for Roots {
         match event {
             Event::Mounted { .. } => {}
             Event::Refused { peer, because, left_out } => tracing::warn!(peer = %peer, left_out, "a root was not mounted: {because}"),
-            Event::Unreadable { tree, path, error, .. } => {
+            // Whether that is damage the keeper knows, who opens files.
+            Event::Unreadable { path, error, .. } => {
                 let path = path.map(|path| crate::manifest::escaped(&String::from_utf8_lossy(&path))).unwrap_or_default();
                 tracing::error!(path, error, "a file of an image cannot be served");
-                if let Some(whole) = self.keeper.whole_by(&tree) {
-                    self.keeper.is_damaged(&whole.digest, format!("{path} cannot be served: {error}"));
-                }
             }
         }
     }

@@ -172,8 +172,9 @@ impl Keeper {
                 // What may be running stays, and is looked at again.
                 let (stays, gone): (BTreeSet<Digest>, BTreeSet<Digest>) =
                     before.difference(&now).copied().partition(|digest| runs.contains(&digest.to_string()));
-                self.collect(gone).await;
-                before = now.union(&stays).copied().collect();
+                // What cannot go now, since an import runs, goes later.
+                let left = if self.collect(&gone).await { BTreeSet::new() } else { gone };
+                before = now.union(&stays).chain(&left).copied().collect();
             }
             tokio::select! {
                 biased;
@@ -365,25 +366,33 @@ impl Keeper {
         Ok(path)
     }
 
-    /// Removes the content of names that were removed.
-    async fn collect(self: &Arc<Keeper>, gone: BTreeSet<Digest>) {
+    /// Removes the content of names that were removed. Whether it is gone.
+    async fn collect(self: &Arc<Keeper>, gone: &BTreeSet<Digest>) -> bool {
         if gone.is_empty() {
-            return;
+            return true;
         }
         self.whole.send_modify(|all| all.retain(|digest, _| !gone.contains(digest)));
         gone.iter().for_each(|digest| self.shared.images.forget(&digest.to_string()));
+        let all = gone.clone();
         let collected = self.blocking(move |keeper| {
-            let keep: BTreeSet<Digest> = keeper.objects.indexes()?.into_iter().filter(|digest| !gone.contains(digest)).collect();
-            for digest in &gone {
+            let keep: BTreeSet<Digest> = keeper.objects.indexes()?.into_iter().filter(|digest| !all.contains(digest)).collect();
+            let swept = keeper.objects.remove_unreferenced(&keep, Duration::ZERO)?;
+            for digest in &all {
                 let _none = std::fs::remove_dir_all(keeper.derived(digest));
             }
-            keeper.objects.remove_unreferenced(&keep, Duration::ZERO)
+            Ok(swept)
         });
-        match collected.await {
-            Ok(Ok(swept)) => tracing::info!(objects = swept.objects, bytes = swept.bytes, "the files of removed images are gone"),
-            Ok(Err(error)) => tracing::warn!(error = chain(&error), "the files of removed images could not be removed"),
-            Err(lost) => tracing::warn!(error = lost, "the files of removed images could not be removed"),
-        }
+        let why = match collected.await {
+            Ok(Ok(swept)) => {
+                tracing::info!(objects = swept.objects, bytes = swept.bytes, "the files of removed images are gone");
+                return true;
+            }
+            Ok(Err(StoreError::Busy { .. })) => return false,
+            Ok(Err(error)) => chain(&error),
+            Err(lost) => lost,
+        };
+        tracing::warn!(error = why, "the files of removed images could not be removed; it is tried again");
+        false
     }
 
     /// Something was done about it.
@@ -463,7 +472,7 @@ impl Keeper {
     }
 
     /// Something of it was found damaged: nothing is started with it. What runs goes on, but for that.
-    pub(crate) fn is_damaged(&self, digest: &Digest, why: String) {
+    fn is_damaged(&self, digest: &Digest, why: String) {
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         damaged.insert(*digest, format!("{why}; importing the same content again under its name heals it"));
         drop(damaged);
@@ -544,7 +553,7 @@ impl Keeper {
         let Some(inode) = whole.index.find(path.as_bytes()) else { return Ok(None) };
         match whole.index.attributes(inode).map(|attributes| attributes.node) {
             Some(Node::File { digest, size }) => {
-                self.objects.verified_path(&digest, size).map(Some).map_err(|error| format!("{path}: {}", chain(&error)))
+                self.objects.verified_path(&digest, size).map(Some).map_err(|error| self.not_opened(whole, inode, &error))
             }
             Some(_) | None => Ok(None),
         }
@@ -554,11 +563,19 @@ impl Keeper {
     pub(crate) fn content(&self, whole: &Whole, inode: Inode) -> Result<File, String> {
         match whole.index.attributes(inode).map(|attributes| attributes.node) {
             Some(Node::File { digest, size }) => {
-                let named = |error: StoreError| format!("{}: {}", index::escaped(&whole.index.path(inode)), chain(&error));
-                self.objects.open_verified(&digest, size).map_err(named)
+                self.objects.open_verified(&digest, size).map_err(|error| self.not_opened(whole, inode, &error))
             }
             Some(_) | None => Err("it is no regular file".to_owned()),
         }
+    }
+
+    /// Why, by the file's name. Where that is its content, the image is not here whole any more; a system without free file handles damages nothing.
+    fn not_opened(&self, whole: &Whole, inode: Inode, error: &StoreError) -> String {
+        let why = format!("{}: {}", index::escaped(&whole.index.path(inode)), chain(error));
+        if matches!(error, StoreError::Missing { .. } | StoreError::Size { .. } | StoreError::Flipped { .. }) {
+            self.is_damaged(&whole.digest, why.clone());
+        }
+        why
     }
 
     // ---- the site's key --------------------------------------------------------------------------------------------------
