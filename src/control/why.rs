@@ -17,8 +17,8 @@ use crate::model::op::Op;
 use crate::model::{Kind, Name};
 use crate::plan::desired::Desired;
 use crate::plan::observed::Observed;
-use crate::plan::plan;
 use crate::plan::power::seconds;
+use crate::plan::{Plan, plan};
 
 impl Controller {
     // ---- why -----------------------------------------------------------------------------------------------------------
@@ -103,6 +103,24 @@ impl Controller {
                 None => text.push_str(&format!(" Next: {} ({}).", step.op, step.because)),
             }
         }
+        text.push_str(&self.why_later(server, &plan, now));
+        if let Some(at) = plan.wake_at.filter(|at| *at > now) {
+            text.push_str(&format!(" It is observed again in {} at the latest.", seconds(at.since(now))));
+        }
+        if want.holder.is_none() && seen.body.release.is_none() {
+            text.push_str(" No binding names it: it is left as it is.");
+        } else if plan.is_converged() && busy.is_empty() && seen.bmc_trouble.is_none() && seen.power.is_some() {
+            let outdated = want.holder.as_ref().and_then(|holder| status::outdated(holder, &seen));
+            text.push_str(
+                &outdated.map_or_else(|| " Everything is as desired.".to_owned(), |why| format!(" All else is as desired: {why}.")),
+            );
+        }
+        text
+    }
+
+    /// Which limits and which failures keep its steps from being taken now.
+    fn why_later(&self, server: &Name, plan: &Plan, now: Tick) -> String {
+        let mut text = String::new();
         let (objects, limits) = (&self.cache.objects, &self.cache.objects.policy().limits);
         let full = self.in_flight.full_for(server, limits).into_iter().map(|full| full.to_string());
         let full = full.chain(self.guardrails.waits(server, objects.running(), limits));
@@ -118,17 +136,6 @@ impl Controller {
                 failure.trouble.message,
                 seconds(failure.again_at.since(now))
             ));
-        }
-        if let Some(at) = plan.wake_at.filter(|at| *at > now) {
-            text.push_str(&format!(" It is observed again in {} at the latest.", seconds(at.since(now))));
-        }
-        if want.holder.is_none() && seen.body.release.is_none() {
-            text.push_str(" No binding names it: it is left as it is.");
-        } else if plan.is_converged() && busy.is_empty() && seen.bmc_trouble.is_none() && seen.power.is_some() {
-            let outdated = want.holder.as_ref().and_then(|holder| status::outdated(holder, &seen));
-            text.push_str(
-                &outdated.map_or_else(|| " Everything is as desired.".to_owned(), |why| format!(" All else is as desired: {why}.")),
-            );
         }
         text
     }
