@@ -371,3 +371,19 @@ pub(crate) fn port_of(id: &str) -> Option<(Name, &str)> {
     let (switch, port) = id.split_once('/')?;
     Some((switch.parse().ok()?, port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An image's name may be given anew: what decides is its content.
+    #[test]
+    fn another_image_is_another_content() {
+        let of = |image: Option<&str>| {
+            let snapshot = serde_json::json!({ "persona": "p", "hostname": "h", "arch": "x86_64", "boot": "Pxe", "root": { "image": { "name": "web:1" } },
+                "image": image, "claims": [], "macs": [], "digest": "" });
+            serde_json::from_value::<Snapshot>(snapshot).unwrap().sealed().digest
+        };
+        assert!(of(Some("a")) != of(Some("b")) && of(Some("a")) != of(None) && of(Some("a")) == of(Some("a")));
+    }
+}

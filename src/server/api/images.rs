@@ -64,8 +64,9 @@ pub(super) async fn import(
         while let Ok(Some(Ok(_))) = tokio::time::timeout(limits::IMPORT_SILENT_FOR, body.frame()).await {}
         return Err(refused);
     }
-    let _one = keeper.one_import().await;
     let spool = spool(keeper, body).await?;
+    // Whoever sends slowly keeps nobody waiting.
+    let _one = keeper.one_import().await;
     let imported = keeper.import(spool, keep).await.map_err(|why| ApiError::invalid(vec![why]))?;
     let image = Image {
         digest: imported.digest,
