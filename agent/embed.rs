@@ -8,7 +8,9 @@ use std::process::Command;
 
 fn main() {
     let from = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("agent");
-    println!("cargo:rerun-if-changed={}", from.join("src").display());
+    for inputs in ["src", "protocol"] {
+        println!("cargo:rerun-if-changed={}", from.join(inputs).display());
+    }
     println!("cargo:rerun-if-changed={}", from.join("Cargo.toml").display());
     println!("cargo:rerun-if-changed={}", from.join("Cargo.lock").display());
     println!("cargo:rerun-if-env-changed=EMBODY_AGENT_BINARY");

@@ -95,7 +95,8 @@ pub mod control {
         pub use crate::control::actions::Operators;
     }
     pub mod booting {
-        pub use crate::control::booting::{Answer, Hello, Shared};
+        pub use crate::control::booting::{Answer, Shared};
+        pub use crate::control::systems::Hello;
     }
     pub mod cache {
         pub use crate::control::cache::{BmcFacts, Cache, Known};

@@ -246,6 +246,7 @@ fn scripts_are_these() {
         run: "http://10.77.0.1:8080/run/s1/TOKEN",
         export: "/DIGEST/s1/EXPORT",
         machine_id: "0123456789abcdef0123456789abcdef",
+        exchange: "https://10.77.0.1:443/run/s1/TOKEN,sha256=PIN",
         ram: None,
     };
     let image = json!({ "name": "web:2026.11" });

@@ -20,6 +20,8 @@ mod bodies;
 mod chains;
 #[path = "boot/crowds.rs"]
 mod crowds;
+#[path = "boot/exchange.rs"]
+mod exchange;
 #[path = "boot/foreign.rs"]
 mod foreign;
 #[path = "boot/forged.rs"]

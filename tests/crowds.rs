@@ -61,8 +61,15 @@ impl Boot {
         let lease = LeaseEnd::never(BootClock::Kernel);
         let (holds, holding) = watch::channel(Some(Arc::clone(&lease)));
         let (_, controller) = watch::channel(Some(to));
-        let options =
-            boot::Options { address, always: true, files: "/nonexistent".into(), loaders: "/nonexistent".into(), vip: None, keeper: None };
+        let options = boot::Options {
+            address,
+            always: true,
+            files: "/nonexistent".into(),
+            loaders: "/nonexistent".into(),
+            vip: None,
+            exchange: 443,
+            keeper: None,
+        };
         let shared = Shared { view: watch::Sender::new(Some(Arc::new(view()))), ..Shared::default() };
         let served = tokio::spawn(boot::serve(controller, holding, shared, watch::Sender::default(), options));
         let boot = Boot { address, lease, asked, holds, served };

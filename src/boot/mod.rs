@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod dhcp;
+pub(crate) mod identity;
 pub(crate) mod script;
 pub(crate) mod token;
 pub(crate) mod view;

@@ -26,7 +26,7 @@ pub struct For<'a> {
 
 impl For<'_> {
     /// The address in the URLs.
-    fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         let authority = self.base.trim_start_matches("http://");
         authority.rsplit_once(':').map_or(authority, |(host, _)| host)
     }
@@ -102,6 +102,8 @@ pub struct Told<'a> {
     pub ram: Option<&'a Blob>,
     /// Whose life it is, on whichever machine.
     pub machine_id: &'a str,
+    /// Where it learns who it is, where its root is an image: `https://…,sha256=…`.
+    pub exchange: &'a str,
 }
 
 /// What stands on a server.
@@ -198,7 +200,7 @@ fn arguments(to: For<'_>, server: &Name, snapshot: &Snapshot, told: Told<'_>) ->
             Some(Blob { sha256, size }) => format!("embody.root=ram:{}{IMAGE}{digest}/{RAM}{sha256},sha256={sha256},size={size}", to.base),
             None => format!("embody.root=nfs:{}:{}", to.host(), word(told.export)?),
         });
-        out.push(format!("embody.machine-id={}", told.machine_id));
+        out.push(format!("embody.machine-id={} embody.exchange={}", told.machine_id, told.exchange));
         out.extend(snapshot.root.overlay.map(|overlay| format!("embody.overlay={}", overlay.size.0)));
     }
     if let Some(nfs) = &snapshot.root.nfs {

@@ -10,6 +10,7 @@ use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use crate::model::Name;
 
@@ -93,6 +94,24 @@ impl SiteKey {
         keyed(self.handles.as_ref().unwrap_or(&self.key), &format!("embody machine-id\n{binding}"))
     }
 
+    /// The private key (RFC 8032: Ed25519) of whoever tells systems who they are: it stands on their command lines, and outlives every rotation.
+    pub fn of_exchange(&self) -> Zeroizing<[u8; 32]> {
+        self.seed("embody exchange")
+    }
+
+    /// The private key (RFC 8032: Ed25519) of the SSH server in whatever a binding runs, on whichever server.
+    pub fn ssh_host_key(&self, binding: &str) -> Zeroizing<[u8; 32]> {
+        self.seed(&format!("embody ssh host key\n{binding}"))
+    }
+
+    fn seed(&self, of: &str) -> Zeroizing<[u8; 32]> {
+        let key = self.handles.as_ref().unwrap_or(&self.key);
+        // A key of any length is a key.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else { return Zeroizing::default() };
+        mac.update(of.as_bytes());
+        Zeroizing::new(mac.finalize().into_bytes().into())
+    }
+
     /// The next one: what this one has signed is still taken.
     pub fn next(&self, key: String, since: String) -> SiteKey {
         let handles = self.handles.clone().unwrap_or_else(|| self.key.clone());
@@ -172,6 +191,8 @@ mod tests {
         // Handles outlive every rotation.
         let later = next.next("three".into(), String::new());
         assert_eq!((later.of_handles(), later.machine_id("u")), (key.of_handles(), key.machine_id("u")));
+        assert_eq!((later.of_exchange(), later.ssh_host_key("u")), (key.of_exchange(), key.ssh_host_key("u")));
+        assert!(key.of_exchange() != key.ssh_host_key("u") && key.ssh_host_key("u") != key.ssh_host_key("v"));
         assert!(next.is_peer("abcd", &key.peer("abcd")) && !next.is_peer("abce", &key.peer("abcd")) && !next.is_peer("abcd", ""));
         assert!(key.machine_id("u").len() == 32 && key.machine_id("u") != key.machine_id("v"));
     }

@@ -26,6 +26,7 @@ pub(crate) use breakage::Breakage;
 use super::client::{API, Client};
 use super::failure::{Exit, Failure};
 use crate::cli::serve::run::{self, Options, ServeError};
+use crate::control::booting::EXCHANGE_PORT;
 use crate::model::{Object, Period};
 use crate::server::api::fault::chain;
 use crate::server::api::socket;
@@ -193,7 +194,15 @@ fn options(place: &Place, data: &Path, address: SocketAddr, files: PathBuf) -> O
         data: data.to_owned(),
         manifests: None,
         prune: false,
-        boot: boot::Options { address, always: true, files, loaders: PathBuf::from("/usr/lib/ipxe"), vip: None, keeper: None },
+        boot: boot::Options {
+            address,
+            always: true,
+            files,
+            loaders: PathBuf::from("/usr/lib/ipxe"),
+            vip: None,
+            exchange: EXCHANGE_PORT,
+            keeper: None,
+        },
     }
 }
 

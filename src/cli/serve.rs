@@ -12,6 +12,7 @@ use ipnet::Ipv4Net;
 
 use super::client::socket_path;
 use super::failure::Failure;
+use crate::control::booting::EXCHANGE_PORT;
 use crate::server::api::fault::chain;
 use crate::server::boot;
 use crate::store::{EtcdTls, StoreSpec};
@@ -43,6 +44,9 @@ pub struct ServeArgs {
     /// Where boot scripts and files are served over HTTP (http://ADDRESS:PORT/boot/<mac>). Default: 0.0.0.0:80, once a Network has `boot`
     #[arg(long, value_name = "ADDRESS:PORT")]
     boot_address: Option<SocketAddr>,
+    /// The TCP port where systems of images are told who they are, over TLS
+    #[arg(long, value_name = "PORT", default_value_t = EXCHANGE_PORT)]
+    exchange_port: u16,
     /// An address that moves with the lease between several controllers, ADDRESS/LEN[@INTERFACE]: machines are told of it alone
     #[arg(long, value_name = "ADDRESS/LEN")]
     boot_vip: Option<String>,
@@ -93,6 +97,7 @@ impl ServeArgs {
                 files: self.boot_files.unwrap_or_else(|| data.join("boot")),
                 loaders: self.ipxe_dir,
                 vip: self.boot_vip.as_deref().map(vip).transpose()?,
+                exchange: self.exchange_port,
                 keeper: None,
             },
             data,

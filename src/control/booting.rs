@@ -16,6 +16,7 @@ use super::operator::{DiscoveredRow, LeaseRow, Refusal};
 use super::timeline::{Stage, Timelines};
 use super::worker::Job;
 use crate::boot::answer::{self, Ask, Parked, Verdict};
+use crate::boot::identity;
 use crate::boot::script::{self, For, Told};
 use crate::boot::token::{SiteKey, Token};
 use crate::boot::view::{BootNetwork, Lease, View};
@@ -30,6 +31,9 @@ use crate::plan::record::Record;
 use crate::store::{Expect, Records, StoreError, Write, keys};
 use crate::telemetry::timestamp;
 
+/// RFC 9110, 4.2.2.
+pub(crate) const EXCHANGE_PORT: u16 = 443;
+
 /// What a controller shares with the boot services of its process.
 #[derive(Clone)]
 pub struct Shared {
@@ -37,11 +41,14 @@ pub struct Shared {
     pub view: watch::Sender<Option<Arc<View>>>,
     pub timelines: Arc<Timelines>,
     pub images: Images,
+    /// The TCP port at which systems are told who they are, beside that of the scripts. Nothing: it cannot be had now.
+    pub exchange: watch::Sender<Option<u16>>,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Shared { view: watch::Sender::new(None), timelines: Arc::default(), images: Images::default() }
+        let exchange = watch::Sender::new(Some(EXCHANGE_PORT));
+        Shared { view: watch::Sender::new(None), timelines: Arc::default(), images: Images::default(), exchange }
     }
 }
 
@@ -66,16 +73,6 @@ impl Answer {
     }
 }
 
-/// What became of a hello.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hello {
-    Taken,
-    /// It is of another start than the last one, or nothing stands there that it could be of.
-    Another,
-    /// It could not be remembered: it is to be said again.
-    Later,
-}
-
 /// The view, and what of it is to be made anew.
 #[derive(Default)]
 pub(super) struct Booting {
@@ -83,6 +80,8 @@ pub(super) struct Booting {
     view: View,
     macs: BTreeMap<Name, BTreeSet<Mac>>,
     uuids: BTreeMap<Name, String>,
+    /// By what systems know who tells them who they are.
+    pin: String,
     /// Networks may be others.
     pub(super) networks: bool,
     /// Images may be others.
@@ -114,6 +113,7 @@ impl Booting {
     }
 
     pub(super) fn has_key(&mut self, key: SiteKey) {
+        self.pin = identity::pin(&key.of_exchange());
         (self.view.key, self.changed) = (Some(Arc::new(key)), true);
     }
 
@@ -236,11 +236,17 @@ impl Controller {
                     Err(why) => return Answer::parked(to, &format!("the image of persona {} is not here whole: {why}", snapshot.persona)),
                 };
                 let says = format!("persona {} on {server}", snapshot.persona);
-                let run = Run { nonce: Uuid::new_v4().simple().to_string(), at: timestamp(), hello: None, failed: Vec::new() };
+                let exchange = *self.booting.shared.exchange.borrow();
+                let Some(port) = exchange.or_else(|| snapshot.root.image.is_none().then_some(EXCHANGE_PORT)) else {
+                    return Answer::parked(to, "it could not be told who it is: see the condition IdentitiesServed of the Policy");
+                };
+                let run = Run::new(Uuid::new_v4().simple().to_string(), timestamp());
                 let key = self.booting.view.key.clone();
                 let told = key.map(|key| self.told(&server, &snapshot, &run, &key));
                 let script = match told.as_ref().map(|[run, export, machine_id]| {
-                    script::start(to, &server, &snapshot, Told { run: &format!("{base}{run}"), export, machine_id, ram: ram.as_ref() })
+                    let exchange = format!("https://{}:{port}{run},sha256={}", to.host(), self.booting.pin);
+                    let told = Told { run: &format!("{base}{run}"), export, machine_id, ram: ram.as_ref(), exchange: &exchange };
+                    script::start(to, &server, &snapshot, told)
                 }) {
                     Some(Ok(script)) => script,
                     Some(Err(why)) => return Answer::parked(to, &format!("persona {}: {why}", snapshot.persona)),
@@ -259,12 +265,15 @@ impl Controller {
     fn told(&self, server: &Name, snapshot: &Snapshot, run: &Run, key: &SiteKey) -> [String; 3] {
         let token = Token { digest: snapshot.digest.clone(), issued: now_in_seconds(), nonce: run.nonce.clone() };
         let export = snapshot.image.as_deref().map(|image| key.export(image, server, &run.nonce)).unwrap_or_default();
+        [format!("/run/{server}/{}", key.sign(server, &token)), export, key.machine_id(&self.whose(server, &snapshot.persona))]
+    }
+
+    /// By what the identity is made: the binding, whichever server it is on; what is booted once is somebody else.
+    pub(super) fn whose(&self, server: &Name, persona: &Name) -> String {
         let body = self.cache.body(server);
-        // What is booted once is somebody else.
-        let once = body.once.as_ref().is_some_and(|once| once.boots.is(&snapshot.persona));
+        let once = body.once.as_ref().is_some_and(|once| once.boots.is(persona));
         let whose = body.held_by.map(|hold| hold.uid).unwrap_or_default();
-        let whose = if once { format!("{whose}/{}", snapshot.persona) } else { whose };
-        [format!("/run/{server}/{}", key.sign(server, &token)), export, key.machine_id(&whose)]
+        if once { format!("{whose}/{persona}") } else { whose }
     }
 
     async fn starts(&mut self, server: &Name, ask: &Ask, persona: &Name, run: Run) -> bool {
@@ -330,32 +339,6 @@ impl Controller {
         self.cache.memory_of(server).asked_what_to_boot(now);
         self.fleet.send(&Device::Bmc(server.clone()), Job::Observe(Depth::State));
         self.wake(server);
-    }
-
-    /// What runs on a server says hello.
-    pub(super) async fn hello(&mut self, server: &Name, token: &Token, failed: Vec<String>) -> Hello {
-        let body = self.cache.body(server);
-        let of_it = |(_, e): &(&Name, &crate::model::body::Evidence)| {
-            e.snapshot.digest == token.digest && e.run.as_ref().is_some_and(|run| run.nonce == token.nonce)
-        };
-        let Some((persona, evidence)) = body.evidence.iter().find(of_it) else {
-            let message = format!("a hello of another start than the last one was refused at {server}");
-            if self.booting.timelines().is_news(server, "HelloRefused", limits::NOTE_EVERY, tokio::time::Instant::now()) {
-                self.status.event("Warning", &format!("Server/{server}"), "HelloRefused", &message);
-            }
-            return Hello::Another;
-        };
-        // It is alive, whatever else is so.
-        self.cache.memory_of(server).may_be_on();
-        if evidence.run.as_ref().is_some_and(|run| run.hello.is_some()) {
-            return Hello::Taken;
-        }
-        let record = Record::Hello { persona: persona.clone(), nonce: token.nonce.clone(), at: timestamp(), failed };
-        if !self.record(server, &[record]).await {
-            return Hello::Later;
-        }
-        self.wake(server);
-        Hello::Taken
     }
 
     // ---- the site's key --------------------------------------------------------------------------------------------------

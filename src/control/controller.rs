@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use embody_protocol::Question;
 use tokio::sync::{mpsc, oneshot};
 
 use super::absorb;
 use super::actions::{Ask, seconds_since};
-use super::booting::{Answer, Booting, Hello, Shared};
+use super::booting::{Answer, Booting, Shared};
 use super::cache::{Cache, Stored};
 use super::fleet::Fleet;
 use super::in_flight::InFlight;
@@ -20,6 +21,7 @@ use super::reconcile::{Awaited, Planned, Until};
 use super::records::{Ledger, Owed};
 use super::status_writer::{Site, StatusWriter};
 use super::stops::Pause;
+use super::systems::{Hello, Identified};
 use super::worker::{Outcome, Report};
 use crate::boot::answer::{Ask as BootAsk, Parked};
 use crate::boot::token::{SiteKey, Token};
@@ -52,10 +54,18 @@ pub enum Message {
     Parked(Parked),
     /// One asked for an address, or runs and renews it.
     Alive(Name),
-    /// What runs on a server says hello with this token.
+    /// What runs on a server asks who it is, with this token.
+    Identify {
+        server: Name,
+        token: Token,
+        question: Question,
+        reply: oneshot::Sender<Identified>,
+    },
+    /// What runs on a server says hello with this token, and with what it is known by, if it is.
     Hello {
         server: Name,
         token: Token,
+        secret: Option<String>,
         /// Units of it that had failed.
         failed: Vec<String>,
         reply: oneshot::Sender<Hello>,
@@ -385,8 +395,12 @@ impl Controller {
             }
             Message::Parked(parked) => self.was_parked(&parked).await,
             Message::Alive(server) => self.asked(&server),
-            Message::Hello { server, token, failed, reply } => {
-                let hello = self.hello(&server, &token, failed).await;
+            Message::Identify { server, token, question, reply } => {
+                let identified = self.identify(&server, &token, &question).await;
+                let _ = reply.send(identified);
+            }
+            Message::Hello { server, token, secret, failed, reply } => {
+                let hello = self.hello(&server, &token, secret.as_deref(), failed).await;
                 let _ = reply.send(hello);
             }
             Message::Give { addresses, reply } => {

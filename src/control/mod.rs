@@ -32,6 +32,7 @@ pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod status_writer;
 mod stops;
+pub(crate) mod systems;
 pub(crate) mod timeline;
 mod twins;
 pub(crate) mod upgrade;

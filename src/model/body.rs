@@ -189,6 +189,15 @@ pub struct Run {
     /// The units of it that had failed then, as far as it said so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<String>,
+    /// What it is known by since it asked who it is, which it made up itself: the first 32 hexadecimal digits of its SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
+impl Run {
+    pub fn new(nonce: String, at: String) -> Run {
+        Run { nonce, at, hello: None, failed: Vec::new(), secret: None }
+    }
 }
 
 impl Evidence {

@@ -47,6 +47,12 @@ pub enum Record {
         /// Units that had failed.
         failed: Vec<String>,
     },
+    /// What was started there asked who it is, and is known by this from then on.
+    Identified {
+        persona: Name,
+        nonce: String,
+        secret: String,
+    },
     /// What was started has come up, as far as is waited for.
     CameUp,
     /// A person declares that the body already runs this.
@@ -149,6 +155,7 @@ impl Record {
             | Record::StandAgain(_)
             | Record::Run { .. }
             | Record::Hello { .. }
+            | Record::Identified { .. }
             | Record::End(_) => self.apply_to_evidence(body),
             Record::Off(_) | Record::OffSent { .. } | Record::OffDone | Record::OnSent | Record::OnDone => self.apply_to_power(body),
             Record::PortBegun { .. } | Record::PortEnded(_) | Record::PortForgotten(_) => self.apply_to_ports(body),
@@ -209,6 +216,12 @@ impl Record {
                 let run = body.evidence.get_mut(persona).and_then(|e| e.run.as_mut());
                 if let Some(run) = run.filter(|run| run.nonce == *nonce && run.hello.is_none()) {
                     (run.hello, run.failed) = (Some(at.clone()), failed.clone());
+                }
+            }
+            Record::Identified { persona, nonce, secret } => {
+                let run = body.evidence.get_mut(persona).and_then(|e| e.run.as_mut());
+                if let Some(run) = run.filter(|run| run.nonce == *nonce && run.secret.is_none()) {
+                    run.secret = Some(secret.clone());
                 }
             }
             Record::End(persona) => drop(body.evidence.remove(persona)),

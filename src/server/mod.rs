@@ -7,3 +7,4 @@ pub(crate) mod boot;
 pub(crate) mod images;
 pub(crate) mod listen;
 pub(crate) mod nfs;
+pub(crate) mod tls;

@@ -15,8 +15,9 @@ use super::bmc::Cause;
 use super::centre::{ANSWER_WAIT, ASK_AGAIN, Answers, Centre, Machine, Runs};
 use crate::boot::answer::{Ask, Verdict, judge};
 use crate::boot::script::For;
-use crate::control::booting::{Answer, Hello};
+use crate::control::booting::Answer;
 use crate::control::controller::Message;
+use crate::control::systems::Hello;
 use crate::model::claim::{self, Claim};
 use crate::model::fact::{BootDevice, Tick};
 use crate::model::server::Arch;
@@ -328,7 +329,7 @@ impl Centre {
             let Some(token) = view.key.as_ref()?.check(server, token) else { return Some(Hello::Another) };
             self.freezer.awake(host).await;
             let (reply, answer) = oneshot::channel();
-            to_controller.send(Message::Hello { server: server.clone(), token, failed: Vec::new(), reply }).await.ok()?;
+            to_controller.send(Message::Hello { server: server.clone(), token, secret: None, failed: Vec::new(), reply }).await.ok()?;
             answer.await.ok()
         };
         timeout(ANSWER_WAIT, said).await.ok().flatten()

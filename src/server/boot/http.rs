@@ -5,7 +5,7 @@
 //! where the answer is built.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,12 +21,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tower_http::services::{ServeDir, ServeFile};
 
-use super::{Desk, base, joined};
+use super::{Desk, Ends, base, joined};
 use crate::boot::answer::{Ask, Verdict, judge, plain};
 use crate::boot::script::{self, For, IMAGE, INITRD, JOINED, KERNEL, RAM, STOCK_INITRD, TREE};
 use crate::boot::token::Token;
-use crate::control::booting::{Answer, Hello};
+use crate::control::booting::Answer;
 use crate::control::controller::Message;
+use crate::control::systems::Hello;
 use crate::control::timeline::Stage;
 use crate::limits;
 use crate::manifest::escaped;
@@ -39,13 +40,6 @@ use crate::server::listen::{self, Bounds};
 struct Http {
     desk: Desk,
     told: Arc<Mutex<Told>>,
-}
-
-/// Who is connected, and to which of our addresses.
-#[derive(Debug, Clone, Copy)]
-struct Ends {
-    ours: SocketAddr,
-    theirs: SocketAddr,
 }
 
 /// What the log says of boot answers: a line where that of a MAC is another one than before, and no more than a bucket holds, since whoever reaches
@@ -145,11 +139,11 @@ pub(super) async fn serve(desk: Desk) {
                 desk.condition(CONDITION, true, "Listening", format!("at http://{local}/boot/<mac>"));
                 let (_never, stop) = watch::channel(false);
                 let ends = |stream: &tokio::net::TcpStream| {
-                    let mut extensions = Extensions::new();
-                    if let (Ok(ours), Ok(theirs)) = (stream.local_addr(), stream.peer_addr()) {
-                        extensions.insert(Ends { ours: plain_address(ours), theirs: plain_address(theirs) });
+                    let mut about = Extensions::new();
+                    if let Some(ends) = Ends::of(stream) {
+                        about.insert(ends);
                     }
-                    extensions
+                    about
                 };
                 listen::serve(listener, Bounds::of_boot(), router(desk.clone()), ends, stop).await;
             }
@@ -165,12 +159,7 @@ pub(super) async fn serve(desk: Desk) {
     }
 }
 
-/// An IPv4 address in IPv6 form, as a listener of both has it, is that address.
-fn plain_address(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-fn later() -> Response {
+pub(super) fn later() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "another controller acts, or none yet\n").into_response()
 }
 
@@ -328,14 +317,6 @@ impl Http {
         self.desk.timelines().met(stranger);
     }
 
-    /// The server of a token, if that is of its last start as far as the view tells; the way to record a hello asks the controller.
-    fn run(&self, server: &str, token: &str) -> Option<(Name, Token)> {
-        let server: Name = server.parse().ok()?;
-        let view = self.desk.shared.view.borrow().clone()?;
-        let token = view.key.as_ref()?.check(&server, token)?;
-        Some((server, token))
-    }
-
     fn is_last(&self, server: &Name, token: &Token) -> bool {
         let Some(view) = self.desk.shared.view.borrow().clone() else { return false };
         view.machine_of(server).is_some_and(|machine| machine.run.as_ref() == Some(&token.nonce))
@@ -398,11 +379,11 @@ impl Http {
     }
 }
 
-const GONE: (StatusCode, &str) = (StatusCode::GONE, "this is no token of this server's last start\n");
+pub(super) const GONE: (StatusCode, &str) = (StatusCode::GONE, "this is no token of this server's last start\n");
 
 /// A step of the script failed.
 async fn failed(State(http): State<Http>, Path((server, token, what)): Path<(String, String, String)>) -> Response {
-    let Some((server, token)) = http.run(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
+    let Some((server, token)) = http.desk.run_of(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
         return GONE.into_response();
     };
     drop(token);
@@ -415,7 +396,7 @@ async fn failed_in_words(State(http): State<Http>, Path((server, token)): Path<(
     if http.desk.view().is_none_or(|(view, _)| view.key.is_none()) {
         return later();
     }
-    let Some((server, _)) = http.run(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
+    let Some((server, _)) = http.desk.run_of(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
         return GONE.into_response();
     };
     let words: String = String::from_utf8_lossy(&body).chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -433,7 +414,7 @@ async fn stage(State(http): State<Http>, Path((server, token, name)): Path<(Stri
     if http.desk.view().is_none_or(|(view, _)| view.key.is_none()) {
         return later();
     }
-    let Some((server, _)) = http.run(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
+    let Some((server, _)) = http.desk.run_of(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
         return GONE.into_response();
     };
     http.desk.saw(&server, stage, "");
@@ -441,40 +422,40 @@ async fn stage(State(http): State<Http>, Path((server, token, name)): Path<(Stri
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// What of a hello is read. It comes from a system that may be anybody's: it is shown, and decides nothing.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Said {
-    failed_units: Vec<String>,
-}
-
-impl Said {
-    /// The names of units (systemd.unit(5): printable, at most 255), some of them.
-    fn failed(self) -> Vec<String> {
-        let units = self.failed_units.iter().filter(|unit| !unit.is_empty() && unit.len() <= 255);
-        units.take(limits::FAILED_UNITS).map(|unit| escaped(unit)).collect()
-    }
-}
-
 async fn hello(State(http): State<Http>, Path((server, token)): Path<(String, String)>, body: Bytes) -> Response {
     // Whoever does not act, or not yet, cannot tell whose token it is: a system that is told Gone may never say it again.
     if http.desk.view().is_none_or(|(view, _)| view.key.is_none()) {
         return later();
     }
-    let Some((server, token)) = http.run(&server, &token) else { return GONE.into_response() };
-    let to_controller = http.desk.controller.borrow().clone();
-    let Some(to_controller) = to_controller else { return later() };
+    match http.desk.run_of(&server, &token) {
+        Some((server, token)) => hello_of(&http.desk, server, token, &body).await,
+        None => GONE.into_response(),
+    }
+}
+
+/// The names of units (systemd.unit(5): printable, at most 255), some of them. They come from a system that may be anybody's: they are shown, and decide
+/// nothing.
+fn units(said: &[String]) -> Vec<String> {
+    let units = said.iter().filter(|unit| !unit.is_empty() && unit.len() <= 255);
+    units.take(limits::FAILED_UNITS).map(|unit| escaped(unit)).collect()
+}
+
+/// A hello, over TLS or not. One without words is one.
+pub(super) async fn hello_of(desk: &Desk, server: Name, token: Token, body: &[u8]) -> Response {
+    let said: embody_protocol::Hello = serde_json::from_slice(body).unwrap_or_default();
+    let Some(controller) = desk.controller.borrow().clone() else { return later() };
     let (reply, answer) = oneshot::channel();
     let told = async {
-        let failed = serde_json::from_slice::<Said>(&body).unwrap_or_default().failed();
-        to_controller.send(Message::Hello { server: server.clone(), token, failed, reply }).await.ok()?;
+        let (failed, secret) = (units(&said.failed_units), (!said.secret.is_empty()).then_some(said.secret));
+        controller.send(Message::Hello { server: server.clone(), token, secret, failed, reply }).await.ok()?;
         answer.await.ok()
     };
     match tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, told).await.ok().flatten() {
         Some(Hello::Taken) => {
-            http.desk.saw(&server, Stage::Hello, "");
+            desk.saw(&server, Stage::Hello, "");
             StatusCode::NO_CONTENT.into_response()
         }
+        Some(Hello::NotIt) => (StatusCode::FORBIDDEN, "this start is known by another secret\n").into_response(),
         Some(Hello::Another) => GONE.into_response(),
         Some(Hello::Later) | None => later(),
     }

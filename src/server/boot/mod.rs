@@ -5,6 +5,7 @@
 
 mod address;
 pub(crate) mod dhcp;
+mod exchange;
 mod foreign;
 pub(crate) mod http;
 mod joined;
@@ -13,7 +14,7 @@ pub(crate) mod pool;
 mod roots;
 mod tftp;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -25,6 +26,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::boot::answer;
+use crate::boot::token::Token;
 use crate::boot::view::{BootNetwork, View};
 use crate::control::booting::Shared;
 use crate::control::controller::Message;
@@ -41,6 +44,22 @@ pub(crate) type Controller = watch::Receiver<Option<mpsc::Sender<Message>>>;
 /// The lease that this controller holds, while it acts.
 pub(crate) type Holding = watch::Receiver<Option<Arc<LeaseEnd>>>;
 
+/// Who is connected, and to which of our addresses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub ours: SocketAddr,
+    pub theirs: SocketAddr,
+}
+
+impl Ends {
+    pub(crate) fn of(stream: &tokio::net::TcpStream) -> Option<Ends> {
+        let (ours, theirs) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
+        // An IPv4 address in IPv6 form, as a listener of both has it, is that address.
+        let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        Some(Ends { ours: plain(ours), theirs: plain(theirs) })
+    }
+}
+
 /// What is served, and where.
 #[derive(Clone)]
 pub struct Options {
@@ -54,6 +73,8 @@ pub struct Options {
     pub loaders: PathBuf,
     /// The address that moves with the lease, and its interface where that is not the one with an address beside it.
     pub vip: Option<(Ipv4Net, Option<String>)>,
+    /// The TCP port where systems are told who they are.
+    pub exchange: u16,
     /// Who has the files of images.
     pub keeper: Option<Arc<Keeper>>,
 }
@@ -204,11 +225,32 @@ impl Desk {
     }
 
     /// The server at an address, as far as it got that from here.
-    pub(crate) fn server_at(&self, address: std::net::IpAddr) -> Option<Name> {
-        let std::net::IpAddr::V4(address) = address else { return None };
+    pub(crate) fn server_at(&self, address: IpAddr) -> Option<Name> {
+        let IpAddr::V4(address) = address else { return None };
         let mac = self.addresses.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.get(&address).copied()?;
         let view = self.shared.view.borrow().clone()?;
         view.machine(mac).map(|machine| machine.server.clone())
+    }
+
+    /// Why an address is not that of a server, as far as that is known.
+    pub(crate) fn is_its_address(&self, server: &Name, from: IpAddr) -> Result<(), String> {
+        let Some((view, _)) = self.view() else { return Ok(()) };
+        if let Some(other) = self.server_at(from).filter(|other| other != server) {
+            return Err(format!("this is the address of {other}"));
+        }
+        let elsewhere = |from| answer::is_elsewhere(server, from, self.gives_addresses_to(from), &view);
+        match from {
+            IpAddr::V4(from) if elsewhere(from) => Err("this is not the address that it was given".to_owned()),
+            IpAddr::V4(_) | IpAddr::V6(_) => Ok(()),
+        }
+    }
+
+    /// The server of a token, and what it says, if this site has made it.
+    pub(crate) fn run_of(&self, server: &str, token: &str) -> Option<(Name, Token)> {
+        let server: Name = server.parse().ok()?;
+        let view = self.shared.view.borrow().clone()?;
+        let token = view.key.as_ref()?.check(&server, token)?;
+        Some((server, token))
     }
 
     pub(crate) fn saw(&self, server: &Name, stage: Stage, what: &str) {
@@ -267,6 +309,7 @@ pub async fn serve(controller: Controller, lease: Holding, shared: Shared, site:
     tasks.spawn(http::serve(desk.clone()));
     tasks.spawn(dhcp::serve(desk.clone()));
     if let Some(keeper) = desk.options.keeper.clone() {
+        tasks.spawn(exchange::serve(desk.clone(), Arc::clone(&keeper)));
         tasks.spawn(roots::serve(desk.clone(), keeper));
     }
     tasks.spawn(tftp::serve(desk));

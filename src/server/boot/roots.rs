@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Desk;
-use crate::boot::answer;
 use crate::control::timeline::Stage;
 use crate::image::digest::Digest;
 use crate::image::index::{Inode, Node};
@@ -88,14 +87,7 @@ impl Roots {
         if view.machine_of(server).is_none_or(|machine| machine.run.as_deref() != Some(nonce)) {
             return denied("the path is of another start than the last one".to_owned());
         }
-        if let Some(other) = self.desk.server_at(from).filter(|other| other != server) {
-            return denied(format!("this is the address of {other}"));
-        }
-        let elsewhere = |from| answer::is_elsewhere(server, from, self.desk.gives_addresses_to(from), &view);
-        if matches!(from, IpAddr::V4(from) if elsewhere(from)) {
-            return denied("this is not the address that it was given".to_owned());
-        }
-        Ok(true)
+        self.desk.is_its_address(server, from).map_or_else(denied, |()| Ok(true))
     }
 }
 

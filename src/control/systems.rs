@@ -1,0 +1,140 @@
+//! What systems that were started say of themselves: they ask once who they are, and say that they are up.
+//!
+//! Leaves out: sockets, and who may ask from which address (`server::boot`); the identity itself (`boot::identity`). Invariants: what is said counts for the
+//! start whose token it has, and for no other; once a start has asked who it is, it is known by the secret that it made up then, and nobody else is taken
+//! for it. Shown by `tests/boot/exchange.rs`, `tests/boot/answers.rs`.
+
+use embody_protocol::{Identity, Question};
+use sha2::{Digest as _, Sha256};
+
+use super::controller::Controller;
+use crate::boot::identity;
+use crate::boot::token::Token;
+use crate::limits;
+use crate::model::body::{Body, Evidence};
+use crate::model::{Mac, Name};
+use crate::plan::record::Record;
+use crate::telemetry::timestamp;
+
+/// What became of a hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hello {
+    Taken,
+    /// It is of another start than the last one, or nothing stands there that it could be of.
+    Another,
+    /// It is of another system than the one that asked who it is.
+    NotIt,
+    /// It could not be remembered: it is to be said again.
+    Later,
+}
+
+/// What a system is told that asks who it is.
+pub enum Identified {
+    Told(Box<Identity>),
+    /// The start is known by another secret, or the question is none of it: why.
+    NotIt(String),
+    Another,
+    /// It could not be remembered: it is to ask again.
+    Later,
+}
+
+impl std::fmt::Debug for Identified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Identified::Told(_) => "Told",
+            Identified::NotIt(_) => "NotIt",
+            Identified::Another => "Another",
+            Identified::Later => "Later",
+        })
+    }
+}
+
+/// What runs there by the token of its start.
+fn of_start<'a>(body: &'a Body, token: &Token) -> Option<(&'a Name, &'a Evidence)> {
+    let is_it =
+        |evidence: &Evidence| evidence.snapshot.digest == token.digest && evidence.run.as_ref().is_some_and(|run| run.nonce == token.nonce);
+    body.evidence.iter().find(|(_, evidence)| is_it(evidence))
+}
+
+/// As it is remembered.
+fn remembered(secret: &str) -> String {
+    Sha256::digest(secret).iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+/// 32 hexadecimal digits.
+fn is_secret(secret: &str) -> bool {
+    secret.len() == 32 && secret.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+impl Controller {
+    /// What runs on a server asks who it is. The first one that asks with the token of a start is that start.
+    pub(super) async fn identify(&mut self, server: &Name, token: &Token, question: &Question) -> Identified {
+        let body = self.cache.body(server);
+        let Some((persona, evidence)) = of_start(&body, token) else { return Identified::Another };
+        let (Some(run), Some(key)) = (&evidence.run, self.booting.view().key.clone()) else { return Identified::Later };
+        self.cache.memory_of(server).may_be_on();
+        if !is_secret(&question.secret) {
+            return Identified::NotIt("the secret is not 32 hexadecimal digits".to_owned());
+        }
+        let mac = question.mac.parse::<Mac>().ok().filter(|mac| evidence.snapshot.macs.contains(mac));
+        let secret = remembered(&question.secret);
+        let why = match (mac, &run.secret) {
+            (None, _) => Some(format!("{} is no MAC address of {server}", crate::boot::answer::plain(&question.mac))),
+            (_, Some(first)) if *first != secret => Some("another system has asked with this token before".to_owned()),
+            (_, None) if run.hello.is_some() => Some("what was started there is up, and has not asked".to_owned()),
+            (Some(_), _) => None,
+        };
+        if let Some(why) = why {
+            self.refused(
+                server,
+                "IdentityRefused",
+                format!("{server}: who it is was asked with the token of its last start, and not told: {why}"),
+            );
+            return Identified::NotIt(why);
+        }
+        if run.secret.is_none() {
+            let record = Record::Identified { persona: persona.clone(), nonce: token.nonce.clone(), secret };
+            if !self.record(server, &[record]).await {
+                return Identified::Later;
+            }
+        }
+        let told = identity::of(&evidence.snapshot, &key, &self.whose(server, persona), jiff::Timestamp::now().as_millisecond());
+        Identified::Told(Box::new(told))
+    }
+
+    fn refused(&mut self, server: &Name, reason: &'static str, message: String) {
+        if self.booting.timelines().is_news(server, reason, limits::NOTE_EVERY, tokio::time::Instant::now()) {
+            self.status.event("Warning", &format!("Server/{server}"), reason, &message);
+        }
+    }
+
+    /// What runs on a server says hello. `secret`: what it says to be known by, where it was told who it is.
+    pub(super) async fn hello(&mut self, server: &Name, token: &Token, secret: Option<&str>, failed: Vec<String>) -> Hello {
+        let body = self.cache.body(server);
+        let Some((persona, evidence)) = of_start(&body, token) else {
+            self.refused(server, "HelloRefused", format!("a hello of another start than the last one was refused at {server}"));
+            return Hello::Another;
+        };
+        let run = evidence.run.as_ref();
+        let first = run.and_then(|run| run.secret.as_ref());
+        if first.is_some_and(|first| secret.is_none_or(|secret| remembered(secret) != *first)) {
+            self.refused(
+                server,
+                "HelloRefused",
+                format!("a hello of another system than the one that was told who it is was refused at {server}"),
+            );
+            return Hello::NotIt;
+        }
+        // It is alive, whatever else is so.
+        self.cache.memory_of(server).may_be_on();
+        if run.is_some_and(|run| run.hello.is_some()) {
+            return Hello::Taken;
+        }
+        let record = Record::Hello { persona: persona.clone(), nonce: token.nonce.clone(), at: timestamp(), failed };
+        if !self.record(server, &[record]).await {
+            return Hello::Later;
+        }
+        self.wake(server);
+        Hello::Taken
+    }
+}

@@ -1,0 +1,191 @@
+//! Who a system is: told to it over TLS, once, at its own address. The client is Python's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::programs::until;
+use super::site::{AUTO, MACS, Site, is_missing, of};
+
+const ONE: &str = "8f14e45f-ceea-467f-a0e6-000000000001";
+const AT: &str = "10.7.0.21";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// An image whose kernel nobody runs, with all that an initrd needs built into it.
+pub fn image(dir: &Path) -> PathBuf {
+    let root = dir.join("tree");
+    for directory in ["boot", "sbin", "etc", "lib/modules/6.1-x"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    fs::write(root.join("boot/vmlinuz-6.1-x"), [b"MZ".as_slice(), &[0; 512], b"HdrS", &[0; 512]].concat()).unwrap();
+    fs::write(root.join("sbin/init"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(root.join("sbin/init"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let built_in =
+        ["fs/overlayfs/overlay", "fs/squashfs/squashfs", "fs/nfs/nfs", "fs/nfs/nfsv3", "drivers/block/loop", "net/packet/af_packet"];
+    let built_in: String = built_in.iter().map(|module| format!("kernel/{module}.ko\n")).collect();
+    fs::write(root.join("lib/modules/6.1-x/modules.builtin"), built_in).unwrap();
+    fs::write(root.join("lib/modules/6.1-x/modules.dep"), "").unwrap();
+    root
+}
+
+/// The persona of the site, but for its root, with more of its specification.
+pub fn persona(more: &str) -> String {
+    format!(
+        "apiVersion: embody.dev/v1alpha1\nkind: Persona\nmetadata: {{ name: p }}\nspec:\n  os: {{ family: linux }}\n  root: {{ image: {{ name: \"web:1\" }} }}\n  \
+         exclusive: true\n  agent: required\n  nics: [ {{ name: boot, untagged: boot, boot: true, address: {AT}/24 }} ]\n{more}"
+    )
+}
+
+impl Site {
+    /// Persona p is one of an image, and stands on s1.
+    pub async fn has_image(&self, more: &str) {
+        let root = image(self.dir.path());
+        self.controller.run(&["image", "import", "web:1", root.to_str().unwrap()]).await;
+        self.controller.apply(&persona(more)).await;
+        self.has_address(ONE).await;
+        self.lan.hosts[1].ip(&format!("addr replace {AT}/32 dev eth0"));
+    }
+
+    /// Fetches a script as the machine does, and finds where that start learns who it is.
+    pub async fn starts(&self) -> String {
+        // Two starts are a second apart.
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+        let script = self.script_from(AT, MACS[0], ONE).await;
+        script.split("embody.exchange=").nth(1).unwrap_or_else(|| panic!("{script}")).split(' ').next().unwrap().to_owned()
+    }
+
+    pub async fn says(&self, from: &str, target: &str, what: &str, body: &Value) -> (u16, String) {
+        self.lan.hosts[1].ip(&format!("addr replace {from}/32 dev eth0"));
+        let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/exchange.py");
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.lan.hosts[1].0, "/usr/bin/python3"]).arg(peer).args([from, target, what, &body.to_string()]);
+        let output = command.output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (status, body) = text.split_once('\n').unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        (status.parse().unwrap(), body.trim().to_owned())
+    }
+
+    pub async fn has_event(&self, reason: &str, words: &str) {
+        until(reason, std::time::Duration::from_secs(20), async || {
+            let events = self.controller.run(&["events"]).await;
+            if events.lines().any(|line| line.contains(reason) && line.contains(words)) { Ok(()) } else { Err(events) }
+        })
+        .await;
+    }
+}
+
+fn question(secret: &str) -> Value {
+    json!({ "secret": secret, "mac": MACS[0], "of": "a newer agent" })
+}
+
+#[tokio::test]
+async fn a_system_learns_once_who_it_is_and_is_known_from_then_on() {
+    if is_missing() {
+        return;
+    }
+    let mut site = Site::start(AUTO).await;
+    site.has_image("").await;
+    let target = site.starts().await;
+    assert!(target.starts_with("https://10.7.0.1:443/run/s1/"), "{target}");
+    let ask = async |site: &Site, target: &str, secret: &str| site.says(AT, target, "identity", &question(secret)).await;
+    let (status, told) = ask(&site, &target, SECRET).await;
+    assert_eq!(status, 200, "{told}");
+    let identity: Value = serde_json::from_str(&told).unwrap();
+    let script = site.script_from("10.7.0.99", MACS[0], ONE).await;
+    assert!(!script.contains("embody.exchange"), "from elsewhere: {script}");
+    assert_eq!(identity["hostname"], "web-1");
+    let machine_id = identity["machine_id"].as_str().unwrap().to_owned();
+    assert_eq!(machine_id.len(), 32);
+    let key = |identity: &Value| {
+        let files = identity["files"].as_array().unwrap();
+        files.iter().find(|file| file["path"] == "/etc/ssh/ssh_host_ed25519_key").unwrap_or_else(|| panic!("{files:?}"))["content"].clone()
+    };
+    assert!(key(&identity).as_str().unwrap().starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n"));
+    let now = std::process::Command::new("date").arg("+%s").output().unwrap().stdout;
+    let now: u64 = String::from_utf8(now).unwrap().trim().parse().unwrap();
+    let age = (identity["time_ms"].as_u64().unwrap() / 1000).abs_diff(now);
+    assert!(age < 60, "{age}");
+
+    // Once more, as of an answer that was lost; after a restart of the controller too. Nobody else.
+    assert_eq!(ask(&site, &target, SECRET).await.0, 200);
+    site.controller.kill().await;
+    site.controller.start().await;
+    site.gives_now().await;
+    until("told again", std::time::Duration::from_secs(60), async || match ask(&site, &target, SECRET).await {
+        (200, _) => Ok(()),
+        (status, why) => Err(format!("{status} {why}")),
+    })
+    .await;
+    let (status, why) = ask(&site, &target, &SECRET.replace('0', "1")).await;
+    assert!(status == 403 && why.contains("another system has asked with this token before"), "{status} {why}");
+    site.has_event("IdentityRefused", "another system has asked").await;
+    let (status, why) = site.says("10.7.0.22", &target, "identity", &question(SECRET)).await;
+    assert!(status == 403 && why.contains("not the address that it was given"), "{status} {why}");
+    assert_eq!(site.says(AT, &target.replace("/s1/", "/s2/"), "identity", &question(SECRET)).await.0, 410);
+    assert_eq!(site.says(AT, &target, "identity", &json!("no")).await.0, 400);
+
+    // Its hello is its own alone, whichever way it comes.
+    for (secret, status) in [("", 403), ("11111111111111111111111111111111", 403)] {
+        assert_eq!(site.says(AT, &target, "hello", &json!({ "secret": secret })).await.0, status, "{secret}");
+    }
+    let run = target.split(",sha256=").next().unwrap().split("443").nth(1).unwrap();
+    assert_eq!(site.fetch_from(AT, "curl", "POST", &format!("{run}/hello"), "{}").await.0, 403);
+    site.has_event("HelloRefused", "another system than the one that was told").await;
+    assert_eq!(site.says(AT, &target, "hello", &json!({ "secret": SECRET, "failed_units": ["a.service"] })).await.0, 204);
+    site.controller.ready("web", 20).await;
+
+    // The next start is another one with the same identity.
+    let next = site.starts().await;
+    assert_ne!(next, target);
+    assert_eq!(next.split(",sha256=").nth(1), target.split(",sha256=").nth(1));
+    assert_eq!(ask(&site, &target, SECRET).await.0, 410);
+    let (_, told) = ask(&site, &next, "ffffffffffffffffffffffffffffffff").await;
+    let again: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((again["machine_id"].as_str(), key(&again)), (Some(machine_id.as_str()), key(&identity)));
+    let other = next.replace(",sha256=", ",sha256=0");
+    assert_eq!(site.says(AT, &other, "identity", &question(SECRET)).await.1, "another key");
+}
+
+#[tokio::test]
+async fn who_is_not_asked_before_it_is_up_is_told_nothing_afterwards() {
+    if is_missing() {
+        return;
+    }
+    let site = Site::start(AUTO).await;
+    site.has_image("").await;
+    let target = site.starts().await;
+    // As an initrd of an earlier version does it.
+    let run = target.split(",sha256=").next().unwrap().split("443").nth(1).unwrap();
+    assert_eq!(site.fetch_from(AT, "curl", "POST", &format!("{run}/hello"), "{}").await.0, 204);
+    let (status, why) = site.says(AT, &target, "identity", &question(SECRET)).await;
+    assert!(status == 403 && why.contains("has not asked"), "{status} {why}");
+    assert_eq!(site.says(AT, &target, "identity", &json!({ "secret": "short", "mac": MACS[0] })).await.0, 403);
+}
+
+#[tokio::test]
+async fn nothing_starts_that_could_not_be_told_who_it_is() {
+    if is_missing() {
+        return;
+    }
+    let site = Site::prepared(super::site::Plan::default()).await;
+    let _other = site.program(
+        0,
+        &["/usr/bin/python3", "-c", "import socket,time\ns=socket.create_server(('0.0.0.0',443))\nprint(1,flush=True)\ntime.sleep(600)"],
+        "other",
+    );
+    until("the port in use", std::time::Duration::from_secs(10), async || {
+        let said = fs::read_to_string(site.dir.path().join("other")).unwrap_or_default();
+        if said.is_empty() { Err(said) } else { Ok(()) }
+    })
+    .await;
+    let mut site = site;
+    site.go().await;
+    site.has_image("").await;
+    site.controller.reads("policy", "default", "IdentitiesServed", &["False", "Address already in use", "--exchange-port"], 20).await;
+    let script = site.script_from(AT, MACS[0], ONE).await;
+    assert!(script.contains("it could not be told who it is") && !script.contains("kernel --name"), "{script}");
+    let steps = site.client(&format!("discover eth0 --mac {} --wait 0.2 --retry 1,1,2", MACS[0])).await;
+    assert!(!of(&steps, "offer").is_empty());
+}
