@@ -137,6 +137,12 @@ pub(crate) const OBJECTS_READ_AT_ONCE: usize = 1_000;
 /// Between two transactions with statuses and events: what is said meanwhile of one object is written once. What is said after a silence is written
 /// at once.
 pub(crate) const BETWEEN_STATUSES: Duration = Duration::from_millis(500);
+/// Files of one persona beside its image, and octets in all of them: they are stored with each body that runs it, and told in one answer. What is larger
+/// belongs into the image.
+pub(crate) const PERSONA_FILES: usize = 64;
+pub(crate) const PERSONA_FILES_BYTES: usize = 64 << 10;
+/// From one word of an agent that its system is up to the next, two of which may be lost: they come every 30 s.
+pub(crate) const AGENT_HEARD_WITHIN: Duration = Duration::from_secs(100);
 /// How often a write that lost against another writer is begun again.
 pub(crate) const API_ATTEMPTS: usize = 10;
 /// How often it is looked whether the API's socket still stands in its place: one stat(2), and whoever was told that there is no controller tries

@@ -3,13 +3,14 @@
 //! Leaves out: who may ask (`control::booting`), and where (`server::boot::exchange`). Invariant: all of it follows from what was answered, the site's key and
 //! the binding: the same on every server, from every controller, and nothing of it is stored. Shown by the tests below and `tests/machines/image.rs`.
 
-use embody_protocol::{File, Identity};
+use embody_protocol::{File, Identity, Link};
 use sha2::{Digest as _, Sha256};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
 
 use super::token::SiteKey;
 use crate::model::body::Snapshot;
+use crate::model::file::{ADDRESS, PersonaFile, fill};
 
 /// RFC 8410, 4: SubjectPublicKeyInfo of an Ed25519 key, but for its 32 octets.
 const ED25519_PUBLIC: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -28,9 +29,41 @@ pub(crate) fn of(snapshot: &Snapshot, key: &SiteKey, whose: &str, now: i64) -> I
         time_ms: u64::try_from(now).unwrap_or_default(),
         hostname: snapshot.hostname.clone(),
         machine_id: key.machine_id(whose),
-        links: Vec::new(),
-        files: ssh_host_key(&key.ssh_host_key(whose), &snapshot.hostname),
+        links: snapshot.links.clone(),
+        files: [ssh_host_key(&key.ssh_host_key(whose), &snapshot.hostname), files(snapshot, &key.machine_id(whose))].concat(),
     }
+}
+
+/// Those of the persona, with what is so of this body; what Secrets hold is still to come.
+fn files(snapshot: &Snapshot, machine_id: &str) -> Vec<File> {
+    let value = |name: &str| match name {
+        "hostname" => Some(snapshot.hostname.clone()),
+        "persona" => Some(snapshot.persona.to_string()),
+        "machineId" => Some(machine_id.to_owned()),
+        other => address(snapshot, other.strip_prefix(ADDRESS)?),
+    };
+    let file = |file: &PersonaFile| {
+        let text = file.content.clone().unwrap_or_default();
+        // What is no variable was refused with the manifest.
+        let content = if file.template { fill(&text, value).unwrap_or_default() } else { text };
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        File { path: file.path.clone(), content, mode: file.mode(), owner: name(&file.owner), group: name(&file.group) }
+    };
+    snapshot.files.iter().map(file).collect()
+}
+
+/// Of a NIC, without the prefix length. One that is given by somebody else is not known here: nothing.
+fn address(snapshot: &Snapshot, nic: &str) -> Option<String> {
+    let link = snapshot.links.iter().find(|link| link.name == nic);
+    let given = |link: &Link| {
+        let fixed = link.untagged.as_ref()?.addresses.first()?.split('/').next()?.to_owned();
+        Some(fixed)
+    };
+    let of_card = |link: &Link| {
+        let mut macs = link.macs.iter().filter_map(|mac| mac.parse().ok());
+        macs.find_map(|mac| snapshot.addresses.get(&mac)).map(|address| address.addr().to_string())
+    };
+    Some(link.and_then(|link| given(link).or_else(|| of_card(link))).unwrap_or_default())
 }
 
 /// The files of an SSH server's host key.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use embody_protocol::Question;
+use embody_protocol::{Alive, Question};
 use tokio::sync::{mpsc, oneshot};
 
 use super::absorb;
@@ -68,6 +68,13 @@ pub enum Message {
         secret: Option<String>,
         /// Units of it that had failed.
         failed: Vec<String>,
+        reply: oneshot::Sender<Hello>,
+    },
+    /// What runs on a server says that it is up still.
+    StillUp {
+        server: Name,
+        token: Token,
+        said: Alive,
         reply: oneshot::Sender<Hello>,
     },
     /// Machines are to get these addresses, each on its network: which of them are stored.
@@ -402,6 +409,9 @@ impl Controller {
             Message::Hello { server, token, secret, failed, reply } => {
                 let hello = self.hello(&server, &token, secret.as_deref(), failed).await;
                 let _ = reply.send(hello);
+            }
+            Message::StillUp { server, token, said, reply } => {
+                let _ = reply.send(self.still_up(&server, &token, &said));
             }
             Message::Give { addresses, reply } => {
                 let given = self.give(addresses).await;

@@ -598,7 +598,7 @@ impl Controller {
         let asked = self.is_asked(server);
         if let Some(holder) = &want.holder {
             let busy: Vec<String> = self.in_flight.of_server(server).map(Op::to_string).collect();
-            let value = status::binding(holder, want, seen, plan, &busy);
+            let value = status::binding(holder, want, seen, plan, &busy, self.clock.now());
             self.status.say(Kind::Binding, &holder.authority.binding, asked, &value, &self.cache);
         }
         if self.cache.objects.servers.contains_key(server) {

@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::cache::Cache;
 use super::logins::Reading;
 use super::status_writer::{NOT_REACHED, SiteCondition};
+use crate::limits;
 use crate::model::binding::RunState;
 use crate::model::body::{Phase, Snapshot};
-use crate::model::fact::{PortConfig, Power};
+use crate::model::fact::{PortConfig, Power, Tick};
 use crate::model::status::{BindingStatus, Condition, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus};
 use crate::model::{Name, Reason};
 use crate::plan::desired::{Desired, Holder};
@@ -99,7 +100,7 @@ pub(crate) fn add_times(status: &mut Value, before: &Value, now: &str) {
 }
 
 /// The status of the binding that holds, or wants to hold, the server.
-pub(crate) fn binding(holder: &Holder, want: &Desired, seen: &Observed, plan: &Plan, busy: &[String]) -> BindingStatus {
+pub(crate) fn binding(holder: &Holder, want: &Desired, seen: &Observed, plan: &Plan, busy: &[String], now: Tick) -> BindingStatus {
     let planes = planes(holder, want, seen);
     let mut pending: Vec<String> = busy.to_vec();
     pending.extend(plan.steps.iter().chain(&plan.held).map(|s| s.op.to_string()));
@@ -114,6 +115,7 @@ pub(crate) fn binding(holder: &Holder, want: &Desired, seen: &Observed, plan: &P
         conditions.set(kind, status, if p.in_sync { "InSync" } else { "Differs" }, message);
     }
     units(&mut conditions, holder, seen);
+    agent(&mut conditions, holder, seen, now);
     BindingStatus {
         observed_generation: holder.authority.generation,
         conditions: conditions.done(),
@@ -132,6 +134,31 @@ fn units(conditions: &mut Conditions, holder: &Holder, seen: &Observed) {
     match run.failed.as_slice() {
         [] => conditions.set("UnitsRunning", Truth::True, "NoneFailed", "none had failed when it came up"),
         failed => conditions.set("UnitsRunning", Truth::False, "UnitsFailed", format!("failed when it came up: {}", failed.join(", "))),
+    }
+}
+
+/// What the agent of a system says again and again: no evidence, and nothing is done for it.
+fn agent(conditions: &mut Conditions, holder: &Holder, seen: &Observed, now: Tick) {
+    if !starting::has_agent(holder, seen) {
+        return;
+    }
+    let heard = seen.memory.heard;
+    if heard.is_silent(now) {
+        let silent =
+            format!("its agent has not said for {} that the system is up", crate::plan::power::seconds(limits::AGENT_HEARD_WITHIN));
+        return conditions.set("AgentHeard", Truth::Unknown, "Silent", silent);
+    }
+    conditions.set("AgentHeard", Truth::True, "Heard", "its agent says that the system is up");
+    match (heard.written_most, heard.is_filling()) {
+        (0, _) => {}
+        (_, false) => conditions.set("RootHasRoom", Truth::True, "Room", "less than 80% of the memory for what it writes is taken"),
+        (most, true) => {
+            let message = format!(
+                "80% and more of the {} MiB of memory for what it writes over its root are taken: see `root.overlay.size`",
+                most >> 20
+            );
+            conditions.set("RootHasRoom", Truth::False, "Filling", message);
+        }
     }
 }
 

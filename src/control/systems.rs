@@ -4,15 +4,19 @@
 //! start whose token it has, and for no other; once a start has asked who it is, it is known by the secret that it made up then, and nobody else is taken
 //! for it. Shown by `tests/boot/exchange.rs`, `tests/boot/answers.rs`.
 
-use embody_protocol::{Identity, Question};
+use embody_protocol::{Alive, Identity, Question};
 use sha2::{Digest as _, Sha256};
 
 use super::controller::Controller;
+use super::secrets;
 use crate::boot::identity;
 use crate::boot::token::Token;
 use crate::limits;
 use crate::model::body::{Body, Evidence};
+use crate::model::file::{PersonaFile, SecretKey};
+use crate::model::secret::{Hidden, SecretSpec};
 use crate::model::{Mac, Name};
+use crate::plan::observed::Heard;
 use crate::plan::record::Record;
 use crate::telemetry::timestamp;
 
@@ -30,7 +34,8 @@ pub enum Hello {
 
 /// What a system is told that asks who it is.
 pub enum Identified {
-    Told(Box<Identity>),
+    /// Besides: which of its files is which value of which Secret, to be read by whoever may wait for a file.
+    Told(Box<Identity>, Vec<Wanted>),
     /// The start is known by another secret, or the question is none of it: why.
     NotIt(String),
     Another,
@@ -38,10 +43,33 @@ pub enum Identified {
     Later,
 }
 
+/// What a file is to hold.
+pub struct Wanted {
+    pub path: String,
+    name: Name,
+    key: String,
+    /// Nothing: there is none.
+    secret: Option<SecretSpec>,
+}
+
+impl Wanted {
+    /// The value, read now from wherever it is. Awaits a file.
+    pub(crate) async fn read(&self) -> Result<Hidden, String> {
+        let (name, key) = (&self.name, &self.key);
+        let secret = self.secret.as_ref().ok_or_else(|| format!("there is no secret {name}"))?;
+        let values = match secret.from.as_ref().and_then(|from| from.file.as_ref()) {
+            Some(file) => secrets::file_values(name.as_str(), file).await,
+            None => secrets::values(name.as_str(), secret),
+        };
+        let value = values.map_err(|error| error.to_string())?.remove(key);
+        value.ok_or_else(|| format!("secret {name} has no `{key}`"))
+    }
+}
+
 impl std::fmt::Debug for Identified {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Identified::Told(_) => "Told",
+            Identified::Told(..) => "Told",
             Identified::NotIt(_) => "NotIt",
             Identified::Another => "Another",
             Identified::Later => "Later",
@@ -99,7 +127,31 @@ impl Controller {
             }
         }
         let told = identity::of(&evidence.snapshot, &key, &self.whose(server, persona), jiff::Timestamp::now().as_millisecond());
-        Identified::Told(Box::new(told))
+        let wanted = |file: &PersonaFile| {
+            let SecretKey { name, key } = file.secret_ref.clone()?;
+            let secret = self.cache.objects.secrets.get(&name).map(|held| held.spec.clone());
+            Some(Wanted { path: file.path.clone(), name, key, secret })
+        };
+        let wanted = evidence.snapshot.files.iter().filter_map(wanted).collect();
+        Identified::Told(Box::new(told), wanted)
+    }
+
+    /// What runs on a server says that it is up still. Nothing of it is stored, and people are told only where something is another than before.
+    pub(super) fn still_up(&mut self, server: &Name, token: &Token, said: &Alive) -> Hello {
+        let body = self.cache.body(server);
+        let Some((_, evidence)) = of_start(&body, token) else { return Hello::Another };
+        let known = evidence.run.as_ref().and_then(|run| run.secret.as_ref());
+        if known.is_none_or(|known| remembered(&said.secret) != *known) {
+            return Hello::NotIt;
+        }
+        let now = self.clock.now();
+        let memory = self.cache.memory_of(server);
+        memory.may_be_on();
+        let before = std::mem::replace(&mut memory.heard, Heard { at: now, written: said.written, written_most: said.written_most });
+        if before.is_silent(now) || (before.is_filling(), before.written_most) != (memory.heard.is_filling(), memory.heard.written_most) {
+            self.wake(server);
+        }
+        Hello::Taken
     }
 
     fn refused(&mut self, server: &Name, reason: &'static str, message: String) {
@@ -134,6 +186,7 @@ impl Controller {
         if !self.record(server, &[record]).await {
             return Hello::Later;
         }
+        self.cache.memory_of(server).heard = Heard { at: self.clock.now(), ..Heard::default() };
         self.wake(server);
         Hello::Taken
     }

@@ -27,6 +27,8 @@ pub enum Stage {
     Initrd,
     /// What is in the initrd says that it runs.
     InitrdRuns,
+    /// It was told who it is.
+    Identity,
     Root,
     Hello,
 }
@@ -41,6 +43,7 @@ impl Stage {
             Stage::Kernel => "kernel",
             Stage::Initrd => "initrd",
             Stage::InitrdRuns => "initrd runs",
+            Stage::Identity => "identity",
             Stage::Root => "root",
             Stage::Hello => "hello",
         }

@@ -124,6 +124,8 @@ fn snapshot(persona: &Name, server: &Name, objects: &Objects) -> Option<Snapshot
         claims: crate::model::claim::claims(persona, spec, binding),
         macs: held.map(|s| s.spec.nics.iter().map(|n| n.mac).collect()).unwrap_or_default(),
         addresses: BTreeMap::new(),
+        links: Vec::new(),
+        files: Vec::new(),
         arguments: String::new(),
         digest: String::new(),
     };

@@ -18,6 +18,7 @@ use crate::model::{Kind, Name};
 use crate::plan::desired::Desired;
 use crate::plan::observed::Observed;
 use crate::plan::power::seconds;
+use crate::plan::starting;
 use crate::plan::{Plan, plan};
 
 impl Controller {
@@ -79,6 +80,7 @@ impl Controller {
             text.push_str(&format!(" Its last start: {told}."));
         }
         text.push_str(&failed_units(&seen.body));
+        text.push_str(&heard(&want, &seen, now));
         text.push_str(&self.why_not_booted(&want, &seen));
         let busy: Vec<String> = self.in_flight.of_server(server).map(ToString::to_string).collect();
         if !busy.is_empty() {
@@ -272,6 +274,19 @@ fn in_words(evidence: &Evidence) -> &'static str {
         (false, Phase::Armed) => "seen off since its boot answer stands",
         (false, Phase::Started) => "its start was seen",
     }
+}
+
+/// What its agent said last.
+fn heard(want: &Desired, seen: &Observed, now: Tick) -> String {
+    let heard = seen.memory.heard;
+    if !want.holder.as_ref().is_some_and(|holder| starting::has_agent(holder, seen)) || heard.at == Tick::START {
+        return String::new();
+    }
+    let written = match heard.written_most {
+        0 => String::new(),
+        most => format!("; {} of {} MiB of memory are taken by what it wrote over its root", heard.written >> 20, most >> 20),
+    };
+    format!(" Its agent said {} ago that it is up{written}.", seconds(now.since(heard.at)))
 }
 
 /// Of what may run there, as it said itself.

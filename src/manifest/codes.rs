@@ -44,6 +44,7 @@ NOT_YET_SUPPORTED "not-yet-supported" "The field is part of the model, but this 
 WRITABLE_NOT_EXCLUSIVE "writable-not-exclusive" "A persona with a writable root says `exclusive: false`. Two bodies that write one file system destroy it: leave `exclusive` out, or use `mode: overlay` or `readOnly`.";
 KERNEL_MISSING "kernel-missing" "A persona with the root nfs or ram boots a kernel that embody hands out; it must say which, in `kernel`.";
 IMAGE_EXCLUDES "image-excludes" "A persona whose root is an image says more that the image has in itself: a kernel, an initrd, a revision. Only `kernel.cmdline` and `root.overlay` go beside it. Beside `kernel: { image: … }` there is a root on an NFS server of one's own, and no other initrd.";
+BAD_FILE "bad-file" "A file of a persona lies at an absolute path without `..`, outside of /proc, /sys and /dev, each path once, and has its content or a value of a Secret. In a template, `${…}` names one of its variables, and `$$` is `$`. Files are written by embody's agent, so the root is an image.";
 NO_BOOT_SCRIPT "no-boot-script" "A path, name or kernel command line of a persona cannot stand in an iPXE script: it has a line break, or one of the characters that mean something to iPXE or a shell. Its machine would never boot, so it is refused.";
 TWO_BOOT_NICS "two-boot-nics" "A server boots over one NIC, and a persona over one: at most one may say `boot: true`.";
 DUPLICATE_NIC "duplicate-nic" "Two NICs or bonds of one server, two NICs of one persona, or two entries of one binding's `nics` have the same name.";

@@ -11,6 +11,7 @@ pub(crate) mod codes;
 pub(crate) mod diagnostic;
 mod explain;
 mod fault;
+mod files;
 mod foreign;
 mod ignore;
 mod lint;

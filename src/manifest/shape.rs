@@ -9,6 +9,7 @@ use super::diagnostic::{names_a_secret, shown};
 use super::fault::{At, Fault, SECRET_KEYS, did_you_mean, listed, path_text, shown_key};
 use super::schema;
 use super::yaml::{Node, Part, Step};
+use crate::model::file::FileMode;
 use crate::model::image::ImageName;
 use crate::model::network::AddressRange;
 use crate::model::{HostPort, Kind, Mac, Name, Period, policy::Share, server::Bytes};
@@ -239,6 +240,7 @@ impl Shape {
         let fault: Option<(&'static str, &str, String)> = match format {
             "name" => text.parse::<Name>().err().map(|e| (codes::BAD_NAME, "is not a name", e.to_string())),
             "image-name" => text.parse::<ImageName>().err().map(|e| (codes::BAD_IMAGE_NAME, "is not the name of an image", e.to_string())),
+            "file-mode" => text.parse::<FileMode>().err().map(|e| (codes::BAD_VALUE, "are no permissions", e.to_string())),
             "mac" => text.parse::<Mac>().err().map(|e| (codes::BAD_MAC, "is not the MAC address of a NIC", e.to_string())),
             "host-port" => text.parse::<HostPort>().err().map(|e| (codes::BAD_ADDRESS, "is not an address", e.to_string())),
             "period" => text.parse::<Period>().err().map(|e| (codes::BAD_PERIOD, "is not a period", e.to_string())),

@@ -406,6 +406,9 @@ impl Check {
         self.initrds(spec);
         self.boot_script(spec);
         self.persona_nics(spec);
+        if self.whole {
+            self.faults.extend(super::files::faults(self.item, spec));
+        }
     }
 
     fn kernel(&mut self, spec: &PersonaSpec) {

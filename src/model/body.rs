@@ -7,12 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use embody_protocol::Link;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::claim::Claim;
 use super::fact::{BootDevice, PortConfig};
+use super::file::PersonaFile;
 use super::identity::Identity;
 use super::persona::{Kernel, Root};
 use super::server::Arch;
@@ -241,6 +243,12 @@ pub struct Snapshot {
     /// The fixed addresses that the persona's NICs have, by the MAC of the machine's. That they are had is in `claims`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: BTreeMap<Mac, Ipv4Net>,
+    /// Its NICs and their networks, as the system is told. What of it is had is in `claims`, and on the switches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// Its files beside those of the image; what Secrets hold is not in here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PersonaFile>,
     /// What the machine itself needs on the kernel's command line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub arguments: String,
@@ -256,6 +264,9 @@ impl Snapshot {
         let mut text = serde_json::to_vec(&content).unwrap_or_default();
         text.extend(self.arguments.as_bytes());
         text.extend(self.image.iter().flat_map(|image| image.bytes()));
+        if !self.files.is_empty() {
+            text.extend(serde_json::to_vec(&self.files).unwrap_or_default());
+        }
         self.digest = Sha256::digest(&text).iter().take(6).map(|b| format!("{b:02x}")).collect();
         self
     }

@@ -7,6 +7,7 @@ pub(crate) mod binding;
 pub(crate) mod body;
 pub(crate) mod claim;
 pub(crate) mod fact;
+pub(crate) mod file;
 pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod kind;

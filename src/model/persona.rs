@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::file::PersonaFile;
 use super::image::{Delivery, ImageName, ImageRoot, Overlay};
 use super::server::{Arch, Bytes};
 use super::switch::SecretRef;
@@ -24,6 +25,9 @@ pub struct PersonaSpec {
     /// Virtual NICs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nics: Vec<PersonaNic>,
+    /// Files beside those of its image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PersonaFile>,
     /// What it needs of a server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Needs>,

@@ -81,6 +81,7 @@ reasons! {
     // What is wrong with the manifests.
     PersonaMissing Person "There is no such persona."
     ImageMissing Person "The image is not imported, or not here whole yet."
+    FileMissing Person "What is in a file of the persona is not known."
     NetworkMissing Person "There is no such network."
     NicsDoNotMatch Person "The persona's NICs do not match the server's."
     PortNotFound Person "The switch has no such port, or several."

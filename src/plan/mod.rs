@@ -16,6 +16,7 @@ pub(crate) mod evidence;
 pub(crate) mod fence;
 pub(crate) mod forecast;
 pub(crate) mod guardrails;
+mod links;
 pub(crate) mod network;
 pub(crate) mod observed;
 pub(crate) mod off;

@@ -126,10 +126,33 @@ pub struct Memory {
     pub waits_parked: Option<(Tick, Tick)>,
     /// Since when the new body of its binding could take over, as far as is known: what is asked of that one after this decides.
     pub takeover_since: Option<Tick>,
+    /// What the agent in it said last.
+    pub heard: Heard,
     /// When power was last asked for and answered Off; and On, for the first time after that.
     pub last_off_at: Tick,
     pub came_on_at: Tick,
     off_asked: OffStreak,
+}
+
+/// That a system says again and again that it is up. No evidence: whether it runs is told by other things.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// When last; when this process started, if not since.
+    pub at: Tick,
+    /// How much of the memory for what it writes over its root is taken, and of how much, in octets.
+    pub written: u64,
+    pub written_most: u64,
+}
+
+impl Heard {
+    pub fn is_silent(&self, now: Tick) -> bool {
+        now.since(self.at) > limits::AGENT_HEARD_WITHIN
+    }
+
+    /// 80 % and more.
+    pub fn is_filling(&self) -> bool {
+        self.written_most > 0 && self.written / 4 >= self.written_most / 5
+    }
 }
 
 /// When power was asked for and answered Off, with nothing else between: the first time, and the later ones, of which not all are kept.

@@ -8,12 +8,14 @@ use sha2::{Digest, Sha256};
 
 use super::Problem;
 use super::desired::{Authority, Desired, DesiredPort, Holder, Past};
+use super::links;
 use super::observed::PortKey;
 use crate::manifest::wiring::match_nics;
 use crate::model::binding::{Mode, Plane, RunState};
 use crate::model::body::{Body, BootsOnce, Hold, LOCAL, Once, Snapshot, port_of};
 use crate::model::claim::claims;
 use crate::model::fact::{Admin, BootDevice};
+use crate::model::file::{PersonaFile, SecretKey};
 use crate::model::network::{NetworkSpec, Role};
 use crate::model::objects::{Held, server_switches};
 use crate::model::persona::{Agent, DiskRoot, Os, OsFamily, PersonaNic, Root};
@@ -197,6 +199,8 @@ impl<'a> Bound<'a> {
             claims: persona.map(|p| claims(&binding.persona, p, Some(binding))).unwrap_or_default(),
             macs: server.nics.iter().map(|n| n.mac).collect(),
             addresses: persona.map(|p| addresses(server, p, binding)).unwrap_or_default(),
+            links: persona.map(|p| links::links(server, p, binding, objects)).unwrap_or_default(),
+            files: persona.map(|p| p.files.clone()).unwrap_or_default(),
             arguments: arguments(server),
             digest: String::new(),
         };
@@ -208,7 +212,7 @@ impl<'a> Bound<'a> {
 fn own_disk(server: &ServerSpec) -> PersonaSpec {
     let root = Root { disk: Some(DiskRoot {}), ..Root::default() };
     let os = Os { family: OsFamily::Linux, arch: server.arch };
-    PersonaSpec { os, root, kernel: None, exclusive: Some(false), nics: Vec::new(), needs: None, agent: Agent::None }
+    PersonaSpec { os, root, kernel: None, exclusive: Some(false), nics: Vec::new(), files: Vec::new(), needs: None, agent: Agent::None }
 }
 
 fn authority(binding: &Held<BindingSpec>, answer: String, objects: &Objects) -> Authority {
@@ -239,6 +243,7 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: O
     // What is to be stopped needs none.
     let starts = binding.spec.state == RunState::Running;
     problems.extend(persona.filter(|_| starts).and_then(|persona| image_lacks(persona, objects)));
+    problems.extend(persona.filter(|_| starts).and_then(|persona| files_lack(persona, objects)));
     if once.is_some_and(|once| once.boots == BootsOnce::Local) {
         // Whatever is on the disk has had an address once: it comes up where it disturbs nobody.
         ports.values_mut().for_each(|port| port.needed = true);
@@ -277,6 +282,21 @@ fn image_lacks(persona: &PersonaSpec, objects: &Objects) -> Option<Problem> {
         Some(known) => format!("image {name} is not here whole yet: {}", known.lacks(persona.delivery())?),
     };
     Some(Problem::new(Reason::ImageMissing, why))
+}
+
+/// What is in one of its files is not known. What a Secret reads from elsewhere is seen when it is asked for.
+fn files_lack(persona: &PersonaSpec, objects: &Objects) -> Option<Problem> {
+    let lacks = |file: &PersonaFile| {
+        let SecretKey { name, key } = file.secret_ref.as_ref()?;
+        match objects.secrets.get(name) {
+            None => Some(format!("the file {} is of the secret {name}, and there is none", file.path)),
+            Some(held) if held.spec.from.is_none() && !held.spec.string_data.contains_key(key) => {
+                Some(format!("the file {} is `{key}` of the secret {name}, which has no such key", file.path))
+            }
+            Some(_) => None,
+        }
+    };
+    Some(Problem::new(Reason::FileMissing, persona.files.iter().find_map(lacks)?))
 }
 
 /// The fixed addresses of the persona's NICs, by the MACs of the server's that they are on; of a bond, by each member's.

@@ -104,8 +104,17 @@ fn firmware_within(seen: &Observed) -> Duration {
     of_its_own.unwrap_or(limits::FIRMWARE_WITHIN)
 }
 
+/// Whether an agent of ours is up in what was started, so that it says so again and again.
+pub(crate) fn has_agent(holder: &Holder, seen: &Observed) -> bool {
+    let evidence = seen.body.evidence.get(&holder.persona).filter(|e| e.stands() && e.phase == Phase::Started);
+    evidence.and_then(|e| e.run.as_ref()).is_some_and(|run| run.secret.is_some() && run.hello.is_some()) && seen.is(Power::On)
+}
+
 pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some(holder) = want.holder.as_ref().filter(|_| want.past.is_none()) else { return };
+    if has_agent(holder, seen) && !seen.memory.heard.is_silent(now) {
+        plan.wake(seen.memory.heard.at.plus(limits::AGENT_HEARD_WITHIN + Duration::from_secs(1)));
+    }
     fails(holder, seen, now, plan);
     let Some(evidence) = not_up(holder, seen).filter(|_| seen.body.off.is_none()) else { return };
     let (server, persona) = (&want.server, &holder.persona);

@@ -128,13 +128,15 @@ async fn a_system_learns_once_who_it_is_and_is_known_from_then_on() {
 
     // Its hello is its own alone, whichever way it comes.
     for (secret, status) in [("", 403), ("11111111111111111111111111111111", 403)] {
-        assert_eq!(site.says(AT, &target, "hello", &json!({ "secret": secret })).await.0, status, "{secret}");
+        let (said, why) = site.says(AT, &target, "hello", &json!({ "secret": secret })).await;
+        assert_eq!(said, status, "{secret}: {why}\n{}\n{}", site.controller.run(&["why", "web"]).await, site.controller.log());
     }
     let run = target.split(",sha256=").next().unwrap().split("443").nth(1).unwrap();
     assert_eq!(site.fetch_from(AT, "curl", "POST", &format!("{run}/hello"), "{}").await.0, 403);
     site.has_event("HelloRefused", "another system than the one that was told").await;
     assert_eq!(site.says(AT, &target, "hello", &json!({ "secret": SECRET, "failed_units": ["a.service"] })).await.0, 204);
     site.controller.ready("web", 20).await;
+    still_up(&site, &target).await;
 
     // The next start is another one with the same identity.
     let next = site.starts().await;
@@ -146,6 +148,28 @@ async fn a_system_learns_once_who_it_is_and_is_known_from_then_on() {
     assert_eq!((again["machine_id"].as_str(), key(&again)), (Some(machine_id.as_str()), key(&identity)));
     let other = next.replace(",sha256=", ",sha256=0");
     assert_eq!(site.says(AT, &other, "identity", &question(SECRET)).await.1, "another key");
+}
+
+/// It says so again and again; how much it has written is told where that is much.
+async fn still_up(site: &Site, target: &str) {
+    let (gib, condition) = (1_u64 << 30, async |of: &str| site.controller.condition("binding", "web", of).await);
+    let alive = async |secret: &str, written: u64| {
+        let said = json!({ "secret": secret, "boot_id": null, "written": written, "written_most": gib });
+        site.says(AT, target, "alive", &said).await.0
+    };
+    assert_eq!(alive("", 0).await, 403);
+    assert_eq!(alive(SECRET, gib / 100 * 79).await, 204);
+    until("heard", std::time::Duration::from_secs(20), async || match (condition("AgentHeard").await, condition("RootHasRoom").await) {
+        (heard, room) if heard.contains("True") && room.contains("True") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(alive(SECRET, gib / 100 * 85).await, 204);
+    site.controller.reads("binding", "web", "RootHasRoom", &["False", "80% and more of the 1024 MiB"], 20).await;
+    let why = site.controller.run(&["why", "web"]).await;
+    assert!(why.contains("Its agent said") && why.contains("of 1024 MiB of memory are taken"), "{why}");
+    assert_eq!(alive(SECRET, 0).await, 204);
+    site.controller.reads("binding", "web", "RootHasRoom", &["True"], 20).await;
 }
 
 #[tokio::test]
@@ -188,4 +212,79 @@ async fn nothing_starts_that_could_not_be_told_who_it_is() {
     assert!(script.contains("it could not be told who it is") && !script.contains("kernel --name"), "{script}");
     let steps = site.client(&format!("discover eth0 --mac {} --wait 0.2 --retry 1,1,2", MACS[0])).await;
     assert!(!of(&steps, "offer").is_empty());
+}
+
+#[tokio::test]
+async fn a_system_is_told_of_its_networks_and_its_files() {
+    if is_missing() {
+        return;
+    }
+    let head = "apiVersion: embody.dev/v1alpha1\n";
+    let dir = tempfile::TempDir::new().unwrap();
+    let keys = dir.path().join("keys.env");
+    let more = format!(
+        "---\n{head}kind: Network\nmetadata: {{ name: web }}\nspec: {{ vlan: 20, subnet: 10.8.0.0/24, gateway: 10.8.0.1 }}\n\
+         ---\n{head}kind: Network\nmetadata: {{ name: backup }}\nspec: {{ vlan: 30, role: storage, subnet: 10.9.0.0/24, gateway: 10.9.0.1, boot: {{ range: 10.9.0.10-10.9.0.20, mtu: 9000 }} }}\n\
+         ---\n{head}kind: Secret\nmetadata: {{ name: here }}\nstringData: {{ token: \"of-nobody-else\" }}\n\
+         ---\n{head}kind: Secret\nmetadata: {{ name: elsewhere }}\nfrom: {{ file: {} }}\n",
+        keys.display()
+    );
+    let site = Site::with(super::site::Plan { more: &more, ..super::site::Plan::default() }).await;
+    let files = "  files:\n    - { path: /etc/issue, template: true, content: \"${hostname} ${persona} ${address.boot} ${address.front} ${machineId} $$\" }\n    \
+                 - { path: /etc/token, secretRef: { name: here, key: token }, owner: www-data }\n    \
+                 - { path: /root/.ssh/authorized_keys, secretRef: { name: elsewhere, key: ops }, mode: \"0640\" }\n";
+    let nics = format!(
+        "nics: [ {{ name: boot, untagged: boot, boot: true, address: {AT}/24 }}, {{ name: front, untagged: web, tagged: [backup], address: 10.8.0.5/24 }} ]\n"
+    );
+    let of = persona(files).replace(&format!("nics: [ {{ name: boot, untagged: boot, boot: true, address: {AT}/24 }} ]\n"), &nics);
+    let root = image(site.dir.path());
+    site.controller.run(&["image", "import", "web:1", root.to_str().unwrap()]).await;
+    site.controller.apply(&of).await;
+    site.has_address(ONE).await;
+    site.lan.hosts[1].ip(&format!("addr replace {AT}/32 dev eth0"));
+    let target = site.starts().await;
+
+    // A file that is not there yet keeps it waiting, and people are told.
+    let (status, why) = site.says(AT, &target, "identity", &question(SECRET)).await;
+    assert!(status == 503 && why.contains("secret elsewhere") && why.contains("/root/.ssh/authorized_keys"), "{status} {why}");
+    let shown = site.controller.run(&["why", "web"]).await;
+    assert!(shown.contains("it cannot be told who it is") && shown.contains("No such file"), "{shown}");
+    fs::write(&keys, "ops='ssh-ed25519 AAAA ops'\n").unwrap();
+    let (status, told) = site.says(AT, &target, "identity", &question(SECRET)).await;
+    assert_eq!(status, 200, "{told}");
+    let identity: Value = serde_json::from_str(&told).unwrap();
+    let machine_id = identity["machine_id"].as_str().unwrap();
+    let file = |path: &str| {
+        let files = identity["files"].as_array().unwrap();
+        files.iter().find(|file| file["path"] == path).unwrap_or_else(|| panic!("{path}: {files:?}")).clone()
+    };
+    let issue = format!("web-1 p {AT} 10.8.0.5 {machine_id} $");
+    assert_eq!((file("/etc/issue")["content"].as_str(), file("/etc/issue")["mode"].as_u64()), (Some(issue.as_str()), Some(0o644)));
+    let token = file("/etc/token");
+    assert_eq!(
+        (token["content"].as_str(), token["mode"].as_u64(), token["owner"].as_str()),
+        (Some("of-nobody-else"), Some(0o600), Some("www-data"))
+    );
+    let keys = file("/root/.ssh/authorized_keys");
+    assert_eq!((keys["content"].as_str(), keys["mode"].as_u64()), (Some("ssh-ed25519 AAAA ops"), Some(0o640)));
+    let none = json!({ "addresses": [], "dhcp": true, "gateway": null, "metric": 0, "mtu": null, "dns": [], "domain": null });
+    let front = json!({ "addresses": ["10.8.0.5/24"], "dhcp": false, "gateway": "10.8.0.1", "metric": 200, "mtu": null, "dns": [], "domain": null });
+    let backup = json!({ "addresses": [], "dhcp": true, "gateway": null, "metric": 0, "mtu": 9000, "dns": [], "domain": null });
+    let expected = json!([
+        { "name": "boot", "macs": [MACS[0]], "bond": false, "boot": true, "untagged": none, "vlans": [] },
+        { "name": "front", "macs": [MACS[1]], "bond": false, "boot": false, "untagged": front,
+          "vlans": [{ "vlan": 30, "network": "backup", "addressing": backup }] },
+    ]);
+    assert_eq!(identity["links"], expected, "{:#}", identity["links"]);
+    // What a Secret holds is nowhere in the store's record of the body, nor in what people are shown.
+    let record = site.controller.run(&["get", "server", "s1", "-o", "yaml"]).await + &site.controller.run(&["events"]).await;
+    assert!(!record.contains("of-nobody-else") && !record.contains("AAAA"), "{record}");
+    let why = site.controller.run(&["why", "web"]).await;
+    assert!(why.contains("nothing in it has said hello yet") && !why.contains("it cannot be told who it is"), "{why}");
+    site.controller.apply(&of.replace("$$", "edited")).await;
+    until("told of", std::time::Duration::from_secs(20), async || {
+        let why = site.controller.run(&["why", "web"]).await;
+        if why.contains("raise `restart`") { Ok(()) } else { Err(why) }
+    })
+    .await;
 }

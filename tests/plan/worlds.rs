@@ -484,6 +484,8 @@ fn snapshot(rack: &Rack, server: &str, of: Of) -> Snapshot {
         claims: embody::testing::model::claim::claims(&name_of, &edited, held.map(|h| &h.spec)),
         macs: rack.objects.servers[server].spec.nics.iter().map(|n| n.mac).collect(),
         addresses: BTreeMap::new(),
+        links: Vec::new(),
+        files: Vec::new(),
         arguments: String::new(),
         digest: String::new(),
     };

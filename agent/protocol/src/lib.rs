@@ -39,7 +39,7 @@ pub struct Identity {
 }
 
 /// A card, or an aggregation of several.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Link {
     /// The persona's name for it.
@@ -55,7 +55,7 @@ pub struct Link {
     pub vlans: Vec<Tagged>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tagged {
     /// 1..=4094.
@@ -66,7 +66,7 @@ pub struct Tagged {
 }
 
 /// What a network is to a system in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Addressing {
     /// `10.1.20.21/24`.

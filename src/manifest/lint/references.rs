@@ -62,6 +62,9 @@ fn references(spec: &Spec) -> Vec<(Kind, &Name, Vec<Step>)> {
             }
         }
         Spec::Persona(persona) => {
+            for (f, file) in persona.files.iter().enumerate() {
+                found.extend(file.secret_ref.iter().map(|s| (Kind::Secret, &s.name, steps!["spec", "files", f, "secretRef", "name"])));
+            }
             for (n, nic) in persona.nics.iter().enumerate() {
                 found.extend(nic.untagged.iter().map(|net| (Kind::Network, net, steps!["spec", "nics", n, "untagged"])));
                 found.extend(nic.tagged.iter().enumerate().map(|(t, net)| (Kind::Network, net, steps!["spec", "nics", n, "tagged", t])));

@@ -12,14 +12,15 @@ use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use embody_protocol::Question;
+use embody_protocol::{Alive, Identity, Question};
 use tokio::sync::{oneshot, watch};
 
 use super::http::{GONE, hello_of, later};
 use super::{Desk, Ends};
 use crate::boot::token::Token;
 use crate::control::controller::Message;
-use crate::control::systems::Identified;
+use crate::control::systems::{Hello, Identified, Wanted};
+use crate::control::timeline::Stage;
 use crate::limits;
 use crate::model::Name;
 use crate::server::images::Keeper;
@@ -76,6 +77,7 @@ fn router(desk: Desk) -> Router {
     Router::new()
         .route("/run/{server}/{token}/identity", post(identity))
         .route("/run/{server}/{token}/hello", post(hello))
+        .route("/run/{server}/{token}/alive", post(alive))
         .layer(DefaultBodyLimit::max(limits::BOOT_BODY_BYTES))
         .with_state(desk)
 }
@@ -128,16 +130,36 @@ async fn identity(
     };
     let Some(controller) = desk.controller.borrow().clone() else { return later() };
     let (reply, answer) = oneshot::channel();
+    let of = server.clone();
     let asked = async {
         controller.send(Message::Identify { server, token, question, reply }).await.ok()?;
         answer.await.ok()
     };
     match tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, asked).await.ok().flatten() {
-        Some(Identified::Told(identity)) => axum::Json(identity).into_response(),
+        Some(Identified::Told(identity, wanted)) => match whole(*identity, &wanted).await {
+            Ok(identity) => {
+                desk.saw(&of, Stage::Identity, "");
+                axum::Json(identity).into_response()
+            }
+            Err(why) => {
+                desk.failed(&of, format!("it cannot be told who it is: {why}"));
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+            }
+        },
         Some(Identified::NotIt(why)) => Refusal::NotIt(why).into_response(),
         Some(Identified::Another) => Refusal::Gone.into_response(),
         Some(Identified::Later) | None => later(),
     }
+}
+
+/// With what Secrets hold.
+async fn whole(mut identity: Identity, wanted: &[Wanted]) -> Result<Identity, String> {
+    for wanted in wanted {
+        let value = wanted.read().await.map_err(|why| format!("its file {}: {why}", wanted.path))?;
+        let file = identity.files.iter_mut().find(|file| file.path == wanted.path);
+        file.into_iter().for_each(|file| file.content = value.reveal().to_owned());
+    }
+    Ok(identity)
 }
 
 async fn hello(
@@ -149,5 +171,32 @@ async fn hello(
     match asks(&desk, ends, &server, &token) {
         Ok((server, token)) => hello_of(&desk, server, token, &body).await,
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn alive(
+    State(desk): State<Desk>,
+    Extension(ends): Extension<Ends>,
+    Path((server, token)): Path<(String, String)>,
+    body: Bytes,
+) -> Response {
+    let (server, token) = match asks(&desk, ends, &server, &token) {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let Ok(said) = serde_json::from_slice::<Alive>(&body) else {
+        return (StatusCode::BAD_REQUEST, "expected a JSON object with `secret`\n").into_response();
+    };
+    let Some(controller) = desk.controller.borrow().clone() else { return later() };
+    let (reply, answer) = oneshot::channel();
+    let asked = async {
+        controller.send(Message::StillUp { server, token, said, reply }).await.ok()?;
+        answer.await.ok()
+    };
+    match tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, asked).await.ok().flatten() {
+        Some(Hello::Taken) => StatusCode::NO_CONTENT.into_response(),
+        Some(Hello::NotIt) => Refusal::NotIt("this start is known by another secret".to_owned()).into_response(),
+        Some(Hello::Another) => Refusal::Gone.into_response(),
+        Some(Hello::Later) | None => later(),
     }
 }

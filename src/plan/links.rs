@@ -1,0 +1,80 @@
+//! How a persona is wired up inside a machine: each of its NICs with the machine's, and what their networks are to a system in them.
+//!
+//! Leaves out: the switches (`network`), and how a system sets it up (the agent). Invariant: it says of each port what `resolve` writes to it. Pure. Shown by
+//! `tests/boot/exchange.rs` and the tests below.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use embody_protocol::{Addressing, Link, Tagged};
+use ipnet::IpNet;
+
+use crate::manifest::wiring::match_nics;
+use crate::model::network::{Boot, NetworkSpec, Role};
+use crate::model::persona::PersonaNic;
+use crate::model::server::Nic;
+use crate::model::{BindingSpec, Name, Objects, PersonaSpec, ServerSpec};
+
+/// Of several ways out that of the persona's first NIC by name is taken, before any that DHCP tells of (systemd.network(5): 1024).
+const FIRST_METRIC: u32 = 100;
+
+/// Nothing where it is not certain which NIC is where: that is a problem of the binding.
+pub(super) fn links(server: &ServerSpec, persona: &PersonaSpec, binding: &BindingSpec, objects: &Objects) -> Vec<Link> {
+    let Ok(on) = match_nics(server, persona, binding) else { return Vec::new() };
+    let nics: BTreeMap<&Name, &PersonaNic> = persona.nics.iter().map(|nic| (&nic.name, nic)).collect();
+    let metrics = (FIRST_METRIC..).step_by(100);
+    nics.values().zip(metrics).filter_map(|(nic, metric)| link(server, nic, on.get(&nic.name)?, binding, objects, metric)).collect()
+}
+
+fn link(server: &ServerSpec, nic: &PersonaNic, place: &Name, binding: &BindingSpec, objects: &Objects, metric: u32) -> Option<Link> {
+    let bond = server.bonds.iter().find(|bond| bond.name == *place);
+    let is_it = |card: &&Nic| bond.map_or(card.name == *place, |bond| bond.members.contains(&card.name));
+    let cards: Vec<&Nic> = server.nics.iter().filter(is_it).collect();
+    let boot = cards.iter().any(|card| server.boot_nic().is_some_and(|boot| boot.name == card.name));
+    let switch = bond.map_or_else(|| cards.first()?.switch.as_ref(), |bond| Some(&bond.attach.first()?.switch));
+    fn at<'a>(name: &'a Name, switch: Option<&Name>, objects: &'a Objects) -> Option<(&'a Name, At<'a>)> {
+        Some((name, At::of(&objects.networks.get(name)?.spec, switch, objects)))
+    }
+    let own = binding.nics.iter().find(|of| of.name == nic.name).and_then(|of| of.address);
+    let untagged =
+        nic.untagged.as_ref().and_then(|name| at(name, switch, objects)).map(|(_, at)| at.addressing(own.or(nic.address), boot, metric));
+    let tagged =
+        |(name, at): (&Name, At<'_>)| Tagged { vlan: at.vlan, network: name.to_string(), addressing: at.addressing(None, false, metric) };
+    let vlans = nic.tagged.iter().filter_map(|name| at(name, switch, objects)).map(tagged).collect();
+    let macs = cards.iter().map(|card| card.mac.to_string()).collect();
+    Some(Link { name: nic.name.to_string(), macs, bond: bond.is_some(), boot, untagged, vlans })
+}
+
+/// A network, as it is at one switch.
+struct At<'a> {
+    vlan: u16,
+    role: Role,
+    gateway: Option<IpAddr>,
+    boot: Option<&'a Boot>,
+}
+
+impl<'a> At<'a> {
+    fn of(network: &'a NetworkSpec, switch: Option<&Name>, objects: &Objects) -> At<'a> {
+        let labels = switch.and_then(|name| objects.switches.get(name)).map(|switch| switch.meta.labels.clone()).unwrap_or_default();
+        match network.segments.iter().find(|segment| segment.switches.matches(&labels)) {
+            Some(s) => At { vlan: s.vlan.id(), role: network.role, gateway: s.gateway, boot: s.boot.as_ref() },
+            None => At { vlan: network.vlan.id(), role: network.role, gateway: network.gateway, boot: network.boot.as_ref() },
+        }
+    }
+
+    /// The card that the root is read over has its address by DHCP, a fixed one as well.
+    fn addressing(&self, address: Option<IpNet>, boots: bool, metric: u32) -> Addressing {
+        let fixed = address.filter(|_| !boots);
+        let same = |router: &IpAddr| fixed.is_some_and(|fixed| fixed.addr().is_ipv4() == router.is_ipv4());
+        let router = self.gateway.filter(|router| same(router) && self.role == Role::Service);
+        Addressing {
+            addresses: fixed.iter().map(ToString::to_string).collect(),
+            dhcp: fixed.is_none() && self.boot.is_some(),
+            gateway: router,
+            metric: if router.is_some() { metric } else { 0 },
+            mtu: self.boot.and_then(|boot| boot.mtu),
+            dns: self.boot.iter().flat_map(|boot| boot.dns.iter().map(|server| IpAddr::V4(*server))).collect(),
+            domain: self.boot.and_then(|boot| boot.domain.clone()),
+        }
+    }
+}
