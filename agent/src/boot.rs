@@ -1,4 +1,4 @@
-//! The work of the initrd, in its order: network, root, what the system needs to know.
+//! The work of the initrd, in its order: network, who this system is, root, what the system needs to know.
 //!
 //! Leaves out: becoming the system, which only process 1 can. Invariant: it ends with one line on its standard output, an outcome or words why not,
 //! even when it panics. Shown by `tests/guests.py`.
@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::command_line::{CommandLine, WrongParameter};
 use crate::console::{chain, say};
 use crate::controller::{Run, Said};
+use crate::exchange::{self, ExchangeError, Known};
 use crate::modules::Modules;
-use crate::network::{self, NetworkError};
+use crate::network::{self, Interface, NetworkError};
 use crate::root::{self, RootError};
 use crate::settle::{self, SettleError};
 
@@ -31,6 +32,8 @@ enum BootError {
     Parameter(#[from] WrongParameter),
     #[error(transparent)]
     Network(#[from] NetworkError),
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     #[error(transparent)]
     Root(#[from] RootError),
     #[error(transparent)]
@@ -55,9 +58,23 @@ fn boot() -> Result<Outcome, BootError> {
     let mut modules = Modules::of_this_initrd(line.clone());
     let (card, lease) = network::up(&line, &mut modules)?;
     tell(&mut run, "initrd");
+    let known = known(&line, &card)?;
     root::mount_all(&line, &mut modules)?;
     tell(&mut run, "root");
-    Ok(settle::settle(&line, &card, &lease)?)
+    Ok(settle::settle(&line, &card, &lease, known.as_ref())?)
+}
+
+/// The name is the kernel's before the root is mounted: NFS tells it to the server of the root.
+fn known(line: &CommandLine, card: &Interface) -> Result<Option<Known>, ExchangeError> {
+    let Some(exchange) = line.exchange()? else { return Ok(None) };
+    let known = exchange::ask(&exchange, &card.mac, line.patience())?;
+    let name = &known.identity.hostname;
+    if !name.is_empty()
+        && let Err(error) = rustix::system::sethostname(name.as_bytes())
+    {
+        say(&format!("the kernel does not take the name {name}: {error}"));
+    }
+    Ok(Some(known))
 }
 
 /// Only a hello is binding: what a controller says of a stage, just after it took over, may be that it does not know this start yet.

@@ -3,8 +3,9 @@
 //! Leaves out: parameters of the kernel and of the system, which are theirs. Invariant: what is wrong is said with what was found and what was
 //! expected, and only when it is used: a start with a wrong root can still tell the controller so. Shown by the tests below.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// RFC 1813, section 2.2: the port of an NFS server where none is named.
@@ -41,6 +42,16 @@ pub enum Root {
         sha256: [u8; 32],
         size: u64,
     },
+}
+
+/// Where a start asks who it is, and by which key it knows whom it asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    pub at: SocketAddr,
+    /// `/run/SERVER/TOKEN`
+    pub path: String,
+    /// Of the public key (SubjectPublicKeyInfo) of its certificate: RFC 7469, section 2.4.
+    pub sha256: [u8; 32],
 }
 
 /// How large the layer over the root may get.
@@ -96,6 +107,14 @@ impl CommandLine {
         self.value("embody.run").map(|url| url.trim_end_matches('/'))
     }
 
+    pub fn exchange_as_given(&self) -> Option<&str> {
+        self.value("embody.exchange")
+    }
+
+    pub fn exchange(&self) -> Result<Option<Exchange>, WrongParameter> {
+        self.exchange_as_given().map(str::parse).transpose()
+    }
+
     pub fn root_as_given(&self) -> Option<&str> {
         self.value("embody.root")
     }
@@ -134,10 +153,9 @@ impl CommandLine {
     /// machine-id(5).
     pub fn machine_id(&self) -> Result<Option<&str>, WrongParameter> {
         let Some(id) = self.value("embody.machine-id") else { return Ok(None) };
-        let is_one = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && id.bytes().any(|b| b != b'0');
         let wrong =
             || WrongParameter { name: "embody.machine-id", found: shown(Some(id)), expected: "32 small hexadecimal digits, not all 0" };
-        is_one.then_some(Some(id)).ok_or_else(wrong)
+        is_machine_id(id).then_some(Some(id)).ok_or_else(wrong)
     }
 
     /// The MAC that the firmware booted from, as PXELINUX writes it: the hardware type (01: Ethernet) first.
@@ -211,6 +229,15 @@ impl Root {
     }
 }
 
+impl FromStr for Exchange {
+    type Err = WrongParameter;
+
+    fn from_str(text: &str) -> Result<Self, WrongParameter> {
+        const EXPECTED: &str = "https://ADDRESS:PORT/run/SERVER/TOKEN,sha256=HEX";
+        exchange(text).ok_or_else(|| WrongParameter { name: "embody.exchange", found: shown(Some(text)), expected: EXPECTED })
+    }
+}
+
 impl std::fmt::Display for Size {
     /// As tmpfs(5) takes it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -233,6 +260,22 @@ pub fn is_hostname(name: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     name.len() <= 64 && name.split('.').all(is_label)
+}
+
+pub fn is_machine_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && id.bytes().any(|b| b != b'0')
+}
+
+fn exchange(text: &str) -> Option<Exchange> {
+    let (url, digest) = text.rsplit_once(",sha256=")?;
+    let (at, path) = url.strip_prefix("https://")?.split_once('/')?;
+    let path = path.trim_end_matches('/');
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic());
+    let (run, rest) = path.split_once('/')?;
+    if run != "run" || rest.split('/').count() != 2 || !rest.split('/').all(is_part) {
+        return None;
+    }
+    Some(Exchange { at: at.parse().ok()?, path: format!("/{path}"), sha256: digest_of(digest)? })
 }
 
 fn nfs(rest: &str) -> Option<Root> {
@@ -259,7 +302,8 @@ fn ram(rest: &str) -> Option<Root> {
 
 fn digest_of(hex: &str) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
+    // from_str_radix takes a sign.
+    if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     for (at, byte) in digest.iter_mut().enumerate() {
@@ -333,6 +377,24 @@ mod tests {
             let said = root(wrong).unwrap_err().to_string();
             assert!(said.contains("expected nfs:ADDRESS") && (wrong.is_empty() || said.contains(wrong)), "{said}");
         }
+    }
+
+    #[test]
+    fn whom_a_start_asks_who_it_is() {
+        let asked = |text: &str| CommandLine::parse(&format!("embody.exchange={text}")).exchange();
+        let Ok(Some(exchange)) = asked(&format!("https://10.0.0.1:8443/run/web-1/T,sha256={DIGEST}")) else { panic!() };
+        assert_eq!((exchange.at.to_string().as_str(), exchange.path.as_str()), ("10.0.0.1:8443", "/run/web-1/T"));
+        assert_eq!((exchange.sha256[0], exchange.sha256[31]), (0xe3, 0x55));
+        assert!(asked(&format!("https://[fd00::1]:8443/run/web-1/T/,sha256={DIGEST}")).is_ok());
+        assert_eq!(asked(""), Ok(None));
+        for wrong in ["http://10.0.0.1:1/run/a/T", "https://10.0.0.1/run/a/T", "https://name:1/run/a/T", "https://10.0.0.1:1/run/a"] {
+            let said = asked(&format!("{wrong},sha256={DIGEST}")).unwrap_err().to_string();
+            assert!(said.contains(wrong) && said.contains("expected https://ADDRESS:PORT/run/SERVER/TOKEN,sha256=HEX"), "{said}");
+        }
+        for wrong in ["https://10.0.0.1:1/run/a/T", "https://10.0.0.1:1/run/a/T,sha256=ab", "https://10.0.0.1:1/run/a/T,sha256=+"] {
+            assert!(asked(wrong).is_err(), "{wrong}");
+        }
+        assert!(asked(&format!("https://10.0.0.1:1/run/a/T,sha256={}", DIGEST.replace("e3", "+3"))).is_err(), "a sign is no digit");
     }
 
     #[test]

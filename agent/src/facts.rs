@@ -1,4 +1,5 @@
-//! What a start found out and hands on to the system: `/run/embody/agent.json`, for root alone, since it has the token of this start.
+//! What a start found out and hands on to the system: `/run/embody/agent.json`, for root alone, since it has the token of this start
+//! and its secret.
 //!
 //! Leaves out: addresses that the system may change afterwards; these are those of the start. Invariant: what one version writes the same version
 //! reads; both are one program. Shown by `tests/guests.py`.
@@ -15,6 +16,9 @@ const FILE: &str = "/run/embody/agent.json";
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Facts {
     pub run: Option<String>,
+    /// `embody.exchange`, as it was given, and the secret that this start made up.
+    pub exchange: Option<String>,
+    pub secret: Option<String>,
     /// `embody.root`, as it was given.
     pub root: String,
     pub interface: String,

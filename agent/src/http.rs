@@ -1,16 +1,24 @@
 //! The little of HTTP/1.1 (RFC 9112) that a start needs: a file or the rest of one, and words to the controller.
 //!
-//! Leaves out: names (addresses only), TLS, redirects, transfer codings, kept connections. Invariant: nothing waits longer than its timeout for the
-//! next byte, and no more than `HEAD_BYTES` of a head is held. Shown by the tests below, with a server that breaks off.
+//! Leaves out: names (addresses only), redirects, transfer codings, kept connections. Invariants: nothing waits longer than its timeout for the next
+//! byte, words and their answer are over within `WORDS_WITHIN`, and no more than `HEAD_BYTES` of a head and `MESSAGE_BYTES` of words is held; where a key
+//! is named, nothing is sent to a server that does not show it. Shown by the tests below, with a server that breaks off, and by those of `tls`.
 
 use std::io::{self, BufRead, BufReader, Read, Take, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use embody_protocol::MESSAGE_BYTES;
+
+use crate::tls::{self, Key};
 
 /// For a connection, and for each next byte: a server that is gone says nothing at all.
 const SILENCE: Duration = Duration::from_secs(20);
 /// For a few words to a controller that may be away: a start goes on without it.
 const WORDS_SILENCE: Duration = Duration::from_secs(5);
+/// For an answer that the controller may have to ask a switch for first.
+const ANSWER_SILENCE: Duration = Duration::from_secs(20);
+const WORDS_WITHIN: Duration = Duration::from_secs(60);
 const HEAD_BYTES: usize = 16 << 10;
 const HEADERS: usize = 64;
 
@@ -20,6 +28,10 @@ pub enum HttpError {
     Url(String),
     #[error("no connection to {at}")]
     Connect { at: SocketAddr, source: io::Error },
+    #[error("no TLS connection to {at}")]
+    Handshake { at: SocketAddr, source: io::Error },
+    #[error("{at} is not whom the command line names: the SHA-256 of its public key is {found}, expected {expected}")]
+    Key { at: SocketAddr, found: Key, expected: Key },
     #[error("{at} broke off")]
     BrokeOff { at: SocketAddr, source: io::Error },
     #[error("{at} answered something that is not HTTP/1.1: {what}")]
@@ -34,9 +46,9 @@ impl HttpError {
     /// Whether asking again may help: another answer is not to be had from a server that says that there is nothing.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Url(_) | Self::Another { .. } => false,
+            Self::Url(_) | Self::Another { .. } | Self::Key { .. } => false,
             Self::Status { status, .. } => *status >= 500 || matches!(status, 408 | 429),
-            Self::Connect { .. } | Self::BrokeOff { .. } | Self::NotHttp { .. } => true,
+            Self::Connect { .. } | Self::Handshake { .. } | Self::BrokeOff { .. } | Self::NotHttp { .. } => true,
         }
     }
 }
@@ -45,9 +57,16 @@ impl HttpError {
 pub struct Url {
     at: SocketAddr,
     path: String,
+    /// Of whom is asked over TLS; nothing: plain HTTP.
+    key: Option<Key>,
 }
 
 impl Url {
+    /// Asked over TLS, of whoever shows this key.
+    pub fn of_key(at: SocketAddr, path: String, key: Key) -> Self {
+        Self { at, path, key: Some(key) }
+    }
+
     pub fn parse(text: &str) -> Result<Self, HttpError> {
         let wrong = || HttpError::Url(text.chars().take(200).collect());
         let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
@@ -59,7 +78,55 @@ impl Url {
         if path.bytes().any(|b| !b.is_ascii_graphic()) {
             return Err(wrong());
         }
-        Ok(Self { at, path: if path.is_empty() { "/".to_owned() } else { path.to_owned() } })
+        Ok(Self { at, path: if path.is_empty() { "/".to_owned() } else { path.to_owned() }, key: None })
+    }
+}
+
+/// The octets of a connection. Reading ends at `until`, however little comes at a time.
+pub struct Wire {
+    stream: TcpStream,
+    until: Option<Instant>,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.until.is_some_and(|until| Instant::now() > until) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.stream.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+pub enum Stream {
+    Plain(Wire),
+    Secure(Box<tls::Secure>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.read(buffer),
+            Self::Secure(secure) => secure.read(buffer),
+        }
+    }
+}
+
+impl Stream {
+    fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(wire) => wire.write_all(octets),
+            Self::Secure(secure) => secure.write_all(octets).and_then(|()| secure.flush()),
+        }
     }
 }
 
@@ -68,19 +135,39 @@ struct Answer {
     status: u16,
     length: Option<u64>,
     range: Option<String>,
-    body: BufReader<TcpStream>,
+    body: BufReader<Stream>,
 }
 
 /// The status of an answer to words. Its body is not read.
 pub fn post(url: &Url, words: &str, kind: &str) -> Result<u16, HttpError> {
     let head = format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", words.len());
-    ask(url, "POST", &head, words.as_bytes(), WORDS_SILENCE).map(|answer| answer.status)
+    ask(url, "POST", &head, words.as_bytes(), WORDS_SILENCE, Some(WORDS_WITHIN)).map(|answer| answer.status)
+}
+
+/// What is answered to words; anything but 200 is an error.
+pub fn post_for_answer(url: &Url, words: &str, kind: &str) -> Result<Vec<u8>, HttpError> {
+    let at = url.at;
+    let head = format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", words.len());
+    let mut answer = ask(url, "POST", &head, words.as_bytes(), ANSWER_SILENCE, Some(WORDS_WITHIN))?;
+    if answer.status != 200 {
+        return Err(HttpError::Status { at, status: answer.status, expected: "200" });
+    }
+    let length = answer.length.filter(|length| *length <= MESSAGE_BYTES as u64);
+    let length = length.ok_or_else(|| HttpError::NotHttp { at, what: format!("no Content-Length up to {MESSAGE_BYTES}") })?;
+    let mut body = Vec::new();
+    let read = answer.body.by_ref().take(length).read_to_end(&mut body);
+    let source = match read {
+        Ok(read) if read as u64 == length => return Ok(body),
+        Ok(_) => io::ErrorKind::UnexpectedEof.into(),
+        Err(source) => source,
+    };
+    Err(HttpError::BrokeOff { at, source })
 }
 
 /// What is at a URL from an octet on: `size` octets in all.
-pub fn get(url: &Url, from: u64, size: u64) -> Result<Take<BufReader<TcpStream>>, HttpError> {
+pub fn get(url: &Url, from: u64, size: u64) -> Result<Take<BufReader<Stream>>, HttpError> {
     let range = if from > 0 { format!("Range: bytes={from}-\r\n") } else { String::new() };
-    let mut answer = ask(url, "GET", &range, &[], SILENCE)?;
+    let mut answer = ask(url, "GET", &range, &[], SILENCE, None)?;
     let not_http = |what: String| HttpError::NotHttp { at: url.at, what };
     let begins = match answer.status {
         200 => 0,
@@ -105,9 +192,10 @@ pub fn get(url: &Url, from: u64, size: u64) -> Result<Take<BufReader<TcpStream>>
     }
 }
 
-fn ask(url: &Url, method: &str, head: &str, body: &[u8], silence: Duration) -> Result<Answer, HttpError> {
+fn ask(url: &Url, method: &str, head: &str, body: &[u8], silence: Duration, within: Option<Duration>) -> Result<Answer, HttpError> {
     let at = url.at;
-    let mut stream = TcpStream::connect_timeout(&at, silence).map_err(|source| HttpError::Connect { at, source })?;
+    let until = within.map(|within| Instant::now() + within);
+    let stream = TcpStream::connect_timeout(&at, silence).map_err(|source| HttpError::Connect { at, source })?;
     let mut question = format!(
         "{method} {} HTTP/1.1\r\nHost: {at}\r\nUser-Agent: embody-agent/{}\r\nConnection: close\r\n{head}\r\n",
         url.path,
@@ -118,11 +206,16 @@ fn ask(url: &Url, method: &str, head: &str, body: &[u8], silence: Duration) -> R
     let broke_off = |source| HttpError::BrokeOff { at, source };
     stream.set_read_timeout(Some(silence)).map_err(broke_off)?;
     stream.set_write_timeout(Some(silence)).map_err(broke_off)?;
-    stream.write_all(&question).map_err(broke_off)?;
+    let wire = Wire { stream, until };
+    let mut stream = match url.key {
+        None => Stream::Plain(wire),
+        Some(key) => Stream::Secure(Box::new(tls::connect(at, wire, key)?)),
+    };
+    stream.send(&question).map_err(broke_off)?;
     answer(at, BufReader::with_capacity(64 << 10, stream))
 }
 
-fn answer(at: SocketAddr, mut body: BufReader<TcpStream>) -> Result<Answer, HttpError> {
+fn answer(at: SocketAddr, mut body: BufReader<Stream>) -> Result<Answer, HttpError> {
     let not_http = |what: &str| HttpError::NotHttp { at, what: what.to_owned() };
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -180,8 +273,11 @@ mod tests {
 
     #[test]
     fn urls() {
-        assert_eq!(Url::parse("http://10.0.0.1").unwrap(), Url { at: "10.0.0.1:80".parse().unwrap(), path: "/".to_owned() });
-        assert_eq!(Url::parse("http://[::1]:8080/a?b").unwrap(), Url { at: "[::1]:8080".parse().unwrap(), path: "/a?b".to_owned() });
+        assert_eq!(Url::parse("http://10.0.0.1").unwrap(), Url { at: "10.0.0.1:80".parse().unwrap(), path: "/".to_owned(), key: None });
+        assert_eq!(
+            Url::parse("http://[::1]:8080/a?b").unwrap(),
+            Url { at: "[::1]:8080".parse().unwrap(), path: "/a?b".to_owned(), key: None }
+        );
         for wrong in ["https://10.0.0.1/", "http://name/", "http://10.0.0.1/a b", "http://10.0.0.1/a\r\nX: y", "10.0.0.1"] {
             assert!(Url::parse(wrong).is_err(), "{wrong}");
         }

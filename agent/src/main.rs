@@ -10,6 +10,7 @@ mod command_line;
 mod console;
 mod controller;
 mod dhcp;
+mod exchange;
 mod facts;
 mod http;
 mod init;
@@ -19,6 +20,7 @@ mod network;
 mod root;
 mod run;
 mod settle;
+mod tls;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -12,12 +12,14 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use embody_protocol::Identity;
 use rustix::io::Errno;
 
 use crate::boot::Outcome;
 use crate::command_line::{CommandLine, WrongParameter};
 use crate::console::say;
 use crate::dhcp::Lease;
+use crate::exchange::Known;
 use crate::facts::Facts;
 use crate::network::Interface;
 use crate::root::NEW_ROOT;
@@ -46,17 +48,20 @@ pub enum SettleError {
 }
 
 /// From here on this process is in the new root.
-pub fn settle(line: &CommandLine, card: &Interface, lease: &Lease) -> Result<Outcome, SettleError> {
+pub fn settle(line: &CommandLine, card: &Interface, lease: &Lease, known: Option<&Known>) -> Result<Outcome, SettleError> {
+    let nobody = Identity::default();
+    let identity = known.map_or(&nobody, |known| &known.identity);
     let mut itself = File::open("/proc/self/exe").map_err(SettleError::Itself)?;
     enter()?;
     let has_systemd = SYSTEMD.iter().any(|path| Path::new(path).exists());
-    files::name(line.hostname()?, lease)?;
-    if let Some(id) = line.machine_id()? {
+    // What the exchange says wins over the command line.
+    files::name(said(&identity.hostname, line.hostname()?), lease)?;
+    if let Some(id) = said(&identity.machine_id, line.machine_id()?) {
         files::replace("/etc/machine-id", &format!("{id}\n"), 0o444)?;
     }
     files::name_servers(lease)?;
     cards::leave_alone(card, lease, has_systemd)?;
-    facts(line, card, lease).store().map_err(files::at("/run/embody/agent.json"))?;
+    facts(line, card, lease, known).store().map_err(files::at("/run/embody/agent.json"))?;
     copy_to(&mut itself, AGENT)?;
     if has_systemd {
         service()?;
@@ -78,8 +83,14 @@ fn enter() -> Result<(), SettleError> {
     rustix::process::chdir("/").map_err(SettleError::Enter)
 }
 
-fn facts(line: &CommandLine, card: &Interface, lease: &Lease) -> Facts {
+fn said<'a>(first: &'a str, then: Option<&'a str>) -> Option<&'a str> {
+    Some(first).filter(|first| !first.is_empty()).or(then)
+}
+
+fn facts(line: &CommandLine, card: &Interface, lease: &Lease, known: Option<&Known>) -> Facts {
     Facts {
+        exchange: known.and(line.exchange_as_given()).map(str::to_owned),
+        secret: known.map(|known| known.secret.clone()),
         run: line.run().map(str::to_owned),
         root: line.root_as_given().unwrap_or_default().to_owned(),
         interface: card.name.clone(),
