@@ -1,14 +1,15 @@
-//! What the controller hears of this start: its stages, that the system is up, or in words why not.
+//! What the controller hears of this start: its stages, that the system is up and still is, or in words why not.
 //!
 //! Leaves out: what the controller does with it. Invariant: a start never fails because its controller cannot be reached; only a hello is said until
-//! it is heard. Shown by the tests below and `tests/guests.py`.
+//! it is heard. Stages and failures are told plainly, since they may be what an exchange over TLS failed by; what needs the secret of a start is told to
+//! whom that was told. Shown by the tests below and `tests/guests.py`.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::command_line::CommandLine;
+use crate::command_line::{CommandLine, Exchange};
 use crate::console::{chain, say};
-use crate::http::{self, Url};
+use crate::http::{self, HttpError, Url};
 
 /// A stage is only told: a controller that is away does not hold a start up for longer.
 const STAGE_WITHIN: Duration = Duration::from_secs(10);
@@ -24,8 +25,10 @@ const GONE: u16 = 410;
 
 /// Where this start is told.
 #[derive(Debug, Clone)]
-pub struct Run {
-    base: String,
+pub enum Run {
+    /// Plain HTTP, below this URL.
+    Plain(String),
+    Secure(Exchange),
 }
 
 /// What became of what was said.
@@ -39,7 +42,7 @@ pub enum Said {
 
 impl Run {
     pub fn new(base: &str) -> Self {
-        Self { base: base.to_owned() }
+        Self::Plain(base.to_owned())
     }
 
     pub fn of_this_start() -> Option<Self> {
@@ -61,8 +64,21 @@ impl Run {
         self.tell("hello", facts, "application/json", None)
     }
 
+    /// Once: whoever says it says it again later anyway.
+    pub fn alive(&self, words: &str) -> Result<Said, String> {
+        let url = self.url("alive").map_err(|error| chain(&error))?;
+        once(&url, "alive", words, "application/json")
+    }
+
+    fn url(&self, what: &str) -> Result<Url, HttpError> {
+        match self {
+            Self::Plain(base) => Url::parse(&format!("{base}/{what}")),
+            Self::Secure(exchange) => Ok(exchange.url(what)),
+        }
+    }
+
     fn tell(&self, what: &str, words: &str, kind: &str, within: Option<Duration>) -> Said {
-        let url = match Url::parse(&format!("{}/{what}", self.base)) {
+        let url = match self.url(what) {
             Ok(url) => url,
             Err(error) => {
                 say(&format!("embody.run: {error}"));
@@ -73,14 +89,9 @@ impl Run {
         let mut again = AGAIN_MIN;
         let mut told = String::new();
         loop {
-            let trouble = match http::post(&url, words, kind) {
-                Ok(NO_CONTENT | 200) => return Said::Heard,
-                Ok(GONE) => {
-                    say(&format!("{what}: the controller says that another start of this server is the last one"));
-                    return Said::Superseded;
-                }
-                Ok(status) => format!("the controller answered {status}"),
-                Err(error) => chain(&error),
+            let trouble = match once(&url, what, words, kind) {
+                Ok(said) => return said,
+                Err(trouble) => trouble,
             };
             if told != trouble {
                 say(&format!("{what}: {trouble}; it is told again"));
@@ -93,6 +104,19 @@ impl Run {
             sleep(again);
             again = (again * 2).min(AGAIN_MAX);
         }
+    }
+}
+
+/// Heard or of no use any more; else in words why it was not heard.
+fn once(url: &Url, what: &str, words: &str, kind: &str) -> Result<Said, String> {
+    match http::post(url, words, kind) {
+        Ok(NO_CONTENT | 200) => Ok(Said::Heard),
+        Ok(GONE) => {
+            say(&format!("{what}: the controller says that another start of this server is the last one"));
+            Ok(Said::Superseded)
+        }
+        Ok(status) => Err(format!("the controller answered {status}")),
+        Err(error) => Err(chain(&error)),
     }
 }
 

@@ -1,17 +1,18 @@
-//! `embody-agent run`, in the system: says hello once the system is up.
+//! `embody-agent run`, in the system: says hello once the system is up and, where there was an exchange, every half minute that it still is.
 //!
-//! Leaves out: what is reported after that. Invariant: it ends only when the controller heard it, or said that another start is the last one; whether
-//! units failed is told and holds nothing up. Shown by `tests/guests.py`.
+//! Leaves out: what is reported after that. Invariant: it ends only when the controller heard a plain hello, or said that another start is the last one;
+//! whether units failed is told and holds nothing up, and a controller that is away ends nothing. Shown by `tests/guests.py`.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use embody_protocol::{ALIVE_EVERY_S, Alive, Hello};
 
-use crate::console::say;
-use crate::controller::Run;
+use crate::command_line::Exchange;
+use crate::console::{chain, say};
+use crate::controller::{Run, Said};
 use crate::facts::Facts;
 
 const UP_WITHIN: Duration = Duration::from_secs(600);
@@ -20,26 +21,15 @@ const INIT_WITHIN: Duration = Duration::from_secs(60);
 /// As proc_pid_exe(5) shows a program whose file is gone.
 const INITRDS: &str = "/init (deleted)";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// sd_booted(3)
 const SYSTEMD_RUNS: &str = "/run/systemd/system";
 
-/// What is known of a system that is up.
-#[derive(Serialize)]
-struct Hello {
-    hostname: String,
-    machine_id: Option<String>,
-    /// Of the kernel: another one after each start.
-    boot_id: Option<String>,
-    /// As `systemctl is-system-running` says it; none: there is no systemd.
-    state: Option<String>,
-    /// As `systemctl list-units --failed` names them.
-    failed_units: Vec<String>,
-    interface: String,
-    mac: String,
-    address: std::net::Ipv4Addr,
-    kernel: String,
-    agent: &'static str,
-}
+/// Between two tries while nobody hears them: soon enough after a controller came back.
+const ALIVE_AGAIN_MAX: Duration = Duration::from_secs(120);
+const ALIVE_EVERY: Duration = Duration::from_secs(ALIVE_EVERY_S);
+/// linux/magic.h
+const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 
 pub fn main() -> ExitCode {
     let facts = match Facts::load() {
@@ -49,7 +39,15 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Some(run) = facts.run.as_deref().map(Run::new) else {
+    let exchange = match facts.exchange.as_deref().map(str::parse::<Exchange>).transpose() {
+        Ok(exchange) => exchange,
+        Err(error) => {
+            say(&chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let stays = exchange.is_some();
+    let Some(run) = exchange.map(Run::Secure).or_else(|| facts.run.as_deref().map(Run::new)) else {
         say("the command line had no embody.run: nobody is told that this system is up");
         return ExitCode::SUCCESS;
     };
@@ -57,23 +55,68 @@ pub fn main() -> ExitCode {
         say("the system's init is not run: hello is not said");
         return ExitCode::FAILURE;
     }
+    let secret = facts.secret.clone().unwrap_or_default();
+    let said = run.hello(&serde_json::to_string(&hello(facts)).unwrap_or_default());
+    say(&format!("hello: {said:?}"));
+    if stays && said == Said::Heard {
+        stay(&run, &secret);
+    }
+    ExitCode::SUCCESS
+}
+
+fn hello(facts: Facts) -> Hello {
     let state = Path::new(SYSTEMD_RUNS).exists().then(state_once_up);
     let system = rustix::system::uname();
-    let hello = Hello {
+    Hello {
+        secret: facts.secret.unwrap_or_default(),
         hostname: system.nodename().to_string_lossy().into_owned(),
         machine_id: word("/etc/machine-id"),
-        boot_id: word("/proc/sys/kernel/random/boot_id"),
+        boot_id: word(BOOT_ID),
         failed_units: state.is_some().then(failed_units).unwrap_or_default(),
         state,
         interface: facts.interface,
         mac: facts.mac,
-        address: facts.address,
+        address: Some(facts.address.into()),
         kernel: system.release().to_string_lossy().into_owned(),
-        agent: env!("CARGO_PKG_VERSION"),
-    };
-    let said = run.hello(&serde_json::to_string(&hello).unwrap_or_default());
-    say(&format!("hello: {said:?}"));
-    ExitCode::SUCCESS
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Until another start is the last one. Trouble is said once, and that it is over.
+fn stay(run: &Run, secret: &str) {
+    let mut pause = ALIVE_EVERY;
+    let mut told = None;
+    loop {
+        sleep(pause);
+        let (written, written_most) = written();
+        let alive = Alive { secret: secret.to_owned(), boot_id: word(BOOT_ID), written, written_most };
+        match run.alive(&serde_json::to_string(&alive).unwrap_or_default()) {
+            Ok(Said::Superseded) => return,
+            Ok(_) => {
+                if told.take().is_some() {
+                    say("alive: the controller hears it again");
+                }
+                pause = ALIVE_EVERY;
+            }
+            Err(trouble) => {
+                if told.as_ref() != Some(&trouble) {
+                    say(&format!("alive: {trouble}; it is told again"));
+                    told = Some(trouble);
+                }
+                pause = (pause * 2).min(ALIVE_AGAIN_MAX);
+            }
+        }
+    }
+}
+
+/// An overlayfs tells how full the file system of its upper layer is (ovl_statfs of Linux): that is the memory of `root::overlay`.
+fn written() -> (u64, u64) {
+    let Ok(fs) = rustix::fs::statfs("/") else { return (0, 0) };
+    if u64::try_from(fs.f_type) != Ok(OVERLAYFS_MAGIC) {
+        return (0, 0);
+    }
+    let size = u64::try_from(fs.f_bsize).unwrap_or_default();
+    (fs.f_blocks.saturating_sub(fs.f_bfree).saturating_mul(size), fs.f_blocks.saturating_mul(size))
 }
 
 /// Where there is no systemd this is begun before process 1 becomes the system's init: until then it is the initrd's, whose file is gone.

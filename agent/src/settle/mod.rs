@@ -113,13 +113,20 @@ fn copy_to(itself: &mut File, path: &str) -> Result<(), SettleError> {
     copy.set_permissions(Permissions::from_mode(0o755)).map_err(SettleError::Itself)
 }
 
-/// In /run: it is of this start, and nothing of it stays in an image that is made of this system.
-fn service() -> Result<(), SettleError> {
-    let unit = format!(
+/// In /run: it is of this start, and nothing of it stays in an image that is made of this system. It reads its facts, which are root's, looks at the
+/// system, asks systemd and says words over TCP, and may do nothing else.
+fn unit() -> String {
+    format!(
         "[Unit]\nDescription=Tells the controller that this system is up\nAfter=network.target\n\n\
-         [Service]\nExecStart={AGENT} run\nRestart=on-failure\nRestartSec=10\n"
-    );
-    files::replace(UNIT, &unit, 0o644)?;
+         [Service]\nExecStart={AGENT} run\nRestart=on-failure\nRestartSec=10\nTimeoutStopSec=5\n\
+         CapabilityBoundingSet=\nNoNewPrivileges=yes\nProtectSystem=strict\nProtectHome=yes\nProtectKernelModules=yes\n\
+         RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\nRestrictNamespaces=yes\nMemoryDenyWriteExecute=yes\nLockPersonality=yes\n\
+         SystemCallArchitectures=native\nLimitCORE=0\n"
+    )
+}
+
+fn service() -> Result<(), SettleError> {
+    files::replace(UNIT, &unit(), 0o644)?;
     fs::create_dir_all(WANTED).map_err(files::at(WANTED))?;
     let link = format!("{WANTED}/embody-agent.service");
     match std::os::unix::fs::symlink(UNIT, &link) {
