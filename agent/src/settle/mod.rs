@@ -1,11 +1,12 @@
-//! What the system of the new root is told before it starts: its name, its address, and how to leave the card of its root alone.
+//! What the system of the new root is told before it starts: its name, its links, how to leave the card of its root alone, and files of its own.
 //!
-//! Leaves out: other cards, users, keys, which are the persona's. Invariant: paths are those of the new root and cannot lead out of it, since this
+//! Leaves out: what they are to be, which the command line and the exchange say. Invariant: paths are those of the new root and cannot lead out of it, since this
 //! process made it its root; files of the image are replaced, never written through a link that leads elsewhere. What cannot be written is an error,
 //! except where it is said that the system may live without. Shown by the tests of `files` and `tests/guests.py`.
 
 mod cards;
 mod files;
+mod given;
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -39,6 +40,10 @@ pub enum SettleError {
     Parameter(#[from] WrongParameter),
     #[error("{path} of the root cannot be written")]
     Write { path: String, source: io::Error },
+    #[error("the path `{0}` of a file is refused: expected one from / to a file, without `..`")]
+    Path(String),
+    #[error("{path} cannot have the {what} `{name}`: the root has none of this name")]
+    NoSuch { path: String, what: &'static str, name: String },
     #[error("the root cannot be entered")]
     Enter(#[source] Errno),
     #[error("the first program cannot be copied into the root")]
@@ -66,6 +71,7 @@ pub fn settle(line: &CommandLine, card: &Interface, lease: &Lease, known: Option
     if has_systemd {
         service()?;
     }
+    given::write_all(Path::new("/"), &identity.files)?;
     Ok(Outcome { init: init(line)?, has_systemd, is_read_only: line.is_read_only() })
 }
 
