@@ -61,6 +61,25 @@ pub struct Lease {
     pub hostname: Option<String>,
 }
 
+#[cfg(test)]
+impl Lease {
+    pub fn at(address: Ipv4Addr, prefix: u8) -> Self {
+        Self {
+            server: Ipv4Addr::UNSPECIFIED,
+            address,
+            prefix,
+            routes: Vec::new(),
+            routers: Vec::new(),
+            name_servers: Vec::new(),
+            domain: None,
+            time_servers: Vec::new(),
+            mtu: None,
+            seconds: None,
+            hostname: None,
+        }
+    }
+}
+
 struct Client<'a> {
     socket: UdpSocket,
     interface: &'a str,

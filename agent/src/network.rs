@@ -130,6 +130,11 @@ fn mac_of(card: &Interface) -> Option<Mac> {
     parts.try_into().ok()
 }
 
+/// Of all interfaces.
+pub fn names() -> Vec<String> {
+    interfaces(Path::new(INTERFACES)).into_iter().map(|(interface, _)| interface.name).collect()
+}
+
 /// Each interface, and whether it is a loopback, an Ethernet card, or something else.
 fn interfaces(directory: &Path) -> Vec<(Interface, &'static str)> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };

@@ -5,9 +5,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use embody_protocol::Link;
 
 use super::SettleError;
 use crate::console::say;
@@ -72,10 +74,11 @@ fn hosts_with(hosts: &str, name: &str, domain: Option<&str>) -> Option<String> {
     Some(hosts + &format!("127.0.1.1 {names}\n"))
 }
 
-/// Where the image names none. A link into /run is that of a service, which replaces what is there once it runs.
-pub(super) fn name_servers(lease: &Lease) -> Result<(), SettleError> {
+/// Where the image names none: those of the networks, in their order, then those of DHCP. A link into /run is that of a service, which replaces what is there once it runs.
+pub(super) fn name_servers(lease: &Lease, links: &[Link]) -> Result<(), SettleError> {
     const PATH: &str = "/etc/resolv.conf";
-    let Some(text) = resolv_conf(&lease.name_servers, lease.domain.as_deref()) else { return Ok(()) };
+    let (servers, domain) = names(lease, links);
+    let Some(text) = resolv_conf(&servers, domain) else { return Ok(()) };
     if fs::read_to_string(PATH).is_ok_and(|found| found.lines().any(|line| !line.trim().is_empty() && !line.starts_with(['#', ';']))) {
         return Ok(());
     }
@@ -85,7 +88,20 @@ pub(super) fn name_servers(lease: &Lease) -> Result<(), SettleError> {
     }
 }
 
-fn resolv_conf(servers: &[Ipv4Addr], domain: Option<&str>) -> Option<String> {
+fn names<'a>(lease: &'a Lease, links: &'a [Link]) -> (Vec<IpAddr>, Option<&'a str>) {
+    let networks = || links.iter().flat_map(|link| link.untagged.iter().chain(link.vlans.iter().map(|tagged| &tagged.addressing)));
+    let mut servers = Vec::new();
+    for server in networks().flat_map(|network| network.dns.iter().copied()).chain(lease.name_servers.iter().map(|server| (*server).into()))
+    {
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    let domain = networks().find_map(|network| network.domain.as_deref()).filter(|domain| !domain.is_empty());
+    (servers, domain.or(lease.domain.as_deref()))
+}
+
+fn resolv_conf(servers: &[IpAddr], domain: Option<&str>) -> Option<String> {
     let mut text = String::new();
     if servers.is_empty() {
         return None;
@@ -116,6 +132,10 @@ fn absolute(directory: &Path, to: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use embody_protocol::Addressing;
+
     use super::*;
 
     #[test]
@@ -127,8 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn name_servers_of_the_networks_come_before_those_of_dhcp() {
+        let [own, both, dhcp] = [1, 2, 3].map(|n| Ipv4Addr::new(10, 0, 0, n));
+        let said = Addressing { dns: vec![own.into(), both.into()], domain: Some("own".to_owned()), ..Addressing::default() };
+        let links = [Link::default(), Link { untagged: Some(said), ..Link::default() }];
+        let lease = Lease { name_servers: vec![both, dhcp], domain: Some("dhcp".to_owned()), ..Lease::at(own, 24) };
+        assert_eq!(names(&lease, &links), (vec![own.into(), both.into(), dhcp.into()], Some("own")));
+        assert_eq!(names(&lease, &[]), (vec![both.into(), dhcp.into()], Some("dhcp")));
+    }
+
+    #[test]
     fn resolv_conf_has_what_it_can_hold() {
-        let servers: Vec<Ipv4Addr> = (1..=4).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+        let servers: Vec<IpAddr> = (1..=4).map(|n| Ipv4Addr::new(10, 0, 0, n).into()).collect();
         let text = resolv_conf(&servers, Some("x")).unwrap();
         assert_eq!(text, "search x\nnameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\n");
         assert_eq!(resolv_conf(&[], Some("x")), None);

@@ -7,9 +7,13 @@
 mod cards;
 mod files;
 mod given;
+mod ifupdown;
+mod links;
+mod networkd;
 
 use std::fs::{self, File, Permissions};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -17,12 +21,12 @@ use embody_protocol::Identity;
 use rustix::io::Errno;
 
 use crate::boot::Outcome;
-use crate::command_line::{CommandLine, WrongParameter};
+use crate::command_line::{CommandLine, Root, WrongParameter};
 use crate::console::say;
 use crate::dhcp::Lease;
 use crate::exchange::Known;
 use crate::facts::Facts;
-use crate::network::Interface;
+use crate::network::{self, Interface};
 use crate::root::NEW_ROOT;
 
 /// In the new root: what is in /run may be forbidden to run.
@@ -40,6 +44,8 @@ pub enum SettleError {
     Parameter(#[from] WrongParameter),
     #[error("{path} of the root cannot be written")]
     Write { path: String, source: io::Error },
+    #[error("the controller says of the link {link} the {what} `{found}`: expected {expected}")]
+    Link { link: String, what: &'static str, found: String, expected: &'static str },
     #[error("the path `{0}` of a file is refused: expected one from / to a file, without `..`")]
     Path(String),
     #[error("{path} cannot have the {what} `{name}`: the root has none of this name")]
@@ -56,6 +62,7 @@ pub enum SettleError {
 pub fn settle(line: &CommandLine, card: &Interface, lease: &Lease, known: Option<&Known>) -> Result<Outcome, SettleError> {
     let nobody = Identity::default();
     let identity = known.map_or(&nobody, |known| &known.identity);
+    let links = links::ready(&identity.links, &card.mac, &network::names())?;
     let mut itself = File::open("/proc/self/exe").map_err(SettleError::Itself)?;
     enter()?;
     let has_systemd = SYSTEMD.iter().any(|path| Path::new(path).exists());
@@ -64,8 +71,8 @@ pub fn settle(line: &CommandLine, card: &Interface, lease: &Lease, known: Option
     if let Some(id) = said(&identity.machine_id, line.machine_id()?) {
         files::replace("/etc/machine-id", &format!("{id}\n"), 0o444)?;
     }
-    files::name_servers(lease)?;
-    cards::leave_alone(card, lease, has_systemd)?;
+    files::name_servers(lease, &identity.links)?;
+    cards::set_up(card, lease, &links, root_server(line), has_systemd)?;
     facts(line, card, lease, known).store().map_err(files::at("/run/embody/agent.json"))?;
     copy_to(&mut itself, AGENT)?;
     if has_systemd {
@@ -87,6 +94,13 @@ fn enter() -> Result<(), SettleError> {
     rustix::mount::mount_bind("/run", format!("{NEW_ROOT}/run")).map_err(SettleError::Enter)?;
     rustix::process::chroot(NEW_ROOT).map_err(SettleError::Enter)?;
     rustix::process::chdir("/").map_err(SettleError::Enter)
+}
+
+fn root_server(line: &CommandLine) -> Option<Ipv4Addr> {
+    match line.root() {
+        Ok(Root::Nfs { address, .. }) => Some(address),
+        _ => None,
+    }
 }
 
 fn said<'a>(first: &'a str, then: Option<&'a str>) -> Option<&'a str> {
