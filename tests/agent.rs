@@ -2,7 +2,7 @@
 //!
 //! The kernel is this machine's, the initrd is made of it here by embody's own builder, with the agent that this build made. Leaves out: the controller's
 //! side, firmware and switches (`tests/machines.rs`). A few scenarios run each time, all of them with `--long`: the failures wait half a minute each
-//! before the machine starts anew. Peers: QEMU, python3, squashfs-tools, busybox-static, cpio, OVMF, and a kernel in `/boot` with its modules.
+//! before the machine starts anew. Peers: QEMU, python3, squashfs-tools, busybox-static, cpio, openssl, OVMF, and a kernel in `/boot` with its modules.
 
 #[path = "nfs/common.rs"]
 #[allow(dead_code, reason = "the tests of the server use the rest")]
@@ -29,7 +29,7 @@ use initrd::Kernel;
 
 /// What the scenarios need of a kernel.
 const MODULES: [&str; 5] = ["virtio_net", "vmxnet3", "nfsv3", "overlay", "squashfs"];
-const PEERS: [&str; 5] = ["python3", "qemu-system-x86_64", "mksquashfs", "busybox", "cpio"];
+const PEERS: [&str; 6] = ["python3", "qemu-system-x86_64", "mksquashfs", "busybox", "cpio", "openssl"];
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("agent/tests/guests.py")
@@ -99,6 +99,12 @@ async fn a_root_over_nfs() {
 async fn what_is_not_what_was_asked_for_is_never_mounted() {
     let Some(start) = start() else { return };
     runs(start, &["test_wrong_digest"], None).await;
+}
+
+#[tokio::test]
+async fn a_system_asks_over_tls_who_it_is() {
+    let Some(start) = start() else { return };
+    runs(start, &["test_exchange", "test_exchange_with_another"], None).await;
 }
 
 #[tokio::test]

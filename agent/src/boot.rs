@@ -69,10 +69,11 @@ fn known(line: &CommandLine, card: &Interface) -> Result<Option<Known>, Exchange
     let Some(exchange) = line.exchange()? else { return Ok(None) };
     let known = exchange::ask(&exchange, &card.mac, line.patience())?;
     let name = &known.identity.hostname;
-    if !name.is_empty()
-        && let Err(error) = rustix::system::sethostname(name.as_bytes())
-    {
-        say(&format!("the kernel does not take the name {name}: {error}"));
+    if !name.is_empty() {
+        match rustix::system::sethostname(name.as_bytes()) {
+            Ok(()) => say(&format!("this system is {name}")),
+            Err(error) => say(&format!("the kernel does not take the name {name}: {error}")),
+        }
     }
     Ok(Some(known))
 }

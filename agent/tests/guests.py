@@ -1,100 +1,32 @@
 #!/usr/bin/env python3
 """Real kernels start with a real initrd, in QEMU, against a controller that only records: what the agent does is seen from outside.
 
-Needs qemu-system-x86_64, mksquashfs, busybox (static), cpio, a kernel and an initrd of it; `tests/agent.rs` of embody makes these, and starts this:
+Needs qemu-system-x86_64, mksquashfs, busybox (static), cpio, openssl, a kernel and an initrd of it; `tests/agent.rs` of embody makes these, and starts this:
 
     guests.py KERNEL INITRD [SCENARIO...]
     guests.py --system DIRECTORY          makes DIRECTORY/system, which a server of NFS can give as the root
 
-Each scenario is a function below whose name begins with `test_`; its text says what is claimed. Nothing of the machine is changed, and what is started
-is ended.
+With EMBODY_DEBIAN=DIRECTORY, what `mmdebstrap --variant=minbase --include=systemd-sysv,udev,dbus,iproute2,kmod,ifupdown bookworm DIRECTORY` makes, links
+are set up by a real system as well. Each scenario is a function below whose name begins with `test_`; its text says what is claimed. Nothing of the
+machine is changed, and what is started is ended.
 """
 import hashlib
-import http.server
 import os
 import pathlib
 import shutil
-import socketserver
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-MAC = "52:54:00:12:34:56"
+sys.dont_write_bytecode = True
+from controllers import HOST, MAC, TAP, Controller, Exchange, identity, links  # noqa: E402: it lies beside this file
+
 BOOTIF = "BOOTIF=01-" + MAC.replace(":", "-")
 MACHINE_ID = "0123456789abcdef0123456789abcdef"
-HOST = "10.0.2.2"  # as QEMU's user network calls the machine that it runs on
-# With EMBODY_TAP=tap0 guests are on that interface instead, which has the address HOST, and on which a DHCP server answers that is none of QEMU's.
-TAP = os.environ.get("EMBODY_TAP")
 NETWORK = f"tap,id=n,ifname={TAP},script=no,downscript=no" if TAP else "user,id=n"
 KERNEL, INITRD = "", ""
 REBOOT_AFTER = 30
-
-
-class Controller(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    """Records what it is told, and gives one file, as badly as it is asked to."""
-
-    daemon_threads = True
-
-    def __init__(self, content=b"", statuses=None, break_after=None):
-        super().__init__((HOST if TAP else "127.0.0.1", 0), Answer)
-        self.content, self.statuses, self.break_after = content, statuses or {}, break_after
-        self.told, self.ranges, self.begun = [], [], time.monotonic()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def base(self):
-        return f"http://{HOST}:{self.server_port}"
-
-    def words(self, what):
-        return [body for (path, body, _) in self.told if path.endswith(what)]
-
-    def when(self, what):
-        return next((at for (path, _, at) in self.told if path.endswith(what)), None)
-
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        server = self.server
-        server.told.append((self.path, body, time.monotonic() - server.begun))
-        what = self.path.rsplit("/", 1)[1]
-        statuses = server.statuses.get(what, [])
-        status = statuses.pop(0) if statuses else 204
-        self.send_response(status)
-        if status != 204:
-            self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_GET(self):
-        content, begin = self.server.content, 0
-        asked = self.headers.get("Range")
-        self.server.ranges.append(asked)
-        if self.path != "/root.squashfs":
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if asked:
-            begin = int(asked.removeprefix("bytes=").split("-")[0])
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(content) - begin))
-        self.end_headers()
-        end = len(content)
-        if self.server.break_after:
-            end = min(end, begin + self.server.break_after)
-        self.wfile.write(content[begin:end])
-        if end < len(content):
-            self.close_connection = True
 
 
 class Guest:
@@ -173,6 +105,8 @@ echo "SYSTEM mounts $(cut -d' ' -f2 /proc/mounts | tr '\\n' ' ')"
 echo "SYSTEM address $(ip -4 -o addr show scope global) route $(ip route show default)"
 echo "SYSTEM interfaces $(cat /etc/network/interfaces.d/embody)"
 echo "SYSTEM agent.json $(stat -c %a /run/embody/agent.json) run $(stat -c %a /run)"
+echo "SYSTEM time $(date +%s)"
+echo "SYSTEM given $(stat -c '%a %u %g' /etc/app.conf) $(cat /etc/app.conf) ssh $(stat -c '%a %u' /home/w/.ssh)"
 echo "SYSTEM setuid $(stat -c %a /bin/su-like) escape $(cat /etc/escape 2>&1)"
 touch /written && echo "SYSTEM writes"
 free -m
@@ -186,11 +120,13 @@ def system(directory, init=INIT):
     for path in ["bin", "sbin", "etc/network", "proc", "sys", "dev", "run", "usr", "var"]:
         (root / path).mkdir(parents=True)
     shutil.copy(shutil.which("busybox"), root / "bin/busybox")
-    for applet in ["sh", "cat", "echo", "stat", "grep", "cut", "tr", "ip", "touch", "sleep", "mount", "free"]:
+    for applet in ["sh", "cat", "echo", "stat", "grep", "cut", "tr", "ip", "touch", "sleep", "mount", "free", "date"]:
         (root / "bin" / applet).symlink_to("busybox")
     (root / "bin/su-like").write_text("")
     (root / "bin/su-like").chmod(0o4755)
     (root / "etc/hostname").write_text("image\n")
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nwww-data:x:33:33::/:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nadm:x:4:\n")
     (root / "etc/network/interfaces").write_text("source /etc/network/interfaces.d/*\n")
     # Links that lead out of the image, were they followed from outside of it.
     (root / "etc/machine-id").symlink_to("/init")
@@ -230,6 +166,15 @@ def ram(controller, digest=None, size=None, url="root.squashfs"):
 
 def line(controller, root, more=""):
     return f"embody.run={controller.base}/run/web-1/TOKEN {root} {BOOTIF} embody.hostname=web-1 embody.machine-id={MACHINE_ID} {more}"
+
+
+def cards(count):
+    """More cards, with no cable to anywhere. Those without a speed are no members of an aggregation by LACP."""
+    more = []
+    for n in range(count):
+        card = f"virtio-net-pci,netdev=o{n},mac=52:54:00:00:00:0{n},speed=1000,duplex=full,romfile="
+        more += ["-netdev", f"hubport,id=o{n},hubid={n}", "-device", card]
+    return more
 
 
 def is_in(text, *all_of):
@@ -291,10 +236,7 @@ def test_ovmf(directory):
 def test_the_card_of_bootif(directory):
     """Of several cards, that which the firmware booted from; the others are not touched."""
     controller = Controller(squashfs(directory))
-    others = []
-    for n in range(3):
-        others += ["-netdev", f"hubport,id=o{n},hubid={n}", "-device", f"virtio-net-pci,netdev=o{n},mac=52:54:00:00:00:0{n},romfile="]
-    with Guest("several", line(controller, ram(controller)), card="vmxnet3", more=others) as guest:
+    with Guest("several", line(controller, ram(controller)), card="vmxnet3", more=cards(3)) as guest:
         comes_up(guest, controller)
         is_in(guest.console(), f"MAC {MAC} has a carrier")
         is_in(controller.words("/hello")[0], MAC)
@@ -462,6 +404,134 @@ def test_read_only_and_other_init(directory):
         guest.type("touch /x; grep ' / ' /proc/mounts\n")
         guest.wait_for(lambda: "overlay / overlay ro" in guest.console(), 20)
         is_in(guest.console(), "Read-only file system", "overlay / overlay ro")
+
+
+def test_exchange(directory):
+    """Who it is, it asks over TLS and before the root is mounted; hello and alive go the same way, until another start is the last one."""
+    controller = Controller(squashfs(directory))
+    exchange = Exchange(directory, identity(), statuses={"identity": [503, 503], "alive": [204, 410]})
+    more = cards(2) + ["-rtc", "base=2010-01-01"]
+    with Guest("exchange", line(controller, ram(controller), exchange.parameter()), more=more) as guest:
+        guest.wait_for(lambda: exchange.words("/hello"), 150)
+        guest.wait_for(lambda: "SYSTEM writes" in guest.console(), 60)
+        console = guest.console()
+        assert [path for (path, _, _) in controller.told] == ["/run/web-1/TOKEN/stage/initrd", "/run/web-1/TOKEN/stage/root"], controller.told
+        questions, hello = exchange.said("/identity"), exchange.said("/hello")[0]
+        secret = questions[0]["secret"]
+        assert questions == [{"secret": secret, "mac": MAC}] * 3 and len(secret) == 32, questions
+        assert (hello["secret"], hello["hostname"], hello["machine_id"]) == (secret, "web-9", "9" * 32), hello
+        assert 0 < console.index("embody: this system is web-9") < console.index("the root is mounted"), "the name comes after the root"
+        is_in(console, "SYSTEM pid 1 name web-9 file web-9", f"SYSTEM machine-id {'9' * 32} mode 444", "agent.json 600 run 755")
+        is_in(console, "SYSTEM given 640 33 4 as-given ssh 700 33", "auto mac/52:54:00:00:00:00/1=card-front\niface card-front inet static")
+        is_in(console, "auto san.40", "ip link add link eth0 name $IFACE type vlan id 40", "the clock is set")
+        assert "card-none" not in console and secret not in console and "as-given" not in console.split("SYSTEM", 1)[0]
+        told = int(console.split("SYSTEM time ")[1].split()[0])
+        assert abs(told - time.time()) < 120, told
+        guest.wait_for(lambda: "alive: the controller says that another start of this server is the last one" in guest.console(), 90)
+        alive = exchange.said("/alive")
+        assert len(alive) == 2 and alive[0]["secret"] == secret and 0 < alive[0]["written"] < alive[0]["written_most"], alive
+        print(f"    alive: {alive[0]['written']} of {alive[0]['written_most']} octets written")
+
+
+def test_exchange_refused(directory):
+    """A controller that refuses a start is told so, the ordinary way."""
+    controller, exchange = Controller(), Exchange(directory, {}, statuses={"identity": [403]})
+    with Guest("refused", line(controller, "embody.root=nfs:10.0.2.2:/x", exchange.parameter())) as guest:
+        fails(guest, controller, "does not say who this system is (403)")
+
+
+def test_exchange_with_another(directory):
+    """Whoever shows another key is told nothing."""
+    controller, exchange = Controller(), Exchange(directory, {})
+    with Guest("another", line(controller, "embody.root=nfs:10.0.2.2:/x", exchange.parameter("ab" * 32))) as guest:
+        fails(guest, controller, f"is not whom the command line names: the SHA-256 of its public key is {exchange.sha256}, expected ababab")
+        assert not exchange.told, exchange.told
+
+
+REPORT = """#!/bin/sh
+exec >/dev/console 2>&1
+report() {
+    echo "REPORT $1 begins"
+    ip -br link; ip -br -4 address; ip route; cat /proc/net/bonding/up
+    networkctl --no-pager list 2>/dev/null
+    echo "REPORT $1 ends"
+}
+sleep 5
+report start
+for restart in $RESTARTS; do $(echo $restart | tr + ' '); sleep 5; report $restart; done
+systemctl --no-pager list-units --failed --plain
+systemctl show -p SubState embody-agent
+echo "REPORT agent $(grep VmRSS /proc/$(systemctl show --value -p MainPID embody-agent)/status)"
+echo "REPORT hostname $(hostname) at $(date +%s)"
+systemctl poweroff
+"""
+REPORT_UNIT = """[Unit]
+After=network.target embody-agent.service
+[Service]
+Type=simple
+Environment="RESTARTS=%s"
+ExecStart=/report
+"""
+
+
+def debian(directory, service, restarts):
+    """A system with systemd of the tree that EMBODY_DEBIAN names, which starts this service for its links and tells of them on its console."""
+    root = pathlib.Path(directory) / "debian"
+    subprocess.run(["cp", "-a", os.environ["EMBODY_DEBIAN"], root], check=True)
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    (root / "report").write_text(REPORT)
+    (root / "report").chmod(0o755)
+    (root / "etc/systemd/system/report.service").write_text(REPORT_UNIT % restarts)
+    (wants / "report.service").symlink_to("/etc/systemd/system/report.service")
+    if service == "networkd":
+        (wants / "systemd-networkd.service").symlink_to("/lib/systemd/system/systemd-networkd.service")
+    release = pathlib.Path(KERNEL).name.removeprefix("vmlinuz-")
+    for part in ["kernel/net/8021q", "kernel/net/802", "kernel/net/llc", "kernel/net/tls", "kernel/drivers/net/bonding"]:
+        shutil.copytree(f"/lib/modules/{release}/{part}", root / "lib/modules" / release / part)
+    for part in ["modules.builtin", "modules.order"]:
+        shutil.copy(f"/lib/modules/{release}/{part}", root / "lib/modules" / release)
+    subprocess.run(["depmod", "-b", root, release], check=True)
+    path = pathlib.Path(directory) / "root.squashfs"
+    make = ["mksquashfs", root, path, "-comp", "zstd", "-Xcompression-level", "3", "-no-xattrs", "-quiet", "-no-progress"]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+    return path.read_bytes()
+
+
+def sets_up_links(directory, service, restarts):
+    if not os.environ.get("EMBODY_DEBIAN"):
+        print("    left out: EMBODY_DEBIAN is not set")
+        return
+    controller = Controller(debian(directory, service, restarts))
+    exchange = Exchange(directory, identity() | {"links": links(), "files": []})
+    with Guest(service, line(controller, ram(controller), exchange.parameter()), memory=1024, more=cards(4)) as guest:
+        guest.wait_for(lambda: "REPORT hostname" in guest.console(), 400)
+        console = guest.console().replace("\r", "")
+        for when in ["start", *restarts.split()]:
+            report = console.split(f"REPORT {when} begins")[1].split("REPORT")[0]
+            for address in ["10.0.2.15/24", "10.0.9.1/24", "10.1.40.21/24", "10.1.20.21/24", "10.1.30.21/24", "10.1.50.21/24", "10.1.5.21/24"]:
+                assert report.count(address) == 1, f"{address} after {when}: {report}"
+            for interface in ["san.40@eth0", "front.30@", "up.5@up"]:
+                is_in(report, interface)
+            is_in(report, "default via 10.1.20.1", "metric 50", "Bonding Mode: IEEE 802.3ad", "Hash Policy: layer3+4", "Interval (ms): 100")
+            members = [text.split()[-1] for text in report.splitlines() if "Permanent HW addr" in text]
+            assert sorted(members) == ["52:54:00:00:00:01", "52:54:00:00:00:02"], members
+        is_in(console, "0 loaded units listed", "REPORT hostname web-9", "SubState=running")
+        assert exchange.said("/hello")[0]["state"] == "running", exchange.said("/hello")
+        print("    " + console.split("REPORT agent ")[1].splitlines()[0])
+        begun = time.monotonic()
+        assert guest.reboots(90), "it did not power off"
+        print(f"    powered off after {time.monotonic() - begun:.0f} s; hello after {exchange.when('/hello'):.0f} s")
+
+
+def test_networkd(directory):
+    """systemd-networkd of EMBODY_DEBIAN sets up VLANs and a bond, and keeps them when it reads its files again and when it starts anew."""
+    sets_up_links(directory, "networkd", "networkctl+reload systemctl+restart+systemd-networkd")
+
+
+def test_ifupdown(directory):
+    """So does ifupdown, with neither the package vlan nor ifenslave."""
+    sets_up_links(directory, "ifupdown", "systemctl+restart+networking")
 
 
 def test_nfs_root(directory):

@@ -109,7 +109,8 @@ fn wrong(link: &str, what: &'static str, found: &str, expected: &'static str) ->
 }
 
 fn addressing(link: &str, said: Option<&Addressing>) -> Result<Addressing, SettleError> {
-    let said = said.cloned().unwrap_or_default();
+    let mut said = said.cloned().unwrap_or_default();
+    said.dhcp &= said.addresses.is_empty();
     for address in &said.addresses {
         parts(address).ok_or_else(|| wrong(link, "address", address, "ADDRESS/PREFIX"))?;
     }
