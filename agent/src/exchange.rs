@@ -1,8 +1,8 @@
 //! Who this system is: asked of the controller over TLS before the root is mounted.
 //!
-//! Leaves out: what becomes of the answer, which `settle` writes. Invariants: the question is said again with the same secret until it is answered, so
-//! that a lost answer costs nothing; a refusal ends the start in words; nothing of an answer but the time is used before all of it was understood, and
-//! nothing of its files is ever said. Shown by the tests below and `tests/guests.py`.
+//! Leaves out: what becomes of the answer, which `settle` writes. Invariants: the question is said again with the same secret until it is answered,
+//! so that a lost answer costs nothing; a refusal ends the start in words; nothing of an answer but the time is used before all of it was
+//! understood, and nothing of its files is ever said. Shown by the tests below and `tests/guests.py`.
 
 use std::io;
 use std::thread::sleep;

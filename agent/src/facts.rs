@@ -1,5 +1,4 @@
-//! What a start found out and hands on to the system: `/run/embody/agent.json`, for root alone, since it has the token of this start
-//! and its secret.
+//! What a start found out and hands on to the system: `/run/embody/agent.json`, for root alone, since it has the token and the secret of this start.
 //!
 //! Leaves out: addresses that the system may change afterwards; these are those of the start. Invariant: what one version writes the same version
 //! reads; both are one program. Shown by `tests/guests.py`.
@@ -13,7 +12,8 @@ use serde::{Deserialize, Serialize};
 const DIRECTORY: &str = "/run/embody";
 const FILE: &str = "/run/embody/agent.json";
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+/// It cannot be shown: whoever has the secret is this start.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Facts {
     pub run: Option<String>,
     /// `embody.exchange`, as it was given, and the secret that this start made up.

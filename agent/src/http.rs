@@ -310,6 +310,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_says_little_at_a_time_does_not_hold_words_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.accept().unwrap().0.write_all(b"a").unwrap();
+        let mut wire = Wire { stream, until: Some(Instant::now() + SILENCE) };
+        assert_eq!(wire.read(&mut [0]).unwrap(), 1);
+        wire.until = Instant::now().checked_sub(Duration::from_millis(1));
+        assert_eq!(wire.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
     fn nobody_there_may_pass_and_nothing_there_does_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();

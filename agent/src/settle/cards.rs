@@ -1,8 +1,8 @@
 //! Which service of a system sets up its links, and what that is told: above all, that the card of the root is not its to take down.
 //!
-//! Leaves out: the words of each service (`networkd`, `ifupdown`); NetworkManager and netplan but for the card of the root. Invariant: what is written
-//! stays out of the way of the image's own files: in /run where a service reads it there; and what nothing of the image will read is said. Shown by the
-//! tests below and `tests/guests.py`.
+//! Leaves out: the words of each service (`networkd`, `ifupdown`); NetworkManager and netplan but for the card of the root. Invariant: what is
+//! written stays out of the way of the image's own files: in /run where a service reads it there; and what nothing of the image will read is said.
+//! Shown by the tests below and `tests/guests.py`.
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -74,7 +74,8 @@ fn hosts_with(hosts: &str, name: &str, domain: Option<&str>) -> Option<String> {
     Some(hosts + &format!("127.0.1.1 {names}\n"))
 }
 
-/// Where the image names none: those of the networks, in their order, then those of DHCP. A link into /run is that of a service, which replaces what is there once it runs.
+/// Where the image names none: those of the networks, in their order, then those of DHCP. A link into /run is that of a service, which replaces what is
+/// there once it runs.
 pub(super) fn name_servers(lease: &Lease, links: &[Link]) -> Result<(), SettleError> {
     const PATH: &str = "/etc/resolv.conf";
     let (servers, domain) = names(lease, links);

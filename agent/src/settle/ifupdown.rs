@@ -1,9 +1,9 @@
 //! Links as ifupdown reads them: interfaces(5), of Debian 12's version 0.8.41, with nothing but ifupdown and iproute2 in the image.
 //!
-//! VLANs and bonds are made by ip-link(8), so that neither the package vlan nor ifenslave is needed. A card is found by its MAC (its name is udev's), and
-//! its stanza is that of a logical interface, `card-NAME`: VLANs on it are made by it, since only it knows the name. Leaves out: writing; other
-//! implementations (busybox's knows no `mac/`, and leaves these cards alone). Invariant: the card of the root is never taken down by `ifdown -a`. Shown by
-//! the tests below; ifup and ifdown themselves were run with such a file.
+//! VLANs and bonds are made by ip-link(8), so that neither the package vlan nor ifenslave is needed. A card is found by its MAC (its name is
+//! udev's), and its stanza is that of a logical interface, `card-NAME`: VLANs on it are made by it, since only it knows the name. Leaves out:
+//! writing; other implementations (busybox's knows no `mac/`, and leaves these cards alone). Invariant: the card of the root is never taken down by
+//! `ifdown -a`. Shown by the tests below and, with ifupdown itself, by `tests/guests.py`.
 
 use std::fmt::Write;
 use std::net::IpAddr;

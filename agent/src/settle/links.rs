@@ -60,7 +60,7 @@ pub(super) fn ready(links: &[Link], boot_mac: &str, taken: &[String]) -> Result<
             out.remarks.push(format!("{} is said to be the link of the root, which is read over {boot_mac}: it is left alone", port.name));
             continue;
         }
-        if port.untagged == Addressing::default() && port.vlans.is_empty() && !is_boot {
+        if is_nothing(&port.untagged) && port.vlans.is_empty() && !is_boot {
             continue;
         }
         if is_boot {
@@ -73,13 +73,18 @@ pub(super) fn ready(links: &[Link], boot_mac: &str, taken: &[String]) -> Result<
             }
             (port.is_bond, port.macs) = (false, vec![boot_mac.to_owned()]);
             out.boot = Some(port);
-        } else if port.is_bond || port.macs.len() == 1 {
+        } else if port.macs.len() == 1 || (port.is_bond && !port.macs.is_empty()) {
             out.others.push(port);
         } else {
-            out.remarks.push(format!("{} has {} cards and is no bond: it is left alone", port.name, port.macs.len()));
+            out.remarks.push(format!("{} has {} cards: it is left alone", port.name, port.macs.len()));
         }
     }
     Ok(out)
+}
+
+/// A card that is in a network, and no more, is the system's own.
+fn is_nothing(said: &Addressing) -> bool {
+    said.addresses.is_empty() && !said.dhcp && said.mtu.is_none()
 }
 
 fn port(link: &Link, names: &mut BTreeSet<String>, cards: &mut BTreeSet<String>) -> Result<Port, SettleError> {
@@ -111,6 +116,10 @@ fn wrong(link: &str, what: &'static str, found: &str, expected: &'static str) ->
 fn addressing(link: &str, said: Option<&Addressing>) -> Result<Addressing, SettleError> {
     let mut said = said.cloned().unwrap_or_default();
     said.dhcp &= said.addresses.is_empty();
+    if said.addresses.is_empty() && !said.dhcp {
+        // Nothing of this link could use it.
+        (said.gateway, said.metric) = (None, 0);
+    }
     for address in &said.addresses {
         parts(address).ok_or_else(|| wrong(link, "address", address, "ADDRESS/PREFIX"))?;
     }
@@ -199,8 +208,10 @@ pub(super) mod tests {
     fn the_card_of_the_root_is_no_member_and_what_has_nothing_is_left_alone() {
         let boot = Link { boot: true, ..link("san", &["52:54:00:00:00:09", "52:54:00:00:00:01"], Some(at("10.0.0.1/24")), vec![]) };
         let elsewhere = Link { boot: true, ..link("old", &["52:54:00:00:00:08"], Some(at("10.0.0.2/24")), vec![]) };
-        let none = link("none", &["52:54:00:00:00:07"], Some(Addressing::default()), vec![]);
-        let ready = ready(&[boot, elsewhere, none], BOOT, &[]).unwrap();
+        let router = Addressing { gateway: Some("10.0.3.1".parse().unwrap()), ..Addressing::default() };
+        let none = link("none", &["52:54:00:00:00:07"], Some(router), vec![]);
+        let empty = Link { bond: true, ..link("empty", &[], Some(at("10.0.4.1/24")), vec![]) };
+        let ready = ready(&[boot, elsewhere, none, empty], BOOT, &[]).unwrap();
         let port = ready.boot.unwrap();
         assert!(!port.is_bond && port.macs == [BOOT] && ready.others.is_empty());
         assert!(

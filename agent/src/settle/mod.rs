@@ -1,8 +1,8 @@
 //! What the system of the new root is told before it starts: its name, its links, how to leave the card of its root alone, and files of its own.
 //!
-//! Leaves out: what they are to be, which the command line and the exchange say. Invariant: paths are those of the new root and cannot lead out of it, since this
-//! process made it its root; files of the image are replaced, never written through a link that leads elsewhere. What cannot be written is an error,
-//! except where it is said that the system may live without. Shown by the tests of `files` and `tests/guests.py`.
+//! Leaves out: what they are to be, which the command line and the exchange say. Invariant: paths are those of the new root and cannot lead out of
+//! it, since this process made it its root; files of the image are replaced, never written through a link that leads elsewhere. What cannot be
+//! written is an error, except where it is said that the system may live without. Shown by the tests of its parts and `tests/guests.py`.
 
 mod cards;
 mod files;

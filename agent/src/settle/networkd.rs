@@ -15,7 +15,7 @@ use crate::network::Interface;
 const DIRECTORY: &str = "/run/systemd/network";
 const HEAD: &str = "# Written by embody-agent at this start.\n";
 
-/// Paths and texts of every link but that of the root, and of its VLANs.
+/// Paths and texts for every link but the card of the root, whose VLANs are among them.
 pub(super) fn files(links: &Links) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for vlan in links.boot.iter().flat_map(|boot| &boot.vlans) {
@@ -122,7 +122,8 @@ fn vlan(vlan: &Vlan, all: &mut Vec<(String, String)>) {
     all.push((path(&vlan.name, "network"), network));
 }
 
-/// LACP at the slow rate, which every switch speaks: a cable that is pulled is seen by MII. One MAC, that of the first member, which the controller knows.
+/// LACP at the slow rate, which every switch speaks: a cable that is pulled is seen by MII. Its MAC is that of the first member, which the controller
+/// knows.
 fn bond(port: &Port, macs: &[String], all: &mut Vec<(String, String)>) {
     let name = &port.name;
     let mac = macs.first().map(|mac| format!("MACAddress={mac}\n")).unwrap_or_default();
