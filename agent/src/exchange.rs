@@ -8,7 +8,7 @@ use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use embody_protocol::{Identity, Question};
+use embody_protocol::{Identity, Question, Secret};
 use rustix::rand::GetRandomFlags;
 use rustix::time::{ClockId, Timespec, clock_settime};
 
@@ -57,7 +57,7 @@ impl Exchange {
 
 pub fn ask(exchange: &Exchange, mac: &str, patience: Duration) -> Result<Known, ExchangeError> {
     let secret = secret()?;
-    let identity = answered(exchange, &Question { secret: secret.clone(), mac: mac.to_owned() }, patience)?;
+    let identity = answered(exchange, &Question { secret: Secret(secret.clone()), mac: mac.to_owned() }, patience)?;
     checked(&identity)?;
     say(&format!("{} said who this system is: {} links, {} files", exchange.at, identity.links.len(), identity.files.len()));
     Ok(Known { secret, identity })

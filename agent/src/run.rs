@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use embody_protocol::{ALIVE_EVERY_S, Alive, Hello};
+use embody_protocol::{ALIVE_EVERY_S, Alive, Hello, Secret};
 
 use crate::command_line::Exchange;
 use crate::console::{chain, say};
@@ -68,7 +68,7 @@ fn hello(facts: Facts) -> Hello {
     let state = Path::new(SYSTEMD_RUNS).exists().then(state_once_up);
     let system = rustix::system::uname();
     Hello {
-        secret: facts.secret.unwrap_or_default(),
+        secret: Secret(facts.secret.unwrap_or_default()),
         hostname: system.nodename().to_string_lossy().into_owned(),
         machine_id: word("/etc/machine-id"),
         boot_id: word(BOOT_ID),
@@ -89,7 +89,7 @@ fn stay(run: &Run, secret: &str) {
     loop {
         sleep(pause);
         let (written, written_most) = written();
-        let alive = Alive { secret: secret.to_owned(), boot_id: word(BOOT_ID), written, written_most };
+        let alive = Alive { secret: Secret(secret.to_owned()), boot_id: word(BOOT_ID), written, written_most };
         match run.alive(&serde_json::to_string(&alive).unwrap_or_default()) {
             Ok(Said::Superseded) => return,
             Ok(_) => {

@@ -101,11 +101,11 @@ impl Controller {
         let Some((persona, evidence)) = of_start(&body, token) else { return Identified::Another };
         let (Some(run), Some(key)) = (&evidence.run, self.booting.view().key.clone()) else { return Identified::Later };
         self.cache.memory_of(server).may_be_on();
-        if !is_secret(&question.secret) {
+        if !is_secret(&question.secret.0) {
             return Identified::NotIt("the secret is not 32 hexadecimal digits".to_owned());
         }
         let mac = question.mac.parse::<Mac>().ok().filter(|mac| evidence.snapshot.macs.contains(mac));
-        let secret = remembered(&question.secret);
+        let secret = remembered(&question.secret.0);
         let why = match (mac, &run.secret) {
             (None, _) => Some(format!("{} is no MAC address of {server}", crate::boot::answer::plain(&question.mac))),
             (_, Some(first)) if *first != secret => Some("another system has asked with this token before".to_owned()),
@@ -141,7 +141,7 @@ impl Controller {
         let body = self.cache.body(server);
         let Some((_, evidence)) = of_start(&body, token) else { return Hello::Another };
         let known = evidence.run.as_ref().and_then(|run| run.secret.as_ref());
-        if known.is_none_or(|known| remembered(&said.secret) != *known) {
+        if known.is_none_or(|known| remembered(&said.secret.0) != *known) {
             return Hello::NotIt;
         }
         let now = self.clock.now();

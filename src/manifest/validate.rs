@@ -536,8 +536,9 @@ impl Check {
             self.not_yet(steps!["spec", "failover"], "failover", "leave it out, and move the persona by changing `target`");
         }
         self.distinct(spec.nics.iter().enumerate().map(|(i, n)| (&n.name, steps!["spec", "nics", i, "name"])));
-        if spec.hostname.as_ref().is_some_and(|h| !is_host_name(h)) {
-            self.bad(steps!["spec", "hostname"], "this is no host name", "expected letters, digits, `-` and `.` (RFC 1123)");
+        // hostname(7): a kernel holds 64.
+        if spec.hostname.as_ref().is_some_and(|h| !is_host_name(h) || h.len() > 64) {
+            self.bad(steps!["spec", "hostname"], "this is no host name", "expected letters, digits, `-` and `.` (RFC 1123), at most 64");
         }
     }
 }

@@ -92,7 +92,7 @@ pub(crate) const ADDRESS: &str = "address.";
 pub(crate) const VARIABLES: [&str; 3] = ["hostname", "persona", "machineId"];
 
 /// A template with its variables replaced. `Err`: the first one that stands for nothing, or what begins with `$` and is none.
-pub(crate) fn fill<'a>(template: &'a str, value: impl Fn(&str) -> Option<String>) -> Result<String, &'a str> {
+pub(crate) fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, &str> {
     let (mut out, mut rest) = (String::with_capacity(template.len()), template);
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);

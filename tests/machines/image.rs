@@ -62,7 +62,8 @@ fn persona(image: &str) -> String {
 fn persona_as(image: &str, delivery: &str) -> String {
     format!(
         "apiVersion: embody.dev/v1alpha1\nkind: Persona\nmetadata: {{ name: p }}\nspec:\n  os: {{ family: linux }}\n  root: {{ image: {{ name: \"{image}\", as: {delivery} }} }}\n  \
-         exclusive: true\n  agent: required\n  kernel: {{ cmdline: \"{}\" }}\n  nics: [ {{ name: boot, untagged: boot, boot: true, address: {ADDRESS}/24 }} ]\n",
+         exclusive: true\n  agent: required\n  kernel: {{ cmdline: \"{}\" }}\n  nics: [ {{ name: boot, untagged: boot, boot: true, address: {ADDRESS}/24 }} ]\n  \
+         files: [ {{ path: /etc/motd, template: true, content: \"${{hostname}}/${{persona}}/${{address.boot}}\" }} ]\n",
         super::initrd::COMMAND_LINE
     )
 }
@@ -113,6 +114,9 @@ async fn an_image_is_one_identity_on_whichever_machine_and_outlives_its_controll
     let on_a = page(&site).await;
     eprintln!("{on_a}");
     assert_eq!((word(&on_a, "name="), word(&on_a, "version=")), ("web-1", "1"));
+    assert_eq!(word(&on_a, "motd="), format!("web-1/p/{ADDRESS}"));
+    site.controller.reads("binding", "web", "AgentHeard", &["True"], 60).await;
+    site.controller.reads("binding", "web", "RootHasRoom", &["True"], 60).await;
     let files = site.file(ADDRESS, "files.txt").await.unwrap();
     for expected in ["secret-read", "appended", "4755 0 /bin/su-like", "1777 0 /var/tmp", "640 33 /srv/secret", "2000"] {
         assert!(files.contains(expected), "{expected}: {files}");
@@ -124,14 +128,17 @@ async fn an_image_is_one_identity_on_whichever_machine_and_outlives_its_controll
     eprintln!("UEFI: as desired after {:.1} s. {}", took.as_secs_f64(), last_start(&site.why().await));
     let on_b = page(&site).await;
     assert_eq!((word(&on_b, "machine="), word(&on_b, "version=")), (word(&on_a, "machine="), "1"), "{on_b}");
+    assert_eq!(word(&on_b, "host-key="), word(&on_a, "host-key="));
     for (restart, release) in [(1, "2"), (2, "1")] {
         site.controller.apply(&persona(&format!("web:{release}"))).await;
         site.bind("b", &format!(", restart: {restart}")).await;
         site.ready(300).await;
         let now = page(&site).await;
         assert_eq!((word(&now, "machine="), word(&now, "version=")), (word(&on_a, "machine="), release), "{now}");
+        assert_eq!(word(&now, "host-key="), word(&on_a, "host-key="));
     }
     only_its_own_start_mounts(&site).await;
+    only_its_own_start_is_told_who_it_is(&site).await;
     // The same from its memory: with the same identity, and nobody there to serve it.
     site.controller.apply(&persona_as("web:1", "ram")).await;
     site.bind("b", ", restart: 3").await;
@@ -200,4 +207,22 @@ async fn only_its_own_start_mounts(site: &Site) {
     })
     .await;
     assert_eq!(last_start(&site.why().await).split(", ").count(), last_start(&before).split(", ").count(), "nothing is said of the start");
+}
+
+/// With the token of the last start, from another machine; nor with that of an earlier one.
+async fn only_its_own_start_is_told_who_it_is(site: &Site) {
+    let serial = site.machines[1].serial();
+    let targets: Vec<&str> = serial.split("embody.exchange=").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
+    for target in [targets.first().unwrap(), targets.last().unwrap()] {
+        let mut asks = site.lab.in_services("/usr/bin/python3");
+        asks.arg(peer("exchange.py")).args(["10.77.0.1", target, "identity", "{\"secret\": \"00000000000000000000000000000000\"}"]);
+        let said = asks.output().await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout).lines().next(), Some("403"), "{target}: {said:?}");
+    }
+    until("it is told", Duration::from_secs(30), async || {
+        let events = site.controller.run(&["events"]).await;
+        let is_told = events.contains("IdentityRefused") && events.contains("not the address that it was given");
+        if is_told { Ok(()) } else { Err(format!("{targets:?}\n{events}")) }
+    })
+    .await;
 }

@@ -11,7 +11,7 @@ for event in /sys/class/input/event*; do
   (dd "if=/dev/input/${event##*/}" bs=24 count=1 of=/dev/null 2> /dev/null; say "power button"; poweroff -f) &
 done
 mkdir -p /www
-echo "name=$(hostname) machine=$(cat /etc/machine-id) version=$(cat /etc/version) root=$(cut -d' ' -f1,2,3 /proc/mounts | grep ' / ' | tail -n 1)" > /www/index.html
+echo "name=$(hostname) machine=$(cat /etc/machine-id) version=$(cat /etc/version) host-key=$(md5sum < /etc/ssh/ssh_host_ed25519_key.pub | cut -c1-32) motd=$(cat /etc/motd) root=$(cut -d' ' -f1,2,3 /proc/mounts | grep ' / ' | tail -n 1)" > /www/index.html
 # Who may do what: a file of another user, one above the image, and the modes of the image.
 {
   su -s /bin/sh www-data -c 'cat /srv/secret' && echo "secret-read"

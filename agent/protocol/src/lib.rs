@@ -15,12 +15,23 @@ pub const MESSAGE_BYTES: usize = 1 << 20;
 /// How often a system that is up says that it is, in seconds.
 pub const ALIVE_EVERY_S: u64 = 30;
 
+/// What a start is known by: 32 hexadecimal digits that it made up itself. Not to be seen in any log.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// Who am I?
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Question {
-    /// 32 hexadecimal digits that the start made up: whoever says them later is that start. The first ones count.
-    pub secret: String,
+    /// Whoever says it later is that start. The first one counts.
+    pub secret: Secret,
     /// Of the card that it boots over: `52:54:00:77:00:01`.
     pub mac: String,
 }
@@ -100,7 +111,7 @@ pub struct File {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hello {
-    pub secret: String,
+    pub secret: Secret,
     pub hostname: String,
     pub machine_id: Option<String>,
     /// Of the kernel: another one after each start.
@@ -120,7 +131,7 @@ pub struct Hello {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Alive {
-    pub secret: String,
+    pub secret: Secret,
     pub boot_id: Option<String>,
     /// How much of the memory for what is written over the root is taken, and of how much, in octets; 0 of 0: there is none.
     pub written: u64,

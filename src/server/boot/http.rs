@@ -446,7 +446,7 @@ pub(super) async fn hello_of(desk: &Desk, server: Name, token: Token, body: &[u8
     let Some(controller) = desk.controller.borrow().clone() else { return later() };
     let (reply, answer) = oneshot::channel();
     let told = async {
-        let (failed, secret) = (units(&said.failed_units), (!said.secret.is_empty()).then_some(said.secret));
+        let (failed, secret) = (units(&said.failed_units), (!said.secret.0.is_empty()).then_some(said.secret.0));
         controller.send(Message::Hello { server: server.clone(), token, secret, failed, reply }).await.ok()?;
         answer.await.ok()
     };
