@@ -143,6 +143,9 @@ pub(crate) const PERSONA_FILES: usize = 64;
 pub(crate) const PERSONA_FILES_BYTES: usize = 64 << 10;
 /// From one word of an agent that its system is up to the next, two of which may be lost: they come every 30 s.
 pub(crate) const AGENT_HEARD_WITHIN: Duration = Duration::from_secs(100);
+/// How long a system that asks who it is waits for what its switch says of its port, and how many may wait for that.
+pub(crate) const PORT_ASKED_FOR: Duration = Duration::from_secs(2);
+pub(crate) const LOOKS_AWAITED: usize = 256;
 /// How often a write that lost against another writer is begun again.
 pub(crate) const API_ATTEMPTS: usize = 10;
 /// How often it is looked whether the API's socket still stands in its place: one stat(2), and whoever was told that there is no controller tries

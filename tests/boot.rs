@@ -32,6 +32,8 @@ mod inspected;
 mod joined;
 #[path = "boot/lasting.rs"]
 mod lasting;
+#[path = "boot/nocloud.rs"]
+mod nocloud;
 #[path = "boot/oddities.rs"]
 mod oddities;
 #[path = "boot/ports.rs"]

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
+use embody_protocol::Ready;
 use serde::{Deserialize, Serialize};
 
 const DIRECTORY: &str = "/run/embody";
@@ -29,6 +30,9 @@ pub struct Facts {
     pub name_servers: Vec<Ipv4Addr>,
     pub domain: Option<String>,
     pub time_servers: Vec<Ipv4Addr>,
+    /// What is waited for before the hello.
+    #[serde(default)]
+    pub ready: Ready,
     /// Of DHCP; none: for ever.
     pub lease_seconds: Option<u32>,
 }

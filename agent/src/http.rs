@@ -144,6 +144,11 @@ pub fn post(url: &Url, words: &str, kind: &str) -> Result<u16, HttpError> {
     ask(url, "POST", &head, words.as_bytes(), WORDS_SILENCE, Some(WORDS_WITHIN)).map(|answer| answer.status)
 }
 
+/// The status of what is at a URL.
+pub fn status(url: &Url) -> Result<u16, HttpError> {
+    ask(url, "GET", "", &[], WORDS_SILENCE, Some(WORDS_WITHIN)).map(|answer| answer.status)
+}
+
 /// What is answered to words; anything but 200 is an error.
 pub fn post_for_answer(url: &Url, words: &str, kind: &str) -> Result<Vec<u8>, HttpError> {
     let at = url.at;

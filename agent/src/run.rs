@@ -8,12 +8,13 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use embody_protocol::{ALIVE_EVERY_S, Alive, Hello, Secret};
+use embody_protocol::{ALIVE_EVERY_S, Alive, Hello, Ready, Secret};
 
 use crate::command_line::Exchange;
 use crate::console::{chain, say};
 use crate::controller::{Run, Said};
 use crate::facts::Facts;
+use crate::http::{self, Url};
 
 const UP_WITHIN: Duration = Duration::from_secs(600);
 /// Longer than `init::REBOOT_AFTER`: where it is not run, the machine starts anew first.
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         say("the system's init is not run: hello is not said");
         return ExitCode::FAILURE;
     }
+    wait_for(&facts.ready);
     let secret = facts.secret.clone().unwrap_or_default();
     let said = run.hello(&serde_json::to_string(&hello(facts)).unwrap_or_default());
     say(&format!("hello: {said:?}"));
@@ -79,6 +81,23 @@ fn hello(facts: Facts) -> Hello {
         address: Some(facts.address.into()),
         kernel: system.release().to_string_lossy().into_owned(),
         agent: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// What the persona says is ready besides the system. How long that may take is the controller's to say.
+fn wait_for(ready: &Ready) {
+    let is_active = |unit: &String| {
+        let asked = Command::new("systemctl").args(["is-active", "--quiet", unit]).stdin(Stdio::null()).stderr(Stdio::null()).status();
+        asked.is_ok_and(|status| status.success())
+    };
+    let answers = |url: &String| Url::parse(url).and_then(|url| http::status(&url)).is_ok_and(|status| (200..400).contains(&status));
+    let mut told = false;
+    while !(ready.unit.iter().all(is_active) && ready.http.iter().all(answers)) {
+        if !told {
+            say(&format!("hello is said once it is ready: {ready:?}"));
+            told = true;
+        }
+        sleep(LOOK_EVERY);
     }
 }
 

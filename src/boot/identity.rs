@@ -30,6 +30,7 @@ pub(crate) fn of(snapshot: &Snapshot, key: &SiteKey, whose: &str, now: i64) -> I
         hostname: snapshot.hostname.clone(),
         machine_id: key.machine_id(whose),
         links: snapshot.links.clone(),
+        ready: snapshot.ready.clone(),
         files: [ssh_host_key(&key.ssh_host_key(whose), &snapshot.hostname), files(snapshot, &key.machine_id(whose))].concat(),
     }
 }

@@ -212,6 +212,8 @@ fn arguments(to: For<'_>, server: &Name, snapshot: &Snapshot, told: Told<'_>) ->
     }
     if snapshot.root.image.is_none() {
         out.push("ip=dhcp".to_owned());
+        // For cloud-init, if there is one in it: up to its version 22 `nocloud` alone means a disk.
+        out.push(format!("ds=nocloud-net;s={}/nocloud/", told.run));
     }
     out.push(format!("BOOTIF=01-{} embody.hostname={} embody.run={}", hyphened(to.mac), word(&snapshot.hostname)?, told.run));
     let own = snapshot.kernel.as_ref().map(|kernel| kernel.cmdline.as_str()).unwrap_or_default();

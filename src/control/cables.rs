@@ -110,6 +110,19 @@ impl Cache {
         ))
     }
 
+    /// Where a NIC seems to be plugged in, if that is another port than the one that is declared: as far as the switches told it.
+    pub(super) fn is_at_another_port(&self, server: &Name, nic: &Nic) -> Option<String> {
+        let (switch, port) = (nic.switch.as_ref()?, nic.port.as_deref()?);
+        let all = &self.switches.get(switch)?.seen.as_ref()?.value;
+        let key = resolve(all, port).ok()?;
+        if all.ports.get(key).is_none_or(|found| found.macs.contains(&nic.mac)) {
+            return None;
+        }
+        let (other, place) = self.plugged_in(nic.mac, server)?;
+        let is_there = other == switch && place == key;
+        (!is_there).then(|| format!("{} was learned on port {place} of switch {other}, and not on port {port} of switch {switch}", nic.mac))
+    }
+
     /// A port at which this address of the server seems to be plugged in.
     fn plugged_in(&self, mac: Mac, server: &Name) -> Option<&(Name, String)> {
         let leads_to_one = |(switch, port): &&(Name, String)| {

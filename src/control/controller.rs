@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use embody_protocol::{Alive, Question};
+use embody_protocol::{Alive, Identity as Who, Question};
 use tokio::sync::{mpsc, oneshot};
 
 use super::absorb;
@@ -21,7 +21,7 @@ use super::reconcile::{Awaited, Planned, Until};
 use super::records::{Ledger, Owed};
 use super::status_writer::{Site, StatusWriter};
 use super::stops::Pause;
-use super::systems::{Hello, Identified};
+use super::systems::{Hello, Identified, Look};
 use super::worker::{Outcome, Report};
 use crate::boot::answer::{Ask as BootAsk, Parked};
 use crate::boot::token::{SiteKey, Token};
@@ -54,12 +54,25 @@ pub enum Message {
     Parked(Parked),
     /// One asked for an address, or runs and renews it.
     Alive(Name),
+    /// Whoever asks with this token is about to be asked for its port: it is told when the switch of this NIC has answered.
+    LookAt {
+        server: Name,
+        token: Token,
+        mac: Mac,
+        reply: oneshot::Sender<()>,
+    },
     /// What runs on a server asks who it is, with this token.
     Identify {
         server: Name,
         token: Token,
         question: Question,
         reply: oneshot::Sender<Identified>,
+    },
+    /// What is told of a start in plain words: what is nobody else's to know is not in it. Nothing: there is no such start, or it has an agent of ours.
+    Describe {
+        server: Name,
+        token: Token,
+        reply: oneshot::Sender<Option<Box<Who>>>,
     },
     /// What runs on a server says hello with this token, and with what it is known by, if it is.
     Hello {
@@ -144,6 +157,7 @@ pub struct Controller {
     pub(super) fleet: Fleet,
     pub(super) status: StatusWriter,
     pub(super) booting: Booting,
+    pub(super) looks: Vec<Look>,
     /// Switches that were changed and not saved, and when it is to be looked at whether they can be.
     pub(super) saves: BTreeMap<Name, Tick>,
     /// Everything that was stored when the term began is known.
@@ -185,6 +199,7 @@ impl Controller {
             fleet,
             status,
             booting: Booting::new(boot),
+            looks: Vec::new(),
             saves: BTreeMap::new(),
             is_loaded: false,
             approvals_end_at: Tick::START,
@@ -402,9 +417,13 @@ impl Controller {
             }
             Message::Parked(parked) => self.was_parked(&parked).await,
             Message::Alive(server) => self.asked(&server),
+            Message::LookAt { server, token, mac, reply } => self.look_at(&server, &token, mac, reply),
             Message::Identify { server, token, question, reply } => {
                 let identified = self.identify(&server, &token, &question).await;
                 let _ = reply.send(identified);
+            }
+            Message::Describe { server, token, reply } => {
+                let _ = reply.send(self.described(&server, &token));
             }
             Message::Hello { server, token, secret, failed, reply } => {
                 let hello = self.hello(&server, &token, secret.as_deref(), failed).await;
@@ -560,8 +579,10 @@ impl Controller {
             self.look_whether_to_save(switch);
         }
         let changed = absorb::report(&mut self.cache, &report);
+        let mut cables = None;
         if let (Device::Switch(switch), Depth::Everything, Outcome::Observed(Ok(_))) = (&report.device, report.depth, &report.said) {
             self.cache.cables_told_at.insert(switch.clone(), self.clock.now());
+            cables = Some(switch.clone());
         }
         if let Some((kind, name, pin)) = changed.pin {
             self.owed.pins.insert((kind, name), pin);
@@ -580,6 +601,9 @@ impl Controller {
         }
         if let Some((kind, name)) = changed.device {
             self.status.changed(kind, &name);
+        }
+        if let Some(switch) = cables {
+            self.looked_at(&switch, report.asked_at);
         }
     }
 

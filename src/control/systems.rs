@@ -6,15 +6,21 @@
 
 use embody_protocol::{Alive, Identity, Question};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
 
 use super::controller::Controller;
 use super::secrets;
+use super::worker::Job;
 use crate::boot::identity;
 use crate::boot::token::Token;
+use crate::drivers::Depth;
 use crate::limits;
 use crate::model::body::{Body, Evidence};
+use crate::model::fact::Tick;
 use crate::model::file::{PersonaFile, SecretKey};
+use crate::model::op::Device;
 use crate::model::secret::{Hidden, SecretSpec};
+use crate::model::server::Nic;
 use crate::model::{Mac, Name};
 use crate::plan::observed::Heard;
 use crate::plan::record::Record;
@@ -33,6 +39,7 @@ pub enum Hello {
 }
 
 /// What a system is told that asks who it is.
+#[derive(Debug)]
 pub enum Identified {
     /// Besides: which of its files is which value of which Secret, to be read by whoever may wait for a file.
     Told(Box<Identity>, Vec<Wanted>),
@@ -44,6 +51,7 @@ pub enum Identified {
 }
 
 /// What a file is to hold.
+#[derive(Debug)]
 pub struct Wanted {
     pub path: String,
     name: Name,
@@ -66,15 +74,11 @@ impl Wanted {
     }
 }
 
-impl std::fmt::Debug for Identified {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Identified::Told(..) => "Told",
-            Identified::NotIt(_) => "NotIt",
-            Identified::Another => "Another",
-            Identified::Later => "Later",
-        })
-    }
+/// Somebody waits for what a switch says of its ports, asked from then on.
+pub(super) struct Look {
+    switch: Name,
+    from: Tick,
+    reply: oneshot::Sender<()>,
 }
 
 /// What runs there by the token of its start.
@@ -105,10 +109,12 @@ impl Controller {
             return Identified::NotIt("the secret is not 32 hexadecimal digits".to_owned());
         }
         let mac = question.mac.parse::<Mac>().ok().filter(|mac| evidence.snapshot.macs.contains(mac));
+        let elsewhere = mac.and_then(|mac| self.cache.is_at_another_port(server, self.nic(server, mac)?));
         let secret = remembered(&question.secret.0);
         let why = match (mac, &run.secret) {
             (None, _) => Some(format!("{} is no MAC address of {server}", crate::boot::answer::plain(&question.mac))),
             (_, Some(first)) if *first != secret => Some("another system has asked with this token before".to_owned()),
+            (_, None) if elsewhere.is_some() => elsewhere,
             (_, None) if run.hello.is_some() => Some("what was started there is up, and has not asked".to_owned()),
             (Some(_), _) => None,
         };
@@ -152,6 +158,41 @@ impl Controller {
             self.wake(server);
         }
         Hello::Taken
+    }
+
+    /// Who it is, for a system without an agent of ours: its name and its networks, no keys and no files.
+    pub(super) fn described(&self, server: &Name, token: &Token) -> Option<Box<Identity>> {
+        let body = self.cache.body(server);
+        let (persona, evidence) = of_start(&body, token).filter(|(_, evidence)| evidence.snapshot.root.image.is_none())?;
+        let key = self.booting.view().key.as_ref()?;
+        let told = identity::of(&evidence.snapshot, key, &self.whose(server, persona), jiff::Timestamp::now().as_millisecond());
+        Some(Box::new(Identity { files: Vec::new(), ..told }))
+    }
+
+    fn nic(&self, server: &Name, mac: Mac) -> Option<&Nic> {
+        self.cache.objects.servers.get(server)?.spec.nics.iter().find(|nic| nic.mac == mac)
+    }
+
+    /// The switch of a NIC is asked what is plugged in there, unless it is known already who asked. Whoever waits is told when it has answered; nobody is,
+    /// where there is no switch.
+    pub(super) fn look_at(&mut self, server: &Name, token: &Token, mac: Mac, reply: oneshot::Sender<()>) {
+        let body = self.cache.body(server);
+        let is_known = of_start(&body, token).and_then(|(_, e)| e.run.as_ref()).is_none_or(|run| run.secret.is_some());
+        let Some(switch) = self.nic(server, mac).and_then(|nic| nic.switch.clone()).filter(|_| !is_known) else { return };
+        self.looks.retain(|look| !look.reply.is_closed());
+        if self.looks.len() < limits::LOOKS_AWAITED {
+            self.fleet.send(&Device::Switch(switch.clone()), Job::Observe(Depth::Everything));
+            self.looks.push(Look { switch, from: self.clock.now(), reply });
+        }
+    }
+
+    /// A switch was asked what is plugged in there.
+    pub(super) fn looked_at(&mut self, switch: &Name, asked_at: Tick) {
+        let is_told = |look: &mut Look| look.switch == *switch && asked_at >= look.from;
+        for look in self.looks.extract_if(.., is_told) {
+            // Who gave up is not told.
+            let _ = look.reply.send(());
+        }
     }
 
     fn refused(&mut self, server: &Name, reason: &'static str, message: String) {

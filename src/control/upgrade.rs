@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use embody_protocol::Ready;
 use serde::Deserialize;
 
 use crate::model::body::{Body, Evidence, Found, Hold, OffIntent, Phase, Sending, Sent, Snapshot};
@@ -126,6 +127,7 @@ fn snapshot(persona: &Name, server: &Name, objects: &Objects) -> Option<Snapshot
         addresses: BTreeMap::new(),
         links: Vec::new(),
         files: Vec::new(),
+        ready: Ready::default(),
         arguments: String::new(),
         digest: String::new(),
     };

@@ -15,7 +15,7 @@ use super::fault::{At, Fault, did_you_mean, listed, steps};
 use super::yaml::Step;
 use crate::model::body::LOCAL;
 use crate::model::network::{Boot, BootMode};
-use crate::model::persona::Kernel;
+use crate::model::persona::{Agent, Kernel};
 use crate::model::policy::{self, Limits, Share};
 use crate::model::script;
 use crate::model::server::{BmcProtocol, DEDICATED};
@@ -408,6 +408,31 @@ impl Check {
         self.persona_nics(spec);
         if self.whole {
             self.faults.extend(super::files::faults(self.item, spec));
+            self.ready(spec);
+        }
+    }
+
+    /// It is our agent that waits for it, and says it.
+    fn ready(&mut self, spec: &PersonaSpec) {
+        let Some(ready) = &spec.ready else { return };
+        if spec.root.image.is_none() || spec.agent != Agent::Required {
+            let at = self.key(steps!["spec", "ready"]);
+            let fault = Fault::error(codes::READY_UNSAID, at, "nobody would say that it is ready");
+            self.faults.push(fault.label("of no effect here").hint("it needs a root `image` and `agent: required`"));
+        }
+        // systemd.unit(5): at most 255, with one of these characters.
+        let unit = |unit: &str| {
+            unit.len() <= 255 && unit.contains('.') && unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b))
+        };
+        if ready.unit.as_ref().is_some_and(|name| !unit(name)) {
+            self.bad(steps!["spec", "ready", "unit"], "this is no unit of systemd", "expected a name with its type, such as nginx.service");
+        }
+        if ready.http.as_ref().is_some_and(|url| !is_local_url(url)) {
+            let expected = "expected http://ADDRESS[:PORT]/PATH, with an address and no name, such as http://127.0.0.1/";
+            self.bad(steps!["spec", "ready", "http"], "this is no URL that can be asked", expected);
+        }
+        if ready.unit.is_none() && ready.http.is_none() {
+            self.bad(steps!["spec", "ready"], "nothing is waited for", "expected `unit`, `http` or both");
         }
     }
 
@@ -541,6 +566,14 @@ impl Check {
             self.bad(steps!["spec", "hostname"], "this is no host name", "expected letters, digits, `-` and `.` (RFC 1123), at most 64");
         }
     }
+}
+
+/// The agent resolves no names.
+fn is_local_url(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_address = host.parse::<std::net::SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    is_address && path.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// RFC 1123, 2.1: labels of letters, digits and hyphens, at most 63 each and 253 in all.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use embody_protocol::Link;
+use embody_protocol::{Link, Ready};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -130,6 +130,10 @@ pub struct Disrupted {
     pub desired: String,
 }
 
+fn is_at_once(ready: &Ready) -> bool {
+    *ready == Ready::default()
+}
+
 fn is_none(n: &u32) -> bool {
     *n == 0
 }
@@ -249,6 +253,9 @@ pub struct Snapshot {
     /// Its files beside those of the image; what Secrets hold is not in here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PersonaFile>,
+    /// What its agent waits for before its hello. It is not in the digest: it changes nothing of what runs.
+    #[serde(default, skip_serializing_if = "is_at_once")]
+    pub ready: Ready,
     /// What the machine itself needs on the kernel's command line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub arguments: String,

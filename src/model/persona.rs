@@ -31,9 +31,24 @@ pub struct PersonaSpec {
     /// What it needs of a server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Needs>,
+    /// When its agent says hello, beside its system being up: the root must be an image, and `agent: required`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Readiness>,
     /// Whether something in it says hello once it runs: `required` makes that a part of Ready.
     #[serde(default, skip_serializing_if = "Agent::is_none")]
     pub agent: Agent,
+}
+
+/// Both, where both are said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Readiness {
+    /// A unit of systemd in it is active: nginx.service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// A URL, asked from inside, answers with a status from 200 to 399: http://127.0.0.1:80/healthz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]

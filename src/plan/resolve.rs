@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use embody_protocol::Ready;
 use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
 
@@ -201,6 +202,7 @@ impl<'a> Bound<'a> {
             addresses: persona.map(|p| addresses(server, p, binding)).unwrap_or_default(),
             links: persona.map(|p| links::links(server, p, binding, objects)).unwrap_or_default(),
             files: persona.map(|p| p.files.clone()).unwrap_or_default(),
+            ready: persona.and_then(|p| p.ready.clone()).map(|of| Ready { unit: of.unit, http: of.http }).unwrap_or_default(),
             arguments: arguments(server),
             digest: String::new(),
         };
@@ -212,7 +214,17 @@ impl<'a> Bound<'a> {
 fn own_disk(server: &ServerSpec) -> PersonaSpec {
     let root = Root { disk: Some(DiskRoot {}), ..Root::default() };
     let os = Os { family: OsFamily::Linux, arch: server.arch };
-    PersonaSpec { os, root, kernel: None, exclusive: Some(false), nics: Vec::new(), files: Vec::new(), needs: None, agent: Agent::None }
+    PersonaSpec {
+        os,
+        root,
+        kernel: None,
+        exclusive: Some(false),
+        nics: Vec::new(),
+        files: Vec::new(),
+        needs: None,
+        ready: None,
+        agent: Agent::None,
+    }
 }
 
 fn authority(binding: &Held<BindingSpec>, answer: String, objects: &Objects) -> Authority {

@@ -202,6 +202,11 @@ impl Rack {
             tasks.spawn(async move { drop(agent::serve(socket, Arc::new(Mutex::new(agent))).await) });
             switches.insert(name.clone(), switch);
         }
+        for nic in objects.servers.values().flat_map(|held| &held.spec.nics) {
+            if let (Some(switch), Some(port)) = (nic.switch.as_ref().and_then(|name| switches.get(name)), &nic.port) {
+                lock(switch).plug(port, nic.mac);
+            }
+        }
         for (seed, (name, held)) in (1u64..).zip(&objects.servers) {
             let socket = bind(format!("Server/{name}"), &held.spec.bmc.address, 623).await?;
             let make = MAKES.iter().find(|m| held.meta.labels.get("vendor").is_some_and(|v| v == m.vendor)).unwrap_or(&GENERIC);

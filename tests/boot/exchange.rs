@@ -188,6 +188,27 @@ async fn who_is_not_asked_before_it_is_up_is_told_nothing_afterwards() {
     assert_eq!(site.says(AT, &target, "identity", &json!({ "secret": "short", "mac": MACS[0] })).await.0, 403);
 }
 
+/// Whoever has a machine's address at another port of the switches is not told: the switch is asked at that moment.
+#[tokio::test]
+async fn who_is_at_another_port_is_told_nothing() {
+    if is_missing() {
+        return;
+    }
+    let site = Site::start(AUTO).await;
+    site.has_image("").await;
+    let target = site.starts().await;
+    let all = super::site::manifests(AUTO);
+    let s1 = all.split("---\n").find(|object| object.contains("metadata: { name: s1 }")).unwrap();
+    // To the controller it is as if the machine was plugged in elsewhere: what is declared is another port than where it is.
+    site.controller.apply(&s1.replace("port: Gi1/0/1,", "port: Gi1/0/7,")).await;
+    let (status, why) = site.says(AT, &target, "identity", &question(SECRET)).await;
+    assert!(status == 403 && why.contains("was learned on port Gi1/0/1 of switch sw0, and not on port Gi1/0/7"), "{status} {why}");
+    site.has_event("IdentityRefused", "and not on port Gi1/0/7").await;
+    site.controller.apply(s1).await;
+    let (status, why) = site.says(AT, &target, "identity", &question(SECRET)).await;
+    assert_eq!(status, 200, "{why}");
+}
+
 #[tokio::test]
 async fn nothing_starts_that_could_not_be_told_who_it_is() {
     if is_missing() {

@@ -486,6 +486,7 @@ fn snapshot(rack: &Rack, server: &str, of: Of) -> Snapshot {
         addresses: BTreeMap::new(),
         links: Vec::new(),
         files: Vec::new(),
+        ready: Default::default(),
         arguments: String::new(),
         digest: String::new(),
     };

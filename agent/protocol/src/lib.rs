@@ -47,6 +47,18 @@ pub struct Identity {
     pub machine_id: String,
     pub links: Vec<Link>,
     pub files: Vec<File>,
+    /// What is waited for before the hello.
+    pub ready: Ready,
+}
+
+/// Both, where both are said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ready {
+    /// A unit of systemd that is active.
+    pub unit: Option<String>,
+    /// What answers with a status from 200 to 399: `http://ADDRESS[:PORT]/PATH`, asked from inside.
+    pub http: Option<String>,
 }
 
 /// A card, or an aggregation of several.
@@ -92,6 +104,12 @@ pub struct Addressing {
     pub mtu: Option<u16>,
     pub dns: Vec<IpAddr>,
     pub domain: Option<String>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("hostname", &self.hostname).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -111,6 +111,7 @@ fn facts(line: &CommandLine, card: &Interface, lease: &Lease, known: Option<&Kno
     Facts {
         exchange: known.and(line.exchange_as_given()).map(str::to_owned),
         secret: known.map(|known| known.secret.clone()),
+        ready: known.map(|known| known.identity.ready.clone()).unwrap_or_default(),
         run: line.run().map(str::to_owned),
         root: line.root_as_given().unwrap_or_default().to_owned(),
         interface: card.name.clone(),

@@ -129,6 +129,16 @@ async fn identity(
         Err(error) => return (StatusCode::BAD_REQUEST, format!("this is no question: {error}\n")).into_response(),
     };
     let Some(controller) = desk.controller.borrow().clone() else { return later() };
+    if let Ok(mac) = question.mac.parse() {
+        let (reply, answer) = oneshot::channel();
+        let look = Message::LookAt { server: server.clone(), token: token.clone(), mac, reply };
+        let looked = async {
+            controller.send(look).await.ok()?;
+            answer.await.ok()
+        };
+        // No answer says nothing.
+        let _ = tokio::time::timeout(limits::PORT_ASKED_FOR, looked).await;
+    }
     let (reply, answer) = oneshot::channel();
     let of = server.clone();
     let asked = async {

@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tower_http::services::{ServeDir, ServeFile};
 
-use super::{Desk, Ends, base, joined};
+use super::{Desk, Ends, base, joined, nocloud};
 use crate::boot::answer::{Ask, Verdict, judge, plain};
 use crate::boot::script::{self, For, IMAGE, INITRD, JOINED, KERNEL, RAM, STOCK_INITRD, TREE};
 use crate::boot::token::Token;
@@ -116,6 +116,7 @@ fn router(desk: Desk) -> Router {
         .route("/run/{server}/{token}/failed", post(failed_in_words))
         .route("/run/{server}/{token}/stage/{name}", post(stage))
         .route("/run/{server}/{token}/hello", post(hello))
+        .route("/run/{server}/{token}/nocloud/{what}", get(nocloud::told).with_state(http.desk.clone()))
         .layer(DefaultBodyLimit::max(limits::BOOT_BODY_BYTES))
         .with_state(http)
 }

@@ -10,6 +10,7 @@ mod foreign;
 pub(crate) mod http;
 mod joined;
 pub(crate) mod network;
+mod nocloud;
 pub(crate) mod pool;
 mod roots;
 mod tftp;
