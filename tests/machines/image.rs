@@ -10,10 +10,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::initrd::{busybox, version};
-use super::lab::peer;
+use super::lab::{BOOT, QUARANTINE, SERVICE, peer};
 use super::machine::Kind;
-use super::programs::until;
-use super::site::{ADDRESS, AUTO, RACKS, Site, is_missing};
+use super::programs::{missing, until};
+use super::site::{ADDRESS, AUTO, RACKS, STORE, Site, is_missing};
 use super::story::last_start;
 
 /// Of the file that the guest reads again and again.
@@ -155,6 +155,42 @@ async fn an_image_is_one_identity_on_whichever_machine_and_outlives_its_controll
     )
     .await;
     assert!(rounds(&site).await.iter().all(|(_, _, found)| *found == sum), "{:?}", rounds(&site).await);
+}
+
+/// The store stands still for a minute: nobody acts, and what runs reads its root as if nothing was.
+#[tokio::test]
+async fn a_root_is_served_without_a_store() {
+    if is_missing(&[Kind::Bios]) || missing(&["etcd"]) {
+        return;
+    }
+    let _rack = RACKS.acquire().await;
+    let site = Site::with(&[Kind::Bios], AUTO, &[BOOT, SERVICE, QUARANTINE], &["--store", STORE]).await;
+    let dir = tempfile::TempDir::new().unwrap();
+    let root = tree(dir.path(), "1");
+    site.controller.run(&["image", "import", "web:1", root.to_str().unwrap()]).await;
+    site.controller.apply(&persona("web:1")).await;
+    site.bind("a", "").await;
+    site.ready(300).await;
+    until("rounds", Duration::from_secs(120), async || if rounds(&site).await.len() >= 2 { Ok(()) } else { Err("none yet".to_owned()) })
+        .await;
+    let before = rounds(&site).await.len();
+    let etcd = site.store.unwrap().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &etcd]).status().unwrap().success());
+    signal("-STOP");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let meanwhile = rounds(&site).await;
+    signal("-CONT");
+    let longest = meanwhile.iter().skip(before).map(|(begun, ended, _)| ended - begun).fold(0.0, f64::max);
+    eprintln!("with the store away for a minute: {} rounds over its root, the longest {longest:.1} s", meanwhile.len() - before);
+    assert!(meanwhile.len() > before + 3 && meanwhile.iter().all(|(_, _, sum)| *sum == meanwhile[0].2), "{meanwhile:?}");
+    // It acts again, and has nothing to do.
+    site.controller.ready("web", 120).await;
+    until("heard", Duration::from_secs(200), async || match site.controller.condition("binding", "web", "AgentHeard").await {
+        heard if heard.contains("True") => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    assert_eq!(site.machines[0].serial().matches("init of").count(), 1, "it was not started anew");
 }
 
 /// SIGKILL, and started again at once, as systemd does it, while the guest reads all of its root; then five seconds with nobody there.

@@ -119,9 +119,12 @@ impl Lab {
         inside(&self.switch, program)
     }
 
-    /// A process that lives as long as the rack; its output is `dir/LOG`.
-    pub fn keep(&mut self, command: &mut Command, log: &str) {
-        self.processes.push(Process::start(command, &self.dir.join(log)));
+    /// A process that lives as long as the rack; its output is `dir/LOG`. Its id.
+    pub fn keep(&mut self, command: &mut Command, log: &str) -> u32 {
+        let process = Process::start(command, &self.dir.join(log));
+        let id = process.id();
+        self.processes.push(process);
+        id
     }
 
     async fn ip(&self, namespace: &str, lines: &[String]) {

@@ -28,6 +28,8 @@ pub struct Site {
     pub controller: Controller,
     pub lab: Lab,
     pub begun: Instant,
+    /// The id of etcd, where that is the store.
+    pub store: Option<u32>,
     _dir: TempDir,
 }
 
@@ -70,8 +72,9 @@ impl Site {
     pub async fn with(kinds: &[Kind], boot: &str, networks: &[Network], arguments: &[&str]) -> Site {
         let (dir, begun) = (TempDir::new().unwrap(), Instant::now());
         let mut lab = Lab::start(dir.path(), networks).await;
+        let mut store = None;
         if arguments.iter().any(|a| a.starts_with("etcd://")) {
-            lab.keep(&mut etcd(&lab), "etcd.log");
+            store = Some(lab.keep(&mut etcd(&lab), "etcd.log"));
         }
         let guest = Guest::build(&cache());
         let files = dir.path().join("files");
@@ -88,7 +91,7 @@ impl Site {
         let arguments = [&["--boot-address", &address, "--boot-files", &files][..], arguments].concat();
         let mut controller = Controller::new(dir.path(), "controller", &arguments).within(&lab.services);
         controller.start().await;
-        let site = Site { machines, controller, lab, begun, _dir: dir };
+        let site = Site { machines, controller, lab, begun, store, _dir: dir };
         site.controller.apply(&site.manifests(boot)).await;
         site
     }
