@@ -7,6 +7,7 @@
 
 mod archive;
 mod dhcp;
+mod exchange;
 mod index;
 mod ipmi;
 mod manifest;
@@ -18,6 +19,7 @@ mod token;
 
 pub use archive::archive;
 pub use dhcp::dhcp;
+pub use exchange::exchange;
 pub use index::index;
 pub use ipmi::ipmi;
 pub use manifest::manifest;
@@ -31,9 +33,10 @@ pub use token::token;
 pub type Entry = fn(&[u8]) -> Result<(), String>;
 
 /// All targets, by the names of their files in `fuzz/fuzz_targets` and of their folders in `fuzz/corpus`.
-pub const TARGETS: [(&str, Entry); 10] = [
+pub const TARGETS: [(&str, Entry); 11] = [
     ("archive", archive),
     ("dhcp", dhcp),
+    ("exchange", exchange),
     ("index", index),
     ("ipmi", ipmi),
     ("manifest", manifest),
