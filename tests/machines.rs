@@ -6,10 +6,14 @@
 #[path = "rack/controller.rs"]
 #[allow(dead_code, reason = "the rack of scripts uses the rest")]
 mod controller;
+#[path = "machines/debian.rs"]
+mod debian;
 #[path = "machines/demo.rs"]
 mod demo;
 #[path = "machines/faults.rs"]
 mod faults;
+#[path = "machines/filer.rs"]
+mod filer;
 #[path = "machines/hosts.rs"]
 mod hosts;
 #[path = "machines/image.rs"]

@@ -214,6 +214,14 @@ impl Machine {
         if there { fs::write(file, "").unwrap() } else { fs::remove_file(file).unwrap() }
     }
 
+    /// Other hardware, from its next start on: so much memory, and these arguments of QEMU as well.
+    pub fn refit(&self, memory_mib: u32, more: &str) {
+        let file = self.dir().join("qemu");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(" -m 256 "), "{text}");
+        fs::write(file, text.replace(" -m 256 ", &format!(" -m {memory_mib} {more} "))).unwrap();
+    }
+
     /// A command for QEMU's monitor, as `set_link n0 off` or `system_reset`; the machine is on.
     pub fn monitor(&self, command: &str) {
         use std::io::Write;
