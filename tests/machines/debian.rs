@@ -120,9 +120,10 @@ impl Debian {
     pub async fn ready(&self, name: &str, restarted: u64) {
         let begun = Instant::now();
         until(&format!("{name} is Ready"), Duration::from_secs(BOOTS_WITHIN), async || {
-            let is_ready = self.site.controller.condition("binding", name, "Ready").await.starts_with("True");
+            // It waits for what was said last; a condition alone may be of what was said before.
+            let said = self.site.controller.say(&["wait", "binding", name, "--timeout", "1s"]).await;
             let done = self.site.controller.object("binding", name).await.pointer("/status/restarted").and_then(serde_json::Value::as_u64);
-            if is_ready && done.unwrap_or_default() == restarted {
+            if said.code == 0 && done.unwrap_or_default() == restarted {
                 return Ok(());
             }
             let words: Vec<String> = self.site.machines.iter().map(|machine| machine.last_words()).collect();
@@ -172,6 +173,21 @@ impl Debian {
         for condition in ["UnitsRunning", "AgentHeard", "RootHasRoom"] {
             self.reads(condition, "True").await;
         }
+    }
+
+    pub async fn is_off(&self, machine: usize) {
+        until("it is off", Duration::from_secs(120), async || match self.site.machines[machine].is_on().await {
+            false => Ok(()),
+            true => Err(self.site.machines[machine].last_words()),
+        })
+        .await;
+    }
+
+    /// So often at least, each as soon as systems have to.
+    pub fn goes_off_softly(&self, times: usize) {
+        let offs = self.offs();
+        eprintln!("from soft-off to off: {offs:.1?} s");
+        assert!(offs.len() >= times && offs.iter().all(|took| *took < OFF_WITHIN_S), "{offs:?}");
     }
 
     /// Seconds from each soft-off to its end; none was hard.
@@ -284,14 +300,8 @@ async fn a_debian_lives_over_nfs_and_in_memory_on_either_machine() {
     debian.is_well().await;
     lives_alone(&mut debian).await;
     debian.bind("web-1", "b", ", restart: 8, state: Stopped").await;
-    until("it is off", Duration::from_secs(120), async || match debian.site.machines[1].is_on().await {
-        false => Ok(()),
-        true => Err(debian.site.machines[1].last_words()),
-    })
-    .await;
-    let offs = debian.offs();
-    eprintln!("from soft-off to off: {offs:.1?} s");
-    assert!(offs.len() >= 10 && offs.iter().all(|took| *took < OFF_WITHIN_S), "{offs:?}");
+    debian.is_off(1).await;
+    debian.goes_off_softly(10);
 }
 
 /// Its root is in its memory: all of it can be read while no controller is there.

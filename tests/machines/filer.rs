@@ -91,4 +91,10 @@ async fn a_stock_initrd_boots_from_a_filer_of_ones_own() {
     assert_eq!(debian.ssh(ADDRESS, "systemctl --failed --no-legend --plain").await, "");
     assert!(debian.site.page(ADDRESS).await.is_some_and(|page| page.contains("nginx")));
     assert_eq!(debian.ssh(ADDRESS, "setpriv --reuid 33 --clear-groups cat /srv/secret; ls /srv/many | wc -l").await, "of www-data\n20000");
+    let script =
+        "systemctl restart systemd-networkd; sleep 5; echo 3 > /proc/sys/vm/drop_caches; md5sum /usr/bin/perl > /dev/null && hostname -I";
+    eprintln!("after a restart of its network service: {}", debian.ssh(ADDRESS, script).await);
+    debian.bind("web-1", "a", ", state: Stopped").await;
+    debian.is_off(0).await;
+    debian.goes_off_softly(1);
 }
