@@ -1,5 +1,7 @@
 //! Images of personas in virtual time: nothing starts, and nothing that runs is disturbed, for an image that is not here whole.
 
+#[path = "revisions/rollouts.rs"]
+mod rollouts;
 mod small;
 
 use std::time::Duration;

@@ -23,6 +23,7 @@ use crate::plan::desired::{Desired, Holder};
 use crate::plan::fence;
 use crate::plan::observed::{Elsewhere, Memory, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
 use crate::plan::resolve::{self, PortNames};
+use crate::plan::rollouts::Rollouts;
 use crate::plan::save::Unsaved;
 use crate::store::Revision;
 
@@ -81,6 +82,8 @@ pub struct Cache {
     pub pins: BTreeMap<(Kind, Name), Stored<Identity>>,
     /// Servers that guardrails hold.
     pub stopped_by_guardrails: BTreeMap<Name, Trouble>,
+    /// How the bodies of each persona stand, for its rollout.
+    pub(super) rollouts: Rollouts,
     /// Records of bodies that do not read, by the revision at which they stand.
     pub unreadable: BTreeMap<Name, Revision>,
     /// Bodies of which nothing is known.
@@ -325,6 +328,7 @@ impl Cache {
             boot: facts.and_then(|f| f.boot.clone()),
             bmc_trouble: facts.and_then(|f| f.known.trouble.clone()),
             elsewhere: want.holder.as_ref().map(|h| self.elsewhere(server, h)).unwrap_or_default(),
+            turn: self.turn(want),
             hard_off_without_soft: self.objects.policy().limits.hard_off_without_soft,
             ..Observed::default()
         };

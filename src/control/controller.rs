@@ -231,6 +231,7 @@ impl Controller {
         controller.site_key().await?;
         controller.all_workers();
         controller.tell_secrets();
+        controller.doubt_rollouts();
         controller.is_loaded = true;
         controller.wake_all();
         controller.publish();
@@ -460,7 +461,8 @@ impl Controller {
         self.wake_where_there_is_room();
         let due: Vec<Name> = std::iter::from_fn(|| self.queue.pop(now)).collect();
         // Whoever waits for its turn is planned again when that comes.
-        let due = due.into_iter().filter(|server| !self.waiting.contains(server)).collect();
+        let due: Vec<Name> = due.into_iter().filter(|server| !self.waiting.contains(server)).collect();
+        due.iter().for_each(|server| self.stands_otherwise(server));
         let mut fresh = BTreeMap::new();
         let assess = |controller: &mut Controller, planned: Planned| {
             let Some(planned) = controller.assessed(planned) else { return };
@@ -497,6 +499,7 @@ impl Controller {
         servers.extend(self.guardrails.with_room(objects.running(), &objects.policy().limits));
         self.room_at = again;
         servers.iter().for_each(|server| self.wake(server));
+        self.wake_whose_turn_it_is();
     }
 
     /// What the guardrails say of all servers together.

@@ -37,7 +37,10 @@ impl Controller {
                     self.reserve(kind, &name);
                     self.status.found(kind, &name, false);
                     match kind {
-                        Kind::Binding => self.guardrails.is_up(&name),
+                        Kind::Binding => {
+                            self.guardrails.is_up(&name);
+                            self.cache.rollouts.forget(&name);
+                        }
                         Kind::Server => {
                             self.guardrails.forget(&name);
                             self.awaited.remove(&name);
@@ -139,13 +142,17 @@ impl Controller {
                 self.look_whether_to_save(name);
                 self.status.changed(kind, name);
             }
-            Kind::Binding => self.wake_binding(name),
+            Kind::Binding => {
+                self.doubt_rollout(name);
+                self.wake_binding(name);
+            }
             Kind::Secret => {
                 self.fleet.logins.changed(name);
                 self.all_workers();
                 self.tell_secret(name);
             }
             Kind::Persona => {
+                self.cache.rollouts.touched(name);
                 let bindings: Vec<Name> = self.cache.objects.bindings_of_persona(name).cloned().collect();
                 for binding in bindings {
                     self.wake_binding(&binding);

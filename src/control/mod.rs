@@ -3,7 +3,7 @@
 //! `serve::run` puts it together. `controller` is the only task that owns the `Cache`; everything else talks to it by messages. What boot
 //! services answer from it publishes (`booting`), before a withdrawal is recorded. Its parts are
 //! structs of their own: `Cache` (desired and observed), `Queue` (who is due), `InFlight` (what was sent), `Fleet` (workers and their logins),
-//! `Ledger` (its own records), `StatusWriter` (what people read), and `plan::guardrails`; `stops` is what holds them all back. Only `reconcile` fills workers with operations (and
+//! `Ledger` (its own records), `StatusWriter` (what people read), `plan::guardrails` and `plan::rollouts`; `stops` is what holds them all back. Only `reconcile` fills workers with operations (and
 //! `outcome`, with saves), only a worker calls a driver, only `outbox` writes statuses and events, beside the loop.
 
 pub(crate) mod absorb;
@@ -28,6 +28,7 @@ pub(crate) mod preview;
 pub(crate) mod queue;
 pub(crate) mod reconcile;
 pub(crate) mod records;
+mod rollouts;
 pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod status_writer;

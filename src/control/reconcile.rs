@@ -26,7 +26,7 @@ use crate::plan::desired::{Desired, Holder};
 use crate::plan::guardrails::{DesiredKey, Standing};
 use crate::plan::observed::{Asked, Elsewhere, Memory, Observed, Trouble};
 use crate::plan::record::Record;
-use crate::plan::{self, Plan, Step, Wait, consent, fence};
+use crate::plan::{self, Plan, Step, Wait, consent, fence, rollout};
 use crate::store::{Entry, Expect, Records, Revision, StoreError, Write, keys};
 use crate::telemetry::timestamp;
 
@@ -116,6 +116,7 @@ impl Controller {
             return None;
         }
         self.count_grace(&server, &want, &mut seen);
+        self.note_rollout(&server, &want, &mut seen);
         seen.memory.saw_takeover(seen.takeover.as_ref(), self.clock.now());
         self.cache.memory_of(&server).takeover_since = seen.memory.takeover_since;
         let held = until == Until::Withdrawal && self.cache.stopped_by_guardrails.contains_key(&server);
@@ -136,7 +137,9 @@ impl Controller {
         let with = seen.takeover.iter().flatten().flat_map(|ready| ready.bodies.iter().cloned()).collect();
         let standing = Standing { server, desired, converged, differs, disrupts, with, power, to_run };
         self.guardrails.assess(&standing, self.clock.now());
-        if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped) {
+        // What runs and waits to be restarted by its rollout is up.
+        let waits_up = || plan.steps.is_empty() && !busy && self.cache.waits_up(want);
+        if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped || waits_up()) {
             self.guardrails.is_up(&holder.authority.binding);
         }
         if plan.records.is_empty() && plan.steps.is_empty() {
@@ -306,6 +309,7 @@ impl Controller {
         self.cache.set_body(server, body, revision);
         self.withdraw_from_view(server, &recording.records);
         self.in_force(&recording);
+        self.stands_otherwise(server);
         recording
     }
 
@@ -326,6 +330,7 @@ impl Controller {
             self.cache.unreadable.insert(server.clone(), *revision);
         }
         self.cache.memory.insert(server.clone(), memory.clone());
+        self.stands_otherwise(server);
     }
 
     /// Stores what was recorded of bodies, in this order, many in one transaction. Those that are stored; what comes after one that is not may rest on
@@ -522,8 +527,9 @@ impl Controller {
             plan.held.push(step);
             return None;
         }
-        if let Err((trouble, again)) = self.ask_guardrails(server, want, &step, now).or_else(|no| if step.debt { Ok(()) } else { Err(no) })
-        {
+        let asked = self.ask_guardrails(planned, &step, now).or_else(|no| if step.debt { Ok(()) } else { Err(no) });
+        let Planned { plan, .. } = planned;
+        if let Err((trouble, again)) = asked {
             self.in_flight.came_back(&step.op);
             plan.wait(trouble.reason, trouble.message);
             again.into_iter().for_each(|at| plan.wake(at));
@@ -548,7 +554,8 @@ impl Controller {
     }
 
     /// The guardrails that count what is really begun. With a refusal, when it may be otherwise by time alone.
-    fn ask_guardrails(&mut self, server: &Name, want: &Desired, step: &Step, now: Tick) -> Result<(), (Trouble, Option<Tick>)> {
+    fn ask_guardrails(&mut self, planned: &Planned, step: &Step, now: Tick) -> Result<(), (Trouble, Option<Tick>)> {
+        let Planned { server, want, seen, .. } = planned;
         if let Op::PowerOff { .. } = step.op {
             let objects = &self.cache.objects;
             let wanted_running = objects.bindings.get(&step.binding).is_some_and(|b| b.spec.state == RunState::Running);
@@ -560,6 +567,9 @@ impl Controller {
                     return Err((Trouble { reason: Reason::Limit, message }, None));
                 }
             }
+        }
+        if let Op::PowerOff { .. } = step.op {
+            self.is_still_its_turn(want, seen).map_err(|trouble| (trouble, None))?;
         }
         if self.guardrails.is_drift(server, want.holder.as_ref().map(DesiredKey::of)) {
             if let Some((trouble, again)) = self.guardrails.contended(server, &step.op, now) {
@@ -608,7 +618,7 @@ impl Controller {
     }
 
     /// Whether its BMC and its switches were asked since this controller began, and have answered or not.
-    fn is_asked(&self, server: &Name) -> bool {
+    pub(super) fn is_asked(&self, server: &Name) -> bool {
         let bmc = self.cache.bmcs.get(server).is_some_and(|facts| facts.known.seen.is_some() || facts.known.trouble.is_some());
         let known = |switch: &Name| self.cache.switches.get(switch).is_some_and(|known| known.seen.is_some() || known.trouble.is_some());
         let is_there = |switch: &Name| self.cache.objects.switches.contains_key(switch);
@@ -620,7 +630,8 @@ impl Controller {
 /// Whether a plan does something disruptive that nobody was shown.
 fn disrupts_unasked(want: &Desired, seen: &Observed, plan: &Plan) -> bool {
     let unasked = |step: &Step| consent::disruption(&step.op, seen) != Disruption::None && !is_approved(want, seen, step);
-    (withdraws(plan) && !is_withdrawal_approved(want, seen)) || plan.steps.iter().any(unasked)
+    let comes = rollout::comes(want, seen) && !is_restart_approved(want, seen);
+    comes || (withdraws(plan) && !is_withdrawal_approved(want, seen)) || plan.steps.iter().any(unasked)
 }
 
 fn is_approved(want: &Desired, seen: &Observed, step: &Step) -> bool {
@@ -636,6 +647,12 @@ fn withdraws(plan: &Plan) -> bool {
 fn is_withdrawal_approved(want: &Desired, seen: &Observed) -> bool {
     let off = Op::PowerOff { server: want.server.clone(), how: Off::Soft };
     fence::why_off(want, seen).is_some_and(|why| consent::is_approved(why.authority, &off, seen))
+}
+
+/// A rollout would switch it off when its turn comes.
+fn is_restart_approved(want: &Desired, seen: &Observed) -> bool {
+    let off = Op::PowerOff { server: want.server.clone(), how: Off::Soft };
+    want.holder.as_ref().is_some_and(|holder| consent::is_approved(&holder.authority, &off, seen))
 }
 
 fn answers(plan: &Plan) -> bool {

@@ -11,12 +11,15 @@ use super::logins::Reading;
 use super::status_writer::{NOT_REACHED, SiteCondition};
 use crate::limits;
 use crate::model::binding::RunState;
-use crate::model::body::{Phase, Snapshot};
+use crate::model::body::{Outdated, Phase, Snapshot};
 use crate::model::fact::{PortConfig, Power, Tick};
-use crate::model::status::{BindingStatus, Condition, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus};
+use crate::model::status::{
+    BindingStatus, Condition, PersonaStatus, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus,
+};
 use crate::model::{Name, Reason};
 use crate::plan::desired::{Desired, Holder};
 use crate::plan::observed::{Observed, Trouble};
+use crate::plan::rollouts::Stage;
 use crate::plan::starting;
 use crate::plan::{Plan, network};
 
@@ -222,12 +225,16 @@ fn up_to_date(conditions: &mut Conditions, holder: &Holder, seen: &Observed) {
 pub(crate) fn outdated(holder: &Holder, seen: &Observed) -> Option<String> {
     let was = &seen.body.evidence.get(&holder.persona)?.snapshot;
     let is = &holder.snapshot;
+    let way = match was.outdated(is) {
+        Outdated::No => return None,
+        Outdated::Revision if holder.rolls => "its persona's rollout takes it over",
+        Outdated::Revision | Outdated::Otherwise => "raise `restart` to take it over",
+    };
     let named = |snapshot: &Snapshot| {
         let image = snapshot.root.image.as_ref().map(|image| format!("{}, ", image.name)).unwrap_or_default();
         format!("{image}content {}", snapshot.digest)
     };
-    (was.digest != is.digest)
-        .then(|| format!("it was started with {}, and the manifests say {} now: raise `restart` to take it over", named(was), named(is)))
+    Some(format!("it was started with {}, and the manifests say {} now: {way}", named(was), named(is)))
 }
 
 /// The one thing to say first.
@@ -374,6 +381,23 @@ pub(crate) fn switch(cache: &Cache, name: &Name) -> Option<SwitchStatus> {
 
 fn refusal(refused: &String) -> String {
     format!("it refused to have an object written: {refused}")
+}
+
+/// How far the bodies of a persona are; whether all of them were asked.
+pub(crate) fn persona(cache: &Cache, name: &Name) -> Option<(bool, PersonaStatus)> {
+    let held = cache.objects.personas.get(name)?;
+    let progress = cache.progress(name, &held.spec);
+    let running = cache.objects.running_of(name);
+    let rollout = held.spec.rollout.map(|_| match &progress.stage {
+        Stage::Halted(failed) => format!("halted: {failed}"),
+        Stage::Paused => format!("paused after {}", progress.updated),
+        Stage::Free if progress.updated == running => "complete".to_owned(),
+        Stage::Free => format!("{} of {running}", progress.updated),
+    });
+    let (updated, ready) = (progress.updated, progress.ready);
+    let bindings = cache.objects.bound(name);
+    let status = PersonaStatus { observed_generation: held.meta.generation, bindings, running, updated, ready, rollout };
+    Some((progress.is_known, status))
 }
 
 /// The site's own conditions stand on its Policy.

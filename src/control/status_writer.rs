@@ -56,7 +56,7 @@ pub(super) struct StatusWriter {
     /// What of it is known to people.
     site_told: BTreeMap<&'static str, SiteCondition>,
     told: BTreeMap<(Kind, Name), Told>,
-    /// Switches and the Policy of which something is to be said.
+    /// Switches, personas and the Policy of which something is to be said.
     changed: BTreeSet<(Kind, Name)>,
     buffer: Vec<u8>,
 }
@@ -146,7 +146,12 @@ impl StatusWriter {
                         self.say(kind, &name, true, &status, cache);
                     }
                 }
-                Kind::Secret | Kind::Network | Kind::Server | Kind::Persona | Kind::Binding => {}
+                Kind::Persona => {
+                    if let Some((asked, status)) = status::persona(cache, &name) {
+                        self.say(kind, &name, asked, &status, cache);
+                    }
+                }
+                Kind::Secret | Kind::Network | Kind::Server | Kind::Binding => {}
             }
         }
     }

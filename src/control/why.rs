@@ -35,7 +35,12 @@ impl Controller {
             Kind::Persona => {
                 let at: Vec<String> = self.cache.may_run(name).map(Name::to_string).collect();
                 let bound: Vec<String> = self.cache.objects.bindings_of_persona(name).map(Name::to_string).collect();
-                Ok(format!("Persona {name} is bound by {}; by evidence it may run on {}.", list(&bound), list(&at)))
+                Ok(format!(
+                    "Persona {name} is bound by {}; by evidence it may run on {}.{}",
+                    list(&bound),
+                    list(&at),
+                    self.why_rollout(name)
+                ))
             }
             Kind::Policy | Kind::Secret | Kind::Network => Ok(format!("{kind} {name} is what is desired; nothing is done to it.")),
         }

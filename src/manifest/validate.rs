@@ -406,6 +406,7 @@ impl Check {
         self.initrds(spec);
         self.boot_script(spec);
         self.persona_nics(spec);
+        self.rollout(spec);
         if self.whole {
             self.faults.extend(super::files::faults(self.item, spec));
             self.ready(spec);
@@ -433,6 +434,20 @@ impl Check {
         }
         if ready.unit.is_none() && ready.http.is_none() {
             self.bad(steps!["spec", "ready"], "nothing is waited for", "expected `unit`, `http` or both");
+        }
+    }
+
+    fn rollout(&mut self, spec: &PersonaSpec) {
+        let Some(rollout) = &spec.rollout else { return };
+        let none = [
+            (matches!(rollout.max_unavailable, Share::Count(0) | Share::Percent(0)), "maxUnavailable"),
+            (rollout.pause_after == Some(0), "pauseAfter"),
+        ];
+        for (_, field) in none.into_iter().filter(|(is_none, _)| *is_none) {
+            let at = self.value(steps!["spec", "rollout", field]);
+            let fault = Fault::error(codes::BAD_VALUE, at, "a rollout of nothing never ends").label("found 0, expected at least 1");
+            self.faults
+                .push(fault.hint("to restart nothing by itself leave `rollout` out: an edit is then taken over by `embody restart`"));
         }
     }
 

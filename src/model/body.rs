@@ -263,6 +263,16 @@ pub struct Snapshot {
     pub digest: String,
 }
 
+/// Whether a body that was started with one content would be started with another one now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outdated {
+    No,
+    /// Its name or what it claims.
+    Otherwise,
+    /// Its image, kernel, root or command line.
+    Revision,
+}
+
 impl Snapshot {
     /// With its digest.
     pub fn sealed(mut self) -> Snapshot {
@@ -276,6 +286,17 @@ impl Snapshot {
         }
         self.digest = Sha256::digest(&text).iter().take(6).map(|b| format!("{b:02x}")).collect();
         self
+    }
+
+    /// The one rule of what is outdated: how this, which was answered, differs from what would be answered now. A rollout is about `Revision` alone:
+    /// another host name or address is taken over by a restart.
+    pub fn outdated(&self, now: &Snapshot) -> Outdated {
+        let revision = |of: &Snapshot| (of.image.clone(), of.kernel.clone(), of.root.clone(), of.arguments.clone());
+        match (self.digest == now.digest, revision(self) == revision(now)) {
+            (true, _) => Outdated::No,
+            (false, true) => Outdated::Otherwise,
+            (false, false) => Outdated::Revision,
+        }
     }
 
     pub fn overlap<'a>(&'a self, claims: &BTreeSet<Claim>) -> Option<&'a Claim> {
@@ -402,6 +423,28 @@ pub(crate) fn port_of(id: &str) -> Option<(Name, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_revision_is_another_image_kernel_root_or_command_line() {
+        let of = |name: &str, value: serde_json::Value| {
+            let mut snapshot = serde_json::json!({ "persona": "p", "hostname": "h", "arch": "x86_64", "boot": "Pxe", "root": {}, "claims": [], "macs": [], "digest": "" });
+            snapshot[name] = value;
+            serde_json::from_value::<Snapshot>(snapshot).unwrap().sealed()
+        };
+        let now = of("hostname", "h".into());
+        let claim = serde_json::to_value(Claim::Persona("p".parse().unwrap())).unwrap();
+        for (name, value, expected) in [
+            ("macs", serde_json::json!(["02:00:00:00:00:01"]), Outdated::No),
+            ("hostname", "other".into(), Outdated::Otherwise),
+            ("claims", serde_json::json!([claim]), Outdated::Otherwise),
+            ("image", "a".into(), Outdated::Revision),
+            ("kernel", serde_json::json!({ "path": "vmlinuz", "cmdline": "quiet" }), Outdated::Revision),
+            ("root", serde_json::json!({ "nfs": { "server": "10.0.0.1", "path": "/p" } }), Outdated::Revision),
+            ("arguments", "console=ttyS0".into(), Outdated::Revision),
+        ] {
+            assert_eq!(of(name, value).outdated(&now), expected, "{name}");
+        }
+    }
 
     /// An image's name may be given anew: what decides is its content.
     #[test]

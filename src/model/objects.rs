@@ -31,6 +31,8 @@ pub struct Objects {
     by_mac: BTreeMap<Mac, Name>,
     /// How many bindings are to run.
     running: usize,
+    /// The same of each persona.
+    running_of: BTreeMap<Name, usize>,
     /// What holds without a Policy.
     without_policy: PolicySpec,
 }
@@ -59,7 +61,10 @@ impl Objects {
                     self.by_target.entry(server.clone()).or_default().insert(name.clone());
                 }
                 self.by_persona.entry(spec.persona.clone()).or_default().insert(name.clone());
-                self.running += usize::from(spec.state == RunState::Running);
+                if spec.state == RunState::Running {
+                    self.running += 1;
+                    *self.running_of.entry(spec.persona.clone()).or_default() += 1;
+                }
                 self.bindings.insert(name, Held { meta, spec: spec.clone() });
             }
         }
@@ -89,7 +94,11 @@ impl Objects {
                     forget(&mut self.by_target, server, name);
                 }
                 forget(&mut self.by_persona, &old.spec.persona, name);
-                self.running -= usize::from(old.spec.state == RunState::Running);
+                if old.spec.state == RunState::Running {
+                    self.running -= 1;
+                    let left = self.running_of.remove(&old.spec.persona).unwrap_or(0).saturating_sub(1);
+                    self.running_of.extend((left > 0).then(|| (old.spec.persona.clone(), left)));
+                }
             }
         }
     }
@@ -101,6 +110,10 @@ impl Objects {
 
     pub fn bindings_of_persona(&self, persona: &Name) -> impl Iterator<Item = &Name> {
         self.by_persona.get(persona).into_iter().flatten()
+    }
+
+    pub fn bound(&self, persona: &Name) -> usize {
+        self.by_persona.get(persona).map_or(0, BTreeSet::len)
     }
 
     pub fn servers_on_switch(&self, switch: &Name) -> impl Iterator<Item = &Name> {
@@ -129,6 +142,11 @@ impl Objects {
     /// How many bindings are to run.
     pub fn running(&self) -> usize {
         self.running
+    }
+
+    /// The same of one persona.
+    pub fn running_of(&self, persona: &Name) -> usize {
+        self.running_of.get(persona).copied().unwrap_or(0)
     }
 
     pub fn meta(&self, kind: Kind, name: &Name) -> Option<&Meta> {

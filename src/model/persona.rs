@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::PersonaFile;
 use super::image::{Delivery, ImageName, ImageRoot, Overlay};
+use super::policy::Share;
 use super::server::{Arch, Bytes};
 use super::switch::SecretRef;
 use super::{HostPort, Name};
@@ -37,6 +38,32 @@ pub struct PersonaSpec {
     /// Whether something in it says hello once it runs: `required` makes that a part of Ready.
     #[serde(default, skip_serializing_if = "Agent::is_none")]
     pub agent: Agent,
+    /// Restarts what runs an older revision (image, kernel, root, command line), a few bodies at a time. Without it, that is done by
+    /// `embody restart`. Going back is the same: name the old revision again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rollout {
+    /// Bodies of its running bindings that may be unavailable meanwhile: a number from 1, or a percentage, which rounds up. What is down for
+    /// reasons of its own counts.
+    #[serde(default = "one")]
+    pub max_unavailable: Share,
+    /// When so many bodies run the new revision it waits, until this is raised or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_after: Option<u32>,
+}
+
+fn one() -> Share {
+    Share::Count(1)
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Rollout { max_unavailable: one(), pause_after: None }
+    }
 }
 
 /// Both, where both are said.

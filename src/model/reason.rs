@@ -53,6 +53,7 @@ reasons! {
     LeaseOver ByItself "Another controller acts."
     // What is waited for.
     PersonaElsewhere ByItself "What the persona claims may still be in use on another body."
+    RolloutWaits ByItself "It runs another revision, and is restarted in its turn."
     ClaimReserved ByItself "Another binding has reserved what the persona claims."
     EvidenceUnreadable Person "A record of a body does not read: it may run anything."
     TakeoverNotPossible ByItself "The new body cannot take over yet; the old one is not touched."
@@ -71,6 +72,8 @@ reasons! {
     ObjectUnreadable Person "A stored object does not read."
     StoreWentBackwards Person "The store holds less than it once acknowledged."
     BootsOnce Person "A person had it boot something else once: what is bound follows when that is over."
+    RolloutPaused Person "As many bodies as the manifest says run the new revision."
+    RolloutHalted Person "A body that was started with the new revision does not come up: no other one is restarted."
     Maintenance Person "The manifest says so."
     SoftOffRefused Person "The soft-off was refused, and a hard one needs a person's word."
     DoesNotSwitchOff Person "It stays on."

@@ -117,7 +117,24 @@ pub(crate) struct SwitchStatus {
     pub notes: Vec<String>,
 }
 
-/// The status of kinds of which there is only this to say: Network, Persona, Policy.
+/// How far the bodies of a persona are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PersonaStatus {
+    pub observed_generation: u64,
+    pub bindings: usize,
+    /// Of those, the ones that are to run.
+    pub running: usize,
+    /// Of those, the ones that were started with the revision of now.
+    pub updated: usize,
+    /// Of those, the ones that are up as desired, with whatever revision.
+    pub ready: usize,
+    /// `complete`, `1 of 3`, `halted: web-2`, `paused after 1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
+}
+
+/// The status of kinds of which there is only this to say: Network, Policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PlainStatus {

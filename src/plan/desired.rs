@@ -72,6 +72,8 @@ pub struct Holder {
     pub says_hello: bool,
     /// How long a start may take, and how often it is begun anew.
     pub boot: BootLimits,
+    /// Its persona has a rollout: what runs another revision is restarted in its turn.
+    pub rolls: bool,
     /// It is instead of the persona that the binding names, for one start.
     pub once: Option<Once>,
     /// Why it cannot live here at all.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::desired::{Authority, Desired, Holder, Past};
 use super::observed::{Elsewhere, Observed, Ready, SeenOff, There};
 use super::record::Record;
-use super::{Plan, Problem, consent, evidence, network, starting};
+use super::{Plan, Problem, consent, evidence, network, rollout, starting};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
 use crate::model::body::{Body, Found, Hold, Phase};
@@ -83,6 +83,7 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
         Phase::Started if seen.body.restart_done < holder.restart && !restart_waits(holder, seen) => {
             Some((format!("restart {} is desired", holder.restart), other_content))
         }
+        Phase::Started if rollout::goes(holder, seen) => on.map(|_| (rollout::because(holder, seen), true)),
         Phase::Started if no_ports_after(holder, seen).is_none() => starting::retry(holder, seen).map(|because| (because, false)),
         // One Off alone may be a BMC that restarts, over a machine that runs.
         Phase::Armed if is_outdated(holder, seen) && seen.seen_off(Tick::START) == SeenOff::Yes => {
@@ -110,7 +111,7 @@ pub(crate) fn may_start_by_itself(holder: &Holder) -> bool {
 pub(crate) fn is_outdated(holder: &Holder, seen: &Observed) -> bool {
     let evidence = seen.body.evidence.get(&holder.persona);
     let armed = evidence.is_some_and(|e| e.stands() && e.phase == Phase::Armed && e.snapshot.digest != holder.snapshot.digest);
-    armed && seen.is(Power::Off)
+    armed && seen.is(Power::Off) && !rollout::stays(holder, seen)
 }
 
 /// Whether a restart would end what runs and start nothing: what it is to run after it claims what is in use elsewhere, or its ports could not
@@ -152,6 +153,9 @@ fn withdrawn(holder: &Holder, seen: &Observed, other_content: bool) -> Option<(S
     if other_content && seen.body.restart_done < holder.restart {
         return Some((format!("restart {} is desired", holder.restart), false));
     }
+    if seen.is(Power::On) && rollout::goes(holder, seen) {
+        return Some((rollout::because(holder, seen), false));
+    }
     // Switched off under an intent that is still open and would not be needed now, or seen off once: what comes next is its end.
     if seen.is(Power::Off) || (seen.body.off.is_some() && would_stand_again(holder, seen)) {
         return None;
@@ -169,7 +173,7 @@ fn would_stand_again(holder: &Holder, seen: &Observed) -> bool {
     let persona = &holder.persona;
     let alone = seen.body.evidence.len() == 1 && seen.body.release.is_none() && seen.body.declared.is_none();
     let ran = seen.body.evidence.get(persona).is_some_and(|e| e.withdrawn && e.phase == Phase::Started);
-    let restarts = seen.body.restart_done < holder.restart;
+    let restarts = seen.body.restart_done < holder.restart || rollout::goes(holder, seen);
     alone && ran && !restarts && seen.is(Power::On) && holder.state == RunState::Running
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::desired::{Desired, Holder};
 use super::observed::{Elsewhere, Observed, PortKey};
 use super::record::Record;
+use super::rollout::Turn;
 use super::{Plan, Problem, Step, Wait, consent, fence, plan};
 use crate::limits;
 use crate::model::body::Body;
@@ -157,6 +158,8 @@ impl<'a> Course<'a> {
         seen.memory.takeover_since = takeover.as_ref().and_then(|t| t.as_ref().ok()).map(|_| Tick::START);
         seen.takeover = takeover;
         seen.as_if_approved = as_if_approved;
+        // Whose turn it is depends on what is not foreseen: each is shown what it is restarted for.
+        seen.turn = Turn::Go;
         plan(&want, seen, self.now)
     }
 

@@ -45,6 +45,7 @@ impl DesiredKey {
             says_hello: _,
             boot: _,
             once: _,
+            rolls: _,
             problems: _,
         } = holder;
         let text = format!("{:?}", (&authority.uid, persona, &snapshot.digest, state, efi, restart, ports));

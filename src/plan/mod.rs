@@ -5,8 +5,8 @@
 //! next observation. No list of steps is ever stored.
 //!
 //! Where to begin: `evidence` (what facts prove), `fence` (why a body must be off, when a persona may start, when a move may begin), `off` (what
-//! is sent next to switch a body off), `power`, `network`, `consent` (modes, who must approve), `approval` (what was approved), `budget` and `guardrails` (across servers), `save`
-//! (switches), `forecast` (the whole future). Shown by `tests/plan.rs`.
+//! is sent next to switch a body off), `power`, `network`, `consent` (modes, who must approve), `approval` (what was approved), `budget` and `guardrails` (across servers), `rollout` (one body runs another
+//! revision) and `rollouts` (whose turn it is), `save` (switches), `forecast` (the whole future). Shown by `tests/plan.rs`.
 
 pub(crate) mod approval;
 pub(crate) mod budget;
@@ -23,6 +23,8 @@ pub(crate) mod off;
 pub(crate) mod power;
 pub(crate) mod record;
 pub(crate) mod resolve;
+pub(crate) mod rollout;
+pub(crate) mod rollouts;
 pub(crate) mod save;
 pub(crate) mod starting;
 pub(crate) mod wanted;

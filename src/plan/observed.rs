@@ -8,6 +8,7 @@ use super::approval::Approval;
 use super::desired::Authority;
 use super::off::{Grace, HardWithoutSoft};
 use super::record::Record;
+use super::rollout::Turn;
 use crate::limits;
 use crate::model::body::{Body, Sent, port_id};
 use crate::model::fact::{BootOverride, PortConfig, Power, Seen, Tick};
@@ -37,6 +38,8 @@ pub struct Observed {
     pub elsewhere: Vec<Elsewhere>,
     /// Where its binding has moved away: whether the new body could take over now, and why not.
     pub takeover: Option<Result<Ready, String>>,
+    /// Where its persona has a rollout, and another revision runs here: whether it is restarted now.
+    pub turn: Turn,
     /// Approvals in force, by binding.
     pub approvals: BTreeMap<Name, Approval>,
     /// Bindings that a person or a guardrail has stopped, and why.

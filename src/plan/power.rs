@@ -9,7 +9,7 @@ use super::fence::{self, WhyOff};
 use super::observed::{Observed, SeenOff};
 use super::off::{self, HardWithoutSoft, Next, Terms};
 use super::record::Record;
-use super::{Plan, Step, consent, network};
+use super::{Plan, Step, consent, network, rollout};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
 use crate::model::body::{Evidence, Found, OffIntent, Phase, Sent};
@@ -75,7 +75,7 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
 
 /// What runs is not ended for a persona that could not start after it, as far as its ports tell. What was begun is ended, and a person's word for a hard
 /// off is stronger.
-fn nothing_after(want: &Desired, seen: &Observed) -> Option<String> {
+pub(crate) fn nothing_after(want: &Desired, seen: &Observed) -> Option<String> {
     let holder = want.holder.as_ref().filter(|h| h.state == RunState::Running && seen.is(Power::On) && seen.body.release.is_none())?;
     let is_begun = |e: &Evidence| e.withdrawn || e.phase == Phase::Answered;
     let own = seen.body.evidence.get(&holder.persona);
@@ -246,6 +246,8 @@ pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan)
                 if let Some(why) = fence::no_ports_after(holder, seen) {
                     plan.wait(Reason::PortsFirst, format!("restart {} waits, since nothing could start after it: {why}", holder.restart));
                 }
+            } else {
+                rollout::waits(holder, seen, now, plan);
             }
             boot_device_of_running(want, holder, seen, plan);
         }

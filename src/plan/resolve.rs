@@ -224,6 +224,7 @@ fn own_disk(server: &ServerSpec) -> PersonaSpec {
         needs: None,
         ready: None,
         agent: Agent::None,
+        rollout: None,
     }
 }
 
@@ -274,6 +275,7 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: O
         boot_bond: boot_bond(spec),
         boot: binding.spec.boot,
         says_hello: persona.is_some_and(|p| p.agent == Agent::Required),
+        rolls: once.is_none() && persona.is_some_and(|p| p.rollout.is_some()),
         once: once.cloned(),
         problems,
     }

@@ -25,12 +25,12 @@ pub(crate) fn came_up(holder: &Holder, evidence: &Evidence) -> bool {
     let (was, run) = (&evidence.snapshot, evidence.run.as_ref());
     let is_of_now = was.digest == holder.snapshot.digest;
     let fetches = holder.fetches && was.root.disk.is_none();
-    let says_hello = holder.says_hello && (is_of_now || was.kernel.is_some());
+    let says_hello = holder.says_hello && (is_of_now || was.kernel.is_some() || was.root.image.is_some());
     (!fetches || run.is_some()) && (!says_hello || run.is_some_and(|run| run.hello.is_some()))
 }
 
 /// Since when it starts, as far as this process knows: since it is on, or since it began anew by itself after it had come up.
-fn starts_since(seen: &Observed) -> Tick {
+pub(crate) fn starts_since(seen: &Observed) -> Tick {
     let memory = &seen.memory;
     memory.on_sent_at.max(memory.came_on_at).max(memory.began_anew_at)
 }

@@ -158,6 +158,18 @@ impl Small {
         self.wire(server, json!({})).await;
     }
 
+    /// One more server, off, that is on no switch, whose machine boots.
+    pub async fn add_machine(&self, server: &str, number: u8) {
+        let config = BmcConfig { power: Power::Off, guid: [number; 16], ..BmcConfig::default() };
+        let mac = format!("02:00:00:00:00:{number:02x}");
+        self.centre.add_machine(&name(server), mac.parse().unwrap(), config, Duration::from_secs(5), Line::new(number.into()));
+        let holds = watch::channel(Some((0, self.lease.until(), self.boot.clone()))).1;
+        let controller = self.to_controller.subscribe();
+        tokio::spawn(Arc::clone(&self.centre).live(name(server), Answers { controller, holds }));
+        let bmc = json!({ "address": format!("192.0.2.{number}"), "secretRef": { "name": "bmc" } });
+        self.apply(vec![of("Server", server, json!({ "bmc": bmc, "nics": [{ "name": "nic1", "mac": mac, "boot": true }] }))]).await;
+    }
+
     /// The NIC of a server that `add_server` added is where this says.
     pub async fn wire(&self, server: &str, at: Value) {
         let mut nic = json!({ "name": "nic1", "mac": "02:00:00:00:00:02", "boot": true });

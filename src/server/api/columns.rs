@@ -21,7 +21,9 @@ pub(crate) fn columns(kind: Kind) -> (&'static [&'static str], &'static [&'stati
             (&["NAME", "READY", "PROFILE", "PORTS", "ADDRESS", "AGE"], &["SNMP", "VLANS", "UNSAVED", "SYSNAME", "REASON", "MESSAGE"])
         }
         Kind::Network => (&["NAME", "VLAN", "ROLE", "SUBNET", "AGE"], &["GATEWAY", "SEGMENTS"]),
-        Kind::Persona => (&["NAME", "OS", "ARCH", "ROOT", "NICS", "AGE"], &["EXCLUSIVE", "REVISION", "NEEDS"]),
+        Kind::Persona => {
+            (&["NAME", "OS", "ARCH", "ROOT", "BINDINGS", "UPDATED", "READY", "ROLLOUT", "AGE"], &["NICS", "EXCLUSIVE", "REVISION", "NEEDS"])
+        }
         Kind::Policy => (&["NAME", "CORRECT", "READY", "AGE"], &["REASON", "MESSAGE"]),
         Kind::Secret => (&["NAME", "KEYS", "AGE"], &[]),
     }
@@ -156,7 +158,12 @@ fn persona(object: &Value, name: String, age: String) -> Vec<String> {
     let arch = Some(at("/spec/os/arch")).filter(|a| a != NOTHING).unwrap_or_else(|| "x86_64".to_owned());
     let needs = object.pointer("/spec/needs").and_then(Value::as_object);
     let needs = needs.map_or(NOTHING.to_owned(), |n| n.iter().map(|(k, v)| format!("{k}={}", text(Some(v)))).collect::<Vec<_>>().join(","));
-    vec![name, at("/spec/os/family"), arch, place, nics, age, at("/spec/exclusive"), at("/spec/root/revision"), needs]
+    let running = at("/status/running");
+    let of_running = |k: String| if running == NOTHING { running.clone() } else { format!("{k}/{running}") };
+    let (updated, ready) = (of_running(at("/status/updated")), of_running(at("/status/ready")));
+    let (bindings, rollout) = (at("/status/bindings"), at("/status/rollout"));
+    let more = [at("/spec/exclusive"), at("/spec/root/revision"), needs];
+    [name, at("/spec/os/family"), arch, place, bindings, updated, ready, rollout, age, nics].into_iter().chain(more).collect()
 }
 
 fn secret_keys(object: &Value) -> String {
