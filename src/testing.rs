@@ -258,7 +258,7 @@ pub mod model {
         pub use crate::model::op::{Device, Disruption, Off, Op};
     }
     pub mod persona {
-        pub use crate::model::persona::NfsRoot;
+        pub use crate::model::persona::{Kernel, NfsRoot, Rollout};
     }
     pub mod reason {
         pub use crate::model::reason::Reason;
@@ -292,6 +292,9 @@ pub mod plan {
     }
     pub mod record {
         pub use crate::plan::record::Record;
+    }
+    pub mod rollout {
+        pub use crate::plan::rollout::Turn;
     }
     pub mod resolve {
         pub use crate::plan::resolve::{PortNames, authority_of, want};

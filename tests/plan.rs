@@ -21,6 +21,8 @@ mod offs;
 mod once;
 #[path = "plan/rack.rs"]
 mod rack;
+#[path = "plan/rollouts.rs"]
+mod rollouts;
 #[path = "plan/waits.rs"]
 mod waits;
 #[path = "plan/worlds.rs"]

@@ -284,3 +284,168 @@ fn paused(persona: &Name, done: usize) -> String {
          name the old revision and remove it to go back"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::policy::Share;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn body(life: Life, runs: Runs) -> Member {
+        Member { life, runs, asked: true, ..Member::default() }
+    }
+
+    /// All that a body can be, as far as it makes a difference.
+    fn bodies() -> Vec<Member> {
+        let willing = |life| Member { willing: true, ..body(life, Runs::Old) };
+        vec![
+            willing(Life::Up),
+            body(Life::Up, Runs::Old),
+            willing(Life::Down),
+            Member { fails: true, ..willing(Life::Down) },
+            willing(Life::Unknown),
+            Member { begun: true, ..body(Life::Leaving, Runs::Old) },
+            Member { begun: true, ..body(Life::Down, Runs::Old) },
+            body(Life::Up, Runs::New),
+            body(Life::Down, Runs::New),
+            Member { fails: true, ..body(Life::Down, Runs::New) },
+            Member { earlier: true, ..body(Life::Down, Runs::New) },
+            body(Life::Unknown, Runs::New),
+            body(Life::Unknown, Runs::Nothing),
+            body(Life::Down, Runs::Nothing),
+        ]
+    }
+
+    struct Fleet {
+        rollouts: Rollouts,
+        members: Vec<(Name, Member)>,
+        rollout: Rollout,
+    }
+
+    impl Fleet {
+        fn of(members: &[Member], rollout: Rollout) -> Fleet {
+            let names = ["a", "b", "c", "d"].map(name);
+            let members: Vec<(Name, Member)> = names.into_iter().zip(members.iter().copied()).collect();
+            let mut rollouts = Rollouts::default();
+            members.iter().for_each(|(binding, member)| rollouts.note(&name("p"), binding, Some(*member)));
+            Fleet { rollouts, members, rollout }
+        }
+
+        fn turn(&self, n: usize) -> Turn {
+            let terms = Terms { persona: &name("p"), rollout: self.rollout, running: self.members.len() };
+            self.rollouts.turn(&terms, &self.members[n].0)
+        }
+
+        fn goes(&self) -> Vec<usize> {
+            (0..self.members.len()).filter(|n| self.turn(*n) == Turn::Go && !self.members[*n].1.begun).collect()
+        }
+
+        fn is(&mut self, n: usize, member: Member) {
+            self.members[n].1 = member;
+            self.rollouts.note(&name("p"), &self.members[n].0, Some(member));
+        }
+
+        fn count(&self, is: impl Fn(&Member) -> bool) -> usize {
+            self.members.iter().filter(|(_, member)| is(member)).count()
+        }
+
+        /// Its answer is withdrawn.
+        fn begins(&mut self, n: usize) {
+            let before = self.members[n].1;
+            let most = self.rollout.max_unavailable.of(self.members.len());
+            let told = || format!("{:?}, {:?}: {n} goes", self.members, self.rollout);
+            let others_down = self.count(|m| m.life != Life::Up) - usize::from(before.life != Life::Up);
+            assert!(before.runs == Runs::Old && before.willing, "{}", told());
+            assert!(before.life == Life::Down || others_down < most, "{}: too many are down", told());
+            assert!(self.count(|m| m.begun || m.runs == Runs::New && m.life == Life::Down) < most, "{}: too many are on their way", told());
+            assert_eq!(self.count(|m| m.runs == Runs::New && (m.fails || m.earlier)), 0, "{}: one has failed, or may have", told());
+            let ahead = self.count(|m| m.runs == Runs::New || m.begun || m.runs == Runs::Nothing && m.life == Life::Down);
+            assert!(before.fails || self.rollout.pause_after.is_none_or(|n| ahead < n as usize), "{}: it is paused", told());
+            let life = if before.life == Life::Up || before.fails { Life::Leaving } else { before.life };
+            self.is(n, Member { begun: true, willing: false, fails: false, life, ..before });
+            assert_eq!(self.turn(n), Turn::Go, "{:?}, {:?}: {n} has begun, and its turn is over by that", self.members, self.rollout);
+        }
+    }
+
+    /// Every fleet of three, and who goes first of those that may.
+    #[test]
+    fn nobody_is_restarted_beyond_what_may_be_unavailable_after_a_failure_or_in_a_pause() {
+        let all = bodies();
+        let (mut fleets, mut begun) = (0, 0);
+        for (x, y, z) in all.iter().flat_map(|x| all.iter().flat_map(move |y| bodies().into_iter().map(move |z| (*x, *y, z)))) {
+            for (most, pause_after) in [(1, None), (2, None), (3, None), (1, Some(1)), (2, Some(1)), (2, Some(2))] {
+                let rollout = Rollout { max_unavailable: Share::Count(most), pause_after };
+                let first = Fleet::of(&[x, y, z], rollout).goes();
+                fleets += 1;
+                for n in first {
+                    let mut fleet = Fleet::of(&[x, y, z], rollout);
+                    fleet.begins(n);
+                    begun += 1;
+                    while let Some(next) = fleet.goes().first() {
+                        fleet.begins(*next);
+                        begun += 1;
+                    }
+                }
+            }
+        }
+        assert!(fleets > 16_000 && begun > 2_000, "{fleets} {begun}");
+    }
+
+    #[test]
+    fn where_all_are_up_somebody_goes_until_all_have_gone() {
+        let old = Member { willing: true, ..body(Life::Up, Runs::Old) };
+        for most in 1..=3 {
+            let mut fleet = Fleet::of(&[old; 4], Rollout { max_unavailable: Share::Count(most), pause_after: None });
+            for n in 0..4 {
+                assert_eq!(fleet.goes(), [n], "by name, one after the other");
+                fleet.is(n, body(Life::Up, Runs::New));
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_failed_stays_so_until_it_is_up_or_is_to_run_something_else() {
+        let old = Member { willing: true, ..body(Life::Up, Runs::Old) };
+        let failed = Member { fails: true, ..body(Life::Down, Runs::New) };
+        for (then, goes) in [
+            (body(Life::Down, Runs::New), false),
+            (body(Life::Unknown, Runs::New), false),
+            (body(Life::Up, Runs::New), true),
+            (body(Life::Down, Runs::Old), false),
+        ] {
+            let mut fleet = Fleet::of(&[failed, old, old], Rollout { max_unavailable: Share::Count(3), pause_after: None });
+            assert!(matches!(fleet.turn(1), Turn::Wait { reason: Reason::RolloutHalted, .. }));
+            fleet.is(0, then);
+            let halted = matches!(fleet.turn(1), Turn::Wait { reason: Reason::RolloutHalted, .. });
+            assert_eq!(halted, !goes && then.runs == Runs::New, "{then:?}");
+        }
+        // It goes back first, whatever may be unavailable.
+        let fleet = Fleet::of(&[old, Member { fails: true, willing: true, ..body(Life::Down, Runs::Old) }, old], Rollout::default());
+        assert_eq!(fleet.goes(), [1]);
+    }
+
+    /// What was not noted, or is in doubt, is not up.
+    #[test]
+    fn who_is_not_known_is_not_counted_on() {
+        let old = Member { willing: true, ..body(Life::Up, Runs::Old) };
+        let mut fleet = Fleet::of(&[old, old], Rollout::default());
+        assert_eq!(fleet.goes(), [0]);
+        fleet.rollouts.doubt(&name("p"), &name("b"), true);
+        assert!(fleet.goes().is_empty());
+        fleet.rollouts.forget(&name("b"));
+        assert!(fleet.goes().is_empty());
+        fleet.is(1, old);
+        assert_eq!(fleet.goes(), [0]);
+    }
+
+    #[test]
+    fn those_behind_a_pause_are_not_disrupted_without_another_word() {
+        let old = Member { willing: true, ..body(Life::Up, Runs::Old) };
+        let fleet = Fleet::of(&[old; 4], Rollout { max_unavailable: Share::Count(1), pause_after: Some(2) });
+        let comes = |n| matches!(fleet.turn(n), Turn::Go | Turn::Wait { comes: true, .. });
+        assert_eq!([0, 1, 2, 3].map(comes), [true, true, false, false]);
+    }
+}

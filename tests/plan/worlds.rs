@@ -14,6 +14,7 @@ use embody::testing::model::op::{Off, Op};
 use embody::testing::model::reason::Reason;
 use embody::testing::plan::observed::{Memory, Observed, PortObserved, Trouble};
 use embody::testing::plan::off::Grace;
+use embody::testing::plan::rollout::Turn;
 
 use crate::rack::{Asked, QUARANTINE, Rack, Truth, access, between, name, port_of};
 
@@ -70,6 +71,17 @@ pub enum Relation {
     Disk,
 }
 
+/// Whether p has a rollout: what runs its old revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rolls {
+    No,
+    /// It is its turn.
+    Go,
+    Waits,
+    /// It is its turn, and the image of the new revision is not here.
+    Missing,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Intent {
     pub x: At,
@@ -77,6 +89,7 @@ pub struct Intent {
     pub relation: Relation,
     /// x has its restart raised.
     pub restart: bool,
+    pub rolls: Rolls,
     pub consent: Consent,
 }
 
@@ -102,8 +115,12 @@ pub fn desired(consent: Consent) -> Vec<Intent> {
         let restarts: &[bool] = if x == At::A(RunState::Running) { &[false, true] } else { &[false] };
         for (relation, &restart) in relations.iter().flat_map(|r| restarts.iter().map(move |s| (*r, s))) {
             if !restart || relation == Relation::Nested {
-                out.push(Intent { x, y, relation, restart, consent });
+                out.push(Intent { x, y, relation, restart, rolls: Rolls::No, consent });
             }
+        }
+        if x == At::A(RunState::Running) && y.server().is_none_or(|(_, state)| state == RunState::Running) {
+            let rolls: &[Rolls] = if consent == Consent::Enforce { &[Rolls::Go, Rolls::Waits, Rolls::Missing] } else { &[Rolls::Go] };
+            out.extend(rolls.iter().map(|&rolls| Intent { x, y, relation: Relation::Nested, restart: false, rolls, consent }));
         }
     }
     out
@@ -117,6 +134,12 @@ pub fn rack_of(desired: &Intent) -> Rack {
         Relation::Renamed => rack.put_directory("q", "net-q", "//x/../p/"),
         Relation::Disk => rack.put_disk("p", "net-p"),
         Relation::Apart | Relation::Shared => {}
+    }
+    if desired.rolls != Rolls::No {
+        rack.rolls("p", desired.rolls == Rolls::Missing);
+        let wait = || Turn::Wait { reason: Reason::RolloutWaits, message: "in its turn".to_owned(), comes: true };
+        let turn = if desired.rolls == Rolls::Waits { wait() } else { Turn::Go };
+        rack.seen.values_mut().for_each(|seen| seen.turn = turn.clone());
     }
     let mode = match desired.consent {
         Consent::Enforce | Consent::EnforceApproved | Consent::Paused => Mode::Enforce,
@@ -584,13 +607,13 @@ pub fn put(rack: &mut Rack, server: &str, place: &Place) {
     let (switches, mut approvals) = (std::mem::take(&mut seen.switches), std::mem::take(&mut seen.approvals));
     // Another world: nothing of it is done.
     approvals.values_mut().flat_map(|a| &mut a.ops).for_each(|listed| (listed.reached, listed.done) = (false, false));
-    let stopped = std::mem::take(&mut seen.stopped);
+    let (stopped, turn) = (std::mem::take(&mut seen.stopped), std::mem::take(&mut seen.turn));
     let config: PortConfig = if place.half_way { between() } else { access(50) };
     let sight = PortObserved { config: config.clone(), asked_at: AGAIN, refuse: None };
     let power = sights(place.seen).pop();
     let ports = [(port_of(server), sight)].into();
     let memory = memory_of(place);
-    *seen = Observed { body, unreadable, memory, power, switches, approvals, stopped, ports, ..Observed::default() };
+    *seen = Observed { body, unreadable, memory, power, switches, approvals, stopped, turn, ports, ..Observed::default() };
     let owned = place.held.or(place.release).is_some();
     // Whatever was found running has ended once it was seen off, or armed.
     let off_since = matches!(place.seen, Sight::OffOnce | Sight::OffTwice | Sight::Stale(Power::Off));
