@@ -139,6 +139,10 @@ fn an_object_with_a_fault_still_exists_for_others_and_is_judged_with_them() {
 #[test]
 fn a_limit_of_nothing_and_a_range_that_is_none_are_refused_where_they_stand() {
     let policy = |limits: &str| format!("{HEAD}kind: Policy\nmetadata: {{ name: default }}\nspec: {{ limits: {{ {limits} }} }}\n");
+    let rollout = |rollout: &str| {
+        let spec = format!("os: {{ family: linux }}, root: {{ disk: {{}} }}, rollout: {{ {rollout} }}");
+        format!("{HEAD}kind: Persona\nmetadata: {{ name: p }}\nspec: {{ {spec} }}\n")
+    };
     let ports = |ports: &str| {
         let snmp = "snmp: { version: v3, secretRef: { name: snmp } }";
         format!("{HEAD}kind: Switch\nmetadata: {{ name: tor }}\nspec: {{ address: 192.0.2.1, {snmp}, manage: {{ ports: [{ports}] }} }}\n")
@@ -150,6 +154,9 @@ fn a_limit_of_nothing_and_a_range_that_is_none_are_refused_where_they_stand() {
         (policy("maxPortWrites: { perMinute: 0 }"), "found 0, expected at least 1", "`embody pause --all --reason"),
         (policy("maxPortWrites: { perSwitch: 0 }"), "found 0, expected at least 1", "`embody pause --all --reason"),
         (policy("maxUnavailable: 0"), "found 0, expected at least 1", "`embody pause --all --reason"),
+        (rollout("maxUnavailable: 0"), "found 0, expected at least 1", "leave `rollout` out"),
+        (rollout("maxUnavailable: 0%"), "found 0%, expected at least 1", "leave `rollout` out"),
+        (rollout("pauseAfter: 0"), "found 0, expected at least 1", "leave `rollout` out"),
         (ports("Gi1/0/24-1"), "found 24 to 1, expected the lower number first", "`Gi1/0/24-1-1`"),
         (ports("port1-4, port8-1"), "found 8 to 1, expected the lower number first", "`port8-1-1`"),
         (ports("Gi1/0/1-99999999"), "found 1 to 99999999, expected at most 1024 ports", "Gi1/0/1-24"),

@@ -20,6 +20,8 @@ mod people;
 mod plan;
 #[path = "simulate/reckless.rs"]
 mod reckless;
+#[path = "simulate/rollouts.rs"]
+mod rollouts;
 #[path = "simulate/run.rs"]
 mod run;
 #[path = "simulate/starts.rs"]
@@ -100,11 +102,12 @@ fn seeds_keep_the_invariants_converge_and_fall_silent() {
     let good: Vec<&Outcome> = results.values().filter_map(|r| r.as_ref().ok()).collect();
     let longest = good.iter().map(|o| o.converged_after).max().unwrap_or_default();
     let (ops, offs, tended): (u64, u64, usize) = good.iter().fold((0, 0, 0), |(a, b, c), o| (a + o.ops, b + o.offs, c + o.tended));
+    let rolled: u64 = good.iter().map(|o| o.rolled).sum();
     let mut all: Vec<Duration> = good.iter().map(|o| o.converged_after).collect();
     all.sort();
     let median = all.get(all.len() / 2).copied().unwrap_or_default();
     eprintln!(
-        "{} seeds: {ops} operations, {offs} of them offs; converged after {median:?} (median), {longest:?} (longest); {tended} words of people in calm",
+        "{} seeds: {ops} operations, {offs} of them offs, {rolled} of those by rollouts; converged after {median:?} (median), {longest:?} (longest); {tended} words of people in calm",
         results.len()
     );
     assert!(
@@ -160,6 +163,18 @@ fn noticed(sentence: &str, sabotage: Sabotage, plan: &Plan) {
     let words = format!("{sabotage:?} {:?}", plan.acts);
     let failure = run::run(plan, false, sabotage).err().unwrap_or_else(|| panic!("{words}: nobody noticed"));
     assert!(failure.sentence.starts_with(sentence), "{words}: {}", failure.sentence);
+}
+
+#[test]
+fn the_checkers_bite_on_rollouts() {
+    let at = Duration::from_secs;
+    let revise = (at(300), Act::Revise { back: false });
+    let acts = vec![revise.clone(), (at(310), Act::Rogue(Rogue::RolledOff(1)))];
+    noticed("a rollout takes down s1 while it has taken down s0 of persona p1", Sabotage::None, &Plan::fair(1, acts).rolled());
+    for plan in [Plan::fair(1, vec![revise.clone()]).rolled(), Plan::fair(1, vec![revise]).rolled().booting()] {
+        let fair = run::run(&plan, false, Sabotage::None).map_err(|f| f.story).unwrap();
+        assert_eq!((fair.tended, fair.offs, fair.rolled), (0, 2, 2), "each once, and nobody had to help");
+    }
 }
 
 /// What is told to machines, and believed of them.

@@ -142,7 +142,8 @@ impl Controller {
         if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped || waits_up()) {
             self.guardrails.is_up(&holder.authority.binding);
         }
-        if plan.records.is_empty() && plan.steps.is_empty() {
+        // What is to come by a rollout may be held with what the others would do: it is said when that is known.
+        if plan.records.is_empty() && plan.steps.is_empty() && !rollout::comes(want, seen) {
             self.void_unwanted(&planned);
             let awaited = self.awaited(&planned);
             self.conclude(planned, awaited);

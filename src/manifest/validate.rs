@@ -440,12 +440,14 @@ impl Check {
     fn rollout(&mut self, spec: &PersonaSpec) {
         let Some(rollout) = &spec.rollout else { return };
         let none = [
-            (matches!(rollout.max_unavailable, Share::Count(0) | Share::Percent(0)), "maxUnavailable"),
-            (rollout.pause_after == Some(0), "pauseAfter"),
+            (rollout.max_unavailable == Share::Count(0), "maxUnavailable", "0"),
+            (rollout.max_unavailable == Share::Percent(0), "maxUnavailable", "0%"),
+            (rollout.pause_after == Some(0), "pauseAfter", "0"),
         ];
-        for (_, field) in none.into_iter().filter(|(is_none, _)| *is_none) {
+        for (_, field, found) in none.into_iter().filter(|(is_none, ..)| *is_none) {
             let at = self.value(steps!["spec", "rollout", field]);
-            let fault = Fault::error(codes::BAD_VALUE, at, "a rollout of nothing never ends").label("found 0, expected at least 1");
+            let fault = Fault::error(codes::BAD_VALUE, at, "a rollout of nothing never ends");
+            let fault = fault.label(format!("found {found}, expected at least 1"));
             self.faults
                 .push(fault.hint("to restart nothing by itself leave `rollout` out: an edit is then taken over by `embody restart`"));
         }

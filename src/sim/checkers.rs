@@ -1,7 +1,7 @@
 //! The referee of a simulation: invariants 5 to 11 and 16 of the product, checked at every step against the truth, not against what embody thinks.
 //!
 //! It hears what leaves, what the devices really did, what was stored, and what people said. The first sentence that is violated stands. What
-//! leaves is checked in `authority` and `offs`, and as an operation (`leaving`) in `shown`, `stops` and `unasked`; what sources bring in `sources`; what happens at ports in `ports`, what disks
+//! leaves is checked in `authority` and `offs`, and as an operation (`leaving`) in `shown`, `stops`, `unasked` and `rolling`; what sources bring in `sources`; what happens at ports in `ports`, what disks
 //! start in `disks`, what machines are told and say in `starts`. Leaves out: whether things converge (`tests/simulate.rs`, which also shows that the checkers bite).
 
 mod authority;
@@ -9,6 +9,7 @@ mod disks;
 mod leaving;
 mod offs;
 mod ports;
+mod rolling;
 mod shown;
 mod sources;
 mod starts;
@@ -26,6 +27,7 @@ use crate::model::fact::{Power, Tick};
 use crate::model::network::Role;
 use crate::model::objects::server_switches;
 use crate::model::op::Op;
+use crate::model::persona::{Kernel, Root};
 use crate::model::switch::VlanPolicy;
 use crate::model::{Kind, Name, Object, Objects, Vlan};
 use crate::plan::approval::Approval;
@@ -70,6 +72,8 @@ pub struct Judge {
     power: BTreeMap<Name, Power>,
     /// The persona, and what it claims.
     running: BTreeMap<Name, (Name, BTreeSet<Claim>)>,
+    /// What it was answered there, where its persona has a rollout.
+    content: BTreeMap<Name, String>,
     /// Running something that embody was never asked to care for.
     strange: BTreeSet<Name>,
     /// The same, whoever approved what of it, until it is off or embody cares for it.
@@ -79,6 +83,7 @@ pub struct Judge {
     disks: disks::Disks,
     ports: ports::Ports,
     leaving: leaving::Leaving,
+    rolling: rolling::Rolling,
     shown: shown::Shown,
     sources: sources::Sources,
     starts: starts::Starts,
@@ -238,6 +243,7 @@ impl Judge {
 
     fn desired_changed(&mut self, now: Tick) {
         self.policy_changed(now);
+        self.rollouts_are_of_now(now);
         let all = self.desired();
         self.wanted_changed(&all);
         for (port, desired) in all {
@@ -300,6 +306,7 @@ impl Judge {
             self.strange.remove(server);
         }
         self.bodies.insert(server.clone(), body);
+        self.may_be_up(server);
     }
 
     fn may_switch_off(&self, hold: &Hold, server: &Name) -> bool {
@@ -327,6 +334,9 @@ impl Judge {
         self.disks.is_no_stray(server);
         let clash = self.clash(server, &claims).filter(|(other, _)| !self.disks.is_unknown(other, server));
         self.running.insert(server.clone(), (persona.clone(), claims));
+        let answered = self.body(server).evidence.remove(persona).map(|e| content(&e.snapshot.root, &e.snapshot.kernel));
+        self.content.insert(server.clone(), answered.unwrap_or_default());
+        self.may_be_up(server);
         self.body_may_be_met(server);
         if let Some((other, claim)) = clash {
             self.violated(&[server, &other, persona], format!("invariant 6: {claim} is in use on {server} and on {other}"));
@@ -363,9 +373,15 @@ impl Judge {
                 if body.held_by.is_none() && body.release.is_none() {
                     self.is_found_running(server);
                 }
+                self.may_be_up(server);
             }
         }
         self.body_may_be_met(server);
+    }
+
+    /// Switchings-off by rollouts so far.
+    pub fn rolled_off(&self) -> u64 {
+        self.rolling.offs
     }
 
     /// Personas that ran, were switched off by embody, and run nowhere, although nobody has changed anything of theirs since and their binding says
@@ -400,6 +416,11 @@ impl Judge {
         }
         out
     }
+}
+
+/// What a rollout is about.
+fn content(root: &Root, kernel: &Option<Kernel>) -> String {
+    format!("{root:?} {kernel:?}")
 }
 
 fn carried(view: &PortView) -> BTreeSet<Vlan> {

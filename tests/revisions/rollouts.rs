@@ -267,7 +267,7 @@ async fn where_a_person_approves_it_asks_first_and_takes_whoever_was_approved() 
 
 #[tokio::test(start_paused = true)]
 async fn a_controller_that_begins_in_the_middle_takes_down_no_more() {
-    for after in (0..150).step_by(7) {
+    for after in (0..150).step_by(14) {
         let mut site = Small::rolls(&json!({})).await;
         site.apply(vec![persona("web:2", &json!({}))]).await;
         let before = site.during(Duration::from_secs(after)).await;
@@ -314,6 +314,8 @@ async fn all_that_it_would_restart_counts_as_one_change() {
     site.apply(vec![persona("web:2", &json!({}))]).await;
     assert_eq!((site.during(60 * MINUTE).await, site.offs().await.len()), (0, 0));
     assert!(site.told("c").await.contains("[Held"), "{}", site.told("c").await);
+    let waits = site.status(ObjectKind::Binding, "c").await["waits"].clone();
+    assert!(waits.as_array().unwrap().iter().any(|wait| wait["reason"] == "Held"), "{waits}");
     let shown = site.words.show_approval(&name("c"), Approving::ThePlan).await.unwrap();
     site.words.approve(&name("c"), Approving::ThePlan, &shown.digest, "me").await.unwrap();
     site.during(30 * MINUTE).await;

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::checkouts::{Checkouts, RESCAN};
-use crate::plan::{Act, Plan, RACK, Rogue};
+use crate::plan::{Act, Plan, RACK, Rogue, Rolls};
 use crate::starts::booting;
 
 pub const QUARANTINE: u16 = 999;
@@ -90,6 +90,9 @@ pub struct Operators {
     lied_at: BTreeMap<usize, Tick>,
     /// Names and roots that nothing had before.
     pub(crate) fresh: usize,
+    /// Of the persona that has a rollout: the revision before, and that of now.
+    pub(crate) revisions: (usize, usize),
+    pub(crate) rolls: Option<Rolls>,
     /// What a person was shown last of a binding, and when.
     pub(crate) shown: BTreeMap<usize, (ApprovalShown, Tick)>,
     /// Personas that have changed one network for another.
@@ -118,8 +121,10 @@ pub(crate) fn network(n: usize, vlan: u16, machines: Option<usize>) -> Object {
 
 impl Operators {
     pub fn new(plan: &Plan, centre: Arc<Centre>, wires: Option<Arc<Wires>>, backend: Backend, words: Arc<Words>) -> Operators {
-        let desired =
-            |(n, server): (usize, &usize)| (n, Intent { persona: n, server: *server, state: "Running", restart: 0, mode: "enforce" });
+        let shared = |n: usize| plan.rolled.as_ref().filter(|(_, bindings)| bindings.contains(&n)).map(|(persona, _)| *persona);
+        let desired = |(n, server): (usize, &usize)| {
+            (n, Intent { persona: shared(n).unwrap_or(n), server: *server, state: "Running", restart: 0, mode: "enforce" })
+        };
         let desired = plan.bindings.iter().enumerate().map(desired).collect();
         let place = |n: usize| if plan.on_disk[n] { ON_DISK.to_owned() } else { format!("/personas/p{n}") };
         let root = |(n, exclusive): (usize, &bool)| (n, (*exclusive, place(n)));
@@ -141,6 +146,8 @@ impl Operators {
             guids,
             lied_at,
             fresh: 0,
+            revisions: (1, 1),
+            rolls: Some(Rolls { most: 1, pause_after: None }),
             shown,
             in_other_network,
             checkouts: None,
@@ -229,6 +236,7 @@ impl Operators {
             spec["kernel"] = json!({ "path": "boot/vmlinuz" });
         }
         self.comes_up(n, &mut spec);
+        self.is_rolled(n, &mut spec);
         of("Persona", &format!("p{n}"), spec)
     }
 
@@ -294,6 +302,8 @@ impl Operators {
             }
             Act::Approve(n) => self.approve(*n).await,
             Act::Retry(n) => self.retry(*n).await,
+            Act::Revise { back } => self.revise(*back).await,
+            Act::Rollout(rolls) => self.roll(*rolls).await,
             other if self.of_starts(other) || self.names_and_words(other).await || self.of_many(other).await => {}
             by_hand => self.by_hand(by_hand).await,
         }
@@ -426,6 +436,7 @@ impl Operators {
                 }
                 self.off_leaves(n);
             }
+            Rogue::RolledOff(n) => self.rolled_off(n),
             Rogue::ForGood(n) => {
                 self.centre.touch(&server(n), |bmc, now| {
                     bmc.chassis_control(ChassisControl::PowerDown, now);

@@ -132,7 +132,7 @@ impl Operators {
         }
     }
 
-    async fn put(&self, objects: Vec<Object>) -> bool {
+    pub(crate) async fn put(&self, objects: Vec<Object>) -> bool {
         let done = self.apply(objects).await;
         if let Err(why) = &done {
             self.centre.note(&[], format!("a person's objects are refused: {why}"));

@@ -116,6 +116,11 @@ pub enum Act {
     /// The root of one persona becomes another one, and the other persona takes the old one.
     SwapRoots(usize, usize),
     EditRoot(usize),
+    /// The persona that has a rollout gets another revision, a new one or the one before.
+    Revise {
+        back: bool,
+    },
+    Rollout(Option<Rolls>),
     /// A person changes all of these bindings in one apply.
     Many(Vec<usize>, Do),
     /// These BMCs do not answer for so long.
@@ -195,6 +200,8 @@ pub enum Rogue {
     HardWithoutSoft(usize),
     /// A hard off directly after the soft-off that was accepted.
     HardTooSoon(usize),
+    /// A server is switched off by a rollout.
+    RolledOff(usize),
     /// A server is switched off by command, and its BMC then does nothing any more.
     ForGood(usize),
     /// A SET leaves.
@@ -243,6 +250,13 @@ impl Bmc {
     }
 }
 
+/// How a persona is rolled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rolls {
+    pub most: u32,
+    pub pause_after: Option<u32>,
+}
+
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub on: bool,
@@ -260,6 +274,8 @@ pub struct Plan {
     pub exclusive: Vec<bool>,
     /// Whether the root of each is the disk of its server.
     pub on_disk: Vec<bool>,
+    /// The persona that has a rollout, if there is one, and the bindings that begin with it.
+    pub rolled: Option<(usize, Vec<usize>)>,
     /// How many bindings begin, and on which server each.
     pub bindings: Vec<usize>,
     pub grace: Duration,
@@ -313,6 +329,7 @@ impl Plan {
             machines,
             exclusive,
             on_disk,
+            rolled: None,
             bindings,
             grace,
             controllers,
@@ -336,6 +353,7 @@ impl Plan {
         plan.acts.sort_by_key(|(at, _)| *at);
         plan.masses(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)));
         plan.starts(&mut StdRng::seed_from_u64(seed.wrapping_mul(0xaf25_1af3_b0f0_25b5)));
+        plan.rollouts(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x1b87_3593_cc9e_2d51)));
         plan.once(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x6c62_272e_07bb_0142)));
         plan
     }
@@ -371,6 +389,7 @@ impl Plan {
             machines,
             exclusive,
             on_disk: vec![false; 2],
+            rolled: None,
             bindings,
             grace,
             controllers: 1,
@@ -399,6 +418,11 @@ impl Plan {
     /// The same, where machines boot over networks, and the first persona says hello.
     pub fn booting(self) -> Plan {
         Plan { boots: true, agents: vec![true, false], ..self }
+    }
+
+    /// The same, where both bindings have the second persona, which has a rollout.
+    pub fn rolled(self) -> Plan {
+        Plan { exclusive: vec![true, false], rolled: Some((1, vec![0, 1])), ..self }
     }
 
     /// The same, by the real drivers.
@@ -578,11 +602,12 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "world of seed {}: {} controllers, {} drivers, {}, booted {}, saying hello {:?}, with addresses {:?}, exclusive {:?}, on disks {:?}, bindings on servers {:?}, grace {:?}",
+            "world of seed {}: {} controllers, {} drivers, {}, rolled {:?}, booted {}, saying hello {:?}, with addresses {:?}, exclusive {:?}, on disks {:?}, bindings on servers {:?}, grace {:?}",
             self.seed,
             self.controllers,
             if self.wired { "real" } else { "virtual" },
             if self.sourced { "from a directory" } else { "by apply" },
+            self.rolled,
             if self.boots { "over networks" } else { "by others" },
             self.agents,
             self.fixed,

@@ -60,6 +60,8 @@ pub struct Outcome {
     pub events: usize,
     pub ops: u64,
     pub offs: u64,
+    /// Of those, by rollouts.
+    pub rolled: u64,
     /// From the beginning of calm.
     pub converged_after: Duration,
     pub tended: usize,
@@ -160,6 +162,7 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
     people.after_accidents().await;
     site.untended(&people).await?;
     people.enforce().await;
+    people.roll_to_the_end().await;
     let (converged_after, tended) = site.converge(plan, &mut people).await?;
     site.silence(if plan.seed.is_multiple_of(4) && !plan.is_large() { SILENT_FOR } else { SILENT_AT_LEAST }).await?;
     let state = centre.state();
@@ -168,6 +171,7 @@ async fn live(plan: &Plan, centre: Arc<Centre>, lines: Arc<AtomicU64>, sabotage:
         events: state.trace.len(),
         ops: state.judge.ops,
         offs: state.judge.switched_off,
+        rolled: state.judge.rolled_off(),
         converged_after,
         tended,
     })
@@ -404,6 +408,9 @@ impl Site {
                 let conditions = &object.status["conditions"];
                 return Some((about, format!("binding {name} is not Ready: {conditions} {}", object.status["waits"])));
             }
+        }
+        if let Some(what) = people.rollout_lacks().await {
+            return Some((Vec::new(), what));
         }
         for n in 0..plan.machines.len() {
             let body = self.centre.judge(|judge, _| judge.body(&server(n)));

@@ -96,6 +96,7 @@ impl Judge {
         self.stopped(&departure);
         self.needs_a_word(&departure);
         self.counts_as_unasked(&departure);
+        self.rolls(&departure);
         self.shown.left(&departure);
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::leaving::{Departure, IN_FLIGHT};
-use super::{Intent, Judge, PortName, carried};
+use super::{Intent, Judge, PortName, carried, content};
 use crate::model::Name;
 use crate::model::binding::RunState;
 use crate::model::fact::{Admin, Power, Tick};
@@ -27,6 +27,8 @@ pub(super) struct Unasked {
     views: BTreeMap<PortName, PortView>,
     ports_met: BTreeMap<PortName, Intent>,
     disrupted: BTreeMap<Name, Tick>,
+    /// Of personas that have rollouts, the revision and which one in time that is.
+    revisions: BTreeMap<Name, (String, u64)>,
     /// By how many seconds the clock on the wall was set when a controller began last.
     clock_set_by: i64,
 }
@@ -39,9 +41,14 @@ impl Judge {
 
     pub(super) fn wanted_changed(&mut self, ports: &[(PortName, Intent)]) {
         let mut wanted: BTreeMap<Name, String> = BTreeMap::new();
+        let personas: Vec<Name> = self.objects.personas.keys().cloned().collect();
+        let revisions: BTreeMap<Name, u64> = personas.into_iter().map(|p| (p.clone(), self.revision_of_now(&p))).collect();
         for server in self.objects.servers.keys() {
             let bindings = self.objects.bindings_of_server(server).filter_map(|b| self.objects.bindings.get(b));
-            let words = bindings.map(|b| format!("{} {} {:?} {}", b.meta.uid, b.spec.persona, b.spec.state, b.spec.restart));
+            let words = bindings.map(|b| {
+                let rolls = revisions.get(&b.spec.persona).copied().unwrap_or_default();
+                format!("{} {} {:?} {} {rolls}", b.meta.uid, b.spec.persona, b.spec.state, b.spec.restart)
+            });
             wanted.insert(server.clone(), words.collect());
         }
         for (port, intent) in ports {
@@ -54,6 +61,22 @@ impl Judge {
         self.holds_are_of_now();
         let servers: Vec<Name> = self.objects.servers.keys().cloned().collect();
         servers.iter().for_each(|server| self.body_may_be_met(server));
+    }
+
+    /// What a persona that has a rollout is to run.
+    fn rolls_to(&self, persona: &Name) -> Option<String> {
+        let held = self.objects.personas.get(persona).filter(|held| held.spec.rollout.is_some())?;
+        Some(content(&held.spec.root, &held.spec.kernel))
+    }
+
+    /// The so-manieth revision of a persona that has a rollout: one that comes back is another change.
+    fn revision_of_now(&mut self, persona: &Name) -> u64 {
+        let Some(is) = self.rolls_to(persona) else { return 0 };
+        let (revision, times) = self.unasked.revisions.entry(persona.clone()).or_default();
+        if *revision != is {
+            (*revision, *times) = (is, *times + 1);
+        }
+        *times
     }
 
     fn port_may_be_met(&mut self, port: &PortName, intent: &Intent) {
@@ -75,7 +98,10 @@ impl Judge {
     pub(super) fn body_may_be_met(&mut self, server: &Name) {
         let binding = self.objects.bindings_of_server(server).next().and_then(|b| self.objects.bindings.get(b));
         let met = binding.is_some_and(|held| match held.spec.state {
-            RunState::Running => self.running.get(server).is_some_and(|(persona, _)| *persona == held.spec.persona),
+            RunState::Running => {
+                let is_new = || self.rolls_to(&held.spec.persona).is_none_or(|to| self.content.get(server) == Some(&to));
+                self.running.get(server).is_some_and(|(persona, _)| *persona == held.spec.persona) && is_new()
+            }
             RunState::Stopped => self.power.get(server) == Some(&Power::Off),
         });
         if met {
