@@ -560,6 +560,7 @@ fn switch_here(switch: &Name, spec: &SwitchSpec, known: Option<&Known<Arc<Switch
         vlans: seen.map(|s| s.value.vlans.clone()).unwrap_or_default(),
         creates_vlans: spec.vlans == crate::model::switch::VlanPolicy::Create && seen.is_some_and(|s| s.value.writable.vlan_create),
         protected: spec.protected_vlans.iter().copied().collect(),
+        tagged_refused: seen.filter(|s| !s.value.writable.trunk).map(|s| format!("switch {switch}: {}", s.value.not_writable(switch).1)),
         trouble: maintenance.or(trouble),
     }
 }

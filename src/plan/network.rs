@@ -240,6 +240,9 @@ pub(crate) fn could_be_ready(desired: &BTreeMap<PortKey, DesiredPort>, seen: &Ob
             return Err(why);
         }
         let Some(here) = seen.switches.get(switch) else { return Err(format!("switch {switch} was not seen yet")) };
+        if let Some(why) = here.tagged_refused.as_ref().filter(|_| to.tagged != found.config.tagged) {
+            return Err(why.clone());
+        }
         let added = added(&found.config, &to);
         if let Some(vlan) = added.iter().find(|v| here.protected.contains(v)) {
             return Err(format!("VLAN {vlan} is protected on switch {switch}"));

@@ -415,6 +415,8 @@ pub struct SwitchObserved {
     /// The manifest says `vlans: Create` and the profile can.
     pub creates_vlans: bool,
     pub protected: BTreeSet<Vlan>,
+    /// Why no tagged VLAN can be written to it.
+    pub tagged_refused: Option<String>,
     /// Why nothing may be written to it: silent, read-only, maintenance, another identity.
     pub trouble: Option<Trouble>,
 }

@@ -579,6 +579,29 @@ fn nothing_is_switched_off_for_a_persona_whose_ports_have_no_vlan() {
     }
 }
 
+/// A switch may take untagged VLANs, and refuse tagged ones.
+#[test]
+fn nothing_is_restarted_while_its_switch_refuses_the_tagged_vlans_that_it_is_to_have() {
+    let mut rack = p_on_a();
+    let a = name("a");
+    let mut persona = rack.objects.personas["p"].spec.clone();
+    persona.nics[0].tagged = vec![name("net-q")];
+    let switch = |rack: &mut Rack, refused: Option<&str>| {
+        rack.seen.get_mut(&a).unwrap().switches.get_mut(&name("sw")).unwrap().tagged_refused = refused.map(str::to_owned);
+    };
+    rack.put("net-q", embody::testing::model::Spec::Network(crate::rack::spec_of(serde_json::json!({ "vlan": 50 }))));
+    rack.put("p", embody::testing::model::Spec::Persona(persona));
+    rack.edit("x", |spec| spec.restart = 1);
+    switch(&mut rack, Some("it refuses them"));
+    let plan = rack.plan(&a);
+    let says = plan.waits.iter().any(|wait| wait.reason == Reason::PortsFirst && wait.message.contains("it refuses them"));
+    let off = |plan: &embody::testing::plan::Plan| plan.steps.iter().any(|step| matches!(step.op, Op::PowerOff { .. }));
+    assert!(says && !off(&plan), "{plan:?}");
+    switch(&mut rack, None);
+    let plan = rack.plan(&a);
+    assert!(off(&plan), "{plan:?}");
+}
+
 #[test]
 fn a_swap_in_approve_mode_waits_for_both_and_locks_nobody() {
     let mut rack = Rack::new(&["a", "b"], &["p", "q"], 2);

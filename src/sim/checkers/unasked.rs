@@ -27,8 +27,6 @@ pub(super) struct Unasked {
     views: BTreeMap<PortName, PortView>,
     ports_met: BTreeMap<PortName, Intent>,
     disrupted: BTreeMap<Name, Tick>,
-    /// Of personas that have rollouts, the revision and which one in time that is.
-    revisions: BTreeMap<Name, (String, u64)>,
     /// By how many seconds the clock on the wall was set when a controller began last.
     clock_set_by: i64,
 }
@@ -41,12 +39,10 @@ impl Judge {
 
     pub(super) fn wanted_changed(&mut self, ports: &[(PortName, Intent)]) {
         let mut wanted: BTreeMap<Name, String> = BTreeMap::new();
-        let personas: Vec<Name> = self.objects.personas.keys().cloned().collect();
-        let revisions: BTreeMap<Name, u64> = personas.into_iter().map(|p| (p.clone(), self.revision_of_now(&p))).collect();
         for server in self.objects.servers.keys() {
             let bindings = self.objects.bindings_of_server(server).filter_map(|b| self.objects.bindings.get(b));
             let words = bindings.map(|b| {
-                let rolls = revisions.get(&b.spec.persona).copied().unwrap_or_default();
+                let rolls = self.rolls_to(&b.spec.persona).unwrap_or_default();
                 format!("{} {} {:?} {} {rolls}", b.meta.uid, b.spec.persona, b.spec.state, b.spec.restart)
             });
             wanted.insert(server.clone(), words.collect());
@@ -67,16 +63,6 @@ impl Judge {
     fn rolls_to(&self, persona: &Name) -> Option<String> {
         let held = self.objects.personas.get(persona).filter(|held| held.spec.rollout.is_some())?;
         Some(content(&held.spec.root, &held.spec.kernel))
-    }
-
-    /// The so-manieth revision of a persona that has a rollout: one that comes back is another change.
-    fn revision_of_now(&mut self, persona: &Name) -> u64 {
-        let Some(is) = self.rolls_to(persona) else { return 0 };
-        let (revision, times) = self.unasked.revisions.entry(persona.clone()).or_default();
-        if *revision != is {
-            (*revision, *times) = (is, *times + 1);
-        }
-        *times
     }
 
     fn port_may_be_met(&mut self, port: &PortName, intent: &Intent) {
@@ -128,6 +114,10 @@ impl Judge {
             }
             _ => self.unasked.met.get(server) == Some(&self.wanted(server)),
         };
+        // What it was before something was done for another desired state is past.
+        if self.unasked.met.get(server).is_some_and(|met| *met != self.wanted(server)) {
+            self.unasked.met.remove(server);
+        }
         if !departure.disrupts || drift || departure.ends_what_was_begun || self.is_approved(departure) {
             return;
         }
