@@ -45,10 +45,14 @@ impl DesiredKey {
             says_hello: _,
             boot: _,
             once: _,
-            rolls: _,
+            rolls,
             problems: _,
         } = holder;
-        let text = format!("{:?}", (&authority.uid, persona, &snapshot.digest, state, efi, restart, ports));
+        let mut text = format!("{:?}", (&authority.uid, persona, &snapshot.digest, state, efi, restart, ports));
+        // Whoever gives a rollout to what is outdated already desires something else: that is no drift.
+        if *rolls {
+            text.push_str("rolls");
+        }
         // Fixed keys: the same in every process.
         let mut hasher = std::hash::DefaultHasher::new();
         std::hash::Hash::hash(&text, &mut hasher);

@@ -156,7 +156,7 @@ async fn as_many_as_the_persona_says_are_down_at_one_time() {
 /// Its BMC is dead: nobody knows whether it is up.
 #[tokio::test(start_paused = true)]
 async fn what_is_down_or_unknown_for_reasons_of_its_own_counts() {
-    let site = Small::rolls(&json!({})).await;
+    let mut site = Small::rolls(&json!({})).await;
     site.centre.touch(&name("u"), |bmc, now| bmc.inject(BmcFault::Unplugged { until: Tick(u64::MAX) }, now));
     sleep(5 * MINUTE).await;
     site.apply(vec![persona("web:2", &json!({}))]).await;
@@ -165,6 +165,9 @@ async fn what_is_down_or_unknown_for_reasons_of_its_own_counts() {
     assert!(why.contains("[RolloutWaits") && why.contains("1 of 3 may be unavailable"), "{why}");
     let why = site.words.why(ObjectKind::Persona, &name("p")).await.unwrap();
     assert!(why.contains("d is not up, or not known to be (`embody why d`)"), "{why}");
+    // Nor before it was asked for the first time.
+    site.restart();
+    assert_eq!((site.during(10 * MINUTE).await, site.offs().await.len()), (0, 0));
     site.centre.touch(&name("u"), |bmc, now| bmc.heal(now));
     let most = site.until(60 * MINUTE, async |site| site.is_done('b').await).await;
     assert_eq!(most, 1);
@@ -330,6 +333,29 @@ async fn all_that_it_would_restart_counts_as_one_change() {
     site.apply(vec![persona("web:2", &json!({}))]).await;
     assert_eq!((site.during(60 * MINUTE).await, site.offs().await.len()), (0, 1));
     assert!(site.told("c").await.contains("[Held"), "{}", site.told("c").await);
+}
+
+/// To give a rollout to bodies that are outdated already is a change, and no drift of what was as desired.
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_comes_after_the_revision_counts_as_a_change() {
+    let site = Small::rolls(&Value::Null).await;
+    let limits = json!({ "maxUnavailable": "100%", "maxAffectedByChange": { "count": 2, "percent": 0 } });
+    site.apply(vec![object("Policy", "default", json!({ "limits": limits })), persona("web:2", &Value::Null)]).await;
+    assert_eq!((site.during(10 * MINUTE).await, site.offs().await.len()), (0, 0));
+    site.apply(vec![persona("web:2", &json!({}))]).await;
+    assert_eq!((site.during(30 * MINUTE).await, site.offs().await.len()), (0, 0));
+    assert!(site.told("b").await.contains("[Held"), "{}", site.told("b").await);
+}
+
+/// Whatever it is that takes a body down: it counts before anything has left for it.
+#[tokio::test(start_paused = true)]
+async fn what_a_person_restarts_at_the_same_moment_counts() {
+    let site = Small::rolls(&json!({})).await;
+    let mut change = bindings(&json!({ "restart": 1 }))[2..].to_vec();
+    change.push(persona("web:2", &json!({})));
+    site.apply(change).await;
+    let most = site.until(30 * MINUTE, async |site| site.is_done('b').await).await;
+    assert_eq!((most, site.offs().await.len()), (1, 3));
 }
 
 /// A host name alone is no revision.

@@ -115,6 +115,10 @@ impl Judge {
         }
     }
 
+    pub(super) fn is_told_on(&self, server: &Name) -> bool {
+        self.leaving.told_on.contains(server)
+    }
+
     fn server_of(&self, op: &Op) -> Option<Name> {
         match op {
             Op::SetBoot { server, .. } | Op::PowerOn { server } | Op::PowerOff { server, .. } => Some(server.clone()),

@@ -80,6 +80,8 @@ impl Judge {
         let wanted = self.wanted(server);
         match (key, self.stops.held.get(server)) {
             (Some(key), Some(held)) if held.key == *key => {}
+            // It ended while nothing could be stored, which is stored next.
+            (Some(key), None) if self.bodies.get(server).is_some_and(|before| before.held.as_ref() == Some(key)) => {}
             (Some(key), _) => drop(self.stops.held.insert(server.clone(), Hold { since: now, wanted, key: key.clone() })),
             // It may be over, or not: what then leaves will show.
             (None, _) => {}
@@ -96,9 +98,15 @@ impl Judge {
         let Some(server) = server else { return };
         let wanted = self.wanted(&server);
         let conditions = object.status["conditions"].as_array();
-        let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+        let says = |kind: &str, word: &str| conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == word);
+        let ready = says("Ready", "True");
         if ready && object.kind() == Kind::Binding && object.status["observedGeneration"] == object.meta.generation {
             self.ready_is_told(object.name(), &server, now);
+            // What runs and is to be restarted by a rollout is up, and not as it is desired.
+            let persona = self.objects.bindings.get(object.name()).map(|held| held.spec.persona.clone());
+            if says("UpToDate", "False") && persona.is_some_and(|persona| self.rolls_to(&persona).is_some()) {
+                return;
+            }
             self.stops.held.remove(&server);
             let first = self.stops.ready.get(&server).filter(|(_, before)| *before == wanted).map_or(now, |(first, _)| *first);
             self.stops.ready.insert(server, (first, wanted));
@@ -115,7 +123,8 @@ impl Judge {
     pub(super) fn holds_are_of_now(&mut self) {
         let wanted: Vec<(Name, String)> = self.stops.held.keys().map(|server| (server.clone(), self.wanted(server))).collect();
         for (server, wanted) in wanted {
-            let on = self.power.get(&server) != Some(&Power::Off);
+            // As far as a controller was told.
+            let on = self.power.get(&server) != Some(&Power::Off) || self.is_told_on(&server);
             let before = self.stops.ready.get(&server).is_some_and(|(_, ready)| *ready == wanted);
             match self.stops.held.get_mut(&server) {
                 Some(held) if held.wanted != wanted && !on && !before => held.wanted = wanted,

@@ -60,7 +60,7 @@ impl Judge {
     }
 
     /// What a persona that has a rollout is to run.
-    fn rolls_to(&self, persona: &Name) -> Option<String> {
+    pub(super) fn rolls_to(&self, persona: &Name) -> Option<String> {
         let held = self.objects.personas.get(persona).filter(|held| held.spec.rollout.is_some())?;
         Some(content(&held.spec.root, &held.spec.kernel))
     }
