@@ -131,7 +131,7 @@ async fn a_system_learns_once_who_it_is_and_is_known_from_then_on() {
         let (said, why) = site.says(AT, &target, "hello", &json!({ "secret": secret })).await;
         assert_eq!(said, status, "{secret}: {why}\n{}\n{}", site.controller.run(&["why", "web"]).await, site.controller.log());
     }
-    let run = target.split(",sha256=").next().unwrap().split("443").nth(1).unwrap();
+    let run = target.split(",sha256=").next().unwrap().split(":443").nth(1).unwrap();
     assert_eq!(site.fetch_from(AT, "curl", "POST", &format!("{run}/hello"), "{}").await.0, 403);
     site.has_event("HelloRefused", "another system than the one that was told").await;
     assert_eq!(site.says(AT, &target, "hello", &json!({ "secret": SECRET, "failed_units": ["a.service"] })).await.0, 204);
@@ -181,7 +181,7 @@ async fn who_is_not_asked_before_it_is_up_is_told_nothing_afterwards() {
     site.has_image("").await;
     let target = site.starts().await;
     // As an initrd of an earlier version does it.
-    let run = target.split(",sha256=").next().unwrap().split("443").nth(1).unwrap();
+    let run = target.split(",sha256=").next().unwrap().split(":443").nth(1).unwrap();
     assert_eq!(site.fetch_from(AT, "curl", "POST", &format!("{run}/hello"), "{}").await.0, 204);
     let (status, why) = site.says(AT, &target, "identity", &question(SECRET)).await;
     assert!(status == 403 && why.contains("has not asked"), "{status} {why}");
