@@ -143,6 +143,13 @@ pub(crate) const PERSONA_FILES: usize = 64;
 pub(crate) const PERSONA_FILES_BYTES: usize = 64 << 10;
 /// From one word of an agent that its system is up to the next, two of which may be lost: they come every 30 s.
 pub(crate) const AGENT_HEARD_WITHIN: Duration = Duration::from_secs(100);
+/// A system that was up before the script was asked for again is not heard for so long before anybody is told who it is: its agent speaks every 30 s, and
+/// one word may be lost.
+pub(crate) const AGENT_GONE_AFTER: Duration = Duration::from_secs(65);
+/// How long it may take until it is known whether addresses are ours to give on a network: until then those that were given before are.
+pub(crate) const ADDRESSES_UNDECIDED: Duration = Duration::from_secs(15);
+/// How long one connection of a system that says something lasts.
+pub(crate) const EXCHANGE_FOR: Duration = Duration::from_secs(20);
 /// How long a system that asks who it is waits for what its switch says of its port, and how many may wait for that.
 pub(crate) const PORT_ASKED_FOR: Duration = Duration::from_secs(2);
 pub(crate) const LOOKS_AWAITED: usize = 256;

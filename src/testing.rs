@@ -258,7 +258,7 @@ pub mod model {
         pub use crate::model::op::{Device, Disruption, Off, Op};
     }
     pub mod persona {
-        pub use crate::model::persona::{Kernel, NfsRoot, Rollout};
+        pub use crate::model::persona::{Agent, Kernel, NfsRoot, Rollout};
     }
     pub mod reason {
         pub use crate::model::reason::Reason;

@@ -203,8 +203,9 @@ async fn an_import_that_is_cut_off_leaves_nothing_and_a_restart_forgets_nothing(
     bench.controller.kill().await;
     bench.controller.start().await;
     until("it is here", Duration::from_secs(30), async || {
-        let shown = bench.controller.run(&["image", "ls"]).await;
-        if shown.contains("True") { Ok(()) } else { Err(shown) }
+        // It may not act yet.
+        let shown = bench.controller.say(&["image", "ls"]).await;
+        if shown.out.contains("True") { Ok(()) } else { Err(format!("{shown:?}")) }
     })
     .await;
     bench.import("web:2", &root).await;

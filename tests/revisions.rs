@@ -1,5 +1,7 @@
 //! Images of personas in virtual time: nothing starts, and nothing that runs is disturbed, for an image that is not here whole.
 
+#[path = "revisions/agents.rs"]
+mod agents;
 #[path = "revisions/rollouts.rs"]
 mod rollouts;
 mod small;

@@ -26,8 +26,6 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// sd_booted(3)
 const SYSTEMD_RUNS: &str = "/run/systemd/system";
 
-/// Between two tries while nobody hears them: soon enough after a controller came back.
-const ALIVE_AGAIN_MAX: Duration = Duration::from_secs(120);
 const ALIVE_EVERY: Duration = Duration::from_secs(ALIVE_EVERY_S);
 /// linux/magic.h
 const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
@@ -103,10 +101,9 @@ fn wait_for(ready: &Ready) {
 
 /// Until another start is the last one. Trouble is said once, and that it is over.
 fn stay(run: &Run, secret: &str) {
-    let mut pause = ALIVE_EVERY;
     let mut told = None;
     loop {
-        sleep(pause);
+        sleep(ALIVE_EVERY);
         let (written, written_most) = written();
         let alive = Alive { secret: Secret(secret.to_owned()), boot_id: word(BOOT_ID), written, written_most };
         match run.alive(&serde_json::to_string(&alive).unwrap_or_default()) {
@@ -115,14 +112,12 @@ fn stay(run: &Run, secret: &str) {
                 if told.take().is_some() {
                     say("alive: the controller hears it again");
                 }
-                pause = ALIVE_EVERY;
             }
             Err(trouble) => {
                 if told.as_ref() != Some(&trouble) {
                     say(&format!("alive: {trouble}; it is told again"));
                     told = Some(trouble);
                 }
-                pause = (pause * 2).min(ALIVE_AGAIN_MAX);
             }
         }
     }

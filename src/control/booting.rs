@@ -240,7 +240,7 @@ impl Controller {
                 let Some(port) = exchange.or_else(|| snapshot.root.image.is_none().then_some(EXCHANGE_PORT)) else {
                     return Answer::parked(to, "it could not be told who it is: see the condition IdentitiesServed of the Policy");
                 };
-                let run = Run::new(Uuid::new_v4().simple().to_string(), timestamp());
+                let run = Run::new(Uuid::new_v4().simple().to_string(), timestamp(), snapshot.root.image.is_some());
                 let key = self.booting.view.key.clone();
                 let told = key.map(|key| self.told(&server, &snapshot, &run, &key));
                 let script = match told.as_ref().map(|[run, export, machine_id]| {

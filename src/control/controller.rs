@@ -431,7 +431,8 @@ impl Controller {
                 let _ = reply.send(hello);
             }
             Message::StillUp { server, token, said, reply } => {
-                let _ = reply.send(self.still_up(&server, &token, &said));
+                let said = self.still_up(&server, &token, &said).await;
+                let _ = reply.send(said);
             }
             Message::Give { addresses, reply } => {
                 let given = self.give(addresses).await;

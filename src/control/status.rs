@@ -391,7 +391,7 @@ pub(crate) fn persona(cache: &Cache, name: &Name) -> Option<(bool, PersonaStatus
     let rollout = held.spec.rollout.map(|_| match &progress.stage {
         Stage::Halted(failed) => format!("halted: {failed}"),
         Stage::Paused => format!("paused after {}", progress.updated),
-        Stage::Free if progress.updated == running => "complete".to_owned(),
+        Stage::Free if progress.updated == running && progress.ready == running => "complete".to_owned(),
         Stage::Free => format!("{} of {running}", progress.updated),
     });
     let (updated, ready) = (progress.updated, progress.ready);

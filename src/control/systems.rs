@@ -15,7 +15,7 @@ use crate::boot::identity;
 use crate::boot::token::Token;
 use crate::drivers::Depth;
 use crate::limits;
-use crate::model::body::{Body, Evidence};
+use crate::model::body::{Body, Evidence, Run};
 use crate::model::fact::Tick;
 use crate::model::file::{PersonaFile, SecretKey};
 use crate::model::op::Device;
@@ -46,6 +46,8 @@ pub enum Identified {
     /// The start is known by another secret, or the question is none of it: why.
     NotIt(String),
     Another,
+    /// It is to ask again: why.
+    NotYet(String),
     /// It could not be remembered: it is to ask again.
     Later,
 }
@@ -104,7 +106,6 @@ impl Controller {
         let body = self.cache.body(server);
         let Some((persona, evidence)) = of_start(&body, token) else { return Identified::Another };
         let (Some(run), Some(key)) = (&evidence.run, self.booting.view().key.clone()) else { return Identified::Later };
-        self.cache.memory_of(server).may_be_on();
         if !is_secret(&question.secret.0) {
             return Identified::NotIt("the secret is not 32 hexadecimal digits".to_owned());
         }
@@ -115,7 +116,7 @@ impl Controller {
             (None, _) => Some(format!("{} is no MAC address of {server}", crate::boot::answer::plain(&question.mac))),
             (_, Some(first)) if *first != secret => Some("another system has asked with this token before".to_owned()),
             (_, None) if elsewhere.is_some() => elsewhere,
-            (_, None) if run.hello.is_some() => Some("what was started there is up, and has not asked".to_owned()),
+            (_, None) if !run.asks => Some("what was started there was not told to ask".to_owned()),
             (Some(_), _) => None,
         };
         if let Some(why) = why {
@@ -125,6 +126,14 @@ impl Controller {
                 format!("{server}: who it is was asked with the token of its last start, and not told: {why}"),
             );
             return Identified::NotIt(why);
+        }
+        // It is alive, whatever else is so.
+        let now = self.clock.now();
+        let memory = self.cache.memory_of(server);
+        memory.may_be_on();
+        if run.before.is_some() && now.since(memory.heard.at) < limits::AGENT_GONE_AFTER {
+            let age = crate::plan::power::seconds(now.since(memory.heard.at));
+            return Identified::NotYet(format!("what ran on {server} before was up {age} ago: it may be so still"));
         }
         if run.secret.is_none() {
             let record = Record::Identified { persona: persona.clone(), nonce: token.nonce.clone(), secret };
@@ -143,9 +152,9 @@ impl Controller {
     }
 
     /// What runs on a server says that it is up still. Nothing of it is stored, and people are told only where something is another than before.
-    pub(super) fn still_up(&mut self, server: &Name, token: &Token, said: &Alive) -> Hello {
+    pub(super) async fn still_up(&mut self, server: &Name, token: &Token, said: &Alive) -> Hello {
         let body = self.cache.body(server);
-        let Some((_, evidence)) = of_start(&body, token) else { return Hello::Another };
+        let Some((_, evidence)) = of_start(&body, token) else { return self.runs_still(server, token, said).await };
         let known = evidence.run.as_ref().and_then(|run| run.secret.as_ref());
         if known.is_none_or(|known| remembered(&said.secret.0) != *known) {
             return Hello::NotIt;
@@ -157,6 +166,33 @@ impl Controller {
         if before.is_silent(now) || (before.is_filling(), before.written_most) != (memory.heard.is_filling(), memory.heard.written_most) {
             self.wake(server);
         }
+        Hello::Taken
+    }
+
+    /// What says that it is up was up before somebody asked for the script again, in its server's name: that one is not started, and told nothing.
+    async fn runs_still(&mut self, server: &Name, token: &Token, said: &Alive) -> Hello {
+        let body = self.cache.body(server);
+        let is_it = |evidence: &Evidence| {
+            let before = evidence.run.as_ref().and_then(|run| run.before.as_ref());
+            let is_known =
+                |run: &Run| run.nonce == token.nonce && run.secret.as_ref().is_some_and(|known| remembered(&said.secret.0) == *known);
+            evidence.snapshot.digest == token.digest && before.is_some_and(|run| is_known(run))
+        };
+        let Some((persona, _)) = body.evidence.iter().find(|(_, evidence)| is_it(evidence)) else { return Hello::Another };
+        let record = Record::RunsStill { persona: persona.clone(), nonce: token.nonce.clone() };
+        if !self.record(server, &[record]).await {
+            return Hello::Later;
+        }
+        let now = self.clock.now();
+        let memory = self.cache.memory_of(server);
+        memory.may_be_on();
+        memory.heard.at = now;
+        let message = format!(
+            "somebody asked in the name of {server} what it boots: what runs there was not started anew, it says that it is up still"
+        );
+        self.refused(server, "StartRefuted", message);
+        self.publish();
+        self.wake(server);
         Hello::Taken
     }
 
@@ -210,7 +246,12 @@ impl Controller {
         };
         let run = evidence.run.as_ref();
         let first = run.and_then(|run| run.secret.as_ref());
-        if first.is_some_and(|first| secret.is_none_or(|secret| remembered(secret) != *first)) {
+        let is_it = match (first, secret) {
+            (Some(first), Some(secret)) => remembered(secret) == *first,
+            (Some(_), None) => false,
+            (None, _) => run.is_none_or(|run| !run.asks),
+        };
+        if !is_it {
             self.refused(
                 server,
                 "HelloRefused",

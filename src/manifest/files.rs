@@ -44,9 +44,34 @@ pub(super) fn faults(item: usize, spec: &PersonaSpec) -> Vec<Fault> {
             }
             None => drop(first.insert(&file.path, index)),
         }
+        let inside = |other: &PersonaFile| file.path.strip_prefix(&other.path).is_some_and(|rest| rest.starts_with('/'));
+        if let Some(other) = spec.files.iter().position(inside) {
+            let fault = Fault::error(codes::BAD_FILE, at("path"), "a file cannot lie in another one").label("in a file");
+            faults.push(fault.also("the other", At::value(item, steps!["spec", "files", other, "path"])));
+        }
+        for (field, name) in [("owner", &file.owner), ("group", &file.group)] {
+            if name.as_ref().is_some_and(|name| !is_user(name)) {
+                let fault = Fault::error(
+                    codes::BAD_FILE,
+                    at(field),
+                    format!("this is no name of a {}", if field == "owner" { "user" } else { "group" }),
+                );
+                faults.push(
+                    fault
+                        .label("expected a name that the image has, such as www-data")
+                        .hint("numbers are not taken: the image says whose they are"),
+                );
+            }
+        }
         faults.extend(content(item, index, file, spec));
     }
     faults
+}
+
+/// useradd(8): letters, digits, `_`, `-` and `.`, at most 32, and no number.
+fn is_user(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    (1..=32).contains(&name.len()) && name.bytes().all(good) && !name.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn no_path(path: &str) -> Option<&'static str> {
@@ -56,6 +81,8 @@ fn no_path(path: &str) -> Option<&'static str> {
         _ if path.len() < 2 || path.ends_with('/') => Some("it ends with `/`"),
         _ if path.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) => Some("it has an empty part, `.` or `..`"),
         // PATH_MAX of Linux.
+        // NAME_MAX of Linux.
+        _ if path.split('/').any(|part| part.len() > 255) => Some("a part of it has more than 255 octets"),
         _ if path.len() >= 4096 || path.chars().any(char::is_control) => Some("it is too long, or has a control character"),
         _ if KERNELS.into_iter().any(is_below) => Some("it is the kernel's"),
         _ => None,

@@ -195,14 +195,28 @@ pub struct Run {
     /// The units of it that had failed then, as far as it said so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<String>,
+    /// It was told to ask who it is before it says anything: whatever says hello without that is not it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
     /// What it is known by since it asked who it is, which it made up itself: the first 32 hexadecimal digits of its SHA-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// What was up here when the script was asked for again: if that says that it is up still, nobody has started anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Run>>,
 }
 
 impl Run {
-    pub fn new(nonce: String, at: String) -> Run {
-        Run { nonce, at, hello: None, failed: Vec::new(), secret: None }
+    /// What this one is the end of, if it is one: an agent of ours was up there.
+    pub fn or_before(self) -> Option<Box<Run>> {
+        match self.secret.is_some() && self.hello.is_some() {
+            true => Some(Box::new(Run { before: None, ..self })),
+            false => self.before,
+        }
+    }
+
+    pub fn new(nonce: String, at: String, asks: bool) -> Run {
+        Run { nonce, at, hello: None, failed: Vec::new(), asks, secret: None, before: None }
     }
 }
 

@@ -53,6 +53,11 @@ pub enum Record {
         nonce: String,
         secret: String,
     },
+    /// What was up before somebody asked for the script again says that it is up still: it was not that machine which asked.
+    RunsStill {
+        persona: Name,
+        nonce: String,
+    },
     /// What was started has come up, as far as is waited for.
     CameUp,
     /// A person declares that the body already runs this.
@@ -156,6 +161,7 @@ impl Record {
             | Record::Run { .. }
             | Record::Hello { .. }
             | Record::Identified { .. }
+            | Record::RunsStill { .. }
             | Record::End(_) => self.apply_to_evidence(body),
             Record::Off(_) | Record::OffSent { .. } | Record::OffDone | Record::OnSent | Record::OnDone => self.apply_to_power(body),
             Record::PortBegun { .. } | Record::PortEnded(_) | Record::PortForgotten(_) => self.apply_to_ports(body),
@@ -208,7 +214,8 @@ impl Record {
             Record::StandAgain(persona) => body.evidence.get_mut(persona).into_iter().for_each(|e| e.withdrawn = false),
             Record::Run { persona, run } => {
                 let Some(evidence) = body.evidence.get_mut(persona) else { return };
-                evidence.run = Some(run.clone());
+                let before = evidence.run.take().and_then(Run::or_before);
+                evidence.run = Some(Run { before, ..run.clone() });
                 // One that nobody ordered counts like those that are.
                 body.starts = body.starts.max(1);
             }
@@ -221,7 +228,14 @@ impl Record {
             Record::Identified { persona, nonce, secret } => {
                 let run = body.evidence.get_mut(persona).and_then(|e| e.run.as_mut());
                 if let Some(run) = run.filter(|run| run.nonce == *nonce && run.secret.is_none()) {
-                    run.secret = Some(secret.clone());
+                    (run.secret, run.before) = (Some(secret.clone()), None);
+                }
+            }
+            Record::RunsStill { persona, nonce } => {
+                let Some(evidence) = body.evidence.get_mut(persona) else { return };
+                let before = evidence.run.as_mut().and_then(|run| run.before.take_if(|before| before.nonce == *nonce));
+                if let Some(before) = before {
+                    evidence.run = Some(*before);
                 }
             }
             Record::End(persona) => drop(body.evidence.remove(persona)),

@@ -51,6 +51,11 @@ impl Bounds {
         Bounds { connections, keep_alive: false, lifetime: Some(limits::BOOT_CONNECTION_FOR), head: limits::BOOT_HEAD_BYTES }
     }
 
+    /// A question and its answer.
+    pub(crate) fn of_exchange() -> Bounds {
+        Bounds { lifetime: Some(limits::EXCHANGE_FOR), ..Bounds::of_boot() }
+    }
+
     /// Watches last.
     pub(crate) fn of_api() -> Bounds {
         Bounds { connections: seats(limits::API_CONNECTIONS, 8), keep_alive: true, lifetime: None, head: limits::API_HEAD_BYTES }

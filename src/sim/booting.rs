@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::addresses::Had;
 use super::bmc::Cause;
 use super::centre::{ANSWER_WAIT, ASK_AGAIN, Answers, Centre, Machine, Runs};
+use super::exchange::Agent;
 use crate::boot::answer::{Ask, Verdict, judge};
 use crate::boot::script::For;
 use crate::control::booting::Answer;
@@ -137,7 +138,7 @@ impl Centre {
         let Some((token, answers)) = self.state().machines.get(server).and_then(of) else { return };
         let (centre, server, name) = (Arc::clone(self), server.clone(), name.clone());
         tokio::spawn(async move {
-            let said = centre.hello(&name, &token, &answers).await;
+            let said = centre.hello(&name, &token, None, &answers).await;
             centre.note(&[&server, &name], format!("a hello of {ago} starts ago on {server} is said as {name}: {said:?}"));
         });
     }
@@ -207,7 +208,7 @@ impl Centre {
             let run = token(&answer.script);
             self.judge(|judge, now| {
                 judge.answering(host, server, now);
-                judge.is_told_to_start(server, persona, run.as_ref().map(|(of, token)| (of, nonce(token))));
+                judge.is_told_to_start(server, persona, run.as_ref().map(|told| (&told.server, nonce(&told.token))));
             });
         }
         Some(answer)
@@ -268,24 +269,33 @@ impl Centre {
     // ---- what it says ----------------------------------------------------------------------------------------------------
 
     /// What was started asks for its address, and says hello until that is taken or refused.
-    async fn comes_up(self: Arc<Self>, server: Name, start: u64, after: Duration, run: Option<(Name, String)>, answers: Answers) {
+    async fn comes_up(self: Arc<Self>, server: Name, start: u64, after: Duration, run: Option<Told>, answers: Answers) {
         sleep(after).await;
         if !self.is_up(&server, start) {
             return;
         }
         self.system_has_address(&server, start, &answers).await;
-        let Some((of, token)) = run else { return };
+        let Some(Told { server: of, token, exchanges }) = run else { return };
+        let mut agent = exchanges.then(|| Agent::new(&of, &token));
+        if let Some(asks) = &agent
+            && !self.learns_who_it_is(&server, start, asks, &answers).await
+        {
+            return;
+        }
+        let secret = agent.as_ref().map(|agent| agent.secret.clone());
         loop {
             let Some(lost) = self.is_saying_hello(&server, start, &of, &token) else { return };
             let said = match lost {
                 true => None,
-                false => self.hello(&of, &token, &answers).await,
+                false => self.hello(&of, &token, secret.clone(), &answers).await,
             };
             let said = said.filter(|_| !self.is_answer_lost(&server));
             let text = said.map_or("its hello gets no answer".to_owned(), |said| format!("says hello: {said:?}"));
             self.note(&[&server], text);
-            if matches!(said, Some(Hello::Taken | Hello::Another)) {
-                return;
+            match (said, agent.take_if(|_| said == Some(Hello::Taken))) {
+                (Some(Hello::Taken), Some(agent)) => return drop(tokio::spawn(Arc::clone(&self).stays_up(server, start, agent, answers))),
+                (Some(Hello::Taken | Hello::Another), _) => return,
+                (_, _) => {}
             }
             sleep(ASK_AGAIN).await;
         }
@@ -312,7 +322,11 @@ impl Centre {
         Some(lost)
     }
 
-    fn is_answer_lost(&self, server: &Name) -> bool {
+    pub(super) fn is_mute(&self, server: &Name) -> bool {
+        self.state().machines.get(server).is_none_or(|machine| machine.starts.mute)
+    }
+
+    pub(super) fn is_answer_lost(&self, server: &Name) -> bool {
         let mut state = self.state();
         let Some(Machine { starts, .. }) = state.machines.get_mut(server) else { return false };
         let lost = starts.answers_lost > 0;
@@ -321,7 +335,7 @@ impl Centre {
     }
 
     /// As `server::boot::http` takes one.
-    async fn hello(&self, server: &Name, token: &str, answers: &Answers) -> Option<Hello> {
+    async fn hello(&self, server: &Name, token: &str, secret: Option<String>, answers: &Answers) -> Option<Hello> {
         let said = async {
             let (host, _, shared) = answers.holds.borrow().clone()?;
             let to_controller = answers.controller.borrow().clone()?;
@@ -329,7 +343,7 @@ impl Centre {
             let Some(token) = view.key.as_ref()?.check(server, token) else { return Some(Hello::Another) };
             self.freezer.awake(host).await;
             let (reply, answer) = oneshot::channel();
-            to_controller.send(Message::Hello { server: server.clone(), token, secret: None, failed: Vec::new(), reply }).await.ok()?;
+            to_controller.send(Message::Hello { server: server.clone(), token, secret, failed: Vec::new(), reply }).await.ok()?;
             answer.await.ok()
         };
         timeout(ANSWER_WAIT, said).await.ok().flatten()
@@ -356,12 +370,20 @@ fn mounted(script: &str) -> Option<Claim> {
     rest.starts_with("rw").then(|| host.parse().ok().map(|host| claim::directory(&host, &format!("/{path}"))))?
 }
 
+/// What a script tells what it starts.
+pub(super) struct Told {
+    server: Name,
+    token: String,
+    /// It asks who it is before it says hello.
+    exchanges: bool,
+}
+
 /// Where a script says that what it starts is to say hello: `embody.run=http://192.0.2.1/run/s0/TOKEN`.
-fn token(script: &str) -> Option<(Name, String)> {
+fn token(script: &str) -> Option<Told> {
     let (_, rest) = script.split_once("embody.run=")?;
     let run = rest.split([' ', '\n']).next()?.strip_prefix(BASE)?.strip_prefix("/run/")?;
     let (server, token) = run.split_once('/')?;
-    Some((server.parse().ok()?, token.to_owned()))
+    Some(Told { server: server.parse().ok()?, token: token.to_owned(), exchanges: script.contains("embody.exchange=") })
 }
 
 /// What tells a start from others.

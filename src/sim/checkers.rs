@@ -117,6 +117,11 @@ impl Judge {
         }
     }
 
+    /// Who a system is was told to another one than the one that asked first.
+    pub fn told_twice(&mut self, server: &Name) {
+        self.violated(&[server], format!("who {server} is was told to a second system with the token of one start"));
+    }
+
     pub fn found(&mut self, server: &Name, running: bool) {
         self.power.insert(server.clone(), if running { Power::On } else { Power::Off });
         if running {

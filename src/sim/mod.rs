@@ -9,6 +9,7 @@ pub(crate) mod booting;
 pub(crate) mod centre;
 pub(crate) mod checkers;
 pub(crate) mod direct;
+mod exchange;
 pub(crate) mod faults;
 pub(crate) mod fleet;
 pub(crate) mod freezer;

@@ -138,9 +138,14 @@ async fn a_system_learns_once_who_it_is_and_is_known_from_then_on() {
     site.controller.ready("web", 20).await;
     still_up(&site, &target).await;
 
-    // The next start is another one with the same identity.
+    // The next start is another one with the same identity: once what ran before is not heard any more.
     let next = site.starts().await;
     assert_ne!(next, target);
+    until("silence", std::time::Duration::from_secs(100), async || match ask(&site, &next, "ffffffffffffffffffffffffffffffff").await {
+        (200, _) => Ok(()),
+        (status, why) => Err(format!("{status} {why}")),
+    })
+    .await;
     assert_eq!(next.split(",sha256=").nth(1), target.split(",sha256=").nth(1));
     assert_eq!(ask(&site, &target, SECRET).await.0, 410);
     let (_, told) = ask(&site, &next, "ffffffffffffffffffffffffffffffff").await;
@@ -172,20 +177,54 @@ async fn still_up(site: &Site, target: &str) {
     site.controller.reads("binding", "web", "RootHasRoom", &["True"], 20).await;
 }
 
+/// The token alone is readable by all of the boot network: it says neither hello, nor keeps the machine from being told.
 #[tokio::test]
-async fn who_is_not_asked_before_it_is_up_is_told_nothing_afterwards() {
+async fn nobody_says_hello_before_the_machine_has_asked() {
     if is_missing() {
         return;
     }
     let site = Site::start(AUTO).await;
     site.has_image("").await;
     let target = site.starts().await;
-    // As an initrd of an earlier version does it.
     let run = target.split(",sha256=").next().unwrap().split(":443").nth(1).unwrap();
-    assert_eq!(site.fetch_from(AT, "curl", "POST", &format!("{run}/hello"), "{}").await.0, 204);
-    let (status, why) = site.says(AT, &target, "identity", &question(SECRET)).await;
-    assert!(status == 403 && why.contains("has not asked"), "{status} {why}");
+    assert_eq!(site.fetch_from(AT, "curl", "POST", &format!("{run}/hello"), "{}").await.0, 403);
+    assert_eq!(site.says(AT, &target, "hello", &json!({ "secret": SECRET })).await.0, 403);
+    assert_eq!(site.says(AT, &target, "alive", &json!({ "secret": SECRET })).await.0, 403);
     assert_eq!(site.says(AT, &target, "identity", &json!({ "secret": "short", "mac": MACS[0] })).await.0, 403);
+    assert_eq!(site.says(AT, &target, "identity", &json!({ "secret": SECRET, "mac": MACS[2] })).await.0, 403);
+    let (status, why) = site.says(AT, &target, "identity", &question(SECRET)).await;
+    assert_eq!(status, 200, "{why}");
+    assert_eq!(site.says(AT, &target, "hello", &json!({ "secret": SECRET })).await.0, 204);
+    site.controller.ready("web", 20).await;
+}
+
+/// Any program on a machine can ask for the script in its name: as long as the agent there is heard, nobody is told anything by it, and nothing is made of it.
+#[tokio::test]
+async fn a_script_that_somebody_else_asks_for_is_no_start() {
+    if is_missing() {
+        return;
+    }
+    let site = Site::start(AUTO).await;
+    site.has_image("").await;
+    let target = site.starts().await;
+    let alive = json!({ "secret": SECRET, "written": 1, "written_most": 2 });
+    assert_eq!(site.says(AT, &target, "identity", &question(SECRET)).await.0, 200);
+    assert_eq!(site.says(AT, &target, "hello", &json!({ "secret": SECRET })).await.0, 204);
+    site.controller.ready("web", 20).await;
+    let forged = site.starts().await;
+    let other = "0".repeat(32);
+    let (status, why) = site.says(AT, &forged, "identity", &question(&other)).await;
+    assert!(status == 503 && why.contains("it may be so still"), "{status} {why}");
+    assert_eq!(site.says(AT, &forged, "hello", &json!({ "secret": other })).await.0, 403);
+    // The machine says that it is up, with what it alone knows.
+    assert_eq!(site.says(AT, &target, "alive", &json!({ "secret": other })).await.0, 410);
+    assert_eq!(site.says(AT, &target, "alive", &alive).await.0, 204);
+    site.has_event("StartRefuted", "was not started anew").await;
+    assert_eq!(site.says(AT, &forged, "identity", &question(&other)).await.0, 410);
+    assert_eq!(site.says(AT, &target, "alive", &alive).await.0, 204);
+    site.controller.ready("web", 20).await;
+    let sent = site.controller.run(&["events"]).await;
+    assert!(!sent.contains("soft-off"), "{sent}");
 }
 
 /// Whoever has a machine's address at another port of the switches is not told: the switch is asked at that moment.
@@ -302,6 +341,7 @@ async fn a_system_is_told_of_its_networks_and_its_files() {
     assert!(!record.contains("of-nobody-else") && !record.contains("AAAA"), "{record}");
     let why = site.controller.run(&["why", "web"]).await;
     assert!(why.contains("nothing in it has said hello yet") && !why.contains("it cannot be told who it is"), "{why}");
+    assert_eq!(site.says(AT, &target, "hello", &json!({ "secret": SECRET })).await.0, 204);
     site.controller.apply(&of.replace("$$", "edited")).await;
     until("told of", std::time::Duration::from_secs(20), async || {
         let why = site.controller.run(&["why", "web"]).await;

@@ -55,7 +55,7 @@ pub(super) async fn serve(desk: Desk, keeper: std::sync::Arc<Keeper>) {
                         desk.condition(CONDITION, true, "Listening", format!("at https://{address}"));
                         desk.shared.exchange.send_replace(Some(address.port()));
                         let (_never, stop) = watch::channel(false);
-                        listen::serve(door, Bounds::of_boot(), router(desk.clone()), ends, stop).await;
+                        listen::serve(door, Bounds::of_exchange(), router(desk.clone()), ends, stop).await;
                     }
                     Err(error) => desk.condition(CONDITION, false, "NoTls", crate::server::api::fault::chain(&error)),
                 }
@@ -158,6 +158,7 @@ async fn identity(
         },
         Some(Identified::NotIt(why)) => Refusal::NotIt(why).into_response(),
         Some(Identified::Another) => Refusal::Gone.into_response(),
+        Some(Identified::NotYet(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
         Some(Identified::Later) | None => later(),
     }
 }

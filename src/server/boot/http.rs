@@ -242,7 +242,7 @@ async fn script(
     let ours = from.is_some_and(|from| http.desk.gives_addresses_to(from));
     let ask = Ask { mac, uuid: asked.uuid, arch, from, ours };
     // A question for the head alone starts nothing; nor do people who look from where the machine is not.
-    if method != Method::GET || (!is_ipxe(&headers) && http.is_elsewhere(&ask)) {
+    if method != Method::GET || ask.from.is_none() || (!is_ipxe(&headers) && http.is_elsewhere(&ask)) {
         return http.shown(&Ask { from: None, ..ask }).map_or_else(later, text);
     }
     match http.answer(ask, &base(ends.ours)).await {

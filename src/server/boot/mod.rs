@@ -15,6 +15,7 @@ pub(crate) mod pool;
 mod roots;
 mod tftp;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +62,12 @@ impl Ends {
     }
 }
 
+/// Whether addresses are given on a network.
+enum Gives {
+    UndecidedSince(Instant),
+    Decided(bool),
+}
+
 /// What is served, and where.
 #[derive(Clone)]
 pub struct Options {
@@ -92,7 +99,7 @@ pub(crate) struct Desk {
     addresses: Arc<Mutex<Addresses>>,
     told: Arc<Mutex<std::collections::BTreeMap<(Name, bool), Instant>>>,
     /// Networks of mode auto on which addresses are given now.
-    gives: Arc<Mutex<std::collections::BTreeSet<Name>>>,
+    gives: Arc<Mutex<BTreeMap<Name, Gives>>>,
     /// The address that moves with the lease is here, or there is none.
     has_address: Arc<AtomicBool>,
 }
@@ -190,22 +197,25 @@ impl Desk {
 
     /// Whether addresses are given on a network of mode auto: nobody else was heard there.
     pub(crate) fn gives(&self, network: &Name, gives: bool) {
-        let mut all = self.gives.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if gives {
-            all.insert(network.clone())
-        } else {
-            all.remove(network)
-        };
+        self.gives.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(network.clone(), Gives::Decided(gives));
+    }
+
+    /// As long as that is not decided yet, as just after this controller began, whoever was given an address has it.
+    fn gives_in(&self, network: &Name) -> bool {
+        let (now, mut all) = (Instant::now(), self.gives.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        match all.entry(network.clone()).or_insert(Gives::UndecidedSince(now)) {
+            Gives::Decided(gives) => *gives,
+            Gives::UndecidedSince(asked) => now.saturating_duration_since(*asked) < limits::ADDRESSES_UNDECIDED,
+        }
     }
 
     /// Whether whoever has an address has it from us: by its network, or where it is in none by all of them.
     pub(crate) fn gives_addresses_to(&self, from: Ipv4Addr) -> bool {
         let Some(view) = self.shared.view.borrow().clone() else { return false };
-        let all = self.gives.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let gives = |network: &BootNetwork| match network.boot.mode {
             BootMode::Full | BootMode::Reservations => true,
             BootMode::Proxy => false,
-            BootMode::Auto => all.contains(&network.name),
+            BootMode::Auto => self.gives_in(&network.name),
         };
         view.network_of(from).map_or_else(|| !view.networks.is_empty() && view.networks.iter().all(gives), gives)
     }
@@ -242,7 +252,9 @@ impl Desk {
         let elsewhere = |from| answer::is_elsewhere(server, from, self.gives_addresses_to(from), &view);
         match from {
             IpAddr::V4(from) if elsewhere(from) => Err("this is not the address that it was given".to_owned()),
-            IpAddr::V4(_) | IpAddr::V6(_) => Ok(()),
+            IpAddr::V4(_) => Ok(()),
+            // They boot over IPv4, and have no other address then.
+            IpAddr::V6(_) => Err("machines boot over IPv4".to_owned()),
         }
     }
 
