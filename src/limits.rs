@@ -148,6 +148,8 @@ pub(crate) const AGENT_HEARD_WITHIN: Duration = Duration::from_secs(100);
 pub(crate) const AGENT_GONE_AFTER: Duration = Duration::from_secs(65);
 /// How long it may take until it is known whether addresses are ours to give on a network: until then those that were given before are.
 pub(crate) const ADDRESSES_UNDECIDED: Duration = Duration::from_secs(15);
+/// How long a person who asks a controller waits for it to act, where it has just begun.
+pub(crate) const BEGINS_WITHIN: Duration = Duration::from_secs(2);
 /// How long one connection of a system that says something lasts.
 pub(crate) const EXCHANGE_FOR: Duration = Duration::from_secs(20);
 /// How long a system that asks who it is waits for what its switch says of its port, and how many may wait for that.

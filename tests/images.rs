@@ -29,6 +29,12 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         let mut controller = Controller::new(dir.path(), "controller", &["--boot-address", "127.0.0.1:0"]);
         controller.start().await;
+        // It may not act yet.
+        until("it acts", Duration::from_secs(20), async || {
+            let said = controller.say(&["image", "ls"]).await;
+            if said.code == 0 { Ok(()) } else { Err(format!("{said:?}")) }
+        })
+        .await;
         Bench { dir, controller }
     }
 

@@ -70,7 +70,10 @@ pub struct Operators {
 
 impl Operators {
     async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Refusal> {
-        let to_controller = self.controller.borrow().clone();
+        // One that has just begun acts in a moment.
+        let mut controller = self.controller.clone();
+        let acts = tokio::time::timeout(limits::BEGINS_WITHIN, controller.wait_for(Option::is_some));
+        let to_controller = acts.await.ok().and_then(Result::ok).and_then(|controller| controller.clone());
         let Some(to_controller) = to_controller else { return Err(self.not_leader().await) };
         let (reply, answer) = oneshot::channel();
         if to_controller.send(Message::Ask(make(reply))).await.is_err() {
