@@ -37,6 +37,9 @@
 //! - **view**: all that boot services answer from, as one immutable value that the controller publishes (`boot::view`).
 //! - **once**: a person's word that the next start of a body boots something else than what is bound (`control::once`, `plan::resolve`).
 //! - **run**: one start: its boot script was fetched. Its **token** is signed, not stored; a **hello** comes with it.
+//! - **identity**: who a system is (`boot::identity`), told to it once over TLS: the **exchange** (`server::boot::exchange`). From then on it is known by a
+//!   **secret** that it made up (`control::systems`); what both sides say is `agent/protocol`.
+//! - **rollout**: bodies of one persona that run another *revision* are restarted, in turn (`plan::rollout` of one, `plan::rollouts` of all).
 //! - **image**: what a persona's root is made of: an *index* of all its files and their contents by digest (`image`). A name keeps its content
 //!   (`control::images`); who keeps the files is `server::images`.
 //! - **export**: the path under which one start mounts its root (`boot::token`, `server::boot::roots`). The **agent** (`agent/`) does that.
@@ -81,8 +84,12 @@
 //!     with its reason, or beside the protocol that sets it. (`benches/fleet.rs`)
 //! 16. What came up is known by what it did: a start is recorded before its script is told, a hello counts for the body and the start whose token it
 //!     has and for no other, and no address is on two machines that are on. (`control::booting`, `boot::dhcp`; `tests/simulate.rs`)
+//!     Who a system is, is told to the start that asked first, at its server's own address and port, and to nobody else; no hello comes before that.
+//!     (`control::systems`; `tests/boot/exchange.rs`, `tests/revisions.rs`)
 //! 17. Nothing starts, and nothing that runs is ended, for an image that is not here whole; what is served of one was compared with its digest. Content
 //!     goes only when its name is removed, never because a name is not known. (`plan::resolve`, `server::images`; `tests/revisions.rs`, `tests/images.rs`)
+//! 18. A rollout takes down no more of a persona's bodies than that says, counting everybody who is not known to be up, and none once one has not come up
+//!     with the new revision. (`plan::rollouts`; its tests, `tests/revisions.rs`, `tests/simulate.rs`)
 //!
 //! # Where to start
 //!

@@ -255,7 +255,7 @@ impl Controller {
             self.refused(
                 server,
                 "HelloRefused",
-                format!("a hello of another system than the one that was told who it is was refused at {server}"),
+                format!("a hello at {server} was refused: it is not of the system that was told who it is, or nobody has asked yet"),
             );
             return Hello::NotIt;
         }

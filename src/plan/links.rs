@@ -78,3 +78,67 @@ impl<'a> At<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::Object;
+
+    fn objects() -> Objects {
+        let mut objects = Objects::default();
+        let mut add = |kind: &str, name: &str, labels: Value, spec: Value| {
+            let meta = json!({ "name": name, "labels": labels });
+            let object = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": kind, "metadata": meta, "spec": spec });
+            objects.insert(&Object::from_json(object).unwrap());
+        };
+        let segment =
+            json!({ "switches": { "matchLabels": { "rack": "r7" } }, "vlan": 620, "subnet": "10.6.20.0/24", "gateway": "10.6.20.1" });
+        add("Network", "web", json!({}), json!({ "vlan": 120, "subnet": "10.1.20.0/24", "gateway": "10.1.20.1", "segments": [segment] }));
+        add(
+            "Network",
+            "san",
+            json!({}),
+            json!({ "vlan": 30, "role": "storage", "subnet": "10.9.0.0/24", "gateway": "10.9.0.1", "boot": { "mtu": 9000 } }),
+        );
+        let snmp = json!({ "version": "v3", "secretRef": { "name": "s" } });
+        add("Switch", "tor", json!({ "rack": "r7" }), json!({ "address": "192.0.2.1", "snmp": snmp }));
+        objects
+    }
+
+    fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// A bond is all its cards; a network is what it is at the switch; only a service leads everywhere else.
+    #[test]
+    fn a_link_is_what_the_switch_carries_to_its_cards() {
+        let mac = |n: u8| format!("52:54:00:77:00:0{n}");
+        let nics = json!([{ "name": "n1", "mac": mac(1), "boot": true }, { "name": "n2", "mac": mac(2) }, { "name": "n3", "mac": mac(3) }]);
+        let bonds = json!([{ "name": "bond0", "members": ["n2", "n3"], "attach": [{ "switch": "tor", "port": "Po3" }] }]);
+        let bmc = json!({ "address": "192.0.2.9", "secretRef": { "name": "b" } });
+        let server: ServerSpec = of(json!({ "bmc": bmc, "nics": nics, "bonds": bonds }));
+        let persona: PersonaSpec = of(json!({ "os": { "family": "linux" }, "root": { "image": { "name": "web:1" } }, "nics": [
+            { "name": "boot", "untagged": "san", "boot": true, "address": "10.9.0.7/24" },
+            { "name": "front", "untagged": "web", "tagged": ["san"], "address": "10.6.20.9/24" },
+        ] }));
+        let binding: BindingSpec = of(json!({ "persona": "p", "target": { "server": "s" } }));
+        let links = links(&server, &persona, &binding, &objects());
+        let [boot, front] = links.as_slice() else { panic!("{links:?}") };
+        let untagged = boot.untagged.clone().unwrap();
+        assert_eq!((boot.macs.as_slice(), boot.boot, boot.bond), (&[mac(1)][..], true, false));
+        assert_eq!(
+            (untagged.addresses.len(), untagged.dhcp, untagged.gateway, untagged.mtu),
+            (0, true, None, Some(9000)),
+            "by DHCP, its fixed one too"
+        );
+        let untagged = front.untagged.clone().unwrap();
+        assert_eq!((front.macs.as_slice(), front.boot, front.bond), (&[mac(2), mac(3)][..], false, true));
+        assert_eq!(
+            (untagged.addresses.as_slice(), untagged.gateway),
+            (&["10.6.20.9/24".to_owned()][..], Some("10.6.20.1".parse().unwrap()))
+        );
+        assert_eq!((front.vlans[0].vlan, front.vlans[0].addressing.gateway, front.vlans[0].addressing.mtu), (30, None, Some(9000)));
+    }
+}

@@ -44,8 +44,13 @@ fn not_up<'a>(holder: &Holder, seen: &'a Observed) -> Option<&'a Evidence> {
 
 /// Its time is over, by an answer of its BMC that it is on still, and its binding says that it is begun anew so often: which time that is.
 pub(crate) fn retry(holder: &Holder, seen: &Observed) -> Option<String> {
-    not_up(holder, seen)?;
+    let evidence = not_up(holder, seen)?;
     let asked_at = seen.power.as_ref()?.asked_at;
+    // What was up before may say yet that it is so still, and that somebody else asked.
+    let before = evidence.run.as_ref().and_then(|run| run.before.as_ref());
+    if before.is_some() && asked_at.since(seen.memory.heard.at) < limits::AGENT_GONE_AFTER {
+        return None;
+    }
     let deadline = holder.boot.deadline.0;
     let late = asked_at.since(starts_since(seen)) > deadline;
     let starts = seen.body.starts.max(1);

@@ -35,7 +35,8 @@ pub struct Plan<'a> {
     pub quarantine: &'a str,
     /// Manifests beside the usual ones.
     pub more: &'a str,
-    /// Where HTTP is served.
+    /// Where HTTP is served, and the rest beside it.
+    pub address: &'a str,
     pub port: u16,
     pub arguments: &'a [&'a str],
     /// As an ordinary user with these.
@@ -44,7 +45,16 @@ pub struct Plan<'a> {
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Plan { boot: AUTO, subnet: "10.7.0.0/24", quarantine: "", more: "", port: 8080, arguments: &[], capabilities: None }
+        Plan {
+            boot: AUTO,
+            subnet: "10.7.0.0/24",
+            quarantine: "",
+            more: "",
+            address: "0.0.0.0",
+            port: 8080,
+            arguments: &[],
+            capabilities: None,
+        }
     }
 }
 
@@ -88,7 +98,7 @@ impl Site {
             .replace("role: quarantine }", &quarantine)
             + plan.more;
         std::fs::write(&path, &manifests).unwrap();
-        let (files, address) = (files.display().to_string(), format!("0.0.0.0:{}", plan.port));
+        let (files, address) = (files.display().to_string(), format!("{}:{}", plan.address, plan.port));
         let arguments = [&["--boot-address", &address, "--boot-files", &files][..], plan.arguments].concat();
         let mut controller = Controller::new(dir.path(), "controller", &arguments);
         if let Some(capabilities) = plan.capabilities {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use embody::testing::model::Kind as ObjectKind;
+use embody::testing::model::persona::Agent;
+use embody::testing::model::{Kind as ObjectKind, Spec};
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::Store;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::persona;
-use crate::small::{Small, name};
+use crate::small::{Small, binding, name};
 
 impl Small {
     /// The status of a condition of the binding.
@@ -20,19 +21,57 @@ impl Small {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_agent_that_is_heard_costs_no_write_and_one_that_is_silent_is_told_of_once() {
-    let mut site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+/// A persona that says hello, up on s; `boot`: what its binding says of starts.
+async fn up(boot: Value) -> Small {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
     let mut says_hello = persona("web:1");
-    if let embody::testing::model::Spec::Persona(spec) = &mut says_hello.spec {
-        spec.agent = embody::testing::model::persona::Agent::Required;
+    if let Spec::Persona(spec) = &mut says_hello.spec {
+        spec.agent = Agent::Required;
     }
-    site.apply(vec![says_hello]).await;
+    let mut binding = binding("enforce");
+    if let Spec::Binding(spec) = &mut binding.spec {
+        spec.boot = serde_json::from_value(boot).unwrap();
+    }
+    site.apply(vec![says_hello, binding]).await;
     sleep(Duration::from_secs(5)).await;
     site.import("web:1", 'a').await.unwrap();
     site.image_is('a', None).await;
     site.ready().await;
     sleep(Duration::from_secs(60)).await;
+    site
+}
+
+/// Whoever asks for the script in its name, and goes on asking: what runs says that it is up, before its time is over and after.
+#[tokio::test(start_paused = true)]
+async fn a_script_that_somebody_else_asks_for_switches_nothing_off() {
+    for deadline in ["20s", "10m"] {
+        let site = up(json!({ "deadline": deadline, "retries": 2 })).await;
+        for _ in 0..5 {
+            assert!(site.boot().await.persona.is_some());
+            sleep(Duration::from_secs(40)).await;
+        }
+        sleep(Duration::from_secs(900)).await;
+        let events = site.events().await;
+        assert!(events.iter().any(|event| event.contains("StartRefuted")), "{events:#?}");
+        assert!(!events.iter().any(|event| event.contains("soft-off")), "{events:#?}");
+        assert!(site.is_ready().await && site.agent("AgentHeard").await.as_deref() == Some("True"), "{events:#?}");
+    }
+}
+
+/// It did start anew: it is told who it is once what ran before is not heard any more.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_begins_anew_by_itself_comes_up_again() {
+    let site = up(json!({})).await;
+    site.centre.reboots(&name("s"));
+    sleep(Duration::from_secs(20)).await;
+    assert!(!site.is_ready().await);
+    site.ready().await;
+    assert!(!site.events().await.iter().any(|event| event.contains("StartRefuted")), "{:#?}", site.events().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_heard_costs_no_write_and_one_that_is_silent_is_told_of_once() {
+    let mut site = up(json!({})).await;
     assert_eq!((site.agent("AgentHeard").await.as_deref(), site.agent("RootHasRoom").await.as_deref()), (Some("True"), Some("True")));
     let revision = async |site: &Small| site.store.list("").await.unwrap().1;
     let quiet = revision(&site).await;

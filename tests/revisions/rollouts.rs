@@ -122,6 +122,10 @@ async fn three_bodies_are_rolled_one_at_a_time_forward_and_back_and_then_all_is_
     site.apply(vec![persona("web:2", &json!({}))]).await;
     let most = site.until(30 * MINUTE, async |site| site.is_done('b').await).await;
     assert_eq!((most, site.offs().await), (1, vec!["b".to_owned(), "c".to_owned(), "d".to_owned()]));
+    // Where one is down it is not complete.
+    site.centre.touch(&name("t"), |bmc, now| bmc.press_button(now));
+    site.until(5 * MINUTE, async |site| site.rollout().await.2 == "3 of 3").await;
+    site.until(15 * MINUTE, async |site| site.is_done('b').await).await;
     site.apply(vec![persona("web:1", &json!({}))]).await;
     let most = site.until(30 * MINUTE, async |site| site.is_done('a').await).await;
     assert_eq!((most, site.offs().await.len()), (1, 6));

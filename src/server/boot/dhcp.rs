@@ -306,7 +306,10 @@ impl Here {
         let now = Instant::now();
         let foreign = self.listening.foreign(now).map(|server| format!(", since the DHCP server {server} answers there"));
         let serves = self.listening.serves(network, false, now);
-        self.dhcp.desk.gives(&network.name, matches!(serves, Serves::Full | Serves::Reservations));
+        // As long as nothing is served it is not known who gives addresses.
+        if serves != Serves::Nothing {
+            self.dhcp.desk.gives(&network.name, serves != Serves::Proxy);
+        }
         let what = match serves {
             Serves::Nothing => "nothing yet".to_owned(),
             Serves::Proxy => format!("boot files without addresses{}", foreign.unwrap_or_default()),

@@ -13,7 +13,7 @@ use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use embody_protocol::{Alive, Identity, Question};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::http::{GONE, hello_of, later};
 use super::{Desk, Ends};
@@ -88,6 +88,9 @@ enum Refusal {
     /// Another start is the last one, or there never was this one.
     Gone,
     NotIt(String),
+    NotYet(String),
+    /// It is none of the protocol's messages.
+    Unread(String),
 }
 
 impl IntoResponse for Refusal {
@@ -96,6 +99,8 @@ impl IntoResponse for Refusal {
             Refusal::Later => later(),
             Refusal::Gone => GONE.into_response(),
             Refusal::NotIt(why) => (StatusCode::FORBIDDEN, format!("{why}\n")).into_response(),
+            Refusal::NotYet(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+            Refusal::Unread(why) => (StatusCode::BAD_REQUEST, format!("found what does not read: {why}\n")).into_response(),
         }
     }
 }
@@ -119,47 +124,30 @@ async fn identity(
     Extension(ends): Extension<Ends>,
     Path((server, token)): Path<(String, String)>,
     body: Bytes,
-) -> Response {
-    let (server, token) = match asks(&desk, ends, &server, &token) {
-        Ok(asked) => asked,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let question: Question = match serde_json::from_slice(&body) {
-        Ok(question) => question,
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("this is no question: {error}\n")).into_response(),
-    };
-    let Some(controller) = desk.controller.borrow().clone() else { return later() };
+) -> Result<Response, Refusal> {
+    let (server, token) = asks(&desk, ends, &server, &token)?;
+    let question: Question = serde_json::from_slice(&body).map_err(|error| Refusal::Unread(error.to_string()))?;
     if let Ok(mac) = question.mac.parse() {
-        let (reply, answer) = oneshot::channel();
-        let look = Message::LookAt { server: server.clone(), token: token.clone(), mac, reply };
-        let looked = async {
-            controller.send(look).await.ok()?;
-            answer.await.ok()
-        };
+        let look = desk.ask(|reply| Message::LookAt { server: server.clone(), token: token.clone(), mac, reply });
         // No answer says nothing.
-        let _ = tokio::time::timeout(limits::PORT_ASKED_FOR, looked).await;
+        let _ = tokio::time::timeout(limits::PORT_ASKED_FOR, look).await;
     }
-    let (reply, answer) = oneshot::channel();
     let of = server.clone();
-    let asked = async {
-        controller.send(Message::Identify { server, token, question, reply }).await.ok()?;
-        answer.await.ok()
-    };
-    match tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, asked).await.ok().flatten() {
+    match desk.ask(|reply| Message::Identify { server, token, question, reply }).await {
         Some(Identified::Told(identity, wanted)) => match whole(*identity, &wanted).await {
             Ok(identity) => {
                 desk.saw(&of, Stage::Identity, "");
-                axum::Json(identity).into_response()
+                Ok(axum::Json(identity).into_response())
             }
             Err(why) => {
                 desk.failed(&of, format!("it cannot be told who it is: {why}"));
-                (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+                Err(Refusal::NotYet(why))
             }
         },
-        Some(Identified::NotIt(why)) => Refusal::NotIt(why).into_response(),
-        Some(Identified::Another) => Refusal::Gone.into_response(),
-        Some(Identified::NotYet(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
-        Some(Identified::Later) | None => later(),
+        Some(Identified::NotIt(why)) => Err(Refusal::NotIt(why)),
+        Some(Identified::Another) => Err(Refusal::Gone),
+        Some(Identified::NotYet(why)) => Err(Refusal::NotYet(why)),
+        Some(Identified::Later) | None => Err(Refusal::Later),
     }
 }
 
@@ -178,11 +166,9 @@ async fn hello(
     Extension(ends): Extension<Ends>,
     Path((server, token)): Path<(String, String)>,
     body: Bytes,
-) -> Response {
-    match asks(&desk, ends, &server, &token) {
-        Ok((server, token)) => hello_of(&desk, server, token, &body).await,
-        Err(refusal) => refusal.into_response(),
-    }
+) -> Result<Response, Refusal> {
+    let (server, token) = asks(&desk, ends, &server, &token)?;
+    Ok(hello_of(&desk, server, token, &body).await)
 }
 
 async fn alive(
@@ -190,24 +176,13 @@ async fn alive(
     Extension(ends): Extension<Ends>,
     Path((server, token)): Path<(String, String)>,
     body: Bytes,
-) -> Response {
-    let (server, token) = match asks(&desk, ends, &server, &token) {
-        Ok(asked) => asked,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let Ok(said) = serde_json::from_slice::<Alive>(&body) else {
-        return (StatusCode::BAD_REQUEST, "expected a JSON object with `secret`\n").into_response();
-    };
-    let Some(controller) = desk.controller.borrow().clone() else { return later() };
-    let (reply, answer) = oneshot::channel();
-    let asked = async {
-        controller.send(Message::StillUp { server, token, said, reply }).await.ok()?;
-        answer.await.ok()
-    };
-    match tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, asked).await.ok().flatten() {
-        Some(Hello::Taken) => StatusCode::NO_CONTENT.into_response(),
-        Some(Hello::NotIt) => Refusal::NotIt("this start is known by another secret".to_owned()).into_response(),
-        Some(Hello::Another) => Refusal::Gone.into_response(),
-        Some(Hello::Later) | None => later(),
+) -> Result<Response, Refusal> {
+    let (server, token) = asks(&desk, ends, &server, &token)?;
+    let said: Alive = serde_json::from_slice(&body).map_err(|error| Refusal::Unread(error.to_string()))?;
+    match desk.ask(|reply| Message::StillUp { server, token, said, reply }).await {
+        Some(Hello::Taken) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Some(Hello::NotIt) => Err(Refusal::NotIt("this start is known by another secret".to_owned())),
+        Some(Hello::Another) => Err(Refusal::Gone),
+        Some(Hello::Later) | None => Err(Refusal::Later),
     }
 }

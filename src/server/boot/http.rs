@@ -17,7 +17,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tower_http::services::{ServeDir, ServeFile};
 
@@ -293,14 +293,8 @@ impl Http {
             }
             Verdict::Starts { snapshot, .. } => snapshot,
         };
-        let to_controller = self.desk.controller.borrow().clone()?;
-        let (reply, answer) = oneshot::channel();
-        let asked = ask.clone();
-        let answered = async {
-            to_controller.send(Message::Boot { ask: asked, base: base.to_owned(), reply }).await.ok()?;
-            answer.await.ok()
-        };
-        let answer = tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, answered).await.ok().flatten()?;
+        let (asked, base) = (ask.clone(), base.to_owned());
+        let answer = self.desk.ask(|reply| Message::Boot { ask: asked, base, reply }).await?;
         // No await from here on.
         if answer.persona.is_none() {
             return Some(answer);
@@ -444,14 +438,8 @@ fn units(said: &[String]) -> Vec<String> {
 /// A hello, over TLS or not. One without words is one.
 pub(super) async fn hello_of(desk: &Desk, server: Name, token: Token, body: &[u8]) -> Response {
     let said: embody_protocol::Hello = serde_json::from_slice(body).unwrap_or_default();
-    let Some(controller) = desk.controller.borrow().clone() else { return later() };
-    let (reply, answer) = oneshot::channel();
-    let told = async {
-        let (failed, secret) = (units(&said.failed_units), (!said.secret.0.is_empty()).then_some(said.secret.0));
-        controller.send(Message::Hello { server: server.clone(), token, secret, failed, reply }).await.ok()?;
-        answer.await.ok()
-    };
-    match tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, told).await.ok().flatten() {
+    let (failed, secret) = (units(&said.failed_units), (!said.secret.0.is_empty()).then_some(said.secret.0));
+    match desk.ask(|reply| Message::Hello { server: server.clone(), token, secret, failed, reply }).await {
         Some(Hello::Taken) => {
             desk.saw(&server, Stage::Hello, "");
             StatusCode::NO_CONTENT.into_response()

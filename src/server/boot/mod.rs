@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -138,6 +138,17 @@ impl Desk {
 
     pub(crate) fn timelines(&self) -> &Timelines {
         &self.shared.timelines
+    }
+
+    /// What the controller of this process answers. Nothing: it does not act, or not in time.
+    pub(crate) async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+        let controller = self.controller.borrow().clone()?;
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            controller.send(make(reply)).await.ok()?;
+            answer.await.ok()
+        };
+        tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, asked).await.ok().flatten()
     }
 
     /// Something for the controller, if it can take it now: what is told so is told again by the machine's next question.

@@ -8,25 +8,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use embody_protocol::{Addressing, Identity, Link};
 use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
 
 use super::Desk;
 use super::http::{GONE, later};
 use crate::control::controller::Message;
-use crate::limits;
 
 pub(super) async fn told(State(desk): State<Desk>, Path((server, token, what)): Path<(String, String, String)>) -> Response {
     if desk.view().is_none_or(|(view, _)| view.key.is_none()) {
         return later();
     }
     let Some((server, token)) = desk.run_of(&server, &token) else { return GONE.into_response() };
-    let Some(controller) = desk.controller.borrow().clone() else { return later() };
-    let (reply, answer) = oneshot::channel();
-    let asked = async {
-        controller.send(Message::Describe { server, token, reply }).await.ok()?;
-        answer.await.ok()
-    };
-    let Some(identity) = tokio::time::timeout(limits::BOOT_ANSWER_WITHIN, asked).await.ok().flatten() else { return later() };
+    let Some(identity) = desk.ask(|reply| Message::Describe { server, token, reply }).await else { return later() };
     let Some(identity) = identity else { return GONE.into_response() };
     let text = match what.as_str() {
         // JSON is YAML.
