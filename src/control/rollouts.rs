@@ -128,15 +128,28 @@ impl Controller {
                 Reason::RolloutHalted
             ),
             Stage::Paused => format!(" Its rollout is paused: raise or remove `rollout.pauseAfter` to go on [{}].", Reason::RolloutPaused),
-            Stage::Free if progress.old == 0 => return text,
+            Stage::Free if progress.old == 0 => String::new(),
             Stage::Free => {
                 let most = rollout.max_unavailable.of(running).max(1);
-                let down = self.cache.rollouts.down(persona);
-                let down = down.map_or_else(String::new, |of| format!("; {of} is not up, or not known to be (`embody why {of}`)"));
-                format!(" Its rollout goes on: {most} may be unavailable at one time{down} [{}].", Reason::RolloutWaits)
+                format!(" Its rollout goes on: {most} may be unavailable at one time [{}].", Reason::RolloutWaits)
             }
         };
         text.push_str(&stage);
+        if let Some(of) = self.cache.rollouts.down(persona) {
+            text.push_str(&format!(" {of} is not up, or not known to be (`embody why {of}`)."));
+        }
+        if let Some((of, stop)) = self.stopped_of(persona) {
+            text.push_str(&format!(" {of} is stopped: {} [{}].", stop.message, stop.reason));
+        }
         text
+    }
+
+    /// One of its bindings that a person or a guardrail keeps from being restarted.
+    fn stopped_of(&self, persona: &Name) -> Option<(&Name, Trouble)> {
+        let objects = &self.cache.objects;
+        objects.bindings_of_persona(persona).find_map(|binding| {
+            let server = objects.bindings.get(binding)?.spec.target.server.as_ref()?;
+            Some((binding, self.cache.stops(server, binding).next()?))
+        })
     }
 }

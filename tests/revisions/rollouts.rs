@@ -321,6 +321,8 @@ async fn all_that_it_would_restart_counts_as_one_change() {
     site.apply(vec![persona("web:2", &json!({}))]).await;
     assert_eq!((site.during(60 * MINUTE).await, site.offs().await.len()), (0, 0));
     assert!(site.told("c").await.contains("[Held"), "{}", site.told("c").await);
+    let why = site.words.why(ObjectKind::Persona, &name("p")).await.unwrap();
+    assert!(why.contains("is stopped:") && why.contains("embody approve b") && why.contains("[Held"), "{why}");
     let waits = site.status(ObjectKind::Binding, "c").await["waits"].clone();
     assert!(waits.as_array().unwrap().iter().any(|wait| wait["reason"] == "Held"), "{waits}");
     let shown = site.words.show_approval(&name("c"), Approving::ThePlan).await.unwrap();
