@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{Lay, Of};
 use crate::manifest::codes;
-use crate::manifest::fault::{At, Fault, steps};
+use crate::manifest::diagnostic::shown;
+use crate::manifest::fault::{At, Fault, did_you_mean, listed, steps};
+use crate::model::file::SecretKey;
 use crate::model::secret::{AuthProtocol, PrivProtocol};
 use crate::model::switch::SnmpVersion;
 use crate::model::{Name, SecretSpec};
@@ -35,6 +37,8 @@ pub(super) fn lint(lay: &mut Lay<'_>) {
         let at = At::value(switch.item, steps!["spec", "snmp", "secretRef", "name"]);
         needs.push(Need { secret: &switch.spec.snmp.secret_ref.name, user: format!("the switch `{}`", switch.name), at, keys });
     }
+    let of_files = files(lay);
+    lay.faults.extend(of_files);
     // Many servers use one Secret: each fault of it is told once.
     let mut told: BTreeSet<(&Name, &str)> = BTreeSet::new();
     for need in needs {
@@ -56,6 +60,28 @@ pub(super) fn lint(lay: &mut Lay<'_>) {
             }
         }
     }
+}
+
+/// Files of personas that are values of Secrets.
+fn files(lay: &Lay<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for persona in lay.personas() {
+        for (f, SecretKey { name, key }) in
+            persona.spec.files.iter().enumerate().filter_map(|(f, file)| Some((f, file.secret_ref.as_ref()?)))
+        {
+            let Some(secret) = lay.secret(name).filter(|s| s.whole && !s.spec.string_data.is_empty()) else { continue };
+            if secret.spec.string_data.contains_key(key) {
+                continue;
+            }
+            let known: Vec<&str> = secret.spec.string_data.keys().map(String::as_str).collect();
+            let at = At::value(persona.item, steps!["spec", "files", f, "secretRef", "key"]);
+            let message = format!("the Secret `{name}` has no `{}`, which a file of `{}` is to hold", shown(key), persona.name);
+            let hint = did_you_mean(key, known.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
+            let fault = Fault::error(codes::SECRET_INCOMPLETE, at, message).label("no such key");
+            faults.push(fault.hint(hint.unwrap_or_else(|| format!("it has {}", listed(known)))));
+        }
+    }
+    faults
 }
 
 /// Whether this Secret names anything to encrypt with.
