@@ -96,7 +96,7 @@ pub mod control {
     }
     pub mod booting {
         pub use crate::control::booting::{Answer, Shared};
-        pub use crate::control::systems::Hello;
+        pub use crate::control::systems::{Hello, Identified};
     }
     pub mod cache {
         pub use crate::control::cache::{BmcFacts, Cache, Known};

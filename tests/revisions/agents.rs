@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use embody::testing::control::booting::Identified;
+use embody::testing::control::controller::Message;
+use embody::testing::control::operator::Control;
+use embody::testing::model::binding::RunState;
 use embody::testing::model::persona::Agent;
 use embody::testing::model::{Kind as ObjectKind, Spec};
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::Store;
+use embody_protocol::{Question, Secret};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::persona;
@@ -18,6 +24,19 @@ impl Small {
         let status = self.status(ObjectKind::Binding, "b").await;
         let of = |c: &&Value| c["type"] == kind;
         Some(status["conditions"].as_array()?.iter().find(of)?["status"].as_str()?.to_owned())
+    }
+}
+
+impl Small {
+    /// Somebody asks who s is with the token of this script.
+    async fn asks(&self, script: &str, secret: &str) -> Option<Identified> {
+        let token = script.split("/run/s/").nth(1)?.split([' ', '/', ',']).next()?;
+        let token = self.boot.view.borrow().as_ref()?.key.as_ref()?.check(&name("s"), token)?;
+        let question = Question { secret: Secret(secret.to_owned()), mac: "02:00:00:00:00:01".to_owned() };
+        let (reply, answer) = oneshot::channel();
+        let to_controller = self.to_controller.borrow().clone()?;
+        to_controller.send(Message::Identify { server: name("s"), token, question, reply }).await.ok()?;
+        answer.await.ok()
     }
 }
 
@@ -56,6 +75,25 @@ async fn a_script_that_somebody_else_asks_for_switches_nothing_off() {
         assert!(!events.iter().any(|event| event.contains("soft-off")), "{events:#?}");
         assert!(site.is_ready().await && site.agent("AgentHeard").await.as_deref() == Some("True"), "{events:#?}");
     }
+}
+
+/// Whoever has the token of its last start, and nothing else of it, keeps nobody from being seen off.
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_refused_is_no_sign_of_life() {
+    let site = up(json!({})).await;
+    let script = site.boot().await.script;
+    let mut stopped = binding("enforce");
+    if let Spec::Binding(spec) = &mut stopped.spec {
+        spec.state = RunState::Stopped;
+    }
+    site.apply(vec![stopped]).await;
+    let mut refused = 0;
+    for _ in 0..400 {
+        refused += usize::from(matches!(site.asks(&script, "x").await, Some(Identified::NotIt(_))));
+        sleep(Duration::from_millis(700)).await;
+    }
+    let why = site.words.why(ObjectKind::Persona, &name("p")).await.unwrap();
+    assert!(refused > 20 && why.contains("by evidence it may run on nothing"), "{refused}: {why} {}", site.says().await);
 }
 
 /// It did start anew: it is told who it is once what ran before is not heard any more.

@@ -49,8 +49,8 @@ pub struct Small {
     pub backend: Backend,
     records: Arc<Records>,
     lease: Arc<dyn Lease>,
-    boot: Shared,
-    to_controller: Arc<watch::Sender<Option<mpsc::Sender<Message>>>>,
+    pub boot: Shared,
+    pub to_controller: Arc<watch::Sender<Option<mpsc::Sender<Message>>>>,
     controller: Option<JoinHandle<()>>,
 }
 
