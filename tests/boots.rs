@@ -276,6 +276,29 @@ async fn a_start_that_takes_too_long_is_begun_anew_so_often() {
     }
 }
 
+/// It ran for long, began anew by itself and does not come up: each start that it is given is one of those that its binding counts, however short the
+/// time between them.
+#[tokio::test(start_paused = true)]
+async fn starts_that_are_begun_anew_are_no_contention() {
+    let site = Small::that_says_hello().await;
+    let boot = json!({ "deadline": "1m", "retries": 4 });
+    let spec = json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce", "boot": boot, "shutdown": { "grace": "5s" } });
+    let binding = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": spec });
+    site.apply(vec![Object::from_json(binding).unwrap()]).await;
+    sleep(MINUTES).await;
+    assert!(site.is_ready().await, "{:#?}", site.events().await);
+    site.centre.never_says_hello(&name("s"));
+    site.centre.reboots(&name("s"));
+    for _ in 0..30 {
+        let why = site.words.why(ObjectKind::Binding, &name("b")).await.unwrap();
+        assert!(!why.contains("Contended"), "{why}");
+        sleep(Duration::from_secs(30)).await;
+    }
+    let events = site.events().await;
+    let count = |what: &str| events.iter().filter(|event| event.contains("Sent") && event.contains(what)).count();
+    assert_eq!((count("soft-off"), count("power off"), count("power on")), (4, 4, 5), "{events:#?}");
+}
+
 fn that_says_hello() -> Object {
     let root = json!({ "nfs": { "server": "10.0.20.5", "path": "/p", "mode": "overlay" } });
     let mut says = persona(&root, &json!({ "path": "boot/vmlinuz" })).to_json();

@@ -26,7 +26,7 @@ use crate::plan::desired::{Desired, Holder};
 use crate::plan::guardrails::{DesiredKey, Standing};
 use crate::plan::observed::{Asked, Elsewhere, Memory, Observed, Trouble};
 use crate::plan::record::Record;
-use crate::plan::{self, Plan, Step, Wait, consent, fence, rollout};
+use crate::plan::{self, Plan, Step, Wait, consent, fence, rollout, starting};
 use crate::store::{Entry, Expect, Records, Revision, StoreError, Write, keys};
 use crate::telemetry::timestamp;
 
@@ -572,7 +572,8 @@ impl Controller {
         if let Op::PowerOff { .. } = step.op {
             self.is_still_its_turn(want, seen).map_err(|trouble| (trouble, None))?;
         }
-        if self.guardrails.is_drift(server, want.holder.as_ref().map(DesiredKey::of)) {
+        let begins_anew = want.holder.as_ref().is_some_and(|holder| starting::begins_anew(holder, seen, &step.op));
+        if !begins_anew && self.guardrails.is_drift(server, want.holder.as_ref().map(DesiredKey::of)) {
             if let Some((trouble, again)) = self.guardrails.contended(server, &step.op, now) {
                 return Err((trouble, Some(again)));
             }

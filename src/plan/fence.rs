@@ -434,6 +434,13 @@ fn is_left(want: &Desired, seen: &Observed) -> bool {
     seen.body.release.is_some() || (want.past == Some(Past::Moved) && !evidence::is_strange(seen))
 }
 
+/// Whether it was seen to start this persona, and may run nothing else.
+fn runs_only(persona: &Name, seen: &Observed) -> bool {
+    let mut evidence = seen.body.evidence.iter();
+    let own = evidence.next().is_some_and(|(name, e)| name == persona && e.phase == Phase::Started && !e.withdrawn);
+    own && evidence.next().is_none()
+}
+
 /// What it needs is approved, or needs no approval.
 fn consented(holder: &Holder, want: &Desired, seen: &Observed) -> Result<(), String> {
     let (authority, server) = (&holder.authority, &want.server);
@@ -451,6 +458,10 @@ fn consented(holder: &Holder, want: &Desired, seen: &Observed) -> Result<(), Str
     };
     if authority.mode(plane) == Mode::Observe {
         return Err(format!("binding {} only observes the power plane", authority.binding));
+    }
+    if runs_something && mine && runs_only(&holder.persona, seen) {
+        // It is there already: a binding that took the name and the place of another.
+        return Ok(());
     }
     let found = match (runs_something, mine) {
         (true, true) => seen.body.found,

@@ -17,7 +17,7 @@ use crate::model::Reason;
 use crate::model::binding::RunState;
 use crate::model::body::{Evidence, Phase};
 use crate::model::fact::{Power, Tick};
-use crate::model::op::Device;
+use crate::model::op::{Device, Op};
 
 /// As far as is waited for: where machines boot over its network, its script was fetched in this start; where something in it says hello, it has.
 /// What was started with other content than the manifests' is not waited for where that content fetches nothing, or has no token to say hello with.
@@ -56,6 +56,15 @@ pub(crate) fn retry(holder: &Holder, seen: &Observed) -> Option<String> {
     let starts = seen.body.starts.max(1);
     (late && starts <= holder.boot.retries)
         .then(|| format!("it has not come up within {}: retry {starts} of {}", seconds(deadline), holder.boot.retries))
+}
+
+/// What `boot.retries` counts, and what ends a switching-off that was begun: nothing else changes the server, however often.
+pub(crate) fn begins_anew(holder: &Holder, seen: &Observed, op: &Op) -> bool {
+    match op {
+        Op::PowerOff { .. } => retry(holder, seen).is_some() || seen.body.off.as_ref().is_some_and(|off| off.soft.tries > 0),
+        Op::PowerOn { .. } | Op::SetBoot { .. } => (1..=holder.boot.retries).contains(&seen.body.starts),
+        Op::SetPort { .. } | Op::CreateVlan { .. } | Op::Save { .. } => false,
+    }
 }
 
 /// What it took to come up says nothing of the next start.

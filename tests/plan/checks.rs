@@ -182,7 +182,9 @@ impl Rack {
         let mine = new.body.held_by.as_ref().is_some_and(|h| h.uid == hold.uid);
         let stranger = self.truth[target].stranger || (new.is(Power::On) && new.body.evidence.is_empty() && !mine);
         let approved = self.was_shown(target, &hold.binding, &Op::PowerOff { server: target.clone(), how: Off::Soft });
-        if stranger && !approved && self.truth[target].power == Power::On && new.is(Power::On) {
+        // A binding that took the place of another: what it names runs there.
+        let is_there = mine && self.truth[target].runs.as_ref().is_some_and(|runs| runs.persona == binding.spec.persona);
+        if stranger && !is_there && !approved && self.truth[target].power == Power::On && new.is(Power::On) {
             self.fail(&format!("{server} is left by {} although {target} runs something", hold.binding));
         }
     }

@@ -577,3 +577,18 @@ fn a_port_of_which_a_write_is_on_its_way_is_not_written_and_nothing_is_started()
     rack.calm(12);
     assert_eq!(rack.runs("a"), Some("p"));
 }
+
+/// A binding is renamed to one that exists: what runs under its old name runs on, and what the other one ran is seen off without a word of anybody.
+#[test]
+fn a_binding_that_takes_the_place_of_another_finds_its_persona_running_and_leaves_its_own_body() {
+    let mut rack = Rack::new(&["a", "b"], &["p", "q"], 2);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.bind("y", "q", "b", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    rack.ops.clear();
+    rack.unbind("y");
+    rack.edit("x", |spec| (spec.target.server, spec.persona) = (Some(name("b")), name("q")));
+    let (_, plans) = rack.calm(20);
+    assert_eq!((rack.runs("a"), rack.runs("b")), (None, Some("q")), "{plans:?}");
+    assert!(rack.ops.iter().all(|(server, _)| server.as_str() == "a"), "{:?}", rack.ops);
+}
