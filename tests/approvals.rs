@@ -6,8 +6,8 @@ mod small;
 use std::time::Duration;
 
 use embody::testing::control::operator::{Approving, Control, Scope};
-use embody::testing::model::Object;
 use embody::testing::model::fact::Power;
+use embody::testing::model::{Object, Spec};
 use embody::testing::sim::bmc::SoftOff;
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::{Expect, Store};
@@ -405,4 +405,37 @@ async fn what_is_held_and_goes_off_stays_off() {
     assert!(said.contains("→ 110") && said.contains("power on"), "{said}");
     site.ready().await;
     assert_eq!(power(&site), [Some(Power::On), Some(Power::On)]);
+}
+
+/// A machine that begins anew while its restart waits for a limit starts what it ran.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_limit_keeps_its_boot_answer() {
+    let site = held().await;
+    site.apply(vec![object("Policy", "default", json!({ "limits": { "maxUnavailable": 1 } }))]).await;
+    sleep(MINUTE).await;
+    // And it is to run another content than it was started with.
+    let named = |mut binding: Object, host: &str| {
+        if let Spec::Binding(spec) = &mut binding.spec {
+            spec.hostname = Some(host.to_owned());
+        }
+        binding
+    };
+    site.apply(vec![named(bind("b", "p", "s", 1), "one"), named(bind("c", "q", "other", 1), "two")]).await;
+    let mut waited = false;
+    for _ in 0..300 {
+        sleep(Duration::from_secs(1)).await;
+        for (server, persona) in [("s", "p"), ("other", "q")] {
+            let entry = site.store.get(&format!("records/2/bodies/{server}")).await.unwrap().unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&entry.value).unwrap();
+            let withdrawn = body["evidence"][persona]["withdrawn"] == true;
+            let is_told = body.get("off").is_some() || site.centre.power(&name(server)) == Some(Power::Off);
+            assert!(!withdrawn || is_told, "{server}: {body}");
+        }
+        for binding in ["b", "c"] {
+            let why = site.words.why(embody::testing::model::Kind::Binding, &name(binding)).await.unwrap();
+            waited |= why.contains("[Limit");
+            assert!(!(why.contains("[Limit") && why.contains("withdrawn")), "{why}");
+        }
+    }
+    assert!(waited && power(&site) == [Some(Power::On), Some(Power::On)], "{:#?}", site.events().await);
 }

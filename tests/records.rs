@@ -190,6 +190,27 @@ async fn what_an_older_store_says_of_a_body_that_is_off_is_not_started_unasked()
     assert!(site.is_on(), "that was said once");
 }
 
+/// What an older store says under a controller that runs adds to what that knows, and takes nothing from it.
+#[tokio::test(start_paused = true)]
+async fn an_older_store_under_the_controller_takes_no_evidence() {
+    let site = Small::begun("enforce").await;
+    while site.record().await.is_null() {
+        sleep(SECOND).await;
+    }
+    let old = [site.entries(BODY).await, site.entries("meta/seq").await].concat();
+    assert!(site.record().await.get("evidence").is_none(), "{}", site.record().await);
+    site.ready().await;
+    for entry in old {
+        site.overwrite(&entry.key, &entry.value).await;
+    }
+    sleep(MINUTE).await;
+    assert!(site.site_says().await.contains("StoreWentBackwards"), "{}", site.site_says().await);
+    site.words.accept_store("me").await.unwrap();
+    sleep(MINUTE).await;
+    assert_eq!(site.record().await["evidence"]["p"]["phase"], "Started", "{}", site.record().await);
+    assert!(site.is_ready().await && site.is_on(), "{}", site.why().await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_deleted_under_the_controller_is_written_again() {
     let site = Small::converged().await;
@@ -330,6 +351,7 @@ async fn what_a_body_runs_that_was_declared_off_is_answered_to_nobody() {
     record["evidence"]["p"]["withdrawn"] = json!(false);
     site.overwrite("records/2/bodies/other", b"{}").await;
     site.overwrite(BODY, record.to_string().as_bytes()).await;
+    sleep(SECOND).await;
     let answer = site.boot().await;
     assert!(answer.persona.is_none() && answer.says.contains("s was declared off"), "{}", answer.says);
 }

@@ -386,5 +386,8 @@ fn the_checkers_bite_on_an_older_checkout() {
     let renumber = |s, vlan| (at(s), Act::Renumber { network: 0, vlan });
     let behind =
         vec![renumber(301, 210), (at(302), Act::Pull(1)), renumber(303, 220), renumber(360, 230), (at(400), Act::Kill { down: at(200) })];
-    run::run(&world(behind), false, Sabotage::None).map_err(|f| f.story).unwrap();
+    run::run(&world(behind.clone()), false, Sabotage::None).map_err(|f| f.story).unwrap();
+    // A process that begins anew did not see that.
+    let killed = (at(455), Act::Kill { down: at(3) });
+    run::run(&world(behind.into_iter().chain([killed]).collect()), false, Sabotage::None).map_err(|f| f.story).unwrap();
 }

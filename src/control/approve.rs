@@ -15,14 +15,14 @@ use crate::limits;
 use crate::model::binding::{Mode, Plane};
 use crate::model::body::{Body, Hold};
 use crate::model::fact::{Power, Tick};
-use crate::model::op::Op;
+use crate::model::op::{Off, Op};
 use crate::model::{Name, Objects, Reason};
 use crate::plan::approval::{Approval, Listed};
 use crate::plan::desired::{Authority, Desired};
 use crate::plan::forecast::Future;
 use crate::plan::observed::{Elsewhere, Observed};
 use crate::plan::record::Record;
-use crate::plan::{self, fence, resolve};
+use crate::plan::{self, consent, fence, resolve};
 use crate::store::{Write, keys};
 use crate::telemetry::timestamp;
 
@@ -190,7 +190,8 @@ impl Controller {
         let asks = |reason| matches!(reason, Reason::Observing | Reason::ApprovalNeeded | Reason::Held);
         let waits = draft.future.waits.iter().filter(|(_, wait)| !asks(wait.reason));
         let waits: Vec<String> = waits.map(|(_, wait)| wait.message.clone()).collect();
-        let shown = waits.is_empty() && self.waits_for_approval(&authority.binding);
+        // That what is answered on a body that is off is withdrawn waits for nobody else: what follows is asked for when it can be planned.
+        let shown = self.waits_for_approval(&authority.binding) && (waits.is_empty() || self.withdraws_first(authority));
         if nothing_new && !shown && !(draft.approval.hard && self.is_to_be_off(authority)) {
             let earlier: Vec<String> = draft.earlier.iter().map(Op::to_string).collect();
             let observes = draft.future.waits.iter().find(|(_, wait)| wait.reason == Reason::Observing);
@@ -217,6 +218,20 @@ impl Controller {
             !seen.is(Power::Off) && fence::why_off(&want, &seen).is_some()
         };
         authority.mode(Plane::Power) != Mode::Observe && self.bodies_of(&authority.binding).iter().any(is)
+    }
+
+    /// A body of it is off, and by a person's word what is answered there, and is outdated, is withdrawn: nothing is sent for that.
+    fn withdraws_first(&self, authority: &Authority) -> bool {
+        let is = |server: &Name| {
+            let want = self.cache.want(server);
+            let seen = self.cache.seen(server, &want);
+            let off = Op::PowerOff { server: server.clone(), how: Off::Soft };
+            let why = fence::why_off(&want, &seen).filter(|why| seen.is(Power::Off) && !why.withdraw.is_empty());
+            let whose = why.filter(|why| why.authority.binding == authority.binding);
+            let refused = whose.and_then(|why| consent::refusal(why.authority, Plane::Power, &off, &seen));
+            refused.is_some_and(|wait| matches!(wait.reason, Reason::ApprovalNeeded | Reason::Held))
+        };
+        self.bodies_of(&authority.binding).iter().any(is)
     }
 
     /// Something of it waits for a person although nothing would be sent: what is answered on a body that is off.

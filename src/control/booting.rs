@@ -182,13 +182,13 @@ impl Controller {
     fn boot_networks(&self) -> Vec<BootNetwork> {
         let ipv4 = |address: IpAddr| if let IpAddr::V4(address) = address { Some(address) } else { None };
         let of = |(name, held): (&Name, &crate::model::objects::Held<crate::model::NetworkSpec>)| {
-            let quarantine = held.spec.role == Role::Quarantine;
+            let (quarantine, mtu) = (held.spec.role == Role::Quarantine, held.spec.mtu);
             let one = |(boot, subnet, gateway): (&crate::model::network::Boot, _, Option<IpAddr>)| BootNetwork {
                 name: name.clone(),
                 subnet,
                 router: boot.router.or(gateway.and_then(ipv4)),
                 quarantine,
-                boot: boot.clone(),
+                boot: crate::model::network::Boot { mtu: boot.mtu.or(mtu), ..boot.clone() },
             };
             held.spec.boots().map(one).collect::<Vec<_>>()
         };

@@ -329,6 +329,7 @@ impl Cache {
             bmc_trouble: facts.and_then(|f| f.known.trouble.clone()),
             elsewhere: want.holder.as_ref().map(|h| self.elsewhere(server, h)).unwrap_or_default(),
             turn: self.turn(want),
+            held: self.stopped_by_guardrails.contains_key(server),
             hard_off_without_soft: self.objects.policy().limits.hard_off_without_soft,
             ..Observed::default()
         };

@@ -239,7 +239,7 @@ impl Controller {
     }
 
     /// What an earlier controller was about to switch off and on again counts with what this one will: the limit is the site's.
-    fn count_taken_down(&mut self) {
+    pub(super) fn count_taken_down(&mut self) {
         for body in self.cache.bodies.values().map(|body| &body.value).filter(|body| body.off.is_some()) {
             let binding = body.release.as_ref().or(body.held_by.as_ref()).and_then(|hold| self.cache.objects.bindings.get(&hold.binding));
             if let Some(held) = binding.filter(|held| held.spec.state == RunState::Running) {
@@ -250,19 +250,24 @@ impl Controller {
 
     /// Only the word for it lifts a hold, and what an earlier controller disrupted counts for as long as if it had been this one. Where somebody has set
     /// the clock back since, it counts as of now.
-    fn hold_what_was_held(&mut self) {
-        let now = self.clock.now();
-        for (server, Stored { value: body, .. }) in &self.cache.bodies {
-            if let Some(desired) = &body.held {
-                self.guardrails.was_held(server, desired);
-            }
-            let Some(disrupted) = &body.disrupted else { continue };
-            let ago = seconds_since(&disrupted.at);
-            if ago < CHANGE_WINDOW.as_secs() {
-                self.guardrails.was_disrupted(server, Tick(now.0.saturating_sub(ago * 1_000_000)), &disrupted.desired);
-            }
-        }
+    pub(super) fn hold_what_was_held(&mut self) {
+        let servers: Vec<Name> = self.cache.bodies.keys().cloned().collect();
+        servers.iter().for_each(|server| self.hold_as_stored(server));
         self.cache.stopped_by_guardrails = self.guardrails.held();
+    }
+
+    /// That an object was away is no word about what is to be done to its body.
+    pub(super) fn hold_as_stored(&mut self, server: &Name) {
+        let now = self.clock.now();
+        let Some(Stored { value: body, .. }) = self.cache.bodies.get(server) else { return };
+        if let Some(desired) = &body.held {
+            self.guardrails.was_held(server, desired);
+        }
+        let Some(disrupted) = &body.disrupted else { return };
+        let ago = seconds_since(&disrupted.at);
+        if ago < CHANGE_WINDOW.as_secs() {
+            self.guardrails.was_disrupted(server, Tick(now.0.saturating_sub(ago * 1_000_000)), &disrupted.desired);
+        }
     }
 
     /// A hold outlives the controller that made it.

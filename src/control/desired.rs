@@ -70,19 +70,25 @@ impl Controller {
             self.reads_again(&entry.key);
             self.status.found(kind, &name, !object.status.is_null());
             let same = self.same_spec(&object);
+            let is_back = kind == Kind::Server && self.is_loaded && !self.cache.objects.servers.contains_key(&name);
             self.cache.objects.insert(&object);
             self.boot_object_changed(kind, &name);
             if kind == Kind::Server {
                 self.cache.doubt(&name);
+            }
+            if is_back {
+                self.hold_as_stored(&name);
+                self.cache.stopped_by_guardrails = self.guardrails.held();
             }
             if !same {
                 self.reserve(kind, &name);
             }
             return (!same).then_some((kind, name));
         }
-        // At the start everything is woken once all is there; later somebody else wrote it.
-        if self.absorb_record(entry) && self.is_loaded {
-            self.wake_all();
+        match self.is_loaded {
+            true => self.was_told(entry),
+            // Everything is woken once all is there.
+            false => drop(self.absorb_record(entry)),
         }
         None
     }

@@ -9,6 +9,7 @@
 pub(crate) mod absorb;
 pub(crate) mod actions;
 pub(crate) mod approve;
+mod backwards;
 pub(crate) mod booting;
 mod cables;
 pub(crate) mod cache;

@@ -137,6 +137,10 @@ impl Controller {
         let with = seen.takeover.iter().flatten().flat_map(|ready| ready.bodies.iter().cloned()).collect();
         let standing = Standing { server, desired, converged, differs, disrupts, with, power, to_run };
         self.guardrails.assess(&standing, self.clock.now());
+        // Whatever it is that takes a body down: it counts before anything of this turn leaves.
+        if let Some(holder) = want.holder.as_ref().filter(|holder| takes_down(plan) && !rollout::goes(holder, seen)) {
+            self.cache.rollouts.leaves(&holder.persona, &holder.authority.binding);
+        }
         // What runs and waits to be restarted by its rollout is up.
         let waits_up = || plan.steps.is_empty() && !busy && self.cache.waits_up(want);
         if let Some(holder) = want.holder.as_ref().filter(|h| converged || h.state == RunState::Stopped || waits_up()) {
@@ -171,7 +175,7 @@ impl Controller {
             let awaited = self.awaited(&planned);
             let steps = std::mem::take(&mut planned.plan.steps);
             let admitted: Vec<Step> = steps.into_iter().filter_map(|step| self.admit(&mut planned, step)).collect();
-            let mut ahead: Vec<Record> = admitted.iter().filter_map(|step| step.write_ahead.clone()).collect();
+            let mut ahead: Vec<Record> = admitted.iter().flat_map(|step| step.write_ahead.clone()).collect();
             let disrupts = admitted.iter().any(|step| step.op.disruption() != Disruption::None);
             if let Some(desired) = self.guardrails.counts_for(&planned.server).filter(|_| disrupts) {
                 ahead.push(Record::Disrupted(Disrupted { at: timestamp(), desired }));
@@ -393,6 +397,10 @@ impl Controller {
     /// After a write that may or may not have happened, or that another one overtook: what is there now. While that cannot be read, these bodies may
     /// run anything.
     pub(super) async fn reload(&mut self, servers: &[Name], error: &StoreError) {
+        // What is there then is not what was written here: a person's word merges it.
+        if self.cache.store_stop.is_some() {
+            return;
+        }
         let keys: Vec<String> = servers.iter().map(keys::body).collect();
         let found = match error {
             StoreError::Conflict { key, found } => keys.iter().map(|k| found.clone().filter(|_| k == key)).collect(),
@@ -403,8 +411,13 @@ impl Controller {
         };
         for (server, entry) in servers.iter().zip(found) {
             let known = self.cache.bodies.get(server).map(|b| b.revision);
-            if let Some(entry) = entry.filter(|entry| known != Some(entry.revision)) {
-                self.reloaded(server, &entry);
+            // Of a conflict only its own key was read.
+            let was_read = !matches!(error, StoreError::Conflict { key, .. } if *key != keys::body(server));
+            match entry {
+                Some(entry) if known != Some(entry.revision) => self.reloaded(server, &entry),
+                // Gone: what is known is written again, once the store is seen to be the same.
+                None if was_read && known.is_some_and(|revision| revision != 0) => self.write_again(keys::Key::Body(server.clone())),
+                Some(_) | None => {}
             }
         }
     }
@@ -643,6 +656,10 @@ fn is_approved(want: &Desired, seen: &Observed, step: &Step) -> bool {
 
 fn withdraws(plan: &Plan) -> bool {
     plan.records.iter().any(|record| matches!(record, Record::Withdraw(_)))
+}
+
+fn takes_down(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| matches!(step.op, Op::PowerOff { .. }))
 }
 
 /// What is withdrawn is switched off next.

@@ -19,7 +19,7 @@ use crate::boot::token::SiteKey;
 use crate::boot::view::Lease;
 use crate::limits;
 use crate::model::body::Body;
-use crate::model::fact::{Power, Tick};
+use crate::model::fact::Tick;
 use crate::model::identity::Identity;
 use crate::model::image::Image;
 use crate::model::op::Device;
@@ -34,15 +34,17 @@ const CONDITION: &str = "StoreIntact";
 
 /// The controller's own records in the store, and whether that is still the store that it was.
 pub(super) struct Ledger {
-    records: Arc<Records>,
+    pub(super) records: Arc<Records>,
     /// Of the controller that this process had before.
-    before: Remembered,
+    pub(super) before: Remembered,
     /// The store was good when this term began, or a person has accepted it since.
-    was_intact: bool,
+    pub(super) was_intact: bool,
     /// When the store is to be looked at: it lost something of ours.
     pub(super) look_at: Option<Tick>,
     /// Records that somebody deleted, to be written again.
     lost: BTreeSet<Key>,
+    /// Records that somebody else wrote: believed once the store is seen to be the one that it was.
+    pub(super) told: Vec<Entry>,
     own: Own,
 }
 
@@ -57,7 +59,7 @@ pub(super) struct Owed {
 
 impl Ledger {
     pub(super) fn new(records: Arc<Records>, before: Remembered) -> Ledger {
-        Ledger { records, before, was_intact: false, look_at: None, lost: BTreeSet::new(), own: Own::default() }
+        Ledger { records, before, was_intact: false, look_at: None, lost: BTreeSet::new(), told: Vec::new(), own: Own::default() }
     }
 }
 
@@ -349,21 +351,38 @@ impl Controller {
         self.ledger.look_at = Some(self.clock.now().plus(limits::RETRY_FIRST));
     }
 
-    /// Looks at the store where it lost something of ours, and writes that again where it is the same store all the same.
+    /// Looks at the store where it lost something of ours, or holds what somebody else wrote, and writes that again where it is the same store
+    /// all the same.
     pub(super) async fn look_at_store(&mut self) {
         if self.ledger.look_at.is_none_or(|at| at > self.clock.now()) {
             return;
         }
         self.ledger.look_at = None;
-        match self.ledger.records.follow().await {
-            Ok(()) => {}
-            Err(StoreError::Backwards { sentence }) => return self.stop_for_store(&sentence),
+        let is_good = match self.ledger.records.follow().await {
+            Ok(()) => true,
+            Err(StoreError::Backwards { sentence }) => {
+                self.stop_for_store(&sentence);
+                false
+            }
             Err(error) => {
                 tracing::warn!(error = %error, "the store could not be looked at; it is tried again");
                 self.ledger.look_at = Some(self.clock.now().plus(limits::RETRY_FIRST));
                 return;
             }
+        };
+        let mut is_news = false;
+        for entry in std::mem::take(&mut self.ledger.told) {
+            is_news |= if is_good { self.absorb_record(&entry) } else { self.absorb_beside(&entry) };
         }
+        if is_news {
+            self.wake_all();
+        }
+        if is_good {
+            self.write_lost_again().await;
+        }
+    }
+
+    async fn write_lost_again(&mut self) {
         while let Some(key) = self.ledger.lost.pop_first() {
             let Some(value) = self.value_of(&key) else { continue };
             tracing::warn!(key = %key, "a record of this controller is not in the store: it is written again");
@@ -405,116 +424,6 @@ impl Controller {
             Key::Image(name) => drop(self.cache.image_revisions.insert(name.clone(), revision)),
             Key::Pause(_) | Key::Approval(_) | Key::Login(..) | Key::Signing | Key::Object(..) | Key::Old(_) => {}
         }
-    }
-
-    // ---- a person's word -------------------------------------------------------------------------------------------------
-
-    /// What a controller of this process knows when it ends. While the store counts as gone backwards, what was known before it did.
-    pub(super) fn remembers(&self) -> Remembered {
-        let mut known = match self.cache.store_stop {
-            Some(_) => self.ledger.before.clone(),
-            None => Remembered { all: true, ..Remembered::default() },
-        };
-        known.all |= self.ledger.was_intact;
-        for (id, (pause, _)) in &self.cache.pauses {
-            known.pauses.entry(id.clone()).or_insert_with(|| pause.clone());
-        }
-        if !self.ledger.was_intact {
-            // All else was read from the store that went backwards.
-            return known;
-        }
-        for (server, body) in &self.cache.bodies {
-            known.bodies.entry(server.clone()).or_insert_with(|| body.value.clone());
-        }
-        for server in self.cache.unreadable.keys() {
-            // A store that lost the record as well does not make it nothing.
-            known.bodies.entry(server.clone()).or_default().anything = true;
-        }
-        for (address, lease) in &self.booting.view().leases {
-            known.leases.entry(*address).or_insert_with(|| lease.as_ref().clone());
-        }
-        for (name, image) in &self.cache.objects.images {
-            known.images.entry(name.clone()).or_insert_with(|| image.image.clone());
-        }
-        known.key = known.key.or_else(|| self.booting.view().key.as_deref().cloned());
-        for (device, pin) in &self.cache.pins {
-            known.pins.entry(device.clone()).or_insert_with(|| pin.value.clone());
-        }
-        known
-    }
-
-    /// The store is taken as it is. What this process knew before is merged back; what is on without evidence, or was not seen, may run
-    /// anything.
-    pub(super) async fn accept_records(&mut self) -> Result<(), StoreError> {
-        let remembered = self.remembers();
-        let (entries, _) = self.store.list(keys::CURRENT).await?;
-        let mut stored: BTreeMap<Key, &Entry> = entries.iter().filter_map(|e| Some((Key::parse(&e.key)?, e))).collect();
-        let mut writes = Vec::new();
-        let mut put = |key: Key, value: Vec<u8>, stored: &mut BTreeMap<Key, &Entry>| {
-            let there = stored.remove(&key);
-            if there.is_none_or(|e| e.damaged || e.value != value) {
-                let expect = there.map_or(Expect::Absent, |e| Expect::At(e.revision));
-                writes.push(Write::put(key.to_string(), value, expect));
-            }
-        };
-        let of_store = |server: &Name| entries.iter().find(|e| e.key == keys::body(server)).and_then(|e| read::<Body>(e).ok());
-        let servers: BTreeSet<Name> = self.cache.objects.servers.keys().chain(remembered.bodies.keys()).cloned().collect();
-        let others = entries.iter().filter_map(|e| match Key::parse(&e.key) {
-            Some(Key::Body(server)) => Some(server),
-            _ => None,
-        });
-        for server in others.chain(servers).collect::<BTreeSet<Name>>() {
-            let known = remembered.bodies.get(&server);
-            let mut body = merged(known, of_store(&server));
-            if known.is_none() {
-                // Whatever was sent for it was sent to what ran then.
-                body.off = None;
-            }
-            let unknown = !remembered.all && body.evidence.is_empty() && !self.is(&server, Power::Off);
-            let confirm_start = body.confirm_start || !remembered.all;
-            let body = Body { anything: body.anything || unknown, confirm_start, ..body };
-            put(Key::Body(server), serde_json::to_vec(&body).unwrap_or_default(), &mut stored);
-        }
-        for (key, value) in remembered.but_bodies() {
-            put(key, value, &mut stored);
-        }
-        if !remembered.all {
-            // Servers that are not in the store, but may be in manifests that are applied later, may run anything as well.
-            put(Key::Doubt, doubt(), &mut stored);
-        }
-        // What was approved was shown of another state of things.
-        self.cache.approvals.clear();
-        let approvals = entries.iter().filter(|e| matches!(Key::parse(&e.key), Some(Key::Approval(_))));
-        writes.extend(approvals.map(|e| Write::delete(&e.key, e.revision)));
-        for batch in writes.chunks(Records::WRITES_AT_ONCE) {
-            // Before the store counts as good: if this ends here, a person is asked again.
-            let revisions = self.store.write_all(batch).await?;
-            for (write, revision) in batch.iter().zip(revisions) {
-                let Some(value) = write.value.clone() else { continue };
-                self.absorb_record(&Entry { key: write.key.clone(), value, revision, damaged: false });
-            }
-        }
-        self.cache.memory.values_mut().for_each(crate::plan::observed::Memory::may_be_on);
-        self.ledger.records.accept().await?;
-        self.ledger.lost.clear();
-        self.ledger.was_intact = true;
-        self.cache.doubt_all();
-        self.cache.store_stop = None;
-        self.tell_store();
-        self.site_key().await
-    }
-
-    /// Once everything that was in doubt is known, a server that is new is only that.
-    pub(super) async fn end_doubt(&mut self) {
-        let Some(revision) = self.cache.doubt.filter(|_| self.cache.is_all_known() && self.cache.site_stop().is_none()) else { return };
-        match self.write_one(Write::delete(keys::DOUBT, revision)).await {
-            Ok(ended) => (self.cache.doubt, self.cache.doubt_ended) = (None, ended),
-            Err(error) => tracing::warn!(error = %error, "that nothing is in doubt any more could not be stored"),
-        }
-    }
-
-    fn is(&self, server: &Name, power: Power) -> bool {
-        self.cache.bmcs.get(server).is_some_and(|f| f.known.trouble.is_none() && f.power.as_ref().is_some_and(|p| p.value == power))
     }
 
     /// Stores other records of bodies in place of those that there are: all, or none.
@@ -562,23 +471,8 @@ impl Controller {
     }
 }
 
-impl Remembered {
-    /// All of it but bodies, as it is stored. What the key has signed is out there.
-    fn but_bodies(&self) -> Vec<(Key, Vec<u8>)> {
-        fn json(value: &impl serde::Serialize) -> Vec<u8> {
-            serde_json::to_vec(value).unwrap_or_default()
-        }
-        let pauses = self.pauses.iter().map(|(id, pause)| (Key::Pause(id.clone()), json(pause)));
-        let pins = self.pins.iter().map(|((kind, name), pin)| (Key::Pin(*kind, name.clone()), json(pin)));
-        let leases = self.leases.iter().map(|(address, lease)| (Key::Lease(*address), json(lease)));
-        let images = self.images.iter().map(|(name, image)| (Key::Image(name.clone()), json(image)));
-        let key = self.key.iter().map(|key| (Key::Signing, json(key)));
-        pauses.chain(pins).chain(leases).chain(images).chain(key).collect()
-    }
-}
-
 /// Since when, for people.
-fn doubt() -> Vec<u8> {
+pub(super) fn doubt() -> Vec<u8> {
     serde_json::json!({ "since": timestamp() }).to_string().into_bytes()
 }
 
@@ -601,7 +495,7 @@ pub(crate) fn rewritten(key: &Key, entry: &Entry) -> Result<Vec<u8>, String> {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, String> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, String> {
     if entry.damaged {
         return Err("it is damaged".to_owned());
     }
@@ -612,53 +506,7 @@ fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, String> {
     serde_json::from_slice(&entry.value).map_err(|e| e.to_string())
 }
 
-/// What was known last, and what only the store has: evidence and debts of both.
-fn merged(known: Option<&Body>, stored: Option<Body>) -> Body {
-    let Some(known) = known else { return stored.unwrap_or(Body { anything: true, ..Body::default() }) };
-    let mut body = known.clone();
-    let Some(stored) = stored else { return body };
-    for (persona, evidence) in stored.evidence {
-        // Only one boot answer stands: the one that was known last.
-        let stands = evidence.stands() && body.standing().is_none();
-        let evidence = crate::model::body::Evidence { withdrawn: !stands, ..evidence };
-        body.evidence.entry(persona).or_insert(evidence);
-    }
-    for (port, debt) in stored.ports {
-        body.ports.entry(port).or_insert(debt);
-    }
-    body.on_disk.extend(stored.on_disk);
-    body.anything |= stored.anything;
-    body
-}
-
 /// In place of a record that did not read, and is gone.
 fn of_unknown() -> Body {
     Body { anything: true, ..Body::default() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::body::{Evidence, Phase, Snapshot};
-
-    fn body(personas: &[(&str, bool)]) -> Body {
-        let evidence = |(persona, withdrawn): &(&str, bool)| {
-            let persona: Name = persona.parse().unwrap();
-            let snapshot: Snapshot = serde_json::from_value(serde_json::json!({
-                "persona": persona, "hostname": "h", "arch": "x86_64", "boot": "Pxe", "root": {}, "claims": [], "macs": [], "digest": ""
-            }))
-            .unwrap();
-            (persona, Evidence { phase: Phase::Started, withdrawn: *withdrawn, snapshot, run: None })
-        };
-        Body { evidence: personas.iter().map(evidence).collect(), ..Body::default() }
-    }
-
-    #[test]
-    fn what_either_knows_is_evidence_and_one_answer_stands() {
-        let both = merged(Some(&body(&[("a", false)])), Some(body(&[("a", true), ("b", false)])));
-        let stands: Vec<bool> = both.evidence.values().map(Evidence::stands).collect();
-        assert_eq!((both.evidence.len(), stands), (2, vec![true, false]));
-        assert!(merged(None, None).anything);
-        assert_eq!(merged(None, Some(body(&[("a", false)]))), body(&[("a", false)]));
-    }
 }

@@ -168,7 +168,12 @@ impl Directory {
         }
         let deleted = Deleted { change: &change, source: &source, present: &present };
         because.extend(deleted.needs_a_word(self.deleted_lately(), &*backend.control).await.map_err(Not::Broken)?);
-        self.is_approved(&change, &content.digest, &because)?;
+        if let Err(not) = self.is_approved(&change, &content.digest, &because) {
+            if overtaken && !history.contains(&content.digest) {
+                self.keep_overtaken(history, expect, &content.digest).await;
+            }
+            return Err(not);
+        }
         if !is_newest {
             history.retain(|digest| *digest != content.digest);
             history.push(content.digest.clone());
@@ -211,6 +216,20 @@ impl Directory {
             Some(entry) => (serde_json::from_slice(&entry.value).unwrap_or_default(), Expect::At(entry.revision)),
             None => (Vec::new(), Expect::Absent),
         })
+    }
+
+    /// As one that was applied before the last: what waits for a person's word waits for it after a restart too.
+    async fn keep_overtaken(&self, mut history: Vec<String>, expect: Expect, digest: &str) {
+        // Never as the newest: that would be applied unasked.
+        let Some(last) = history.len().checked_sub(1) else { return };
+        history.insert(last, digest.to_owned());
+        let excess = history.len().saturating_sub(limits::SOURCE_HISTORY);
+        history.drain(..excess);
+        let value = serde_json::to_vec(&history).unwrap_or_default();
+        // One that could not be stored is tried with the next look.
+        if let Err(error) = self.backend.store.put_if(keys::DIRECTORY, value, expect).await {
+            tracing::debug!(error = %error, "what another content has overtaken could not be remembered");
+        }
     }
 
     /// Whether a person has approved exactly what would be written and deleted now, where there is a reason to ask.

@@ -181,6 +181,9 @@ impl Check {
     fn network(&mut self, spec: &NetworkSpec) {
         self.gateway(spec.subnet, spec.gateway, steps!["spec"]);
         self.boot(spec.boot.as_ref(), spec.subnet, steps!["spec"]);
+        if let Some(label) = spec.mtu.and_then(no_mtu) {
+            self.bad(steps!["spec", "mtu"], "no network has this MTU", label);
+        }
         for (index, segment) in spec.segments.iter().enumerate() {
             self.gateway(segment.subnet, segment.gateway, steps!["spec", "segments", index]);
             self.boot(segment.boot.as_ref(), segment.subnet, steps!["spec", "segments", index]);
@@ -215,9 +218,8 @@ impl Check {
         if let Some(router) = boot.router.filter(|router| !usable(*router)) {
             wrong("router", "the router is not inside the subnet", format!("found {router}, expected an address of a host in {subnet}"));
         }
-        // RFC 791: every host takes 576; jumbo frames end at 9,216.
-        if let Some(mtu) = boot.mtu.filter(|mtu| !(576..=9216).contains(mtu)) {
-            wrong("mtu", "no network has this MTU", format!("found {mtu}, expected 576 to 9216"));
+        if let Some(label) = boot.mtu.and_then(no_mtu) {
+            wrong("mtu", "no network has this MTU", label);
         }
         if boot.domain.as_ref().is_some_and(|domain| !is_host_name(domain)) {
             wrong("domain", "this is no DNS domain", "expected letters, digits, `-` and `.` (RFC 1123)".to_owned());
@@ -560,6 +562,14 @@ impl Check {
                     self.bad(steps!["spec", "nics", index, "tagged", t], "a network is on one NIC twice", label);
                 }
             }
+            for network in nic.tagged_addresses.keys().filter(|network| !nic.tagged.contains(network)) {
+                let label = format!("`{network}` is not in `tagged`");
+                self.bad(
+                    steps!["spec", "nics", index, "taggedAddresses", network.as_str()],
+                    "an address on a network that is not on this NIC",
+                    label,
+                );
+            }
         }
     }
 
@@ -591,6 +601,11 @@ fn is_local_url(url: &str) -> bool {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let is_address = host.parse::<std::net::SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     is_address && path.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// RFC 791: every host takes 576; jumbo frames end at 9,216.
+fn no_mtu(mtu: u16) -> Option<String> {
+    (!(576..=9216).contains(&mtu)).then(|| format!("found {mtu}, expected 576 to 9216"))
 }
 
 /// RFC 1123, 2.1: labels of letters, digits and hyphens, at most 63 each and 253 in all.

@@ -1,9 +1,12 @@
 //! `kind: Binding`: which body a persona lives in, and how far embody may go.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::network::Selector;
+use super::persona::PersonaNic;
 use super::{Name, Period};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -147,6 +150,26 @@ pub struct BindingNic {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "cidr"))]
     pub address: Option<IpNet>,
+    /// Its addresses on its tagged networks here, by network.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<Name, String>", extend("additionalProperties" = { "type": "string", "format": "cidr" }))]
+    pub tagged_addresses: BTreeMap<Name, IpNet>,
+}
+
+impl BindingSpec {
+    /// The fixed address of a persona's NIC here, on its untagged network.
+    pub(crate) fn address(&self, nic: &PersonaNic) -> Option<IpNet> {
+        self.nic(nic).and_then(|own| own.address).or(nic.address)
+    }
+
+    /// The same on a tagged one.
+    pub(crate) fn tagged_address(&self, nic: &PersonaNic, network: &Name) -> Option<IpNet> {
+        self.nic(nic).and_then(|own| own.tagged_addresses.get(network)).or_else(|| nic.tagged_addresses.get(network)).copied()
+    }
+
+    fn nic(&self, nic: &PersonaNic) -> Option<&BindingNic> {
+        self.nics.iter().find(|own| own.name == nic.name)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

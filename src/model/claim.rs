@@ -49,8 +49,13 @@ pub fn claims(name: &Name, persona: &PersonaSpec, binding: Option<&BindingSpec>)
         claims.insert(Claim::Persona(name.clone()));
     }
     for nic in &persona.nics {
-        let own = binding.and_then(|b| b.nics.iter().find(|n| n.name == nic.name)).and_then(|n| n.address);
-        claims.extend(own.or(nic.address).map(|address| Claim::Address(bare(address.addr()))));
+        let untagged = binding.map_or(nic.address, |binding| binding.address(nic));
+        let tagged = |network: &Name| match binding {
+            Some(binding) => binding.tagged_address(nic, network),
+            None => nic.tagged_addresses.get(network).copied(),
+        };
+        let all = untagged.into_iter().chain(nic.tagged.iter().filter_map(tagged));
+        claims.extend(all.map(|address| Claim::Address(bare(address.addr()))));
     }
     if let Some(initiator) = persona.root.iscsi.as_ref().and_then(|i| i.initiator.as_ref()) {
         // RFC 7143, 4.2.7.1: names compare without regard to case.

@@ -26,6 +26,9 @@ pub struct NetworkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "ip"))]
     pub gateway: Option<IpAddr>,
+    /// The MTU, 576..=9216: what systems set on their NICs here, and machines that boot are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
     /// Servers boot over it: what machines that ask by DHCP are told here. Without it no DHCP packet is ever sent on this network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
@@ -90,7 +93,7 @@ pub struct Boot {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>", extend("items" = { "type": "string", "format": "ipv4" }))]
     pub ntp: Vec<Ipv4Addr>,
-    /// The MTU of the network, 576..=9216.
+    /// The MTU that machines are told and systems set, 576..=9216. Default: the network's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
     /// The DNS domain.

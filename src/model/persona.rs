@@ -1,5 +1,7 @@
 //! `kind: Persona`: an operating system with its root, kernel and networks, free of any hardware.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -248,6 +250,10 @@ pub struct PersonaNic {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "cidr"))]
     pub address: Option<IpNet>,
+    /// Fixed addresses on its tagged networks, each with its prefix length, by network. Only where one binding uses the persona.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<Name, String>", extend("additionalProperties" = { "type": "string", "format": "cidr" }))]
+    pub tagged_addresses: BTreeMap<Name, IpNet>,
     /// It boots over this NIC. At most one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub boot: bool,

@@ -55,6 +55,11 @@ impl Approval {
         self.uid == authority.uid && self.generation == authority.generation && self.answer == authority.answer
     }
 
+    /// Everything that it lists was seen done. One without operations is for a record alone, and lasts.
+    pub fn is_over(&self) -> bool {
+        !self.ops.is_empty() && self.ops.iter().all(|listed| listed.done)
+    }
+
     pub fn covers(&self, op: &Op) -> bool {
         self.ops.iter().enumerate().any(|(at, listed)| !listed.done && is_it(&listed.op, op) && self.is_reached(at, op))
     }

@@ -51,6 +51,8 @@ fn ownership(want: &Desired, seen: &Observed, out: &mut Vec<Record>) {
     }
     match (&want.past, &body.held_by) {
         (Some(Past::Moved), Some(_)) if is_strange(seen) => out.push(Record::Leave),
+        // Another one has still to release it: this holder has begun nothing here, and its own body is elsewhere.
+        (Some(Past::Moved), Some(hold)) if body.release.as_ref().is_some_and(|release| release.uid != hold.uid) => out.push(Record::Leave),
         // Nothing is lost where nothing lives.
         (Some(Past::Moved), Some(hold)) if lives_nowhere(seen) => out.push(Record::Release(hold.clone())),
         // Invariant 10: until the new body can take over, the old one is not touched.

@@ -97,7 +97,9 @@ fn running_but_wrong(holder: &Holder, seen: &Observed) -> Option<(String, bool)>
 /// that, there is no operation to approve but to switch it off first.
 pub(crate) fn starts_by_itself(holder: &Holder, seen: &Observed) -> bool {
     // What is stopped, or was found running, is for an approval of operations, and there is none here to approve.
-    let is_free = !seen.stopped.contains_key(&holder.authority.binding) && matches!(seen.body.found, Found::Off | Found::Managed);
+    // What was begun of a held one by a person's word is ended: both looks at it, with the hold and without, must say so.
+    let begun = seen.held && seen.body.off.is_some();
+    let is_free = !begun && !seen.stopped.contains_key(&holder.authority.binding) && matches!(seen.body.found, Found::Off | Found::Managed);
     is_free && seen.waits_parked() && may_start_by_itself(holder)
 }
 

@@ -1,7 +1,7 @@
 //! The whole future of the desired state, op by op: plan, let everything happen as `Op::apply` says, look, plan again, until nothing is left.
 //!
 //! Pure, like `plan`. It shows what would be done if nothing fails and everything that needs a person were approved. Left out: the guardrails
-//! across servers (`budget`), and every hard power-off, since a soft one is taken to work. Shown by `tests/plan.rs`.
+//! across servers (`budget`), and hard power-offs, since a soft one is taken to work: but for one that waits for a person. Shown by `tests/plan.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::desired::{Desired, Holder};
 use super::observed::{Elsewhere, Observed, PortKey};
 use super::record::Record;
 use super::rollout::Turn;
-use super::{Plan, Problem, Step, Wait, consent, fence, plan};
+use super::{Plan, Problem, Step, Wait, consent, fence, plan, power};
 use crate::limits;
 use crate::model::body::Body;
 use crate::model::fact::{BootOverride, Power, Seen, Tick};
@@ -216,7 +216,17 @@ impl<'a> Course<'a> {
     /// The steps of one wave, in the order of the servers. Wave 0: the caller counts.
     fn steps(&mut self, plans: &BTreeMap<Name, Plan>) -> Vec<Foreseen> {
         let mut out = Vec::new();
-        for (server, plan) in plans.iter().filter(|(_, plan)| !plan.steps.is_empty()) {
+        for (server, plan) in plans {
+            let is_begun = plan.waits.iter().any(|wait| wait.reason == Reason::SwitchingOff);
+            if let Some(seen) = self.servers.get(server).filter(|seen| is_begun && seen.bmc_trouble.is_none())
+                && let Some(step) = power::hard_off_to_approve(&(self.want_of)(server, &seen.body), seen)
+            {
+                let disruption = consent::disruption(&step.op, seen);
+                out.push(Foreseen { wave: 0, server: server.clone(), step, disruption, held: true, hard_after: None });
+            }
+            if plan.steps.is_empty() {
+                continue;
+            }
             let today = self.plan(server, false);
             for step in &plan.steps {
                 let disruption = self.servers.get(server).map_or(Disruption::None, |seen| consent::disruption(&step.op, seen));
@@ -235,7 +245,7 @@ impl<'a> Course<'a> {
         let mut moved = false;
         for (server, plan) in plans {
             for step in &plan.steps {
-                if let Some(record) = &step.write_ahead {
+                for record in &step.write_ahead {
                     self.record(server, record);
                 }
                 self.happens(server, &step.op);

@@ -325,7 +325,10 @@ impl Guardrails {
 
     /// An earlier controller disrupted it then, for this desired state.
     pub(crate) fn was_disrupted(&mut self, server: &Name, at: Tick, desired: &str) {
-        self.disrupted.insert(server.clone(), (at, Change { desired: read(desired), with: BTreeSet::new() }));
+        let change = || (at, Change { desired: read(desired), with: BTreeSet::new() });
+        // What this one has seen itself knows more: what else was begun with it.
+        self.disrupted.entry(server.clone()).or_insert_with(change);
+        self.changed = true;
     }
 
     /// For which desired state what disrupts a server now is counted, as it is stored, if it is.

@@ -35,12 +35,14 @@ fn link(server: &ServerSpec, nic: &PersonaNic, place: &Name, binding: &BindingSp
     fn at<'a>(name: &'a Name, switch: Option<&Name>, objects: &'a Objects) -> Option<(&'a Name, At<'a>)> {
         Some((name, At::of(&objects.networks.get(name)?.spec, switch, objects)))
     }
-    let own = binding.nics.iter().find(|of| of.name == nic.name).and_then(|of| of.address);
     let untagged =
-        nic.untagged.as_ref().and_then(|name| at(name, switch, objects)).map(|(_, at)| at.addressing(own.or(nic.address), boot, metric));
-    let tagged =
-        |(name, at): (&Name, At<'_>)| Tagged { vlan: at.vlan, network: name.to_string(), addressing: at.addressing(None, false, metric) };
-    let vlans = nic.tagged.iter().filter_map(|name| at(name, switch, objects)).map(tagged).collect();
+        nic.untagged.as_ref().and_then(|name| at(name, switch, objects)).map(|(_, at)| at.addressing(binding.address(nic), boot, metric));
+    let tagged = |((name, at), metric): ((&Name, At<'_>), u32)| Tagged {
+        vlan: at.vlan,
+        network: name.to_string(),
+        addressing: at.addressing(binding.tagged_address(nic, name), false, metric),
+    };
+    let vlans = nic.tagged.iter().filter_map(|name| at(name, switch, objects)).zip(metric.saturating_add(1)..).map(tagged).collect();
     let macs = cards.iter().map(|card| card.mac.to_string()).collect();
     Some(Link { name: nic.name.to_string(), macs, bond: bond.is_some(), boot, untagged, vlans })
 }
@@ -50,16 +52,18 @@ struct At<'a> {
     vlan: u16,
     role: Role,
     gateway: Option<IpAddr>,
+    mtu: Option<u16>,
     boot: Option<&'a Boot>,
 }
 
 impl<'a> At<'a> {
     fn of(network: &'a NetworkSpec, switch: Option<&Name>, objects: &Objects) -> At<'a> {
         let labels = switch.and_then(|name| objects.switches.get(name)).map(|switch| switch.meta.labels.clone()).unwrap_or_default();
-        match network.segments.iter().find(|segment| segment.switches.matches(&labels)) {
-            Some(s) => At { vlan: s.vlan.id(), role: network.role, gateway: s.gateway, boot: s.boot.as_ref() },
-            None => At { vlan: network.vlan.id(), role: network.role, gateway: network.gateway, boot: network.boot.as_ref() },
-        }
+        let (vlan, gateway, boot) = match network.segments.iter().find(|segment| segment.switches.matches(&labels)) {
+            Some(segment) => (segment.vlan, segment.gateway, segment.boot.as_ref()),
+            None => (network.vlan, network.gateway, network.boot.as_ref()),
+        };
+        At { vlan: vlan.id(), role: network.role, gateway, mtu: network.mtu, boot }
     }
 
     /// The card that the root is read over has its address by DHCP, a fixed one as well.
@@ -72,7 +76,7 @@ impl<'a> At<'a> {
             dhcp: fixed.is_none() && self.boot.is_some(),
             gateway: router,
             metric: if router.is_some() { metric } else { 0 },
-            mtu: self.boot.and_then(|boot| boot.mtu),
+            mtu: self.boot.and_then(|boot| boot.mtu).or(self.mtu),
             dns: self.boot.iter().flat_map(|boot| boot.dns.iter().map(|server| IpAddr::V4(*server))).collect(),
             domain: self.boot.and_then(|boot| boot.domain.clone()),
         }

@@ -66,8 +66,8 @@ pub struct Step {
     pub binding: Name,
     pub plane: Plane,
     pub because: String,
-    /// Stored before the operation is sent, or it is not sent.
-    pub write_ahead: Option<Record>,
+    /// Stored together before the operation is sent, or it is not sent.
+    pub write_ahead: Vec<Record>,
     /// It ends what was begun: of what stops other steps, only a person's pause and the store stop it.
     pub debt: bool,
 }

@@ -164,9 +164,9 @@ fn port_step(authority: &Authority, op: Op, because: &str, seen: &Observed) -> S
             // Left between two states: ending that is part of what was consented to.
             let begun = seen.body.ports.get(&id).and_then(|debt| debt.begun.as_ref());
             let ends = begun.is_some_and(|(was, wanted)| to == wanted || to == was);
-            (Some(Record::PortBegun { id, from: from.clone(), to: to.clone() }), ends)
+            (vec![Record::PortBegun { id, from: from.clone(), to: to.clone() }], ends)
         }
-        _ => (None, false),
+        _ => (Vec::new(), false),
     };
     Step { op, binding: authority.binding.clone(), plane: Plane::Network, because: because.to_owned(), write_ahead, debt }
 }

@@ -44,6 +44,8 @@ pub struct Observed {
     pub approvals: BTreeMap<Name, Approval>,
     /// Bindings that a person or a guardrail has stopped, and why.
     pub stopped: BTreeMap<Name, Trouble>,
+    /// A guardrail holds it, also where it is looked at as if it did not.
+    pub held: bool,
     /// The Policy's `hardOffWithoutSoft`.
     pub hard_off_without_soft: bool,
     /// For the forecast alone: as if every approval were given.
@@ -113,7 +115,7 @@ pub struct Memory {
     pub on_tries: u32,
     /// When what had come up here last fetched its script anew, without having been switched on.
     pub began_anew_at: Tick,
-    /// When it, or somebody with its MAC, last asked what to boot.
+    /// When it, or somebody with its MAC, last asked for anything: what to boot, an address, a file.
     pub boot_asked_at: Option<Tick>,
     /// The longest that its firmware took from power-on to its first question, of the starts that this process saw.
     pub slowest_firmware: Option<Duration>,
@@ -123,6 +125,8 @@ pub struct Memory {
     pub begun_anew: Vec<Tick>,
     /// What its script or its initrd said that failed, and when last.
     pub failed: Option<(Tick, String)>,
+    /// It asked what to boot, and was told to wait, whatever for.
+    pub was_parked: bool,
     /// It was parked then, although something is to run there: when, and why.
     pub parked: Option<(Tick, String)>,
     /// It asks what to boot again and again, and is told to wait, since nothing is to run there: from when, and when last.
@@ -169,6 +173,12 @@ impl OffStreak {
     fn asked(&mut self, at: Tick) {
         if self.0.last().is_some_and(|last| at <= *last) {
             return;
+        }
+        // Asked quickly, the newest takes the place of the one before it: what is kept reaches back further than `SEEN_OFF_APART`, or each question would
+        // push out the one that it was to follow.
+        let before = self.0.len().checked_sub(2).and_then(|n| self.0.get(n));
+        if before.is_some_and(|before| at.since(*before) < limits::FAST_POLL) {
+            self.0.pop();
         }
         if self.0.len() == STREAK {
             // The first stays, so that a body that is off for long is known to be so.
@@ -305,6 +315,7 @@ impl Memory {
     pub fn was_parked(&mut self, waits: bool, at: Tick) {
         let since = self.waits_parked.filter(|(_, last)| at.since(*last) <= limits::PARKED_ASKS_WITHIN).map_or(at, |(since, _)| since);
         self.waits_parked = waits.then_some((since, at));
+        self.was_parked = true;
         self.asked_what_to_boot(at);
     }
 
@@ -454,6 +465,31 @@ impl Elsewhere {
         match self {
             Elsewhere::Evidence { server, .. } | Elsewhere::Unreadable { server, .. } | Elsewhere::Disk { server, .. } => Some(server),
             Elsewhere::Reserved { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However quickly it is asked, what is kept reaches back far enough.
+    #[test]
+    fn a_body_that_is_asked_again_and_again_is_seen_off() {
+        for apart in [10, 250, 300, 2_000, 20_000] {
+            let mut seen = Observed::default();
+            let at = |n: u64| Tick(100_000_000 + n * apart * 1_000);
+            let since = at(40);
+            let asked = (0..4_000).find(|n| {
+                seen.memory.saw_power(&Seen { value: Power::Off, asked_at: at(*n) });
+                *n > 40 && seen.seen_off(since) == SeenOff::Yes
+            });
+            let took = asked.map(|n| at(n).since(since)).unwrap_or_else(|| panic!("every {apart} ms: never"));
+            let least = limits::SEEN_OFF_APART;
+            assert!(
+                took >= least && took <= least + 2 * limits::FAST_POLL + 2 * Duration::from_millis(apart),
+                "every {apart} ms: {took:?}"
+            );
         }
     }
 }

@@ -143,6 +143,8 @@ pub fn sending(intent: Option<&OffIntent>, how: Off, because: &str) -> OffIntent
         Off::Hard => &mut intent.hard,
     };
     *sending = Sending { tries: sending.tries.saturating_add(1), last: Sent::Unknown };
+    // It may go on for another reason than it was begun for.
+    because.clone_into(&mut intent.because);
     intent
 }
 

@@ -39,11 +39,12 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
     };
     let step = off_step(&why, seen, &want.server, how);
     let refusal = consent::refusal(why.authority, Plane::Power, &step.op, seen);
-    if refusal.is_none() && !why.withdraw.is_empty() {
+    let Some(power) = &seen.power else { return unknown(want, seen, plan) };
+    let is_sent_now = power.value == Power::On && matches!(next, Next::Send(_));
+    if refusal.is_none() && !why.withdraw.is_empty() && !is_sent_now {
         plan.records.extend(why.withdraw.iter().cloned().map(Record::Withdraw));
         return;
     }
-    let Some(power) = &seen.power else { return unknown(want, seen, plan) };
     match (power.value, next) {
         (Power::Off, _) => match refusal {
             None => until_seen_off(want, seen, now, plan),
@@ -82,15 +83,20 @@ pub(crate) fn nothing_after(want: &Desired, seen: &Observed) -> Option<String> {
     if seen.body.off.is_some() || own.is_some_and(is_begun) || seen.hard_word(&holder.authority, &want.server) == HardWithoutSoft::Now {
         return None;
     }
+    if seen.body.confirm_start && !seen.as_if_approved && seen.approval(&holder.authority).is_none() {
+        let word = consent::unconfirmed(&holder.authority.binding).message;
+        return Some(format!("persona {} could not start after it: {word}", holder.persona));
+    }
     let why = network::could_be_ready(&holder.ports, seen).err().filter(|_| !network::ready(&holder.ports, seen))?;
     Some(format!("persona {} could not start after it: {why}", holder.persona))
 }
 
 /// A body that a binding leaves, and that may still serve, is told to go, and is cut, only while the new one can take over: its binding may have
-/// been aimed elsewhere since it was released. A person's word is stronger.
+/// been aimed elsewhere since it was released. Of one that was told, a person's word is stronger: it says how, not whether.
 fn may_touch(how: Off, authority: &Authority, server: &Name, seen: &Observed, now: Tick, plan: &mut Plan) -> bool {
     let told = seen.body.off.as_ref().is_some_and(|intent| intent.soft.tries + intent.hard.tries > 0);
-    if seen.body.release.is_none() || (how == Off::Soft && told) || seen.hard_word(authority, server) == HardWithoutSoft::Now {
+    let said = seen.hard_word(authority, server) == HardWithoutSoft::Now;
+    if seen.body.release.is_none() || (told && (how == Off::Soft || said)) {
         return true;
     }
     match &seen.takeover {
@@ -108,14 +114,30 @@ fn may_touch(how: Off, authority: &Authority, server: &Name, seen: &Observed, no
 }
 
 fn off_step(why: &WhyOff<'_>, seen: &Observed, server: &Name, how: Off) -> Step {
+    let sending = Record::Off(off::sending(seen.body.off.as_ref(), how, &why.because));
     Step {
         op: Op::PowerOff { server: server.clone(), how },
         binding: why.authority.binding.clone(),
         plane: Plane::Power,
         because: why.because.clone(),
-        write_ahead: Some(Record::Off(off::sending(seen.body.off.as_ref(), how, &why.because))),
+        // An answer ends with the first command, and not before: what waits for a limit starts again under it.
+        write_ahead: why.withdraw.iter().cloned().map(Record::Withdraw).chain([sending]).collect(),
         debt: false,
     }
+}
+
+/// The hard off that may follow an accepted soft-off, and to which nobody has said yes: the word for the soft one may be void by now.
+pub(crate) fn hard_off_to_approve(want: &Desired, seen: &Observed) -> Option<Step> {
+    seen.body.off.as_ref().filter(|intent| intent.soft.last == Sent::Accepted && seen.is(Power::On))?;
+    // Whoever comes next has no say yet.
+    let left = Desired { holder: None, ..want.clone() };
+    let want = if want.past.is_some() && seen.body.held_by.is_some() { &left } else { want };
+    let why = fence::why_off(want, seen)?;
+    let step = off_step(&why, seen, &want.server, Off::Hard);
+    let today = Observed { as_if_approved: false, ..seen.clone() };
+    let waits = consent::refusal(why.authority, Plane::Power, &step.op, &today).is_some();
+    let said = consent::is_approved(why.authority, &step.op, &today);
+    (waits && !said && why.authority.mode(Plane::Power) != Mode::Observe).then_some(step)
 }
 
 /// Nobody wants the body off any more, but an accepted command may still be obeyed.
@@ -238,7 +260,7 @@ pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan)
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),
         (Some(Phase::Started), Power::On) => {
             fence::runs_twice(holder, seen, now, plan);
-            if seen.body.confirm_start && seen.memory.boot_asked_at.is_some() {
+            if seen.body.confirm_start && seen.memory.was_parked {
                 confirm(holder, seen, plan);
             }
             if fence::restart_waits(holder, seen) {
@@ -258,7 +280,7 @@ pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan)
 
 /// It runs by the word of a store that went backwards, and asks what to boot: it is parked until a person says that it may start.
 fn confirm(holder: &Holder, seen: &Observed, plan: &mut Plan) {
-    match seen.approval(&holder.authority) {
+    match seen.approval(&holder.authority).filter(|approval| !approval.is_over()) {
         Some(_) => plan.records.push(Record::Confirm),
         None => plan.waits.push(consent::unconfirmed(&holder.authority.binding)),
     }
@@ -331,7 +353,7 @@ fn switch_on(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: 
         return;
     }
     if !boot_ready && !watched_only && refused.is_none() {
-        consent::admit(&holder.authority, step(set, Plane::Boot, "before every start", None), seen, plan);
+        consent::admit(&holder.authority, step(set, Plane::Boot, "before every start", Vec::new()), seen, plan);
         return;
     }
     if !want.port_problems.is_empty() || !network::ready(&holder.ports, seen) {
@@ -340,7 +362,7 @@ fn switch_on(want: &Desired, holder: &Holder, seen: &Observed, now: Tick, plan: 
     }
     if on_in_time(server, seen, now, plan) {
         let because = format!("persona {} is to run here", holder.persona);
-        let on = step(Op::PowerOn { server: server.clone() }, Plane::Power, &because, Some(Record::OnSent));
+        let on = step(Op::PowerOn { server: server.clone() }, Plane::Power, &because, vec![Record::OnSent]);
         consent::admit(&holder.authority, on, seen, plan);
     }
 }
@@ -401,7 +423,7 @@ fn boot_device_of_running(want: &Desired, holder: &Holder, seen: &Observed, plan
             binding: holder.authority.binding.clone(),
             plane: Plane::Boot,
             because: format!("the boot device is {}, not {ours}", boot.value.device),
-            write_ahead: None,
+            write_ahead: Vec::new(),
             debt: false,
         };
         consent::admit(&holder.authority, step, seen, plan);
@@ -432,7 +454,7 @@ fn park(want: &Desired, seen: &Observed, plan: &mut Plan) {
         binding: releaser.binding.clone(),
         plane: Plane::Boot,
         because: "released: its disk holds a persona that may run elsewhere".to_owned(),
-        write_ahead: None,
+        write_ahead: Vec::new(),
         debt: false,
     };
     consent::admit(releaser, step, seen, plan);

@@ -318,8 +318,7 @@ fn addresses(server: &ServerSpec, persona: &PersonaSpec, binding: &BindingSpec) 
     let on = match_nics(server, persona, binding).unwrap_or_default();
     let mut out = BTreeMap::new();
     for nic in &persona.nics {
-        let own = binding.nics.iter().find(|n| n.name == nic.name).and_then(|n| n.address);
-        let (Some(IpNet::V4(address)), Some(place)) = (own.or(nic.address), on.get(&nic.name)) else { continue };
+        let (Some(IpNet::V4(address)), Some(place)) = (binding.address(nic), on.get(&nic.name)) else { continue };
         let members = server.bonds.iter().find(|bond| bond.name == *place).map(|bond| &bond.members);
         let is_there = |name: &Name| name == place || members.is_some_and(|members| members.contains(name));
         out.extend(server.nics.iter().filter(|n| is_there(&n.name)).map(|n| (n.mac, address)));

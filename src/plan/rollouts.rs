@@ -101,6 +101,14 @@ impl Rollouts {
         self.changed.insert(persona.clone());
     }
 
+    /// Its end is planned, for whatever reason.
+    pub(crate) fn leaves(&mut self, persona: &Name, binding: &Name) {
+        let member = self.groups.get(persona).and_then(|group| group.members.get(binding)).copied();
+        if let Some(member) = member.filter(|member| member.life == Life::Up) {
+            self.note(persona, binding, Some(Member { life: Life::Leaving, ..member }));
+        }
+    }
+
     pub(crate) fn forget(&mut self, binding: &Name) {
         let Some(persona) = self.persona_of.remove(binding) else { return };
         let Some(group) = self.groups.get_mut(&persona) else { return };

@@ -45,6 +45,10 @@ fn not_up<'a>(holder: &Holder, seen: &'a Observed) -> Option<&'a Evidence> {
 /// Its time is over, by an answer of its BMC that it is on still, and its binding says that it is begun anew so often: which time that is.
 pub(crate) fn retry(holder: &Holder, seen: &Observed) -> Option<String> {
     let evidence = not_up(holder, seen)?;
+    // Nobody saw it start, and embody did not start it: it was adopted, and runs.
+    if seen.body.starts == 0 && evidence.run.is_none() && starts_since(seen) == Tick::START {
+        return None;
+    }
     let asked_at = seen.power.as_ref()?.asked_at;
     // What was up before may say yet that it is so still, and that somebody else asked.
     let before = evidence.run.as_ref().and_then(|run| run.before.as_ref());

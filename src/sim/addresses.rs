@@ -23,6 +23,9 @@ use crate::model::{Mac, Name};
 use crate::server::boot::pool::Pool;
 use crate::store::LeaseEnd;
 
+/// How long it takes at most until a system sees that its link was down.
+const LINK_SEEN: Duration = Duration::from_secs(60);
+
 /// What a machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Had {
@@ -123,20 +126,25 @@ impl Centre {
                     return;
                 }
                 // Its port may be in another network by now.
-                if let Some(network) = self.network_of(server) {
-                    client.network = network;
-                }
+                let Some(network) = self.network_of(server) else { continue };
+                client.network = network;
                 got = self.asks_for_address(server, start, &client, answers).await;
                 continue;
             };
             // RFC 2131, 4.4.5.
             let until = Instant::now() + lasts;
             got = None;
-            sleep(lasts / 2).await;
+            let renews_at = Instant::now() + lasts / 2;
             while self.is_up(server, start) && Instant::now() < until {
-                let here = self.network_of(server).is_some_and(|network| network == client.network);
-                let packet = client.renews(address).filter(|_| here);
-                match self.answered_dhcp(&client, packet, answers).await {
+                // A port that is put into another network goes down and up, and a client that sees that begins anew.
+                if self.network_of(server).as_ref() != Some(&client.network) {
+                    break;
+                }
+                if Instant::now() < renews_at {
+                    sleep(LINK_SEEN).await;
+                    continue;
+                }
+                match self.answered_dhcp(&client, client.renews(address).as_ref(), answers).await {
                     Got::Address(address, lasts) => {
                         got = self.has(server, start, &client, Some(address)).then_some((address, lasts));
                         break;
@@ -185,16 +193,16 @@ impl Centre {
         // A second between the two, in which others ask.
         sleep(Duration::from_secs(1)).await;
         let request = client.packet(Kind::Request, Some(offered.yiaddr), Some(offered.server));
-        self.answered_dhcp(client, request, answers).await
+        self.answered_dhcp(client, request.as_ref(), answers).await
     }
 
-    async fn answered_dhcp(&self, client: &Client, packet: Option<Packet>, answers: &Answers) -> Got {
+    async fn answered_dhcp(&self, client: &Client, packet: Option<&Packet>, answers: &Answers) -> Got {
         let got = |reply: &Reply| match reply.kind {
             Kind::Ack => Got::Address(reply.yiaddr, lasts(reply)),
             Kind::Nak => Got::Refused,
             _ => Got::Nothing,
         };
-        match self.reply_to(packet.as_ref(), client, answers) {
+        match self.reply_to(packet, client, answers) {
             Some((_, Decision::Answer(reply))) => got(&reply),
             Some((host, Decision::Lease { address, reply })) => {
                 let given = timeout(ANSWER_WAIT, self.given(host, client, address, answers)).await;

@@ -229,6 +229,13 @@ impl Bmc {
         now >= self.silent_until
     }
 
+    /// Its plug is pulled: what was under way does not come about.
+    pub fn unplug(&mut self, until: Tick, now: Tick) {
+        self.settle(now);
+        self.pending = None;
+        self.inject(BmcFault::Unplugged { until }, now);
+    }
+
     pub fn inject(&mut self, fault: BmcFault, now: Tick) {
         self.settle(now);
         match fault {

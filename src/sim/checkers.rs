@@ -98,6 +98,8 @@ pub struct Judge {
     approvals: BTreeMap<Name, Approval>,
     /// When a record last became unreadable: it fences everything.
     unreadable_at: Option<Tick>,
+    /// When the next start of a body began to wait for a word, after a store was accepted.
+    unconfirmed_at: BTreeMap<Name, Tick>,
 }
 
 /// A persona's life that embody ended.
@@ -136,7 +138,9 @@ impl Judge {
 
     /// Its firmware asks what to boot, and is told to wait: nothing runs there. What was bound before it asked was found running all the same.
     pub fn waits(&mut self, server: &Name) {
-        if self.body(server).held_by.is_none() {
+        // As long as no controller has said how it was found, what asks what to boot was not found running.
+        let body = self.body(server);
+        if body.held_by.is_none() || body.found == Found::Unknown {
             self.strange.remove(server);
             self.found_running.remove(server);
         }
@@ -205,7 +209,7 @@ impl Judge {
                     self.record_is_anybodys(&server, by);
                     self.starts_are_stored(&server, &body, now);
                     self.hold_is_stored(&server, body.held.as_ref(), now);
-                    self.body_stored(&server, body, by);
+                    self.body_stored(&server, body, by, now);
                 }
                 Err(_) => {
                     self.record_is_anybodys(&server, By::Others);
@@ -293,7 +297,14 @@ impl Judge {
         self.desired_of(server).into_iter().map(|(port, desired)| (port, desired.vlans)).collect()
     }
 
-    fn body_stored(&mut self, server: &Name, body: Body, by: By) {
+    fn body_stored(&mut self, server: &Name, body: Body, by: By, now: Tick) {
+        if body.confirm_start && !self.body(server).confirm_start {
+            self.unconfirmed_at.insert(server.clone(), now);
+        }
+        // A person had it boot something else for once: what is bound follows, or finds that it cannot.
+        if body.once.is_none() && self.body(server).once.is_some() {
+            self.touched.insert(server.clone(), now);
+        }
         let nobodys = body.held_by.is_none() && body.release.is_none();
         if nobodys && self.power.get(server) == Some(&Power::On) {
             self.is_found_running(server);
@@ -374,6 +385,7 @@ impl Judge {
                 self.uses(server, None);
             }
             Power::On => {
+                self.offs.came_on(server);
                 let body = self.body(server);
                 if body.held_by.is_none() && body.release.is_none() {
                     self.is_found_running(server);
@@ -401,15 +413,25 @@ impl Judge {
                 let theirs =
                     target.map(|t| self.body(t)).into_iter().flat_map(|b| b.held_by.into_iter().chain(b.release)).map(|h| h.binding);
                 let of_target = target.into_iter().flat_map(|t| self.objects.bindings_of_server(t)).cloned();
-                let mut hands = [name, persona, server].into_iter().chain(target).cloned().chain(theirs).chain(of_target);
+                // What its networks are is of the persona's content as well.
+                let nics = self.objects.personas.get(persona).into_iter().flat_map(|held| &held.spec.nics);
+                let networks = nics.flat_map(|nic| nic.untagged.iter().chain(&nic.tagged));
+                let mut hands = [name, persona, server].into_iter().chain(target).chain(networks).cloned().chain(theirs).chain(of_target);
                 // A device that was exchanged is known for another one at the next poll, and then a person is asked.
                 let polled = self.objects.policy().switch.poll_interval.0 * 2;
                 let unpolled = |n: &Name| self.touched.get(n).is_some_and(|t| t.plus(polled) >= *at);
                 let mut devices = target.iter().filter_map(|t| self.objects.servers.get(*t)).flat_map(|s| server_switches(&s.spec));
-                let exchanged = devices.any(|switch| unpolled(&switch)) || target.is_some_and(unpolled);
+                let exchanged = devices.any(|switch| unpolled(&switch) || since(&switch, *at)) || target.is_some_and(unpolled);
                 // What is not obeyed, or not answered, three times is for a person to end (invariant 9).
                 let is_stuck = |s: &Name| self.offs.is_stuck(&self.body(s));
+                // What began to wait for a person after the off had left.
+                let later = |t: Option<&Tick>| t.is_some_and(|t| *t > *at);
+                let ports = target.into_iter().flat_map(|t| self.desired_of(t));
+                let by_hand = ports.into_iter().any(|(port, _)| later(self.ports.by_hand.get(&port).map(|(t, _)| t)));
+                let unconfirmed = target.is_some_and(|t| self.body(t).confirm_start && later(self.unconfirmed_at.get(t)));
                 let changed = exchanged
+                    || by_hand
+                    || unconfirmed
                     || target.is_some_and(is_stuck)
                     || hands.any(|n| since(&n, *at))
                     || self.unreadable_at.is_some_and(|t| t >= *at);

@@ -127,7 +127,7 @@ impl Rack {
 
     fn check_off(&self, server: &Name, how: Off, step: &Step) {
         let (seen, asked) = (&self.seen[server], self.truth[server].asked);
-        let Some(Record::Off(intent)) = &step.write_ahead else { self.fail("a power-off without write-ahead") };
+        let Some(Record::Off(intent)) = step.write_ahead.last() else { self.fail("a power-off without write-ahead") };
         let hard_word = seen.approvals.get(&step.binding).is_some_and(|a| a.hard) && self.was_shown(server, &step.binding, &step.op);
         let fails = |why: &str| self.fail(&format!("{}: {why} ({asked:?}, {intent:?})", step.op));
         match how {
@@ -158,7 +158,10 @@ impl Rack {
 
     fn check_who_is_switched_off(&self, server: &Name, step: &Step) {
         let body = &self.seen[server].body;
+        let ends =
+            |standing: &Name| step.write_ahead.iter().any(|record| matches!(record, Record::Withdraw(persona) if persona == standing));
         if let Some((standing, _)) = body.standing()
+            && !ends(standing)
             && !self.is_restart(server, standing)
         {
             self.fail(&format!("{} while {server} still answers with persona {standing}", step.op));

@@ -2,7 +2,7 @@
 
 use embody::testing::model::Reason;
 use embody::testing::model::binding::{Mode, RunState};
-use embody::testing::model::body::Found;
+use embody::testing::model::body::{Found, Sent};
 use embody::testing::model::fact::Power;
 use embody::testing::model::op::Disruption;
 use embody::testing::plan::record::Record;
@@ -113,4 +113,27 @@ fn what_was_sent_before_is_taken_to_work() {
     rack.reconcile(&name("a"), &mut || Luck::Lost);
     assert!(rack.body("a").off.is_some());
     assert_eq!(printed(&rack).first().map(String::as_str), Some("1 SNMP sw port-a 110 → 999"));
+}
+
+/// The word for the soft-off is void, since something was edited after it: the hard one that may follow is shown, or nobody could allow it.
+#[test]
+fn a_hard_off_whose_word_is_void_is_foreseen_and_can_be_approved() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    rack.press(&name("a"), Power::On);
+    rack.truth.get_mut("a").unwrap().deaf = true;
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(5);
+    rack.approve("x");
+    while rack.body("a").off.as_ref().is_none_or(|off| off.soft.last != Sent::Accepted) {
+        rack.observe(&name("a"));
+        rack.reconcile(&name("a"), &mut || Luck::Good);
+    }
+    rack.edit("x", |spec| spec.restart += 1);
+    let (_, plans) = rack.calm(20);
+    assert_eq!(rack.truth["a"].power, Power::On, "{plans:?}");
+    assert_eq!(printed(&rack)[0], "1 IPMI a power off (power off) held");
+    rack.approve("x");
+    assert_eq!(printed(&rack)[0], "1 IPMI a power off (power off)");
+    rack.calm(30);
+    assert_eq!(rack.runs("a"), Some("p"));
 }

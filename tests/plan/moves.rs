@@ -125,6 +125,20 @@ fn a_body_that_is_left_is_not_cut_while_its_new_one_cannot_take_over() {
     assert_eq!((rack.runs("a"), rack.runs("b")), (None, Some("p")));
 }
 
+/// One that was told nothing yet is as it was before it was left: a word for how it is switched off is none for whether.
+#[test]
+fn a_body_that_was_told_nothing_is_not_cut_by_a_word_for_the_hard_way() {
+    let mut rack = p_on_a();
+    rack.edit("x", |spec| spec.target.server = Some(name("b")));
+    let hold = rack.body("a").held_by.clone().unwrap();
+    rack.store(&name("a"), &Record::Release(hold));
+    rack.truth.get_mut("b").unwrap().silent = true;
+    rack.calm(5);
+    rack.approve_hard("x");
+    let (_, plans) = rack.calm(30);
+    assert_eq!((rack.runs("a"), rack.body("a").off.is_none()), (Some("p"), true), "{plans:?}");
+}
+
 #[test]
 fn a_persona_stays_where_it_is_while_its_new_body_is_in_maintenance() {
     let mut rack = p_on_a();

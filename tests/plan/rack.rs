@@ -418,7 +418,7 @@ impl Rack {
         let was_on = self.seen[server].is(Power::On);
         for step in &plan.steps {
             self.check_step(server, step, was_on);
-            if let Some(record) = &step.write_ahead {
+            for record in &step.write_ahead {
                 self.store(server, record);
             }
             let luck = if self.truth[server].silent && !matches!(step.op, Op::SetPort { .. }) { Luck::Lost } else { luck() };

@@ -13,6 +13,7 @@ use embody::testing::model::Object;
 use embody::testing::server::api::Backend;
 use embody::testing::sim::centre::Centre;
 use embody::testing::sim::checkers::Host;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 /// How often a directory is read again without a hint (`limits::RESCAN`).
@@ -29,12 +30,14 @@ struct Repository {
 #[derive(Clone)]
 pub struct Checkouts {
     inner: Arc<Mutex<Repository>>,
+    /// A checkout is another one: processes are told by their file systems.
+    changed: Arc<watch::Sender<()>>,
     centre: Arc<Centre>,
 }
 
 impl Checkouts {
     pub fn new(centre: &Arc<Centre>) -> Checkouts {
-        Checkouts { inner: Arc::default(), centre: Arc::clone(centre) }
+        Checkouts { inner: Arc::default(), changed: Arc::new(watch::Sender::new(())), centre: Arc::clone(centre) }
     }
 
     /// One commit: these objects, and all others as they were. The first process has it at once. False: it would not be valid.
@@ -50,6 +53,7 @@ impl Checkouts {
         repository.versions.push(all);
         let newest = repository.versions.len() - 1;
         repository.checkouts.insert(0, newest);
+        self.changed.send_replace(());
         self.centre.judge(|judge, _| judge.committed(changed));
         true
     }
@@ -59,6 +63,7 @@ impl Checkouts {
         let mut repository = self.inner.lock().unwrap();
         let newest = repository.versions.len().saturating_sub(1);
         repository.checkouts.insert(host, newest);
+        self.changed.send_replace(());
     }
 
     fn holds(&self, host: Host) -> Option<Vec<Object>> {
@@ -69,6 +74,7 @@ impl Checkouts {
 
     /// Reads the checkout of this process now and then, and applies it while that one acts.
     pub async fn follow(&self, host: Host, backend: Arc<Backend>, acts: impl Fn() -> bool) -> std::convert::Infallible {
+        let mut changed = self.changed.subscribe();
         let (mut source, mut before) = (Directory::new(format!("/checkout-{host}").into(), false, backend), String::new());
         loop {
             if let Some(objects) = self.holds(host) {
@@ -81,7 +87,12 @@ impl Checkouts {
                     before = said;
                 }
             }
-            sleep(RESCAN).await;
+            // What was begun to be written is waited for a moment.
+            tokio::select! {
+                biased;
+                _ = changed.changed() => sleep(Duration::from_secs(1)).await,
+                () = sleep(RESCAN) => {}
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use embody::testing::sim::centre::Centre;
 use embody::testing::sim::checkers::{By, Write};
 use embody::testing::sim::mib::Mib;
 use embody::testing::sim::network::Wires;
+use embody::testing::sim::switch::Faults;
 use embody::testing::store::keys;
 use serde_json::{Value, json};
 
@@ -340,7 +341,8 @@ impl Operators {
     pub(crate) async fn say_yes_to(&self, binding: &Name, word: Approving, shown: &ApprovalShown, at: Tick) -> Result<String, Refusal> {
         let forecast = shown.forecast.steps.iter().map(|step| step.op.clone());
         let lines: Vec<String> = shown.earlier.iter().cloned().chain(forecast).collect();
-        if word != Approving::Adopt {
+        let is_kept = word != Approving::Adopt;
+        if is_kept {
             self.centre.judge(|judge, now| judge.says_yes(binding, &lines, at, now));
         }
         let said = self.words.approve(binding, word, &shown.digest, "a person").await;
@@ -350,7 +352,7 @@ impl Operators {
             Refusal::Refused { why } => !why.contains("interrupted"),
             Refusal::Store { .. } => false,
         };
-        if said.as_ref().err().is_some_and(for_certain) {
+        if is_kept && said.as_ref().err().is_some_and(for_certain) {
             self.centre.judge(|judge, now| judge.was_refused(binding, now));
         }
         said
@@ -391,7 +393,7 @@ impl Operators {
             Act::BmcWeather(n, weather) => self.centre.set_weather(&Device::Bmc(server(*n)), *weather),
             Act::SwitchWeather(n, weather) => self.centre.set_weather(&Device::Switch(switch(*n)), *weather),
             Act::SwitchReboot(n, takes) => self.centre.reboot_switch(&switch(*n), *takes),
-            Act::SwitchFaults(n, faults) => drop(self.centre.switch(&switch(*n), |sim| sim.faults = *faults)),
+            Act::SwitchFaults(n, faults) => self.switch_is(*n, *faults),
             Act::SwapBmc(n) => {
                 let which = self.guids[n][1] - 0x20 + 1;
                 self.guids.insert(*n, guid(*n, which));
@@ -542,15 +544,24 @@ impl Operators {
         }
         for n in 0..self.plan.switches() {
             self.centre.set_weather(&Device::Switch(switch(n)), embody::testing::sim::line::Weather::FAIR);
-            self.centre.switch(&switch(n), |sim| sim.faults = Default::default());
+            self.switch_is(n, Faults::default());
         }
         self.make_vlans();
+    }
+
+    /// What cannot be written there between the two is nobody's fault but the switch's.
+    fn switch_is(&self, n: usize, faults: Faults) {
+        let before = self.centre.switch(&switch(n), |sim| std::mem::replace(&mut sim.faults, faults));
+        if before != Some(faults) {
+            self.centre.judge(|judge, now| judge.touched(&switch(n), now));
+        }
     }
 
     /// Bindings that only observe cannot converge: at the end all are enforced.
     pub async fn enforce(&mut self) {
         let changes = self.desired.iter().map(|(n, w)| (*n, Intent { mode: "enforce", ..w.clone() })).collect();
         self.desired(changes).await;
+        self.roll_to_the_end().await;
         if let Some(checkouts) = &self.checkouts {
             (0..self.plan.controllers).for_each(|host| checkouts.pull(host));
             sleep(RESCAN * 2).await;

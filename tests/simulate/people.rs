@@ -224,7 +224,7 @@ impl Operators {
         if self.centre.power(&server(n)) == Some(Power::On) {
             self.button(n);
         }
-        self.centre.touch(&server(n), |bmc, now| bmc.inject(BmcFault::Unplugged { until: now.plus(Duration::from_secs(900)) }, now));
+        self.centre.touch(&server(n), |bmc, now| bmc.unplug(now.plus(Duration::from_secs(900)), now));
         sleep(after.min(Duration::from_secs(50))).await;
         self.declare(n, Declaring::Off).await;
     }

@@ -167,6 +167,7 @@ impl Operators {
         let done = changes.len();
         if done > 0 {
             self.desired(changes).await;
+            self.checkouts.iter().for_each(|checkouts| (0..self.plan.controllers).for_each(|host| checkouts.pull(host)));
         }
         done
     }

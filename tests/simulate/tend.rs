@@ -10,6 +10,7 @@ use embody::testing::sim::centre::Runs;
 use serde_json::Value;
 
 use crate::operators::{Operators, name, server, switch};
+use crate::people::listed;
 
 impl Operators {
     /// What a diligent person does about what the status says. How much that was.
@@ -161,7 +162,7 @@ impl Operators {
 
     /// Devices that are not those that are remembered, and bodies of which nothing is known.
     async fn tend_devices(&self) -> usize {
-        let mut done = 0;
+        let mut done = self.retry_switches().await;
         for n in 0..self.plan.machines.len() {
             let Ok(object) = self.backend.read(Kind::Server, server(n).as_str()).await else { continue };
             if reasons(&object).contains("IdentityChanged") {
@@ -183,6 +184,23 @@ impl Operators {
             }
         }
         done
+    }
+
+    /// Switches that refused to be written: whoever gave that right back says what is named.
+    async fn retry_switches(&self) -> usize {
+        let mut named: BTreeSet<Name> = BTreeSet::new();
+        for kind in [Kind::Binding, Kind::Server, Kind::Switch] {
+            for object in listed(&self.backend, kind).await {
+                let text = object.status.to_string();
+                named.extend(text.split("`embody retry switch ").skip(1).filter_map(|rest| rest.split('`').next()?.parse::<Name>().ok()));
+            }
+        }
+        for switch in &named {
+            self.centre.judge(|judge, _| judge.retrying(Kind::Switch, switch));
+            let said = self.words.retry(Kind::Switch, switch, "a person").await;
+            self.centre.note(&[switch], format!("a person says retry: {}", said.unwrap_or_else(|e| e.to_string())));
+        }
+        named.len()
     }
 
     /// Another BMC answers there: it is accepted, and where what ran there is in doubt its power is cut first, and that is said.

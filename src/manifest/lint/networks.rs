@@ -9,12 +9,16 @@ use super::{Claim, Lay, Of};
 use crate::manifest::codes;
 use crate::manifest::fault::{At, Fault, steps};
 use crate::manifest::validate::usable;
+use crate::manifest::yaml::Step;
+use crate::model::binding::BindingNic;
 use crate::model::claim::{self, ClaimIndex, SharedRoot};
 use crate::model::network::Role;
+use crate::model::persona::PersonaNic;
 use crate::model::{Kind, Name, PersonaSpec};
 
 pub(super) fn lint(lay: &mut Lay<'_>) {
     quarantines(lay);
+    not_carried(lay);
     addresses(lay);
     roots(lay);
     shared_identity(lay);
@@ -39,25 +43,57 @@ struct Fixed<'a> {
     claim: Claim,
 }
 
+/// Those of one NIC. `nic`: as the persona has it, where that is known.
+fn of_nic<'a>(
+    (item, owner, persona): (usize, &Name, &'a Name),
+    (n, name): (usize, &Name),
+    (address, tagged): (Option<IpNet>, &'a BTreeMap<Name, IpNet>),
+    nic: Option<&'a PersonaNic>,
+) -> Vec<Fixed<'a>> {
+    let path = steps!["spec", "nics", n];
+    let claim = |field: Vec<Step>| Claim { who: format!("{owner}/{name}"), at: At::value(item, [path.clone(), field].concat()) };
+    let network = nic.and_then(|nic| nic.untagged.as_ref());
+    let untagged = address.map(|address| Fixed { address, network, persona, claim: claim(steps!["address"]) });
+    let tagged = tagged.iter().map(|(network, address)| {
+        let claim = claim(steps!["taggedAddresses", network.as_str()]);
+        Fixed { address: *address, network: Some(network), persona, claim }
+    });
+    untagged.into_iter().chain(tagged).collect()
+}
+
 fn fixed<'a>(lay: &Lay<'a>) -> Vec<Fixed<'a>> {
     let mut found = Vec::new();
     for persona in lay.personas() {
         for (n, nic) in persona.spec.nics.iter().enumerate() {
-            let claim =
-                Claim { who: format!("{}/{}", persona.name, nic.name), at: At::value(persona.item, steps!["spec", "nics", n, "address"]) };
-            found.extend(nic.address.map(|address| Fixed { address, network: nic.untagged.as_ref(), persona: persona.name, claim }));
+            let said = (nic.address, &nic.tagged_addresses);
+            found.extend(of_nic((persona.item, persona.name, persona.name), (n, &nic.name), said, Some(nic)));
         }
     }
     for binding in lay.bindings() {
         let persona = lay.persona(&binding.spec.persona);
-        for (n, nic) in binding.spec.nics.iter().enumerate() {
-            let network = persona.as_ref().and_then(|p| p.spec.nics.iter().find(|v| v.name == nic.name)).and_then(|v| v.untagged.as_ref());
-            let claim =
-                Claim { who: format!("{}/{}", binding.name, nic.name), at: At::value(binding.item, steps!["spec", "nics", n, "address"]) };
-            found.extend(nic.address.map(|address| Fixed { address, network, persona: &binding.spec.persona, claim }));
+        for (n, own) in binding.spec.nics.iter().enumerate() {
+            let nic = persona.as_ref().and_then(|persona| persona.spec.nics.iter().find(|nic| nic.name == own.name));
+            let said = (own.address, &own.tagged_addresses);
+            found.extend(of_nic((binding.item, binding.name, &binding.spec.persona), (n, &own.name), said, nic));
         }
     }
     found
+}
+
+/// An address on a network that the persona's NIC does not carry.
+fn not_carried(lay: &mut Lay<'_>) {
+    for binding in lay.bindings() {
+        let Some(persona) = lay.persona(&binding.spec.persona) else { continue };
+        for (n, own) in binding.spec.nics.iter().enumerate() {
+            let Some((p, nic)) = persona.spec.nics.iter().enumerate().find(|(_, nic)| nic.name == own.name) else { continue };
+            for network in own.tagged_addresses.keys().filter(|network| !nic.tagged.contains(network)) {
+                let at = At::value(binding.item, steps!["spec", "nics", n, "taggedAddresses", network.as_str()]);
+                let fault = Fault::error(codes::BAD_VALUE, at, "an address on a network that is not on this NIC");
+                let fault = fault.label(format!("the persona `{}` has not `{network}` in `tagged` there", persona.name));
+                lay.faults.push(fault.also("the NIC", At::value(persona.item, steps!["spec", "nics", p])));
+            }
+        }
+    }
 }
 
 fn addresses(lay: &mut Lay<'_>) {
@@ -175,13 +211,21 @@ fn shared_identity(lay: &mut Lay<'_>) {
     for persona in lay.personas().into_iter().filter(|p| !p.spec.is_exclusive()) {
         let users = by_persona.remove(persona.name).unwrap_or_default();
         let mut fixed = Vec::new();
-        for (n, nic) in persona.spec.nics.iter().enumerate().filter(|(_, nic)| nic.address.is_some()) {
-            let own = |b: &&Of<'_, crate::model::BindingSpec>| !b.spec.nics.iter().any(|v| v.name == nic.name && v.address.is_some());
-            fixed.push((
-                format!("address on NIC `{}`", nic.name),
-                steps!["spec", "nics", n, "address"],
-                users.iter().filter(own).collect::<Vec<_>>(),
-            ));
+        for (n, nic) in persona.spec.nics.iter().enumerate() {
+            // Those of whom the binding says no other.
+            let sharing = |is_own: &dyn Fn(&BindingNic) -> bool| -> Vec<_> {
+                users.iter().filter(|user| !user.spec.nics.iter().any(|own| own.name == nic.name && is_own(own))).collect()
+            };
+            let nics = steps!["spec", "nics", n];
+            if nic.address.is_some() {
+                let users = sharing(&|own| own.address.is_some());
+                fixed.push((format!("address on NIC `{}`", nic.name), [nics.clone(), steps!["address"]].concat(), users));
+            }
+            for network in nic.tagged_addresses.keys() {
+                let users = sharing(&|own| own.tagged_addresses.contains_key(network));
+                let what = format!("address on NIC `{}` in the network `{network}`", nic.name);
+                fixed.push((what, [nics.clone(), steps!["taggedAddresses", network.as_str()]].concat(), users));
+            }
         }
         if persona.spec.root.iscsi.as_ref().is_some_and(|i| i.initiator.is_some()) {
             fixed.push(("initiator name".to_owned(), steps!["spec", "root", "iscsi", "initiator"], users.iter().collect()));

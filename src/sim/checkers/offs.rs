@@ -25,6 +25,8 @@ pub(super) struct Offs {
     soft_accepted: BTreeMap<Name, Tick>,
     /// When the first command of the open intent left.
     began: BTreeMap<Name, Tick>,
+    /// That of one that was given up after it was accepted: it may be obeyed yet.
+    given_up: BTreeMap<Name, Tick>,
     /// Until when a person's `--hard` holds, by binding.
     hard_word: BTreeMap<Name, Tick>,
     /// Whether the Policy allows what a person's `--hard` does, and when it last ceased to.
@@ -37,7 +39,7 @@ impl Offs {
     pub(super) fn intent_stored(&mut self, server: &Name, open: bool) {
         if !open {
             self.soft_accepted.remove(server);
-            self.began.remove(server);
+            self.given_up.extend(self.began.remove(server).map(|at| (server.clone(), at)));
         }
     }
 
@@ -46,8 +48,12 @@ impl Offs {
         body.off.as_ref().is_some_and(|off| off.soft.tries >= limits::SOFT_OFF_TRIES || off.hard.tries >= limits::HARD_OFF_TRIES)
     }
 
+    pub(super) fn came_on(&mut self, server: &Name) {
+        self.given_up.remove(server);
+    }
+
     pub(super) fn began_at(&self, server: &Name) -> Option<Tick> {
-        self.began.get(server).copied()
+        self.began.get(server).or_else(|| self.given_up.get(server)).copied()
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Ports {
     /// When a server last named a port.
     pub(super) wired_at: BTreeMap<PortName, Tick>,
     pub(super) desired: BTreeMap<PortName, Vec<(Tick, Intent)>>,
-    by_hand: BTreeMap<PortName, (Tick, BTreeSet<Vlan>)>,
+    pub(super) by_hand: BTreeMap<PortName, (Tick, BTreeSet<Vlan>)>,
     /// What a port was that embody has shut to rewrite it.
     found_as: BTreeMap<PortName, PortView>,
 }

@@ -11,6 +11,7 @@ use crate::model::Name;
 use crate::model::binding::RunState;
 use crate::model::fact::{Power, Tick};
 use crate::model::op::Op;
+use crate::model::persona::Agent;
 
 #[derive(Default)]
 pub(super) struct Rolling {
@@ -50,7 +51,8 @@ impl Judge {
         let still = |(other, of): &(&Name, &Name)| **of == persona && *other != server && self.is_bound(other, &persona);
         let down: Vec<Name> = self.rolling.down.iter().filter(still).map(|(other, _)| other.clone()).collect();
         let most = self.may_be_down(&persona, *now);
-        if down.len() >= most {
+        // To restart what is not up takes nothing away.
+        if down.len() >= most && self.is_up(server, &persona) {
             let names: Vec<&str> = down.iter().map(Name::as_str).collect();
             let sentence = format!(
                 "a rollout takes down {server} while it has taken down {} of persona {persona}, of which {most} may be down",
@@ -69,13 +71,21 @@ impl Judge {
     /// It is on, or runs something, or nothing is to end it any more.
     pub(super) fn may_be_up(&mut self, server: &Name) {
         let Some(persona) = self.rolling.down.get(server) else { return };
+        if self.is_up(server, persona) && self.body(server).off.is_none() {
+            self.rolling.down.remove(server);
+        }
+    }
+
+    /// In truth. What never says hello is taken to be up by its script, even if that was lost on its way; where there is none, it is on.
+    fn is_up(&self, server: &Name, persona: &Name) -> bool {
         let spec = self.objects.personas.get(persona).map(|held| &held.spec);
         let nic = spec.and_then(|spec| spec.nics.iter().find(|nic| nic.boot)?.untagged.as_ref());
         let fetches = nic.and_then(|name| self.objects.networks.get(name)).is_some_and(|held| held.spec.boots().next().is_some());
-        let runs = self.running.get(server).is_some_and(|(running, _)| running == persona);
-        let on = self.power.get(server) == Some(&Power::On);
-        if on && (runs || !fetches) && self.body(server).off.is_none() {
-            self.rolling.down.remove(server);
-        }
+        let told = || self.body(server).evidence.get(persona).is_some_and(|evidence| evidence.run.is_some());
+        let runs = match spec.is_some_and(|spec| spec.agent == Agent::Required) {
+            true => self.running.get(server).is_some_and(|(running, _)| running == persona),
+            false => !fetches || told(),
+        };
+        self.power.get(server) == Some(&Power::On) && runs
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Stops {
     /// Bodies that were said to be as desired in this term, for what was desired then.
     ready: BTreeMap<Name, (Tick, String)>,
     corrections: BTreeMap<(Name, &'static str, String), VecDeque<Tick>>,
+    /// What was desired of a body when it was last said to be as desired, in any term, and nothing left for anything else since.
+    settled: BTreeMap<Name, String>,
 }
 
 struct Hold {
@@ -54,7 +56,7 @@ impl Judge {
 
     /// Corrections are not stored: another controller counts them anew.
     pub(super) fn counts_are_forgotten(&mut self) {
-        let Stops { ready, corrections, held: _, breaker: _ } = &mut self.stops;
+        let Stops { ready, corrections, settled: _, held: _, breaker: _ } = &mut self.stops;
         ready.clear();
         corrections.clear();
     }
@@ -109,6 +111,7 @@ impl Judge {
             }
             self.stops.held.remove(&server);
             let first = self.stops.ready.get(&server).filter(|(_, before)| *before == wanted).map_or(now, |(first, _)| *first);
+            self.stops.settled.insert(server.clone(), wanted.clone());
             self.stops.ready.insert(server, (first, wanted));
         }
     }
@@ -125,7 +128,7 @@ impl Judge {
         for (server, wanted) in wanted {
             // As far as a controller was told.
             let on = self.power.get(&server) != Some(&Power::Off) || self.is_told_on(&server);
-            let before = self.stops.ready.get(&server).is_some_and(|(_, ready)| *ready == wanted);
+            let before = self.stops.settled.get(&server) == Some(&wanted);
             match self.stops.held.get_mut(&server) {
                 Some(held) if held.wanted != wanted && !on && !before => held.wanted = wanted,
                 Some(held) if held.wanted != wanted => drop(self.stops.held.remove(&server)),
@@ -149,6 +152,14 @@ impl Judge {
 
     pub(super) fn stopped(&mut self, departure: &Departure<'_>) {
         let Departure { op, server, now, .. } = departure;
+        let wanted = self.wanted(server);
+        // What it was before something was done for another desired state is past.
+        if self.stops.settled.get(server).is_some_and(|settled| *settled != wanted) {
+            self.stops.settled.remove(server);
+        }
+        if self.stops.ready.get(server).is_some_and(|(_, met)| *met != wanted) {
+            self.stops.ready.remove(server);
+        }
         if departure.ends_what_was_begun {
             return;
         }

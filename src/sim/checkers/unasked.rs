@@ -34,7 +34,8 @@ pub(super) struct Unasked {
 impl Judge {
     /// What is desired of a server, in words that change with it.
     pub(super) fn wanted(&self, server: &Name) -> String {
-        self.unasked.wanted.get(server).cloned().unwrap_or_default()
+        let once = self.bodies.get(server).and_then(|body| body.once.as_ref()).map(|once| format!(" {:?} once, {}", once.boots, once.at));
+        self.unasked.wanted.get(server).cloned().unwrap_or_default() + &once.unwrap_or_default()
     }
 
     pub(super) fn wanted_changed(&mut self, ports: &[(PortName, Intent)]) {
