@@ -80,8 +80,10 @@ impl Controller {
                 self.hold_as_stored(&name);
                 self.cache.stopped_by_guardrails = self.guardrails.held();
             }
-            if !same {
-                self.reserve(kind, &name);
+            match same {
+                false => self.reserve(kind, &name),
+                true if self.is_loaded => self.is_said_again(kind, &name),
+                true => {}
             }
             return (!same).then_some((kind, name));
         }
@@ -91,6 +93,16 @@ impl Controller {
             false => drop(self.absorb_record(entry)),
         }
         None
+    }
+
+    /// Somebody else wrote it, and its status with it, which may be an old one.
+    fn is_said_again(&mut self, kind: Kind, name: &Name) {
+        match kind {
+            Kind::Switch | Kind::Persona | Kind::Policy => self.status.changed(kind, name),
+            Kind::Server => self.wake(name),
+            Kind::Binding => self.wake_binding(name),
+            Kind::Network | Kind::Secret => {}
+        }
     }
 
     /// What an object that did not read was is known again, or it is gone.

@@ -106,6 +106,7 @@ mod tests {
             json!({}),
             json!({ "vlan": 30, "role": "storage", "subnet": "10.9.0.0/24", "gateway": "10.9.0.1", "boot": { "mtu": 9000 } }),
         );
+        add("Network", "vms", json!({}), json!({ "vlan": 40, "subnet": "10.8.0.0/24", "gateway": "10.8.0.1", "mtu": 1400 }));
         let snmp = json!({ "version": "v3", "secretRef": { "name": "s" } });
         add("Switch", "tor", json!({ "rack": "r7" }), json!({ "address": "192.0.2.1", "snmp": snmp }));
         objects
@@ -125,9 +126,10 @@ mod tests {
         let server: ServerSpec = of(json!({ "bmc": bmc, "nics": nics, "bonds": bonds }));
         let persona: PersonaSpec = of(json!({ "os": { "family": "linux" }, "root": { "image": { "name": "web:1" } }, "nics": [
             { "name": "boot", "untagged": "san", "boot": true, "address": "10.9.0.7/24" },
-            { "name": "front", "untagged": "web", "tagged": ["san"], "address": "10.6.20.9/24" },
+            { "name": "front", "untagged": "web", "tagged": ["san", "vms"], "address": "10.6.20.9/24", "taggedAddresses": { "vms": "10.8.0.9/24" } },
         ] }));
-        let binding: BindingSpec = of(json!({ "persona": "p", "target": { "server": "s" } }));
+        let own = json!({ "name": "front", "taggedAddresses": { "san": "10.9.0.9/24" } });
+        let binding: BindingSpec = of(json!({ "persona": "p", "target": { "server": "s" }, "nics": [own] }));
         let links = links(&server, &persona, &binding, &objects());
         let [boot, front] = links.as_slice() else { panic!("{links:?}") };
         let untagged = boot.untagged.clone().unwrap();
@@ -143,6 +145,10 @@ mod tests {
             (untagged.addresses.as_slice(), untagged.gateway),
             (&["10.6.20.9/24".to_owned()][..], Some("10.6.20.1".parse().unwrap()))
         );
-        assert_eq!((front.vlans[0].vlan, front.vlans[0].addressing.gateway, front.vlans[0].addressing.mtu), (30, None, Some(9000)));
+        let [san, vms] = front.vlans.as_slice() else { panic!("{front:?}") };
+        let said = |vlan: &Tagged| (vlan.vlan, vlan.addressing.addresses.clone(), vlan.addressing.gateway.is_some(), vlan.addressing.mtu);
+        assert_eq!(said(san), (30, vec!["10.9.0.9/24".to_owned()], false, Some(9000)), "of its binding, and no way out");
+        assert_eq!(said(vms), (40, vec!["10.8.0.9/24".to_owned()], true, Some(1400)), "of the persona; an MTU where nobody boots");
+        assert!(untagged.metric < vms.addressing.metric && san.addressing.metric == 0, "{front:?}");
     }
 }

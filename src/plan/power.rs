@@ -9,7 +9,7 @@ use super::fence::{self, WhyOff};
 use super::observed::{Observed, SeenOff};
 use super::off::{self, HardWithoutSoft, Next, Terms};
 use super::record::Record;
-use super::{Plan, Step, consent, network, rollout};
+use super::{Plan, Step, Wait, consent, network, rollout};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
 use crate::model::body::{Evidence, Found, OffIntent, Phase, Sent};
@@ -28,8 +28,8 @@ pub(crate) fn terms(want: &Desired, seen: &Observed, now: Tick) -> Terms {
 /// The way to off, when the body must be off.
 pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) {
     let Some(why) = fence::why_off(want, seen) else { return dropping(want, seen, now, plan) };
-    if let Some(nothing) = nothing_after(want, seen) {
-        plan.wait(Reason::PortsFirst, format!("server {} is not switched off ({}): {nothing}", want.server, why.because));
+    if let Some(Wait { reason, message, .. }) = nothing_after(want, seen) {
+        plan.wait(reason, format!("server {} is not switched off ({}): {message}", want.server, why.because));
         return;
     }
     let next = off::next(seen.body.off.as_ref(), &seen.memory, &terms(want, seen, now));
@@ -76,19 +76,24 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
 
 /// What runs is not ended for a persona that could not start after it, as far as its ports tell. What was begun is ended, and a person's word for a hard
 /// off is stronger.
-pub(crate) fn nothing_after(want: &Desired, seen: &Observed) -> Option<String> {
+pub(crate) fn nothing_after(want: &Desired, seen: &Observed) -> Option<Wait> {
     let holder = want.holder.as_ref().filter(|h| h.state == RunState::Running && seen.is(Power::On) && seen.body.release.is_none())?;
     let is_begun = |e: &Evidence| e.withdrawn || e.phase == Phase::Answered;
     let own = seen.body.evidence.get(&holder.persona);
     if seen.body.off.is_some() || own.is_some_and(is_begun) || seen.hard_word(&holder.authority, &want.server) == HardWithoutSoft::Now {
         return None;
     }
-    if seen.body.confirm_start && !seen.as_if_approved && seen.approval(&holder.authority).is_none() {
-        let word = consent::unconfirmed(&holder.authority.binding).message;
-        return Some(format!("persona {} could not start after it: {word}", holder.persona));
+    if let Some(wait) = unconfirmed_after(holder, seen) {
+        return Some(wait);
     }
     let why = network::could_be_ready(&holder.ports, seen).err().filter(|_| !network::ready(&holder.ports, seen))?;
-    Some(format!("persona {} could not start after it: {why}", holder.persona))
+    Some(Wait::new(Reason::PortsFirst, format!("persona {} could not start after it: {why}", holder.persona)))
+}
+
+/// A store that went backwards says nothing of what began since: a person says whether it starts again.
+pub(crate) fn unconfirmed_after(holder: &Holder, seen: &Observed) -> Option<Wait> {
+    let is_asked = seen.body.confirm_start && !seen.as_if_approved && seen.approval(&holder.authority).is_none();
+    is_asked.then(|| consent::unconfirmed(&holder.authority.binding))
 }
 
 /// A body that a binding leaves, and that may still serve, is told to go, and is cut, only while the new one can take over: its binding may have

@@ -112,6 +112,9 @@ pub(crate) fn waits(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan
     if let Some(why) = fence::no_ports_after(holder, seen) {
         return plan.wait(Reason::PortsFirst, format!("its persona's rollout waits, since nothing could start after it: {why}"));
     }
+    if let Some(wait) = power::unconfirmed_after(holder, seen) {
+        return plan.waits.push(wait);
+    }
     // What a person has to say can be said before its turn comes.
     let off = Op::PowerOff { server: holder.server.clone(), how: Off::Soft };
     match (consent::refusal(&holder.authority, Plane::Power, &off, seen), &seen.turn) {

@@ -15,7 +15,7 @@ use super::record::Record;
 use crate::limits;
 use crate::model::Reason;
 use crate::model::binding::RunState;
-use crate::model::body::{Evidence, Phase};
+use crate::model::body::{Evidence, Outdated, Phase};
 use crate::model::fact::{Power, Tick};
 use crate::model::op::{Device, Op};
 
@@ -104,7 +104,7 @@ fn fails(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
     }
     let (server, memory) = (&holder.server, &seen.memory);
     if let Some((at, what)) = memory.failed.as_ref().filter(|(at, _)| now.since(*at) < limits::FAILED_FOR) {
-        plan.problem(Reason::StartFails, format!("server {server}: {what}"));
+        plan.problem(Reason::StartFails, format!("server {server}: {what}{}", of_before(holder, seen)));
         plan.wake(at.plus(limits::FAILED_FOR));
     }
     let first = memory.begun_anew.first().filter(|_| memory.begun_anew.len() == limits::ENDS_OFTEN);
@@ -114,6 +114,14 @@ fn fails(holder: &Holder, seen: &Observed, now: Tick, plan: &mut Plan) {
         plan.problem(Reason::EndsAgain, format!("server {server} {what}: what it boots ends, see its console"));
         plan.wake(first.plus(limits::ENDS_WITHIN));
     }
+}
+
+/// What fails may be mended in the manifests already: the word that takes it over.
+fn of_before(holder: &Holder, seen: &Observed) -> String {
+    let is_old = seen.body.evidence.get(&holder.persona).is_some_and(|e| e.snapshot.outdated(&holder.snapshot) != Outdated::No);
+    let way =
+        format!("; it boots what it was started with: `embody restart {}` takes over what the manifests say now", holder.authority.binding);
+    if is_old && !holder.rolls { way } else { String::new() }
 }
 
 /// How long its firmware may take to ask for something: twice as long as it ever did, where that was seen.
@@ -159,7 +167,7 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
         format!("; its boot NIC is a member of {bond}: firmware speaks no LACP, so the aggregation needs its fallback to single ports")
     });
     let bond = bond.unwrap_or_default();
-    plan.problem(reason, format!("server {server} was started {age} ago, and {what}: {look}/{server}`{bond}"));
+    plan.problem(reason, format!("server {server} was started {age} ago, and {what}: {look}/{server}`{bond}{}", of_before(holder, seen)));
     // Then it is begun anew, by a question that is asked after its time.
     let retries = seen.body.starts.max(1) <= holder.boot.retries;
     if retries && now < since.plus(deadline) {

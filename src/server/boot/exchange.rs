@@ -112,10 +112,7 @@ fn asks(desk: &Desk, ends: Ends, server: &str, token: &str) -> Result<(Name, Tok
         return Err(Refusal::Later);
     }
     let (server, token) = desk.run_of(server, token).ok_or(Refusal::Gone)?;
-    if let Err(why) = desk.is_its_address(&server, ends.theirs.ip()) {
-        desk.note(&server, "IdentityRefused", format!("{server}: who it is was asked from {}, and not told: {why}", ends.theirs.ip()));
-        return Err(Refusal::NotIt(why));
-    }
+    desk.is_its_address(&server, ends.theirs.ip()).map_err(Refusal::NotIt)?;
     Ok((server, token))
 }
 
@@ -125,7 +122,12 @@ async fn identity(
     Path((server, token)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let (server, token) = asks(&desk, ends, &server, &token)?;
+    let (server, token) = asks(&desk, ends, &server, &token).inspect_err(|refusal| {
+        // What goes down says until its end that it is up, from an address that is its own no more: only a question is told of.
+        if let (Refusal::NotIt(why), Some((server, _))) = (refusal, desk.run_of(&server, &token)) {
+            desk.note(&server, "IdentityRefused", format!("{server}: who it is was asked from {}, and not told: {why}", ends.theirs.ip()));
+        }
+    })?;
     let question: Question = serde_json::from_slice(&body).map_err(|error| Refusal::Unread(error.to_string()))?;
     if let Ok(mac) = question.mac.parse() {
         let look = desk.ask(|reply| Message::LookAt { server: server.clone(), token: token.clone(), mac, reply });

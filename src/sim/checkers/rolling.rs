@@ -76,15 +76,16 @@ impl Judge {
         }
     }
 
-    /// In truth. What never says hello is taken to be up by its script, even if that was lost on its way; where there is none, it is on.
+    /// In truth, once it has said so. What never says hello is taken to be up by its script, even if that was lost on its way; where there is none, it
+    /// is on.
     fn is_up(&self, server: &Name, persona: &Name) -> bool {
         let spec = self.objects.personas.get(persona).map(|held| &held.spec);
         let nic = spec.and_then(|spec| spec.nics.iter().find(|nic| nic.boot)?.untagged.as_ref());
         let fetches = nic.and_then(|name| self.objects.networks.get(name)).is_some_and(|held| held.spec.boots().next().is_some());
-        let told = || self.body(server).evidence.get(persona).is_some_and(|evidence| evidence.run.is_some());
+        let run = self.bodies.get(server).and_then(|body| body.evidence.get(persona)?.run.as_ref());
         let runs = match spec.is_some_and(|spec| spec.agent == Agent::Required) {
-            true => self.running.get(server).is_some_and(|(running, _)| running == persona),
-            false => !fetches || told(),
+            true => self.running.get(server).is_some_and(|(running, _)| running == persona) && run.is_some_and(|run| run.hello.is_some()),
+            false => !fetches || run.is_some(),
         };
         self.power.get(server) == Some(&Power::On) && runs
     }

@@ -43,8 +43,10 @@ impl Judge {
         for server in self.objects.servers.keys() {
             let bindings = self.objects.bindings_of_server(server).filter_map(|b| self.objects.bindings.get(b));
             let words = bindings.map(|b| {
+                let persona = self.objects.personas.get(&b.spec.persona).map(|held| content(&held.spec.root, &held.spec.kernel));
                 let rolls = self.rolls_to(&b.spec.persona).unwrap_or_default();
-                format!("{} {} {:?} {} {rolls}", b.meta.uid, b.spec.persona, b.spec.state, b.spec.restart)
+                let is = persona.unwrap_or_default();
+                format!("{} {} {:?} {} {is} {rolls}", b.meta.uid, b.spec.persona, b.spec.state, b.spec.restart)
             });
             wanted.insert(server.clone(), words.collect());
         }
