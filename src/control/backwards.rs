@@ -14,12 +14,15 @@ use crate::model::fact::Power;
 use crate::store::{Entry, Expect, Records, StoreError, Write, keys, keys::Key};
 
 impl Controller {
-    /// Somebody else wrote a record: it is believed once the store is seen to be the one that it was.
-    pub(super) fn was_told(&mut self, entry: &Entry) {
-        if Key::parse(&entry.key).is_some() {
+    /// Somebody else wrote a record. One that may take something from what is known is believed once the store is seen to be the one that it was: whether
+    /// this is such a one. (Its revision says whether it is news then.)
+    pub(super) fn was_told(&mut self, entry: &Entry) -> bool {
+        let waits = matches!(Key::parse(&entry.key), Some(Key::Body(_) | Key::Pin(..) | Key::Signing));
+        if waits {
             self.ledger.told.push(entry.clone());
             self.ledger.look_at = Some(self.clock.now());
         }
+        waits
     }
 
     /// The same of a store that counts as gone backwards: it adds to what was known, and takes nothing from it.

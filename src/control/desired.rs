@@ -87,10 +87,12 @@ impl Controller {
             }
             return (!same).then_some((kind, name));
         }
-        match self.is_loaded {
-            true => self.was_told(entry),
-            // Everything is woken once all is there.
-            false => drop(self.absorb_record(entry)),
+        if self.is_loaded && self.was_told(entry) {
+            return None;
+        }
+        // At the start everything is woken once all is there; later somebody else wrote it.
+        if self.absorb_record(entry) && self.is_loaded {
+            self.wake_all();
         }
         None
     }

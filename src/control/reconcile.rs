@@ -266,10 +266,11 @@ impl Controller {
             return;
         }
         let hard = Op::PowerOff { server: server.clone(), how: Off::Hard };
-        let refused = |why: fence::WhyOff<'_>| consent::refusal(why.authority, Plane::Power, &hard, seen).is_some();
-        let stopped = want.maintenance.is_some() || fence::why_off(want, seen).is_some_and(refused);
+        let allowed = |why: fence::WhyOff<'_>| consent::refusal(why.authority, Plane::Power, &hard, seen).is_none();
+        // Where it is not known yet what it runs, it is not known either whether anybody stops that.
+        let counts = want.maintenance.is_none() && fence::why_off(want, seen).is_some_and(allowed);
         let grace = &mut self.cache.memory_of(server).grace;
-        grace.count(!stopped, self.clock.now());
+        grace.count(counts, self.clock.now());
         seen.memory.grace = *grace;
     }
 

@@ -51,8 +51,8 @@ impl Judge {
         let still = |(other, of): &(&Name, &Name)| **of == persona && *other != server && self.is_bound(other, &persona);
         let down: Vec<Name> = self.rolling.down.iter().filter(still).map(|(other, _)| other.clone()).collect();
         let most = self.may_be_down(&persona, *now);
-        // To restart what is not up takes nothing away.
-        if down.len() >= most && self.is_up(server, &persona) {
+        // To restart what is not up takes nothing away, and to end what was begun nothing more.
+        if down.len() >= most && self.is_up(server, &persona) && !self.rolling.down.contains_key(server) {
             let names: Vec<&str> = down.iter().map(Name::as_str).collect();
             let sentence = format!(
                 "a rollout takes down {server} while it has taken down {} of persona {persona}, of which {most} may be down",

@@ -26,6 +26,8 @@ pub(super) struct Stops {
     /// Bodies that were said to be as desired in this term, for what was desired then.
     ready: BTreeMap<Name, (Tick, String)>,
     corrections: BTreeMap<(Name, &'static str, String), VecDeque<Tick>>,
+    /// Holds that were about something else than what is desired since: a record that is merged back may have one.
+    past: BTreeMap<Name, Hold>,
     /// What was desired of a body when it was last said to be as desired, in any term, and nothing left for anything else since.
     settled: BTreeMap<Name, String>,
 }
@@ -56,7 +58,7 @@ impl Judge {
 
     /// Corrections are not stored: another controller counts them anew.
     pub(super) fn counts_are_forgotten(&mut self) {
-        let Stops { ready, corrections, settled: _, held: _, breaker: _ } = &mut self.stops;
+        let Stops { ready, corrections, settled: _, past: _, held: _, breaker: _ } = &mut self.stops;
         ready.clear();
         corrections.clear();
     }
@@ -84,6 +86,7 @@ impl Judge {
             (Some(key), Some(held)) if held.key == *key => {}
             // It ended while nothing could be stored, which is stored next.
             (Some(key), None) if self.bodies.get(server).is_some_and(|before| before.held.as_ref() == Some(key)) => {}
+            (Some(key), None) if self.stops.past.get(server).is_some_and(|past| past.key == *key && past.wanted != wanted) => {}
             (Some(key), _) => drop(self.stops.held.insert(server.clone(), Hold { since: now, wanted, key: key.clone() })),
             // It may be over, or not: what then leaves will show.
             (None, _) => {}
@@ -131,7 +134,10 @@ impl Judge {
             let before = self.stops.settled.get(&server) == Some(&wanted);
             match self.stops.held.get_mut(&server) {
                 Some(held) if held.wanted != wanted && !on && !before => held.wanted = wanted,
-                Some(held) if held.wanted != wanted => drop(self.stops.held.remove(&server)),
+                Some(held) if held.wanted != wanted => {
+                    let past = self.stops.held.remove(&server);
+                    self.stops.past.extend(past.map(|past| (server, past)));
+                }
                 Some(_) | None => {}
             }
         }
