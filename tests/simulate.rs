@@ -1,7 +1,7 @@
 //! The whole controller in virtual time, seed by seed: chaos with checkers on every step, then calm, then it must converge and fall silent. One seed
 //! of twenty has a large data centre, in which many bodies are changed together; in some, desired state comes from directories.
 //!
-//! By default as many seeds are run as fit in three minutes, but at least 150 and at most 200: the same on each machine that is fast enough. `SEEDS=1..400` selects (`tests/run --long` takes 5,000), `SEED=46` replays one with a full trace. A failing seed prints what was violated, its fault plan, the last events
+//! By default as many seeds are run as fit in three minutes, but at least 150 and at most 200: the same on each machine that is fast enough. `SEEDS=1..400` selects (`tests/run --long` takes 5,000, optimised), `SEED=46` replays one with a full trace. A failing seed prints what was violated, its fault plan, the last events
 //! and the command that replays it.
 
 #[path = "simulate/checkouts.rs"]
