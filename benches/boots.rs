@@ -25,6 +25,8 @@ mod programs;
 #[path = "../tests/machines/site.rs"]
 #[allow(dead_code, reason = "tests use the rest")]
 mod site;
+#[path = "../tests/machines/tree.rs"]
+mod tree;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -66,6 +68,7 @@ async fn main() {
         }
         by_embody.push(median(&mut all));
     }
+    images(&site, rounds).await;
     site.controller.kill().await;
     for machine in &site.machines {
         machine.tool(&["chassis", "power", "off"]).await;
@@ -79,6 +82,42 @@ async fn main() {
         report("dnsmasq", guests, &mut all);
         println!("{guests} at once: {:.2} times what dnsmasq takes", ours / median(&mut all));
     }
+}
+
+/// An image over NFS and in memory, by what its machines' stages took.
+async fn images(site: &Site, rounds: usize) {
+    let root = tree::tree(&site.lab.dir, "1");
+    site.controller.run(&["image", "import", "bench:1", root.to_str().unwrap()]).await;
+    for delivery in ["nfs", "ram"] {
+        let persona = format!(
+            "apiVersion: embody.dev/v1alpha1\nkind: Persona\nmetadata: {{ name: q }}\nspec:\n  os: {{ family: linux }}\n  \
+             root: {{ image: {{ name: \"bench:1\", as: {delivery} }} }}\n  agent: required\n  kernel: {{ cmdline: \"{COMMAND_LINE}\" }}\n  \
+             nics: [ {{ name: boot, untagged: boot, boot: true }} ]\n"
+        );
+        site.controller.apply(&persona).await;
+        for guests in [1, 3] {
+            let mut all = Vec::new();
+            for _ in 0..rounds {
+                for machine in &site.machines[..guests] {
+                    site.controller.run(&["restart", &format!("on-{}", name(machine))]).await;
+                }
+                for machine in &site.machines[..guests] {
+                    site.controller.ready(&format!("on-{}", name(machine)), PATIENCE.as_secs()).await;
+                    all.push(last_start(site, machine).await);
+                }
+            }
+            report(&format!("embody, an image as {delivery}"), guests, &mut all);
+        }
+    }
+}
+
+/// From power-on to its hello: `power on, DHCP +2.4s (…), …, hello +0.1s`.
+async fn last_start(site: &Site, machine: &Machine) -> f64 {
+    let why = site.controller.run(&["why", &format!("server/{}", name(machine))]).await;
+    let stages =
+        why.split("Its last start: ").nth(1).and_then(|rest| rest.split("; the last one").next()).unwrap_or_else(|| panic!("{why}"));
+    assert!(stages.contains("hello"), "{why}");
+    stages.split(" +").skip(1).filter_map(|stage| stage.split('s').next()?.parse::<f64>().ok()).sum()
 }
 
 /// A persona that may live many times.

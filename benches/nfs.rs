@@ -1,6 +1,6 @@
 //! How fast a large file is read over NFS, from the page cache over loopback: from embody, and from nfs-ganesha in the same run.
 //!
-//! NFSv3: by libnfs (`nfs-cat`) in one and four streams, and by one connection with many READs at a time, as Linux has them; of ganesha NFSv4 by libnfs
+//! NFSv3: by libnfs (`nfs-cat`) in one and four streams, by one connection with many READs at a time, as Linux has them, and by 64 clients at once; of ganesha NFSv4 by libnfs
 //! as well. Beside it the memory and processor time of the server, which is a process of its own. Ganesha runs in a network namespace, since it must
 //! tell an rpcbind of itself: that needs root, `nfs-ganesha-vfs` and `rpcbind`, and is left out without.
 
@@ -19,6 +19,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ const LISTENS: &str = "EMBODY_NFS_LISTENS";
 const GANESHA: &str = "EMBODY_NFS_GANESHA";
 const BYTES: u64 = 1 << 30;
 /// READs at a time, and KiB of each.
+/// Machines that boot together.
+const CLIENTS: u64 = 64;
 const PIPES: [(usize, u32); 5] = [(32, 64), (16, 128), (16, 256), (1, 1024), (8, 1024)];
 
 const GANESHA_CONF: &str = "\
@@ -107,34 +110,57 @@ impl Server {
         }
         for (window, kib) in PIPES {
             let what = format!("one connection, {window} READs of {kib} KiB at a time");
-            self.measured("NFSv3", &what, BYTES, self.piped(kib << 10, window)).await;
+            self.measured("NFSv3", &what, BYTES, self.piped([127, 0, 0, 1], 0..BYTES, kib << 10, window)).await;
         }
+        let (each, began) = (BYTES / CLIENTS, Instant::now());
+        let mut took = Vec::new();
+        let all = async {
+            let one = |n: u64| {
+                let reads = self.piped([127, 0, 1, u8::try_from(n).unwrap()], n * each..(n + 1) * each, 128 << 10, 8);
+                tokio::spawn(async move {
+                    reads.await;
+                    began.elapsed().as_secs_f64()
+                })
+            };
+            for client in (0..CLIENTS).map(one).collect::<Vec<_>>() {
+                took.push(client.await.unwrap());
+            }
+        };
+        self.measured("NFSv3", &format!("{CLIENTS} clients at once, each 8 READs of 128 KiB"), BYTES, all).await;
+        took.sort_by(f64::total_cmp);
+        let (first, last) = (took[0], took[took.len() - 1]);
+        println!("{:<8} the first of them had its {} MiB after {first:.2} s, the last after {last:.2} s", self.name, each >> 20);
     }
 
-    /// All of the file, with so many READs at a time.
-    async fn piped(&self, count: u32, window: usize) {
-        let root = Client::to(self.mount).await.mount(self.path).await.unwrap();
-        let mut client = Client::to(self.nfs).await;
-        let (file, _) = client.lookup(&root, b"big").await.unwrap();
-        let mut next = (0..BYTES).step_by(count as usize);
-        let (mut open, mut reply) = (BTreeMap::new(), Vec::new());
-        loop {
-            while open.len() < window
-                && let Some(offset) = next.next()
-            {
-                open.insert(client.send([NFS, 3, 6], &reading(&file, offset, count)).await, offset);
-            }
-            if open.is_empty() {
-                return;
-            }
-            // Into the same buffer each time: the client is not what is measured. The last four octets before the bytes are their number.
-            let length = (client.stream.read_u32().await.unwrap() & !(1 << 31)) as usize;
-            reply.resize(length, 0);
-            client.stream.read_exact(&mut reply).await.unwrap();
-            let (xid, bytes) = (word(&reply, 0), word(&reply, length - count as usize - 4));
-            open.remove(&xid).unwrap();
-            assert_eq!(bytes, count);
+    /// A part of the file, with so many READs at a time.
+    fn piped(&self, own: [u8; 4], part: Range<u64>, count: u32, window: usize) -> impl Future<Output = ()> + Send + use<> {
+        let Server { mount, path, nfs, .. } = *self;
+        piped((mount, path, nfs), own, part, count, window)
+    }
+}
+
+async fn piped((mount, path, nfs): (SocketAddr, &'static str, SocketAddr), own: [u8; 4], part: Range<u64>, count: u32, window: usize) {
+    let root = Client::from(own, mount).await.unwrap().mount(path).await.unwrap();
+    let mut client = Client::from(own, nfs).await.unwrap();
+    let (file, _) = client.lookup(&root, b"big").await.unwrap();
+    let mut next = part.step_by(count as usize);
+    let (mut open, mut reply) = (BTreeMap::new(), Vec::new());
+    loop {
+        while open.len() < window
+            && let Some(offset) = next.next()
+        {
+            open.insert(client.send([NFS, 3, 6], &reading(&file, offset, count)).await, offset);
         }
+        if open.is_empty() {
+            return;
+        }
+        // Into the same buffer each time: the client is not what is measured. The last four octets before the bytes are their number.
+        let length = (client.stream.read_u32().await.unwrap() & !(1 << 31)) as usize;
+        reply.resize(length, 0);
+        client.stream.read_exact(&mut reply).await.unwrap();
+        let (xid, bytes) = (word(&reply, 0), word(&reply, length - count as usize - 4));
+        open.remove(&xid).unwrap();
+        assert_eq!(bytes, count);
     }
 }
 

@@ -35,3 +35,5 @@ mod programs;
 mod site;
 #[path = "machines/story.rs"]
 mod story;
+#[path = "machines/tree.rs"]
+mod tree;

@@ -8,6 +8,8 @@
 mod checkouts;
 #[path = "simulate/hosts.rs"]
 mod hosts;
+#[path = "simulate/images.rs"]
+mod images;
 #[path = "simulate/listener.rs"]
 mod listener;
 #[path = "simulate/masses.rs"]

@@ -314,35 +314,36 @@ pub(crate) type NewBody<'a> = &'a dyn Fn(&Name) -> Option<(Desired, Observed)>;
 pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<Ready, String> {
     let mut asked: BTreeSet<Name> = BTreeSet::new();
     let mut ready = Ready { oldest: Tick(u64::MAX), devices: BTreeSet::new(), bodies: BTreeSet::new() };
-    let old = from;
-    let (mut binding, mut from) = (binding.clone(), from.clone());
-    let mut leaves: Option<Observed> = None;
-    loop {
+    let mut moves: Vec<(Name, Name, Option<Observed>)> = vec![(binding.clone(), from.clone(), None)];
+    while let Some((binding, left, leaves)) = moves.pop() {
         let again = !asked.insert(binding.clone());
-        if again && from == *old {
-            return Ok(ready);
+        if again && left == *from {
+            continue;
         }
         let Some((want, seen)) = new_body(&binding) else { return Err(format!("binding {binding} names no server")) };
         if let (Some(old), Some(holder)) = (&leaves, &want.holder) {
-            can_leave(&holder.authority, &from, old, &seen)?;
+            can_leave(&holder.authority, &left, old, &seen)?;
         }
         if again {
             // It holds two bodies: a move of its own was changed before it was over.
-            return Ok(ready);
+            continue;
         }
-        can_take_over(&want, &seen, &binding, &from)?;
+        can_take_over(&want, &seen, &binding, &left)?;
         rests_on(&mut ready, &want, &seen);
         if let Some(releaser) = want.releaser.as_ref().filter(|_| seen.body.release.is_some()) {
-            // Whoever left it before must be able to switch it off.
+            // Whoever left it before must be able to switch it off, and does so only while it can be had elsewhere itself (`power::may_touch`).
             can_leave(releaser, &want.server, &seen, &seen)?;
+            let before = seen.body.release.as_ref().filter(|_| !seen.is(Power::Off));
+            moves.extend(before.map(|hold| (hold.binding.clone(), want.server.clone(), None)));
         }
         let partner = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved) && !evidence::is_strange(&seen));
-        let Some(partner) = partner.map(|hold| hold.binding.clone()) else { return Ok(ready) };
+        let Some(partner) = partner.map(|hold| hold.binding.clone()) else { continue };
         if !(seen.is(Power::Off) && seen.body.evidence.is_empty()) {
             ready.bodies.insert(want.server.clone());
         }
-        (binding, from, leaves) = (partner, want.server, Some(seen));
+        moves.push((partner, want.server, Some(seen)));
     }
+    Ok(ready)
 }
 
 /// The answers that a start there would follow from.

@@ -202,7 +202,7 @@ fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     }
     let ours = seen.body.held_by.is_some() || seen.body.release.is_some();
     // One answer Off says nothing yet of a body that was found running.
-    if ours && (seen.body.found == Found::Unknown || (seen.body.found == Found::Running && seen.is(Power::Off))) {
+    if ours && (seen.body.found == Found::Unknown || (matches!(seen.body.found, Found::Running | Found::Adopted) && seen.is(Power::Off))) {
         power::find(want, seen, now, &mut plan);
         if seen.body.declared.is_some() {
             network::plan(want, seen, &mut plan);

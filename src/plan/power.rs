@@ -12,7 +12,7 @@ use super::record::Record;
 use super::{Plan, Step, Wait, consent, network, rollout};
 use crate::limits;
 use crate::model::binding::{Mode, Plane, RunState};
-use crate::model::body::{Evidence, Found, OffIntent, Phase, Sent};
+use crate::model::body::{Evidence, OffIntent, Phase, Sent};
 use crate::model::fact::{BootDevice, Power, Tick};
 use crate::model::op::{Device, Off, Op};
 use crate::model::{Name, Reason};
@@ -258,8 +258,6 @@ pub(crate) fn start(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan)
         }
         // A store that went backwards knows nothing of what began elsewhere since.
         (Some(Phase::Armed), Power::Off) if !fence::is_alone(holder, seen, now, plan) => {}
-        // What a person declared to run may run still: one answer alone may be a BMC's that restarts.
-        (Some(Phase::Armed), Power::Off) if seen.body.found == Found::Adopted => until_seen_off(want, seen, now, plan),
         // The new content is answered once it is certain that nothing runs.
         (Some(Phase::Armed), Power::Off) if fence::is_outdated(holder, seen) => until_seen_off(want, seen, now, plan),
         (Some(Phase::Armed), Power::Off) => switch_on(want, holder, seen, now, plan),

@@ -52,6 +52,8 @@ pub(super) struct Starts {
     fails: u32,
     other_nic: bool,
     mute: bool,
+    /// What says in this start that it is up does so no more.
+    silent: u64,
     shows_uuid: bool,
     /// How it reaches the controller.
     pub(super) answers: Option<Answers>,
@@ -206,6 +208,10 @@ impl Centre {
                 return None;
             }
             let run = token(&answer.script);
+            let image = self.judge(|judge, _| judge.body(server).evidence.get(persona).and_then(|e| e.snapshot.image.clone()));
+            if let Some(why) = image.and_then(|image| shared.images.here(&image).lacks) {
+                self.judge(|judge, _| judge.told_without_image(server, persona, &why));
+            }
             self.judge(|judge, now| {
                 judge.answering(host, server, now);
                 judge.is_told_to_start(server, persona, run.as_ref().map(|told| (&told.server, nonce(&told.token))));
@@ -322,8 +328,15 @@ impl Centre {
         Some(lost)
     }
 
-    pub(super) fn is_mute(&self, server: &Name) -> bool {
-        self.state().machines.get(server).is_none_or(|machine| machine.starts.mute)
+    /// Its agent ends, and nothing else of what runs.
+    pub fn agent_dies(&self, server: &Name) {
+        if let Some(machine) = self.state().machines.get_mut(server) {
+            machine.starts.silent = machine.start;
+        }
+    }
+
+    pub(super) fn is_silent(&self, server: &Name, start: u64) -> bool {
+        self.state().machines.get(server).is_none_or(|machine| machine.starts.mute || (start > 0 && machine.starts.silent == start))
     }
 
     pub(super) fn is_answer_lost(&self, server: &Name) -> bool {

@@ -79,7 +79,7 @@ impl Centre {
     pub(super) async fn stays_up(self: Arc<Self>, server: Name, start: u64, agent: Agent, answers: Answers) {
         loop {
             sleep(Duration::from_secs(ALIVE_EVERY_S)).await;
-            if !self.is_up(&server, start) || self.is_mute(&server) {
+            if !self.is_up(&server, start) || self.is_silent(&server, start) {
                 return;
             }
             let said = async {

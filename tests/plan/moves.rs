@@ -125,6 +125,20 @@ fn a_body_that_is_left_is_not_cut_while_its_new_one_cannot_take_over() {
     assert_eq!((rack.runs("a"), rack.runs("b")), (None, Some("p")));
 }
 
+#[test]
+fn a_persona_stays_where_it_is_while_whoever_left_its_new_body_cannot_be_had_elsewhere() {
+    let mut rack = p_on_a();
+    rack.bind("y", "q", "b", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    rack.ops.clear();
+    let hold = rack.body("b").held_by.clone().unwrap();
+    rack.edit("y", |spec| spec.target.server = Some(name("c")));
+    rack.store(&name("b"), &Record::Release(hold));
+    rack.truth.get_mut("c").unwrap().silent = true;
+    stays_on_a(&mut rack, "bmc/c does not answer");
+    assert_eq!(rack.runs("b"), Some("q"));
+}
+
 /// One that was told nothing yet is as it was before it was left: a word for how it is switched off is none for whether.
 #[test]
 fn a_body_that_was_told_nothing_is_not_cut_by_a_word_for_the_hard_way() {

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::checkouts::Checkouts;
+use crate::images::Keeper;
 use crate::reckless::RecklessDevices;
 
 /// Who holds the lease, and until when.
@@ -82,13 +83,26 @@ pub struct Host {
     /// Where it has a directory of manifests.
     pub source: Option<(Checkouts, Arc<Backend>)>,
     pub back_at: Option<Instant>,
+    pub keeper: Keeper,
 }
 
 impl Host {
     pub fn new(number: Number, centre: &Arc<Centre>, store: Arc<TrialStore>, acting: &Acting, reach: Reach) -> Host {
         let records = Arc::new(Records::in_memory(store.clone()));
         let (centre, acting) = (Arc::clone(centre), acting.clone());
-        Host { number, store, reach, wired: None, records, centre, acting, process: None, source: None, back_at: None }
+        Host {
+            number,
+            store,
+            reach,
+            wired: None,
+            records,
+            centre,
+            acting,
+            process: None,
+            source: None,
+            back_at: None,
+            keeper: Keeper::default(),
+        }
     }
 
     fn devices(&mut self) -> Arc<dyn Devices> {
@@ -116,6 +130,7 @@ impl Host {
             records: Arc::clone(&self.records),
             devices: self.devices(),
             acting: self.acting.clone(),
+            keeper: self.keeper.clone(),
         };
         let (host, source, holds) = (self.number, self.source.clone(), self.acting.holds.subscribe());
         let lives = async move {
@@ -151,6 +166,7 @@ struct Process {
     records: Arc<Records>,
     devices: Arc<dyn Devices>,
     acting: Acting,
+    keeper: Keeper,
 }
 
 impl Process {
@@ -210,6 +226,7 @@ impl Process {
                 ends = lease.remaining().is_zero();
                 continue;
             };
+            let (images, to_controller) = (boot.clone(), messages.clone());
             self.acting.begins(self.host, lease, messages, boot);
             tokio::select! {
                 biased;
@@ -218,6 +235,7 @@ impl Process {
                     ends = true;
                 }
                 () = controller.run(inbox, inbound, watch) => {}
+                never = self.keeper.keep(images, to_controller) => match never {},
             }
             self.acting.ends(self.host);
             *remembered = controller.close().await;

@@ -303,6 +303,8 @@ impl Operators {
             }
             Act::Approve(n) => self.approve(*n).await,
             Act::Retry(n) => self.retry(*n).await,
+            Act::AgentDies(n) => self.centre.agent_dies(&server(*n)),
+            Act::Import => drop(self.import().await),
             Act::Revise { back } => self.revise(*back).await,
             Act::Rollout(rolls) => self.roll(*rolls).await,
             other if self.of_starts(other) || self.names_and_words(other).await || self.of_many(other).await => {}

@@ -64,6 +64,12 @@ pub enum Act {
     BmcWeather(usize, Weather),
     SwitchWeather(usize, Weather),
     SwitchReboot(usize, Duration),
+    /// The agent of what runs there ends.
+    AgentDies(usize),
+    /// What is named comes, as far as it is not there.
+    Import,
+    /// A process has not all files of its images for a time.
+    ImagesMissing(usize, Duration),
     SwitchFaults(usize, Faults),
     Store(StoreLuck),
     /// For so long it takes no writes.
@@ -295,6 +301,8 @@ pub struct Plan {
     pub agents: Vec<bool>,
     /// Of each persona: whether it has an address of its own.
     pub fixed: Vec<bool>,
+    /// The root of the persona that has a rollout is an image.
+    pub imaged: bool,
 }
 
 /// Servers that share two switches.
@@ -341,6 +349,7 @@ impl Plan {
             boots: false,
             agents: Vec::new(),
             fixed: Vec::new(),
+            imaged: false,
         };
         let kinds: Vec<u32> = (0..KINDS).filter(|_| rng.random_bool(0.3)).collect();
         let number = rng.random_range(8..=40);
@@ -355,6 +364,7 @@ impl Plan {
         plan.starts(&mut StdRng::seed_from_u64(seed.wrapping_mul(0xaf25_1af3_b0f0_25b5)));
         plan.rollouts(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x1b87_3593_cc9e_2d51)));
         plan.once(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x6c62_272e_07bb_0142)));
+        plan.images(&mut StdRng::seed_from_u64(seed.wrapping_mul(0x85eb_ca6b_27d4_eb2f)));
         plan
     }
 
@@ -401,6 +411,7 @@ impl Plan {
             boots: false,
             agents: vec![false; 2],
             fixed: vec![false; 2],
+            imaged: false,
         }
     }
 
@@ -602,12 +613,13 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "world of seed {}: {} controllers, {} drivers, {}, rolled {:?}, booted {}, saying hello {:?}, with addresses {:?}, exclusive {:?}, on disks {:?}, bindings on servers {:?}, grace {:?}",
+            "world of seed {}: {} controllers, {} drivers, {}, rolled {:?}{}, booted {}, saying hello {:?}, with addresses {:?}, exclusive {:?}, on disks {:?}, bindings on servers {:?}, grace {:?}",
             self.seed,
             self.controllers,
             if self.wired { "real" } else { "virtual" },
             if self.sourced { "from a directory" } else { "by apply" },
             self.rolled,
+            if self.imaged { " by images" } else { "" },
             if self.boots { "over networks" } else { "by others" },
             self.agents,
             self.fixed,

@@ -53,7 +53,13 @@ impl Operators {
         if self.plan.rolled.as_ref().is_none_or(|(persona, _)| *persona != n) || spec["root"].get("disk").is_some() {
             return;
         }
-        spec["root"]["revision"] = json!(format!("r{}", self.revisions.1));
+        match self.plan.imaged {
+            true => {
+                spec["root"] = self.image_root();
+                drop(spec.as_object_mut().and_then(|spec| spec.remove("kernel")));
+            }
+            false => spec["root"]["revision"] = json!(format!("r{}", self.revisions.1)),
+        }
         if let Some(Rolls { most, pause_after }) = self.rolls {
             spec["rollout"] = json!({ "maxUnavailable": most });
             pause_after.into_iter().for_each(|n| spec["rollout"]["pauseAfter"] = json!(n));
@@ -72,6 +78,10 @@ impl Operators {
         let before = self.revisions;
         self.fresh += 1;
         self.revisions = if back { (before.1, before.0) } else { (before.1, self.fresh + 1) };
+        // Else it comes later than its name.
+        if self.fresh.is_multiple_of(2) {
+            self.import().await;
+        }
         if !self.put_rolled().await {
             self.revisions = before;
         }

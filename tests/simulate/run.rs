@@ -213,6 +213,7 @@ impl Site {
             host.store.set_luck(StoreLuck::default());
             host.store.set_full(Full::default());
             self.leases.cut_off(host.number, false);
+            host.keeper.heal();
         }
     }
 
@@ -313,6 +314,7 @@ impl Site {
                 self.write(&entry.key, Some(body.to_string().into_bytes())).await;
             }
             Act::ClockJumps(seconds) => embody::testing::telemetry::jump(*seconds),
+            Act::ImagesMissing(host, takes) => self.hosts[*host].keeper.miss(*takes),
             // What a directory holds that was changed while its process was down is an edit: nobody can tell it from an older checkout.
             Act::Pull(host) if self.hosts[*host].back_at.is_some() => {}
             Act::DeleteRecord(n) => self.write(&keys::body(&server(*n)), None).await,

@@ -15,7 +15,7 @@ use crate::people::listed;
 impl Operators {
     /// What a diligent person does about what the status says. How much that was.
     pub async fn tend(&mut self) -> usize {
-        let mut done = self.tend_site().await;
+        let mut done = self.tend_site().await + self.import().await;
         let mut silent = Vec::new();
         for n in self.desired.keys() {
             let Ok(object) = self.backend.read(Kind::Binding, &format!("b{n}")).await else { continue };

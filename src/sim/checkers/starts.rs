@@ -54,6 +54,14 @@ impl Judge {
     }
 
     /// What runs on a machine says hello with the token of the script that started it.
+    /// A machine is told to start from an image of which the process that tells it lacks something.
+    pub fn told_without_image(&mut self, server: &Name, persona: &Name, why: &str) {
+        self.violated(
+            &[server, persona],
+            format!("invariant 6: {server} is told to start persona {persona}, of whose image something is missing: {why}"),
+        );
+    }
+
     pub fn says_hello(&mut self, server: &Name, nonce: &str) {
         self.starts.said.insert((server.clone(), nonce.to_owned()));
     }

@@ -86,8 +86,13 @@ impl Judge {
             (Some(key), Some(held)) if held.key == *key => {}
             // It ended while nothing could be stored, which is stored next.
             (Some(key), None) if self.bodies.get(server).is_some_and(|before| before.held.as_ref() == Some(key)) => {}
-            (Some(key), None) if self.stops.past.get(server).is_some_and(|past| past.key == *key && past.wanted != wanted) => {}
-            (Some(key), _) => drop(self.stops.held.insert(server.clone(), Hold { since: now, wanted, key: key.clone() })),
+            (Some(key), _) => {
+                // One that is merged back is about what was desired when it was made.
+                let past = self.stops.past.get(server).filter(|past| past.key == *key);
+                let wanted = past.map_or(wanted, |past| past.wanted.clone());
+                self.stops.held.insert(server.clone(), Hold { since: now, wanted, key: key.clone() });
+                self.holds_are_of_now();
+            }
             // It may be over, or not: what then leaves will show.
             (None, _) => {}
         }
@@ -121,7 +126,8 @@ impl Judge {
 
     /// A person had a hand in it: what was held may be gone.
     pub(super) fn hold_is_over(&mut self, server: &Name) {
-        self.stops.held.remove(server);
+        let past = self.stops.held.remove(server);
+        self.stops.past.extend(past.map(|past| (server.clone(), past)));
     }
 
     /// Something else is desired of bodies: of one that runs, that is for the controller to hold anew; one that is off stays held, unless that is what it
