@@ -133,6 +133,10 @@ impl Shape {
         }
         let meant = did_you_mean(key, properties.keys().map(String::as_str));
         let hint = match meant {
+            // To YAML 1.1, that of kubectl, the key `on` is `true`.
+            _ if matches!(key, "on" | "true") && properties.contains_key("interface") => {
+                "its name is `interface`: `on` is a boolean to many YAML tools".to_owned()
+            }
             Some(meant) => format!("did you mean `{meant}`?"),
             None if self.kind == Kind::Secret && path.len() == 1 => {
                 "a Secret has `stringData` or `from` beside `metadata`, and its values under them".to_owned()

@@ -1,6 +1,6 @@
 //! Which server NIC (or bond) each of a persona's NICs is on. One pure function, for lint, the planner and status alike.
 //!
-//! Rules, in this order: the binding's `on`; the persona's boot NIC on the server's boot NIC; equal names; one left on each side.
+//! Rules, in this order: the binding's `interface`; the persona's boot NIC on the server's boot NIC; equal names; one left on each side.
 //! Anything else is an error. Invariant: the order of a list never decides (`the_order_of_lists_never_decides`). A member of a bond
 //! is not matched by itself: the bond is.
 
@@ -41,13 +41,17 @@ impl WiringError {
             WiringError::NoPersonaNic { known, .. } => format!("the persona has {}", list(known)),
             WiringError::NoServerNic { known, .. } if known.is_empty() => "the server has no NICs".to_owned(),
             WiringError::NoServerNic { known, .. } => format!("the server has {}", list(known)),
-            WiringError::BondMember { nic, bond, .. } => format!("write `{{ name: {nic}, on: {bond} }}`: VLANs go to the aggregation"),
+            WiringError::BondMember { nic, bond, .. } => {
+                format!("write `{{ name: {nic}, interface: {bond} }}`: VLANs go to the aggregation")
+            }
             WiringError::NamedTwice { nic } => format!("keep one entry for `{nic}` in the binding's `nics`"),
-            WiringError::OneForTwo { second, .. } => format!("give `{second}` another `on`"),
-            WiringError::BootTaken { nic, .. } => format!("name a place for `{nic}` as well: `nics: [ {{ name: {nic}, on: ... }} ]`"),
+            WiringError::OneForTwo { second, .. } => format!("give `{second}` another `interface`"),
+            WiringError::BootTaken { nic, .. } => {
+                format!("name a place for `{nic}` as well: `nics: [ {{ name: {nic}, interface: ... }} ]`")
+            }
             WiringError::TooFew { .. } => "choose a server with more NICs, or declare those that it has".to_owned(),
             WiringError::Ambiguous { left, free } => match (left.first(), free.first()) {
-                (Some(nic), Some(on)) => format!("name them in the binding: `nics: [ {{ name: {nic}, on: {on} }} ]`"),
+                (Some(nic), Some(on)) => format!("name them in the binding: `nics: [ {{ name: {nic}, interface: {on} }} ]`"),
                 _ => "name them in the binding's `nics`".to_owned(),
             },
         }
@@ -111,7 +115,7 @@ fn named_by_binding(
         if !seen.insert(nic) {
             return Err(WiringError::NamedTwice { nic: nic.clone() });
         }
-        let Some(on) = &entry.on else { continue };
+        let Some(on) = &entry.interface else { continue };
         if let Some(bond) = bond_of.get(on) {
             return Err(WiringError::BondMember { nic: nic.clone(), on: on.clone(), bond: (*bond).clone() });
         }
@@ -175,7 +179,7 @@ mod tests {
         let san_front = persona(json!([{ "name": "san", "boot": true }, { "name": "front" }]));
         assert_eq!(matched(&two, &san_front, json!([])), pairs(&[("front", "nic2"), ("san", "nic1")]));
         assert!(matches!(matched(&three, &san_front, json!([])), Err(WiringError::Ambiguous { .. })));
-        let on3 = json!([{ "name": "front", "on": "nic3" }]);
+        let on3 = json!([{ "name": "front", "interface": "nic3" }]);
         assert_eq!(matched(&three, &san_front, on3), pairs(&[("front", "nic3"), ("san", "nic1")]));
         let swapped = persona(json!([{ "name": "nic2", "boot": true }, { "name": "nic1" }]));
         assert_eq!(matched(&two, &swapped, json!([])), pairs(&[("nic1", "nic2"), ("nic2", "nic1")]));
@@ -189,7 +193,7 @@ mod tests {
         let bonded = server(nics, json!([{ "name": "bond0", "members": ["nic2", "nic3"], "attach": [] }]));
         let san_front = persona(json!([{ "name": "san", "boot": true }, { "name": "front" }]));
         assert_eq!(matched(&bonded, &san_front, json!([])), pairs(&[("front", "bond0"), ("san", "nic1")]));
-        let member = matched(&bonded, &san_front, json!([{ "name": "front", "on": "nic2" }]));
+        let member = matched(&bonded, &san_front, json!([{ "name": "front", "interface": "nic2" }]));
         assert!(matches!(member, Err(WiringError::BondMember { .. })), "{member:?}");
     }
 
@@ -199,10 +203,13 @@ mod tests {
         let p = persona(json!([{ "name": "san", "boot": true }, { "name": "front" }]));
         let err = |on| matched(&two, &p, on).unwrap_err();
         assert!(matches!(err(json!([{ "name": "x" }])), WiringError::NoPersonaNic { .. }));
-        assert!(matches!(err(json!([{ "name": "san", "on": "nic9" }])), WiringError::NoServerNic { .. }));
+        assert!(matches!(err(json!([{ "name": "san", "interface": "nic9" }])), WiringError::NoServerNic { .. }));
         assert!(matches!(err(json!([{ "name": "san" }, { "name": "san" }])), WiringError::NamedTwice { .. }));
-        assert!(matches!(err(json!([{ "name": "front", "on": "nic1" }])), WiringError::BootTaken { .. }));
-        assert!(matches!(err(json!([{ "name": "san", "on": "nic1" }, { "name": "front", "on": "nic1" }])), WiringError::OneForTwo { .. }));
+        assert!(matches!(err(json!([{ "name": "front", "interface": "nic1" }])), WiringError::BootTaken { .. }));
+        assert!(matches!(
+            err(json!([{ "name": "san", "interface": "nic1" }, { "name": "front", "interface": "nic1" }])),
+            WiringError::OneForTwo { .. }
+        ));
         let many = persona(json!([{ "name": "a" }, { "name": "b" }, { "name": "c" }]));
         let few = matched(&two, &many, json!([])).unwrap_err();
         assert_eq!(few.to_string(), "no place is certain for the persona's `a`, `b`, `c`: the server has `nic1`, `nic2` left");

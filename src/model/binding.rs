@@ -145,7 +145,7 @@ pub struct BindingNic {
     pub name: Name,
     /// The server's NIC or bond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on: Option<Name>,
+    pub interface: Option<Name>,
     /// Its address here, with the prefix length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "cidr"))]
