@@ -4,6 +4,7 @@ mod small;
 
 use std::time::Duration;
 
+use embody::testing::control::controller::Message;
 use embody::testing::control::operator::{Control, Declaring};
 use embody::testing::model::fact::{Power, Tick};
 use embody::testing::model::{Kind as ObjectKind, Object};
@@ -274,6 +275,35 @@ async fn a_start_that_takes_too_long_is_begun_anew_so_often() {
         assert!(why.contains("[NoHello") && why.contains("nothing in it has said hello"), "{why}");
         assert!(!site.is_ready().await);
     }
+}
+
+/// What is up says what its hello waits for; that is told while it is said.
+#[tokio::test(start_paused = true)]
+async fn what_is_up_and_not_ready_says_what_for() {
+    let site = Small::that_says_hello().await;
+    site.centre.never_says_hello(&name("s"));
+    let spec = json!({ "persona": "p", "target": { "server": "s" }, "correct": "enforce", "boot": { "deadline": "5m" } });
+    let binding = json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Binding", "metadata": { "name": "b" }, "spec": spec });
+    site.apply(vec![Object::from_json(binding).unwrap()]).await;
+    sleep(Duration::from_secs(120)).await;
+    let says = async |what: &str| {
+        let message = Message::WaitsFor { server: name("s"), what: what.to_owned() };
+        site.to_controller.borrow().clone().unwrap().send(message).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        site.words.why(ObjectKind::Binding, &name("b")).await.unwrap()
+    };
+    let why = says("nginx.service is failed").await;
+    assert!(why.contains("is up, and is not ready yet: nginx.service is failed"), "{why}");
+    sleep(MINUTES).await;
+    let why = says("http://127.0.0.1/ answers 503, expected 200 to 399").await;
+    assert!(
+        why.contains("and is not ready: http://127.0.0.1/ answers 503") && why.contains("[NoHello") && !why.contains("its console"),
+        "{why}"
+    );
+    // It is heard no more.
+    sleep(MINUTES).await;
+    let why = site.words.why(ObjectKind::Binding, &name("b")).await.unwrap();
+    assert!(why.contains("nothing in it has said hello: see its console"), "{why}");
 }
 
 /// It ran for long, began anew by itself and does not come up: each start that it is given is one of those that its binding counts, however short the

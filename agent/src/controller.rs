@@ -59,6 +59,14 @@ impl Run {
         self.tell("failed", &words, "text/plain; charset=utf-8", Some(FAILED_WITHIN));
     }
 
+    /// What its hello waits for, once: it is told again later anyway.
+    pub fn waits(&self, words: &str) {
+        let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS).collect();
+        if let Ok(url) = self.url("waits") {
+            let _heard = once(&url, "waits", &words, "text/plain; charset=utf-8");
+        }
+    }
+
     /// Until it is heard, or is of no use any more.
     pub fn hello(&self, facts: &str) -> Said {
         self.tell("hello", facts, "application/json", None)

@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         say("the system's init is not run: hello is not said");
         return ExitCode::FAILURE;
     }
-    wait_for(&facts.ready);
+    wait_for(&facts.ready, facts.run.as_deref().map(Run::new).as_ref());
     let secret = facts.secret.clone().unwrap_or_default();
     let said = run.hello(&serde_json::to_string(&hello(facts)).unwrap_or_default());
     say(&format!("hello: {said:?}"));
@@ -82,20 +82,38 @@ fn hello(facts: Facts) -> Hello {
     }
 }
 
-/// What the persona says is ready besides the system. How long that may take is the controller's to say.
-fn wait_for(ready: &Ready) {
-    let is_active = |unit: &String| {
-        let asked = Command::new("systemctl").args(["is-active", "--quiet", unit]).stdin(Stdio::null()).stderr(Stdio::null()).status();
-        asked.is_ok_and(|status| status.success())
-    };
-    let answers = |url: &String| Url::parse(url).and_then(|url| http::status(&url)).is_ok_and(|status| (200..400).contains(&status));
-    let mut told = false;
-    while !(ready.unit.iter().all(is_active) && ready.http.iter().all(answers)) {
-        if !told {
-            say(&format!("hello is said once it is ready: {ready:?}"));
-            told = true;
+/// What the persona says is ready besides the system. How long that may take is the controller's to say, which is told what is waited for.
+fn wait_for(ready: &Ready, plainly: Option<&Run>) {
+    let mut told: Option<(Instant, String)> = None;
+    loop {
+        let Some(what) = ready.unit.as_deref().and_then(not_active).or_else(|| ready.http.as_deref().and_then(no_answer)) else { return };
+        if told.as_ref().is_none_or(|(at, before)| *before != what || at.elapsed() >= ALIVE_EVERY) {
+            if told.as_ref().is_none_or(|(_, before)| *before != what) {
+                say(&format!("hello is said once it is ready: {what}"));
+            }
+            plainly.into_iter().for_each(|run| run.waits(&what));
+            told = Some((Instant::now(), what));
         }
         sleep(LOOK_EVERY);
+    }
+}
+
+/// What systemd says of a unit that is not active: inactive, activating, failed.
+fn not_active(unit: &str) -> Option<String> {
+    let asked = Command::new("systemctl").args(["is-active", unit]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    match asked {
+        Ok(answer) if answer.status.success() => None,
+        Ok(answer) => Some(format!("{unit} is {}", String::from_utf8_lossy(&answer.stdout).trim())),
+        Err(error) => Some(format!("{unit}: systemctl: {error}")),
+    }
+}
+
+fn no_answer(url: &str) -> Option<String> {
+    match Url::parse(url).map(|of| http::status(&of)) {
+        Ok(Ok(status)) if (200..400).contains(&status) => None,
+        Ok(Ok(status)) => Some(format!("{url} answers {status}, expected 200 to 399")),
+        Ok(Err(error)) => Some(format!("{url}: {}", chain(&error))),
+        Err(error) => Some(format!("{url}: {}", chain(&error))),
     }
 }
 

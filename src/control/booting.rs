@@ -333,6 +333,16 @@ impl Controller {
         self.wake(server);
     }
 
+    /// What runs there says that it is up, and what its hello waits for.
+    pub(super) fn waits_for(&mut self, server: &Name, what: String) {
+        let now = self.clock.now();
+        let before = self.cache.memory_of(server).waits_for.replace((now, what));
+        let is = &self.cache.memory_of(server).waits_for;
+        if before.as_ref().map(|(_, what)| what) != is.as_ref().map(|(_, what)| what) {
+            self.wake(server);
+        }
+    }
+
     /// Whatever it was answered: it is not off.
     pub(super) fn asked(&mut self, server: &Name) {
         let now = self.clock.now();

@@ -106,6 +106,11 @@ pub enum Message {
         server: Name,
         what: Option<String>,
     },
+    /// What is up on a server, and is not ready, says what it waits for.
+    WaitsFor {
+        server: Name,
+        what: String,
+    },
     /// An image is here whole now, or lacks something.
     Images,
 }
@@ -444,6 +449,7 @@ impl Controller {
                 let _ = reply.send(given);
             }
             Message::StartFailed { server, what } => self.start_failed(&server, what),
+            Message::WaitsFor { server, what } => self.waits_for(&server, what),
             Message::Images => self.images_changed(),
             Message::BootEvent { server, reason, message } => {
                 self.status.event("Warning", &format!("Server/{server}"), reason, &message);

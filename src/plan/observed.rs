@@ -125,6 +125,8 @@ pub struct Memory {
     pub begun_anew: Vec<Tick>,
     /// What its script or its initrd said that failed, and when last.
     pub failed: Option<(Tick, String)>,
+    /// What is up there said that its hello waits for, and when last.
+    pub waits_for: Option<(Tick, String)>,
     /// It asked what to boot, and was told to wait, whatever for.
     pub was_parked: bool,
     /// It was parked then, although something is to run there: when, and why.

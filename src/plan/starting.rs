@@ -148,21 +148,26 @@ pub(crate) fn plan(want: &Desired, seen: &Observed, now: Tick, plan: &mut Plan) 
     let asked = seen.memory.boot_asked_at.filter(|at| *at >= since);
     let deadline = holder.boot.deadline.0;
     let firmware = firmware_within(seen).min(deadline);
-    let (by, reason, what) = match (&evidence.run, asked) {
-        (Some(_), _) => {
-            (deadline, Reason::NoHello, format!("has fetched the script of persona {persona}, and nothing in it has said hello"))
-        }
-        (None, Some(_)) => (firmware, Reason::NoBootRequest, "has asked for an address, and has fetched no boot script".to_owned()),
-        (None, None) => (firmware, Reason::NoBootRequest, "has not asked for an address or what to boot".to_owned()),
-    };
+    let waits_for = seen.memory.waits_for.as_ref().filter(|(at, _)| *at >= since && now.since(*at) < limits::AGENT_HEARD_WITHIN);
+    let (by, reason) = if evidence.run.is_some() { (deadline, Reason::NoHello) } else { (firmware, Reason::NoBootRequest) };
     let until = since.plus(by);
+    let yet = if now < until { " yet" } else { "" };
+    let what = match (&evidence.run, asked, waits_for) {
+        (Some(_), _, Some((_, what))) => format!("has fetched the script of persona {persona}, is up, and is not ready{yet}: {what}"),
+        (Some(_), _, None) => format!("has fetched the script of persona {persona}, and nothing in it has said hello{yet}"),
+        (None, Some(_), _) => format!("has asked for an address, and has fetched no boot script{yet}"),
+        (None, None, _) => format!("has not asked for an address or what to boot{yet}"),
+    };
     let age = seconds(now.since(since));
     if now < until {
-        plan.wait(Reason::Starting, format!("server {server} was started {age} ago, and {what} yet"));
+        plan.wait(Reason::Starting, format!("server {server} was started {age} ago, and {what}"));
         plan.wake(until);
         return;
     }
-    let look = "see its console, its boot order, the network of its boot NIC, and `embody why server";
+    let look = match waits_for {
+        Some(_) => "see that system, and `embody why server",
+        None => "see its console, its boot order, the network of its boot NIC, and `embody why server",
+    };
     let bond = holder.boot_bond.as_ref().filter(|_| reason == Reason::NoBootRequest).map(|bond| {
         format!("; its boot NIC is a member of {bond}: firmware speaks no LACP, so the aggregation needs its fallback to single ports")
     });

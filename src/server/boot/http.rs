@@ -114,6 +114,7 @@ fn router(desk: Desk) -> Router {
         .route("/boot/{mac}", get(script))
         .route("/run/{server}/{token}/failed/{what}", get(failed))
         .route("/run/{server}/{token}/failed", post(failed_in_words))
+        .route("/run/{server}/{token}/waits", post(waits_for))
         .route("/run/{server}/{token}/stage/{name}", post(stage))
         .route("/run/{server}/{token}/hello", post(hello))
         .route("/run/{server}/{token}/nocloud/{what}", get(nocloud::told).with_state(http.desk.clone()))
@@ -339,6 +340,19 @@ async fn fetched(State(http): State<Http>, request: Request, next: Next) -> Resp
 }
 
 impl Http {
+    /// What the last start of a server says in plain words, for people.
+    fn is_told(&self, server: &str, token: &str, body: &Bytes, then: impl FnOnce(&Name, String)) -> Response {
+        if self.desk.view().is_none_or(|(view, _)| view.key.is_none()) {
+            return later();
+        }
+        let Some((server, _)) = self.desk.run_of(server, token).filter(|(server, token)| self.is_last(server, token)) else {
+            return GONE.into_response();
+        };
+        let words: String = String::from_utf8_lossy(body).chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        then(&server, words.trim().to_owned());
+        StatusCode::NO_CONTENT.into_response()
+    }
+
     /// Something that its script names is not there.
     fn misses_file(&self, server: &Name, path: &str) {
         if self.stage_of(server, path).is_some() {
@@ -388,15 +402,12 @@ async fn failed(State(http): State<Http>, Path((server, token, what)): Path<(Str
 
 /// What is in the initrd failed, and says how.
 async fn failed_in_words(State(http): State<Http>, Path((server, token)): Path<(String, String)>, body: Bytes) -> Response {
-    if http.desk.view().is_none_or(|(view, _)| view.key.is_none()) {
-        return later();
-    }
-    let Some((server, _)) = http.desk.run_of(&server, &token).filter(|(server, token)| http.is_last(server, token)) else {
-        return GONE.into_response();
-    };
-    let words: String = String::from_utf8_lossy(&body).chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    http.desk.failed(&server, format!("its initrd says: {}", words.trim()));
-    StatusCode::NO_CONTENT.into_response()
+    http.is_told(&server, &token, &body, |server, words| http.desk.failed(server, format!("its initrd says: {words}")))
+}
+
+/// What is up, and is not ready, says what it waits for.
+async fn waits_for(State(http): State<Http>, Path((server, token)): Path<(String, String)>, body: Bytes) -> Response {
+    http.is_told(&server, &token, &body, |server, what| http.desk.tell(Message::WaitsFor { server: server.clone(), what }))
 }
 
 async fn stage(State(http): State<Http>, Path((server, token, name)): Path<(String, String, String)>) -> Response {
