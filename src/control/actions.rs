@@ -25,10 +25,9 @@ use crate::model::image::{Image, ImageName};
 use crate::model::objects::server_switches;
 use crate::model::op::{Device, Disruption, Op};
 use crate::model::{Kind, Meta, Name, Object, Objects, Reason};
-use crate::plan::fence;
 use crate::plan::forecast::{self, Future};
 use crate::plan::observed::{Observed, Trouble};
-use crate::plan::power;
+use crate::plan::{fence, power, rollout};
 use crate::store::{Expect, Store, StoreError, Write, keys};
 use crate::telemetry::timestamp;
 
@@ -235,6 +234,7 @@ impl Controller {
         if is_change {
             self.foresee_hold(&objects, &future, &mut forecast);
         }
+        forecast.waits.extend(turns(&objects, &future));
         (forecast, future.steps.into_iter().map(|s| s.step.op).collect())
     }
 
@@ -568,6 +568,23 @@ fn pause_id(scope: &Scope) -> String {
             format!("labels.{hex}")
         }
     }
+}
+
+/// The waves show what each body goes through; of a rollout, how many of them do so at one time.
+fn turns(objects: &Objects, future: &Future) -> Vec<String> {
+    let mut all: BTreeMap<Name, usize> = BTreeMap::new();
+    for step in future.steps.iter().filter(|s| matches!(s.step.op, Op::PowerOff { .. })) {
+        let rolled = step.step.because.strip_prefix(rollout::BECAUSE).and_then(|rest| rest.split(':').next()?.parse().ok());
+        rolled.into_iter().for_each(|persona| *all.entry(persona).or_default() += 1);
+    }
+    let told = |(persona, bodies): (Name, usize)| {
+        let rollout = objects.personas.get(&persona).and_then(|held| held.spec.rollout).unwrap_or_default();
+        let running = objects.running_of(&persona);
+        let most = rollout.max_unavailable.of(running).max(1);
+        let pause = rollout.pause_after.map_or(String::new(), |after| format!(", and it pauses after {after}"));
+        format!("the rollout of persona {persona} restarts {bodies} in turns: {most} of {running} may be unavailable{pause}")
+    };
+    all.into_iter().map(told).collect()
 }
 
 /// A forecast as people read it.

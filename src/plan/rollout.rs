@@ -89,6 +89,9 @@ fn why_nothing_after(holder: &Holder, seen: &Observed) -> Option<String> {
     fence::why_not_once(holder, seen)
 }
 
+/// Before the name of the persona.
+pub(crate) const BECAUSE: &str = "the rollout of persona ";
+
 pub(crate) fn because(holder: &Holder, seen: &Observed) -> String {
     let named = |snapshot: &Snapshot| match (&snapshot.root.image, &snapshot.root.revision) {
         (Some(image), _) => image.name.to_string(),
@@ -98,7 +101,7 @@ pub(crate) fn because(holder: &Holder, seen: &Observed) -> String {
     let was = old(holder, seen).map(|evidence| named(&evidence.snapshot)).unwrap_or_default();
     let is = named(&holder.snapshot);
     let (was, is) = if was == is { (format!("another content of {was}"), is) } else { (was, is) };
-    format!("the rollout of persona {}: it was started with {was}, and is to run {is}", holder.persona)
+    format!("{BECAUSE}{}: it was started with {was}, and is to run {is}", holder.persona)
 }
 
 /// Of one that runs and is not restarted now: why.

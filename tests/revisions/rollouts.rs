@@ -353,6 +353,15 @@ async fn a_rollout_that_comes_after_the_revision_counts_as_a_change() {
     assert!(site.told("b").await.contains("[Held"), "{}", site.told("b").await);
 }
 
+/// A forecast shows what each body goes through, and says how many of them do so at one time.
+#[tokio::test(start_paused = true)]
+async fn a_forecast_says_that_a_rollout_goes_in_turns() {
+    let site = Small::rolls(&json!({})).await;
+    let foreseen = site.words.forecast(vec![persona("web:2", &json!({ "maxUnavailable": 2, "pauseAfter": 1 }))]).await;
+    let said = "the rollout of persona p restarts 3 in turns: 2 of 3 may be unavailable, and it pauses after 1";
+    assert!(foreseen.power_offs == 3 && foreseen.waits.iter().any(|wait| wait == said), "{foreseen:?}");
+}
+
 /// Whatever it is that takes a body down: it counts before anything has left for it.
 #[tokio::test(start_paused = true)]
 async fn what_a_person_restarts_at_the_same_moment_counts() {

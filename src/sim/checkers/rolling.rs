@@ -12,6 +12,7 @@ use crate::model::binding::RunState;
 use crate::model::fact::{Power, Tick};
 use crate::model::op::Op;
 use crate::model::persona::Agent;
+use crate::plan::rollout;
 
 #[derive(Default)]
 pub(super) struct Rolling {
@@ -43,8 +44,7 @@ impl Judge {
     pub(super) fn rolls(&mut self, departure: &Departure<'_>) {
         let Departure { op: Op::PowerOff { .. }, server, now, on: true, .. } = departure else { return };
         let because = self.body(server).off.map(|intent| intent.because).unwrap_or_default();
-        let Some(persona) = because.strip_prefix("the rollout of persona ").and_then(|rest| rest.split(':').next()?.parse::<Name>().ok())
-        else {
+        let Some(persona) = because.strip_prefix(rollout::BECAUSE).and_then(|rest| rest.split(':').next()?.parse::<Name>().ok()) else {
             return;
         };
         self.rolling.offs += 1;
