@@ -79,7 +79,7 @@
 //!     is deleted within the Policy's limits, or by a person's word. What others refer to, and a server with standing evidence, is not deleted.
 //!     (`tests/api.rs`, `tests/directory.rs`, `tests/rack.rs`)
 //! 14. A store that went backwards, or whose objects do not read, stops every write to devices until a person says what is so.
-//!     (`store::records`, `control::records`; `tests/store/backwards.rs`)
+//!     (`store::records`, `control::{records, backwards}`; `tests/store/backwards.rs`, `tests/records.rs`)
 //! 15. The work for one event does not grow with the fleet: whoever waits is woken by what it waits for. What is bounded has its bound in `limits`,
 //!     with its reason, or beside the protocol that sets it. (`benches/fleet.rs`)
 //! 16. What came up is known by what it did: a start is recorded before its script is told, a hello counts for the body and the start whose token it

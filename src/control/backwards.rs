@@ -2,7 +2,7 @@
 //! until a person takes the store as it is, and what this process knew is merged back.
 //!
 //! Leaves out: noticing that (`store::Records`), and records as such (`records`). Invariant: of what was known nothing is lost by what a store tells that
-//! went backwards. Shown by `tests/store.rs`, `tests/simulate.rs` and the test below.
+//! went backwards. Shown by `tests/records.rs`, `tests/simulate.rs` and the test below.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
-//! This controller's own records: taken from the store at the start of a term, written in numbered transactions, written again where somebody
-//! deletes them, and merged back where a person takes a store that went backwards.
+//! This controller's own records: taken from the store at the start of a term, written in numbered transactions, and written again where somebody
+//! deletes them.
 //!
-//! Leaves out: what records mean (`plan::record`). Invariants: while the store counts as gone backwards, or an object in it does not read,
+//! Leaves out: what records mean (`plan::record`), and how they are merged with those of a store that went backwards (`backwards`). Invariants: while the store counts as gone backwards, or an object in it does not read,
 //! nothing is recorded and nothing is sent; a record that does not read takes the safe meaning (a body may run anything, a pause is of everything, an
 //! identity is nobody's). Shown by `tests/store.rs` and `tests/simulate.rs`.
 
