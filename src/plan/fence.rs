@@ -315,6 +315,8 @@ pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<Re
     let mut asked: BTreeSet<Name> = BTreeSet::new();
     let mut ready = Ready { oldest: Tick(u64::MAX), devices: BTreeSet::new(), bodies: BTreeSet::new() };
     let mut moves: Vec<(Name, Name, Option<Observed>)> = vec![(binding.clone(), from.clone(), None)];
+    // Bodies that are left on the way, and those that must be.
+    let (mut left_all, mut in_the_way) = (BTreeSet::from([from.clone()]), Vec::new());
     while let Some((binding, left, leaves)) = moves.pop() {
         let again = !asked.insert(binding.clone());
         if again && left == *from {
@@ -328,12 +330,13 @@ pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<Re
             // It holds two bodies: a move of its own was changed before it was over.
             continue;
         }
-        can_take_over(&want, &seen, &binding, &left)?;
+        in_the_way.extend(can_take_over(&want, &seen, &binding, &left)?);
         rests_on(&mut ready, &want, &seen);
         if let Some(releaser) = want.releaser.as_ref().filter(|_| seen.body.release.is_some()) {
             // Whoever left it before must be able to switch it off, and does so only while it can be had elsewhere itself (`power::may_touch`).
             can_leave(releaser, &want.server, &seen, &seen)?;
             let before = seen.body.release.as_ref().filter(|_| !seen.is(Power::Off));
+            left_all.extend(before.map(|_| want.server.clone()));
             moves.extend(before.map(|hold| (hold.binding.clone(), want.server.clone(), None)));
         }
         let partner = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved) && !evidence::is_strange(&seen));
@@ -341,9 +344,13 @@ pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<Re
         if !(seen.is(Power::Off) && seen.body.evidence.is_empty()) {
             ready.bodies.insert(want.server.clone());
         }
+        left_all.insert(want.server.clone());
         moves.push((partner, want.server, Some(seen)));
     }
-    Ok(ready)
+    match in_the_way.into_iter().find(|(server, _)| !left_all.contains(server)) {
+        Some((_, why)) => Err(why),
+        None => Ok(ready),
+    }
 }
 
 /// The answers that a start there would follow from.
@@ -381,13 +388,13 @@ fn is_for_all(reason: Reason) -> bool {
     reason == Reason::BreakerOpen
 }
 
-/// Whether the holder, which comes from another body, could run here if that were off.
-fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -> Result<(), String> {
+/// Whether the holder, which comes from another body, could run here if that were off, and those that are named, each with why.
+fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -> Result<Vec<(Name, String)>, String> {
     let server = &want.server;
     let holder = want.holder.as_ref().filter(|h| h.authority.binding == *binding);
     let Some(holder) = holder else { return Err(format!("server {server} is not there, or is held by another binding")) };
     if holder.state == RunState::Stopped {
-        return Ok(());
+        return Ok(Vec::new());
     }
     if let Some(problem) = holder.problems.iter().chain(&want.port_problems).next() {
         return Err(problem.message.clone());
@@ -406,12 +413,18 @@ fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -
     if seen.unreadable || seen.body.anything || runs_by_mistake {
         return Err(format!("what server {server} runs is not known"));
     }
-    if let Some(other) = seen.elsewhere.iter().find(|other| other.server() != Some(from)) {
-        return Err(in_words(other, holder, None));
+    let mut in_the_way = Vec::new();
+    for other in seen.elsewhere.iter().filter(|other| other.server() != Some(from)) {
+        let why = in_words(other, holder, None);
+        match other.server() {
+            Some(server) => in_the_way.push((server.clone(), why)),
+            None => return Err(why),
+        }
     }
     consented(holder, want, seen)?;
     network::could_be_ready(&holder.ports, seen)?;
-    starts_here(holder, seen)
+    starts_here(holder, seen)?;
+    Ok(in_the_way)
 }
 
 /// The planes beside power: who only observes one of them, or has not approved it, would switch off and start nothing.

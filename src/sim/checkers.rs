@@ -24,6 +24,7 @@ use crate::model::binding::RunState;
 use crate::model::body::{Body, Found, Hold};
 use crate::model::claim::Claim;
 use crate::model::fact::{Power, Tick};
+use crate::model::image::ImageName;
 use crate::model::network::Role;
 use crate::model::objects::server_switches;
 use crate::model::op::Op;
@@ -98,6 +99,8 @@ pub struct Judge {
     approvals: BTreeMap<Name, Approval>,
     /// When a record last became unreadable: it fences everything.
     unreadable_at: Option<Tick>,
+    /// Those that there are: what names one that is not there desires something else once it comes.
+    images: BTreeSet<ImageName>,
     /// When the next start of a body began to wait for a word, after a store was accepted.
     unconfirmed_at: BTreeMap<Name, Tick>,
 }
@@ -227,6 +230,12 @@ impl Judge {
                 match approval.and_then(|v| serde_json::from_value(v.get("approval")?.clone()).ok()) {
                     Some(approval) => drop(self.approvals.insert(binding, approval)),
                     None => drop(self.approvals.remove(&binding)),
+                }
+            }
+            (Some(Key::Image(name)), value) => {
+                let changed = if value.is_some() { self.images.insert(name) } else { self.images.remove(&name) };
+                if changed {
+                    self.desired_changed(now);
                 }
             }
             (Some(Key::Pin(kind, name)), Some(value)) => {

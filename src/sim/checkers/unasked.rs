@@ -45,8 +45,9 @@ impl Judge {
             let words = bindings.map(|b| {
                 let persona = self.objects.personas.get(&b.spec.persona).map(|held| content(&held.spec.root, &held.spec.kernel));
                 let rolls = self.rolls_to(&b.spec.persona).unwrap_or_default();
-                let is = persona.unwrap_or_default();
-                format!("{} {} {:?} {} {is} {rolls}", b.meta.uid, b.spec.persona, b.spec.state, b.spec.restart)
+                let image = self.objects.personas.get(&b.spec.persona).and_then(|held| held.spec.root.image.as_ref());
+                let (is, known) = (persona.unwrap_or_default(), image.is_some_and(|image| self.images.contains(&image.name)));
+                format!("{} {} {:?} {} {is} {known} {rolls}", b.meta.uid, b.spec.persona, b.spec.state, b.spec.restart)
             });
             wanted.insert(server.clone(), words.collect());
         }
