@@ -620,3 +620,30 @@ fn a_binding_that_takes_the_place_of_another_finds_its_persona_running_and_leave
     assert_eq!((rack.runs("a"), rack.runs("b")), (None, Some("q")), "{plans:?}");
     assert!(rack.ops.iter().all(|(server, _)| server.as_str() == "a"), "{:?}", rack.ops);
 }
+
+/// Each moves to where the next one runs, and is to have the root of the one after that: all of them are left, and make way for each other.
+#[test]
+fn bodies_that_are_all_left_make_way_for_each_other() {
+    let mut rack = Rack::new(&["a", "b", "c"], &["p", "q", "r"], 3);
+    let roots = ["/p", "/q", "/r"];
+    for (n, persona) in ["p", "q", "r"].into_iter().enumerate() {
+        rack.put_directory(persona, &format!("net-{persona}"), roots[n]);
+    }
+    let all = [("x", "p", "a", "b"), ("y", "q", "b", "c"), ("z", "r", "c", "a")];
+    for (binding, persona, server, _) in all {
+        rack.bind(binding, persona, server, RunState::Running, Mode::Enforce);
+    }
+    rack.calm(20);
+    for (n, persona) in ["p", "q", "r"].into_iter().enumerate() {
+        rack.put_directory(persona, &format!("net-{persona}"), roots[(n + 2) % 3]);
+    }
+    for (binding, _, _, next) in all {
+        rack.edit(binding, |spec| spec.target.server = Some(name(next)));
+    }
+    for (_, _, server, _) in all {
+        let hold = rack.body(server).held_by.clone().unwrap();
+        rack.store(&name(server), &Record::Release(hold));
+    }
+    let (_, plans) = rack.calm(60);
+    assert_eq!((rack.runs("a"), rack.runs("b"), rack.runs("c")), (Some("r"), Some("p"), Some("q")), "{plans:?}");
+}
