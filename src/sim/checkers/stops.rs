@@ -191,7 +191,9 @@ impl Judge {
         let ready = self.stops.ready.get(server).filter(|(_, wanted)| *wanted == self.wanted(server));
         let times = self.stops.corrections.get(&(server.clone(), what, which.clone()));
         let counted = |at: &&Tick| ready.is_some_and(|(first, _)| *at >= first) && now.since(**at) + IN_FLIGHT < WITHIN;
-        let often = times.is_some_and(|times| times.iter().filter(counted).count() >= CORRECTIONS);
+        // What ends a switching-off that was begun corrects nothing more.
+        let goes_on = matches!(op, Op::PowerOff { .. }) && self.offs.began_at(server).is_some_and(|at| at < *now);
+        let often = !goes_on && times.is_some_and(|times| times.iter().filter(counted).count() >= CORRECTIONS);
         if often {
             self.violated(
                 &[server],
