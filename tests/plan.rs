@@ -23,6 +23,8 @@ mod once;
 mod rack;
 #[path = "plan/rollouts.rs"]
 mod rollouts;
+#[path = "plan/too_little.rs"]
+mod too_little;
 #[path = "plan/waits.rs"]
 mod waits;
 #[path = "plan/worlds.rs"]

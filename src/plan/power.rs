@@ -92,7 +92,8 @@ pub(crate) fn nothing_after(want: &Desired, seen: &Observed) -> Option<Wait> {
 
 /// A store that went backwards says nothing of what began since: a person says whether it starts again.
 pub(crate) fn unconfirmed_after(holder: &Holder, seen: &Observed) -> Option<Wait> {
-    let is_asked = seen.body.confirm_start && !seen.as_if_approved && seen.approval(&holder.authority).is_none();
+    let start = Op::PowerOn { server: holder.server.clone() };
+    let is_asked = seen.body.confirm_start && !seen.as_if_approved && !consent::is_approved(&holder.authority, &start, seen);
     is_asked.then(|| consent::unconfirmed(&holder.authority.binding))
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn retry(holder: &Holder, seen: &Observed) -> Option<String> {
 pub(crate) fn begins_anew(holder: &Holder, seen: &Observed, op: &Op) -> bool {
     match op {
         Op::PowerOff { .. } => retry(holder, seen).is_some() || seen.body.off.as_ref().is_some_and(|off| off.soft.tries > 0),
-        Op::PowerOn { .. } | Op::SetBoot { .. } => (1..=holder.boot.retries).contains(&seen.body.starts),
+        Op::PowerOn { .. } | Op::SetBoot { .. } => seen.is(Power::Off) && (1..=holder.boot.retries).contains(&seen.body.starts),
         Op::SetPort { .. } | Op::CreateVlan { .. } | Op::Save { .. } => false,
     }
 }

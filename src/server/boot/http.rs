@@ -407,7 +407,13 @@ async fn failed_in_words(State(http): State<Http>, Path((server, token)): Path<(
 
 /// What is up, and is not ready, says what it waits for.
 async fn waits_for(State(http): State<Http>, Path((server, token)): Path<(String, String)>, body: Bytes) -> Response {
-    http.is_told(&server, &token, &body, |server, what| http.desk.tell(Message::WaitsFor { server: server.clone(), what }))
+    // Whoever has the token may say it, again and again.
+    let is_due = |server: &Name| http.desk.timelines().is_news(server, "WaitsFor", limits::FAILED_TOLD_EVERY, Instant::now());
+    http.is_told(&server, &token, &body, |server, what| {
+        if is_due(server) {
+            http.desk.tell(Message::WaitsFor { server: server.clone(), what });
+        }
+    })
 }
 
 async fn stage(State(http): State<Http>, Path((server, token, name)): Path<(String, String, String)>) -> Response {
