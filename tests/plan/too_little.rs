@@ -51,12 +51,27 @@ fn what_needs_a_word_to_start_is_not_ended_before_it() {
         assert!(rack.ops.is_empty() && rack.runs("a") == Some("p"), "{:?}", rack.ops);
         assert!(plans[&name("a")].waits.iter().any(|w| w.reason == Reason::ApprovalNeeded), "{plans:?}");
     }
-    // It asks what to boot: neither is that word older than the question.
-    rack.seen.get_mut("a").unwrap().memory.was_parked(false, Tick(0));
-    assert!(!rack.plan(&name("a")).records.contains(&Record::Confirm));
     rack.approve("x");
     rack.calm(30);
     assert_eq!((rack.runs("a"), rack.body("a").restart_done), (Some("p"), 1), "{:?}", rack.ops);
+}
+
+/// Nor does such an approval say that it may start again, once it asks what to boot; one that is given then does.
+#[test]
+fn an_approval_of_something_else_confirms_no_start() {
+    let mut rack = Rack::new(&["a"], &["p"], 1);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    let seen = rack.seen.get_mut("a").unwrap();
+    seen.body.confirm_start = true;
+    seen.memory.was_parked(false, Tick(0));
+    let mut other = rack.approval("x", Vec::new()).unwrap();
+    other.ops = vec![Listed { op: Op::CreateVlan { switch: name("sw"), vlan: vlan(7) }, reached: true, done: true }];
+    rack.consent("x", &other);
+    let plan = rack.plan(&name("a"));
+    assert!(!plan.records.contains(&Record::Confirm) && plan.waits.iter().any(|w| w.reason == Reason::ApprovalNeeded), "{plan:?}");
+    rack.approve("x");
+    assert!(rack.plan(&name("a")).records.contains(&Record::Confirm));
 }
 
 /// A binding that moved on leaves a body alone that another one has still to release.
