@@ -655,3 +655,22 @@ async fn a_watch_that_ends_reloads_what_is_desired_and_forgets_nothing_else() {
     assert_eq!(site.status(ObjectKind::Server, "s").await["boundTo"], Value::Null);
     assert!(site.is_on(), "deleting touches nothing");
 }
+
+/// Whoever writes an older store back writes old statuses with it: what is so is said again.
+#[tokio::test(start_paused = true)]
+async fn a_status_that_somebody_else_wrote_is_said_anew() {
+    let site = Small::converged().await;
+    for (kind, key) in [
+        (ObjectKind::Switch, "objects/switches/tor-1"),
+        (ObjectKind::Server, "objects/servers/s"),
+        (ObjectKind::Binding, "objects/bindings/b"),
+    ] {
+        let entry = site.store.get(key).await.unwrap().unwrap();
+        let mut object: Value = serde_json::from_slice(&entry.value).unwrap();
+        object["status"]["conditions"] = json!([{ "type": "Ready", "status": "False", "reason": "Old", "message": "as it was once" }]);
+        site.overwrite(key, object.to_string().as_bytes()).await;
+        sleep(MINUTE).await;
+        let name = key.rsplit('/').next().unwrap();
+        assert!(!site.status(kind, name).await.to_string().contains("as it was once"), "{key}");
+    }
+}
