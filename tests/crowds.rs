@@ -3,6 +3,7 @@
 //! Leaves out: what is answered (`tests/api.rs`, `tests/rack/boot.rs`). Real sockets; no figure here depends on how fast the machine is, but
 //! for the time that a client would wait.
 
+mod free_port;
 mod site;
 
 use std::net::SocketAddr;
@@ -16,9 +17,10 @@ use embody::testing::control::controller::Message;
 use embody::testing::model::server::Loader;
 use embody::testing::server::{boot, listen};
 use embody::testing::store::LeaseEnd;
+use free_port::free_port;
 use site::Site;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -54,9 +56,7 @@ impl Drop for Boot {
 
 impl Boot {
     async fn start() -> Boot {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (to, asked) = mpsc::channel(64);
         let lease = LeaseEnd::never(BootClock::Kernel);
         let (holds, holding) = watch::channel(Some(Arc::clone(&lease)));

@@ -3,6 +3,8 @@
 //! The first two are independent of us, so that an error of ours cannot agree with itself. Leaves out real boards. A peer that is not
 //! installed is skipped, and said so; with EMBODY_REQUIRE_PEERS set it is a failure.
 
+mod free_port;
+
 #[path = "ipmi/deeds.rs"]
 mod deeds;
 #[path = "ipmi/lab.rs"]

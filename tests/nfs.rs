@@ -2,6 +2,8 @@
 //!
 //! Trees are in memory, their files in a directory. Leaves out: which path is which image (`tests/machines.rs`), and how fast it is (`benches/nfs.rs`).
 
+mod free_port;
+
 #[path = "nfs/client.rs"]
 mod client;
 #[path = "nfs/common.rs"]

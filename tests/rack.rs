@@ -5,6 +5,8 @@
 //! conformance (`tests/store.rs`). Invariant: nothing is asked of `embody` that a person could not ask, and nothing that it says about
 //! devices is believed.
 
+mod free_port;
+
 #[path = "rack/bmc.rs"]
 mod bmc;
 #[path = "rack/boot.rs"]

@@ -1,12 +1,14 @@
 //! `embody sim` from outside: independent programs find the devices of a fleet by number, a controller brings them to the desired state, what the
 //! file of faults says happens, and nothing stands in for a real device. Peers: ipmitool, net-snmp's programs.
 
+mod free_port;
+
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use free_port::free_port;
 use tokio::time::{Instant, sleep};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_embody");
@@ -17,16 +19,6 @@ struct Running(Child);
 impl Drop for Running {
     fn drop(&mut self) {
         drop((self.0.kill(), self.0.wait()));
-    }
-}
-
-fn free_port() -> u16 {
-    // At the first address of each kind.
-    loop {
-        let port = UdpSocket::bind("127.96.0.1:0").unwrap().local_addr().unwrap().port();
-        if UdpSocket::bind(("127.64.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Leaves out: clusters of several etcd members, TLS, power cuts. A row is a function in `store/rows.rs`. `EMBODY_KILLS=n` sets how often
 //! the writer is killed.
 
+mod free_port;
+
 #[path = "store/backwards.rs"]
 mod backwards;
 #[path = "store/damage.rs"]

@@ -2,7 +2,8 @@
 //!
 //! Leaves out: our SNMP transport, so that an error of one cannot hide in the other.
 
-use std::net::UdpSocket;
+mod free_port;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use embody::testing::model::identity::Identity;
 use embody::testing::model::op::Op;
 use embody::testing::store::LeaseEnd;
 use embody::testing::{carry_out, carry_out_on};
+use free_port::free_port;
 use tokio::time::Instant;
 
 /// snmpd with eight ports, ended with the test.
@@ -50,7 +52,7 @@ impl Snmpd {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/qbridge.py");
         let state = folder.path().display();
         let mut conf = format!("agentaddress udp:127.0.0.1:{port}\nrocommunity public\nrwcommunity private\nsysName lab-sw0\n");

@@ -22,6 +22,8 @@ use tokio::net::UdpSocket;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::free_port::free_port;
+
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 pub fn soon() -> Instant {
@@ -158,7 +160,7 @@ pub async fn ipmi_sim() -> Option<IpmiSim> {
         return None;
     }
     let dir = tempfile::tempdir().unwrap();
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let at = |name: &str| dir.path().join(name);
     std::fs::write(at("chassis"), CHASSIS.replace("DIR", &dir.path().display().to_string())).unwrap();
     std::fs::set_permissions(at("chassis"), PermissionsExt::from_mode(0o755)).unwrap();

@@ -7,7 +7,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::common::{missing, shared, tool};
 use super::forest::{Forest, Planted, TOKEN, its};
 use super::initrd;
+use crate::free_port::free_port;
 
 const SERVED: &str = "EMBODY_NFS_SERVED";
 const LISTENS: &str = "EMBODY_NFS_LISTENS";
@@ -149,7 +150,7 @@ async fn a_linux_guest_lives_on_it() {
         let _memory = shared().await;
         contents(dir.path(), BIG)
     };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let at = SocketAddr::from(([127, 0, 0, 1], port)).to_string();
     let mut serving = server(dir.path(), &at);
 

@@ -12,7 +12,8 @@ use tokio::process::Command;
 
 pub use super::ipmitool::{PASSWORD, USER};
 use super::ipmitool::{ipmitool, says_on};
-use super::programs::{Process, free_udp_port, until};
+use super::programs::{Process, until};
+use crate::free_port::free_port;
 
 const CHASSIS: &str = r#"#!/bin/sh
 # chassis SITE NAME get|set|check ...
@@ -57,7 +58,7 @@ pub struct Bmc {
 impl Bmc {
     /// A machine that is off, and its BMC.
     pub async fn start(site: &Path, name: &str, guid: &str) -> Bmc {
-        let mut bmc = Bmc { name: name.to_owned(), port: free_udp_port(), site: site.to_owned(), guid: guid.to_owned(), process: None };
+        let mut bmc = Bmc { name: name.to_owned(), port: free_port(), site: site.to_owned(), guid: guid.to_owned(), process: None };
         let dir = bmc.dir();
         fs::create_dir_all(dir.join("state")).unwrap();
         fs::write(site.join("chassis"), CHASSIS).unwrap();

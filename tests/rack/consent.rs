@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::boot::ask;
-use super::programs::{PEERS, free_tcp_port, missing, until};
+use super::programs::{PEERS, missing, until};
 use super::site::{FRESH, LIVES, MACS, Site, binding};
+use crate::free_port::free_port;
 
 fn web(more: &str) -> String {
     binding("web", "apache", "a", &format!("shutdown: {{ grace: 3s }}{more}"))
@@ -150,7 +151,7 @@ async fn observe_sends_nothing_approve_waits_and_a_pause_stops() {
 
 /// Stopped, running again, restarted, and two personas that change places.
 async fn stopped_restarted_and_swapped() {
-    let boot = free_tcp_port();
+    let boot = free_port();
     let site = Site::start(&["--boot-address", &format!("127.0.0.1:{boot}")]).await;
     site.describe().await;
     site.controller.apply(&web(ENFORCE)).await;

@@ -11,8 +11,9 @@ use super::boot::ask;
 use super::controller::Controller;
 use super::etcd::etcd_or_skip;
 use super::moves::{comes_to_life, moves};
-use super::programs::{PEERS, free_tcp_port, missing, until};
+use super::programs::{PEERS, missing, until};
 use super::site::{LIVES, MACS, Manifests, RELEASED, Site, binding};
+use crate::free_port::free_port;
 
 /// When the controller is killed, counted from the apply.
 #[derive(Debug, Clone, Copy)]
@@ -192,7 +193,7 @@ async fn over_etcd_the_second_controller_takes_over_in_the_middle_of_a_move() {
     let Some(etcd) = etcd_or_skip() else { return };
     let _up = etcd.connect("/rack-is-up/").await;
     let store = format!("etcd://{}", etcd.endpoint());
-    let boots = [free_tcp_port(), free_tcp_port()];
+    let boots = [free_port(), free_port()];
     let address = |n: usize| format!("127.0.0.1:{}", boots[n]);
     let mut site = Site::start(&["--store", &store, "--boot-address", &address(0)]).await;
     until("the first controller acts", Duration::from_secs(20), async || acts(&site.controller)).await;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::boot::ask;
-use super::programs::{PEERS, free_tcp_port, missing, until};
+use super::programs::{PEERS, missing, until};
 use super::site::{FRESH, LIVES, MACS, Manifests, RELEASED, Site, V3, binding, web};
 use super::switch::IF_ADMIN;
+use crate::free_port::free_port;
 
 /// From all ports in VLAN 1 and both machines off, to the persona living on `a`.
 pub async fn comes_to_life(site: &Site, manifests: &Manifests) {
@@ -119,7 +120,7 @@ async fn a_persona_comes_to_life_moves_is_kept_and_is_let_go() {
 }
 
 async fn over_snmp_v3_a_deaf_machine_is_switched_off_hard_after_the_grace() {
-    let boot = free_tcp_port();
+    let boot = free_port();
     let site = Site::start(&["--boot-address", &format!("127.0.0.1:{boot}")]).await;
     // Boot options that last for one start, as many BMCs have them: that is no drift.
     site.a.mark("deaf", true);

@@ -1,8 +1,7 @@
-//! The peers' processes: whether they are installed, on which ports they run, and that each is ended by its id.
+//! The peers' processes: whether they are installed, and that each is ended by its id.
 //!
 //! Leaves out: what they are configured to do. Invariant: no process outlives its guard.
 
-use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -25,14 +24,6 @@ pub fn is_skipped_without(lacking: &str) -> bool {
 }
 
 pub const PEERS: [&str; 7] = ["ipmi_sim", "ipmitool", "snmpd", "snmpset", "snmpbulkwalk", "python3", "flock"];
-
-pub fn free_udp_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-pub fn free_tcp_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A process with its output in a file; it is killed when this is dropped.
 pub struct Process {

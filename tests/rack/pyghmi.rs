@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::programs::{PEERS, Process, free_udp_port, missing, until};
+use super::programs::{PEERS, Process, missing, until};
 use super::site::{FRESH, LIVES, Manifests, Site, binding};
+use crate::free_port::free_port;
 
 fn web(state: &str) -> String {
     binding("web", "apache", "a", &format!("correct: enforce, state: {state}, shutdown: {{ grace: 5s }}"))
@@ -44,7 +45,7 @@ async fn a_persona_lives_on_virtualbmc() {
 
 async fn lives_on(program: &str, packages: &Path) {
     let mut site = Site::prepare(&[]).await;
-    let (port, log) = (free_udp_port(), site.dir.path().join("bmc.log"));
+    let (port, log) = (free_port(), site.dir.path().join("bmc.log"));
     let _bmc = start(program, port, packages, &log);
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
 

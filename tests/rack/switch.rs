@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::programs::{Process, free_udp_port, until};
+use super::programs::{Process, until};
+use crate::free_port::free_port;
 
 const PORTS: usize = 8;
 /// What a person beside us writes with; the manifests do not know it.
@@ -30,7 +31,7 @@ impl Switch {
     pub async fn start(site: &Path) -> Switch {
         let dir = site.join("switch");
         fs::create_dir_all(dir.join("conf")).unwrap();
-        let port = free_udp_port();
+        let port = free_port();
         let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/qbridge.py");
         let table = |oid: &str, name: &str| {
             format!("pass_persist {oid} /usr/bin/env python3 {} {PORTS} {} {name}\n", peer.display(), dir.display())

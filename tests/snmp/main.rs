@@ -2,6 +2,8 @@
 //! then our manager against our agent with the faults that `snmpd` does not make.
 
 mod faults;
+#[path = "../free_port/mod.rs"]
+mod free_port;
 mod optional;
 mod peer;
 mod programs;

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
+use crate::free_port::free_port;
+
 pub const AUTH_PASSWORD: &str = "authpass123";
 pub const PRIV_PASSWORD: &str = "privpass123";
 
@@ -129,10 +131,6 @@ fn launch(folder: &TempDir, port: u16, more: &str) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
-}
-
-pub fn free_port() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A simulated agent on a loopback port.

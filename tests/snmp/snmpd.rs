@@ -5,7 +5,8 @@ use embody::testing::drivers::switch::snmp::{Agent, SetAnswer, UdpAgent, Value};
 use embody::testing::model::secret::{AuthProtocol, PrivProtocol};
 use embody::testing::{leave, permit};
 
-use crate::peer::{AUTH_PASSWORD, PATIENT, PRIV_PASSWORD, QUICK, Snmpd, free_port, manager, missing, oid, text, v2c, v3, v3_with};
+use crate::free_port::free_port;
+use crate::peer::{AUTH_PASSWORD, PATIENT, PRIV_PASSWORD, QUICK, Snmpd, manager, missing, oid, text, v2c, v3, v3_with};
 
 const SYS_NAME: &str = "1.3.6.1.2.1.1.5.0";
 const SYS_LOCATION: &str = "1.3.6.1.2.1.1.6.0";

@@ -3,7 +3,6 @@
 //! Leaves out: what is asserted. Invariant: every process is ended by its id when its guard is dropped, stopped ones too.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -13,6 +12,8 @@ use std::{
 use embody::testing::store::{EtcdStore, EtcdTls, StoreError};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+
+use crate::free_port::free_port;
 
 /// A single etcd member with its own data.
 pub struct Etcd {
@@ -37,10 +38,6 @@ pub fn etcd_or_skip() -> Option<Etcd> {
     assert!(std::env::var_os("EMBODY_REQUIRE_PEERS").is_none(), "etcd is not installed");
     eprintln!("SKIP: etcd is not installed");
     None
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Etcd {
