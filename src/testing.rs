@@ -279,7 +279,7 @@ pub mod plan {
         pub use crate::plan::desired::{Desired, DesiredPort, Holder, Past};
     }
     pub mod fence {
-        pub use crate::plan::fence::{adopt, leaves, takeover};
+        pub use crate::plan::fence::{Bodies, adopt, leaves, takeover};
     }
     pub mod forecast {
         pub use crate::plan::forecast::{Foreseen, Future, forecast};

@@ -189,7 +189,10 @@ impl Controller {
         // What cannot be planned yet, nobody was shown. What only waits for this word is no such thing.
         let asks = |reason| matches!(reason, Reason::Observing | Reason::ApprovalNeeded | Reason::Held);
         let waits = draft.future.waits.iter().filter(|(_, wait)| !asks(wait.reason));
-        let waits: Vec<String> = waits.map(|(_, wait)| wait.message.clone()).collect();
+        // Two bodies of it may wait for the same.
+        let mut waits: Vec<String> = waits.map(|(_, wait)| wait.message.clone()).collect();
+        waits.sort();
+        waits.dedup();
         // That what is answered on a body that is off is withdrawn waits for nobody else: what follows is asked for when it can be planned.
         let shown = self.waits_for_approval(&authority.binding) && (waits.is_empty() || self.withdraws_first(authority));
         if nothing_new && !shown && !(draft.approval.hard && self.is_to_be_off(authority)) {
@@ -203,7 +206,7 @@ impl Controller {
                 (_, [_, ..], _) => {
                     format!("nothing more of it waits for an approval; approved before, and not seen done yet: {}", list(&earlier))
                 }
-                (waits, ..) => format!("nothing can be planned yet: {}", list(waits)),
+                (waits, ..) => format!("nothing can be planned yet: {}", waits.join("; ")),
             };
             return Err(Refusal::Refused { why });
         }

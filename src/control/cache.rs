@@ -21,7 +21,7 @@ use crate::model::switch::SwitchSpec;
 use crate::model::{Kind, Mac, Name, Objects, Reason};
 use crate::plan::desired::{Desired, Holder};
 use crate::plan::fence;
-use crate::plan::observed::{Elsewhere, Memory, Observed, PortKey, PortObserved, SwitchObserved, There, Trouble};
+use crate::plan::observed::{Elsewhere, Memory, Observed, PortKey, PortObserved, Ready, SwitchObserved, There, Trouble};
 use crate::plan::resolve::{self, PortNames};
 use crate::plan::rollouts::Rollouts;
 use crate::plan::save::Unsaved;
@@ -299,23 +299,23 @@ impl Cache {
 
     fn seen_where(&self, server: &Name, want: &Desired, stops: &dyn Fn(&Trouble) -> bool) -> Observed {
         let mut seen = self.seen_alone(server, want, stops);
-        let new_body = |binding: &Name| self.new_body(binding, stops);
-        seen.takeover = fence::leaves(want, &seen.body).map(|binding| fence::takeover(binding, server, &new_body));
+        seen.takeover = fence::leaves(want, &seen.body).map(|binding| self.takeover_where(binding, server, stops));
         seen
     }
 
     /// Whether the server that a binding names could take over from another one, once nothing of it is held.
     pub fn takeover(&self, binding: &Name, from: &Name) -> Result<(), String> {
-        let unheld = |trouble: &Trouble| trouble.reason != Reason::Held;
-        fence::takeover(binding, from, &|binding| self.new_body(binding, &unheld)).map(drop)
+        self.takeover_where(binding, from, &|trouble| trouble.reason != Reason::Held).map(drop)
     }
 
-    /// What is desired and seen of the server that a binding names.
-    fn new_body(&self, binding: &Name, stops: &dyn Fn(&Trouble) -> bool) -> Option<(Desired, Observed)> {
-        let target = self.objects.bindings.get(binding).and_then(|b| b.spec.target.server.as_ref())?;
-        let want = self.want(target);
-        let seen = self.seen_alone(target, &want, stops);
-        Some((want, seen))
+    fn takeover_where(&self, binding: &Name, from: &Name, stops: &dyn Fn(&Trouble) -> bool) -> Result<Ready, String> {
+        let target = |binding: &Name| self.objects.bindings.get(binding)?.spec.target.server.clone();
+        let look = |server: &Name| {
+            let want = self.want(server);
+            let seen = self.seen_alone(server, &want, stops);
+            Some((want, seen))
+        };
+        fence::takeover(binding, from, &fence::Bodies { target: &target, look: &look })
     }
 
     fn seen_alone(&self, server: &Name, want: &Desired, stops: &dyn Fn(&Trouble) -> bool) -> Observed {

@@ -3,7 +3,7 @@
 //! Invariant 6: what a persona claims may be in use on one body only. Evidence begins with the boot answer and ends when the body is seen off
 //! after the answer was withdrawn (`evidence`). Unknown means wait, with the reason and the age of the last answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::desired::{Authority, Desired, Holder, Past};
@@ -306,50 +306,98 @@ pub(crate) fn foreign(server: &Name) -> String {
     format!("`embody declare server {server} foreign --reason \"it runs nothing of ours\"`")
 }
 
-/// What is desired and seen of the server that a binding names now.
-pub(crate) type NewBody<'a> = &'a dyn Fn(&Name) -> Option<(Desired, Observed)>;
+/// What a chain of moves is followed by.
+pub struct Bodies<'a> {
+    /// The server that a binding names now.
+    pub target: &'a dyn Fn(&Name) -> Option<Name>,
+    /// What is desired and seen of a server.
+    pub look: &'a dyn Fn(&Name) -> Option<(Desired, Observed)>,
+}
 
 /// Invariant 10: whether the new body of a binding could take over, if `from` were off. Asked before the old body is touched. Where another
-/// binding is still on the new body, that one must be able to go as well, and so on; a ring of them can.
-pub fn takeover(binding: &Name, from: &Name, new_body: NewBody<'_>) -> Result<Ready, String> {
-    let mut asked: BTreeSet<Name> = BTreeSet::new();
-    let mut ready = Ready { oldest: Tick(u64::MAX), devices: BTreeSet::new(), bodies: BTreeSet::new() };
-    let mut moves: Vec<(Name, Name, Option<Observed>)> = vec![(binding.clone(), from.clone(), None)];
-    // Bodies that are left on the way, and those that must be.
-    let (mut left_all, mut in_the_way) = (BTreeSet::from([from.clone()]), Vec::new());
-    while let Some((binding, left, leaves)) = moves.pop() {
-        let again = !asked.insert(binding.clone());
-        if again && left == *from {
+/// binding is still on the new body, or leaves one that runs what the new body is to run, that one must be able to go as well, and so on; a ring
+/// of them can.
+pub fn takeover(binding: &Name, from: &Name, bodies: &Bodies<'_>) -> Result<Ready, String> {
+    let mut chain = Chain {
+        asked: BTreeSet::new(),
+        moves: vec![Move { binding: binding.clone(), from: from.clone(), leaves: None }],
+        left: BTreeSet::from([from.clone()]),
+        in_the_way: VecDeque::new(),
+        ready: Ready { oldest: Tick(u64::MAX), devices: BTreeSet::new(), bodies: BTreeSet::new() },
+    };
+    loop {
+        while let Some(next) = chain.moves.pop() {
+            chain.follow(next, from, bodies)?;
+        }
+        let Some((server, why)) = chain.in_the_way.pop_front() else { return Ok(chain.ready) };
+        if chain.left.contains(&server) {
             continue;
         }
-        let Some((want, seen)) = new_body(&binding) else { return Err(format!("binding {binding} names no server")) };
+        if let Some((want, seen)) = (bodies.look)(&server) {
+            chain.is_left(&want, seen)?;
+        }
+        if !chain.left.contains(&server) {
+            return Err(why);
+        }
+    }
+}
+
+struct Move {
+    binding: Name,
+    from: Name,
+    /// The body that it is still on, and has yet to release.
+    leaves: Option<Observed>,
+}
+
+/// Moves that need each other.
+struct Chain {
+    asked: BTreeSet<Name>,
+    moves: Vec<Move>,
+    /// Bodies that are left on the way, and those that must be, each with why.
+    left: BTreeSet<Name>,
+    in_the_way: VecDeque<(Name, String)>,
+    ready: Ready,
+}
+
+impl Chain {
+    fn follow(&mut self, next: Move, from: &Name, bodies: &Bodies<'_>) -> Result<(), String> {
+        let Move { binding, from: left, leaves } = next;
+        let again = !self.asked.insert(binding.clone());
+        if again && left == *from {
+            return Ok(());
+        }
+        let Some((want, seen)) = (bodies.target)(&binding).and_then(|server| (bodies.look)(&server)) else {
+            return Err(format!("binding {binding} names no server"));
+        };
         if let (Some(old), Some(holder)) = (&leaves, &want.holder) {
             can_leave(&holder.authority, &left, old, &seen)?;
         }
         if again {
             // It holds two bodies: a move of its own was changed before it was over.
-            continue;
+            return Ok(());
         }
-        in_the_way.extend(can_take_over(&want, &seen, &binding, &left)?);
-        rests_on(&mut ready, &want, &seen);
+        self.in_the_way.extend(can_take_over(&want, &seen, &binding, &left)?);
+        rests_on(&mut self.ready, &want, &seen);
+        self.is_left(&want, seen)
+    }
+
+    /// Whoever leaves this body, or did and has still to release it, goes as well.
+    fn is_left(&mut self, want: &Desired, seen: Observed) -> Result<(), String> {
         if let Some(releaser) = want.releaser.as_ref().filter(|_| seen.body.release.is_some()) {
             // Whoever left it before must be able to switch it off, and does so only while it can be had elsewhere itself (`power::may_touch`).
             can_leave(releaser, &want.server, &seen, &seen)?;
             let before = seen.body.release.as_ref().filter(|_| !seen.is(Power::Off));
-            left_all.extend(before.map(|_| want.server.clone()));
-            moves.extend(before.map(|hold| (hold.binding.clone(), want.server.clone(), None)));
+            self.left.extend(before.map(|_| want.server.clone()));
+            self.moves.extend(before.map(|hold| Move { binding: hold.binding.clone(), from: want.server.clone(), leaves: None }));
         }
         let partner = seen.body.held_by.as_ref().filter(|_| want.past == Some(Past::Moved) && !evidence::is_strange(&seen));
-        let Some(partner) = partner.map(|hold| hold.binding.clone()) else { continue };
+        let Some(partner) = partner.map(|hold| hold.binding.clone()) else { return Ok(()) };
         if !(seen.is(Power::Off) && seen.body.evidence.is_empty()) {
-            ready.bodies.insert(want.server.clone());
+            self.ready.bodies.insert(want.server.clone());
         }
-        left_all.insert(want.server.clone());
-        moves.push((partner, want.server, Some(seen)));
-    }
-    match in_the_way.into_iter().find(|(server, _)| !left_all.contains(server)) {
-        Some((_, why)) => Err(why),
-        None => Ok(ready),
+        self.left.insert(want.server.clone());
+        self.moves.push(Move { binding: partner, from: want.server.clone(), leaves: Some(seen) });
+        Ok(())
     }
 }
 

@@ -149,8 +149,8 @@ impl<'a> Course<'a> {
         let Some(seen) = self.servers.get(server) else { return Plan::default() };
         let want = (self.want_of)(server, &seen.body);
         let elsewhere = want.holder.as_ref().map(|h| self.elsewhere(server, h)).unwrap_or_default();
-        let takeover =
-            fence::leaves(&want, &seen.body).map(|binding| fence::takeover(binding, server, &|b| self.new_body(b, as_if_approved)));
+        let bodies = fence::Bodies { target: &|binding| self.target(binding), look: &|server| self.body(server, as_if_approved) };
+        let takeover = fence::leaves(&want, &seen.body).map(|binding| fence::takeover(binding, server, &bodies));
         let Some(seen) = self.servers.get_mut(server) else { return Plan::default() };
         seen.elsewhere.retain(stays);
         seen.elsewhere.extend(elsewhere);
@@ -195,10 +195,15 @@ impl<'a> Course<'a> {
         out
     }
 
-    fn new_body(&self, binding: &Name, as_if_approved: bool) -> Option<(Desired, Observed)> {
+    /// The server on which a binding is to be.
+    fn target(&self, binding: &Name) -> Option<Name> {
         let is = |want: &Desired| want.holder.as_ref().is_some_and(|h| h.authority.binding == *binding);
-        let (server, want, seen) =
-            self.servers.iter().map(|(name, seen)| (name, (self.want_of)(name, &seen.body), seen)).find(|(_, want, _)| is(want))?;
+        self.servers.iter().find(|(name, seen)| is(&(self.want_of)(name, &seen.body))).map(|(name, _)| name.clone())
+    }
+
+    fn body(&self, server: &Name, as_if_approved: bool) -> Option<(Desired, Observed)> {
+        let seen = self.servers.get(server)?;
+        let want = (self.want_of)(server, &seen.body);
         let mut elsewhere: Vec<Elsewhere> = seen.elsewhere.iter().filter(|e| stays(e)).cloned().collect();
         elsewhere.extend(want.holder.iter().flat_map(|h| self.elsewhere(server, h)));
         let seen = Observed { as_if_approved, elsewhere, ..seen.clone() };

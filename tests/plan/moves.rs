@@ -647,3 +647,38 @@ fn bodies_that_are_all_left_make_way_for_each_other() {
     let (_, plans) = rack.calm(60);
     assert_eq!((rack.runs("a"), rack.runs("b"), rack.runs("c")), (Some("r"), Some("p"), Some("q")), "{plans:?}");
 }
+
+/// Two go to machines that are free, each with what the other one ran: neither can come up before both have gone.
+#[test]
+fn bindings_that_move_and_exchange_what_they_run_make_way_for_each_other() {
+    for (mode, rings) in [(Mode::Enforce, false), (Mode::Approve, false), (Mode::Enforce, true)] {
+        let mut rack = Rack::new(&["a", "b", "c", "d"], &["p", "q", "r", "s"], 4);
+        for persona in ["p", "q", "r", "s"] {
+            rack.put_directory(persona, &format!("net-{persona}"), &format!("/{persona}"));
+        }
+        rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+        rack.bind("z", "q", "c", RunState::Running, Mode::Enforce);
+        if rings {
+            rack.bind("y", "r", "b", RunState::Running, Mode::Enforce);
+            rack.bind("w", "s", "d", RunState::Running, Mode::Enforce);
+        }
+        rack.calm(20);
+        for (binding, persona, next) in [("x", "q", "b"), ("z", "p", "d")] {
+            rack.edit(binding, |spec| {
+                (spec.persona, spec.target.server) = (name(persona), Some(name(next)));
+                spec.correct = Some(Correct::All(mode));
+            });
+        }
+        if rings {
+            rack.edit("y", |spec| spec.target.server = Some(name("a")));
+            rack.edit("w", |spec| spec.target.server = Some(name("c")));
+        }
+        let (_, plans) = rack.calm(60);
+        if mode == Mode::Approve {
+            assert_eq!((rack.runs("a"), rack.runs("c")), (Some("p"), Some("q")), "{plans:?}");
+            ["x", "z"].into_iter().for_each(|binding| rack.approve(binding));
+            rack.calm(60);
+        }
+        assert_eq!((rack.runs("b"), rack.runs("d")), (Some("q"), Some("p")), "{plans:?}");
+    }
+}

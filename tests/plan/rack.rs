@@ -278,15 +278,15 @@ impl Rack {
     /// Everything that `plan` may know of one server, as `control::cache` puts it together.
     pub fn sight(&self, server: &Name, want: &Desired) -> Observed {
         let mut seen = self.sight_alone(server, want);
-        seen.takeover = fence::leaves(want, &seen.body).map(|b| fence::takeover(b, server, &|binding| self.new_body(binding)));
+        let target = |binding: &Name| self.objects.bindings.get(binding)?.spec.target.server.clone().filter(|s| self.seen.contains_key(s));
+        let look = |server: &Name| {
+            let want = self.want(server);
+            Some(((*want).clone(), self.sight_alone(server, &want)))
+        };
+        let bodies = fence::Bodies { target: &target, look: &look };
+        seen.takeover = fence::leaves(want, &seen.body).map(|binding| fence::takeover(binding, server, &bodies));
         seen.memory.saw_takeover(seen.takeover.as_ref(), self.now);
         seen
-    }
-
-    fn new_body(&self, binding: &Name) -> Option<(Desired, Observed)> {
-        let target = self.objects.bindings.get(binding)?.spec.target.server.clone().filter(|s| self.seen.contains_key(s))?;
-        let want = self.want(&target);
-        Some(((*want).clone(), self.sight_alone(&target, &want)))
     }
 
     fn sight_alone(&self, server: &Name, want: &Desired) -> Observed {

@@ -8,7 +8,7 @@ use embody::testing::cli::serve::run as serve;
 use embody::testing::control::actions::Operators as Words;
 use embody::testing::limits;
 use embody::testing::model::fact::{Admin, Power};
-use embody::testing::model::{Kind, Mac, Name};
+use embody::testing::model::{Kind, Mac, Name, Spec};
 use embody::testing::server::api::Backend;
 use embody::testing::sim::bmc::BmcConfig;
 use embody::testing::sim::centre::{Centre, Runs};
@@ -437,8 +437,12 @@ impl Site {
                     .filter(|c| c["status"] != "True" && c["message"] != "")
                     .map(|c| format!("{}: {}", c["type"], c["message"]))
                     .collect();
+                let names = match &object.spec {
+                    Spec::Binding(binding) => format!(" of {:?} on {:?}, {:?}", binding.persona, binding.target.server, binding.state),
+                    _ => String::new(),
+                };
                 out.push_str(&format!(
-                    "\n  {kind}/{}: {} waits {} must still release {}",
+                    "\n  {kind}/{}{names}: {} waits {} must still release {}",
                     object.name(),
                     bad.join("; "),
                     s["waits"],
