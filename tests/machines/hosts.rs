@@ -91,6 +91,25 @@ async fn another_controller_goes_on_where_a_machine_was_fetching() {
     // It was switched on once, and nothing else.
     let switched: Vec<_> = changes(&site.lab.dir).into_iter().filter(|change| !change.what.starts_with("boot")).collect();
     assert!(switched.len() == 1 && switched[0].on, "{switched:?}");
+    gives_back(&mut site, &mut second).await;
+}
+
+/// What was imported where another one acted comes to the one that acts now, as soon as that is there again.
+async fn gives_back(site: &mut Site, second: &mut Controller) {
+    let root = site.lab.dir.join("image");
+    std::fs::write(root.join("etc/motd"), "from the second").unwrap();
+    second.run(&["image", "import", "motd:2", root.to_str().unwrap()]).await;
+    second.kill().await;
+    site.controller.start().await;
+    let listed = async |here: &str| {
+        let said = site.controller.say(&["image", "ls"]).await;
+        let is = said.out.lines().any(|line| line.starts_with("motd:2") && line.contains(here));
+        if is { Ok(()) } else { Err(format!("{}{}{}", said.out, said.err, site.controller.log())) }
+    };
+    until("an image that is elsewhere", Duration::from_secs(60), async || listed("False").await).await;
+    second.start().await;
+    until("the image", Duration::from_secs(60), async || listed("True").await).await;
+    site.controller.run(&["image", "verify", "motd:2"]).await;
 }
 
 /// What is imported at the controller that acts is at the other one as well; nobody else is told it.

@@ -13,8 +13,6 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::json;
-use tempfile::TempPath;
-use tokio::io::AsyncWriteExt;
 
 use super::actions::sentence;
 use super::fault::ApiError;
@@ -23,7 +21,7 @@ use super::socket::Caller;
 use crate::limits;
 use crate::model::image::{Image, ImageName};
 use crate::model::kind::API_VERSION;
-use crate::server::images::Keeper;
+use crate::server::images::{Keeper, NotTaken};
 use crate::telemetry::timestamp;
 
 fn name_of(text: &str) -> Result<ImageName, ApiError> {
@@ -64,7 +62,11 @@ pub(super) async fn import(
         while let Ok(Some(Ok(_))) = tokio::time::timeout(limits::IMPORT_SILENT_FOR, body.frame()).await {}
         return Err(refused);
     }
-    let spool = spool(keeper, body).await?;
+    let not_taken = |not: NotTaken| match not {
+        NotTaken::Theirs(why) => ApiError::bad_request(format!("{why}; nothing was imported")),
+        NotTaken::Ours(why) => ApiError::internal(format!("{why}; nothing was imported")),
+    };
+    let spool = keeper.spool(body).await.map_err(not_taken)?;
     // Whoever sends slowly keeps nobody waiting.
     let _one = keeper.one_import().await;
     let imported = keeper.import(spool, keep).await.map_err(|why| ApiError::invalid(vec![why]))?;
@@ -108,25 +110,6 @@ async fn may_import(site: &Site, keeper: &Keeper, name: &ImageName, keep: &[Stri
     Err(ApiError::conflict(format!("image {name} is there already ({digest}): a name keeps its content; give this one another version")))
 }
 
-/// The body as a file, which is gone with its path.
-async fn spool(keeper: &Keeper, mut body: Body) -> Result<TempPath, ApiError> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| ApiError::internal(format!("{what}: {error}; nothing was imported"));
-    let (file, path) = keeper.scratch().map_err(|error| failed("no room for what is imported", &error))?.into_parts();
-    let mut to = tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file));
-    loop {
-        let frame = tokio::time::timeout(limits::IMPORT_SILENT_FOR, body.frame()).await;
-        let late = || ApiError::bad_request(format!("nothing came for {} s; nothing was imported", limits::IMPORT_SILENT_FOR.as_secs()));
-        let Some(frame) = frame.map_err(|_| late())? else { break };
-        let frame =
-            frame.map_err(|error| ApiError::bad_request(format!("the body ended before its end ({error}); nothing was imported")))?;
-        if let Some(bytes) = frame.data_ref() {
-            to.write_all(bytes).await.map_err(|error| failed("what is imported could not be written down", &error))?;
-        }
-    }
-    to.flush().await.map_err(|error| failed("what is imported could not be written down", &error))?;
-    Ok(path)
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Removal {
@@ -167,7 +150,8 @@ pub(super) async fn tree(State(site): State<Site>, Path(name): Path<String>) -> 
     let (name, digest) = digest_of(&site, &name).await?;
     // What is damaged is said at once, and not by a body that ends before its end.
     keeper(&site)?.is_good(&digest).await.map_err(|why| ApiError::internal(format!("image {name} is damaged: {why}")))?;
-    let stream = keeper(&site)?.tar(&digest).await.map_err(ApiError::internal)?;
+    let parsed = digest.parse().map_err(|error: crate::image::digest::BadDigest| ApiError::internal(error.to_string()))?;
+    let stream = keeper(&site)?.tar(parsed).await.map_err(ApiError::internal)?;
     let mut response = Body::from_stream(stream).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));

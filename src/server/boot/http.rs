@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tower_http::services::{ServeDir, ServeFile};
 
-use super::{Desk, Ends, base, joined, nocloud};
+use super::{Desk, Ends, base, joined, nocloud, peers};
 use crate::boot::answer::{Ask, Verdict, judge, plain};
 use crate::boot::script::{self, For, IMAGE, INITRD, JOINED, KERNEL, RAM, STOCK_INITRD, TREE};
 use crate::boot::token::Token;
@@ -33,7 +33,7 @@ use crate::limits;
 use crate::manifest::escaped;
 use crate::model::server::Arch;
 use crate::model::{Mac, Name};
-use crate::server::images::{Keeper, PEER, Wanted};
+use crate::server::images::Wanted;
 use crate::server::listen::{self, Bounds};
 
 #[derive(Clone)]
@@ -102,6 +102,7 @@ fn router(desk: Desk) -> Router {
     }
     // No redirects: UEFI HTTP boot follows none.
     let files = ServeDir::new(&options.files).append_index_html_on_directories(false);
+    let of_peers = get(peers::tree).head(peers::has).put(peers::take).with_state(desk.clone());
     let http = Http { desk, told: Arc::default() };
     let seen = middleware::from_fn_with_state(http.clone(), fetched);
     Router::new()
@@ -110,6 +111,7 @@ fn router(desk: Desk) -> Router {
         .route(&format!("{JOINED}{{*parts}}"), get(joined_initrds))
         .route(&format!("{IMAGE}{{digest}}/{{what}}"), get(of_image))
         .layer(seen)
+        .route(&format!("{IMAGE}{{digest}}/{TREE}"), of_peers)
         .route("/boot.ipxe", get(first))
         .route("/boot/{mac}", get(script))
         .route("/run/{server}/{token}/failed/{what}", get(failed))
@@ -179,16 +181,12 @@ async fn of_image(State(http): State<Http>, Path((digest, what)): Path<(String, 
         KERNEL => Wanted::Kernel,
         INITRD => Wanted::Initrd,
         STOCK_INITRD => Wanted::StockInitrd,
-        TREE => Wanted::Tree,
         other => match other.strip_prefix(RAM) {
             Some(sha256) => Wanted::Ram(sha256.to_owned()),
             None => return (StatusCode::NOT_FOUND, "expected kernel, initrd, stock-initrd or ram-SHA256\n").into_response(),
         },
     };
     let Some(keeper) = &http.desk.options.keeper else { return StatusCode::NOT_FOUND.into_response() };
-    if matches!(wanted, Wanted::Tree) {
-        return tree_of_image(keeper, &digest, request.headers()).await;
-    }
     let why = match keeper.file(&digest, wanted).await {
         Ok(Some(path)) => match ServeFile::new(&path).try_call(request).await {
             Ok(response) => return response.map(Body::new),
@@ -199,18 +197,6 @@ async fn of_image(State(http): State<Http>, Path((digest, what)): Path<(String, 
     };
     tracing::error!(image = plain(&digest), what = plain(&what), error = why, "a file of an image cannot be served");
     (StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", plain(&why))).into_response()
-}
-
-/// All of an image, for another controller of the site.
-async fn tree_of_image(keeper: &Arc<Keeper>, digest: &str, headers: &HeaderMap) -> Response {
-    let said = headers.get(PEER).and_then(|said| said.to_str().ok()).unwrap_or_default();
-    if !keeper.key().is_some_and(|key| key.is_peer(digest, said)) {
-        return (StatusCode::FORBIDDEN, "only a controller of this site is told\n").into_response();
-    }
-    match keeper.tar(digest).await {
-        Ok(stream) => Body::from_stream(stream).into_response(),
-        Err(why) => (StatusCode::NOT_FOUND, format!("{}\n", plain(&why))).into_response(),
-    }
 }
 
 /// Asks the machine who it is: for everybody the same, so that it can stand in any DHCP server's configuration.

@@ -11,6 +11,7 @@ pub(crate) mod http;
 mod joined;
 pub(crate) mod network;
 mod nocloud;
+mod peers;
 pub(crate) mod pool;
 mod roots;
 mod tftp;

@@ -14,8 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Body;
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use tempfile::{NamedTempFile, TempPath};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{MutexGuard, Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -65,6 +68,12 @@ pub(crate) struct Verified {
     pub damaged: Vec<String>,
 }
 
+/// Why a body was not taken: for what its sender did, or for what is wrong here.
+pub(crate) enum NotTaken {
+    Theirs(String),
+    Ours(String),
+}
+
 /// An image that is here whole.
 pub(crate) struct Whole {
     pub digest: Digest,
@@ -81,8 +90,6 @@ pub(crate) enum Wanted {
     StockInitrd,
     /// By its digest.
     Ram(String),
-    /// All of it.
-    Tree,
 }
 
 pub struct Keeper {
@@ -165,6 +172,8 @@ impl Keeper {
                     self.copy(*digest).await;
                     self.failed.lock().unwrap_or_else(PoisonError::into_inner).remove(&(*digest, false));
                     self.look_at(*digest, image.kernel.clone(), false).await;
+                } else if !acts {
+                    self.offer(*digest).await;
                 }
             }
             let now: BTreeSet<Digest> = all.keys().copied().collect();
@@ -200,30 +209,6 @@ impl Keeper {
         if let Err(why) = found.await.unwrap_or_else(Err) {
             tracing::warn!("images cannot be listed: {why}");
         }
-    }
-
-    /// From the controller that acts, so that this one can go on where that one ends.
-    async fn copy(self: &Arc<Keeper>, digest: Digest) {
-        let (Some(leader), Some(key)) = (self.leader, self.key()) else { return };
-        let copied = async {
-            let (file, path) = self.scratch()?.into_parts();
-            copy::tree(leader, &digest.to_string(), &key, file).await?;
-            let _one = self.one_import().await;
-            self.blocking(move |keeper| keeper.take_copy(&path, digest)).await.map_err(io::Error::other)?.map_err(io::Error::other)
-        };
-        match copied.await {
-            Ok(()) => tracing::info!(image = %digest, from = %leader, "an image was copied"),
-            Err(error) => {
-                tracing::debug!(image = %digest, from = %leader, error = %error, "an image could not be copied; it is tried again")
-            }
-        }
-    }
-
-    fn take_copy(&self, from: &Path, digest: Digest) -> Result<(), String> {
-        let options = image::Options { steps: Steps::none(), ..image::Options::default() };
-        let imported = image::import(&Source::Tar(from.to_owned()), &options, &self.objects).map_err(|error| chain(&error))?;
-        // What came instead is nobody's, and goes with the next removal.
-        if imported.digest == digest { Ok(()) } else { Err(format!("what came is {}, and it is {digest}", imported.digest)) }
     }
 
     /// As the store has them, where another controller acts.
@@ -443,6 +428,24 @@ impl Keeper {
         NamedTempFile::new_in(directory)
     }
 
+    /// A body as a file, which is gone with its path.
+    pub(crate) async fn spool(&self, mut body: Body) -> Result<TempPath, NotTaken> {
+        let ours = |error: io::Error| NotTaken::Ours(format!("what comes could not be written down: {error}"));
+        let (file, path) = self.scratch().map_err(ours)?.into_parts();
+        let mut to = tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file));
+        loop {
+            let frame = tokio::time::timeout(limits::IMPORT_SILENT_FOR, body.frame()).await;
+            let late = |_| NotTaken::Theirs(format!("nothing came for {} s", limits::IMPORT_SILENT_FOR.as_secs()));
+            let Some(frame) = frame.map_err(late)? else { break };
+            let frame = frame.map_err(|error| NotTaken::Theirs(format!("the body ended before its end ({error})")))?;
+            if let Some(bytes) = frame.data_ref() {
+                to.write_all(bytes).await.map_err(ours)?;
+            }
+        }
+        to.flush().await.map_err(ours)?;
+        Ok(path)
+    }
+
     pub(crate) async fn import(self: &Arc<Keeper>, from: TempPath, keep: Vec<String>) -> Result<Imported, String> {
         let imported = self.blocking(move |keeper| keeper.import_now(&from, &keep)).await??;
         // What was missing of it, or set aside, is there again.
@@ -514,8 +517,7 @@ impl Keeper {
     }
 
     /// All of it as a tar.
-    pub(crate) async fn tar(self: &Arc<Keeper>, digest: &str) -> Result<ReceiverStream<io::Result<Bytes>>, String> {
-        let digest: Digest = digest.parse().map_err(|error: digest::BadDigest| error.to_string())?;
+    pub(crate) async fn tar(self: &Arc<Keeper>, digest: Digest) -> Result<ReceiverStream<io::Result<Bytes>>, String> {
         let index = self.blocking(move |keeper| keeper.objects.index(&digest)).await?.map_err(|error| chain(&error))?;
         let (to, chunks) = mpsc::channel(limits::TREE_CHUNKS);
         let keeper = Arc::clone(self);
@@ -548,7 +550,7 @@ impl Keeper {
             }
             (Wanted::Kernel, Some(kernel)) => kernel.path.clone(),
             (Wanted::StockInitrd, Some(kernel)) => format!("/boot/initrd.img-{}", kernel.version),
-            (Wanted::Kernel | Wanted::StockInitrd, None) | (Wanted::Tree, _) => return Ok(None),
+            (Wanted::Kernel | Wanted::StockInitrd, None) => return Ok(None),
         };
         let Some(inode) = whole.index.find(path.as_bytes()) else { return Ok(None) };
         match whole.index.attributes(inode).map(|attributes| attributes.node) {
