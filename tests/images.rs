@@ -1,6 +1,7 @@
 //! Images at the command line of the real program: what goes in comes out, whoever keeps it, and what is damaged is named.
 //!
-//! Leaves out: machines that run them (`tests/machines.rs`), and each corner of tars and containers (`tests/importing.rs`).
+//! And a persona at a site with nothing else. Leaves out: machines that run them (`tests/machines.rs`), and each corner of tars and containers
+//! (`tests/importing.rs`).
 
 #[path = "rack/controller.rs"]
 #[allow(dead_code, reason = "the rack uses the rest")]
@@ -215,4 +216,13 @@ async fn an_import_that_is_cut_off_leaves_nothing_and_a_restart_forgets_nothing(
     })
     .await;
     bench.import("web:2", &root).await;
+}
+
+/// Nothing else happens at a site without a server.
+#[tokio::test]
+async fn a_persona_that_nothing_is_to_run_says_so() {
+    let bench = Bench::start().await;
+    let spec = "{ os: { family: linux }, kernel: { path: vmlinuz }, root: { ram: {} } }";
+    bench.controller.apply(&format!("apiVersion: embody.dev/v1alpha1\nkind: Persona\nmetadata: {{ name: lone }}\nspec: {spec}\n")).await;
+    bench.controller.run(&["wait", "persona", "lone", "--timeout", "240s"]).await;
 }

@@ -365,7 +365,8 @@ impl Controller {
             self.queue.next_due().into_iter().chain(self.saves.values().min().copied()).chain(self.room_at).chain(self.ledger.look_at);
         let times = times.chain((!self.unsure.is_empty()).then_some(self.unsure_until));
         let due = times.fold(now.plus(limits::IDLE), Tick::min);
-        self.settling.map_or(due, |(_, until)| due.max(until))
+        // Nothing before it is settled, and then what is said of it, also where no server waits for that.
+        self.settling.map_or(due, |(_, until)| until)
     }
 
     /// Before anything is planned: what else has come in. A source that does not end shall not keep the others waiting.

@@ -396,7 +396,13 @@ pub(crate) fn persona(cache: &Cache, name: &Name) -> Option<(bool, PersonaStatus
     });
     let (updated, ready) = (progress.updated, progress.ready);
     let bindings = cache.objects.bound(name);
-    let status = PersonaStatus { observed_generation: held.meta.generation, bindings, running, updated, ready, rollout };
+    let mut conditions = Conditions::of(held.meta.generation);
+    let (is, reason) = if ready == running { (Truth::True, "AllUp") } else { (Truth::False, "NotAllUp") };
+    let down = cache.rollouts.down(name).filter(|_| ready < running);
+    let down = down.map_or(String::new(), |of| format!(": {of} is not up, or not known to be (`embody why {of}`)"));
+    conditions.set("Ready", is, reason, format!("{ready} of {running} that are to run are up{down}"));
+    let conditions = conditions.done();
+    let status = PersonaStatus { observed_generation: held.meta.generation, conditions, bindings, running, updated, ready, rollout };
     Some((progress.is_known, status))
 }
 

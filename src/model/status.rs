@@ -122,6 +122,8 @@ pub(crate) struct SwitchStatus {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PersonaStatus {
     pub observed_generation: u64,
+    /// Ready: all that are to run are up, with whatever revision.
+    pub conditions: Vec<Condition>,
     pub bindings: usize,
     /// Of those, the ones that are to run.
     pub running: usize,

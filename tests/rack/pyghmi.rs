@@ -71,6 +71,7 @@ async fn lives_on(program: &str, packages: &Path) {
     let manifests = Manifests { bmc: Some(port), password: "password", ..Manifests::default() };
     site.controller.apply(&format!("{}---\n{}", site.manifests(&manifests), web("Running"))).await;
     site.controller.ready("web", 60).await;
+    site.controller.run(&["wait", "persona", "apache"]).await;
     site.ports_are(LIVES, FRESH).await;
     site.controller.apply(&web("Stopped")).await;
     site.controller.ready("web", 60).await;

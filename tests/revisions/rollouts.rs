@@ -104,6 +104,8 @@ impl Small {
     async fn rollout(&self) -> (String, String, String) {
         let status = self.status(ObjectKind::Persona, "p").await;
         let of = |key: &str| format!("{}/{}", status[key], status["running"]);
+        let is = if status["ready"] == status["running"] { "True" } else { "False" };
+        assert_eq!((&status["conditions"][0]["type"], &status["conditions"][0]["status"]), (&json!("Ready"), &json!(is)), "{status}");
         (of("updated"), of("ready"), status["rollout"].as_str().unwrap_or("-").to_owned())
     }
 
