@@ -169,7 +169,7 @@ fn now() -> f64 {
 /// Off, on, and for each of them how long its hello took: by the site's controller, or by hand.
 async fn times(machines: &[Machine], by: Option<&Site>) -> Vec<f64> {
     let hellos = |machine: &Machine| machine.serial().matches(" hello").count();
-    let (before, begun) = (machines.iter().map(hellos).collect::<Vec<_>>(), now());
+    let begun = now();
     match by {
         Some(site) => {
             let bindings: Vec<String> = machines.iter().map(|machine| format!("on-{}", name(machine))).collect();
@@ -185,14 +185,20 @@ async fn times(machines: &[Machine], by: Option<&Site>) -> Vec<f64> {
             }
         }
     }
+    // Since when each is on, and what it had said by then: of a start before, it may say so late.
+    let mut on_since = vec![None; machines.len()];
     let mut out = vec![None; machines.len()];
     while out.contains(&None) {
         assert!(now() - begun < PATIENCE.as_secs_f64(), "{}", machines[0].last_words());
-        for (n, machine) in machines.iter().enumerate().filter(|(n, machine)| hellos(machine) > before[*n]) {
+        for (n, machine) in machines.iter().enumerate() {
             let name = name(machine);
             let on = |change: &&machine::Change| change.machine == name && change.what == "power 1" && change.on && change.at > begun;
-            let on_at = changes(machine.dir().parent().unwrap()).iter().rfind(on).map(|change| change.at).unwrap();
-            out[n].get_or_insert(now() - on_at);
+            let change = || changes(machine.dir().parent().unwrap()).iter().rfind(on).map(|change| change.at);
+            match on_since[n] {
+                None => on_since[n] = change().map(|at| (at, hellos(machine))),
+                Some((at, before)) if hellos(machine) > before => _ = out[n].get_or_insert(now() - at),
+                Some(_) => {}
+            }
         }
         sleep(Duration::from_millis(20)).await;
     }

@@ -38,9 +38,9 @@ const SERVED: &str = "EMBODY_NFS_SERVED";
 const LISTENS: &str = "EMBODY_NFS_LISTENS";
 const GANESHA: &str = "EMBODY_NFS_GANESHA";
 const BYTES: u64 = 1 << 30;
-/// READs at a time, and KiB of each.
 /// Machines that boot together.
 const CLIENTS: u64 = 64;
+/// READs at a time, and KiB of each.
 const PIPES: [(usize, u32); 5] = [(32, 64), (16, 128), (16, 256), (1, 1024), (8, 1024)];
 
 const GANESHA_CONF: &str = "\
