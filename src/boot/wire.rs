@@ -19,6 +19,12 @@ const SHORTEST: usize = 300;
 /// iPXE's encapsulated options, in its own encoding of single-octet codes and lengths.
 const IPXE: u8 = 175;
 
+/// Options that an answer depends on (RFC 2132; RFC 3004, 3046, 4578). Others may be as wrong as they like, and dhcproto trusts some of their lengths.
+const USED: [u8; 9] = [50, 53, 54, 60, 77, 82, 93, 97, IPXE];
+/// RFC 2132, 3.1 and 3.2: the two without a length.
+const PAD: u8 = 0;
+const END: u8 = 255;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Discover,
@@ -122,7 +128,8 @@ impl Packet {
         if !fixed.ends_with(&COOKIE) {
             return Err(BadPacket::NoDhcp);
         }
-        let message = Message::decode(&mut Decoder::new(bytes)).map_err(|error| BadPacket::Garbled(error.to_string()))?;
+        let used = with_used_options(fixed, bytes.get(FIXED..).unwrap_or_default())?;
+        let message = Message::decode(&mut Decoder::new(&used)).map_err(|error| BadPacket::Garbled(error.to_string()))?;
         Packet::of(&message)
     }
 
@@ -201,6 +208,28 @@ impl Packet {
         }
         Ok(bytes)
     }
+}
+
+/// The packet without the options that nothing depends on.
+fn with_used_options(fixed: &[u8], options: &[u8]) -> Result<Vec<u8>, BadPacket> {
+    let (mut used, mut rest) = (fixed.to_vec(), options);
+    loop {
+        match rest {
+            [] | [END, ..] => break,
+            [PAD, after @ ..] => rest = after,
+            [code, length, after @ ..] if usize::from(*length) <= after.len() => {
+                let (value, next) = after.split_at(usize::from(*length));
+                if USED.contains(code) {
+                    used.extend([*code, *length]);
+                    used.extend(value);
+                }
+                rest = next;
+            }
+            [code, ..] => return Err(BadPacket::Garbled(format!("option {code} is longer than the packet"))),
+        }
+    }
+    used.push(END);
+    Ok(used)
 }
 
 /// A question of ours: whether anybody gives addresses here.
