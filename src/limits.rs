@@ -39,6 +39,8 @@ pub const WRITES_BYTES: usize = VALUE_BYTES + VALUE_BYTES / 4;
 /// What may wait for a watcher that does not read, at each of the places on its way: eight whole values. Then the log of the store waits, and a
 /// watcher of whom that has forgotten something lists again (410).
 pub const WATCH_BYTES: usize = 8 << 20;
+/// How long a watch is silent before those who asked for bookmarks get one, so that they know how far they are.
+pub(crate) const WATCH_BOOKMARK_AFTER: Duration = Duration::from_secs(60);
 /// How long a lease on the right to act lives without a keep-alive.
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
 /// How long a hard power-off may take before it is read as not obeyed: slow BMCs act seconds late, some half a minute.

@@ -305,7 +305,7 @@ pub mod server {
         pub use crate::server::nfs::{Attributes, Counter, Event, Exports, Found, Kind, Limits, READ_BYTES, Refused, Stats, Tree, serve};
     }
     pub mod api {
-        pub use crate::server::api::{Backend, BindError, Check, DryRun, Listener};
+        pub use crate::server::api::{Backend, BindError, Check, DryRun, Listener, Objection};
         pub mod apply {
             pub use crate::server::api::apply::apply;
         }

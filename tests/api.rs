@@ -318,8 +318,15 @@ async fn an_apply_is_all_or_nothing() {
     assert_eq!(results(&done)[1..4], ["Persona/p unchanged", "Network/web configured", "Secret/bmc unchanged"]);
     assert_eq!(site.store.revision(), before + 1);
     assert_eq!(done["items"][2]["object"]["metadata"]["annotations"]["embody.dev/source"], "directory:/rack");
-    // A single write is checked as well, with what is there.
-    assert_eq!(site.call("POST", "/bindings", binding("c", "nobody", "s")).await.0, 422);
+    // A single write is checked as well, with what is there; that something is not there yet is said, and no reason to refuse.
+    assert_eq!(site.call("POST", "/networks", network("bad", 1)).await.0, 422);
+    let body = binding("c", "nobody", "s").to_string().into_bytes();
+    let path = "/apis/embody.dev/v1alpha1/bindings?dryRun=All";
+    let early = site.send("POST", path, "application/json", body).await;
+    assert_eq!(
+        (early.status().as_u16(), early.headers()["warning"].to_str().unwrap()),
+        (201, "299 embody \"Binding/c: no persona `nobody`\"")
+    );
     assert_eq!(site.call("POST", "/bindings?dryRun=All", binding("c", "p", "s")).await.0, 201);
     assert_eq!(site.call("POST", "/bindings?dryRun=maybe", binding("c", "p", "s")).await.0, 400);
     assert_eq!(site.store.revision(), before + 1);
@@ -433,7 +440,9 @@ async fn requests_are_bounded_and_of_one_type() {
     let code = async |method: &str, path: &str, of: &str, body: Vec<u8>| site.send(method, path, of, body).await.status().as_u16();
     assert_eq!(code("POST", path, "application/json", vec![b' '; (64 << 20) + 1]).await, 413);
     assert_eq!(code("POST", path, "application/yaml", b"kind: Network".to_vec()).await, 415);
-    assert_eq!(code("PATCH", &format!("{path}/web"), "application/json-patch+json", b"[]".to_vec()).await, 415);
+    let strategic = "application/strategic-merge-patch+json";
+    assert_eq!(code("PATCH", &format!("{path}/web"), strategic, b"{}".to_vec()).await, 415);
+    assert_eq!(code("PATCH", &format!("{path}/web"), "application/json-patch+json", b"{}".to_vec()).await, 400);
     assert_eq!(code("PATCH", &format!("{path}/web"), "application/merge-patch+json", b"[]".to_vec()).await, 400);
     assert_eq!(code("POST", path, "application/json", b"{".to_vec()).await, 400);
     assert_eq!(code("POST", path, "application/json", vec![b'['; 100_000]).await, 400);
@@ -525,4 +534,111 @@ async fn every_answer_says_that_statuses_are_old() {
     let word = SiteCondition { ok: false, reason: "StatusesNotStored", message };
     site.conditions.send_modify(|all| drop(all.insert("StatusesStored", word)));
     assert_eq!(warning().await.unwrap(), "299 embody \"statuses cannot be stored since 2026-11-27T05:00:00Z: there is no space left\"");
+}
+
+#[tokio::test]
+async fn a_json_patch_changes_parts_and_moves_no_secret() {
+    let site = Site::start().await;
+    site.create(network("web", 1)).await;
+    site.create(secret("bmc", "calvin")).await;
+    let patch = async |path: &str, operations: Value| {
+        let path = format!("/apis/embody.dev/v1alpha1/{path}");
+        let answer = site.send("PATCH", &path, "application/json-patch+json", operations.to_string().into_bytes()).await;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    let vlan =
+        |to: u16| json!([{ "op": "test", "path": "/spec/vlan", "value": 1 }, { "op": "replace", "path": "/spec/vlan", "value": to }]);
+    let (status, now) = patch("networks/web", vlan(2)).await;
+    assert_eq!((status, &now["spec"]["vlan"], &now["metadata"]["generation"]), (200, &json!(2), &json!(2)));
+    // What it was made from is no more so, or is nowhere.
+    for operations in [vlan(3), json!([{ "op": "remove", "path": "/spec/nowhere" }])] {
+        let (status, refused) = patch("networks/web", operations).await;
+        assert_eq!((status, &refused["reason"]), (422, &json!("Invalid")), "{refused}");
+    }
+    let unknown = json!([{ "op": "add", "path": "/spec/vlann", "value": 3 }]);
+    let (status, refused) = patch("networks/web", unknown).await;
+    assert_eq!((status, refused["message"].as_str().unwrap()), (400, "strict decoding error: unknown field \"spec.vlann\""));
+
+    // A value goes neither into a label nor under another key, and what is tested of it says nothing.
+    for to in ["/metadata/annotations", "/stringData/copied"] {
+        let operations = json!([{ "op": "copy", "from": "/stringData/password", "path": to }]);
+        let (status, answer) = patch("secrets/bmc", operations).await;
+        assert!(status >= 400 && !answer.to_string().contains("calvin"), "{answer}");
+    }
+    let guess = json!([{ "op": "test", "path": "/stringData/password", "value": "calvin" }]);
+    assert_eq!(patch("secrets/bmc", guess).await.0, 422);
+    let labelled = json!([{ "op": "add", "path": "/metadata/labels", "value": { "site": "a" } }]);
+    assert_eq!(patch("secrets/bmc", labelled).await.0, 200);
+    let stored = site.store.get("objects/secrets/bmc").await.unwrap().unwrap();
+    assert!(String::from_utf8(stored.value).unwrap().contains("calvin"), "its values stay");
+}
+
+/// What kubectl explains and asks before a dry run (it is tried itself in `tests/kubectl.rs`).
+#[tokio::test]
+async fn the_schema_is_whole_and_has_no_word_that_yaml_reads_otherwise() {
+    fn each<'a>(value: &'a Value, see: &mut dyn FnMut(&str, &'a Value)) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(key, field)| {
+                see(key, field);
+                each(field, see);
+            }),
+            Value::Array(items) => items.iter().for_each(|item| each(item, see)),
+            _ => {}
+        }
+    }
+    let site = Site::start().await;
+    let get = async |path: &str| {
+        let answer = site.send("GET", path, "", Vec::new()).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        let tag = answer.headers().get("etag").map(|tag| tag.to_str().unwrap().to_owned());
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (serde_json::from_slice::<Value>(&body).unwrap(), tag)
+    };
+    let (root, _) = get("/openapi/v3").await;
+    let url = root["paths"]["apis/embody.dev/v1alpha1"]["serverRelativeURL"].as_str().unwrap();
+    let (document, tag) = get(url).await;
+    assert!(url.contains(tag.unwrap().trim_matches('"')), "{url}");
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let (mut references, mut words) = (0, Vec::new());
+    each(&document, &mut |key, field| match (key, field) {
+        ("$ref", Value::String(target)) => {
+            references += 1;
+            assert!(schemas.contains_key(target.rsplit('/').next().unwrap()), "{target}");
+        }
+        ("properties", Value::Object(fields)) => words.extend(fields.keys().cloned()),
+        ("enum", Value::Array(all)) => words.extend(all.iter().filter_map(Value::as_str).map(str::to_owned)),
+        _ => {}
+    });
+    // The status of a condition is Kubernetes's own, and written by no manifest.
+    let odd = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"];
+    let is_odd = |word: &&String| odd.contains(&word.to_lowercase().as_str()) && !["True", "False"].contains(&word.as_str());
+    assert_eq!((words.iter().filter(is_odd).collect::<Vec<_>>(), references > 100, words.len() > 200), (vec![], true, true));
+    // Of what is a value, the type is said where it is used; the rest are objects.
+    assert!(schemas.values().all(|schema| schema["type"] == "object"), "{schemas:?}");
+    let patch = &document["paths"]["/apis/embody.dev/v1alpha1/bindings/{name}"]["patch"];
+    let names: Vec<&str> = patch["parameters"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(
+        (names, &patch["x-kubernetes-group-version-kind"]["kind"]),
+        (vec!["dryRun", "fieldManager", "fieldValidation"], &json!("Binding"))
+    );
+}
+
+/// Clients that list by watching wait for the one after what was there (KEP-3157); a table tells its columns once.
+#[tokio::test]
+async fn a_watch_says_where_what_was_there_ends() {
+    let site = Site::start().await;
+    site.create(network("web", 1)).await;
+    site.create(network("db", 2)).await;
+    let mut lines =
+        Lines::open(&site, "/networks?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true").await;
+    let types: Vec<Value> = [lines.next().await, lines.next().await].iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(types, ["ADDED", "ADDED"]);
+    let end = lines.next().await;
+    assert_eq!((&end["type"], &end["object"]["kind"]), (&json!("BOOKMARK"), &json!("Network")));
+    assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(end["object"]["metadata"]["resourceVersion"], site.store.revision().to_string());
+    site.create(network("backup", 3)).await;
+    assert_eq!(lines.next().await["type"], "ADDED");
 }

@@ -25,6 +25,8 @@ mod rack;
 mod rollouts;
 #[path = "plan/too_little.rs"]
 mod too_little;
+#[path = "plan/unresolved.rs"]
+mod unresolved;
 #[path = "plan/waits.rs"]
 mod waits;
 #[path = "plan/worlds.rs"]

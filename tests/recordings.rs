@@ -158,8 +158,9 @@ fn refusal(world: &Cache, port: &str) -> Option<Reason> {
         DesiredPort { admin: Admin::Down, untagged: None, tagged: None, needed: false, carries_bmc: false, because: String::new() };
     let released_ports = [(key.clone(), desired)].into();
     let (holder, past, releaser, port_problems, maintenance) = (None, None, None, Vec::new(), None);
-    let (exists, efi, debts) = (true, false, Default::default());
-    let want = Desired { server: name("s"), holder, exists, efi, past, releaser, released_ports, debts, port_problems, maintenance };
+    let (exists, efi, debts, unresolved) = (true, false, Default::default(), None);
+    let want =
+        Desired { server: name("s"), holder, exists, efi, past, releaser, released_ports, debts, unresolved, port_problems, maintenance };
     world.seen(&name("s"), &want).ports[&key].refuse.as_ref().map(|t| t.reason)
 }
 

@@ -165,6 +165,7 @@ impl Controller {
             Kind::Binding => {
                 self.doubt_rollout(name);
                 self.wake_binding(name);
+                self.status.changed(kind, name);
             }
             Kind::Secret => {
                 self.fleet.logins.changed(name);

@@ -268,7 +268,7 @@ impl Controller {
         let hard = Op::PowerOff { server: server.clone(), how: Off::Hard };
         let allowed = |why: fence::WhyOff<'_>| consent::refusal(why.authority, Plane::Power, &hard, seen).is_none();
         // Where it is not known yet what it runs, it is not known either whether anybody stops that.
-        let counts = want.maintenance.is_none() && fence::why_off(want, seen).is_some_and(allowed);
+        let counts = want.maintenance.is_none() && want.unresolved(&seen.body).is_none() && fence::why_off(want, seen).is_some_and(allowed);
         let grace = &mut self.cache.memory_of(server).grace;
         grace.count(counts, self.clock.now());
         seen.memory.grace = *grace;

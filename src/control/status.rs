@@ -44,6 +44,12 @@ impl Conditions {
         });
     }
 
+    /// It is not so, whatever else speaks for it.
+    fn is_not(&mut self, kind: &str, reason: &str, message: &str) {
+        self.out.retain(|condition| condition.kind != kind);
+        self.set(kind, Truth::False, reason, message);
+    }
+
     fn done(self) -> Vec<Condition> {
         self.out
     }
@@ -128,6 +134,19 @@ pub(crate) fn binding(holder: &Holder, want: &Desired, seen: &Observed, plan: &P
         waits,
         pending,
     }
+}
+
+/// A binding whose server is not there; nothing where it is: then that is planned, and says how it stands.
+pub(crate) fn without_server(cache: &Cache, name: &Name) -> Option<BindingStatus> {
+    let held = cache.objects.bindings.get(name)?;
+    let server = held.spec.target.server.as_ref().filter(|server| !cache.objects.servers.contains_key(*server))?;
+    let mut conditions = Conditions::of(held.meta.generation);
+    let (reason, message) = (Reason::ServerMissing.as_str(), format!("there is no server {server}"));
+    conditions.set("Ready", Truth::False, reason, message.clone());
+    conditions.set("Reconciling", Truth::False, "Idle", "");
+    conditions.set("Stalled", Truth::True, reason, message);
+    let server = cache.held_by(name).next().cloned();
+    Some(BindingStatus { observed_generation: held.meta.generation, conditions: conditions.done(), server, ..BindingStatus::default() })
 }
 
 /// What a system that said hello told of its units. It holds nothing up: what is Ready is what the manifests ask for.
@@ -321,6 +340,9 @@ pub(crate) fn server(cache: &Cache, name: &Name, want: &Desired, seen: &Observed
     let generation = held.map_or(0, |h| h.meta.generation);
     let mut conditions = Conditions::of(generation);
     reachable(&mut conditions, seen.bmc_trouble.as_ref(), seen.power.is_some());
+    if let Some(problem) = &want.unresolved {
+        conditions.is_not("Ready", problem.reason.as_str(), &problem.message);
+    }
     if let Some((_, code)) = &seen.memory.boot_refused {
         let message = format!("its BMC refuses to set the boot device ({code}): what it starts from is up to its firmware");
         conditions.set("BootDeviceSet", Truth::False, Reason::BootDeviceRefused.as_str(), message);
@@ -401,6 +423,10 @@ pub(crate) fn persona(cache: &Cache, name: &Name) -> Option<(bool, PersonaStatus
     let down = cache.rollouts.down(name).filter(|_| ready < running);
     let down = down.map_or(String::new(), |of| format!(": {of} is not up, or not known to be (`embody why {of}`)"));
     conditions.set("Ready", is, reason, format!("{ready} of {running} that are to run are up{down}"));
+    let networks = held.spec.nics.iter().flat_map(|nic| nic.untagged.iter().chain(&nic.tagged));
+    if let Some(missing) = networks.into_iter().find(|network| !cache.objects.networks.contains_key(*network)) {
+        conditions.is_not("Ready", Reason::NetworkMissing.as_str(), &format!("there is no network {missing}"));
+    }
     let conditions = conditions.done();
     let status = PersonaStatus { observed_generation: held.meta.generation, conditions, bindings, running, updated, ready, rollout };
     Some((progress.is_known, status))

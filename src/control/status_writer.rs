@@ -151,7 +151,12 @@ impl StatusWriter {
                         self.say(kind, &name, asked, &status, cache);
                     }
                 }
-                Kind::Secret | Kind::Network | Kind::Server | Kind::Binding => {}
+                Kind::Binding => {
+                    if let Some(status) = status::without_server(cache, &name) {
+                        self.say(kind, &name, true, &status, cache);
+                    }
+                }
+                Kind::Secret | Kind::Network | Kind::Server => {}
             }
         }
     }

@@ -56,7 +56,7 @@ fn build() -> Value {
         "oneOf": all, "$defs": defs })
 }
 
-fn envelope(kind: Kind, meta: &Value, types: &mut SchemaGenerator) -> Value {
+pub(crate) fn envelope(kind: Kind, meta: &Value, types: &mut SchemaGenerator) -> Value {
     let mut properties = Map::new();
     properties.insert("apiVersion".into(), json!({ "type": "string", "const": API_VERSION, "description": "The version of this schema." }));
     properties.insert("kind".into(), json!({ "type": "string", "const": kind.singular(), "description": "The kind of object." }));

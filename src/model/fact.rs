@@ -53,7 +53,7 @@ pub enum Power {
     Off,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BmcIdentity {
     /// Get System GUID, lower-case hex without separators, as received. Nothing where the BMC has none (or all zeros or all ones).
@@ -140,7 +140,7 @@ impl SwitchSeen {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SwitchIdentity {
     #[serde(rename = "sysObjectID")]
@@ -150,7 +150,7 @@ pub struct SwitchIdentity {
 }
 
 /// What this profile may write on this switch, without what the switch was seen to refuse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Writable {
     /// ifAdminStatus.

@@ -41,6 +41,19 @@ impl Kind {
         }
     }
 
+    /// What people type instead.
+    pub fn short(self) -> &'static str {
+        match self {
+            Kind::Policy => "pol",
+            Kind::Secret => "sec",
+            Kind::Network => "net",
+            Kind::Switch => "sw",
+            Kind::Server => "srv",
+            Kind::Persona => "pe",
+            Kind::Binding => "bd",
+        }
+    }
+
     /// The resource name in URLs and store keys.
     pub fn plural(self) -> &'static str {
         match self {
@@ -57,9 +70,9 @@ impl Kind {
 
 impl FromStr for Kind {
     type Err = BadKind;
-    /// Singular or plural, in any case.
+    /// Singular, plural or short, in any case.
     fn from_str(text: &str) -> Result<Self, BadKind> {
-        let is = |k: &Kind| k.singular().eq_ignore_ascii_case(text) || k.plural().eq_ignore_ascii_case(text);
+        let is = |k: &Kind| [k.singular(), k.plural(), k.short()].iter().any(|word| word.eq_ignore_ascii_case(text));
         KINDS.into_iter().find(is).ok_or_else(|| BadKind { found: text.to_owned() })
     }
 }

@@ -86,6 +86,8 @@ reasons! {
     ImageMissing Person "The image is not imported, or not here whole yet."
     FileMissing Person "What is in a file of the persona is not known."
     NetworkMissing Person "There is no such network."
+    SecretMissing Person "There is no such Secret."
+    ServerMissing Person "There is no such server."
     NicsDoNotMatch Person "The persona's NICs do not match the server's."
     PortNotFound Person "The switch has no such port, or several."
     PortNotManaged Person "The port is outside manage.ports."

@@ -9,7 +9,7 @@ use super::Name;
 use super::fact::{BmcIdentity, SwitchIdentity, Writable};
 
 /// As in Kubernetes (meta/v1 Condition). Summary types: `Ready`, `Reconciling`, `Stalled` (kstatus).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Condition {
     #[serde(rename = "type")]
@@ -24,7 +24,7 @@ pub(crate) struct Condition {
     pub observed_generation: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) enum Truth {
     True,
     False,
@@ -32,7 +32,7 @@ pub(crate) enum Truth {
 }
 
 /// Desired and have of one plane of a binding: power, boot, network, agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PlaneStatus {
     pub want: String,
@@ -47,7 +47,7 @@ pub(crate) struct PlaneStatus {
 }
 
 /// Why something does not happen yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WaitStatus {
     /// One CamelCase word.
@@ -59,7 +59,7 @@ pub(crate) struct WaitStatus {
     pub decided_at: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct BindingStatus {
     pub observed_generation: u64,
@@ -78,7 +78,7 @@ pub(crate) struct BindingStatus {
     pub pending: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ServerStatus {
     pub observed_generation: u64,
@@ -101,7 +101,7 @@ pub(crate) struct ServerStatus {
     pub obligations: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct SwitchStatus {
     pub observed_generation: u64,
@@ -118,7 +118,7 @@ pub(crate) struct SwitchStatus {
 }
 
 /// How far the bodies of a persona are.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PersonaStatus {
     pub observed_generation: u64,
@@ -137,7 +137,7 @@ pub(crate) struct PersonaStatus {
 }
 
 /// The status of kinds of which there is only this to say: Network, Policy.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PlainStatus {
     pub observed_generation: u64,
@@ -145,7 +145,7 @@ pub(crate) struct PlainStatus {
 }
 
 /// Something happened to an object. Kept in the store's own capped list, not among the objects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Event {
     /// RFC 3339, UTC.

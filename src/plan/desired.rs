@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Problem;
 use super::observed::PortKey;
 use crate::model::binding::{BootLimits, Mode, Plane, RunState};
-use crate::model::body::{Once, Snapshot};
+use crate::model::body::{Body, Once, Snapshot};
 use crate::model::fact::{Admin, PortConfig};
 use crate::model::{Name, Vlan};
 
@@ -27,9 +27,24 @@ pub struct Desired {
     pub released_ports: BTreeMap<PortKey, DesiredPort>,
     /// Ports that were written for this server, and that neither it nor another one names any more.
     pub debts: BTreeMap<PortKey, DesiredPort>,
+    /// Something that the server names is not there.
+    pub unresolved: Option<Problem>,
     /// Ports that do not resolve on their switch.
     pub port_problems: Vec<Problem>,
     pub maintenance: Option<String>,
+}
+
+impl Desired {
+    /// Something that is named here is not there: nothing is planned, for what all of it would be is not known. Whoever has still to release the
+    /// body does not wait for what the next one names.
+    pub fn unresolved(&self, body: &Body) -> Option<&Problem> {
+        self.unresolved.as_ref().or(self.names_nothing().filter(|_| body.release.is_none()))
+    }
+
+    /// What the holder's binding or persona names, and is not there.
+    pub fn names_nothing(&self) -> Option<&Problem> {
+        self.holder.as_ref().and_then(|holder| holder.unresolved.as_ref())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +93,8 @@ pub struct Holder {
     pub once: Option<Once>,
     /// Why it cannot live here at all.
     pub problems: Vec<Problem>,
+    /// Something that its binding or persona names is not there.
+    pub unresolved: Option<Problem>,
 }
 
 /// What a port must be. What is not said stays as it is.

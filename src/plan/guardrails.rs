@@ -47,6 +47,7 @@ impl DesiredKey {
             once: _,
             rolls,
             problems: _,
+            unresolved: _,
         } = holder;
         let mut text = format!("{:?}", (&authority.uid, persona, &snapshot.digest, state, efi, restart, ports));
         // Whoever gives a rollout to what is outdated already desires something else: that is no drift.

@@ -150,7 +150,8 @@ impl Plan {
 
 /// The next wave for one server.
 pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
-    match want.past.is_some() && seen.body.held_by.is_some() {
+    let leaves = want.past.is_some() && seen.body.held_by.is_some();
+    match leaves || (seen.body.release.is_some() && want.names_nothing().is_some()) {
         // Whoever comes next has no say before the one that leaves has let go.
         true => next_wave(&Desired { holder: None, ..want.clone() }, seen, now),
         false => next_wave(want, seen, now),
@@ -160,6 +161,9 @@ pub fn plan(want: &Desired, seen: &Observed, now: Tick) -> Plan {
 fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     if seen.unreadable || seen.body.anything {
         return unreadable(want, seen, now);
+    }
+    if let Some(problem) = want.unresolved(&seen.body) {
+        return unresolved(problem, seen);
     }
     let mut plan = Plan { records: evidence::records(want, seen), ..Plan::default() };
     if !plan.records.is_empty() {
@@ -220,6 +224,16 @@ fn next_wave(want: &Desired, seen: &Observed, now: Tick) -> Plan {
     }
     // What was begun is ended first.
     plan.steps.sort_by_key(|step| !step.debt);
+    plan
+}
+
+/// What is there stays as it is, and so does what is known of it.
+fn unresolved(problem: &Problem, seen: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    plan.problems.push(problem.clone());
+    for port in network::left_half_way(seen) {
+        plan.problem(problem.reason, format!("{port} was left between two states; {}", problem.message));
+    }
     plan
 }
 

@@ -53,7 +53,52 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
     let debts = debts(server, objects, body, &plugs, names);
     let efi = held.is_some_and(|s| s.spec.firmware == Firmware::Uefi);
     let exists = held.is_some();
-    Desired { server: server.clone(), holder, exists, efi, past, releaser, released_ports, debts, port_problems: problems, maintenance }
+    let moved = body.held_by.as_ref().filter(|_| past == Some(Past::Moved)).and_then(|hold| objects.bindings.get(&hold.binding));
+    let unresolved = held.and_then(|held| not_there(&held.spec, objects).or_else(|| nowhere(moved?, objects)));
+    Desired {
+        server: server.clone(),
+        holder,
+        exists,
+        efi,
+        past,
+        releaser,
+        released_ports,
+        debts,
+        unresolved,
+        port_problems: problems,
+        maintenance,
+    }
+}
+
+/// The first of what a server names that is not there.
+fn not_there(spec: &ServerSpec, objects: &Objects) -> Option<Problem> {
+    let secret = |name: &Name, of: &str| {
+        let lacks = !objects.secrets.contains_key(name);
+        lacks.then(|| Problem::new(Reason::SecretMissing, format!("there is no secret {name}, which {of} names")))
+    };
+    let switch = |name: Name| match objects.switches.get(&name) {
+        None => Some(Problem::new(Reason::SwitchMissing, format!("there is no switch {name}"))),
+        Some(held) => secret(&held.spec.snmp.secret_ref.name, &format!("switch {name}")),
+    };
+    let of_bmc = secret(&spec.bmc.secret_ref.name, "the server");
+    of_bmc.or_else(|| server_switches(spec).into_iter().find_map(switch))
+}
+
+/// A binding that names a server which is not there has not moved anywhere.
+fn nowhere(binding: &Held<BindingSpec>, objects: &Objects) -> Option<Problem> {
+    let target = binding.spec.target.server.as_ref().filter(|target| !objects.servers.contains_key(*target))?;
+    Some(Problem::new(Reason::ServerMissing, format!("there is no server {target}, which binding {} names", binding.meta.name)))
+}
+
+/// The first network of a persona that is not there, or the persona itself.
+fn lacks(bound: &Bound<'_>, objects: &Objects) -> Option<Problem> {
+    let name = &bound.binding.persona;
+    let Some(persona) = bound.persona.as_deref() else {
+        return Some(Problem::new(Reason::PersonaMissing, format!("there is no persona {name}")));
+    };
+    let mut networks = persona.nics.iter().flat_map(|nic| nic.untagged.iter().chain(&nic.tagged));
+    let missing = networks.find(|network| !objects.networks.contains_key(*network))?;
+    Some(Problem::new(Reason::NetworkMissing, format!("there is no network {missing}, which persona {name} names")))
 }
 
 /// One end of a cable: a NIC or bond, and a port.
@@ -247,9 +292,9 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: O
     let mut problems = Vec::new();
     let mut ports = BTreeMap::new();
     match persona {
-        None => problems.push(Problem::new(Reason::PersonaMissing, format!("there is no persona {name}"))),
+        None => {}
         Some(persona) => match match_nics(spec, persona, &bound.binding) {
-            Ok(on) => ports = desired(name, persona, &on, objects, plugs, &mut problems),
+            Ok(on) => ports = desired(name, persona, &on, objects, plugs),
             Err(error) => problems.push(Problem::new(Reason::NicsDoNotMatch, format!("{error} (server {server}); {}", error.hint()))),
         },
     }
@@ -278,6 +323,7 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: O
         rolls: once.is_none() && persona.is_some_and(|p| p.rollout.is_some()),
         once: once.cloned(),
         problems,
+        unresolved: lacks(&bound, objects),
     }
 }
 
@@ -352,14 +398,13 @@ fn desired(
     on: &BTreeMap<Name, Name>,
     objects: &Objects,
     plugs: &[Plug],
-    problems: &mut Vec<Problem>,
 ) -> BTreeMap<PortKey, DesiredPort> {
     let mut out = BTreeMap::new();
     for plug in plugs {
         let nic = persona.nics.iter().find(|n| on.get(&n.name) == Some(&plug.interface));
         let used = nic.filter(|n| n.untagged.is_some() || !n.tagged.is_empty());
         let desired = match used {
-            Some(nic) => Some(carry(persona_name, nic, plug, objects, problems)),
+            Some(nic) => Some(carry(persona_name, nic, plug, objects)),
             None => release(plug, objects),
         };
         out.extend(desired.map(|w| (plug.key.clone(), w)));
@@ -367,10 +412,10 @@ fn desired(
     out
 }
 
-fn carry(persona: &Name, nic: &PersonaNic, plug: &Plug, objects: &Objects, problems: &mut Vec<Problem>) -> DesiredPort {
-    let mut vlan = |network: &Name| vlan_of(network, &plug.key.0, objects, problems);
-    let untagged = nic.untagged.as_ref().and_then(&mut vlan);
-    let tagged: BTreeSet<Vlan> = nic.tagged.iter().filter_map(&mut vlan).collect();
+fn carry(persona: &Name, nic: &PersonaNic, plug: &Plug, objects: &Objects) -> DesiredPort {
+    let vlan = |network: &Name| vlan_of(network, &plug.key.0, objects);
+    let untagged = nic.untagged.as_ref().and_then(vlan);
+    let tagged: BTreeSet<Vlan> = nic.tagged.iter().filter_map(vlan).collect();
     let networks: Vec<&str> = nic.untagged.iter().chain(&nic.tagged).map(Name::as_str).collect();
     DesiredPort {
         admin: Admin::Up,
@@ -382,11 +427,9 @@ fn carry(persona: &Name, nic: &PersonaNic, plug: &Plug, objects: &Objects, probl
     }
 }
 
-fn vlan_of(network: &Name, switch: &Name, objects: &Objects, problems: &mut Vec<Problem>) -> Option<Vlan> {
-    let Some(held) = objects.networks.get(network) else {
-        problems.push(Problem::new(Reason::NetworkMissing, format!("there is no network {network}")));
-        return None;
-    };
+fn vlan_of(network: &Name, switch: &Name, objects: &Objects) -> Option<Vlan> {
+    // Of one that is not there nothing is planned (`lacks`).
+    let held = objects.networks.get(network)?;
     let labels = objects.switches.get(switch).map(|s| s.meta.labels.clone()).unwrap_or_default();
     Some(held.spec.vlan_on(&labels))
 }

@@ -14,6 +14,9 @@ use crate::model::fact::BootDevice;
 use crate::model::op::Op;
 
 pub(crate) fn is_wanted(op: &Op, want: &Desired, seen: &Observed) -> bool {
+    if want.unresolved(&seen.body).is_some() {
+        return matches!(op, Op::Save { .. });
+    }
     let authority = want.releaser.as_ref().filter(|_| seen.body.release.is_some()).or(want.holder.as_ref().map(|h| &h.authority));
     match op {
         Op::PowerOff { .. } => fence::why_off(want, seen).is_some_and(|why| allowed(why.authority, Plane::Power, op, seen)),

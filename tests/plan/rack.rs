@@ -174,6 +174,7 @@ impl Rack {
         let spec = |v: serde_json::Value| serde_json::from_value(v).unwrap();
         rack.put("quarantine", Spec::Network(spec_of(json!({ "vlan": QUARANTINE, "role": "quarantine" }))));
         let ports: Vec<String> = servers.iter().map(|s| port_of(s).1).collect();
+        rack.put("s", Spec::Secret(spec_of(json!({ "stringData": {} }))));
         let snmp = json!({ "version": "v2c", "secretRef": { "name": "s" }, "insecure": true });
         rack.put("sw", Spec::Switch(spec(json!({ "address": "127.0.0.1", "snmp": snmp, "manage": { "ports": ports } }))));
         for (i, persona) in personas.iter().enumerate() {

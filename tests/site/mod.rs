@@ -333,9 +333,10 @@ pub struct Site {
 pub fn check() -> api::Check {
     Arc::new(|changed, existing| {
         let mut wrong = Vec::new();
+        let objection = |text: String, dangles: bool| api::Objection { text, dangles };
         for object in changed {
             if object.name().as_str().starts_with("bad") {
-                wrong.push(format!("{}/{} is bad", object.kind(), object.name()));
+                wrong.push(objection(format!("{}/{} is bad", object.kind(), object.name()), false));
             }
             if let embody::testing::model::Spec::Binding(spec) = &object.spec {
                 let there = changed
@@ -343,7 +344,7 @@ pub fn check() -> api::Check {
                     .chain(existing.iter().map(AsRef::as_ref))
                     .any(|o| o.kind() == Kind::Persona && *o.name() == spec.persona);
                 if !there {
-                    wrong.push(format!("Binding/{}: no persona `{}`", object.name(), spec.persona));
+                    wrong.push(objection(format!("Binding/{}: no persona `{}`", object.name(), spec.persona), true));
                 }
             }
         }

@@ -104,7 +104,13 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
 /// What the API checks all objects of a write with.
 pub fn check() -> api::Check {
     Arc::new(|changed: &[Object], existing: &[Arc<Object>]| {
-        manifest::check(changed, existing).iter().filter(|d| d.is_error()).map(manifest::Diagnostic::line).collect()
+        let found = manifest::check(changed, existing);
+        let objection = |d: &manifest::Diagnostic| {
+            let dangles = d.code == manifest::codes::UNKNOWN_REFERENCE;
+            // Said again and again while objects come one by one.
+            api::Objection { text: if dangles { d.message.clone() } else { d.line() }, dangles }
+        };
+        found.iter().filter(|d| d.is_error()).map(objection).collect()
     })
 }
 

@@ -1,4 +1,4 @@
-//! What Kubernetes clients ask before anything else: version, groups, resources. Leaves out: OpenAPI.
+//! What Kubernetes clients ask before anything else: version, groups, resources. Leaves out: their schemas (`openapi`).
 //!
 //! Invariant: a verb that is listed here is served. Shown by `tests/api.rs`.
 
@@ -46,7 +46,10 @@ pub(super) async fn resources() -> Json<Value> {
     let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
     let list: Vec<Value> = KINDS
         .iter()
-        .map(|k| json!({ "name": k.plural(), "singularName": k.singular().to_lowercase(), "namespaced": false, "kind": k.singular(), "verbs": verbs }))
+        .map(|k| {
+            json!({ "name": k.plural(), "singularName": k.singular().to_lowercase(), "namespaced": false, "kind": k.singular(), "verbs": verbs,
+                "shortNames": [k.short()], "categories": ["all", "embody"] })
+        })
         .collect();
     Json(json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": API_VERSION, "resources": list }))
 }

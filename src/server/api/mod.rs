@@ -14,6 +14,8 @@ pub(crate) mod fault;
 mod images;
 mod known;
 pub(crate) mod objects;
+mod openapi;
+mod patch;
 mod refer;
 mod routes;
 pub(crate) mod selector;
@@ -30,4 +32,12 @@ pub use socket::{BindError, Listener};
 
 /// What is wrong with `changed`, given all other objects (`existing`: none of them is replaced by one in `changed`). One sentence each;
 /// nothing where all is well. Called before the first write.
-pub type Check = Arc<dyn Fn(&[Object], &[Arc<Object>]) -> Vec<String> + Send + Sync>;
+pub type Check = Arc<dyn Fn(&[Object], &[Arc<Object>]) -> Vec<Objection> + Send + Sync>;
+
+/// What is wrong with objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objection {
+    pub text: String,
+    /// Only this: a name that one of them gives is that of nothing, yet.
+    pub dangles: bool,
+}

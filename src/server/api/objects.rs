@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
-use super::Check;
 use super::fault::{ApiError, chain};
 use super::known::Known;
 use super::refer;
+use super::{Check, Objection};
 use crate::control::operator::Control;
 use crate::control::outbox::STATUSES_STORED;
 use crate::control::status_writer::Site;
@@ -39,20 +39,27 @@ pub fn key(kind: Kind, name: &str) -> String {
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Created,
     Configured,
     Unchanged,
 }
 
 impl Outcome {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Outcome::Created => "created",
             Outcome::Configured => "configured",
             Outcome::Unchanged => "unchanged",
         }
     }
+}
+
+/// An object as it is after a write, and what is to be said of it.
+#[derive(Debug)]
+pub struct Written {
+    pub object: Object,
+    pub warnings: Vec<String>,
 }
 
 /// What must be there for a write to go on.
@@ -138,23 +145,37 @@ impl Backend {
 
     /// What the check says of these changes beside everything that they neither replace nor, by `gone`, delete. Returned is what there was.
     pub(super) async fn checked(&self, changed: &[Object], gone: &(dyn Fn(&Object) -> bool + Sync)) -> Result<Vec<Arc<Object>>, ApiError> {
+        let (all, objections) = self.objections(changed, gone).await?;
+        if objections.is_empty() { Ok(all) } else { Err(ApiError::invalid(objections.into_iter().map(|o| o.text).collect())) }
+    }
+
+    async fn objections(
+        &self,
+        changed: &[Object],
+        gone: &(dyn Fn(&Object) -> bool + Sync),
+    ) -> Result<(Vec<Arc<Object>>, Vec<Objection>), ApiError> {
         let all = self.all().await?;
         let replaced: BTreeSet<(Kind, &Name)> = changed.iter().map(|c| (c.kind(), c.name())).collect();
         let stays = |o: &&Arc<Object>| !replaced.contains(&(o.kind(), o.name())) && !gone(o);
         let existing: Vec<Arc<Object>> = all.iter().filter(stays).cloned().collect();
-        let problems = (self.check)(changed, &existing);
-        if problems.is_empty() { Ok(all) } else { Err(ApiError::invalid(problems)) }
+        let objections = (self.check)(changed, &existing);
+        Ok((all, objections))
     }
 
-    /// Checks and writes one object.
-    pub async fn write(&self, wanted: Object, desired: Intent, dry: DryRun) -> Result<(Outcome, Object), ApiError> {
+    /// Checks and writes one object. Clients that send objects one by one do so in any order: names that nothing has are said, and no reason to refuse.
+    pub async fn write(&self, wanted: Object, desired: Intent, dry: DryRun) -> Result<Written, ApiError> {
         let _alone = self.writing.lock().await;
         if desired == Intent::Create && self.store.get(&key(wanted.kind(), wanted.name().as_str())).await?.is_some() {
             return Err(ApiError::exists(wanted.kind(), wanted.name().as_str()));
         }
-        self.checked(std::slice::from_ref(&wanted), &|_| false).await?;
+        let (_, objections) = self.objections(std::slice::from_ref(&wanted), &|_| false).await?;
+        let (dangling, wrong): (Vec<Objection>, Vec<Objection>) = objections.into_iter().partition(|objection| objection.dangles);
+        if !wrong.is_empty() {
+            return Err(ApiError::invalid(wrong.into_iter().chain(dangling).map(|objection| objection.text).collect()));
+        }
         let written = self.put(&[&wanted], &[], desired, None, dry).await?;
-        written.into_iter().next().ok_or_else(|| ApiError::internal("nothing was written"))
+        let (_, object) = written.into_iter().next().ok_or_else(|| ApiError::internal("nothing was written"))?;
+        Ok(Written { object, warnings: dangling.into_iter().map(|objection| objection.text).collect() })
     }
 
     /// Writes and deletes without a check, all or none: at most what the store takes at once. `writing` is held by the caller.

@@ -21,9 +21,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch as signal;
 
 use super::fault::{ApiError, chain};
-use super::objects::{Backend, DryRun, Intent, Preconditions};
+use super::objects::{Backend, DryRun, Intent, Preconditions, Written};
 use super::selector::LabelSelector;
-use super::{actions, columns, decode, discovery, images, watch};
+use super::{actions, columns, decode, discovery, images, openapi, patch, watch};
 use crate::limits::{API_BODY_BYTES, API_BODY_WITHIN};
 use crate::model::kind::{API_VERSION, KINDS};
 use crate::model::{Kind, Meta, Name, Object};
@@ -69,11 +69,16 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .route("/images/{name}/tree", get(images::tree))
         .route("/events", get(actions::events))
         .route("/{plural}", get(list).post(create))
-        .route("/{plural}/{name}", get(read).put(replace).patch(patch).delete(delete))
+        .route("/{plural}/{name}", get(read).put(replace).patch(patch::patch).delete(delete))
         .route("/{plural}/{name}/{verb}", get(actions::question).post(actions::word));
     Router::new()
         .route("/healthz", get(async || "ok"))
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(async || "ok"))
         .route("/version", get(discovery::version))
+        .route("/version/", get(discovery::version))
+        .route("/openapi/v3", get(openapi::root))
+        .route("/openapi/v3/apis/{group}/{version}", get(openapi::of_group))
         .route("/api", get(discovery::core))
         .route("/api/v1", get(discovery::core_resources))
         .route("/api/v1/events", get(actions::core_events))
@@ -88,12 +93,11 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .with_state(Site { backend, stop })
 }
 
-/// Says beside every answer what is wrong with all of them (RFC 7234, section 5.5, 299; Kubernetes clients show it).
+/// Says beside every answer what is wrong with all of them.
 async fn warn(State(backend): State<Arc<Backend>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    if let Some(warning) = backend.warning() {
-        let text: String = warning.chars().filter(|c| matches!(c, ' '..='~')).map(|c| if c == '"' { '\'' } else { c }).collect();
-        response.headers_mut().extend(HeaderValue::from_str(&format!("299 embody \"{text}\"")).ok().map(|value| (WARNING, value)));
+    if let Some(value) = backend.warning().and_then(|warning| in_header(&warning)) {
+        response.headers_mut().append(WARNING, value);
     }
     response
 }
@@ -153,6 +157,10 @@ impl<S: Send + Sync> FromRequest<S> for Input {
 }
 
 impl Input {
+    pub(super) fn content_type(&self) -> &str {
+        &self.content_type
+    }
+
     fn json(&self) -> Result<Value, ApiError> {
         match self.content_type.as_str() {
             JSON => self.parse(),
@@ -160,7 +168,7 @@ impl Input {
         }
     }
 
-    fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         // Neither this error nor its causes quote values of the body: a Secret may be in it.
         let bad = |e| ApiError::bad_request(format!("the body does not read: {}", chain(&e)));
         serde_json::from_value(decode::json(&self.bytes).map_err(bad)?).map_err(bad)
@@ -183,6 +191,8 @@ pub(super) struct Parameters {
     pub label_selector: Option<String>,
     pub field_selector: Option<String>,
     watch: Option<String>,
+    allow_watch_bookmarks: Option<String>,
+    send_initial_events: Option<String>,
     resource_version: Option<String>,
     timeout_seconds: Option<u64>,
     dry_run: Option<String>,
@@ -198,12 +208,17 @@ impl Parameters {
     }
 
     fn watches(&self) -> bool {
-        matches!(self.watch.as_deref(), Some("true" | "1"))
+        is_true(self.watch.as_deref())
     }
 
-    /// Nothing, or `0`: from what is there now.
+    fn bookmarks(&self) -> bool {
+        is_true(self.allow_watch_bookmarks.as_deref())
+    }
+
+    /// Nothing, or `0`: from what is there now. Who asks for what there is gets all of it, whatever it knows already.
     fn from(&self) -> Result<Option<u64>, ApiError> {
         match self.resource_version.as_deref() {
+            _ if is_true(self.send_initial_events.as_deref()) => Ok(None),
             None | Some("" | "0") => Ok(None),
             Some(text) => {
                 text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("found resourceVersion={text}, expected a number")))
@@ -222,6 +237,10 @@ impl Parameters {
         };
         Ok(Selection { labels, name })
     }
+}
+
+fn is_true(parameter: Option<&str>) -> bool {
+    matches!(parameter, Some("true" | "1"))
 }
 
 /// Which objects of a kind.
@@ -256,7 +275,8 @@ async fn list(
     let selection = parameters.selection()?;
     if parameters.watches() {
         let lasting = parameters.timeout_seconds.map(Duration::from_secs);
-        return Ok(watch::start(site.backend, kind, selection, parameters.from()?, lasting, site.stop));
+        let manner = watch::Manner { from: parameters.from()?, bookmarks: parameters.bookmarks(), table: wants_table(&headers) };
+        return Ok(watch::start(site.backend, kind, selection, manner, lasting, site.stop));
     }
     /// metav1.List.
     #[derive(Serialize)]
@@ -293,8 +313,8 @@ async fn create(
     body: Input,
 ) -> Result<Response, ApiError> {
     let object = decode::object(body.json()?, Some(kind_of(&plural)?))?;
-    let (_, now) = site.backend.write(object, Intent::Create, parameters.dry_run()?).await?;
-    Ok((StatusCode::CREATED, Json(now.to_public_json())).into_response())
+    let written = site.backend.write(object, Intent::Create, parameters.dry_run()?).await?;
+    Ok(answer(StatusCode::CREATED, &written))
 }
 
 async fn replace(
@@ -302,71 +322,35 @@ async fn replace(
     Path((plural, name)): Path<(String, String)>,
     Query(parameters): Query<Parameters>,
     body: Input,
-) -> Answer {
+) -> Result<Response, ApiError> {
     let object = decode::object(body.json()?, Some(kind_of(&plural)?))?;
     same_name(&object, &name)?;
-    let (_, now) = site.backend.write(object, Intent::Replace, parameters.dry_run()?).await?;
-    Ok(Json(now.to_public_json()))
+    let written = site.backend.write(object, Intent::Replace, parameters.dry_run()?).await?;
+    Ok(answer(StatusCode::OK, &written))
 }
 
-fn same_name(object: &Object, url: &str) -> Result<(), ApiError> {
+/// An object, and beside it what its writer should know.
+pub(super) fn answer(code: StatusCode, written: &Written) -> Response {
+    let mut response = (code, Json(written.object.to_public_json())).into_response();
+    for warning in &written.warnings {
+        if let Some(value) = in_header(warning) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+    response
+}
+
+/// RFC 7234, section 5.5, 299: Kubernetes clients show it.
+fn in_header(warning: &str) -> Option<HeaderValue> {
+    let text: String = warning.chars().filter(|c| matches!(c, ' '..='~')).map(|c| if matches!(c, '"' | '\\') { '\'' } else { c }).collect();
+    HeaderValue::from_str(&format!("299 embody \"{text}\"")).ok()
+}
+
+pub(super) fn same_name(object: &Object, url: &str) -> Result<(), ApiError> {
     if object.name().as_str() == url {
         return Ok(());
     }
     Err(ApiError::bad_request(format!("the name of the object ({}) does not match the name on the URL ({url})", object.name())))
-}
-
-async fn patch(
-    State(site): State<Site>,
-    Path((plural, name)): Path<(String, String)>,
-    Query(parameters): Query<Parameters>,
-    body: Input,
-) -> Answer {
-    let (kind, name) = (kind_of(&plural)?, name_of(&name)?);
-    let dry = parameters.dry_run()?;
-    if body.content_type != "application/merge-patch+json" {
-        let found = &body.content_type;
-        return Err(ApiError::unsupported_type(format!("found content type `{found}`, expected application/merge-patch+json")));
-    }
-    let change: Value = body.parse()?;
-    if !change.is_object() {
-        return Err(ApiError::bad_request("a merge patch of an object is a JSON object"));
-    }
-    let asked = change.pointer("/metadata/resourceVersion").is_some();
-    let mut attempts = crate::limits::API_ATTEMPTS;
-    loop {
-        let old = site.backend.read(kind, name.as_str()).await?;
-        let mut json = old.to_json();
-        merge_patch(&mut json, &change);
-        let object = decode::object(json, Some(kind))?;
-        same_name(&object, name.as_str())?;
-        attempts -= 1;
-        match site.backend.write(object, Intent::Replace, dry).await {
-            // Somebody else was faster, and the client does not mind what was there before.
-            Err(error) if error.reason == "Conflict" && !asked && attempts > 0 => {}
-            Err(error) => return Err(error),
-            Ok((_, now)) => return Ok(Json(now.to_public_json())),
-        }
-    }
-}
-
-/// JSON Merge Patch, RFC 7386 section 2.
-fn merge_patch(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let Value::Object(into) = target else { return };
-    for (key, value) in fields {
-        if value.is_null() {
-            into.remove(key);
-        } else {
-            merge_patch(into.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
 }
 
 async fn delete(
@@ -399,29 +383,4 @@ async fn delete(
     let details =
         json!({ "name": name, "group": crate::model::kind::GROUP, "kind": kind.plural(), "uid": gone.map(|object| object.meta.uid) });
     Ok(Json(json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details })))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn merge_patch_as_in_the_rfc() {
-        // RFC 7386, appendix A.
-        for (target, patch, result) in [
-            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
-            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
-            (json!({"a":"b"}), json!({"a":null}), json!({})),
-            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
-            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
-            (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
-            (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
-            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
-            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
-        ] {
-            let mut got = target.clone();
-            merge_patch(&mut got, &patch);
-            assert_eq!(got, result, "{target} + {patch}");
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Watches: one JSON line per change (metav1.WatchEvent), from a revision on. Leaves out: bookmarks.
+//! Watches: one JSON line per change (metav1.WatchEvent), from a revision on, with bookmarks for those who ask. Leaves out: lists (`routes`).
 //!
 //! Invariants: nothing is left out silently (a gap ends the watch with 410 Expired); an object that leaves the selection is DELETED.
 //! Whether the first change that is seen of an object is ADDED or MODIFIED is told by its generation where the watch begins in the past;
@@ -13,22 +13,40 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
+use super::columns;
 use super::fault::ApiError;
 use super::objects::{self, Backend};
 use super::routes::{Selection, Stop};
 use crate::byte_channel::{self, Sender};
-use crate::limits::WATCH_BYTES;
+use crate::limits::{WATCH_BOOKMARK_AFTER, WATCH_BYTES};
 use crate::model::kind::API_VERSION;
 use crate::model::{Kind, Object};
 use crate::store::{Change, Entry, Revision, StoreError};
 
 type Line = Result<Bytes, Infallible>;
 
+/// How a client wants to be told.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    /// Changes after this revision; nothing: first what is there.
+    pub from: Option<Revision>,
+    /// It is told where what was there ends, and that it has missed nothing.
+    pub bookmarks: bool,
+    /// As rows of a table.
+    pub table: bool,
+}
+
 struct Watch {
     backend: Arc<Backend>,
     kind: Kind,
     selection: Selection,
+    manner: Manner,
+    /// A table tells its columns once.
+    has_columns: bool,
+    /// All changes up to here were told.
+    told_until: Revision,
     /// What the client knows, by store key: the last version that was in the selection.
     known: BTreeMap<String, Entry>,
     /// Changes up to this revision came before the list with which the watch began: of a key that is not known then, the client may
@@ -42,18 +60,18 @@ struct Watch {
 /// The client went away.
 struct Gone;
 
-/// Streams changes after `from`; without it, first what is there.
 pub(super) fn start(
     backend: Arc<Backend>,
     kind: Kind,
     selection: Selection,
-    from: Option<Revision>,
+    manner: Manner,
     lasting: Option<Duration>,
     mut stop: Stop,
 ) -> Response {
     let (to, lines) = byte_channel::channel(WATCH_BYTES, |line: &Line| line.as_ref().map_or(0, Bytes::len));
     let closed = to.clone();
-    let watch = Watch { backend, kind, selection, known: BTreeMap::new(), unsure_until: 0, told: BTreeSet::new(), to };
+    let (known, told) = (BTreeMap::new(), BTreeSet::new());
+    let watch = Watch { backend, kind, selection, manner, has_columns: false, told_until: 0, known, unsure_until: 0, told, to };
     tokio::spawn(async move {
         let end = async {
             match lasting {
@@ -66,7 +84,7 @@ pub(super) fn start(
             () = closed.closed() => {}
             () = stop.wait() => {}
             () = end => {}
-            () = watch.run(from) => {}
+            () = watch.run() => {}
         }
     });
     let mut response = Response::new(Body::from_stream(lines));
@@ -75,17 +93,17 @@ pub(super) fn start(
 }
 
 impl Watch {
-    async fn run(mut self, from: Option<Revision>) {
-        if let Err(error) = self.follow(from).await {
+    async fn run(mut self) {
+        if let Err(error) = self.follow().await {
             tracing::debug!(kind = self.kind.plural(), error = %error, "watch ended");
             let line = json!({ "type": "ERROR", "object": error.to_json() });
             let _gone = self.send(&line).await;
         }
     }
 
-    async fn follow(&mut self, from: Option<Revision>) -> Result<(), ApiError> {
+    async fn follow(&mut self) -> Result<(), ApiError> {
         let prefix = format!("{}{}/", objects::PREFIX, self.kind.plural());
-        let (mut changes, begun) = match from {
+        let (mut changes, begun) = match self.manner.from {
             Some(revision) => (Some(self.backend.store.watch(&prefix, revision).await?), Some(revision)),
             None => (None, None),
         };
@@ -104,12 +122,22 @@ impl Watch {
                 }
             }
         }
+        self.told_until = begun.unwrap_or(now);
+        if begun.is_none() && self.manner.bookmarks && self.bookmark(true).await.is_err() {
+            return Ok(());
+        }
         let mut changes = match changes.take() {
             Some(changes) => changes,
             None => self.backend.store.watch(&prefix, now).await?,
         };
         loop {
-            let sent = match changes.recv().await {
+            let Ok(change) = timeout(WATCH_BOOKMARK_AFTER, changes.recv()).await else {
+                if self.manner.bookmarks && self.bookmark(false).await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            };
+            let sent = match change {
                 Some(Ok(Change::Put(entry))) => self.changed(entry).await,
                 Some(Ok(Change::Deleted { key, revision })) => self.deleted(&key, revision).await,
                 Some(Err(error)) => return Err(cut(error)),
@@ -129,6 +157,7 @@ impl Watch {
 
     async fn changed(&mut self, entry: Entry) -> Result<(), Gone> {
         let (key, revision) = (entry.key.clone(), entry.revision);
+        self.told_until = revision;
         let Some(object) = self.selected(&entry) else { return self.deleted(&key, revision).await };
         let unsure = self.unsure(&key, revision);
         let fresh = object.meta.generation <= 1 && object.status.is_null();
@@ -144,6 +173,7 @@ impl Watch {
 
     /// The object is gone, or no longer in the selection.
     async fn deleted(&mut self, key: &str, revision: Revision) -> Result<(), Gone> {
+        self.told_until = revision;
         let unsure = self.unsure(key, revision);
         match self.known.remove(key).map(|last| objects::decode(&Entry { revision, ..last })) {
             Some(Ok(object)) => self.event("DELETED", &object).await,
@@ -153,18 +183,45 @@ impl Watch {
         }
     }
 
-    async fn bare_deletion(&self, key: &str, revision: Revision) -> Result<(), Gone> {
+    async fn bare_deletion(&mut self, key: &str, revision: Revision) -> Result<(), Gone> {
         let name = key.rsplit('/').next().unwrap_or(key);
         if !self.selection.names(name) {
             return Ok(());
         }
         let meta = json!({ "name": name, "resourceVersion": revision.to_string() });
         let object = json!({ "apiVersion": API_VERSION, "kind": self.kind.singular(), "metadata": meta });
+        let object = self.shaped(vec![object], json!({ "resourceVersion": revision.to_string() }));
         self.send(&json!({ "type": "DELETED", "object": object })).await
     }
 
-    async fn event(&self, word: &str, object: &Object) -> Result<(), Gone> {
-        self.send(&json!({ "type": word, "object": object.to_public_json() })).await
+    async fn event(&mut self, word: &str, object: &Object) -> Result<(), Gone> {
+        let object = self.shaped(vec![object.to_public_json()], json!({ "resourceVersion": object.meta.resource_version }));
+        self.send(&json!({ "type": word, "object": object })).await
+    }
+
+    /// Nothing more changed up to here. `initial`: what was there at the beginning was all told (KEP-3157).
+    async fn bookmark(&mut self, initial: bool) -> Result<(), Gone> {
+        let mut meta = json!({ "resourceVersion": self.told_until.to_string() });
+        if initial {
+            meta["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let object = match self.manner.table {
+            true => self.shaped(Vec::new(), meta),
+            false => json!({ "apiVersion": API_VERSION, "kind": self.kind.singular(), "metadata": meta }),
+        };
+        self.send(&json!({ "type": "BOOKMARK", "object": object })).await
+    }
+
+    /// One object, or a table of it.
+    fn shaped(&mut self, mut objects: Vec<Value>, meta: Value) -> Value {
+        if !self.manner.table {
+            return objects.pop().unwrap_or_default();
+        }
+        let mut table = columns::table(self.kind, objects, meta);
+        if std::mem::replace(&mut self.has_columns, true) {
+            table["columnDefinitions"] = Value::Null;
+        }
+        table
     }
 
     async fn send(&self, line: &Value) -> Result<(), Gone> {
