@@ -164,7 +164,7 @@ impl Packet {
                 flags: u16::from(message.flags()),
                 hops: message.hops(),
                 chaddr: message.chaddr().to_vec(),
-                options: echoed.iter().filter_map(|code| options.get(*code)).cloned().collect(),
+                options: echoed.iter().filter_map(|code| options.get(*code)).filter(|option| is_one(option)).cloned().collect(),
             },
         })
     }
@@ -208,6 +208,11 @@ impl Packet {
         }
         Ok(bytes)
     }
+}
+
+/// Not one that was sent in several pieces (RFC 3396): no relay and no firmware does that with these, and the answer has to fit.
+fn is_one(option: &DhcpOption) -> bool {
+    option.to_vec().is_ok_and(|octets| octets.len() <= 2 + usize::from(u8::MAX))
 }
 
 /// The packet without the options that nothing depends on.
