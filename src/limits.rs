@@ -41,6 +41,10 @@ pub const WRITES_BYTES: usize = VALUE_BYTES + VALUE_BYTES / 4;
 pub const WATCH_BYTES: usize = 8 << 20;
 /// How long a watch is silent before those who asked for bookmarks get one, so that they know how far they are.
 pub(crate) const WATCH_BOOKMARK_AFTER: Duration = Duration::from_secs(60);
+/// Lists of which the rest is kept for who asks for them in parts, how much of them, and how long: Kubernetes keeps five minutes.
+pub(crate) const LISTS_KEPT: usize = 16;
+pub(crate) const LISTS_KEPT_BYTES: usize = 64 << 20;
+pub(crate) const LISTS_KEPT_FOR: Duration = Duration::from_secs(300);
 /// How long a lease on the right to act lives without a keep-alive.
 pub const LEASE_TTL: Duration = Duration::from_secs(15);
 /// How long a hard power-off may take before it is read as not obeyed: slow BMCs act seconds late, some half a minute.

@@ -642,3 +642,84 @@ async fn a_watch_says_where_what_was_there_ends() {
     site.create(network("backup", 3)).await;
     assert_eq!(lines.next().await["type"], "ADDED");
 }
+
+/// All parts are of one moment, and nobody who comes too late is given less than there is.
+#[tokio::test]
+async fn a_list_comes_in_parts_of_one_moment() {
+    let site = Site::start().await;
+    for n in 1..=5 {
+        site.create(network(&format!("n{n}"), n)).await;
+    }
+    let names = |list: &Value| list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].clone()).collect::<Vec<_>>();
+    let (_, first) = site.call("GET", "/networks?limit=2", Value::Null).await;
+    assert_eq!((names(&first), &first["metadata"]["remainingItemCount"]), (vec![json!("n1"), json!("n2")], &json!(3)));
+    // What happens meanwhile is not in it.
+    site.call("DELETE", "/networks/n3", Value::Null).await;
+    site.create(network("n9", 9)).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let next = |token: &str| format!("/networks?limit=2&continue={}", token.replace(':', "%3A"));
+    let (_, second) = site.call("GET", &next(token), Value::Null).await;
+    assert_eq!(
+        (names(&second), &second["metadata"]["resourceVersion"]),
+        (vec![json!("n3"), json!("n4")], &first["metadata"]["resourceVersion"])
+    );
+    let (_, last) = site.call("GET", &next(second["metadata"]["continue"].as_str().unwrap()), Value::Null).await;
+    assert_eq!((names(&last), last["metadata"].get("continue")), (vec![json!("n5")], None));
+    // Asked once more, as after an answer that was lost, it is the same.
+    assert_eq!(site.call("GET", &next(token), Value::Null).await.1, second);
+    let (status, refused) = site.call("GET", "/servers?limit=2&continue=1%3A2", Value::Null).await;
+    assert_eq!((status, &refused["reason"]), (410, &json!("Expired")));
+    assert_eq!(site.call("GET", &next(token).replace("networks", "servers"), Value::Null).await.0, 400);
+    assert_eq!(site.call("GET", "/networks?continue=x", Value::Null).await.0, 400);
+    // Who asks for many lists and comes back for none does not fill the memory, and the newest is still there.
+    let mut tokens = Vec::new();
+    for _ in 0..20 {
+        let (_, list) = site.call("GET", "/networks?limit=1", Value::Null).await;
+        tokens.push(list["metadata"]["continue"].as_str().unwrap().to_owned());
+    }
+    let codes = [site.call("GET", &next(&tokens[0]), Value::Null).await.0, site.call("GET", &next(&tokens[19]), Value::Null).await.0];
+    assert_eq!(codes, [410, 200]);
+}
+
+#[tokio::test]
+async fn fields_select_and_forms_are_as_asked_for() {
+    let site = Site::start().await;
+    for (name, vlan) in [("web", 1), ("db", 2)] {
+        site.create(network(name, vlan)).await;
+    }
+    let names = async |selector: &str| {
+        let (status, list) = site.call("GET", &format!("/networks?fieldSelector={selector}"), Value::Null).await;
+        assert_eq!(status, 200, "{list}");
+        list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("spec.vlan%3D2").await, ["db"]);
+    assert_eq!(names("spec.vlan!%3D2,metadata.name%3Dweb").await, ["web"]);
+    assert_eq!(names("metadata.name!%3Dweb").await, ["db"]);
+    // What cannot be asked for is refused: to leave it out would be to tell of all.
+    let (status, refused) = site.call("GET", "/networks?fieldSelector=spec.vlann%3D2", Value::Null).await;
+    assert!(status == 400 && refused["message"].as_str().unwrap().contains("spec.vlan,"), "{refused}");
+    let mut watch = Lines::open(&site, "/networks?watch=true&fieldSelector=spec.vlan%3D2").await;
+    assert_eq!(watch.brief().await, brief("ADDED", "db"));
+    site.call("PATCH", "/networks/db", json!({ "spec": { "vlan": 3 } })).await;
+    assert_eq!(watch.brief().await, brief("DELETED", "db"));
+    site.call("PATCH", "/networks/web", json!({ "spec": { "vlan": 2 } })).await;
+    assert_eq!(watch.brief().await.1, "web");
+
+    let asked = async |path: &str, accept: &str| {
+        let stream = tokio::net::UnixStream::connect(&site.socket).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request =
+            hyper::Request::builder().uri(format!("/apis/embody.dev/v1alpha1{path}")).header("host", "x").header("accept", accept);
+        let answer = sender.send_request(request.body(http_body_util::Empty::<hyper::body::Bytes>::new()).unwrap()).await.unwrap();
+        serde_json::from_slice::<Value>(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    };
+    let form = |form: &str| format!("application/json;as={form};g=meta.k8s.io;v=v1,application/json");
+    let list = asked("/networks", &form("PartialObjectMetadataList")).await;
+    assert_eq!((&list["kind"], &list["items"][0]["kind"]), (&json!("PartialObjectMetadataList"), &json!("PartialObjectMetadata")));
+    assert!(list["items"][0]["metadata"]["uid"].is_string() && list["items"][0].get("spec").is_none(), "{list}");
+    assert_eq!(asked("/networks/db", &form("PartialObjectMetadata")).await["metadata"]["name"], "db");
+    assert_eq!(asked("/networks/db", &form("Table")).await["rows"][0]["cells"][0], "db");
+    // Of several forms the first that is known.
+    assert_eq!(asked("/networks/db", "application/json;as=Other;g=x;v=v1,application/json").await["kind"], "Network");
+}

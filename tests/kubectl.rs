@@ -238,6 +238,15 @@ async fn objects_are_changed_in_each_way() {
         assert_eq!(bench.ok("get net web -o jsonpath={.spec.vlan}{.metadata.labels.tier}{.metadata.annotations.who}").await, "120frontme");
         bench.ok(&format!("replace -f {file}")).await;
         assert_eq!(bench.ok("get net web -o jsonpath={.metadata.labels.tier}").await, "");
+        for n in 1..=4 {
+            bench
+                .ok(&format!("create -f {}", bench.file("more.yaml", &network(&format!("n{n}"), &format!("vlan: {n}, role: storage")))))
+                .await;
+        }
+        let all = "n1 n2 n3 n4 web";
+        assert_eq!(bench.ok("get net --chunk-size=2 -o jsonpath={.items[*].metadata.name}").await, all);
+        assert_eq!(bench.ok("get net --field-selector spec.role!=storage -o jsonpath={.items[*].metadata.name}").await, "web");
+        bench.fails("get net --field-selector spec.nothing=1", "expected FIELD=VALUE").await;
         let wide = bench.ok("get net -o wide --sort-by=.spec.vlan --show-labels").await;
         assert!(wide.starts_with("NAME") && wide.contains("SEGMENTS") && wide.contains("LABELS"), "{wide}");
     }

@@ -278,6 +278,6 @@ impl Operators {
 
 /// All objects of a kind, with their statuses.
 pub(crate) async fn listed(backend: &Backend, kind: Kind) -> Vec<Object> {
-    let (all, _) = backend.list(kind, |_| true).await.unwrap_or_default();
+    let (all, _) = backend.list(kind, |_, _| true).await.unwrap_or_default();
     all.iter().filter_map(|json| Object::from_json(serde_json::from_str(json.get()).ok()?).ok()).collect()
 }

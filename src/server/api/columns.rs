@@ -29,6 +29,21 @@ pub(crate) fn columns(kind: Kind) -> (&'static [&'static str], &'static [&'stati
     }
 }
 
+/// The fields that columns show one by one, and that a field selector may ask for.
+pub(crate) fn fields(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Binding => &["spec.persona", "spec.target.server", "spec.state", "spec.correct", "status.server"],
+        Kind::Server => &["spec.bmc.address", "spec.arch", "status.power", "status.boot", "status.boundTo", "status.bmc.firmware"],
+        Kind::Switch => {
+            &["spec.address", "spec.profile", "spec.snmp.version", "spec.vlans", "status.profile", "status.ports", "status.unsaved"]
+        }
+        Kind::Network => &["spec.vlan", "spec.role", "spec.subnet", "spec.gateway"],
+        Kind::Persona => &["spec.os.family", "spec.os.arch", "spec.exclusive", "status.bindings", "status.running", "status.rollout"],
+        Kind::Policy => &["spec.correct"],
+        Kind::Secret => &[],
+    }
+}
+
 /// The cells of one object, one for each column.
 pub(crate) fn cells(kind: Kind, object: &Value) -> Vec<String> {
     let at = |pointer: &str| text(object.pointer(pointer));

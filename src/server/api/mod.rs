@@ -15,6 +15,7 @@ mod images;
 mod known;
 pub(crate) mod objects;
 mod openapi;
+mod pages;
 mod patch;
 mod refer;
 mod routes;

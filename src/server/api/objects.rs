@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use super::fault::{ApiError, chain};
 use super::known::Known;
+use super::pages::Pages;
 use super::refer;
 use super::{Check, Objection};
 use crate::control::operator::Control;
@@ -89,6 +90,7 @@ pub struct Backend {
     pub(super) writing: Mutex<()>,
     known: Known,
     site: Site,
+    pub(super) pages: Pages,
     /// Who keeps the files of images.
     pub(crate) images: Option<Arc<Keeper>>,
     /// Of the directory that is watched, if one is.
@@ -104,6 +106,7 @@ impl Backend {
             writing: Mutex::new(()),
             known: Known::default(),
             site,
+            pages: Pages::default(),
             images: None,
             source: super::source::Source::default(),
         }
@@ -127,13 +130,13 @@ impl Backend {
         }
     }
 
-    /// All objects of a kind, as JSON for everybody, of which `selected` says yes to the metadata. One that does not read is left out, and said in the
+    /// All objects of a kind, as JSON for everybody, of which `selected` says yes to the metadata and that JSON. One that does not read is left out, and said in the
     /// log: the others must stay visible.
-    pub async fn list(&self, kind: Kind, selected: impl Fn(&Meta) -> bool) -> Result<(Vec<Box<RawValue>>, Revision), ApiError> {
+    pub async fn list(&self, kind: Kind, selected: impl Fn(&Meta, &str) -> bool) -> Result<(Vec<Box<RawValue>>, Revision), ApiError> {
         let (entries, revision) = self.store.list(&format!("{PREFIX}{}/", kind.plural())).await?;
         let read = |entry: &Entry| {
             let shown = shown(kind, entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read"));
-            shown.ok().filter(|(meta, _)| selected(meta)).map(|(_, json)| json)
+            shown.ok().filter(|(meta, json)| selected(meta, json.get())).map(|(_, json)| json)
         };
         Ok((entries.iter().filter_map(read).collect(), revision))
     }

@@ -22,7 +22,8 @@ use tokio::sync::watch as signal;
 
 use super::fault::{ApiError, chain};
 use super::objects::{Backend, DryRun, Intent, Preconditions, Written};
-use super::selector::LabelSelector;
+use super::pages::Snapshot;
+use super::selector::{FieldSelector, LabelSelector};
 use super::{actions, columns, decode, discovery, images, openapi, patch, watch};
 use crate::limits::{API_BODY_BYTES, API_BODY_WITHIN};
 use crate::model::kind::{API_VERSION, KINDS};
@@ -184,7 +185,7 @@ impl Input {
     }
 }
 
-/// The query parameters that mean something here; others (`limit`, `fieldManager`, …) are taken and without effect.
+/// The query parameters that mean something here; others (`fieldManager`, …) are taken and without effect.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Parameters {
@@ -195,6 +196,8 @@ pub(super) struct Parameters {
     send_initial_events: Option<String>,
     resource_version: Option<String>,
     timeout_seconds: Option<u64>,
+    limit: Option<usize>,
+    r#continue: Option<String>,
     dry_run: Option<String>,
 }
 
@@ -226,16 +229,16 @@ impl Parameters {
         }
     }
 
-    fn selection(&self) -> Result<Selection, ApiError> {
+    fn selection(&self, kind: Kind) -> Result<Selection, ApiError> {
         let labels = self.label_selector.as_deref().unwrap_or("").parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-        let name = match self.field_selector.as_deref().unwrap_or("") {
-            "" => None,
-            text => match text.split_once('=') {
-                Some(("metadata.name", name)) => Some(name.trim_start_matches('=').to_owned()),
-                _ => return Err(ApiError::bad_request(format!("found field selector `{text}`, expected metadata.name=NAME"))),
-            },
-        };
-        Ok(Selection { labels, name })
+        let fields = FieldSelector::parse(self.field_selector.as_deref().unwrap_or(""), columns::fields(kind));
+        Ok(Selection { labels, fields: fields.map_err(|e| ApiError::bad_request(e.to_string()))? })
+    }
+
+    /// Which list it is that is asked for in parts.
+    fn list_of(&self, kind: Kind) -> String {
+        let text = |one: &Option<String>| one.clone().unwrap_or_default();
+        format!("{} {} {}", kind.plural(), text(&self.label_selector), text(&self.field_selector))
     }
 }
 
@@ -246,23 +249,67 @@ fn is_true(parameter: Option<&str>) -> bool {
 /// Which objects of a kind.
 pub(super) struct Selection {
     labels: LabelSelector,
-    name: Option<String>,
+    fields: FieldSelector,
 }
 
 impl Selection {
-    pub(super) fn matches(&self, meta: &Meta) -> bool {
-        self.names(meta.name.as_str()) && self.labels.matches(&meta.labels)
+    pub(super) fn has(&self, object: &Object) -> bool {
+        self.names(object.name().as_str())
+            && self.labels.matches(&object.meta.labels)
+            && (!self.fields.reads_more() || self.fields.matches(&object.to_public_json()))
+    }
+
+    /// `json`: the object as everybody sees it.
+    fn has_shown(&self, meta: &Meta, json: &str) -> bool {
+        let read = || serde_json::from_str(json).is_ok_and(|object| self.fields.matches(&object));
+        self.names(meta.name.as_str()) && self.labels.matches(&meta.labels) && (!self.fields.reads_more() || read())
     }
 
     /// Whether an object of this name can be in it.
     pub(super) fn names(&self, name: &str) -> bool {
-        self.name.as_deref().is_none_or(|n| n == name)
+        self.fields.names(name)
     }
 }
 
-/// kubectl asks for a table first, and shows only names and ages where it gets none.
-fn wants_table(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|a| a.contains("as=Table"))
+const META: &str = "meta.k8s.io/v1";
+
+/// In which form an object is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Whole,
+    /// meta.k8s.io/v1 Table: kubectl asks for it first, and shows only names and ages where it gets none.
+    Table,
+    /// meta.k8s.io/v1 PartialObjectMetadata.
+    Metadata,
+}
+
+impl Shape {
+    /// The first form of those that are accepted (`application/json;as=Table;g=meta.k8s.io;v=v1,application/json`).
+    fn asked(headers: &HeaderMap) -> Shape {
+        let accepted = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let is = |one: &str| {
+            let form = one.split(';').map(str::trim).find_map(|parameter| parameter.strip_prefix("as="));
+            match form {
+                Some("Table") => Some(Shape::Table),
+                Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Some(Shape::Metadata),
+                Some(_) => None,
+                None => Some(Shape::Whole),
+            }
+        };
+        accepted.split(',').find_map(is).unwrap_or(Shape::Whole)
+    }
+
+    pub(super) fn of(self, kind: Kind, object: Value, meta: Value) -> Value {
+        match self {
+            Shape::Whole => object,
+            Shape::Table => columns::table(kind, vec![object], meta),
+            Shape::Metadata => metadata_of(object),
+        }
+    }
+}
+
+fn metadata_of(object: Value) -> Value {
+    json!({ "kind": "PartialObjectMetadata", "apiVersion": META, "metadata": object["metadata"] })
 }
 
 async fn list(
@@ -272,10 +319,11 @@ async fn list(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let kind = kind_of(&plural)?;
-    let selection = parameters.selection()?;
+    let selection = parameters.selection(kind)?;
+    let shape = Shape::asked(&headers);
     if parameters.watches() {
         let lasting = parameters.timeout_seconds.map(Duration::from_secs);
-        let manner = watch::Manner { from: parameters.from()?, bookmarks: parameters.bookmarks(), table: wants_table(&headers) };
+        let manner = watch::Manner { from: parameters.from()?, bookmarks: parameters.bookmarks(), shape };
         return Ok(watch::start(site.backend, kind, selection, manner, lasting, site.stop));
     }
     /// metav1.List.
@@ -287,23 +335,35 @@ async fn list(
         metadata: Value,
         items: Vec<Box<RawValue>>,
     }
-    let (items, revision) = site.backend.list(kind, |meta| selection.matches(meta)).await?;
-    let metadata = json!({ "resourceVersion": revision.to_string() });
-    if wants_table(&headers) {
-        let items = items.iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect();
-        return Ok(Json(columns::table(kind, items, metadata)).into_response());
+    let (of, limit) = (parameters.list_of(kind), parameters.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX));
+    let part = match parameters.r#continue.as_deref().filter(|token| !token.is_empty()) {
+        Some(token) => site.backend.pages.go_on(&of, token, limit)?,
+        None => {
+            let (items, revision) = site.backend.list(kind, |meta, json| selection.has_shown(meta, json)).await?;
+            site.backend.pages.begin(&of, Snapshot { items: items.into(), revision }, limit)
+        }
+    };
+    let mut metadata = json!({ "resourceVersion": part.revision.to_string() });
+    if let Some((token, left)) = part.next {
+        metadata["continue"] = token.into();
+        metadata["remainingItemCount"] = left.into();
     }
-    Ok(Json(List { kind: format!("{kind}List"), api_version: API_VERSION, metadata, items }).into_response())
+    let read = |items: &[Box<RawValue>]| items.iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect::<Vec<Value>>();
+    Ok(match shape {
+        Shape::Whole => Json(List { kind: format!("{kind}List"), api_version: API_VERSION, metadata, items: part.items }).into_response(),
+        Shape::Table => Json(columns::table(kind, read(&part.items), metadata)).into_response(),
+        Shape::Metadata => {
+            let items: Vec<Value> = read(&part.items).into_iter().map(metadata_of).collect();
+            Json(json!({ "kind": "PartialObjectMetadataList", "apiVersion": META, "metadata": metadata, "items": items })).into_response()
+        }
+    })
 }
 
 async fn read(State(site): State<Site>, Path((plural, name)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     let kind = kind_of(&plural)?;
     let object = site.backend.read(kind, name_of(&name)?.as_str()).await?;
-    if wants_table(&headers) {
-        let meta = json!({ "resourceVersion": object.meta.resource_version });
-        return Ok(Json(columns::table(kind, vec![object.to_public_json()], meta)));
-    }
-    Ok(Json(object.to_public_json()))
+    let meta = json!({ "resourceVersion": object.meta.resource_version });
+    Ok(Json(Shape::asked(&headers).of(kind, object.to_public_json(), meta)))
 }
 
 async fn create(

@@ -1,8 +1,10 @@
-//! Label selectors as kubectl writes them: `a=b,c!=d,e in (x,y),f notin (x),g,!h`. Leaves out: field selectors but for `metadata.name`.
+//! Label selectors as kubectl writes them: `a=b,c!=d,e in (x,y),f notin (x),g,!h`; and field selectors, `spec.persona=web,status.power!=On`.
 //!
 //! Invariant: a selector that does not read is an error, never "all". Shown by the tests below.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("found label selector `{found}`, expected such as a=b,c!=d,e in (x,y),f,!g")]
@@ -40,6 +42,66 @@ impl LabelSelector {
         };
         self.0.iter().map(one).collect()
     }
+}
+
+/// Fields of an object by their values, as they are shown. All terms must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct FieldSelector(Vec<FieldTerm>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FieldTerm {
+    /// A JSON pointer.
+    pointer: String,
+    value: String,
+    is: bool,
+}
+
+const NAME: &str = "/metadata/name";
+
+impl FieldSelector {
+    /// `fields`: those that may be asked for.
+    pub(crate) fn parse(text: &str, fields: &[&str]) -> Result<FieldSelector, BadFieldSelector> {
+        let term = |text: &str| {
+            let (path, value, is) = match text.split_once("!=") {
+                Some((path, value)) => (path, value, false),
+                None => text.split_once("==").or_else(|| text.split_once('=')).map(|(path, value)| (path, value, true))?,
+            };
+            let is_known = path == "metadata.name" || fields.contains(&path);
+            is_known.then(|| FieldTerm { pointer: format!("/{}", path.replace('.', "/")), value: value.to_owned(), is })
+        };
+        let bad = || BadFieldSelector {
+            found: text.to_owned(),
+            expected: ["metadata.name"].iter().chain(fields).copied().collect::<Vec<_>>().join(", "),
+        };
+        let terms = text.split(',').filter(|one| !one.is_empty()).map(|one| term(one).ok_or_else(bad));
+        terms.collect::<Result<_, _>>().map(FieldSelector)
+    }
+
+    /// Whether an object of this name can be in it.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.0.iter().filter(|term| term.pointer == NAME).all(|term| (term.value == name) == term.is)
+    }
+
+    /// Whether more of an object has to be known than its name.
+    pub(crate) fn reads_more(&self) -> bool {
+        self.0.iter().any(|term| term.pointer != NAME)
+    }
+
+    pub(crate) fn matches(&self, object: &Value) -> bool {
+        let shown = |pointer: &str| match object.pointer(pointer) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        self.0.iter().all(|term| (shown(&term.pointer) == term.value) == term.is)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("found field selector `{found}`, expected FIELD=VALUE or FIELD!=VALUE with one of {expected}")]
+pub(crate) struct BadFieldSelector {
+    pub found: String,
+    pub expected: String,
 }
 
 impl std::str::FromStr for LabelSelector {
@@ -103,7 +165,29 @@ fn term(text: &str) -> Option<Term> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn fields_are_those_that_are_shown() {
+        let object = json!({ "metadata": { "name": "a" }, "spec": { "vlan": 7, "gone": null }, "status": { "power": "On" } });
+        let fields = ["spec.vlan", "spec.gone", "status.power"];
+        for (text, hit) in [
+            ("", true),
+            ("metadata.name=a", true),
+            ("metadata.name!=a", false),
+            ("spec.vlan=7,status.power==On", true),
+            ("spec.vlan=7,status.power!=On", false),
+            ("spec.gone=", true),
+        ] {
+            let selector = FieldSelector::parse(text, &fields).unwrap();
+            assert_eq!(selector.matches(&object), hit, "{text}");
+        }
+        for bad in ["spec.other=1", "spec.vlan", "spec=x", "metadata.uid=1"] {
+            assert!(FieldSelector::parse(bad, &fields).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn selectors_match_as_kubectl_means_them() {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::columns;
 use super::fault::ApiError;
 use super::objects::{self, Backend};
-use super::routes::{Selection, Stop};
+use super::routes::{Selection, Shape, Stop};
 use crate::byte_channel::{self, Sender};
 use crate::limits::{WATCH_BOOKMARK_AFTER, WATCH_BYTES};
 use crate::model::kind::API_VERSION;
@@ -34,8 +34,7 @@ pub(super) struct Manner {
     pub from: Option<Revision>,
     /// It is told where what was there ends, and that it has missed nothing.
     pub bookmarks: bool,
-    /// As rows of a table.
-    pub table: bool,
+    pub shape: Shape,
 }
 
 struct Watch {
@@ -152,7 +151,7 @@ impl Watch {
     fn selected(&self, entry: &Entry) -> Option<Object> {
         let object =
             objects::decode(entry).inspect_err(|e| tracing::warn!(key = entry.key, error = %e, "a stored object does not read")).ok()?;
-        self.selection.matches(&object.meta).then_some(object)
+        self.selection.has(&object).then_some(object)
     }
 
     async fn changed(&mut self, entry: Entry) -> Result<(), Gone> {
@@ -190,12 +189,12 @@ impl Watch {
         }
         let meta = json!({ "name": name, "resourceVersion": revision.to_string() });
         let object = json!({ "apiVersion": API_VERSION, "kind": self.kind.singular(), "metadata": meta });
-        let object = self.shaped(vec![object], json!({ "resourceVersion": revision.to_string() }));
+        let object = self.shaped(object, json!({ "resourceVersion": revision.to_string() }));
         self.send(&json!({ "type": "DELETED", "object": object })).await
     }
 
     async fn event(&mut self, word: &str, object: &Object) -> Result<(), Gone> {
-        let object = self.shaped(vec![object.to_public_json()], json!({ "resourceVersion": object.meta.resource_version }));
+        let object = self.shaped(object.to_public_json(), json!({ "resourceVersion": object.meta.resource_version }));
         self.send(&json!({ "type": word, "object": object })).await
     }
 
@@ -205,23 +204,19 @@ impl Watch {
         if initial {
             meta["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        let object = match self.manner.table {
-            true => self.shaped(Vec::new(), meta),
-            false => json!({ "apiVersion": API_VERSION, "kind": self.kind.singular(), "metadata": meta }),
+        let object = match self.manner.shape {
+            Shape::Table => columns::table(self.kind, Vec::new(), meta),
+            shape => shape.of(self.kind, json!({ "apiVersion": API_VERSION, "kind": self.kind.singular(), "metadata": meta }), Value::Null),
         };
         self.send(&json!({ "type": "BOOKMARK", "object": object })).await
     }
 
-    /// One object, or a table of it.
-    fn shaped(&mut self, mut objects: Vec<Value>, meta: Value) -> Value {
-        if !self.manner.table {
-            return objects.pop().unwrap_or_default();
+    fn shaped(&mut self, object: Value, meta: Value) -> Value {
+        let mut shaped = self.manner.shape.of(self.kind, object, meta);
+        if self.manner.shape == Shape::Table && std::mem::replace(&mut self.has_columns, true) {
+            shaped["columnDefinitions"] = Value::Null;
         }
-        let mut table = columns::table(self.kind, objects, meta);
-        if std::mem::replace(&mut self.has_columns, true) {
-            table["columnDefinitions"] = Value::Null;
-        }
-        table
+        shaped
     }
 
     async fn send(&self, line: &Value) -> Result<(), Gone> {
