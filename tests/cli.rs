@@ -132,6 +132,38 @@ async fn get_shows_have_and_want() {
     fails(&site, "get servers -l a==b=c", 1, "label selector").await;
 }
 
+/// Habits that people have from kubectl.
+#[tokio::test]
+async fn habits_are_met() {
+    let site = rack().await;
+    site.call("PATCH", "/networks/web", json!({ "metadata": { "labels": { "tier": "front", "a.example/rack": "r7" } } })).await;
+    site.create(network("db", 140)).await;
+    assert_eq!(ok(&site, "get net --no-headers --field-selector spec.vlan=140").await.lines().count(), 1);
+    let labels = ok(&site, "get net web -L tier,a.example/rack --show-labels").await;
+    let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let (head, row) = (cells(labels.lines().next().unwrap()), cells(labels.lines().nth(1).unwrap()));
+    assert_eq!(
+        (&head[5..], &row[5..]),
+        (&["TIER", "RACK", "LABELS"].map(str::to_owned)[..], &["front", "r7", "a.example/rack=r7,tier=front"].map(str::to_owned)[..])
+    );
+    assert!(ok(&site, "get net db --show-labels").await.contains("<none>"));
+    fails(&site, "get net web --field-selector spec.vlan=1", 2, "exclude each other").await;
+    fails(&site, "get net --field-selector spec.vlann=1", 1, "expected FIELD=VALUE").await;
+    for line in ["get sw,bd -A", "get net -n default"] {
+        let done = run(&site, line).await;
+        assert!(done.code == 0 && done.err.contains("there are no namespaces"), "{}", done.err);
+    }
+    assert!(ok(&site, "api-resources").await.contains("bd"));
+    assert!(ok(&site, "version").await.contains(concat!("controller ", env!("CARGO_PKG_VERSION"))));
+
+    // Of a selector that is empty, or of names beside it, nobody knows what is meant.
+    fails(&site, "delete net -l", 2, "a value is required").await;
+    fails(&site, "delete net web -l tier=front", 2, "-l goes with one kind").await;
+    assert_eq!(ok(&site, "delete net -l tier=back").await, "");
+    assert_eq!(ok(&site, "delete net -l tier!=front").await, "Network/db deleted\n");
+    assert!(ok(&site, "get net -o name").await.contains("network/web"));
+}
+
 #[tokio::test]
 async fn apply_diff_and_delete() {
     let site = rack().await;

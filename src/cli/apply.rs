@@ -6,12 +6,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::FileArgs;
-use super::client::{API, Client, path_of};
+use super::client::{API, Client, path_of, query};
 use super::failure::{Exit, Failure};
 use super::output::print;
 use super::source;
+use super::subject::Subject;
 use super::{say, subject, trouble};
-use crate::model::Object;
+use crate::model::{Kind, Name, Object};
 use crate::server::api::apply::Applied;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +52,9 @@ pub(super) struct DeleteArgs {
     /// An object that is not there is no failure
     #[arg(long)]
     ignore_not_found: bool,
+    /// Of one kind, all objects with these labels: a=b,c!=d,e in (x,y)
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "files")]
+    selector: Option<String>,
 }
 
 pub(super) async fn apply(args: ApplyArgs, client: &Client) -> Result<(), Failure> {
@@ -94,12 +98,30 @@ pub(super) async fn diff(args: DiffArgs, client: &Client) -> Result<u8, Failure>
     Ok(u8::from(differ))
 }
 
+/// Those of one kind with these labels. Without any label all would be meant: that is said by names.
+async fn selected(words: &[String], selector: &str, client: &Client) -> Result<Vec<(Kind, Name)>, Failure> {
+    let subjects = subject::subjects(words)?;
+    let [Subject::Kind(kind)] = subjects.as_slice() else {
+        return Err(Failure::usage("-l goes with one kind: delete KIND -l LABELS"));
+    };
+    if selector.trim().is_empty() {
+        return Err(Failure::usage("found an empty selector, expected such as a=b: it would be all of them"));
+    }
+    let listed = client.get(&format!("{API}/{}{}", kind.plural(), query(&[("labelSelector", selector)]))).await?;
+    let names = listed.get("items").and_then(Value::as_array).into_iter().flatten();
+    let names = names.filter_map(|object| object.pointer("/metadata/name").and_then(Value::as_str));
+    let found = names.map(|text| Ok((*kind, subject::name(text)?))).collect::<Result<Vec<_>, Failure>>()?;
+    if found.is_empty() {
+        say("Nothing found.");
+    }
+    Ok(found)
+}
+
 pub(super) async fn delete(args: DeleteArgs, client: &Client) -> Result<(), Failure> {
-    let mut objects = if args.files.is_empty() {
-        subject::objects(&args.objects)?
-    } else {
-        let files = FileArgs { files: args.files, recursive: args.recursive };
-        source::names(&files)?
+    let mut objects = match args.selector {
+        Some(selector) => selected(&args.objects, &selector, client).await?,
+        None if args.files.is_empty() => subject::objects(&args.objects)?,
+        None => source::names(&FileArgs { files: args.files, recursive: args.recursive })?,
     };
     // Those that refer to others first.
     objects.sort_by_key(|(kind, _)| std::cmp::Reverse(*kind));

@@ -5,6 +5,7 @@ use clap::Args;
 use super::failure::{Exit, Failure};
 use super::output::{self, print};
 use crate::manifest::schema;
+use crate::model::kind::{API_VERSION, KINDS};
 
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
@@ -23,4 +24,10 @@ pub(crate) fn run(args: ExplainArgs) -> Result<(), Failure> {
 
 pub(crate) fn schema(_: SchemaArgs) -> Result<(), Failure> {
     Ok(print(&output::json(&schema::json_schema()))?)
+}
+
+pub(crate) fn kinds() -> Result<(), Failure> {
+    let row = |kind: &crate::model::Kind| [kind.plural(), kind.short(), API_VERSION, kind.singular()].map(str::to_owned).to_vec();
+    let rows: Vec<Vec<String>> = KINDS.iter().map(row).collect();
+    Ok(print(&output::table(&["NAME", "SHORT", "API-VERSION", "KIND"], &rows))?)
 }

@@ -32,13 +32,55 @@ pub(super) struct GetArgs {
     /// Only objects with these labels: a=b,c!=d,e in (x,y)
     #[arg(short = 'l', long, value_name = "LABELS", default_value = "", hide_default_value = true)]
     selector: String,
+    /// Only objects with these values, of those that columns show: spec.persona=web,status.power!=On
+    #[arg(long, value_name = "FIELDS", default_value = "", hide_default_value = true)]
+    field_selector: String,
+    /// A table without its first line
+    #[arg(long)]
+    no_headers: bool,
+    /// Labels as a last column
+    #[arg(long)]
+    show_labels: bool,
+    /// These labels, with commas between, as columns
+    #[arg(short = 'L', long, value_name = "KEYS", value_delimiter = ',')]
+    label_columns: Vec<String>,
+}
+
+impl GetArgs {
+    fn wide(&self) -> bool {
+        self.output == Some(Format::Wide)
+    }
+
+    fn heads(&self, kind: Kind) -> Vec<String> {
+        let (narrow, more) = columns(kind);
+        let own = narrow.iter().chain(more.iter().filter(|_| self.wide())).map(|head| (*head).to_owned());
+        let labels = self.label_columns.iter().map(|key| key.rsplit('/').next().unwrap_or(key).to_uppercase());
+        own.chain(labels).chain(self.show_labels.then(|| "LABELS".to_owned())).collect()
+    }
+
+    fn row(&self, kind: Kind, object: &Value) -> Vec<String> {
+        let mut row = cells(kind, object);
+        if !self.wide() {
+            row.truncate(columns(kind).0.len());
+        }
+        let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+        let text = |value: &Value| output::clean(value.as_str().unwrap_or_default());
+        let label = |key: &String| labels.and_then(|all| all.get(key)).map_or(String::new(), text);
+        row.extend(self.label_columns.iter().map(label));
+        if self.show_labels {
+            let all: Vec<String> =
+                labels.into_iter().flatten().map(|(key, value)| format!("{}={}", output::clean(key), text(value))).collect();
+            row.push(if all.is_empty() { "<none>".to_owned() } else { all.join(",") });
+        }
+        row
+    }
 }
 
 pub(super) async fn run(args: GetArgs, client: &Client) -> Result<(), Failure> {
     let subjects = subjects(&args.what)?;
     let named = subjects.iter().any(|s| matches!(s, Subject::One(..)));
-    if named && !args.selector.is_empty() {
-        return Err(Failure::usage("a name and a selector (-l) exclude each other"));
+    if named && !(args.selector.is_empty() && args.field_selector.is_empty()) {
+        return Err(Failure::usage("a name and a selector (-l, --field-selector) exclude each other"));
     }
     if args.watch {
         return match subjects.as_slice() {
@@ -49,7 +91,7 @@ pub(super) async fn run(args: GetArgs, client: &Client) -> Result<(), Failure> {
     }
     let (mut groups, mut missing) = (Vec::new(), None);
     for subject in &subjects {
-        match fetch(client, subject, &args.selector).await {
+        match fetch(client, subject, &args).await {
             Ok((kind, items)) => add(&mut groups, kind, items),
             // The others are still shown.
             Err(failure) if failure.exit == Exit::NotFound && subjects.len() > 1 => {
@@ -89,7 +131,7 @@ fn add(groups: &mut Vec<Group>, of: Of, items: Vec<Value>) {
     }
 }
 
-async fn fetch(client: &Client, subject: &Subject, selector: &str) -> Result<Group, Failure> {
+async fn fetch(client: &Client, subject: &Subject, args: &GetArgs) -> Result<Group, Failure> {
     let list = |mut answer: Value| match answer.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) => items,
         _ => Vec::new(),
@@ -97,7 +139,8 @@ async fn fetch(client: &Client, subject: &Subject, selector: &str) -> Result<Gro
     Ok(match subject {
         Subject::One(kind, name) => (Of::Kind(*kind), vec![client.get(&path_of(*kind, name)).await?]),
         Subject::Kind(kind) => {
-            let path = format!("{API}/{}{}", kind.plural(), query(&[("labelSelector", selector)]));
+            let selectors = [("labelSelector", args.selector.as_str()), ("fieldSelector", args.field_selector.as_str())];
+            let path = format!("{API}/{}{}", kind.plural(), query(&selectors));
             (Of::Kind(*kind), list(client.get(&path).await?))
         }
         Subject::Ports => (Of::Ports, list(client.get(&format!("{API}/ports")).await?)),
@@ -133,30 +176,32 @@ fn show(groups: &[Group], args: &GetArgs, single: bool, starts: &[StartRow]) -> 
             [(Of::Discovered, items)] => Ok(print(&manifests(items))?),
             _ => Err(Failure::usage("`-o manifest` is for `get discovered`; `-o yaml` shows objects")),
         },
-        Some(Format::Wide) | None => tables(groups, args.output == Some(Format::Wide), starts),
+        Some(Format::Wide) | None => tables(groups, args, starts),
     }
 }
 
-fn tables(groups: &[Group], wide: bool, starts: &[StartRow]) -> Result<(), Failure> {
+fn tables(groups: &[Group], args: &GetArgs, starts: &[StartRow]) -> Result<(), Failure> {
     let mut shown = 0;
     for (of, items) in groups.iter().filter(|(_, items)| !items.is_empty()) {
-        let (heads, rows): (Vec<&str>, Vec<Vec<String>>) = match of {
-            Of::Kind(Kind::Server) if wide => {
+        let words = |heads: &[&str]| heads.iter().map(|head| (*head).to_owned()).collect::<Vec<String>>();
+        let (heads, rows): (Vec<String>, Vec<Vec<String>>) = match of {
+            Of::Kind(Kind::Server) if args.wide() => {
                 let last = |server: &Value| vec![last_stage(server, starts)];
-                let rows = items.iter().map(|server| [row(Kind::Server, server, true), last(server)].concat()).collect();
-                ([heads(Kind::Server, true), vec!["LAST-START"]].concat(), rows)
+                let rows = items.iter().map(|server| [args.row(Kind::Server, server), last(server)].concat()).collect();
+                ([args.heads(Kind::Server), words(&["LAST-START"])].concat(), rows)
             }
-            Of::Kind(kind) => (heads(*kind, wide), items.iter().map(|i| row(*kind, i, wide)).collect()),
-            Of::Ports => (PORT_HEADS.to_vec(), items.iter().map(port_cells).collect()),
-            Of::Pauses => (PAUSE_HEADS.to_vec(), items.iter().map(pause_cells).collect()),
-            Of::Leases => (LEASE_HEADS.to_vec(), items.iter().map(lease_cells).collect()),
-            Of::Discovered => (DISCOVERED_HEADS.to_vec(), items.iter().map(discovered_cells).collect()),
+            Of::Kind(kind) => (args.heads(*kind), items.iter().map(|item| args.row(*kind, item)).collect()),
+            Of::Ports => (words(&PORT_HEADS), items.iter().map(port_cells).collect()),
+            Of::Pauses => (words(&PAUSE_HEADS), items.iter().map(pause_cells).collect()),
+            Of::Leases => (words(&LEASE_HEADS), items.iter().map(lease_cells).collect()),
+            Of::Discovered => (words(&DISCOVERED_HEADS), items.iter().map(discovered_cells).collect()),
         };
         if shown > 0 {
             print("\n")?;
         }
         shown += 1;
-        print(&output::table(&heads, &rows))?;
+        let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+        print(&if args.no_headers { output::rows(&heads, &rows) } else { output::table(&heads, &rows) })?;
     }
     if shown == 0 {
         say("Nothing found.");
@@ -179,19 +224,6 @@ fn last_stage(server: &Value, starts: &[StartRow]) -> String {
     let stage = start.stages.last().map_or(NOTHING.to_owned(), |last| format!("{} {} ago", last.stage, last.ago));
     let failed = start.failed.as_ref().map(|failed| format!(": {failed}")).unwrap_or_default();
     output::clean(&format!("{stage}{failed}"))
-}
-
-fn heads(kind: Kind, wide: bool) -> Vec<&'static str> {
-    let (narrow, more) = columns(kind);
-    narrow.iter().chain(more.iter().filter(|_| wide)).copied().collect()
-}
-
-fn row(kind: Kind, object: &Value, wide: bool) -> Vec<String> {
-    let mut cells = cells(kind, object);
-    if !wide {
-        cells.truncate(columns(kind).0.len());
-    }
-    cells
 }
 
 const PORT_HEADS: [&str; 6] = ["SWITCH", "PORT", "LINK", "VLAN", "WIRED-TO", "NOTE"];
@@ -253,8 +285,8 @@ fn manifests(items: &[Value]) -> String {
 }
 
 async fn watch(client: &Client, kind: Kind, name: Option<&Name>, args: &GetArgs) -> Result<(), Failure> {
-    let wide = args.output == Some(Format::Wide);
-    let field = name.map(|n| format!("metadata.name={n}")).unwrap_or_default();
+    let field = name.map_or_else(|| args.field_selector.clone(), |n| format!("metadata.name={n}"));
+    let heads = args.heads(kind);
     let base = [("labelSelector", args.selector.as_str()), ("fieldSelector", field.as_str())];
     let mut table = None;
     let mut shown: BTreeMap<String, String> = BTreeMap::new();
@@ -263,12 +295,14 @@ async fn watch(client: &Client, kind: Kind, name: Option<&Name>, args: &GetArgs)
         let version = answer.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("").to_owned();
         let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
         if table.is_none() && matches!(args.output, None | Some(Format::Wide)) {
-            let rows: Vec<Vec<String>> = items.iter().map(|i| row(kind, i, wide)).collect();
-            let fresh = table.insert(Table::new(&heads(kind, wide), &rows));
-            print(&fresh.line(&heads(kind, wide).iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()))?;
+            let rows: Vec<Vec<String>> = items.iter().map(|item| args.row(kind, item)).collect();
+            let fresh = table.insert(Table::new(&heads.iter().map(String::as_str).collect::<Vec<_>>(), &rows));
+            if !args.no_headers {
+                print(&fresh.line(&heads))?;
+            }
         }
         for item in &items {
-            one(kind, item, args.output, table.as_ref(), &mut shown)?;
+            one(kind, item, args, table.as_ref(), &mut shown)?;
         }
         let pairs = [base[0], base[1], ("watch", "true"), ("resourceVersion", version.as_str())];
         let mut lines = client.watch(&format!("{API}/{}{}", kind.plural(), query(&pairs))).await?;
@@ -278,30 +312,24 @@ async fn watch(client: &Client, kind: Kind, name: Option<&Name>, args: &GetArgs)
             if change.get("type").and_then(Value::as_str) == Some("ERROR") {
                 break;
             }
-            one(kind, &object, args.output, table.as_ref(), &mut shown)?;
+            one(kind, &object, args, table.as_ref(), &mut shown)?;
         }
         // Where the controller stopped, the next list says so.
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
 }
 
-fn one(
-    kind: Kind,
-    object: &Value,
-    format: Option<Format>,
-    table: Option<&Table>,
-    shown: &mut BTreeMap<String, String>,
-) -> Result<(), Failure> {
+fn one(kind: Kind, object: &Value, args: &GetArgs, table: Option<&Table>, shown: &mut BTreeMap<String, String>) -> Result<(), Failure> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
     let (name, version) = (text("/metadata/name"), text("/metadata/resourceVersion"));
     if shown.insert(name.clone(), version.clone()).is_some_and(|before| before == version) {
         return Ok(());
     }
-    Ok(print(&match (format, table) {
+    Ok(print(&match (args.output, table) {
         (Some(Format::Json), _) => output::json(object),
         (Some(Format::Yaml), _) => format!("---\n{}", output::yaml(object)),
         (Some(Format::Name), _) => format!("{}/{name}\n", kind.singular().to_lowercase()),
-        (Some(Format::Wide) | None, Some(table)) => table.line(&row(kind, object, format == Some(Format::Wide))),
+        (Some(Format::Wide) | None, Some(table)) => table.line(&args.row(kind, object)),
         (Some(Format::Wide | Format::Manifest) | None, _) => String::new(),
     })?)
 }

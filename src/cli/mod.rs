@@ -37,6 +37,12 @@ pub(crate) struct Cli {
     /// Where the controller is: unix:///PATH. Default: the runtime directory of this user
     #[arg(long, global = true, env = "EMBODY_SERVER", value_name = "unix:///PATH")]
     server: Option<String>,
+    /// As other tools have it: there are no namespaces here
+    #[arg(short = 'n', long, global = true, value_name = "NAMESPACE", hide = true)]
+    namespace: Option<String>,
+    /// As other tools have it: there are no namespaces here
+    #[arg(short = 'A', long, global = true, hide = true)]
+    all_namespaces: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -84,6 +90,10 @@ enum Verb {
     Resume(actions::ResumeArgs),
     /// Sign what starts are recognised by with another key; what the one before has signed is taken until this is said again
     RotateKey,
+    /// Show the kinds of objects, and their short names
+    ApiResources,
+    /// Show which version this is, and which one the controller is
+    Version,
     /// Say what a field means: KIND, or KIND.field.field
     Explain(explain::ExplainArgs),
     /// Print the JSON Schema of the manifests
@@ -162,6 +172,9 @@ fn run(cli: Cli) -> Result<u8, Failure> {
 async fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let server = cli.server.as_deref();
     let client = || Client::new(server);
+    if cli.all_namespaces || cli.namespace.is_some() {
+        say("note: there are no namespaces here: all objects are in one");
+    }
     match cli.verb {
         Verb::Serve(args) => serve::run(args, server).await.map(|()| 0),
         Verb::Apply(args) => apply::apply(args, &client()?).await.map(|()| 0),
@@ -183,6 +196,8 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Pause(args) => actions::pause(args, &client()?).await.map(|()| 0),
         Verb::RotateKey => actions::rotate_key(&client()?).await.map(|()| 0),
         Verb::Resume(args) => actions::resume(args, &client()?).await.map(|()| 0),
+        Verb::ApiResources => explain::kinds().map(|()| 0),
+        Verb::Version => version(&client()?).await.map(|()| 0),
         Verb::Explain(args) => explain::run(args).map(|()| 0),
         Verb::Schema(args) => explain::schema(args).map(|()| 0),
         Verb::Inspect(verb) => inspect::run(verb).await.map(|()| 0),
@@ -190,6 +205,14 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Demo(args) => demo::run(args, server).await.map(|()| 0),
         Verb::Completion(args) => completion::run(args).map(|()| 0),
     }
+}
+
+/// Its own version is told whoever answers.
+async fn version(client: &Client) -> Result<(), Failure> {
+    output::print(&format!("embody {}\n", env!("CARGO_PKG_VERSION")))?;
+    let answer = client.get("/version").await?;
+    let of = answer.get("embody").and_then(serde_json::Value::as_str).unwrap_or("of an unknown version");
+    Ok(output::print(&format!("controller {}\n", output::clean(of)))?)
 }
 
 /// A failure of `diff`: code 1 means differences there.

@@ -90,6 +90,12 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     std::iter::once(&head).chain(rows).map(|r| table.line(r)).collect()
 }
 
+/// A table without its heads.
+pub(crate) fn rows(heads: &[&str], rows: &[Vec<String>]) -> String {
+    let table = Table::new(heads, rows);
+    rows.iter().map(|row| table.line(row)).collect()
+}
+
 /// JSON as a person reads it.
 pub(crate) fn json(value: &Value) -> String {
     let mut text = unharmed(&serde_json::to_string_pretty(value).unwrap_or_default());
