@@ -156,6 +156,24 @@ async fn habits_are_met() {
     assert!(ok(&site, "api-resources").await.contains("bd"));
     assert!(ok(&site, "version").await.contains(concat!("controller ", env!("CARGO_PKG_VERSION"))));
 
+    assert_eq!(ok(&site, "label net web db rack=r7").await, "Network/web labelled\nNetwork/db labelled\n");
+    assert_eq!(ok(&site, "label net/web rack=r7").await, "Network/web unchanged\n");
+    fails(&site, "label net web rack=r8", 1, "has `rack=r7` already").await;
+    assert_eq!(ok(&site, "label net web rack=r8 --overwrite").await, "Network/web labelled\n");
+    assert_eq!(ok(&site, "label net web db rack-").await, "Network/web labelled\nNetwork/db labelled\n");
+    assert_eq!(ok(&site, "get net -l rack -o name").await, "");
+    assert_eq!(ok(&site, "annotate net web note=a=b").await, "Network/web annotated\n");
+    fails(&site, "label net web", 2, "KEY=VALUE").await;
+    fails(&site, "label net web rack=r1 db", 2, "KEY=VALUE").await;
+    let vlan = async || site.call("GET", "/networks/web", Value::Null).await.1["spec"]["vlan"].clone();
+    assert!(ok(&site, "patch net web -p {\"spec\":{\"vlan\":121}} --dry-run=server").await.contains("server dry run"));
+    assert_eq!(vlan().await, 120);
+    ok(&site, "patch net web -p {\"spec\":{\"vlan\":121}}").await;
+    assert_eq!(vlan().await, 121);
+    ok(&site, "patch net/web --type=json -p [{\"op\":\"replace\",\"path\":\"/spec/vlan\",\"value\":122}]").await;
+    assert_eq!(vlan().await, 122);
+    fails(&site, "patch net web -p {\"spec\":{\"vlann\":1}}", 1, "unknown field \"spec.vlann\"").await;
+
     // Of a selector that is empty, or of names beside it, nobody knows what is meant.
     fails(&site, "delete net -l", 2, "a value is required").await;
     fails(&site, "delete net web -l tier=front", 2, "-l goes with one kind").await;

@@ -80,6 +80,10 @@ impl Client {
         self.call(Method::PATCH, path, Some(body), "application/merge-patch+json").await
     }
 
+    pub(crate) async fn patch_json(&self, path: &str, operations: &Value) -> Result<Value, Failure> {
+        self.call(Method::PATCH, path, Some(operations), "application/json-patch+json").await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::DELETE, path, None, "application/json").await
     }

@@ -4,6 +4,7 @@
 
 mod actions;
 mod apply;
+mod change;
 pub(crate) mod client;
 mod completion;
 pub(crate) mod demo;
@@ -82,6 +83,12 @@ enum Verb {
     Events(describe::EventsArgs),
     /// Wait until objects have a condition, or are gone
     Wait(wait::WaitArgs),
+    /// Set labels of objects, or take them away
+    Label(change::MarkArgs),
+    /// Set annotations of objects, or take them away
+    Annotate(change::MarkArgs),
+    /// Change parts of objects
+    Patch(change::PatchArgs),
     /// Delete objects; no device is touched by that
     Delete(apply::DeleteArgs),
     /// Correct nothing on an object, on those that match a selector, or anywhere
@@ -192,6 +199,9 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Why(args) => describe::why(args, &client()?).await.map(|()| 0),
         Verb::Events(args) => describe::events(args, &client()?).await.map(|()| 0),
         Verb::Wait(args) => wait::run(args, &client()?).await.map(|()| 0),
+        Verb::Label(args) => change::mark(args, "labels", "labelled", &client()?).await.map(|()| 0),
+        Verb::Annotate(args) => change::mark(args, "annotations", "annotated", &client()?).await.map(|()| 0),
+        Verb::Patch(args) => change::patch(args, &client()?).await.map(|()| 0),
         Verb::Delete(args) => apply::delete(args, &client()?).await.map(|()| 0),
         Verb::Pause(args) => actions::pause(args, &client()?).await.map(|()| 0),
         Verb::RotateKey => actions::rotate_key(&client()?).await.map(|()| 0),
