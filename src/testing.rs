@@ -310,7 +310,7 @@ pub mod server {
             pub use crate::server::api::apply::apply;
         }
         pub mod objects {
-            pub use crate::server::api::objects::{Preconditions, key};
+            pub use crate::server::api::objects::{Intent, Preconditions, key};
         }
     }
     pub mod boot {
