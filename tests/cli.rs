@@ -154,6 +154,8 @@ async fn habits_are_met() {
         assert!(done.code == 0 && done.err.contains("there are no namespaces"), "{}", done.err);
     }
     assert!(ok(&site, "api-resources").await.contains("bd"));
+    assert!(ok(&site, "describe web-1").await.contains("Kind:         Binding"));
+    fails(&site, "describe nobody", 2, "expected one of Policy").await;
     assert!(ok(&site, "version").await.contains(concat!("controller ", env!("CARGO_PKG_VERSION"))));
 
     assert_eq!(ok(&site, "label net web db rack=r7").await, "Network/web labelled\nNetwork/db labelled\n");
@@ -372,6 +374,9 @@ async fn wait_shows_progress_and_ends() {
     assert_eq!(ok(&site, "wait server/s --for=jsonpath={.status.power}=Off").await, "Server/s condition met\n");
     fails(&site, "wait binding web-1 --for=condition=Ready=False --timeout=1s", 1, "Ready=True Converged: because Converged").await;
     fails(&site, "wait binding nobody", 4, "is not there").await;
+    assert_eq!(ok(&site, "wait bindings").await, "Binding/web-1 condition met\n");
+    fails(&site, "wait switches", 4, "nothing of that kind").await;
+    assert_eq!(ok(&site, "wait switches --for=delete").await, "");
     fails(&site, "wait binding web-1 --for=Ready", 2, "expected condition=TYPE").await;
     assert_eq!(ok(&site, "wait binding nobody --for=delete").await, "Binding/nobody deleted\n");
 

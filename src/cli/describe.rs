@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::client::{API, Client, path_of, query};
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::get;
 use super::output::{clean, clean_lines, print, table, yaml};
 use super::subject::{self, Subject};
@@ -42,9 +42,21 @@ pub(super) struct EventsArgs {
     last: usize,
 }
 
+/// A name alone is looked for, as `why` does: what is no kind is meant as one.
+async fn described(words: &[String], client: &Client) -> Result<Vec<Subject>, Failure> {
+    match (subject::subjects(words), words) {
+        (Err(no_kind), [one]) if one.parse::<Name>().is_ok() => match subject::look_up(client, words).await {
+            Ok((kind, name)) => Ok(vec![Subject::One(kind, name)]),
+            Err(failure) if failure.exit == Exit::NotFound => Err(no_kind),
+            Err(failure) => Err(failure),
+        },
+        (subjects, _) => subjects,
+    }
+}
+
 pub(super) async fn run(args: DescribeArgs, client: &Client) -> Result<(), Failure> {
     let mut objects = Vec::new();
-    for subject in subject::subjects(&args.what)? {
+    for subject in described(&args.what, client).await? {
         match subject {
             Subject::One(kind, name) => objects.push((kind, client.get(&path_of(kind, &name)).await?)),
             Subject::Kind(kind) => {

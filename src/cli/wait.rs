@@ -9,13 +9,14 @@ use tokio::time::{Duration, Instant, timeout_at};
 use super::client::{API, Client, query};
 use super::failure::{Exit, Failure};
 use super::output::{clean, print};
-use super::{say, subject};
+use super::say;
+use super::subject::{self, Subject};
 use crate::model::{Kind, Name, Period};
 
 #[derive(Args)]
 pub(super) struct WaitArgs {
-    /// KIND NAME…, or KIND/NAME…
-    #[arg(value_name = "KIND NAME", required = true)]
+    /// KIND NAME…, KIND/NAME…, or KIND for all that there are
+    #[arg(value_name = "KIND [NAME]", required = true)]
     object: Vec<String>,
     /// condition=TYPE[=True|False|Unknown], delete, or jsonpath={.status.FIELD}=VALUE
     #[arg(long = "for", value_name = "WHAT", default_value = "condition=Ready")]
@@ -101,9 +102,34 @@ impl Until {
     }
 }
 
+/// Of a kind those that there are now.
+async fn meant(words: &[String], client: &Client) -> Result<Vec<(Kind, Name)>, Failure> {
+    let mut objects = Vec::new();
+    for subject in subject::subjects(words)? {
+        match subject {
+            Subject::One(kind, name) => objects.push((kind, name)),
+            Subject::Kind(kind) => {
+                let listed = client.get(&format!("{API}/{}", kind.plural())).await?;
+                let items = listed.get("items").and_then(Value::as_array).into_iter().flatten();
+                for text in items.filter_map(|object| object.pointer("/metadata/name").and_then(Value::as_str)) {
+                    objects.push((kind, subject::name(text)?));
+                }
+            }
+            Subject::Ports | Subject::Pauses | Subject::Leases | Subject::Discovered => {
+                return Err(Failure::usage("objects are waited for: KIND, KIND NAME, or KIND/NAME"));
+            }
+        }
+    }
+    Ok(objects)
+}
+
 pub(super) async fn run(args: WaitArgs, client: &Client) -> Result<(), Failure> {
     let deadline = Instant::now() + args.timeout.0;
-    for (kind, name) in subject::objects(&args.object)? {
+    let objects = meant(&args.object, client).await?;
+    if objects.is_empty() && args.until != Until::Deleted {
+        return Err(Failure::new(Exit::NotFound, "there is nothing of that kind"));
+    }
+    for (kind, name) in objects {
         let mut last = None;
         match timeout_at(deadline, wait_for(client, kind, &name, &args.until, &mut last)).await {
             Ok(done) => done?,

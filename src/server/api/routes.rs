@@ -75,7 +75,7 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/livez", get(async || "ok"))
-        .route("/readyz", get(async || "ok"))
+        .route("/readyz", get(ready))
         .route("/version", get(discovery::version))
         .route("/version/", get(discovery::version))
         .route("/openapi/v3", get(openapi::root))
@@ -92,6 +92,12 @@ pub(super) fn router(backend: Arc<Backend>, stop: Stop) -> Router {
         .layer(from_fn(only_json))
         .layer(from_fn_with_state(Arc::clone(&backend), warn))
         .with_state(Site { backend, stop })
+}
+
+/// Whether objects can be read.
+async fn ready(State(site): State<Site>) -> Result<&'static str, ApiError> {
+    site.backend.store.get(crate::store::keys::SITE_KEY).await?;
+    Ok("ok")
 }
 
 /// Says beside every answer what is wrong with all of them.
