@@ -1,7 +1,7 @@
 //! kubectl, unmodified, of several versions: people send our files with it, one object after the other, read, edit, wait and watch.
 //!
-//! Each test is one story, with each version. Leaves out: devices (none of those that the manifests name is there), and the door that a network would
-//! come through: a forwarder stands before the socket. `EMBODY_KUBECTL` names the folder of the programs (`tests/run` makes it).
+//! Each test is one story, with each version. Leaves out the door that a network would come through: a forwarder stands before the socket.
+//! `EMBODY_KUBECTL` names the folder of the programs (`tests/run` makes it).
 
 #[path = "rack/controller.rs"]
 #[allow(dead_code, reason = "the rack uses the rest")]
@@ -26,6 +26,8 @@ use tokio::time::timeout;
 
 const VERSIONS: [&str; 2] = ["1.30", "1.37"];
 const LONG: Duration = Duration::from_secs(240);
+/// Their devices have one place each.
+static EXAMPLES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A controller of its own, and a kubectl that speaks to it.
 struct Bench {
@@ -159,9 +161,35 @@ async fn it_finds_and_explains_the_kinds() {
     }
 }
 
-/// The files as they are, in the order in which it sends them: what refers comes before what it refers to.
+/// The files as they are, and the rack that they name, simulated: its bindings come to life.
+#[tokio::test]
+async fn the_rack_of_the_examples_comes_to_life() {
+    let _alone = EXAMPLES.lock().await;
+    for bench in benches().await {
+        let mut sim = Command::new(env!("CARGO_BIN_EXE_embody"));
+        sim.args(["sim", "-f", "examples"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut sim = sim.spawn().unwrap();
+        let mut said = BufReader::new(sim.stdout.take().unwrap()).lines();
+        assert!(timeout(LONG, said.next_line()).await.unwrap().unwrap().unwrap().contains("12 BMCs"));
+        bench.ok("apply -f examples").await;
+        until("eight bindings", Duration::from_secs(60), async || {
+            let all = bench.ok("get bd --no-headers").await;
+            let ready = all.lines().filter(|line| line.split_whitespace().nth(3) == Some("True")).count();
+            if ready == 8 { Ok(()) } else { Err(all) }
+        })
+        .await;
+        sim.kill().await.unwrap();
+    }
+}
+
+/// In the order in which it sends them: what refers comes before what it refers to.
 #[tokio::test]
 async fn it_sends_our_examples_and_takes_them_away() {
+    let _alone = EXAMPLES.lock().await;
     for bench in benches().await {
         let said = bench.say("apply -f examples").await;
         let objects = said.out.lines().filter(|line| line.ends_with(" created") || line.ends_with(" configured")).count();
