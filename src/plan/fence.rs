@@ -444,7 +444,7 @@ fn can_take_over(want: &Desired, seen: &Observed, binding: &Name, from: &Name) -
     if holder.state == RunState::Stopped {
         return Ok(Vec::new());
     }
-    if let Some(problem) = want.unresolved.iter().chain(want.names_nothing()).chain(&holder.problems).chain(&want.port_problems).next() {
+    if let Some(problem) = want.unresolved.iter().chain(&holder.problems).chain(&want.port_problems).next() {
         return Err(problem.message.clone());
     }
     if let Some(reason) = &want.maintenance {

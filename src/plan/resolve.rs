@@ -53,7 +53,9 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
     let debts = debts(server, objects, body, &plugs, names);
     let efi = held.is_some_and(|s| s.spec.firmware == Firmware::Uefi);
     let exists = held.is_some();
-    let moved = body.held_by.as_ref().filter(|_| past == Some(Past::Moved)).and_then(|hold| objects.bindings.get(&hold.binding));
+    // Whoever has still to release it does not wait for where that one goes.
+    let moved = body.held_by.as_ref().filter(|_| past == Some(Past::Moved) && body.release.is_none());
+    let moved = moved.and_then(|hold| objects.bindings.get(&hold.binding));
     let unresolved = held.and_then(|held| not_there(&held.spec, objects).or_else(|| nowhere(moved?, objects)));
     Desired {
         server: server.clone(),
@@ -289,7 +291,9 @@ fn authority(binding: &Held<BindingSpec>, answer: String, objects: &Objects) -> 
 fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: Option<&Once>, objects: &Objects, plugs: &[Plug]) -> Holder {
     let bound = Bound::of(binding, once, spec, objects);
     let (name, persona) = (&bound.binding.persona, bound.persona.as_deref());
-    let mut problems = Vec::new();
+    let unresolved = lacks(&bound, objects);
+    // Whoever asks whether it can live here at all is told as well.
+    let mut problems = Vec::from_iter(unresolved.clone());
     let mut ports = BTreeMap::new();
     match persona {
         None => {}
@@ -323,7 +327,7 @@ fn holder(server: &Name, spec: &ServerSpec, binding: &Held<BindingSpec>, once: O
         rolls: once.is_none() && persona.is_some_and(|p| p.rollout.is_some()),
         once: once.cloned(),
         problems,
-        unresolved: lacks(&bound, objects),
+        unresolved,
     }
 }
 
