@@ -90,6 +90,8 @@
 //!     goes only when its name is removed, never because a name is not known. (`plan::resolve`, `server::images`; `tests/revisions.rs`, `tests/images.rs`)
 //! 18. A rollout takes down no more of a persona's bodies than that says, counting everybody who is not known to be up, and none once one has not come up
 //!     with the new revision. (`plan::rollouts`; its tests, `tests/revisions.rs`, `tests/simulate.rs`)
+//! 19. Whoever is part of what names something that is not there is neither corrected nor let go, on any plane, until it is there.
+//!     (`model::references`, `plan::resolve`; `tests/plan/unresolved.rs`, `tests/dangling.rs`)
 //!
 //! # Where to start
 //!

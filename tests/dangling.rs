@@ -8,7 +8,7 @@ use std::time::Duration;
 use embody::testing::control::operator::Control;
 use embody::testing::model::{Kind as ObjectKind, Object};
 use embody::testing::server::api::DryRun;
-use embody::testing::server::api::objects::Intent;
+use embody::testing::server::api::objects::{Intent, Preconditions};
 use embody::testing::sim::switch::Kind;
 use embody::testing::store::Store;
 use serde_json::{Value, json};
@@ -94,6 +94,48 @@ async fn what_names_nothing_is_neither_corrected_nor_let_go() {
         site.ready().await;
         assert!(site.sent().await > sent, "{reason}");
     }
+}
+
+fn secret(name: &str, data: Value) -> Object {
+    Object::from_json(json!({ "apiVersion": "embody.dev/v1alpha1", "kind": "Secret", "metadata": { "name": name }, "stringData": data }))
+        .unwrap()
+}
+
+/// Nothing else is said then: what is created is what was missing.
+#[tokio::test(start_paused = true)]
+async fn what_was_missing_is_enough() {
+    let of_bmc = secret("none", json!({ "username": "admin", "password": "admin" }));
+    for (object, missing) in [(server("tor-1", "none"), of_bmc), (persona("none"), small::network("none", 130))] {
+        let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+        site.ready().await;
+        site.put(object).await;
+        sleep(10 * MINUTE).await;
+        assert!(!site.is_ready().await);
+        let created = site.backend.write(missing, Intent::Create, DryRun::No).await.unwrap();
+        assert!(created.warnings.is_empty());
+        site.ready().await;
+        sleep(MINUTE).await;
+        let status = site.status(ObjectKind::Persona, "p").await;
+        assert_eq!(status["conditions"][0]["status"], "True", "{status}");
+    }
+}
+
+/// A Secret that only a file of a persona names is named as well, and is not deleted.
+#[tokio::test(start_paused = true)]
+async fn a_secret_of_a_file_is_one_that_is_named() {
+    let site = Small::start(Kind::QBridge, json!({}), "enforce").await;
+    let file = json!({ "path": "/etc/token", "secretRef": { "name": "token", "key": "value" } });
+    let spec = json!({ "os": { "family": "linux" }, "root": { "image": { "name": "web:1" } }, "agent": "required", "files": [file],
+        "nics": [{ "name": "front", "untagged": "web", "boot": true }] });
+    let warnings = site.backend.write(of("Persona", "q", spec), Intent::Create, DryRun::No).await.unwrap().warnings;
+    assert_eq!(warnings, ["Persona `q` names the Secret `token`, which does not exist"]);
+    sleep(MINUTE).await;
+    site.says(ObjectKind::Persona, "q", "SecretMissing").await;
+    site.apply(vec![secret("token", json!({ "value": "x" }))]).await;
+    sleep(MINUTE).await;
+    assert_eq!(site.status(ObjectKind::Persona, "q").await["conditions"][0]["status"], "True");
+    let refused = site.backend.delete(ObjectKind::Secret, &name("token"), &Preconditions::default(), DryRun::No).await.unwrap_err();
+    assert!(refused.message.contains("Persona/q refers to it"), "{refused:?}");
 }
 
 /// From nothing, in the order that is worst: each refers to what comes after it.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::controller::Controller;
 use crate::model::objects::server_switches;
 use crate::model::op::Device;
+use crate::model::references;
 use crate::model::{Kind, Name, Object};
 use crate::store::{Change, Entry, keys::Key};
 
@@ -141,6 +142,13 @@ impl Controller {
         held.is_some_and(|m| m.uid == object.meta.uid && m.generation == object.meta.generation && m.labels == object.meta.labels)
     }
 
+    /// Personas say what of that which they name is not there.
+    fn tell_personas(&mut self, kind: Kind, name: &Name) {
+        let names = |spec| references::persona(spec).any(|reference| (reference.kind, reference.name) == (kind, name));
+        let personas = self.cache.objects.personas.iter().filter(|(_, held)| names(&held.spec));
+        personas.for_each(|(persona, _)| self.status.changed(Kind::Persona, persona));
+    }
+
     /// An object's desired state changed: its worker, and the servers that it concerns.
     fn touched(&mut self, kind: Kind, name: &Name) {
         match kind {
@@ -171,6 +179,7 @@ impl Controller {
                 self.fleet.logins.changed(name);
                 self.all_workers();
                 self.tell_secret(name);
+                self.tell_personas(kind, name);
             }
             Kind::Persona => {
                 self.cache.rollouts.touched(name);
@@ -179,7 +188,10 @@ impl Controller {
                     self.wake_binding(&binding);
                 }
             }
-            Kind::Network => self.wake_all(),
+            Kind::Network => {
+                self.wake_all();
+                self.tell_personas(kind, name);
+            }
             Kind::Policy => {
                 self.all_workers();
                 self.fleet.set_paces(&self.cache);

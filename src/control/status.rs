@@ -13,12 +13,14 @@ use crate::limits;
 use crate::model::binding::RunState;
 use crate::model::body::{Outdated, Phase, Snapshot};
 use crate::model::fact::{PortConfig, Power, Tick};
+use crate::model::references;
 use crate::model::status::{
     BindingStatus, Condition, PersonaStatus, PlainStatus, PlaneStatus, ServerStatus, SwitchStatus, Truth, WaitStatus,
 };
-use crate::model::{Name, Reason};
+use crate::model::{Kind, Name, Reason};
 use crate::plan::desired::{Desired, Holder};
 use crate::plan::observed::{Observed, Trouble};
+use crate::plan::resolve;
 use crate::plan::rollouts::Stage;
 use crate::plan::starting;
 use crate::plan::{Plan, network};
@@ -423,9 +425,8 @@ pub(crate) fn persona(cache: &Cache, name: &Name) -> Option<(bool, PersonaStatus
     let down = cache.rollouts.down(name).filter(|_| ready < running);
     let down = down.map_or(String::new(), |of| format!(": {of} is not up, or not known to be (`embody why {of}`)"));
     conditions.set("Ready", is, reason, format!("{ready} of {running} that are to run are up{down}"));
-    let networks = held.spec.nics.iter().flat_map(|nic| nic.untagged.iter().chain(&nic.tagged));
-    if let Some(missing) = networks.into_iter().find(|network| !cache.objects.networks.contains_key(*network)) {
-        conditions.is_not("Ready", Reason::NetworkMissing.as_str(), &format!("there is no network {missing}"));
+    if let Some(problem) = resolve::missing(references::persona(&held.spec), Kind::Persona, name, &cache.objects) {
+        conditions.is_not("Ready", problem.reason.as_str(), &problem.message);
     }
     let conditions = conditions.done();
     let status = PersonaStatus { observed_generation: held.meta.generation, conditions, bindings, running, updated, ready, rollout };

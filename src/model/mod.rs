@@ -22,6 +22,7 @@ pub(crate) mod period;
 pub(crate) mod persona;
 pub(crate) mod policy;
 pub(crate) mod reason;
+pub(crate) mod references;
 pub(crate) mod script;
 pub(crate) mod secret;
 pub(crate) mod server;

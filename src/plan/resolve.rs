@@ -20,8 +20,9 @@ use crate::model::file::{PersonaFile, SecretKey};
 use crate::model::network::{NetworkSpec, Role};
 use crate::model::objects::{Held, server_switches};
 use crate::model::persona::{Agent, DiskRoot, Os, OsFamily, PersonaNic, Root};
+use crate::model::references::{self, Reference};
 use crate::model::server::Firmware;
-use crate::model::{BindingSpec, Mac, Name, Objects, PersonaSpec, Reason, ServerSpec, Vlan};
+use crate::model::{BindingSpec, Kind, Mac, Name, Objects, PersonaSpec, Reason, ServerSpec, Vlan};
 
 /// How a switch names the port that a manifest names.
 pub trait PortNames {
@@ -56,7 +57,7 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
     // Whoever has still to release it does not wait for where that one goes.
     let moved = body.held_by.as_ref().filter(|_| past == Some(Past::Moved) && body.release.is_none());
     let moved = moved.and_then(|hold| objects.bindings.get(&hold.binding));
-    let unresolved = held.and_then(|held| not_there(&held.spec, objects).or_else(|| nowhere(moved?, objects)));
+    let unresolved = held.and_then(|held| not_there(server, &held.spec, objects).or_else(|| nowhere(moved?, objects)));
     Desired {
         server: server.clone(),
         holder,
@@ -72,35 +73,39 @@ pub fn want(server: &Name, objects: &Objects, body: &Body, names: &dyn PortNames
     }
 }
 
-/// The first of what a server names that is not there.
-fn not_there(spec: &ServerSpec, objects: &Objects) -> Option<Problem> {
-    let secret = |name: &Name, of: &str| {
-        let lacks = !objects.secrets.contains_key(name);
-        lacks.then(|| Problem::new(Reason::SecretMissing, format!("there is no secret {name}, which {of} names")))
-    };
-    let switch = |name: Name| match objects.switches.get(&name) {
-        None => Some(Problem::new(Reason::SwitchMissing, format!("there is no switch {name}"))),
-        Some(held) => secret(&held.spec.snmp.secret_ref.name, &format!("switch {name}")),
-    };
-    let of_bmc = secret(&spec.bmc.secret_ref.name, "the server");
-    of_bmc.or_else(|| server_switches(spec).into_iter().find_map(switch))
+/// The first of what a server, or a switch that it is on, names, and that is not there.
+fn not_there(server: &Name, spec: &ServerSpec, objects: &Objects) -> Option<Problem> {
+    let of_switch = |name: &Name| missing(references::switch(&objects.switches.get(name)?.spec), Kind::Switch, name, objects);
+    missing(references::server(spec), Kind::Server, server, objects).or_else(|| server_switches(spec).iter().find_map(of_switch))
 }
 
 /// A binding that names a server which is not there has not moved anywhere.
 fn nowhere(binding: &Held<BindingSpec>, objects: &Objects) -> Option<Problem> {
-    let target = binding.spec.target.server.as_ref().filter(|target| !objects.servers.contains_key(*target))?;
-    Some(Problem::new(Reason::ServerMissing, format!("there is no server {target}, which binding {} names", binding.meta.name)))
+    let server = references::binding(&binding.spec).filter(|reference| reference.kind == Kind::Server);
+    missing(server, Kind::Binding, &binding.meta.name, objects)
 }
 
-/// The first network of a persona that is not there, or the persona itself.
+/// The first of what a persona names that is not there, or the persona itself.
 fn lacks(bound: &Bound<'_>, objects: &Objects) -> Option<Problem> {
     let name = &bound.binding.persona;
-    let Some(persona) = bound.persona.as_deref() else {
-        return Some(Problem::new(Reason::PersonaMissing, format!("there is no persona {name}")));
+    match bound.persona.as_deref() {
+        Some(persona) => missing(references::persona(persona), Kind::Persona, name, objects),
+        None => Some(Problem::new(Reason::PersonaMissing, format!("there is no persona {name}"))),
+    }
+}
+
+/// The first of those names that nothing has.
+pub(crate) fn missing<'a>(mut named: impl Iterator<Item = Reference<'a>>, kind: Kind, by: &Name, objects: &Objects) -> Option<Problem> {
+    let reference = named.find(|reference| !objects.has(reference.kind, reference.name))?;
+    let reason = match reference.kind {
+        Kind::Persona => Reason::PersonaMissing,
+        Kind::Network => Reason::NetworkMissing,
+        Kind::Switch => Reason::SwitchMissing,
+        Kind::Server => Reason::ServerMissing,
+        Kind::Secret | Kind::Policy | Kind::Binding => Reason::SecretMissing,
     };
-    let mut networks = persona.nics.iter().flat_map(|nic| nic.untagged.iter().chain(&nic.tagged));
-    let missing = networks.find(|network| !objects.networks.contains_key(*network))?;
-    Some(Problem::new(Reason::NetworkMissing, format!("there is no network {missing}, which persona {name} names")))
+    let what = reference.kind.singular().to_lowercase();
+    Some(Problem::new(reason, format!("there is no {what} {}, which {} {by} names", reference.name, kind.singular().to_lowercase())))
 }
 
 /// One end of a cable: a NIC or bond, and a port.
@@ -352,13 +357,10 @@ fn image_lacks(persona: &PersonaSpec, objects: &Objects) -> Option<Problem> {
 fn files_lack(persona: &PersonaSpec, objects: &Objects) -> Option<Problem> {
     let lacks = |file: &PersonaFile| {
         let SecretKey { name, key } = file.secret_ref.as_ref()?;
-        match objects.secrets.get(name) {
-            None => Some(format!("the file {} is of the secret {name}, and there is none", file.path)),
-            Some(held) if held.spec.from.is_none() && !held.spec.string_data.contains_key(key) => {
-                Some(format!("the file {} is `{key}` of the secret {name}, which has no such key", file.path))
-            }
-            Some(_) => None,
-        }
+        // Where there is no such secret, nothing is planned (`lacks`).
+        let held = objects.secrets.get(name)?;
+        let has = held.spec.from.is_some() || held.spec.string_data.contains_key(key);
+        (!has).then(|| format!("the file {} is `{key}` of the secret {name}, which has no such key", file.path))
     };
     Some(Problem::new(Reason::FileMissing, persona.files.iter().find_map(lacks)?))
 }

@@ -3,9 +3,10 @@
 use super::Lay;
 use crate::limits;
 use crate::manifest::codes;
-use crate::manifest::fault::{At, Fault, did_you_mean, listed, steps};
+use crate::manifest::fault::{At, Fault, did_you_mean, listed};
 use crate::manifest::yaml::Step;
-use crate::model::{Kind, Name, Spec};
+use crate::model::references::{self, Reference};
+use crate::model::{Kind, Name};
 
 pub(super) fn lint(lay: &mut Lay<'_>) {
     let known = lay.known;
@@ -14,8 +15,8 @@ pub(super) fn lint(lay: &mut Lay<'_>) {
         if !one.changed {
             continue;
         }
-        for (kind, name, path) in references(&object.spec) {
-            if let Some(fault) = unknown(lay, At::value(item, path), (one.kind, one.name), (kind, name)) {
+        for reference in references::of(&object.spec) {
+            if let Some(fault) = unknown(lay, At::value(item, path(&reference)), (one.kind, one.name), (reference.kind, reference.name)) {
                 lay.faults.push(fault);
             }
         }
@@ -46,34 +47,15 @@ fn unknown(lay: &Lay<'_>, at: At, (kind, name): (Kind, &Name), (wanted, target):
     Some(fault.hint(hint))
 }
 
-fn references(spec: &Spec) -> Vec<(Kind, &Name, Vec<Step>)> {
-    let mut found = Vec::new();
-    match spec {
-        Spec::Policy(_) | Spec::Secret(_) | Spec::Network(_) => {}
-        Spec::Switch(switch) => found.push((Kind::Secret, &switch.snmp.secret_ref.name, steps!["spec", "snmp", "secretRef", "name"])),
-        Spec::Server(server) => {
-            found.push((Kind::Secret, &server.bmc.secret_ref.name, steps!["spec", "bmc", "secretRef", "name"]));
-            for (n, nic) in server.nics.iter().enumerate() {
-                found.extend(nic.switch.iter().map(|s| (Kind::Switch, s, steps!["spec", "nics", n, "switch"])));
-            }
-            for (b, bond) in server.bonds.iter().enumerate() {
-                let attach = bond.attach.iter().enumerate();
-                found.extend(attach.map(|(a, at)| (Kind::Switch, &at.switch, steps!["spec", "bonds", b, "attach", a, "switch"])));
-            }
-        }
-        Spec::Persona(persona) => {
-            for (f, file) in persona.files.iter().enumerate() {
-                found.extend(file.secret_ref.iter().map(|s| (Kind::Secret, &s.name, steps!["spec", "files", f, "secretRef", "name"])));
-            }
-            for (n, nic) in persona.nics.iter().enumerate() {
-                found.extend(nic.untagged.iter().map(|net| (Kind::Network, net, steps!["spec", "nics", n, "untagged"])));
-                found.extend(nic.tagged.iter().enumerate().map(|(t, net)| (Kind::Network, net, steps!["spec", "nics", n, "tagged", t])));
-            }
-        }
-        Spec::Binding(binding) => {
-            found.push((Kind::Persona, &binding.persona, steps!["spec", "persona"]));
-            found.extend(binding.target.server.iter().map(|s| (Kind::Server, s, steps!["spec", "target", "server"])));
+/// `spec.nics[].tagged[]` and what is in its brackets.
+fn path(reference: &Reference<'_>) -> Vec<Step> {
+    let mut at = reference.at.into_iter();
+    let mut steps = Vec::new();
+    for part in reference.field.split('.') {
+        steps.push(Step::from(part.trim_end_matches("[]")));
+        if part.ends_with("[]") {
+            steps.extend(at.next().map(Step::from));
         }
     }
-    found
+    steps
 }
