@@ -682,3 +682,28 @@ fn bindings_that_move_and_exchange_what_they_run_make_way_for_each_other() {
         assert_eq!((rack.runs("b"), rack.runs("d")), (Some("q"), Some("p")), "{plans:?}");
     }
 }
+
+/// What one of them would leave was found running, and is not switched off before a person says so: until then the other one stays as well.
+#[test]
+fn nobody_leaves_for_a_body_that_waits_for_a_word() {
+    let mut rack = Rack::new(&["a", "b", "c", "d"], &["p", "q"], 2);
+    rack.put_directory("p", "net-p", "/p");
+    rack.put_directory("q", "net-q", "/q");
+    rack.press(&name("c"), Power::On);
+    rack.bind("x", "p", "a", RunState::Running, Mode::Enforce);
+    rack.bind("z", "q", "c", RunState::Running, Mode::Enforce);
+    rack.calm(20);
+    assert_eq!(rack.runs("a"), Some("p"));
+    rack.ops.clear();
+    for (binding, persona, next) in [("x", "q", "b"), ("z", "p", "d")] {
+        rack.edit(binding, |spec| (spec.persona, spec.target.server) = (name(persona), Some(name(next))));
+    }
+    let (_, plans) = rack.calm(60);
+    let off = |server: &str| rack.ops.iter().any(|(at, op)| at.as_str() == server && matches!(op, Op::PowerOff { .. }));
+    assert!(!off("a") && !off("c") && rack.runs("a") == Some("p"), "{:?} {plans:?}", rack.ops);
+    let says = |server: &str| plans[&name(server)].waits.iter().any(|w| w.message.contains("`embody approve z`"));
+    assert!(says("a") && says("c"), "{plans:?}");
+    rack.approve("z");
+    rack.calm(60);
+    assert_eq!((rack.runs("b"), rack.runs("d")), (Some("q"), Some("p")));
+}
