@@ -257,6 +257,10 @@ pub(crate) const IMAGES_LOOKED_AT: Duration = Duration::from_secs(10);
 /// Parts of an image on their way to whoever exports it.
 pub(crate) const TREE_CHUNKS: usize = 8;
 pub(crate) const TREE_CHUNK: usize = 256 << 10;
+/// What a tar of an image may have beside its files, in all and for each of its entries: names, attributes, padding. Whoever has read a request of one
+/// controller to the other shall not fill a disk with it.
+pub(crate) const COPY_BYTES_MORE: u64 = 1 << 20;
+pub(crate) const COPY_BYTES_PER_ENTRY: u64 = 16 << 10;
 /// How long the controller that acts may take to be reached by one that copies an image from it.
 pub(crate) const COPY_CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 /// Units of a system that are told to have failed: enough to see what is wrong, and little to store.

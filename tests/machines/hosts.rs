@@ -128,4 +128,11 @@ async fn copies(site: &Site, second: &Controller) {
     let url = format!("http://10.77.0.9:{HTTP}/image/{digest}/tree");
     let asked = site.lab.in_services("busybox").args(["wget", "-S", "-O", "/dev/null", &url]).output().await.unwrap();
     assert!(String::from_utf8_lossy(&asked.stderr).contains("403"), "{asked:?}");
+    // Nor does anybody else say whether it is there, or give it.
+    for method in ["HEAD", "PUT"] {
+        let request = format!("{method} /image/{digest}/tree HTTP/1.0\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n");
+        let words = format!("printf '{request}' | busybox nc 10.77.0.9 {HTTP}");
+        let asked = site.lab.in_services("sh").args(["-c", &words]).output().await.unwrap();
+        assert!(String::from_utf8_lossy(&asked.stdout).contains(" 403 "), "{method}: {asked:?}");
+    }
 }

@@ -66,7 +66,7 @@ pub(super) async fn import(
         NotTaken::Theirs(why) => ApiError::bad_request(format!("{why}; nothing was imported")),
         NotTaken::Ours(why) => ApiError::internal(format!("{why}; nothing was imported")),
     };
-    let spool = keeper.spool(body).await.map_err(not_taken)?;
+    let spool = keeper.spool(body, u64::MAX).await.map_err(not_taken)?;
     // Whoever sends slowly keeps nobody waiting.
     let _one = keeper.one_import().await;
     let imported = keeper.import(spool, keep).await.map_err(|why| ApiError::invalid(vec![why]))?;

@@ -42,7 +42,7 @@ pub(super) async fn tree(State(desk): State<Desk>, Path(digest): Path<String>, h
 /// Whether there is nothing to give.
 pub(super) async fn has(State(desk): State<Desk>, Path(digest): Path<String>, headers: HeaderMap) -> Response {
     match asked(&desk, &digest, &headers) {
-        Ok((keeper, digest)) if keeper.awaits(digest).await => StatusCode::NOT_FOUND.into_response(),
+        Ok((keeper, digest)) if keeper.awaits(digest).await.is_some() => StatusCode::NOT_FOUND.into_response(),
         Ok(_) => StatusCode::OK.into_response(),
         Err(refused) => refused.into_response(),
     }
@@ -54,11 +54,11 @@ pub(super) async fn take(State(desk): State<Desk>, Path(digest): Path<String>, h
         Ok(asked) => asked,
         Err(refused) => return refused.into_response(),
     };
-    if !keeper.awaits(digest).await {
+    let Some(most) = keeper.awaits(digest).await else {
         return (StatusCode::CONFLICT, "it is not awaited here\n").into_response();
-    }
+    };
     let taken = async {
-        let from = keeper.spool(body).await?;
+        let from = keeper.spool(body, most).await?;
         keeper.take_copy(from, digest).await.map_err(NotTaken::Ours)
     };
     match taken.await {

@@ -134,15 +134,16 @@ impl Keeper {
         }
     }
 
-    /// Whether its name has a content that is not all on this controller's disk, which acts.
-    pub(crate) async fn awaits(self: &Arc<Keeper>, digest: Digest) -> bool {
+    /// Where its name has a content that is not all on this controller's disk, which acts: how many bytes of it may come.
+    pub(crate) async fn awaits(self: &Arc<Keeper>, digest: Digest) -> Option<u64> {
         let named = digest.to_string();
-        let known = self.shared.images.known.borrow().clone();
-        let is_known = known.is_some_and(|known| known.images.values().any(|image| image.digest == named));
+        let known = self.shared.images.known.borrow().clone()?;
+        let image = known.images.values().find(|image| image.digest == named)?;
         // What is here and cannot be booted lacks nothing that anybody has.
         let lacks =
             move |keeper: &Keeper| keeper.objects.index(&digest).map_or(true, |index| !keeper.objects.missing(index.contents()).is_empty());
-        is_known && self.shared.images.here(&named).lacks.is_some() && self.blocking(lacks).await.unwrap_or(false)
+        let is_awaited = self.shared.images.here(&named).lacks.is_some() && self.blocking(lacks).await.unwrap_or(false);
+        is_awaited.then(|| limits::COPY_BYTES_MORE + image.bytes + image.entries.saturating_mul(limits::COPY_BYTES_PER_ENTRY))
     }
 
     /// What another controller of the site has.

@@ -428,10 +428,11 @@ impl Keeper {
         NamedTempFile::new_in(directory)
     }
 
-    /// A body as a file, which is gone with its path.
-    pub(crate) async fn spool(&self, mut body: Body) -> Result<TempPath, NotTaken> {
+    /// A body of at most so many bytes as a file, which is gone with its path.
+    pub(crate) async fn spool(&self, mut body: Body, most: u64) -> Result<TempPath, NotTaken> {
         let ours = |error: io::Error| NotTaken::Ours(format!("what comes could not be written down: {error}"));
         let (file, path) = self.scratch().map_err(ours)?.into_parts();
+        let mut left = most;
         let mut to = tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file));
         loop {
             let frame = tokio::time::timeout(limits::IMPORT_SILENT_FOR, body.frame()).await;
@@ -439,6 +440,7 @@ impl Keeper {
             let Some(frame) = frame.map_err(late)? else { break };
             let frame = frame.map_err(|error| NotTaken::Theirs(format!("the body ended before its end ({error})")))?;
             if let Some(bytes) = frame.data_ref() {
+                left = left.checked_sub(bytes.len() as u64).ok_or_else(|| NotTaken::Theirs(format!("it has more than {most} bytes")))?;
                 to.write_all(bytes).await.map_err(ours)?;
             }
         }
