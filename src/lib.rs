@@ -104,6 +104,7 @@
 //!   its kernel and its init: `agent/`, and `agent/tests/guests.py`;
 //! - a new rule about manifests: a code in `manifest::codes`, a function in `validate` or `lint`, a golden;
 //! - a new verb: one file in `cli`, its request in `api::routes`, its message in `control::operator`;
+//! - what kubectl and other clients of Kubernetes see: `server::api`, from `routes` on; what they explain, `server::api::openapi`; `tests/kubectl.rs`;
 //! - bytes from outside that break something: `testing::fuzz`, and they belong into `fuzz/corpus`;
 //! - a strange night: `sim`, which is the data centre that all of this is tried on.
 

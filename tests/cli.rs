@@ -165,6 +165,7 @@ async fn habits_are_met() {
     assert_eq!(ok(&site, "label net web db rack-").await, "Network/web labelled\nNetwork/db labelled\n");
     assert_eq!(ok(&site, "get net -l rack -o name").await, "");
     assert_eq!(ok(&site, "annotate net web note=a=b").await, "Network/web annotated\n");
+    fails(&site, "annotate net web embody.dev/source=me", 2, "embody's own").await;
     fails(&site, "label net web", 2, "KEY=VALUE").await;
     fails(&site, "label net web rack=r1 db", 2, "KEY=VALUE").await;
     let vlan = async || site.call("GET", "/networks/web", Value::Null).await.1["spec"]["vlan"].clone();

@@ -350,7 +350,17 @@ fn a_byte_order_mark_may_begin_any_document() {
 #[test]
 fn labels_are_what_can_be_seen() {
     let labelled = |label: &str| load(&network("a", "{ vlan: 2 }").replace("name: a", &format!("name: a, labels: {{ {label} }}")));
-    for label in ["x: \"a\\nb\"", "\"x\\e[2J\": y", "x: \"\\u202eb\"", "x: \"a\\u2028b\"", "\"x\\u061c\": y"] {
+    for label in [
+        "x: \"a\\nb\"",
+        "\"x\\e[2J\": y",
+        "x: \"\\u202eb\"",
+        "x: \"a\\u2028b\"",
+        "\"x\\u061c\": y",
+        "a b: y",
+        "\"-a\": y",
+        "a/b/c: y",
+        "A_/b: y",
+    ] {
         let loaded = labelled(label);
         assert_eq!(codes(&loaded.diagnostics), ["bad-value"], "{label}: {}", loaded.render(false));
         assert!(loaded.diagnostics[0].line().starts_with("test.yaml:"), "{}", loaded.diagnostics[0].line());

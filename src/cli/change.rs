@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::output::{clean, print};
 use super::subject;
 use crate::model::{Kind, Name};
+use crate::server::api::objects::OWN_ANNOTATIONS;
 
 #[derive(Args)]
 pub(super) struct MarkArgs {
@@ -64,6 +65,9 @@ fn parse(words: &[String]) -> Result<(Vec<(Kind, Name)>, Changes), Failure> {
 /// `field`: `labels` or `annotations`.
 pub(super) async fn mark(args: MarkArgs, field: &str, done: &str, client: &Client) -> Result<(), Failure> {
     let (objects, changes) = parse(&args.words)?;
+    if let Some((key, _)) = changes.iter().find(|(key, _)| field == "annotations" && key.starts_with(OWN_ANNOTATIONS)) {
+        return Err(Failure::usage(format!("found `{}`: annotations of {OWN_ANNOTATIONS} are embody's own", clean(key))));
+    }
     for (kind, name) in objects {
         let path = path_of(kind, &name);
         let object = client.get(&path).await?;

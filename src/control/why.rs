@@ -49,11 +49,11 @@ impl Controller {
     fn why_binding(&self, name: &Name) -> String {
         let Some(binding) = self.cache.objects.bindings.get(name) else { return String::new() };
         let Some(server) = &binding.spec.target.server else { return format!("Binding {name} names no server.") };
-        if !self.cache.objects.servers.contains_key(server) {
-            return format!("Binding {name} wants persona {} on server {server}, but there is no such server.", binding.spec.persona);
-        }
-        let mut text = format!("Binding {name} wants persona {} {:?} on server {server}. ", binding.spec.persona, binding.spec.state);
-        text.push_str(&self.why_server(server));
+        let mut text = format!("Binding {name} wants persona {} {:?} on server {server}", binding.spec.persona, binding.spec.state);
+        text.push_str(&match self.cache.objects.servers.contains_key(server) {
+            true => format!(". {}", self.why_server(server)),
+            false => format!(", but there is no such server: nothing is done for it [{}].", crate::model::Reason::ServerMissing),
+        });
         let is_its = |hold: &Option<Hold>| hold.as_ref().is_some_and(|h| h.binding == *name);
         for (other, body) in self.cache.bodies.iter().filter(|(other, _)| *other != server) {
             if is_its(&body.value.release) {

@@ -40,6 +40,15 @@ pub(super) fn object(item: usize, object: &Object, whole: bool) -> Vec<Fault> {
     check.faults
 }
 
+/// As in Kubernetes ("Labels and Selectors, Syntax and character set"). Values are free: they are only compared.
+fn is_label_key(key: &str) -> bool {
+    let (prefix, word) = key.split_once('/').map_or((None, key), |(prefix, word)| (Some(prefix), word));
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inside = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_word = word.len() <= 63 && ends(word.chars().next()) && ends(word.chars().next_back()) && word.chars().all(inside);
+    is_word && prefix.is_none_or(|prefix| prefix.parse::<Name>().is_ok())
+}
+
 struct Check {
     item: usize,
     whole: bool,
@@ -63,9 +72,16 @@ impl Check {
     /// They stand in tables, selectors and logs.
     fn labels(&mut self, meta: &Meta) {
         for (key, value) in &meta.labels {
+            let path = || steps!["metadata", "labels", key.as_str()];
             if key.chars().chain(value.chars()).any(harmful) {
-                let path = steps!["metadata", "labels", key.as_str()];
-                self.bad(path, "a label has a control character, or one that turns the direction of text", "expected what can be seen");
+                self.bad(path(), "a label has a control character, or one that turns the direction of text", "expected what can be seen");
+            } else if !is_label_key(key) {
+                let message = format!("`{key}` cannot be the key of a label: no selector could name it");
+                self.bad(
+                    path(),
+                    &message,
+                    "expected letters, digits, `-`, `_` and `.`, at most 63; before it a DNS name and `/`, if wanted",
+                );
             }
         }
     }

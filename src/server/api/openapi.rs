@@ -64,7 +64,8 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
 
 fn document() -> Value {
     let mut types = schemars::generate::SchemaSettings::openapi3().into_generator();
-    let meta = types.subschema_for::<Meta>();
+    // It is named in each of them.
+    types.subschema_for::<Meta>();
     let kinds: Vec<(Kind, Value)> = KINDS.into_iter().map(|kind| (kind, envelope(kind, &mut types))).collect();
     let mut schemas = Map::new();
     for (name, schema) in types.take_definitions(true) {
@@ -73,7 +74,6 @@ fn document() -> Value {
             schemas.insert(format!("{PREFIX}{name}"), schema);
         }
     }
-    drop(meta);
     if let Some(meta) = schemas.remove(&format!("{PREFIX}Meta")) {
         schemas.insert(META.to_owned(), meta);
     }

@@ -33,7 +33,12 @@ impl Patch {
                     Err(ApiError::bad_request("a merge patch of an object is a JSON object"))
                 }
             }
-            JSON => Ok(Patch::Json(body.parse()?)),
+            JSON => {
+                let list: Vec<Value> =
+                    body.parse().map_err(|_| ApiError::bad_request("a JSON patch is a list of operations (RFC 6902, section 4)"))?;
+                let read = serde_json::from_value(Value::Array(list));
+                read.map(Patch::Json).map_err(|e| ApiError::bad_request(format!("the patch does not read: {e}")))
+            }
             other => Err(ApiError::unsupported_type(format!("found content type `{other}`, expected {MERGE} or {JSON}"))),
         }
     }
